@@ -1,0 +1,1 @@
+"""Raw challenge folder -> one prepared dataset: discovery, masks, images, prompts, gold, manifest."""

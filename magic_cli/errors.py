@@ -1,0 +1,83 @@
+"""Every error a user can meet, with the exit code it leaves behind (DESIGN.md section 1).
+
+MagicError                1  unexpected, but with a message of ours
+├── UsageError            2  the command line cannot be understood
+├── DataError             3  data or a file of the user is invalid
+├── ConfigError           3  a setting is unknown or out of range
+├── CheckpointError       3  a checkpoint is damaged, of another task or another format
+├── SubmissionError       4  the submission would be rejected or silently score zero
+├── WeightsError          5  pretrained weights are not on this machine
+├── ExtraError            6  an optional extra is not installed
+└── Interrupted         130  SIGINT or SIGTERM; the state was saved
+"""
+
+from collections.abc import Sequence
+
+
+def printable(value: object) -> str:
+    """Return `value` as text without control characters, so that data cannot drive the terminal."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(value))
+
+
+def problem(where: object, got: object, expected: object, remedy: str) -> str:
+    """Return the one-line form of a problem: `WHERE: got X, expected Y; remedy`."""
+    return printable(f"{where}: got {got}, expected {expected}; {remedy}")
+
+
+class MagicError(Exception):
+    """One or more problems of one stage, each a line; `exit_code` is the process's."""
+
+    exit_code = 1
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        lines = [problems] if isinstance(problems, str) else list(problems)
+        self.problems = tuple(printable(line) for line in lines)
+        super().__init__("\n".join(self.problems))
+
+
+class UsageError(MagicError):
+    """The command line cannot be understood."""
+
+    exit_code = 2
+
+
+class DataError(MagicError):
+    """A file of the user is missing, damaged or contradicts another."""
+
+    exit_code = 3
+
+
+class ConfigError(MagicError):
+    """A setting is unknown or out of range."""
+
+    exit_code = 3
+
+
+class CheckpointError(MagicError):
+    """A checkpoint is damaged, of another task, or of another format."""
+
+    exit_code = 3
+
+
+class SubmissionError(MagicError):
+    """The submission would crash the official scorer or silently score zero."""
+
+    exit_code = 4
+
+
+class WeightsError(MagicError):
+    """Pretrained weights are not on this machine."""
+
+    exit_code = 5
+
+
+class ExtraError(MagicError):
+    """An optional extra is not installed."""
+
+    exit_code = 6
+
+
+class Interrupted(MagicError):  # noqa: N818  an interruption is not an error
+    """SIGINT or SIGTERM; what could be saved was saved."""
+
+    exit_code = 130

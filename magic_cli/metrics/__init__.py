@@ -1,0 +1,1 @@
+"""Pure functions over numpy arrays and sets: no files, no torch."""

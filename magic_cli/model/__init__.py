@@ -1,0 +1,1 @@
+"""Encoders, the frozen-feature cache, heads and losses."""

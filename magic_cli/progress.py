@@ -1,0 +1,44 @@
+"""Progress with an ETA on stderr: a Rich bar on a terminal, one plain line per 5 % or 30 s elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def log(message: str) -> None:
+    """Write one line to stderr; results, which go to stdout, are never written here."""
+    print(message, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+    """Yield from `items` while showing how many are done and when the rest will be.
+
+    `total` is needed where `items` has no length. Nothing is shown for less than two seconds of work.
+    """
+    if total is None:
+        total = len(items)  # type: ignore[arg-type]
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
+
+        columns = (*Progress.get_default_columns()[:3], TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            yield from bar.track(items, total=total, description=label)
+    else:
+        yield from _plain(items, label, total)
+
+
+def _plain(items: Iterable[T], label: str, total: int) -> Iterator[T]:
+    start = last = time.monotonic()
+    shown = 0
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        due = now - last > 30 or (done - shown) * 20 >= total
+        if due and now - start > 2 and now - last > 1:
+            left = (now - start) / done * (total - done)
+            log(f"{label}: {done}/{total} ({100 * done // total} %), {left:.0f} s left")
+            last, shown = now, done

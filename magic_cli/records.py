@@ -1,0 +1,136 @@
+"""Frozen records that cross the seams between modules; each is complete when it is made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One slot of the closed questions: a row of the definitions file.
+
+    `text` and `options` map a language ("en", "zh") to the wording; option indices are 0-based.
+    """
+
+    qid: str
+    parent: str
+    text: Mapping[str, str]
+    options: Mapping[str, tuple[str, ...]]
+
+    @property
+    def size(self) -> int:
+        """Number of options."""
+        return len(next(iter(self.options.values())))
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One photo. `height` and `width` are those of its masks, after the EXIF rule.
+
+    `path` is absolute; None where the photo is not there (text-only data).
+    `upright` says that the EXIF orientation has to be applied to get (height, width).
+    `mask` is the merged mask, `annotators` maps "ann0".."ann3" to the annotators' own files.
+    `sha256` is that of the photo's bytes ("" without a photo): the content part of cache keys.
+    """
+
+    image_id: str
+    encounter_id: str
+    split: str
+    path: Path | None
+    height: int
+    width: int
+    upright: bool = False
+    mask: Path | None = None
+    annotators: Mapping[str, Path] = field(default_factory=dict)
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Encounter:
+    """One patient query with its photos, prompt halves and closed answers.
+
+    `title`, `content` and each response map a language to text. `question` and `answer` are the
+    cleaned halves of the prompt (either may be ""). `answers` maps every qid to an option index;
+    None where the encounter has no closed answers.
+    """
+
+    encounter_id: str
+    split: str
+    image_ids: tuple[str, ...]
+    title: Mapping[str, str]
+    content: Mapping[str, str]
+    responses: tuple[Mapping[str, str], ...]
+    question: str
+    answer: str
+    answers: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a task learns from or predicts for: an encounter, some of its photos, some of its slots.
+
+    `id` is that of the prediction: an image id (seg) or an encounter id (cvqa).
+    """
+
+    id: str
+    encounter: Encounter
+    images: tuple[ImageRecord, ...]
+    qids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model, or a file, says about one sample.
+
+    `arrays` holds floating point arrays of probabilities in [0, 1], which several models may average,
+    or integer arrays, which are decisions already:
+      seg   {"mask": (h, w)}: foreground probability at any resolution, or uint8 {0, 1} at full size;
+      cvqa  {qid: (options,)}: probability of each option, or a 0-d integer, the chosen index.
+    `shape` is the photo's full (height, width) for seg, None otherwise.
+    """
+
+    id: str
+    arrays: Mapping[str, NDArray[Any]]
+    shape: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The score of one task.
+
+    `figures` are the official keys, in the official order. `rows` is a table for people (seg: one row
+    an image; cvqa: one row a parent question), a tuple of flat mappings with the same keys.
+    `notes` are sentences a reader must know (undefined cases, things left out).
+    `extra` are figures that the official scorer does not have (macro-F1, trivial baselines).
+    """
+
+    task: str
+    figures: Mapping[str, float]
+    rows: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+    extra: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointMeta:
+    """What best.pt says about itself; stored as JSON, checked against schemas/checkpoint.schema.json."""
+
+    format: int
+    task: str
+    config: Mapping[str, Any]
+    questions: tuple[Mapping[str, Any], ...]
+    encoders: Mapping[str, str]
+    history: tuple[Mapping[str, Any], ...]
+    score: float
+    seed: int
+    manifest_sha256: str
+    versions: Mapping[str, str]
+
+
+Mask = NDArray[np.uint8]

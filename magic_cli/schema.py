@@ -1,0 +1,57 @@
+"""JSON Schemas (draft 2020-12) of what is read and written: found in a wheel and in a checkout."""
+
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from magic_cli.errors import printable
+
+_PLACES = (Path(__file__).parent / "schemas", Path(__file__).parent.parent / "schemas")
+
+
+@cache
+def load(name: str) -> dict[str, Any]:
+    """Return schemas/NAME.schema.json as a dict; FileNotFoundError for a name that does not exist."""
+    for place in _PLACES:
+        path = place / f"{name}.schema.json"
+        if path.is_file():
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return found
+    raise FileNotFoundError(f"schemas/{name}.schema.json")
+
+
+def problems(name: str, value: Any, where: str, most: int = 20) -> list[str]:
+    """Return one line `WHERE:FIELD: message` for each violation of schema `name`, at most `most`.
+
+    Values are cut to 60 characters, so that no patient text reaches a message.
+    """
+    from jsonschema import Draft202012Validator  # 0.3 s to import: only when something is checked
+
+    lines: list[str] = []
+    for error in sorted(Draft202012Validator(load(name)).iter_errors(value), key=lambda e: list(map(str, e.path))):
+        if len(lines) == most:
+            lines.append(f"{where}: more problems of this kind follow; mend these first")
+            break
+        field = ".".join(str(part) for part in error.absolute_path)
+        lines.append(printable(f"{where}{':' if field else ''}{field}: {_short(error)}"))
+    return lines
+
+
+def _short(error: Any) -> str:
+    if error.validator == "type":
+        return f"got {type(error.instance).__name__}, expected {error.validator_value}"
+    if error.validator in ("required", "additionalProperties", "dependentRequired"):
+        return str(error.message)[:200]
+    return f"got {str(error.instance)[:60]!r}, expected {error.validator} {str(error.validator_value)[:80]}"
+
+
+def first_problems(name: str, rows: Iterable[tuple[str, Any]], most: int = 20) -> list[str]:
+    """Check many (where, value) pairs against one schema; return at most `most` lines."""
+    lines: list[str] = []
+    for where, value in rows:
+        lines += problems(name, value, where, most - len(lines))
+        if len(lines) >= most:
+            break
+    return lines
