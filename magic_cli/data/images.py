@@ -1,0 +1,145 @@
+"""Photos: opened by one rule everywhere, so that a photo and its mask always lie on each other."""
+
+import hashlib
+import io
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from magic_cli.errors import DataError, printable, problem
+
+MAX_PIXELS = 200_000_000
+_ORIENTATION = 274
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoSize:
+    """(height, width) of a photo as stored (`raw`) and after its EXIF orientation, 1..8 (`upright`)."""
+
+    raw: tuple[int, int]
+    orientation: int = 1
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """(height, width) once the EXIF orientation is applied: 5 to 8 swap the sides."""
+        return self.raw[::-1] if self.orientation >= 5 else self.raw
+
+
+class _Quiet:
+    """Silence Pillow while any thread decodes: `catch_warnings` alone is not safe in threads."""
+
+    def __init__(self) -> None:
+        self.lock, self.users = threading.Lock(), 0
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self.lock:
+            if not self.users:
+                self.caught, self.limit = warnings.catch_warnings(), Image.MAX_IMAGE_PIXELS
+                self.caught.__enter__()
+                warnings.filterwarnings("ignore", module="PIL")
+                Image.MAX_IMAGE_PIXELS = None  # our own limit is checked right after opening
+            self.users += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.users -= 1
+                if not self.users:
+                    Image.MAX_IMAGE_PIXELS = self.limit
+                    self.caught.__exit__(None, None, None)
+
+
+quiet = _Quiet()
+
+
+@contextmanager
+def _opened(source: Path | IO[bytes], where: Path | str) -> Iterator[Image.Image]:
+    """Open an image lazily; whatever goes wrong inside the block becomes one DataError line."""
+    try:
+        with quiet(), Image.open(source) as image:
+            if image.width * image.height > MAX_PIXELS:
+                pixels = f"{image.width * image.height / 1e6:.0f} megapixels"
+                raise DataError(problem(where, pixels, "at most 200", "shrink it, or check where it comes from"))
+            yield image
+    except DataError:
+        raise
+    except FileNotFoundError:
+        remedy = "if the photos moved, run `magic prepare` again with their new place as --data"
+        raise DataError(printable(f"{where}: no such photo; {remedy}")) from None
+    except Exception as error:  # decoders have no common base class of errors
+        reason = "an empty file" if isinstance(source, io.BytesIO) and not source.getbuffer().nbytes else _reason(error)
+        raise DataError(problem(where, reason, "a whole JPEG or PNG photo", "copy or download it again")) from None
+
+
+def _reason(error: Exception) -> str:
+    if "truncated" in str(error).lower():
+        return "a truncated photo"
+    if isinstance(error, OSError) and error.strerror:
+        return f"an unreadable file ({error.strerror})"
+    return f"a damaged file ({type(error).__name__})"
+
+
+def _orientation(image: Image.Image) -> int:
+    value = image.getexif().get(_ORIENTATION, 1)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def photo_size(path: Path) -> PhotoSize:
+    """Return the raw and EXIF-upright size of a photo from its header; DataError where there is none."""
+    with _opened(path, path) as image:
+        return PhotoSize((image.height, image.width), _orientation(image))
+
+
+def check_photo(path: Path, where: str) -> tuple[PhotoSize, str]:
+    """Read a photo once, decode all of it, and return its size and the hex SHA-256 of its bytes.
+
+    A JPEG is decoded at an eighth of its size, which still reads all of its data but is several times faster.
+
+    Raises:
+        DataError: one line, for a photo that is missing, truncated, damaged or of more than 200 megapixels.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(printable(f"{where}: cannot be read ({error.strerror}); check the file")) from None
+    with _opened(io.BytesIO(data), where) as image:
+        size = PhotoSize((image.height, image.width))
+        image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
+        image.load()
+        return PhotoSize(size.raw, _orientation(image)), hashlib.sha256(data).hexdigest()
+
+
+def open_photo(path: Path, upright: bool, at_least: int | None = None) -> Image.Image:
+    """Return a photo, fully decoded, as 8-bit RGB.
+
+    Args:
+        path: JPEG or PNG of any mode; transparency is dropped, 16-bit grey is scaled to 8 bits.
+        upright: apply the EXIF orientation (`ImageRecord.upright`: what lays the photo on its masks).
+        at_least: let a JPEG be decoded at 1/2, 1/4 or 1/8 as long as neither side falls below this many
+            pixels; faster by a factor of about four, pixel values differ a little. None: exact.
+
+    Raises:
+        DataError: one line, for a photo that is missing, truncated, damaged or of more than 200 megapixels.
+    """
+    with _opened(path, path) as image:
+        if at_least is not None:
+            image.draft("RGB", (at_least, at_least))
+        image.load()
+        turned = ImageOps.exif_transpose(image) if upright else image
+        return _rgb(turned)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # Pillow clips these instead of scaling them
+        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "P":  # a palette with transparency is only well defined by way of RGBA
+        image = image.convert("RGBA")
+    return image.convert("RGB") if image.mode != "RGB" else image.copy()

@@ -1,0 +1,158 @@
+"""Masks: read any binary TIFF people really have, merge annotators, write what the official scorer reads."""
+
+import io
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from magic_cli.data.images import quiet
+from magic_cli.errors import ConfigError, DataError, printable, problem
+from magic_cli.files import write_atomic
+from magic_cli.records import Mask
+
+MERGES = ("or", "majority", "intersection")
+MAX_PIXELS = 200_000_000
+_WHITE_IS_ZERO = 0
+_PHOTOMETRIC = 262
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # a damaged file becomes one line of ours
+
+
+def read_raw(source: Path | IO[bytes], where: str) -> NDArray[Any]:
+    """Return the array of a TIFF as stored: any shape, any dtype, nothing scaled.
+
+    tifffile reads it, as the official scorer does; Pillow is the fallback for LZW and fax compression, which
+    tifffile reads only with the 79 MB imagecodecs (specs/ecosystem.md). A PNG is read too.
+
+    Raises:
+        DataError: one line, for a file that is missing, damaged or of more than 200 million pixels.
+    """
+    try:
+        data = source.read_bytes() if isinstance(source, Path) else source.read()
+    except OSError as error:
+        raise DataError(printable(f"{where}: cannot be read ({error.strerror}); check the path")) from None
+    try:
+        return _read_tifffile(data, where)
+    except DataError:
+        raise
+    except Exception as error:  # decoders have no common base class of errors
+        if isinstance(error, tifffile.TiffFileError) or "imagecodecs" in str(error):
+            return _read_pillow(data, where)
+        raise _damaged(where, error) from None
+
+
+def _damaged(where: str, error: Exception) -> DataError:
+    got = f"an unreadable file ({type(error).__name__})"
+    return DataError(problem(where, got, "a whole TIFF mask", "copy or download it again"))
+
+
+def _read_tifffile(data: bytes, where: str) -> NDArray[Any]:
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        series = file.series[0]
+        _refuse_huge(int(series.size), where)
+        return np.asarray(series.asarray())
+
+
+def _read_pillow(data: bytes, where: str) -> NDArray[Any]:
+    try:
+        with quiet(), Image.open(io.BytesIO(data)) as image:
+            _refuse_huge(image.width * image.height, where)
+            if getattr(image, "n_frames", 1) > 1:
+                raise DataError(problem(where, "several pages", "one", "keep the first page"))
+            array = np.array(image)
+            # Pillow turns white-is-zero around; tifffile, hence the official scorer, does not.
+            white_is_zero = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+    except DataError:
+        raise
+    except Exception as error:
+        raise _damaged(where, error) from None
+    if white_is_zero and image.mode in ("1", "L"):
+        return ~array if array.dtype == bool else 255 - array
+    return array
+
+
+def _refuse_huge(pixels: int, where: str) -> None:
+    if pixels > MAX_PIXELS:
+        raise DataError(problem(where, f"{pixels / 1e6:.0f} megapixels", "at most 200", "check the file"))
+
+
+def decode_mask(raw: NDArray[Any], where: str) -> tuple[Mask, str]:
+    """Turn a stored array into (H, W) uint8 {0, 1} and the kind of its values: "bool", "0/1" or "0/255".
+
+    A mask of one value is empty or full: only 0 or 1 counts as "0/1", only 255 as "0/255".
+
+    Raises:
+        DataError: one line, for another shape than (H, W) or (H, W, 1) or for other values.
+    """
+    array = raw[..., 0] if raw.ndim == 3 and raw.shape[2] == 1 else raw
+    if array.ndim != 2 or not array.size:
+        raise DataError(problem(where, f"shape {raw.shape}", "(H, W)", "store one binary mask a file"))
+    if array.dtype == bool:
+        return array.astype(np.uint8), "bool"
+    if array.dtype.kind not in "uif":
+        raise DataError(problem(where, f"dtype {raw.dtype}", "a number type", "store uint8 0/1"))
+    one = array == array.max()
+    high = array.max()
+    if high not in (0, 1, 255) or not (one | (array == 0)).all():
+        raise DataError(problem(where, f"values {_sample(array)}", "{0, 1} or {0, 255}", "threshold the mask"))
+    return (one if high else np.zeros_like(one)).astype(np.uint8), "0/255" if high == 255 else "0/1"
+
+
+def _sample(array: NDArray[Any]) -> str:
+    values = np.unique(array)
+    shown = ", ".join(f"{value:g}" for value in values[:4])
+    return f"{{{shown}{', ...' if len(values) > 4 else ''}}}"
+
+
+def read_mask(source: Path | IO[bytes], where: str) -> Mask:
+    """Read a mask as (H, W) uint8 in {0, 1}; stored as {0, 1}, {0, 255} or bool, (H, W) or (H, W, 1).
+
+    Raises:
+        DataError: one line, for a file, a shape or values that are no mask.
+    """
+    return decode_mask(read_raw(source, where), where)[0]
+
+
+def merge_masks(masks: Sequence[Mask], rule: str) -> Mask:
+    """Merge the masks of one image, each (H, W) uint8 {0, 1}, into one of the same kind.
+
+    Rules: "or" (foreground where any annotator says so: the paper's), "majority" (where at least half do, so
+    that a tie is foreground, as in the official scorer: specs/peers.md cases 55/56), "intersection".
+
+    Raises:
+        DataError: no mask, or masks of different sizes. ConfigError: an unknown rule.
+
+    >>> merge_masks([np.array([[1, 0, 1]], np.uint8), np.array([[0, 0, 1]], np.uint8)], "majority").tolist()
+    [[1, 0, 1]]
+    """
+    if rule not in MERGES:
+        raise ConfigError(problem("--merge", rule, " or ".join(MERGES), "choose one of these"))
+    sizes = {mask.shape for mask in masks}
+    if len(sizes) != 1:
+        raise DataError(problem("masks", f"sizes {sorted(sizes)}", "one size", "leave out the odd one"))
+    votes = np.zeros(next(iter(sizes)), np.uint16)
+    for mask in masks:
+        votes += mask
+    needed = {"or": 1, "majority": (len(masks) + 1) // 2, "intersection": len(masks)}[rule]
+    return (votes >= needed).astype(np.uint8)
+
+
+def write_mask(path: Path, mask: Mask) -> None:
+    """Write an (H, W) mask as uint8 {0, 1}, 2-D, zlib TIFF: the same bytes for the same mask, atomically.
+
+    Raises:
+        DataError: the array is no (H, W) array of 0 and 1, or `path` cannot be written.
+    """
+    if mask.ndim != 2 or not mask.size or mask.dtype.kind not in "bui" or mask.max() > 1 or mask.min() < 0:
+        raise DataError(problem(path, f"{mask.dtype} array of shape {mask.shape}", "(H, W) of 0 and 1", "threshold it"))
+    values = np.ascontiguousarray(mask, np.uint8)
+    options = {"photometric": "minisblack", "compression": "zlib", "compressionargs": {"level": 6}}
+    buffer = io.BytesIO()
+    # without metadata: no software name, no description, hence no bytes that change with the version
+    tifffile.imwrite(buffer, values, metadata=None, software=False, **options)
+    write_atomic(path, lambda file: file.write(buffer.getbuffer()))

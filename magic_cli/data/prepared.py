@@ -1,0 +1,183 @@
+"""The prepared dataset: the one format that train, predict, score and package read.
+
+prepared/encounters.jsonl   one encounter a line          schemas/encounter.schema.json
+prepared/images.jsonl       one photo a line              schemas/image.schema.json
+prepared/questions.json     the closed questions          schemas/definitions.schema.json
+prepared/masks/             merged masks at full size     uint8 {0, 1} TIFF
+prepared/prepare.json       what was found and done       schemas/prepared.schema.json
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from magic_cli import schema
+from magic_cli.errors import DataError, printable, problem
+from magic_cli.files import read_json, read_jsonl
+from magic_cli.questions import QuestionSchema, parse_questions
+from magic_cli.records import SPLITS, Encounter, ImageRecord
+
+ENCOUNTERS, IMAGES, QUESTIONS, MANIFEST = "encounters.jsonl", "images.jsonl", "questions.json", "prepare.json"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared dataset in memory: text and paths, no pixels.
+
+    `encounters` and `images` keep file order. An encounter's `image_ids` are those of the challenge's file; an
+    id that is not in `images` belongs to a photo that is absent or was left out. `sha256` is that of prepare.json.
+    """
+
+    root: Path
+    manifest: Mapping[str, Any]
+    questions: QuestionSchema
+    encounters: Mapping[str, Encounter]
+    images: Mapping[str, ImageRecord]
+    sha256: str
+
+    @cached_property
+    def _by_split(self) -> dict[str, tuple[tuple[Encounter, ...], tuple[ImageRecord, ...]]]:
+        return {
+            split: (
+                tuple(e for e in self.encounters.values() if e.split == split),
+                tuple(i for i in self.images.values() if i.split == split),
+            )
+            for split in SPLITS
+        }
+
+    def _of(self, split: str) -> tuple[tuple[Encounter, ...], tuple[ImageRecord, ...]]:
+        if split not in SPLITS:
+            raise DataError(problem("--split", split, " or ".join(SPLITS), "choose one of these"))
+        return self._by_split[split]
+
+    def encounters_of(self, split: str) -> tuple[Encounter, ...]:
+        """Return the encounters of a split in file order; DataError for a split other than train, valid, test."""
+        return self._of(split)[0]
+
+    def images_of(self, split: str) -> tuple[ImageRecord, ...]:
+        """Return the photos of a split in file order; DataError for a split other than train, valid, test."""
+        return self._of(split)[1]
+
+
+def link(target: Path, root: Path) -> str:
+    """Return `target` as written into a row: relative to `root`, absolute on another drive; "/" everywhere."""
+    try:
+        return Path(os.path.relpath(target, root)).as_posix()
+    except ValueError:
+        return target.as_posix()
+
+
+def _resolve(root: Path, written: str | None) -> Path | None:
+    return None if written is None else Path(os.path.normpath(root / written))
+
+
+def encounter_row(encounter: Encounter) -> dict[str, Any]:
+    """Return the line of encounters.jsonl that holds an encounter."""
+    return {
+        "encounter_id": encounter.encounter_id,
+        "split": encounter.split,
+        "image_ids": list(encounter.image_ids),
+        "title": dict(encounter.title),
+        "content": dict(encounter.content),
+        "responses": [dict(response) for response in encounter.responses],
+        "question": encounter.question,
+        "answer": encounter.answer,
+        "answers": None if encounter.answers is None else dict(encounter.answers),
+    }
+
+
+def image_row(image: ImageRecord, root: Path) -> dict[str, Any]:
+    """Return the line of images.jsonl that holds a photo, with paths relative to `root`."""
+    return {
+        "image_id": image.image_id,
+        "encounter_id": image.encounter_id,
+        "split": image.split,
+        "path": None if image.path is None else link(image.path, root),
+        "height": image.height,
+        "width": image.width,
+        "upright": image.upright,
+        "mask": None if image.mask is None else link(image.mask, root),
+        "annotators": {name: link(path, root) for name, path in image.annotators.items()},
+        "sha256": image.sha256,
+    }
+
+
+def _encounter(row: Mapping[str, Any]) -> Encounter:
+    lists = {"image_ids": tuple(row["image_ids"]), "responses": tuple(row["responses"])}
+    return Encounter(**{**row, **lists})
+
+
+def _image(row: Mapping[str, Any], root: Path) -> ImageRecord:
+    annotators = {name: Path(os.path.normpath(root / path)) for name, path in row["annotators"].items()}
+    paths = {"path": _resolve(root, row["path"]), "mask": _resolve(root, row["mask"]), "annotators": annotators}
+    return ImageRecord(**{**row, **paths})
+
+
+def check_rows(name: str, rows: list[Any], where: str) -> list[str]:
+    """Return one line for each violation of schema `name` in any row, with the row's number from 1."""
+    from jsonschema import Draft202012Validator  # 0.3 s to import: only when rows are checked
+
+    validator, lines = Draft202012Validator(schema.load(name)), []
+    for number, row in enumerate(rows, 1):
+        if not validator.is_valid(row):
+            lines += schema.problems(name, row, f"{where}:{number}")
+    return lines
+
+
+def open_prepared(root: Path) -> Prepared:
+    """Read prepared/ and check every row of it; paths become absolute, photos and masks are not opened.
+
+    Raises:
+        DataError: no prepared dataset there, or it is damaged; all problems at once.
+    """
+    manifest_path = root / MANIFEST
+    if not manifest_path.is_file():
+        have = "no such folder" if not root.is_dir() else f"got a folder without {MANIFEST}"
+        raise DataError(printable(f"{root}: {have}, expected a prepared dataset; run `magic prepare` first"))
+    real = root.resolve()
+    manifest = read_json(manifest_path)
+    encounters, images = read_jsonl(root / ENCOUNTERS), read_jsonl(root / IMAGES)
+    lines = schema.problems("prepared", manifest, str(manifest_path))
+    lines += check_rows("encounter", encounters, str(root / ENCOUNTERS))
+    lines += check_rows("image", images, str(root / IMAGES))
+    _raise(lines)
+    questions = parse_questions(read_json(root / QUESTIONS), str(root / QUESTIONS))
+    _raise(list(_contradictions(root, encounters, images, questions)))
+    return Prepared(
+        root=real,
+        manifest=manifest,
+        questions=questions,
+        encounters={row["encounter_id"]: _encounter(row) for row in encounters},
+        images={row["image_id"]: _image(row, real) for row in images},
+        sha256=hashlib.sha256(manifest_path.read_bytes()).hexdigest(),
+    )
+
+
+def _raise(lines: list[str]) -> None:
+    if lines:
+        raise DataError([*lines, "these files were changed by hand or damaged: run `magic prepare --overwrite`"])
+
+
+def _contradictions(root: Path, encounters: list[Any], images: list[Any], questions: QuestionSchema) -> Iterator[str]:
+    """Yield a line for each repeated id, photo without its encounter and answer outside the questions."""
+    splits: dict[str, str] = {}
+    for number, row in enumerate(encounters, 1):
+        where = f"{root / ENCOUNTERS}:{number}"
+        if row["encounter_id"] in splits:
+            yield problem(where, f"{row['encounter_id']} twice", "once", "remove one row")
+        splits[row["encounter_id"]] = row["split"]
+        if row["answers"] is not None:
+            yield from questions.faults(row["answers"], f"{where}:answers")
+    seen: set[str] = set()
+    for number, row in enumerate(images, 1):
+        where = f"{root / IMAGES}:{number}"
+        if row["image_id"] in seen:
+            yield problem(where, f"{row['image_id']} twice", "once", "remove one row")
+        seen.add(row["image_id"])
+        if splits.get(row["encounter_id"]) != row["split"]:
+            got = f"{row['encounter_id']} in {row['split']}"
+            yield problem(where, got, f"an encounter of {ENCOUNTERS}", "prepare again")
