@@ -6,7 +6,6 @@ Hugging Face Hub: they are used from `--weights DIR` or from the local Hub cache
 """
 
 import importlib.util
-import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -144,7 +143,7 @@ def _has_weights(folder: Path) -> bool:
         return True
     for index in (folder / f"{name}.index.json" for name in _WEIGHT_FILES):
         if index.is_file():
-            shards = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
+            shards = set(files.read_json(index).get("weight_map", {}).values())
             return bool(shards) and all((folder / shard).is_file() for shard in shards)
     return False
 
