@@ -113,3 +113,12 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     taken = any(path.iterdir()) if path.is_dir() else path.exists()
     if taken and not overwrite:
         raise DataError(f"{printable(path)}: already there; use --overwrite, or another --out")
+
+
+def cache_root() -> Path:
+    """Return where caches live unless --cache-dir says otherwise: $XDG_CACHE_HOME/magic or ~/.cache/magic.
+
+    The folder may not exist yet. A relative XDG_CACHE_HOME is ignored, as its specification asks.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".cache") / "magic"

@@ -176,7 +176,12 @@ OPENINGS = (
 )
 TREATED = ("I tried a cream from the pharmacy without success.", "No treatment so far.", "Nobody in my family has it.")
 OPINIONS = ("This looks like {}.", "I think of {} first.", "Most likely {}.", "Could be {}.", "In my opinion it is {}.")
-ADVICE = ("Please see a dermatologist.", "Keep it clean and watch it.", "A photo from closer would help.", "No worry.")
+ADVICE = (
+    "Please see a dermatologist.",
+    "Keep it clean and watch it.",
+    "A photo from closer would help.",
+    "It may take some weeks.",
+)
 
 
 def invent(rng: np.random.Generator, number: int) -> Case:
@@ -184,7 +189,7 @@ def invent(rng: np.random.Generator, number: int) -> Case:
     kind = KINDS[number % len(KINDS)]
     many = kind.look.count[0] > 1 or rng.random() < 0.45
     look = replace(kind.look, count=kind.several if many else (1, 1))
-    sites = list(rng.permutation(list(SITES))[: 2 if many and rng.random() < 0.3 else 1])
+    sites = [str(site) for site in rng.permutation(list(SITES))][: 2 if many and rng.random() < 0.3 else 1]
     seen = _seen(kind, look, many)
     told = {
         "CQID011": tuple(sites) if rng.random() < 0.8 else (),
@@ -224,13 +229,13 @@ def _content(
     """Return a query that tells all of `told` and some of `seen`, in free order after an opening."""
     places = [_pick(rng, SITES[site]) for site in told["CQID011"]]
     where = f" on my {' and on my '.join(places)}" if places else ""
-    parts = [_pick(rng, ("I have {}.", "There is {}.", "You see {}.")).format(_pick(rng, kind.words) + where)]
+    parts = [_pick(rng, ("I have {}.", "I noticed {}.", "The photo shows {}.")).format(_pick(rng, kind.words) + where)]
     parts += [_pick(rng, ONSETS[text]) for text in told["CQID015"]]
     parts += [_pick(rng, ITCH[text]) for text in told["CQID025"]]
     parts += [_pick(rng, SIZES[text]) for text in seen["CQID012"] if rng.random() < 0.5]
     parts += [_pick(rng, NUMBERS[text]) for text in seen["CQID035"] if rng.random() < 0.4]
     parts += [_pick(rng, TREATED)] if rng.random() < 0.4 else []
-    opening = _pick(rng, OPENINGS).format(age=int(rng.integers(2, 90)), sex=_pick(rng, ("female", "male")))
+    opening = _pick(rng, OPENINGS).format(age=int(rng.integers(14, 90)), sex=_pick(rng, ("female", "male")))
     return " ".join([opening, *(parts[i] for i in rng.permutation(len(parts)))]).strip()
 
 
