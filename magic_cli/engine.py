@@ -1,0 +1,168 @@
+"""The task seam, devices, and the one prediction loop, on accelerate; trainer.py holds the one training loop.
+
+Neither ever asks which task it runs. What could only be tested on a CPU here: fp16 with its scaler, CUDA
+copies and several GPUs follow accelerate's documented use.
+"""
+
+import dataclasses
+import functools
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from magic_cli.config import Config
+from magic_cli.data.gold import Gold
+from magic_cli.data.prepared import Prepared
+from magic_cli.errors import ConfigError
+from magic_cli.interrupt import Interrupt
+from magic_cli.model.cache import FeatureCache, Item
+from magic_cli.model.encoders import Encoder
+from magic_cli.progress import log, track
+from magic_cli.questions import QuestionSchema
+from magic_cli.records import Prediction, Report, Sample
+
+Batch = dict[str, Any]
+
+
+class TaskModel(nn.Module):
+    """A task's model: encoders + head, with everything between samples and predictions.
+
+    `view` is a number that names an augmented view of a photo; 0 is the photo as it is.
+    """
+
+    cache: FeatureCache | None = None
+
+    def frozen(self, samples: Sequence[Sample], views: int) -> Iterable[tuple[Encoder, Item]]:
+        """Yield what frozen encoders will be asked for by these samples, in views 0..views-1."""
+        return ()
+
+    def begin(self, samples: Sequence[Sample]) -> None:
+        """Set what depends on the training data (priors, scales), once, before the first step."""
+
+    def collate(self, samples: Sequence[Sample], views: Sequence[int]) -> Batch:
+        """Load samples into a batch of CPU tensors; runs in the data loader's workers."""
+        raise NotImplementedError
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the scalar training loss of a batch."""
+        raise NotImplementedError
+
+    def predict(self, batch: Batch, view: int) -> list[Prediction]:
+        """Return one prediction a sample, with the view undone; no gradients."""
+        raise NotImplementedError
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the loss: what a distributed wrapper has to go through."""
+        return self.loss(batch)
+
+
+class Task(Protocol):
+    """A module of tasks/: what its samples, model, score and deliverable are (DESIGN.md section 3)."""
+
+    MONITOR: str
+
+    def samples(self, prepared: Prepared, split: str, config: Any) -> Sequence[Sample]: ...
+    def build(self, config: Any, questions: QuestionSchema) -> TaskModel: ...
+    def score(self, gold: Gold, predictions: Iterable[Prediction]) -> Report: ...
+    def write(self, predictions: Iterable[Prediction], prepared: Prepared, out: Path) -> list[Path]: ...
+
+
+class Views(Dataset[tuple[Sample, int]]):
+    """Samples with the view they are seen in: fixed, or drawn anew from (seed, epoch, index)."""
+
+    def __init__(self, samples: Sequence[Sample], seed: int, views: int = 1, view: int = 0) -> None:
+        self.samples, self.seed, self.views, self.view, self.epoch = samples, seed, views, view, 0
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Sample, int]:
+        drawn = random.Random(f"{self.seed}/{self.epoch}/{index}").randrange(self.views)  # noqa: S311  not a secret
+        return self.samples[index], drawn if self.views > 1 else self.view
+
+
+def loader_for(
+    model: TaskModel, dataset: Views, config: Config, order: Sampler[int] | None, cuda: bool
+) -> DataLoader[Any]:
+    return DataLoader(
+        dataset,
+        batch_size=config.batch_size,
+        sampler=order,
+        num_workers=config.workers,
+        pin_memory=cuda,
+        worker_init_fn=Interrupt.ignore,
+        collate_fn=functools.partial(_collate, model),
+    )
+
+
+def _collate(model: TaskModel, pairs: Sequence[tuple[Sample, int]]) -> Batch:
+    return model.collate([sample for sample, _ in pairs], [view for _, view in pairs])
+
+
+def accelerator_for(config: Config, device: str) -> Accelerator:
+    """Return accelerate's handle for this device and precision, seeds set.
+
+    Raises:
+        ConfigError: the device is not here.
+    """
+    here = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not here.get(device):
+        found = [name for name, there in here.items() if there]
+        raise ConfigError(f"--device {device}: not on this machine; expected one of {', '.join(found)}")
+    on_cpu = device == "cpu" or not (here["cuda"] or here["mps"])
+    precision = config.precision
+    if precision == "fp16" and on_cpu:
+        log("precision fp16 needs a GPU: training in float32 (on the CPU, --set precision=bf16 is possible)")
+        precision = "no"
+    set_seed(config.seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return Accelerator(
+        cpu=on_cpu,
+        mixed_precision=precision,
+        gradient_accumulation_steps=config.accumulate,
+        dataloader_config=DataLoaderConfiguration(non_blocking=True),
+        step_scheduler_with_optimizer=False,
+    )
+
+
+def fill_cache(model: TaskModel, samples: Sequence[Sample], views: int, accelerator: Accelerator) -> None:
+    """Encode once what the frozen encoders will be asked for; without a cache, do nothing."""
+    if model.cache is None:
+        return
+    wanted: dict[Encoder, list[Item]] = {}
+    for encoder, item in model.frozen(samples, views):
+        wanted.setdefault(encoder, []).append(item)
+    with accelerator.main_process_first():
+        for encoder, items in wanted.items():
+            model.cache.fill(encoder.to(accelerator.device), items, accelerator.device)
+
+
+def predict(
+    model: TaskModel, samples: Sequence[Sample], config: Config, accelerator: Accelerator, view: int = 0
+) -> Iterator[Prediction]:
+    """Yield one prediction a sample, in order, each once however many processes share the work."""
+    cuda = accelerator.device.type == "cuda"
+    loader = accelerator.prepare(loader_for(model, Views(samples, config.seed, view=view), config, None, cuda))
+    model.eval()
+    for batch in track(loader, "predicting", len(loader)):
+        with torch.inference_mode(), accelerator.autocast():
+            found = model.predict(batch, view)
+        if accelerator.num_processes > 1:
+            found = accelerator.gather_for_metrics(found, use_gather_object=True)
+        yield from found
+
+
+def average(runs: Sequence[Iterable[Prediction]]) -> Iterator[Prediction]:
+    """Average the probabilities of several models or views, prediction by prediction; all in one order."""
+    for group in zip(*runs, strict=True):
+        names = group[0].arrays
+        mean = {name: np.mean([p.arrays[name] for p in group], axis=0, dtype=np.float32) for name in names}
+        yield dataclasses.replace(group[0], arrays=mean)

@@ -1,0 +1,116 @@
+"""The light heads on top of the encoders: a text-conditioned pyramid decoder and two answer heads."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from magic_cli.model.encoders import Features
+
+
+class Film(nn.Module):
+    """Scale and shift (B, C, h, w) features by a text vector (B, T): (1 + mul(t)) * x + add(t).
+
+    Both maps start at zero, so that an untrained condition changes nothing. T = 0 switches it off.
+    """
+
+    def __init__(self, text_dim: int, channels: int) -> None:
+        super().__init__()
+        self.mul, self.add = nn.Linear(text_dim, channels), nn.Linear(text_dim, channels)
+        for layer in (self.mul, self.add):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        """Return x conditioned on the text."""
+        return x * (1 + self.mul(text)[:, :, None, None]) + self.add(text)[:, :, None, None]
+
+
+def _block(channels: int) -> nn.Sequential:
+    groups = max(g for g in (8, 4, 2, 1) if channels % g == 0)
+    return nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.GroupNorm(groups, channels), nn.ReLU())
+
+
+class PyramidDecoder(nn.Module):
+    """Top-down decoder of a feature pyramid, FiLM-conditioned on the text at every level.
+
+    Takes {"p0": (B, c0, h, w), "p1": (B, c1, h/2, w/2), …} and text (B, T); gives logits (B, h, w).
+    """
+
+    def __init__(self, channels: Sequence[int], text_dim: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList([nn.Conv2d(c, width, 1) for c in channels])
+        self.film = nn.ModuleList([Film(text_dim, width) for _ in channels])
+        self.smooth = nn.ModuleList([_block(width) for _ in channels])
+        self.dropout = nn.Dropout2d(dropout)
+        self.out = nn.Sequential(_block(width), nn.Conv2d(width, 1, 1))
+
+    def forward(self, features: Features, text: Tensor) -> Tensor:
+        """Decode from the coarsest level to the finest."""
+        x: Tensor | None = None
+        for level in reversed(range(len(self.lateral))):
+            here = self.lateral[level](features[f"p{level}"])
+            if x is not None:
+                here = here + F.interpolate(x, here.shape[-2:], mode="bilinear", align_corners=False)
+            x = self.smooth[level](self.film[level](here, text))
+        logits: Tensor = self.out(self.dropout(x))[:, 0]
+        return logits
+
+
+class SlotHead(nn.Module):
+    """Scores of every option of every slot from one input vector (specs/closed-vqa.md).
+
+    score(slot, option) = log prior + linear(slot, option) · x + <A x, B e(question || option)> / sqrt(width),
+    where x (B, D) is the standardised [image; encounter text; rules] and e (R, T) are the texts of all R
+    (slot, option) rows. A starts at zero: untrained, the head answers with the prior.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, inputs: int, rows: int, text_dim: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("std", torch.ones(inputs))
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(inputs, rows)
+        self.query, self.option = nn.Linear(inputs, width, bias=False), nn.Linear(text_dim, width, bias=False)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        nn.init.zeros_(self.query.weight)
+
+    @torch.no_grad()
+    def start(self, inputs: Tensor, prior: Tensor) -> None:
+        """Set the input's mean and standard deviation (N, D), and the log prior of each row (R,)."""
+        self.mean.copy_(inputs.mean(0))
+        std = inputs.std(0)
+        self.std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))
+        self.linear.bias.copy_(prior)
+
+    def forward(self, x: Tensor, options: Tensor) -> Tensor:
+        """Return scores (B, R) for inputs (B, D) and option texts (R, T)."""
+        # One unit of total variance however many inputs there are: the learning rate then fits every modality.
+        x = self.dropout((x - self.mean) / self.std) / x.shape[1] ** 0.5
+        compatible = self.query(x) @ self.option(options).T / self.option.out_features**0.5
+        scores: Tensor = self.linear(x) + compatible
+        return scores
+
+
+class OptionHead(nn.Module):
+    """The paper's compatibility score FFN([v_text; v_img]) (section 4.2.3), dropout after the projections."""
+
+    def __init__(self, image_dim: int, text_dim: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.image = nn.Sequential(nn.Linear(image_dim, width), nn.Dropout(dropout)) if image_dim else None
+        self.text = nn.Sequential(nn.Linear(text_dim, width), nn.Dropout(dropout))
+        inputs = 2 * width if image_dim else width
+        self.ffn = nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, 1))
+
+    def forward(self, text: Tensor, image: Tensor | None) -> Tensor:
+        """Return scores (R,) for R rows of text (R, T) and image (R, I) vectors."""
+        parts = [self.text(text)]
+        if self.image is not None and image is not None:
+            parts.append(self.image(image))
+        scores: Tensor = self.ffn(torch.cat(parts, 1))[:, 0]
+        return scores

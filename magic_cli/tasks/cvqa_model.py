@@ -1,0 +1,204 @@
+"""The closed-VQA model: encounter text, rules and all photos of an encounter -> a score for every option."""
+
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from magic_cli.config import CvqaConfig
+from magic_cli.data.rules import NAMES, rule_features
+from magic_cli.engine import Batch, TaskModel
+from magic_cli.model.cache import Item, encode
+from magic_cli.model.encoders import Encoder
+from magic_cli.model.heads import OptionHead, SlotHead
+from magic_cli.model.losses import slot_loss
+from magic_cli.questions import QuestionSchema, normalise
+from magic_cli.records import Prediction, Sample
+from magic_cli.tasks.inputs import encoded, gather, photo_item, pretrained, text_encoder, text_item
+
+
+class CvqaModel(TaskModel):
+    """Two heads over the same encoders (config.head): "slots" and the paper's "options".
+
+    Rows are the (slot, option) pairs in the order of the definitions; slot i owns rows starts[i]:starts[i+1].
+    """
+
+    options: Tensor
+
+    def __init__(self, config: CvqaConfig, questions: QuestionSchema) -> None:
+        super().__init__()
+        self.config, self.questions = config, questions
+        if config.modality == "text":
+            self.images, self.texts = None, text_encoder(config)
+        else:
+            self.images, self.texts = pretrained(config, pooled=True)
+        for encoder in (self.images, self.texts):
+            if encoder is not None and config.tune == "head":
+                encoder.freeze()
+        self.starts = [0, *accumulate(q.size for q in questions.slots)]
+        image_dim = self.images.channels[0] if self.images else 0
+        self.reads_text = config.modality != "image"
+        self.reads_rules = config.rules and self.reads_text
+        if config.head == "slots":
+            inputs = image_dim + self.reads_text * self.texts.dim + self.reads_rules * len(NAMES)
+            self.head: SlotHead | OptionHead = SlotHead(
+                inputs, self.starts[-1], self.texts.dim, config.width, config.dropout
+            )
+            self.register_buffer("options", self._encode_options(), persistent=False)
+        else:
+            self.head = OptionHead(image_dim, self.texts.dim, config.width, config.dropout)
+
+    def _rows(self, qids: Iterable[str]) -> list[tuple[str, str]]:
+        """Return (question, option) texts of these slots, cleaned of slot numbers and "(please specify)"."""
+        slots = [self.questions.by_qid[qid] for qid in qids]
+        lang = "en" if "en" in slots[0].options else next(iter(slots[0].options))
+        return [(normalise(q.text.get(lang, "")), normalise(o)) for q in slots for o in q.options[lang]]
+
+    def _encode_options(self) -> Tensor:
+        """Return the text vectors (R, T) of all rows; each distinct text is encoded once."""
+        rows = self._rows(self.questions.by_qid)
+        distinct = list(dict.fromkeys(rows))
+        loaded = [text_item(self.texts, question, option).load() for question, option in distinct]
+        vectors = encode(self.texts.eval(), loaded, torch.device("cpu"))["text"]
+        place = {row: number for number, row in enumerate(distinct)}
+        return vectors[[place[row] for row in rows]]
+
+    def _texts_of(self, sample: Sample) -> list[Item]:
+        """Return the encounter's text (head "slots"), or one text an option of its questions (head "options")."""
+        query = f"{sample.encounter.question} {sample.encounter.answer}".strip()
+        if self.config.head == "slots":
+            return [text_item(self.texts, sample.encounter.question, sample.encounter.answer)]
+        told = query if self.config.encounter_text and self.reads_text else ""
+        rows = self._rows(sample.qids)
+        return [text_item(self.texts, f"{question} {option}", told) for question, option in rows]
+
+    def frozen(self, samples: Sequence[Sample], views: int) -> Iterable[tuple[Encoder, Item]]:
+        """Yield every photo in every view and every text, for the encoders that are frozen."""
+        for sample in samples:
+            if self.images is not None and self.images.is_frozen:
+                for record in sample.images:
+                    for view in range(views):
+                        yield self.images, photo_item(self.images, record, view)
+            if self.texts.is_frozen and (self.reads_text or self.config.head == "options"):
+                for item in self._texts_of(sample):
+                    yield self.texts, item
+
+    def collate(self, samples: Sequence[Sample], views: Sequence[int]) -> Batch:
+        """Return all photos and texts of the samples, flat, with the sample each belongs to."""
+        batch: Batch = {"ids": [s.id for s in samples], "qids": [list(s.qids) for s in samples]}
+        if self.images is not None:
+            owned = [(n, r, v) for n, (s, v) in enumerate(zip(samples, views, strict=True)) for r in s.images]
+            batch["photo_owner"] = torch.tensor([n for n, _, _ in owned], dtype=torch.long)
+            if owned:
+                items = [photo_item(self.images, record, view) for _, record, view in owned]
+                batch["photos"] = gather(self.images, items, self.cache)
+        if self.reads_text or self.config.head == "options":
+            texts = [self._texts_of(sample) for sample in samples]
+            batch["texts"] = gather(self.texts, [item for items in texts for item in items], self.cache)
+            batch["text_owner"] = torch.tensor([n for n, items in enumerate(texts) for _ in items])
+        if self.reads_rules:
+            told = [f"{s.encounter.question} {s.encounter.answer}" for s in samples]
+            batch["rules"] = torch.from_numpy(np.stack([rule_features(text) for text in told]))
+        if self.training:
+            batch["gold"] = torch.tensor([self._gold(sample) for sample in samples])
+        return batch
+
+    def _gold(self, sample: Sample) -> list[int]:
+        """Return the canonical option index of each slot, -1 where the sample does not ask it."""
+        row = self.questions.canonical(sample.encounter.answers or {})
+        asked = set(sample.qids)
+        return [row[q.qid] if q.qid in asked else -1 for q in self.questions.slots]
+
+    def _photos(self, batch: Batch) -> Tensor | None:
+        """Return the mean of each encounter's photo vectors (paper section 4.2.1); NaN without a photo."""
+        if self.images is None:
+            return None
+        owner, count = batch["photo_owner"], len(batch["ids"])
+        if "photos" not in batch:
+            return torch.full((count, self.images.channels[0]), float("nan"), device=owner.device)
+        vectors = encoded(self.images, batch["photos"])["pooled"].float()
+        total = torch.zeros(count, vectors.shape[1], device=vectors.device).index_add(0, owner, vectors)
+        return total / torch.bincount(owner, minlength=count)[:, None]
+
+    def _inputs(self, batch: Batch) -> Tensor:
+        """Return [image; text; rules] (B, D) for the "slots" head."""
+        photos = self._photos(batch)
+        parts = [] if photos is None else [photos]
+        if self.reads_text:
+            parts.append(encoded(self.texts, batch["texts"])["text"].float())
+        if self.reads_rules:
+            parts.append(batch["rules"])
+        return torch.cat(parts, 1)
+
+    @torch.no_grad()
+    def begin(self, samples: Sequence[Sample]) -> None:
+        """Set the input scales and the log prior of each option over the training samples, half a count added."""
+        if not isinstance(self.head, SlotHead):
+            return
+        self.eval()
+        device = self.head.mean.device
+        batches = [samples[i : i + 32] for i in range(0, len(samples), 32)]
+        rows = []
+        for part in batches:
+            batch = self.collate(part, [0] * len(part))
+            rows.append(self._inputs(_moved(batch, device)))
+        gold = torch.tensor([self._gold(sample) for sample in samples])
+        prior = []
+        for slot, question in enumerate(self.questions.slots):
+            asked = gold[:, slot][gold[:, slot] >= 0]
+            counts = torch.bincount(asked, minlength=question.size).float() + 0.5
+            prior.append(torch.log(counts / counts.sum()))
+        inputs = torch.cat(rows)
+        self.head.start(inputs[~inputs.isnan().any(1)], torch.cat(prior).to(device))
+
+    def _slot_scores(self, head: SlotHead, batch: Batch) -> Tensor:
+        inputs = self._inputs(batch)
+        # An encounter without a photo counts as an average one.
+        scores: Tensor = head(torch.where(inputs.isnan(), head.mean, inputs), self.options)
+        return scores
+
+    def _option_scores(self, head: OptionHead, batch: Batch) -> list[Tensor]:
+        """Return the scores of each sample's option rows."""
+        texts, owner = encoded(self.texts, batch["texts"])["text"], batch["text_owner"]
+        photos = self._photos(batch)
+        scores = head(texts, None if photos is None else torch.nan_to_num(photos)[owner])
+        return [scores[owner == number] for number in range(len(batch["ids"]))]
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the mean cross-entropy over the questions of the batch (paper section 4.2.4)."""
+        if isinstance(self.head, SlotHead):
+            return slot_loss(self._slot_scores(self.head, batch), self.starts, batch["gold"])
+        losses = []
+        for rows, qids, gold in zip(self._option_scores(self.head, batch), batch["qids"], batch["gold"], strict=True):
+            sizes = [self.questions.by_qid[qid].size for qid in qids]
+            asked = gold[gold >= 0][None]
+            losses.append(slot_loss(rows[None], [0, *accumulate(sizes)], asked))
+        return torch.stack(losses).mean()
+
+    def predict(self, batch: Batch, view: int) -> list[Prediction]:
+        """Return {qid: (options,) float32 probabilities} of each sample."""
+        if isinstance(self.head, SlotHead):
+            scores = list(self._slot_scores(self.head, batch))
+        else:
+            scores = self._option_scores(self.head, batch)
+        found = []
+        for name, qids, row in zip(batch["ids"], batch["qids"], scores, strict=True):
+            asked = list(self.questions.by_qid) if isinstance(self.head, SlotHead) else qids
+            sizes = [self.questions.by_qid[qid].size for qid in asked]
+            parts = torch.split(row.float().cpu(), sizes)
+            found.append(Prediction(name, {q: torch.softmax(p, 0).numpy() for q, p in zip(asked, parts, strict=True)}))
+        return found
+
+
+def _moved(value: object, device: torch.device) -> Batch:
+    from accelerate.utils import send_to_device
+
+    moved: Batch = send_to_device(value, device)
+    return moved
+
+
+def build(config: CvqaConfig, questions: QuestionSchema) -> CvqaModel:
+    """Return the untrained model."""
+    return CvqaModel(config, questions)

@@ -1,0 +1,101 @@
+"""What several tasks feed to encoders: photos in a view, the two halves of a text; cached when frozen."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from magic_cli.config import Config
+from magic_cli.data.images import open_photo
+from magic_cli.data.prompts import share_window
+from magic_cli.errors import ConfigError, DataError
+from magic_cli.model import encoders, hub
+from magic_cli.model.cache import FeatureCache, Item
+from magic_cli.model.encoders import Encoder, Features, ImageEncoder, TextEncoder
+from magic_cli.records import ImageRecord
+
+
+def turn(x: Tensor, view: int) -> Tensor:
+    """Return view 0..7 of square (..., S, S) data: flips (bits 0, 1) of the plain or transposed (bit 2) photo."""
+    if view & 4:
+        x = x.transpose(-1, -2)
+    dims = [dim for bit, dim in ((1, -1), (2, -2)) if view & bit]
+    return x.flip(dims) if dims else x
+
+
+def unturn(x: Tensor, view: int) -> Tensor:
+    """Undo `turn`."""
+    dims = [dim for bit, dim in ((1, -1), (2, -2)) if view & bit]
+    x = x.flip(dims) if dims else x
+    return x.transpose(-1, -2) if view & 4 else x
+
+
+def photo_item(encoder: ImageEncoder, record: ImageRecord, view: int) -> Item:
+    """Return a photo in a view as something to encode."""
+
+    def load() -> Tensor:
+        if record.path is None:
+            raise DataError(f"{record.image_id}: no photo; run `magic prepare` on the folder that has it")
+        return turn(encoder.pixels(open_photo(record.path, record.upright)), view).contiguous()
+
+    return Item(encoder.key(f"photo {record.sha256} {record.upright} {view}"), load)
+
+
+def text_item(encoder: TextEncoder, question: str, answer: str) -> Item:
+    """Return the two halves of a text, which share the encoder's window fairly, as something to encode."""
+
+    def load() -> list[int]:
+        first, second = encoder.ids(question), encoder.ids(answer)
+        kept, room = share_window(len(first), len(second), encoder.room)
+        return encoder.join(first[:kept], second[:room])
+
+    return Item(encoder.key(f"text {question}\0{answer}"), load)
+
+
+def gather(encoder: Encoder, items: Sequence[Item], cache: FeatureCache | None) -> Any:
+    """Return {"features": …} read from the cache, or {"raw": …} to be encoded on the device."""
+    if cache is not None and encoder.is_frozen:
+        rows = [cache.read(item.key) for item in items]
+        return {"features": {name: torch.stack([row[name] for row in rows]) for name in rows[0]}}
+    return {"raw": encoder.batch([item.load() for item in items])}
+
+
+def encoded(encoder: Encoder, part: Any) -> Features:
+    """Return the features of what `gather` made."""
+    if "features" in part:
+        found: Features = part["features"]
+        return found
+    return encoder.features(part["raw"])
+
+
+def pretrained(config: Config, pooled: bool) -> tuple[ImageEncoder, TextEncoder]:
+    """Return the image encoder (pooled, or a pyramid) and the text encoder that a config names.
+
+    Raises:
+        WeightsError: weights are missing or damaged.
+        ConfigError: an unknown name.
+    """
+    weights = Path(config.weights) if config.weights else None
+    images: ImageEncoder
+    if config.image_encoder == "lite0":
+        images = encoders.Lite0(config.image_size, pooled)
+    elif config.image_encoder == "tiny":
+        images = encoders.TinyImage(config.image_size, pooled)
+    elif "/" in config.image_encoder and pooled:
+        images = hub.SwinPooled(config.image_encoder, weights, config.image_size)
+    else:
+        raise ConfigError(f"image_encoder {config.image_encoder!r}: expected lite0, tiny or a Hub name (owner/name)")
+    return images, text_encoder(config)
+
+
+def text_encoder(config: Config) -> TextEncoder:
+    """Return the text encoder that a config names; raises as `pretrained`."""
+    if config.text_encoder == "minilm":
+        return encoders.minilm(config.text_window)
+    if config.text_encoder == "tiny":
+        return encoders.TinyText(config.text_window)
+    if "/" in config.text_encoder:
+        return hub.bert(config.text_encoder, Path(config.weights) if config.weights else None, config.text_window)
+    raise ConfigError(f"text_encoder {config.text_encoder!r}: expected minilm, tiny or a Hub name (owner/name)")

@@ -1,0 +1,284 @@
+"""The one training loop: epochs, early stopping on the task's own score, and a state that survives a kill."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import Sampler
+
+from magic_cli import checkpoint
+from magic_cli.config import Config
+from magic_cli.data.gold import Gold
+from magic_cli.engine import Task, TaskModel, Views, accelerator_for, fill_cache, loader_for, predict
+from magic_cli.errors import CheckpointError, DataError, Interrupted
+from magic_cli.files import write_jsonl
+from magic_cli.interrupt import Interrupt
+from magic_cli.progress import log, track
+from magic_cli.questions import QuestionSchema
+from magic_cli.records import CheckpointMeta, Report, Sample
+
+
+class Order(Sampler[int]):
+    """A permutation that depends on the seed and the epoch alone, so that a resumed run sees the same one."""
+
+    def __init__(self, dataset: Views) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.dataset.seed * 100_003 + self.dataset.epoch)
+        return iter(torch.randperm(len(self.dataset), generator=generator).tolist())
+
+
+def rate(config: Config, update: int, total: int) -> float:
+    """Return the factor on the learning rate at an update: 1, or linear warm-up and cosine to 0."""
+    if config.schedule == "constant":
+        return 1.0
+    warm = max(1, round(config.warmup * total))
+    if update < warm:
+        return (update + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (update - warm) / max(1, total - warm)))
+
+
+def optimizer_for(model: TaskModel, config: Config) -> torch.optim.AdamW:
+    """Return AdamW over what learns: encoders at their own rate, no decay on biases and norms."""
+    inside = {id(p) for encoder in checkpoint.encoders(model).values() for p in encoder.parameters()}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            groups.setdefault((id(parameter) in inside, parameter.ndim > 1), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": (rate_ := config.encoder_lr if encoder else config.lr),
+                "base": rate_,
+                "weight_decay": config.weight_decay if decay else 0.0,
+            }
+            for (encoder, decay), parameters in groups.items()
+        ]
+    )
+
+
+@dataclasses.dataclass
+class Position:
+    """Where a run is: what `--resume` needs beside weights, moments and random states."""
+
+    epoch: int = 0
+    step: int = 0
+    updates: int = 0
+    best: float = -math.inf
+    best_epoch: int = -1
+    finished: bool = False
+    loss_sum: float = 0.0
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What a run learns from and is judged by; `sha256` is that of the prepared manifest."""
+
+    train: Sequence[Sample]
+    valid: Sequence[Sample]
+    gold: Gold
+    questions: QuestionSchema
+    sha256: str
+
+
+class Trainer:
+    """One run in one folder: best.pt, state.pt and metrics.jsonl."""
+
+    def __init__(self, task: Task, name: str, model: TaskModel, data: Data, config: Config, out: Path, device: str):
+        self.task, self.name, self.data, self.config, self.out = task, name, data, config, out
+        self.accelerator = accelerator_for(config, device)
+        self.core = model
+        self.at = Position()
+        self.train_set = Views(data.train, config.seed, config.views)
+        self.stop = Interrupt()
+
+    def run(self, resume: bool) -> Position:
+        """Train to the end, or to early stopping; return the final position.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM came; the state was saved after the step that was running.
+            DataError: the loss is no longer finite.
+        """
+        fill_cache(self.core, self.data.train, self.config.views, self.accelerator)
+        fill_cache(self.core, self.data.valid, 1, self.accelerator)
+        self.core.to(self.accelerator.device)
+        self.optimizer = optimizer_for(self.core, self.config)
+        state = self._load() if resume else None
+        if state is None:
+            self.core.begin(self.data.train)
+        cuda = self.accelerator.device.type == "cuda"
+        loader = loader_for(self.core, self.train_set, self.config, Order(self.train_set), cuda)
+        self.model, self.optimizer, self.loader = self.accelerator.prepare(self.core, self.optimizer, loader)
+        if state is not None:
+            self._restore(state)
+        per_epoch = math.ceil(len(self.loader) / self.config.accumulate)
+        self.total = per_epoch * self.config.epochs
+        with self.stop:
+            while not self.at.finished:
+                self._epoch()
+                self._validate()
+        return self.at
+
+    def _epoch(self) -> None:
+        """Run what is left of the epoch; on a signal or a crash, save the state of the last whole update."""
+        self.train_set.epoch = self.at.epoch
+        left = self.loader
+        if self.at.step:
+            left = self.accelerator.skip_first_batches(self.loader, self.at.step)
+        self.model.train()
+        # The sum stays on the device: reading it at every step would stall a GPU. MPS has no float64.
+        total = torch.tensor(self.at.loss_sum, device=self.accelerator.device)
+        done, random_states, total_then = self.at.step, _random_states(), total.clone()
+        try:
+            for batch in track(left, f"epoch {self.at.epoch + 1}/{self.config.epochs}", len(left)):
+                total += self._step(batch)
+                done += 1
+                if self.accelerator.sync_gradients:
+                    self.at.step, random_states, total_then = done, _random_states(), total.clone()
+                    if self.stop.requested:
+                        raise self._interrupted()
+        except BaseException as error:
+            self.at.loss_sum = total_then.item()
+            with nullcontext() if isinstance(error, Interrupted) else suppress(Exception):
+                self._save(random_states)
+            raise
+        self.at.loss_sum = total.item()
+
+    def _step(self, batch: dict[str, Any]) -> torch.Tensor:
+        with self.accelerator.accumulate(self.model):
+            with self.accelerator.autocast():
+                loss = self.model(batch)
+            self.accelerator.backward(loss)
+            if self.accelerator.sync_gradients:
+                factor = rate(self.config, self.at.updates, self.total)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = group["base"] * factor
+                learning = (p for p in self.model.parameters() if p.requires_grad)
+                self.accelerator.clip_grad_norm_(learning, self.config.clip)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.at.updates += int(self.accelerator.sync_gradients)
+        found: torch.Tensor = loss.detach().float()
+        return found
+
+    def _validate(self) -> None:
+        """Score the valid samples, keep the best weights, decide whether to go on, save the state."""
+        loss = self.at.loss_sum / max(1, len(self.loader))
+        if not math.isfinite(loss):
+            raise DataError(f"{self.out}: the loss is {loss} in epoch {self.at.epoch + 1}; use a lower --set lr=")
+        start = time.monotonic()
+        report = self.task.score(self.data.gold, self._predictions())
+        score = self._monitored(report)
+        row = {"epoch": self.at.epoch + 1, "loss": loss} | dict(report.figures) | dict(report.extra)
+        self.at.history.append({name: _json_number(value) for name, value in row.items()})
+        better = score > self.at.best
+        if better:
+            self.at.best, self.at.best_epoch = score, self.at.epoch
+        self.at.epoch, self.at.step, self.at.loss_sum = self.at.epoch + 1, 0, 0.0
+        stale = self.at.epoch - 1 - self.at.best_epoch
+        stop_early = 0 < self.config.patience <= stale
+        self.at.finished = self.at.epoch >= self.config.epochs or stop_early
+        if self.accelerator.is_main_process:
+            if better:
+                checkpoint.save_best(self.out / "best.pt", self.core, self._meta())
+            write_jsonl(self.out / "metrics.jsonl", self.at.history)
+        self._save(_random_states())
+        mark = " *" if better else ""
+        took = time.monotonic() - start
+        log(f"epoch {self.at.epoch}: loss {loss:.4f}, {self._monitor} {score:.4f}{mark} (scored in {took:.0f} s)")
+        if self.stop.requested and not self.at.finished:
+            raise self._interrupted()
+
+    def _predictions(self) -> Iterator[Any]:
+        for prediction in predict(self.core, self.data.valid, self.config, self.accelerator):
+            if self.stop.requested:
+                self._save(_random_states())
+                raise self._interrupted()
+            yield prediction
+
+    @property
+    def _monitor(self) -> str:
+        return self.config.monitor or self.task.MONITOR
+
+    def _monitored(self, report: Report) -> float:
+        figures = {**report.figures, **report.extra}
+        if self._monitor not in figures:
+            raise DataError(f"--set monitor={self._monitor}: no such figure; known: {', '.join(figures)}")
+        value = figures[self._monitor]
+        return -math.inf if math.isnan(value) else float(value)
+
+    def _meta(self) -> CheckpointMeta:
+        return CheckpointMeta(
+            format=checkpoint.FORMAT,
+            task=self.name,
+            config=self.config.as_dict(),
+            questions=tuple(self.data.questions.as_json()),
+            encoders={e.source: e.weights_sha256 for e in checkpoint.encoders(self.core).values()},
+            history=tuple(self.at.history),
+            score=self.at.best,
+            seed=self.config.seed,
+            manifest_sha256=self.data.sha256,
+            versions=checkpoint.versions(),
+        )
+
+    def _save(self, random_states: dict[str, torch.Tensor]) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        at = dataclasses.asdict(self.at) | {"best": _json_number(self.at.best)}
+        meta = {"at": at, "task": self.name, "config": self.config.as_dict(), "data": self.data.sha256}
+        tensors: dict[str, Any] = {"optimizer": self.optimizer.state_dict(), "random": random_states}
+        if self.accelerator.scaler is not None:
+            tensors["scaler"] = self.accelerator.scaler.state_dict()
+        tensors["weights"] = checkpoint.learned(self.core)
+        checkpoint.save_state(self.out / "state.pt", meta, tensors)
+
+    def _load(self) -> dict[str, Any] | None:
+        path = self.out / "state.pt"
+        if not path.is_file():
+            log(f"{path} is not there: starting from the beginning")
+            return None
+        meta, tensors = checkpoint.load_state(path)
+        if meta["data"] != self.data.sha256:
+            raise CheckpointError(f"{path}: the prepared data changed since; train anew with --overwrite")
+        self.at = Position(**meta["at"] | {"best": -math.inf if meta["at"]["best"] is None else meta["at"]["best"]})
+        checkpoint.load_learned(self.core, tensors["weights"], path)
+        return tensors
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.accelerator.scaler is not None and "scaler" in state:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random"]["cpu"])
+        if "cuda" in state["random"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["random"]["cuda"])
+        log(f"resumed at epoch {self.at.epoch + 1}, step {self.at.step}")
+
+    def _interrupted(self) -> Interrupted:
+        where = f"epoch {self.at.epoch + 1}, step {self.at.step}"
+        return Interrupted(
+            f"{self.out}: interrupted at {where}, saved; continue with `magic train {self.name} --resume`"
+        )
+
+
+def _random_states() -> dict[str, torch.Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _json_number(value: Any) -> Any:
+    """Return a number that JSON has: NaN and infinities become null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
