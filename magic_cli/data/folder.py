@@ -1,0 +1,108 @@
+"""What lies in a challenge folder: JSON files, photos and masks, wherever they are below it."""
+
+import filecmp
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from magic_cli.data.ledger import Ledger
+from magic_cli.data.prepared import MANIFEST
+from magic_cli.errors import DataError, printable, problem
+
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
+ANNOTATORS = ("ann0", "ann1", "ann2", "ann3")
+_MASK = re.compile(r"(.+)_mask_(ann\d+)\.(?:tiff?|png)", re.I)
+_CHALLENGE_PHOTO = re.compile(r"IMG_ENC\w*_\w+", re.I)
+_JUNK = "__macosx"
+
+Sources = tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Files by what they are. Photos and masks are keyed by the photo's name, without extension, in lower case."""
+
+    root: Path
+    jsons: list[Path] = field(default_factory=list)
+    photos: dict[str, Sources] = field(default_factory=dict)
+    masks: dict[str, dict[str, Sources]] = field(default_factory=dict)
+    archives: list[Path] = field(default_factory=list)
+
+    def name(self, path: Path) -> str:
+        """Return the path of a file below the root, as messages show it."""
+        return printable(path.relative_to(self.root).as_posix())
+
+
+def key_of(image_id: str) -> str:
+    """Return the key of an image id: names differ in case between copies of the dataset."""
+    return image_id.casefold()
+
+
+def is_challenge_photo(path: Path) -> bool:
+    """Say whether a file is named as the challenge names photos, `IMG_ENC..._....jpg`."""
+    return _CHALLENGE_PHOTO.fullmatch(path.stem) is not None
+
+
+def scan(root: Path, ledger: Ledger) -> Folder:
+    """Find the JSON files, photos and masks anywhere below `root`, in a fixed order.
+
+    Folders that cannot be read are problems. Hidden files and folders, macOS junk and prepared datasets are passed
+    over; links are followed, loops are not.
+
+    Raises:
+        DataError: `root` does not exist, is a file, or is a prepared dataset.
+    """
+    if not root.is_dir():
+        got = "a file" if root.exists() else "no such folder"
+        raise DataError(problem(root, got, "the unpacked challenge folder", "check --data"))
+    if (root / MANIFEST).is_file():
+        raise DataError(problem(root, "a prepared dataset", "the raw challenge folder", "give that one as --data"))
+    found = Folder(root.resolve())
+    for path in _walk(found.root, ledger, set()):
+        _sort_in(found, path)
+    return found
+
+
+def _walk(folder: Path, ledger: Ledger, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    try:
+        status = folder.stat()
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        ledger.lose(printable(f"{folder.name}: folder cannot be read ({error.strerror}); check its permissions"))
+        return
+    mark = (status.st_dev, status.st_ino)
+    if mark in seen or any(entry.name == MANIFEST for entry in entries):
+        return
+    seen.add(mark)
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name.casefold() == _JUNK:
+            continue
+        if entry.is_dir():
+            yield from _walk(Path(entry.path), ledger, seen)
+        elif entry.is_file():
+            yield Path(entry.path)
+
+
+def _sort_in(found: Folder, path: Path) -> None:
+    suffix, mask = path.suffix.casefold(), _MASK.fullmatch(path.name)
+    if mask:
+        by_annotator = found.masks.setdefault(key_of(mask[1]), {})
+        name = mask[2].casefold()
+        by_annotator[name] = (*by_annotator.get(name, ()), path)
+    elif suffix in PHOTO_SUFFIXES:
+        key = key_of(path.stem)
+        found.photos[key] = (*found.photos.get(key, ()), path)
+    elif suffix == ".json":
+        found.jsons.append(path)
+    elif suffix in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"):
+        found.archives.append(path)
+
+
+def same_bytes(paths: Sequence[Path]) -> bool:
+    """Say whether files are copies of each other, byte for byte."""
+    try:
+        return all(filecmp.cmp(paths[0], other, shallow=False) for other in paths[1:])
+    except OSError:
+        return False

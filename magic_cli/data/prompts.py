@@ -1,0 +1,142 @@
+"""Prompts: the two halves of `Question || Answer`, cleaned, and the fair share of a text encoder's window."""
+
+import re
+from collections.abc import Mapping, Sequence
+from html import unescape
+from html.parser import HTMLParser
+
+from magic_cli.errors import ConfigError, problem
+
+PROMPTS = ("qa", "query", "answer", "fixed")
+SEPARATOR = "||"
+FIXED = "skin lesion"
+
+_BREAKING = """blockquote body br center dd div dl dt figcaption figure footer h1 h2 h3 h4 h5 h6 head header hr html img
+    li main nav ol p pre section table tbody td tfoot th thead title tr ul"""
+_INLINE = "a abbr b big code del em font i ins kbd label link mark meta q s small span strike strong sub sup tt u wbr"
+_HIDDEN = frozenset({"script", "style"})
+_BLOCKS = frozenset(_BREAKING.split())
+_TAGS = _BLOCKS | _HIDDEN | frozenset(_INLINE.split())
+_CANDIDATE = re.compile(r"""<!--.*?-->|<!doctype[^<>]*>|</?[a-z](?:[^<>"']|"[^"]*"|'[^']*')*>""", re.I | re.S)
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.I)
+
+
+class _Tag(HTMLParser):
+    """What the stdlib parser makes of one piece of text that looks like a tag."""
+
+    def __init__(self, piece: str) -> None:
+        super().__init__(convert_charrefs=False)
+        self.name, self.closing, self.real = "", False, False
+        self.feed(piece)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """A real tag has a known name and no bare words: `<b and c>` is a comparison."""
+        self.name, self.real = tag, tag in _TAGS and all(value is not None for _, value in attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Note an end tag; `<br/>` is a start tag and an end tag at once."""
+        self.closing = not self.name
+        self.name, self.real = tag, tag in _TAGS if self.closing else self.real
+
+
+def strip_html(text: str) -> str:
+    """Remove real HTML tags, comments, scripts and styles, and decode entities; all other text stays verbatim.
+
+    Only the names of HTML elements count as tags, and only with well-formed attributes, so that `EO <0.7`,
+    `<季节性皮炎>`, `2<x<5 cm` and `a<b and c>d` survive (specs/ecosystem.md, "HTML stripping, measured").
+    A tag that breaks the line (`<br>`, `<p>`) leaves a space, any other (`<b>`) leaves nothing.
+
+    >>> strip_html("EO <b>high</b>,<br/>not <0.7 &amp; rising")
+    'EO high, not <0.7 & rising'
+    """
+    kept: list[str] = []
+    position, hidden = 0, ""
+    for match in _CANDIDATE.finditer(text):
+        between = text[position : match.start()]
+        position = match.end()
+        piece = match.group()
+        if piece.startswith("<!"):
+            kept += ["" if hidden else between]
+            continue
+        tag = _Tag(piece)
+        if hidden:
+            hidden = "" if tag.closing and tag.name == hidden else hidden
+            continue
+        kept += [between, _leaves(tag, piece)]
+        if tag.real and tag.name in _HIDDEN and not tag.closing:
+            hidden = tag.name
+    kept.append("" if hidden else text[position:])
+    return _ENTITY.sub(lambda found: unescape(found.group()), "".join(kept))
+
+
+def _leaves(tag: _Tag, piece: str) -> str:
+    if not tag.real:
+        return piece
+    return " " if tag.name in _BLOCKS else ""
+
+
+def fold(text: str) -> str:
+    """Replace every run of white space, of any script, by one space; none at the ends."""
+    return " ".join(text.split())
+
+
+def clean(text: str) -> str:
+    """Strip tags and fold white space; half a surrogate pair, which UTF-8 cannot hold, becomes U+FFFD."""
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return fold(strip_html(whole))
+
+
+def pick(texts: Mapping[str, str], lang: str) -> str:
+    """Return the cleaned text of `lang`, or of the first other language where that one is empty; "" without any."""
+    ordered = [texts.get(lang, ""), *texts.values()]
+    return next((cleaned for cleaned in map(clean, ordered) if cleaned), "")
+
+
+def check_prompt(kind: str, responses: bool) -> None:
+    """Raise ConfigError for an unknown kind of prompt, or one whose only half is switched off."""
+    if kind not in PROMPTS:
+        raise ConfigError(problem("--prompt", kind, " or ".join(PROMPTS), "choose one of these"))
+    if kind == "answer" and not responses:
+        raise ConfigError(problem("--prompt", "answer with --no-responses", "a prompt with text", "use --prompt query"))
+
+
+def prompt_halves(
+    title: Mapping[str, str],
+    content: Mapping[str, str],
+    responses: Sequence[Mapping[str, str]],
+    kind: str = "qa",
+    lang: str = "en",
+) -> tuple[str, str]:
+    """Return the cleaned (question, answer) halves of an encounter's prompt; either may be "".
+
+    Args:
+        title: language to text; with `content`, the question half.
+        content: language to text.
+        responses: the clinicians' answers, language to text, in order; joined, the answer half. Pass () for
+            --no-responses.
+        kind: "qa" both halves, "query" and "answer" one of them, "fixed" the constant `FIXED` as question.
+        lang: preferred language; where a text has none, its first other language is taken.
+
+    Raises:
+        ConfigError: an unknown kind.
+    """
+    check_prompt(kind, responses=True)
+    if kind == "fixed":
+        return FIXED, ""
+    question = fold(f"{pick(title, lang)} {pick(content, lang)}") if kind != "answer" else ""
+    answer = fold(" ".join(pick(response, lang) for response in responses)) if kind != "query" else ""
+    return question, answer
+
+
+def share_window(n_question: int, n_answer: int, budget: int) -> tuple[int, int]:
+    """Return how many tokens of each half fit into `budget`, shared fairly.
+
+    Each half is sure of half the budget (the question of the odd token); room that one half does not need goes
+    to the other. So nothing is cut that would fit, and neither half pushes the other out.
+
+    >>> share_window(10, 500, 75), share_window(500, 500, 75), share_window(20, 30, 75)
+    ((10, 65), (38, 37), (20, 30))
+    """
+    budget = max(budget, 0)
+    question = min(n_question, max(budget - budget // 2, budget - n_answer))
+    return question, min(n_answer, budget - question)
