@@ -6,6 +6,7 @@ problem, one line each; choices and harmless oddities are notes.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ class Challenge:
     """A challenge folder, read but with no photo or mask opened yet.
 
     `photos` and `masks` hold only what belongs to an encounter, by image id; `masks[image_id]` maps "ann0".."ann3"
-    to a file. `inputs` maps the JSON files used, by their path below `root`, to their SHA-256.
+    to a file, whether the photo is there or not. `inputs` maps the JSON files used, by their path below `root`,
+    to their SHA-256.
     """
 
     root: Path
@@ -35,6 +37,11 @@ class Challenge:
     masks: Mapping[str, Mapping[str, Path]]
     inputs: Mapping[str, str]
     ledger: Ledger
+
+    @cached_property
+    def owner(self) -> dict[str, Encounter]:
+        """The encounter of each listed photo, in the order of the encounters."""
+        return {image_id: encounter for encounter in self.encounters.values() for image_id in encounter.image_ids}
 
     def name(self, path: Path) -> str:
         """Return the path of a file below the root, as messages show it."""

@@ -102,17 +102,17 @@ class _Pairing:
         orphans = 0
         for key, by_annotator in self.found.masks.items():
             image_id = ids.get(key, "")
-            if image_id in self.photos:
+            if image_id:
                 self._find_annotators(image_id, by_annotator)
-            elif not self.photos:
+            if not self.photos:
                 orphans += len(by_annotator)
-            elif image_id or key not in self.found.photos:
+            elif image_id not in self.photos and (image_id or key not in self.found.photos):
                 where = self.found.name(next(iter(by_annotator.values()))[0])
                 got = f"masks without a photo ({len(by_annotator)} of this name)"
                 line = problem(where, got, "a photo for each mask", "copy the photo, or remove the masks")
                 self.ledger.lose(line, "masks", len(by_annotator))
         if orphans:
-            self.ledger.note(f"{orphans:,} masks are not used: there are no photos")
+            self.ledger.note(f"{orphans:,} masks are not used, for want of photos")
 
     def _find_annotators(self, image_id: str, by_annotator: Mapping[str, Sources]) -> None:
         for annotator, paths in sorted(by_annotator.items()):

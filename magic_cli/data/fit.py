@@ -1,0 +1,83 @@
+"""Does a mask fit its photo? One rule for EXIF orientation: the mask decides."""
+
+import hashlib
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from magic_cli.data.images import PhotoSize, check_photo
+from magic_cli.data.masks import decode_mask, read_raw
+from magic_cli.errors import DataError, printable, problem
+from magic_cli.records import Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A photo and those of its masks that fit it, in memory.
+
+    `upright` is True where only the EXIF-upright photo has the masks' size, False where only the photo as stored
+    has it or there is no orientation, None where the masks cannot tell. `kinds` and `digests` hold each read
+    mask's kind of values and SHA-256; `problems` the masks that were left out, one line each.
+    """
+
+    size: PhotoSize
+    sha256: str
+    upright: bool | None
+    masks: dict[str, Mask]
+    kinds: dict[str, str]
+    digests: dict[str, str]
+    problems: tuple[str, ...]
+
+
+def fit(photo: Path, masks: Mapping[str, Path], name: Callable[[Path], str]) -> Fit:
+    """Read a photo and its annotators' masks, and keep the masks of the photo's raw or EXIF-upright size.
+
+    Where annotators disagree about the orientation, the greater number decides; in a tie the photo as stored.
+
+    Raises:
+        DataError: the photo cannot be used; one line. Unusable masks are listed in the result instead.
+    """
+    size, sha256 = check_photo(photo, name(photo))
+    read: dict[str, Mask] = {}
+    kinds: dict[str, str] = {}
+    digests: dict[str, str] = {}
+    problems: list[str] = []
+    for annotator, path in masks.items():
+        try:
+            data = _bytes(path, name(path))
+            digests[annotator] = hashlib.sha256(data).hexdigest()
+            read[annotator], kinds[annotator] = decode_mask(read_raw(io.BytesIO(data), name(path)), name(path))
+        except DataError as error:
+            problems += error.problems
+    upright = _decide(size, read)
+    wanted = size.upright if upright else size.raw
+    for annotator in [annotator for annotator, mask in read.items() if mask.shape != wanted]:
+        problems.append(_misfit(name(masks[annotator]), read.pop(annotator).shape, size))
+    return Fit(size, sha256, upright, read, kinds, digests, tuple(problems))
+
+
+def _bytes(path: Path, where: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(printable(f"{where}: cannot be read ({error.strerror}); check the file")) from None
+
+
+def _decide(size: PhotoSize, masks: Mapping[str, Mask]) -> bool | None:
+    if size.orientation == 1:
+        return False
+    raw = sum(mask.shape == size.raw for mask in masks.values())
+    upright = sum(mask.shape == size.upright for mask in masks.values())
+    if size.raw == size.upright or not raw + upright:
+        return None
+    return upright > raw
+
+
+def _misfit(where: str, shape: tuple[int, ...], size: PhotoSize) -> str:
+    got, expected = f"height x width {shape[0]} x {shape[1]}", f"{size.raw[0]} x {size.raw[1]}"
+    if size.upright != size.raw:
+        expected += f" or {size.upright[0]} x {size.upright[1]}, as its photo"
+    if shape == size.raw[::-1]:
+        return problem(where, f"a transposed mask, {got}", expected, "turn it as its photo lies; left out")
+    return problem(where, got, expected, "is it the mask of another photo? left out")

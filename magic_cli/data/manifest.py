@@ -1,0 +1,97 @@
+"""Numbers of prepare.json: counts per split, the published ones, and the short text for the terminal."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from magic_cli.records import SPLITS, Encounter, ImageRecord
+
+# Encounters, photos, annotators' masks and encounters with closed answers: specs/peers.md section 1.
+PUBLISHED: Mapping[str, Mapping[str, int]] = {
+    "train": {"encounters": 842, "images": 2474, "masks": 7448, "answered": 300},
+    "valid": {"encounters": 56, "images": 157, "masks": 472, "answered": 56},
+    "test": {"encounters": 100, "images": 314, "masks": 944},
+}
+_SHOWN = 20
+
+
+def count(encounters: Iterable[Encounter], images: Iterable[ImageRecord]) -> dict[str, dict[str, Any]]:
+    """Return the counts of each split: encounters, photos listed and usable, masks, masks a photo, answered."""
+    counts: dict[str, dict[str, Any]] = {
+        split: {"encounters": 0, "listed": 0, "images": 0, "masks": 0, "annotators": Counter(), "answered": 0}
+        for split in SPLITS
+    }
+    for encounter in encounters:
+        row = counts[encounter.split]
+        row["encounters"] += 1
+        row["listed"] += len(encounter.image_ids)
+        row["answered"] += encounter.answers is not None
+    for image in images:
+        row = counts[image.split]
+        row["images"] += 1
+        row["masks"] += len(image.annotators)
+        row["annotators"][str(len(image.annotators))] += 1
+    for row in counts.values():
+        row["annotators"] = dict(sorted(row["annotators"].items()))
+    return counts
+
+
+def against_published(counts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the published counts and `difference`, found minus published; None for other data.
+
+    Data is the challenge's when every split that is there has the published number of encounters.
+    """
+    there = [split for split in SPLITS if counts[split]["encounters"]]
+    if not there or any(counts[split]["encounters"] != PUBLISHED[split]["encounters"] for split in there):
+        return None
+    difference = {
+        split: {key: counts[split][key] - number for key, number in PUBLISHED[split].items()} for split in there
+    }
+    return {"counts": {split: dict(PUBLISHED[split]) for split in there}, "difference": difference}
+
+
+def summary(manifest: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Return the table for the terminal: rows of (label, train, valid, test), without a heading.
+
+    A number that differs from the published one is shown as "2,473 of 2,474".
+    """
+    published = (manifest.get("published") or {}).get("counts", {})
+
+    def cell(split: str, key: str) -> str:
+        found, wanted = manifest["counts"][split][key], published.get(split, {}).get(key)
+        return f"{found:,}" if wanted in (None, found) else f"{found:,} of {wanted:,}"
+
+    labels = {"encounters": "encounters", "images": "photos", "masks": "masks", "answered": "with closed answers"}
+    return [(label, *(cell(split, key) for split in SPLITS)) for key, label in labels.items()]  # type: ignore[misc]
+
+
+def details(manifest: Mapping[str, Any]) -> list[str]:
+    """Return what the terminal shows below the table: masks, prompts, notes, then the first 20 problems."""
+    lines = []
+    if manifest["mask_values"]:
+        values = ", ".join(f"{number:,} with {kind}" for kind, number in manifest["mask_values"].items())
+        lines.append(f"masks: {values}; merged by {manifest['settings']['merge']}")
+    if manifest["agreement"]:
+        agreement = manifest["agreement"]
+        mean, median = agreement["mean_dice"], agreement["median_dice"]
+        lines.append(f"annotators: pairwise Dice mean {mean:.2f}, median {median:.2f} ({agreement['images']:,} photos)")
+    if manifest["prompts"]:
+        lines += [_window(window) for window in manifest["prompts"]["windows"]]
+    lines += [f"note: {note}" for note in manifest["notes"]]
+    problems = manifest["problems"]
+    lines += [f"problem: {line}" for line in problems[:_SHOWN]]
+    if len(problems) > _SHOWN:
+        lines.append(f"... and {len(problems) - _SHOWN:,} more problems, all of them in prepare.json")
+    left_out = ", ".join(f"{number:,} {what}" for what, number in manifest["left_out"].items() if number)
+    if left_out:
+        lines.append(f"left out: {left_out}")
+    return lines
+
+
+def _window(window: Mapping[str, Any]) -> str:
+    line = (
+        f"prompts: {window['exceed']:,} of {window['prompts']:,} exceed {window['model']}'s {window['tokens']} tokens"
+    )
+    halves = {"questions": window["kept_question"], "answers": window["kept_answer"]}
+    kept = [f"{100 * share:.0f} % of the {half}" for half, share in halves.items() if share is not None]
+    return f"{line}; kept on average: {' and '.join(kept)}" if window["exceed"] else line

@@ -1,0 +1,284 @@
+"""`magic prepare`: a raw challenge folder becomes one clean dataset, with every loss listed and counted."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from magic_cli.data.challenge import Challenge, open_challenge
+from magic_cli.data.fit import fit
+from magic_cli.data.images import PhotoSize
+from magic_cli.data.ledger import Ledger
+from magic_cli.data.manifest import against_published, count
+from magic_cli.data.masks import MERGES, merge_masks, write_mask
+from magic_cli.data.prepared import ENCOUNTERS, IMAGES, MANIFEST, QUESTIONS, encounter_row, image_row
+from magic_cli.data.prompts import SEPARATOR, share_window
+from magic_cli.data.staging import check_target, staged
+from magic_cli.errors import ConfigError, DataError, WeightsError, problem
+from magic_cli.files import write_json, write_jsonl
+from magic_cli.metrics.overlap import dice, overlap_counts
+from magic_cli.model.weights import minilm_dir
+from magic_cli.progress import track
+from magic_cli.records import Encounter, ImageRecord, Mask
+
+WINDOWS = ((77, "CLIP"), (256, "MiniLM"))
+_SPECIAL = 2  # start and end token
+
+
+@dataclass(frozen=True, slots=True)
+class _Photo:
+    """What is known of a photo once it and its masks were read: no pixels."""
+
+    image_id: str
+    size: PhotoSize
+    sha256: str
+    upright: bool | None
+    annotators: Mapping[str, Path]
+    kinds: tuple[str, ...]
+    digests: tuple[tuple[str, str], ...]
+    dice: float | None
+    problems: tuple[str, ...]
+
+
+def prepare(
+    data: Path,
+    out: Path,
+    *,
+    merge: str = "or",
+    prompt: str = "qa",
+    responses: bool = True,
+    strict: bool = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """Read a raw challenge folder, check all of it, and write the prepared dataset to `out` in one step.
+
+    Args:
+        data: folder that holds the challenge's files, at any depth; nothing in it is changed.
+        out: folder to write; files in it name photos and annotators' masks by relative paths.
+        merge: how annotators' masks become one: "or", "majority", "intersection", or "each" for no merged mask.
+        prompt: "qa", "query", "answer" or "fixed" (see `prompt_halves`).
+        responses: False leaves the clinicians' responses out of prompts and dataset.
+        strict: refuse data with any problem, instead of leaving out what is lost and counting it.
+        overwrite: replace an earlier prepared dataset at `out`.
+        dry_run: find and check everything, write nothing.
+
+    Returns:
+        The manifest, as in prepare.json (schemas/prepared.schema.json). `manifest.summary` and `manifest.details`
+        make it readable.
+
+    Raises:
+        DataError: nothing usable in `data`, a damaged definitions file, `out` taken; with `strict` every problem.
+        ConfigError: an unknown merge rule or prompt.
+    """
+    if merge not in (*MERGES, "each"):
+        raise ConfigError(problem("--merge", merge, " or ".join((*MERGES, "each")), "choose one of these"))
+    settings = {"merge": merge, "prompt": prompt, "responses": responses}
+    if dry_run:
+        challenge = open_challenge(data, prompt, responses)
+        return _build(challenge, settings, None, strict)
+    check_target(out, data, MANIFEST, overwrite)
+    challenge = open_challenge(data, prompt, responses)
+    with staged(out) as folder:
+        return _build(challenge, settings, (folder, out.resolve()), strict)
+
+
+def _build(
+    challenge: Challenge, settings: dict[str, Any], places: tuple[Path, Path] | None, strict: bool
+) -> dict[str, Any]:
+    """Check all photos and write the dataset; `places` are where to write now and where that will be found."""
+    merge = str(settings["merge"])
+    folder = places[0] if places else None
+    photos = list(_read_photos(challenge, merge, folder))
+    default = _orientation_rule(photos)
+    root = places[1] if places else challenge.root
+    images = [_record(photo, challenge, root, merge, default) for photo in photos]
+    encounters = list(challenge.encounters.values())
+    manifest = _manifest(challenge, settings, photos, count(encounters, images))
+    if strict and challenge.ledger.problems:
+        lost = f"{len(challenge.ledger.problems)} problems; nothing was written: mend them, or leave out --strict"
+        raise DataError([*challenge.ledger.problems, lost])
+    if places:
+        write_jsonl(places[0] / ENCOUNTERS, map(encounter_row, encounters))
+        write_jsonl(places[0] / IMAGES, (image_row(image, root) for image in images))
+        write_json(places[0] / QUESTIONS, challenge.questions.as_json())
+        write_json(places[0] / MANIFEST, manifest)  # last: its presence says that the rest is there
+    return manifest
+
+
+def _read_photos(challenge: Challenge, merge: str, folder: Path | None) -> Iterator[_Photo]:
+    """Yield the usable photos in the order of their encounters; losses go to the challenge's ledger."""
+    ids = [image_id for image_id in challenge.owner if image_id in challenge.photos]
+    workers = min(8, os.cpu_count() or 1)  # decoders release the interpreter lock; eight photos fit into memory
+    pool = ThreadPoolExecutor(workers)
+    try:
+        results = pool.map(lambda image_id: _read_photo(challenge, image_id, merge, folder), ids)
+        for image_id, result in track(zip(ids, results, strict=True), "photos", len(ids)):
+            if isinstance(result, DataError):
+                challenge.ledger.lose(result.problems[0], "images")
+                continue
+            for line in result.problems:
+                challenge.ledger.lose(line, "masks")
+            if result.problems and not result.annotators and challenge.owner[image_id].split != "test":
+                line = problem(image_id, "no usable mask", "at least one", "mend its masks; the photo is left out")
+                challenge.ledger.lose(line, "images")
+            else:
+                yield result
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read_photo(challenge: Challenge, image_id: str, merge: str, folder: Path | None) -> _Photo | DataError:
+    paths = challenge.masks.get(image_id, {})
+    try:
+        found = fit(challenge.photos[image_id], paths, challenge.name)
+    except DataError as error:
+        return error
+    masks = list(found.masks.values())
+    if folder and masks and merge != "each":
+        write_mask(folder / _mask_name(image_id), merge_masks(masks, merge))
+    return _Photo(
+        image_id,
+        found.size,
+        found.sha256,
+        found.upright,
+        {annotator: paths[annotator] for annotator in found.masks},
+        tuple(found.kinds[annotator] for annotator in found.masks),
+        tuple((challenge.name(paths[annotator]), digest) for annotator, digest in found.digests.items()),
+        _pairwise_dice(masks),
+        found.problems,
+    )
+
+
+def _mask_name(image_id: str) -> str:
+    return f"masks/{image_id}.tiff"
+
+
+def _pairwise_dice(masks: Sequence[Mask]) -> float | None:
+    """Return the mean Dice over all pairs of annotators, 1.0 for two empty masks; None for fewer than two."""
+    values = [dice(overlap_counts(one, other)) for one, other in combinations(masks, 2)]
+    return float(np.mean([1.0 if np.isnan(value) else value for value in values])) if values else None
+
+
+def _orientation_rule(photos: Iterable[_Photo]) -> bool:
+    """Return whether photos whose masks cannot tell are turned upright: as most photos whose masks can."""
+    told = [photo.upright for photo in photos if photo.size.orientation != 1 and photo.upright is not None]
+    return sum(told) * 2 > len(told)
+
+
+def _record(photo: _Photo, challenge: Challenge, root: Path, merge: str, default: bool) -> ImageRecord:
+    upright = default if photo.upright is None else photo.upright
+    height, width = photo.size.upright if upright else photo.size.raw
+    encounter = challenge.owner[photo.image_id]
+    return ImageRecord(
+        image_id=photo.image_id,
+        encounter_id=encounter.encounter_id,
+        split=encounter.split,
+        path=challenge.photos[photo.image_id],
+        height=height,
+        width=width,
+        upright=upright,
+        mask=root / _mask_name(photo.image_id) if photo.annotators and merge != "each" else None,
+        annotators=photo.annotators,
+        sha256=photo.sha256,
+    )
+
+
+def _manifest(
+    challenge: Challenge, settings: dict[str, Any], photos: Sequence[_Photo], counts: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Return prepare.json: no date and no absolute path, so that the same inputs give the same bytes."""
+    kinds = Counter(kind for photo in photos for kind in photo.kinds)
+    agreements = [photo.dice for photo in photos if photo.dice is not None]
+    prompts = prompt_windows(challenge.encounters.values(), challenge.ledger)
+    return {
+        "schema": 1,
+        "format": "magic-prepared",
+        "settings": settings,
+        "counts": counts,
+        "published": against_published(counts),
+        "left_out": {what: challenge.ledger.left_out[what] for what in ("encounters", "images", "masks", "answers")},
+        "agreement": _agreement(agreements),
+        "mask_values": dict(sorted(kinds.items())),
+        "orientation": _orientation(photos, challenge.ledger),
+        "prompts": prompts,
+        "problems": challenge.ledger.problems,
+        "notes": challenge.ledger.notes,
+        "inputs": {
+            "files": dict(sorted(challenge.inputs.items())),
+            "photos": _digest((photo.image_id, photo.sha256) for photo in photos),
+            "masks": _digest(pair for photo in photos for pair in photo.digests),
+        },
+    }
+
+
+def _agreement(values: Sequence[float]) -> dict[str, Any] | None:
+    if not values:
+        return None
+    mean, median = round(float(np.mean(values)), 6), round(float(np.median(values)), 6)
+    return {"images": len(values), "mean_dice": mean, "median_dice": median}
+
+
+def _orientation(photos: Sequence[_Photo], ledger: Ledger) -> dict[str, Any]:
+    turned = [photo for photo in photos if photo.size.orientation != 1]
+    told = Counter(photo.upright for photo in turned)
+    rule = "upright" if _orientation_rule(photos) else "raw"
+    if turned:
+        told_by = f"{told[False]} masks lie on the photo as stored, {told[True]} on the upright one"
+        ledger.note(
+            f"{len(turned)} photos have an EXIF orientation: {told_by}, {told[None]} cannot tell (taken as {rule})"
+        )
+    return {"photos": len(turned), "raw": told[False], "upright": told[True], "undecided": told[None], "rule": rule}
+
+
+def _digest(rows: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Return how many files there are, and one SHA-256 over their names and SHA-256s in order of name."""
+    lines = sorted(f"{name} {sha256}" for name, sha256 in rows)
+    return {"count": len(lines), "sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest()}
+
+
+def prompt_windows(encounters: Iterable[Encounter], ledger: Ledger) -> dict[str, Any] | None:
+    """Return how many prompts exceed 77 (CLIP) and 256 (MiniLM) tokens, and how much of each half is kept.
+
+    Tokens are MiniLM's WordPieces, which stand in for CLIP's BPE too. The window holds two special tokens,
+    both halves, and the separator where there are two. `kept_question` and `kept_answer` are mean shares in
+    [0, 1] over the prompts that have this half, None without any. None, and a note, without MiniLM's tokenizer.
+    """
+    from tokenizers import Tokenizer  # 0.1 s to import: only where tokens are counted
+
+    try:
+        tokenizer = Tokenizer.from_file(str(minilm_dir() / "tokenizer.json"))
+    except WeightsError as error:
+        ledger.note(f"prompts were not counted: {error.problems[0]}")
+        return None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    halves = [(encounter.question, encounter.answer) for encounter in encounters]
+
+    def lengths(texts: list[str]) -> list[int]:
+        return [len(found.ids) for found in tokenizer.encode_batch(texts, add_special_tokens=False)]
+
+    sizes = list(zip(lengths([q for q, _ in halves]), lengths([a for _, a in halves]), strict=True))
+    between = lengths([SEPARATOR])[0]
+    windows = [_window(sizes, tokens, between) | {"model": model} for tokens, model in WINDOWS]
+    return {"tokenizer": "MiniLM WordPiece; stands in for CLIP's BPE", "windows": windows}
+
+
+def _window(sizes: Sequence[tuple[int, int]], tokens: int, between: int) -> dict[str, Any]:
+    exceed = 0
+    shares: tuple[list[float], list[float]] = ([], [])
+    for halves in sizes:
+        budget = tokens - _SPECIAL - (between if all(halves) else 0)
+        exceed += sum(halves) > budget
+        for share, kept, size in zip(shares, share_window(*halves, budget), halves, strict=True):
+            share += [kept / size] if size else []
+    question, answer = (round(float(np.mean(share)), 6) if share else None for share in shares)
+    counts = {"tokens": tokens, "prompts": len(sizes), "exceed": exceed}
+    return counts | {"kept_question": question, "kept_answer": answer}
