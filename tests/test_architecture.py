@@ -18,8 +18,9 @@ LAYERS: tuple[tuple[frozenset[str], ...], ...] = (
     (frozenset({"schema"}),),
     (frozenset({"questions"}), frozenset({"progress"})),
     (frozenset({"config"}), frozenset({"data"}), frozenset({"model"}), frozenset({"metrics"})),
-    (frozenset({"engine", "trainer", "checkpoint", "submission", "report", "prepare"}),),
+    (frozenset({"engine", "trainer", "checkpoint", "submission", "linter", "findings", "report", "prepare"}),),
     (frozenset({"tasks"}),),
+    (frozenset({"runs"}),),
     (frozenset({"cli", "demo", "doctor"}),),
     (frozenset({"__main__"}),),
 )

@@ -159,7 +159,9 @@ def test_interrupt_waits_for_the_step_and_ends_with_130(program: Path) -> None:
         "time.sleep(30)"
     )
     code = (
-        "import sys, pathlib, signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nfrom magic_cli import demo\nfrom magic_cli.errors import Interrupted\n"
+        "import sys, pathlib, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
+        "from magic_cli import demo\nfrom magic_cli.errors import Interrupted\n"
         f"sys.executable = {sys.executable!r}\n"
         "try: demo.run(pathlib.Path('out'), 'tiny', False, {'train': 1})\n"
         "except Interrupted as error: sys.exit(error.exit_code)"

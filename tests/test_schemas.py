@@ -1,0 +1,67 @@
+"""Schemas: valid themselves, reachable from the package, and true of every file that we ship or write."""
+
+import json
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from magic_cli import schema
+from magic_cli.files import read_json, read_jsonl
+from magic_cli.prepare import prepare
+from magic_cli.questions import FALLBACK
+
+ROOT = Path(__file__).resolve().parents[1]
+SCHEMAS = sorted(path.name.removesuffix(".schema.json") for path in (ROOT / "schemas").iterdir())
+EXAMPLES = {"examples/gold.json": "submission", "examples/preds.json": "submission"}
+
+
+@pytest.fixture(scope="module")
+def prepared(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("schemas") / "prepared"
+    prepare(drawn, out)
+    return out
+
+
+def test_the_contracts_schemas_are_there() -> None:
+    assert set(SCHEMAS) >= {"definitions", "encounter", "image", "prepared", "submission", "checkpoint", "doctor"}
+    assert all(path.name.endswith(".schema.json") for path in (ROOT / "schemas").iterdir())
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_schema_is_valid_documented_and_reachable(name: str) -> None:
+    found = schema.load(name)
+    assert found == json.loads((ROOT / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8"))
+    assert found["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    Draft202012Validator.check_schema(found)
+    assert found["title"]
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+@pytest.mark.parametrize("value", [None, 7, "text", [7], {"surprise": []}])
+def test_schema_refuses_something_else(name: str, value: object) -> None:
+    assert schema.problems(name, value, "x")
+
+
+def test_unknown_schema() -> None:
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        schema.load("nothing")
+
+
+def test_every_example_json_has_a_schema_and_fits_it() -> None:
+    assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "examples").rglob("*.json")} == set(EXAMPLES)
+    for path, name in EXAMPLES.items():
+        assert schema.problems(name, read_json(ROOT / path), path) == []
+
+
+def test_definitions_fit(drawn: Path) -> None:
+    for path in (FALLBACK, drawn / "closedquestions_definitions_imageclef2025.json"):
+        assert schema.problems("definitions", read_json(path), path.name) == []
+
+
+def test_prepared_dataset_fits(prepared: Path) -> None:
+    assert schema.problems("prepared", read_json(prepared / "prepare.json"), "prepare.json") == []
+    for name in ("encounter", "image"):
+        rows = read_jsonl(prepared / f"{name}s.jsonl")
+        assert len(rows) > 5
+        assert schema.first_problems(name, ((f"{name}s.jsonl:{i}", row) for i, row in enumerate(rows, 1))) == []
