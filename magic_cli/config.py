@@ -12,7 +12,7 @@ from magic_cli.errors import ConfigError
 
 PRESETS = Path(__file__).parent / "presets"
 _CHOICES = {
-    "schedule": ("constant", "cosine", "onecycle"),
+    "schedule": ("constant", "cosine"),
     "precision": ("no", "fp16", "bf16"),
     "tune": ("head", "all"),
     "cache_dtype": ("float32", "float16"),
@@ -58,7 +58,7 @@ class Config:
     lr: float = 1e-3
     encoder_lr: float = 1e-4
     weight_decay: float = 0.01
-    schedule: str = "onecycle"
+    schedule: str = "cosine"
     warmup: float = 0.1
     clip: float = 1.0
     patience: int = 8
@@ -81,9 +81,8 @@ class Config:
             minimum = _MINIMUM.get(field.name, 0)
             if isinstance(value, (int, float)) and not minimum <= value < float("inf"):
                 lines.append(f"{field.name}: got {value}, expected at least {minimum}")
-        for name in ("dropout", "holdout", "warmup"):
-            if not 0 <= getattr(self, name) < 1:
-                lines.append(f"{name}: got {getattr(self, name)}, expected a number in [0, 1)")
+        parts = {name: getattr(self, name) for name in ("dropout", "holdout", "warmup")}
+        lines += [f"{name}: got {value}, expected a number in [0, 1)" for name, value in parts.items() if value >= 1]
         if lines:
             raise ConfigError(lines)
 
@@ -94,11 +93,10 @@ class Config:
 
 @dataclass(frozen=True)
 class SegConfig(Config):
-    """Segmentation: `width` channels of the pyramid decoder; `threshold` on the upsampled probability."""
+    """Segmentation: `width` channels of the pyramid decoder, and the loss on its logits."""
 
     width: int = 64
     loss: str = "bce+dice"
-    threshold: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -154,7 +152,8 @@ def from_dict(task: str, values: Mapping[str, Any], where: str) -> Config:
     """
     kind = CONFIGS[task]
     types = {field.name: field.type for field in dataclasses.fields(kind)}
-    lines, clean = [], {}
+    lines: list[str] = []
+    clean: dict[str, Any] = {}
     for name, value in values.items():
         wanted = types.get(name)
         if wanted is None:

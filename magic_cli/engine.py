@@ -7,7 +7,7 @@ copies and several GPUs follow accelerate's documented use.
 import dataclasses
 import functools
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,7 +40,7 @@ class TaskModel(nn.Module):
 
     cache: FeatureCache | None = None
 
-    def frozen(self, samples: Sequence[Sample], views: int) -> Iterable[tuple[Encoder, Item]]:
+    def frozen(self, samples: Sequence[Sample], views: int) -> Iterable[tuple[Encoder, Item]]:  # noqa: ARG002
         """Yield what frozen encoders will be asked for by these samples, in views 0..views-1."""
         return ()
 
@@ -72,6 +72,7 @@ class Task(Protocol):
     def samples(self, prepared: Prepared, split: str, config: Any) -> Sequence[Sample]: ...
     def build(self, config: Any, questions: QuestionSchema) -> TaskModel: ...
     def score(self, gold: Gold, predictions: Iterable[Prediction]) -> Report: ...
+    def baselines(self, train: Sequence[Sample], gold: Gold) -> Mapping[str, float]: ...
     def write(self, predictions: Iterable[Prediction], prepared: Prepared, out: Path) -> list[Path]: ...
 
 

@@ -37,12 +37,18 @@ class FeatureCache:
     def _path(self, key: str) -> Path:
         return self.root / key[:2] / f"{key}.safetensors"
 
-    def read(self, key: str) -> Features | None:
-        """Return the float32 features of an item, or None when they are not there (or were damaged)."""
+    def read(self, key: str) -> Features:
+        """Return the float32 features of an item that `fill` has seen.
+
+        Raises:
+            DataError: the cache was cleared or damaged meanwhile; a damaged file is removed.
+        """
+        path = self._path(key)
         try:
-            return {name: tensor.float() for name, tensor in load_file(self._path(key)).items()}
-        except (FileNotFoundError, SafetensorError):
-            return None
+            return {name: tensor.float() for name, tensor in load_file(path).items()}
+        except (OSError, SafetensorError):
+            path.unlink(missing_ok=True)
+            raise DataError(f"{path}: lost or damaged while in use; the same command, with --resume, goes on") from None
 
     def write(self, key: str, features: Features) -> None:
         """Store an item's features.

@@ -215,7 +215,9 @@ class BertText(TextEncoder):
 
     def __init__(self, folder: Any, window: int, pooling: str, source: str) -> None:
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         super().__init__(window, ([tokenizer.cls_token_id], [tokenizer.sep_token_id]))
         self.tokenizer, self.pooling, self.source = tokenizer, pooling, source

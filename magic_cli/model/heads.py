@@ -24,7 +24,8 @@ class Film(nn.Module):
 
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
         """Return x conditioned on the text."""
-        return x * (1 + self.mul(text)[:, :, None, None]) + self.add(text)[:, :, None, None]
+        moved: Tensor = x * (1 + self.mul(text)[:, :, None, None]) + self.add(text)[:, :, None, None]
+        return moved
 
 
 def _block(channels: int) -> nn.Sequential:

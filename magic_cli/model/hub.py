@@ -4,10 +4,13 @@ CLIPSeg as released (transformers), not as the paper words it: FiLM conditioning
 concatenation, 1,127,009 trainable decoder parameters instead of "about 6.5 M" (specs/performance.md C).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from magic_cli.errors import WeightsError
@@ -18,12 +21,19 @@ _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.2613
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def _load(kind: Any, name: str, folder: Any) -> Any:
+@contextmanager
+def _usable(name: str, folder: Any) -> Iterator[None]:
+    """Turn what `from_pretrained` raises at missing or torn files into one line that names the folder."""
     try:
-        return kind.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
+        yield
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         first = str(error).splitlines()[0]
         raise WeightsError(f"{folder}: not a usable checkpoint of {name} ({first}); copy all of its files") from None
+
+
+def _load(kind: Any, name: str, folder: Any) -> Any:
+    with _usable(name, folder):
+        return kind.from_pretrained(folder, local_files_only=True)
 
 
 def _normalisation(folder: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[Any, Any, int]:
@@ -137,8 +147,5 @@ class SwinPooled(ImageEncoder):
 def bert(name: str, weights: Path | None, window: int) -> BertText:
     """Load a BERT by name or from a folder; its [CLS] embedding is the text's vector."""
     folder = hub_dir(name, weights)
-    try:
+    with _usable(name, folder):
         return BertText(folder, window, "cls", name)
-    except (OSError, ValueError) as error:
-        first = str(error).splitlines()[0]
-        raise WeightsError(f"{folder}: not a usable checkpoint of {name} ({first}); copy all of its files") from None

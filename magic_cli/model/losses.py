@@ -1,5 +1,7 @@
 """Losses as pure functions of tensors."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -30,6 +32,6 @@ def slot_loss(scores: Tensor, starts: list[int], gold: Tensor) -> Tensor:
     """
     losses = [
         F.cross_entropy(scores[:, a:b].float(), gold[:, slot], ignore_index=-1, reduction="sum")
-        for slot, (a, b) in enumerate(zip(starts, starts[1:], strict=False))
+        for slot, (a, b) in enumerate(pairwise(starts))
     ]
     return torch.stack(losses).sum() / (gold >= 0).sum().clamp(min=1)

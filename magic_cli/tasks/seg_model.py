@@ -12,13 +12,15 @@ from magic_cli.config import SegConfig
 from magic_cli.data.masks import read_mask
 from magic_cli.engine import Batch, TaskModel
 from magic_cli.model.cache import Item
-from magic_cli.model.encoders import Encoder
+from magic_cli.model.encoders import Encoder, ImageEncoder, TextEncoder
 from magic_cli.model.heads import PyramidDecoder
-from magic_cli.model.hub import clipseg
+from magic_cli.model.hub import ClipSegHead, clipseg
 from magic_cli.model.losses import mask_loss
 from magic_cli.questions import QuestionSchema
 from magic_cli.records import ImageRecord, Prediction, Sample
 from magic_cli.tasks.inputs import encoded, gather, photo_item, pretrained, text_item, turn, unturn
+
+Parts = tuple[ImageEncoder, TextEncoder, PyramidDecoder | ClipSegHead]
 
 
 class SegModel(TaskModel):
@@ -33,12 +35,11 @@ class SegModel(TaskModel):
         self.config = config
         if "/" in config.image_encoder:
             weights = Path(config.weights) if config.weights else None
-            self.images, self.texts, self.head = clipseg(
-                config.image_encoder, weights, config.image_size, config.text_window
-            )
+            parts: Parts = clipseg(config.image_encoder, weights, config.image_size, config.text_window)
         else:
-            self.images, self.texts = pretrained(config, pooled=False)
-            self.head = PyramidDecoder(self.images.channels, self.texts.dim, config.width, config.dropout)
+            images, texts = pretrained(config, pooled=False)
+            parts = images, texts, PyramidDecoder(images.channels, texts.dim, config.width, config.dropout)
+        self.images, self.texts, self.head = parts
         self.texts.freeze()
         if config.tune == "head":
             self.images.freeze()

@@ -1,0 +1,261 @@
+"""The `magic` command: parse, call, print. No domain logic, and no torch until a command needs it."""
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from magic_cli import __version__
+from magic_cli.errors import MagicError, printable
+from magic_cli.progress import log
+
+app = typer.Typer(
+    name="magic",
+    help="Segment skin lesions and answer closed questions for MEDIQA-MAGIC 2025, from raw folder to submission.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Prepared = Annotated[Path, typer.Option("--data", help="Folder that `magic prepare` wrote.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+CacheDir = Annotated[Path | None, typer.Option(help="Folder of the frozen-feature cache.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Encode anew instead of keeping frozen features.")]
+Weights = Annotated[Path | None, typer.Option(help="Folder with the Hugging Face checkpoints of preset paper.")]
+Split = Annotated[str, typer.Option(help="train, valid or test.")]
+
+
+def _emit(as_json: bool, command: str, result: dict[str, Any], lines: list[str]) -> None:
+    """Print the result: one JSON object, or lines for people of which the last names the next command."""
+    text = json.dumps({"schema": 1, "command": command, **result}, ensure_ascii=False) if as_json else "\n".join(lines)
+    typer.echo(text)
+
+
+def _task(name: str) -> str:
+    from magic_cli import tasks
+
+    if name not in tasks.NAMES:
+        raise typer.BadParameter(f"{printable(name)!r} is not one of {', '.join(tasks.NAMES)}")
+    return name
+
+
+Task = Annotated[str, typer.Argument(metavar="TASK", help="seg or cvqa.", callback=_task)]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"magic {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Segment skin lesions and answer closed questions for MEDIQA-MAGIC 2025, from raw folder to submission."""
+
+
+@app.command()
+def prepare(
+    data: Annotated[Path, typer.Option("--data", help="The challenge's folder, as it was unpacked.")],
+    out: Annotated[Path, typer.Option(help="Where the prepared dataset goes.")] = Path("prepared"),
+    merge: Annotated[str, typer.Option(help="Annotators' masks: or, majority, intersection, each.")] = "or",
+    prompt: Annotated[str, typer.Option(help="Text of a photo: qa, query, answer, fixed.")] = "qa",
+    responses: Annotated[bool, typer.Option("--responses/--no-responses", help="Use the clinicians' answers.")] = True,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at lost data instead of leaving it out.")] = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Turn the raw challenge folder into one clean, checked dataset.
+
+    Example: `magic prepare --data DermaVQA/`
+    """
+    from magic_cli import prepare as module
+
+    options: dict[str, Any] = {"merge": merge, "prompt": prompt, "responses": responses, "strict": strict}
+    manifest = module.prepare(data, out, overwrite=overwrite, dry_run=dry_run, **options)
+    last = "nothing written (--dry-run)" if dry_run else f"{out}: ready; next: magic train seg (or: magic train cvqa)"
+    _emit(as_json, "prepare", manifest, [*module.summary(manifest), last])
+
+
+@app.command()
+def train(
+    task: Task,
+    data: Prepared = Path("prepared"),
+    preset: Annotated[str, typer.Option(help="small (default), tiny or paper.")] = "",
+    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, repeatable: --set epochs=5")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/TASK.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")] = False,
+    modality: Annotated[str | None, typer.Option(help="cvqa: both, text or image.")] = None,
+    encounter_text: Annotated[
+        bool | None, typer.Option("--encounter-text/--no-encounter-text", help="cvqa, head options: read the query.")
+    ] = None,
+    weights: Weights = None,
+    device: Device = "auto",
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    cache_dir: CacheDir = None,
+    no_cache: NoCache = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Train a task on the prepared dataset; writes best.pt, state.pt and metrics.jsonl.
+
+    Example: `magic train seg`, `magic train cvqa --modality text --set epochs=20`
+    """
+    from magic_cli import report, runs
+
+    flags: dict[str, Any] = {"modality": modality, "encounter_text": encounter_text, "seed": seed}
+    flags["weights"] = str(weights.resolve()) if weights else None
+    place, run = runs.Place.of(device, cache_dir, no_cache), out or Path("runs") / task
+    modes = {"resume": resume, "overwrite": overwrite, "dry_run": dry_run}
+    found = runs.train(task, data, run, place, preset=preset, settings=settings or [], **modes, **flags)
+    _emit(as_json, "train", found, report.trained(found))
+
+
+@app.command()
+def predict(
+    task: Task,
+    ckpt: Annotated[list[Path], typer.Option(help="Checkpoint, here or in runs/TASK/; repeat to ensemble.")],
+    data: Prepared = Path("prepared"),
+    split: Split = "test",
+    out: Annotated[Path | None, typer.Option(help="Default predictions/TASK.")] = None,
+    tta: Annotated[bool, typer.Option("--tta", help="Average over four flipped views.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N samples.")] = None,
+    weights: Weights = None,
+    device: Device = "auto",
+    cache_dir: CacheDir = None,
+    no_cache: NoCache = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Predict a split: masks under the official names, or the row of answers of every encounter.
+
+    Example: `magic predict seg --ckpt best.pt`
+    """
+    from magic_cli import runs
+
+    place, target = runs.Place.of(device, cache_dir, no_cache), out or Path("predictions") / task
+    options = {"tta": tta, "limit": limit, "weights": str(weights.resolve()) if weights else None}
+    found = runs.predict_to(task, ckpt, data, split, target, place, overwrite=overwrite, **options)
+    after = f"magic package --{task} {target} --split {split}"
+    _emit(as_json, "predict", found, [f"{target}: {found['files']} files of split {split}; next: {after}"])
+
+
+@app.command()
+def score(
+    pred: Annotated[Path, typer.Argument(help="JSON file, folder of masks, predictions folder or zip.")],
+    gold: Annotated[Path, typer.Argument(help="Gold file, folder of masks, challenge folder or prepared/.")],
+    split: Split = "valid",
+    as_json: Json = False,
+) -> None:
+    """Score predictions: the official figures under their official names, and a table a parent question.
+
+    Example: `magic score preds.json gold.json`, `magic score submission.zip prepared/ --split valid`
+    """
+    from magic_cli import report, tasks
+    from magic_cli.data.gold import open_gold
+    from magic_cli.submission import open_predictions
+
+    truth = open_gold(gold, split)
+    with open_predictions(pred) as found:
+        reports = [tasks.load(name).score(truth, found.of(name)) for name in report.common(found, truth)]
+    _emit(as_json, "score", report.as_json(reports), report.lines(reports))
+
+
+@app.command()
+def package(
+    seg: Annotated[Path | None, typer.Option(help="Folder of predicted masks.")] = None,
+    cvqa: Annotated[Path | None, typer.Option(help="data_cvqa_sys.json, or its folder.")] = None,
+    data: Prepared = Path("prepared"),
+    split: Split = "test",
+    out: Annotated[Path, typer.Option(help="The zip to upload.")] = Path("submission.zip"),
+    check_only: Annotated[Path | None, typer.Option(metavar="SUBMISSION", help="Only check a zip or folder.")] = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Check predictions against everything the official scorer crashes on or scores zero, then zip them.
+
+    Example: `magic package --seg predictions/seg --cvqa predictions/cvqa --split test`
+    """
+    from magic_cli import submission
+
+    if check_only is not None:
+        result = submission.check_submission(check_only, data, split)
+    else:
+        result = submission.package(seg, cvqa, data, split, out, overwrite=overwrite, dry_run=dry_run)
+    _emit(as_json, "package", result, submission.summary(result))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to work in.")] = Path("magic-demo"),
+    preset: Annotated[str, typer.Option(help="small or tiny.")] = "small",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Draw a small dataset and run all five steps on it, on the CPU, in minutes.
+
+    Example: `magic demo`
+    """
+    from magic_cli import demo as module
+
+    found = module.run(out, preset, overwrite)
+    _emit(as_json, "demo", found, module.summary(found))
+
+
+@app.command()
+def doctor(
+    deep: Annotated[bool, typer.Option("--deep", help="Also verify checksums and ask torch for devices.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what is installed, what is missing, and what to do about it.
+
+    Example: `magic doctor`
+    """
+    from magic_cli import doctor as module
+
+    found = module.inspect(deep)
+    _emit(as_json, "doctor", found, module.lines(found))
+    raise typer.Exit(found["exit_code"])
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command line: one line an error on stderr, the exit codes of DESIGN.md section 1."""
+    debug, as_json = "--debug" in sys.argv, "--json" in sys.argv
+    sys.argv = [word for word in sys.argv if word != "--debug"]
+    signal.signal(signal.SIGTERM, _terminate)
+    code, lines = 1, []
+    try:
+        app()
+    except MagicError as error:
+        code, lines = error.exit_code, list(error.problems)
+        if debug:
+            raise
+    except SystemExit as leaving:
+        if leaving.code != 130:
+            raise
+        code, lines = 130, ["interrupted; what was finished is kept"]
+    except Exception as error:
+        if debug:
+            raise
+        lines = [f"unexpected {type(error).__name__}: {printable(error)[:300]}; run again with --debug and report it"]
+    for line in lines:
+        log(f"error: {line}" if code != 130 else line)
+    if as_json:
+        typer.echo(json.dumps({"schema": 1, "exit_code": code, "errors": lines}, ensure_ascii=False))
+    raise SystemExit(code)

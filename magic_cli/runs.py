@@ -1,0 +1,199 @@
+"""A training run and a prediction run from the outside: data, settings and checkpoints in, folders out."""
+
+import dataclasses
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from magic_cli import checkpoint, tasks
+from magic_cli.config import Config, from_dict, resolve
+from magic_cli.data.gold import gold_of
+from magic_cli.data.prepared import Prepared, open_prepared
+from magic_cli.engine import Task, accelerator_for, average, fill_cache, predict
+from magic_cli.errors import CheckpointError, ConfigError, DataError
+from magic_cli.files import cache_root, refuse_existing
+from magic_cli.model.cache import FeatureCache
+from magic_cli.progress import log
+from magic_cli.records import Prediction, Sample
+from magic_cli.trainer import Data, Trainer
+
+TTA_VIEWS = (0, 1, 2, 3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a run computes and caches: `cache` None switches the feature cache off."""
+
+    device: str = "auto"
+    cache: Path | None = None
+
+    @classmethod
+    def of(cls, device: str, cache_dir: Path | None, no_cache: bool) -> "Place":
+        """Return the place that the options --device, --cache-dir and --no-cache name."""
+        return cls(device, None if no_cache else cache_dir or cache_root() / "features")
+
+
+def divide(task: Task, prepared: Prepared, config: Config) -> Data:
+    """Return train and valid samples; a part of the train encounters where valid has no gold.
+
+    Raises:
+        DataError: nothing to train on, or nothing left to validate on.
+    """
+    train = list(task.samples(prepared, "train", config))
+    split, valid = "valid", _valid(task, prepared, config)
+    if not valid:
+        split = "train"
+        encounters = sorted({sample.encounter.encounter_id for sample in train})
+        random.Random(config.seed).shuffle(encounters)  # noqa: S311  not a secret
+        held = set(encounters[: round(config.holdout * len(encounters))])
+        log(f"split valid has no gold: {len(held)} of {len(encounters)} train encounters are held out (--set holdout=)")
+        valid = list({s.id: s for s in train if s.encounter.encounter_id in held}.values())
+        train = [s for s in train if s.encounter.encounter_id not in held]
+    if not train or not valid:
+        got = f"{len(train)} samples to train on, {len(valid)} to validate on"
+        raise DataError(f"{prepared.root}: {got}; `magic prepare` says what was found, and what was left out")
+    gold = gold_of(prepared, split).only({sample.id for sample in valid})
+    return Data(train, valid, gold, prepared.questions, prepared.sha256)
+
+
+def _valid(task: Task, prepared: Prepared, config: Config) -> list[Sample]:
+    """Return the valid samples, none where the split has no gold."""
+    try:
+        return list(task.samples(prepared, "valid", config))
+    except DataError:
+        return []
+
+
+def _resumed(name: str, state: Path, preset: str, settings: Sequence[str], flags: Mapping[str, Any]) -> Config:
+    """Return the settings of the run that is resumed; others on the command line are refused, not ignored."""
+    meta, _ = checkpoint.load_state(state)
+    if meta["task"] != name:
+        raise CheckpointError(f"{state}: is of task '{meta['task']}', not '{name}'; give that run's --out")
+    config = from_dict(name, meta["config"], str(state))
+    asked = resolve(name, preset or config.preset, settings, **flags).as_dict()
+    given = {pair.partition("=")[0] for pair in settings} | {k for k, v in flags.items() if v is not None}
+    given |= {"preset"} if preset else set()
+    other = [
+        f"{key}={asked[key]} (the run has {meta['config'][key]})" for key in given if asked[key] != meta["config"][key]
+    ]
+    if other:
+        raise ConfigError(f"{state}: --resume keeps the run's own settings, got {', '.join(other)}; leave them out")
+    return config
+
+
+def train(
+    name: str,
+    data: Path,
+    out: Path,
+    place: Place,
+    *,
+    preset: str = "",
+    settings: Sequence[str] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    **flags: Any,
+) -> dict[str, Any]:
+    """Train a task into `out` and return what to report: figures of the best epoch, baselines, checkpoint.
+
+    Raises:
+        MagicError: any of its kinds; nothing that was finished is lost.
+    """
+    state = out / "state.pt"
+    if resume and state.is_file():
+        config = _resumed(name, state, preset, settings, flags)
+    else:
+        config = resolve(name, preset or "small", settings, **flags)
+        if not resume:
+            refuse_existing(out, overwrite)
+    task: Task = tasks.load(name)
+    prepared = open_prepared(data)
+    parts = divide(task, prepared, config)
+    log(f"{name}: {len(parts.train)} training samples, {len(parts.valid)} validation samples, preset {config.preset}")
+    model = task.build(config, prepared.questions)
+    model.cache = FeatureCache(place.cache, config.cache_dtype) if place.cache else None
+    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    log(f"{learning:,} of {sum(p.numel() for p in model.parameters()):,} parameters learn")
+    report: dict[str, Any] = {"task": name, "config": config.as_dict(), "parameters": learning}
+    report |= {"train_samples": len(parts.train), "valid_samples": len(parts.valid)}
+    if dry_run:
+        return report
+    if overwrite and not resume:
+        for old in ("best.pt", "state.pt", "metrics.jsonl"):
+            (out / old).unlink(missing_ok=True)
+    at = Trainer(task, name, model, parts, config, out, place.device).run(resume)
+    best = at.history[at.best_epoch] if at.history else {}
+    baselines = task.baselines(parts.train, parts.gold)
+    return report | {"best": best, "epochs": at.epoch, "baselines": baselines, "checkpoint": str(out / "best.pt")}
+
+
+def _model(path: Path, name: str, prepared: Prepared, weights: str | None) -> tuple[Any, Config]:
+    """Return the model of a checkpoint, and its settings."""
+    meta, learned = checkpoint.load_best(path, name)
+    config = from_dict(name, {**meta.config, **({"weights": weights} if weights else {})}, str(path))
+    if list(meta.questions) != prepared.questions.as_json() and name == "cvqa":
+        raise CheckpointError(f"{path}: was trained on other questions than {prepared.root} has; train anew")
+    model = tasks.load(name).build(config, prepared.questions)
+    for encoder in checkpoint.encoders(model).values():
+        if meta.encoders.get(encoder.source) != encoder.weights_sha256:
+            got = f"weights of {encoder.source} that differ from those in training"
+            raise CheckpointError(f"{path}: {got}; bring the same ones (--weights DIR) or train anew")
+    checkpoint.load_learned(model, learned, path)
+    return model, config
+
+
+def predictions(
+    name: str,
+    ckpts: Sequence[Path],
+    prepared: Prepared,
+    split: str,
+    place: Place,
+    *,
+    tta: bool = False,
+    limit: int | None = None,
+    weights: str | None = None,
+) -> Iterator[Prediction]:
+    """Yield the predictions of one checkpoint, or the mean of several; with `tta`, over four flipped views."""
+    task: Task = tasks.load(name)
+    runs = []
+    for path in ckpts:
+        model, config = _model(path, name, prepared, weights)
+        accelerator = accelerator_for(config, place.device)
+        model.cache = FeatureCache(place.cache, config.cache_dtype) if place.cache else None
+        samples: Sequence[Sample] = list(islice(task.samples(prepared, split, config), limit))
+        if not samples:
+            raise DataError(
+                f"{prepared.root}: nothing to predict in split {split}; `magic prepare` says what was found"
+            )
+        views = TTA_VIEWS if tta else (0,)
+        fill_cache(model, samples, len(views), accelerator)
+        model.to(accelerator.device)
+        runs += [predict(model, samples, config, accelerator, view) for view in views]
+    return average(runs) if len(runs) > 1 else runs[0]
+
+
+def predict_to(
+    name: str,
+    ckpts: Sequence[Path],
+    data: Path,
+    split: str,
+    out: Path,
+    place: Place,
+    *,
+    overwrite: bool = False,
+    **options: Any,
+) -> dict[str, Any]:
+    """Predict a split with checkpoints that are looked up in runs/TASK/ too, and write the task's files to `out`."""
+    found = []
+    for ckpt in ckpts:
+        path, note = checkpoint.find(ckpt, name)
+        if note:
+            log(note)
+        found.append(path)
+    refuse_existing(out, overwrite)
+    prepared = open_prepared(data)
+    write: Callable[..., list[Path]] = tasks.load(name).write
+    files = write(predictions(name, found, prepared, split, place, **options), prepared, out)
+    return {"task": name, "split": split, "out": str(out), "files": len(files), "checkpoints": [str(p) for p in found]}

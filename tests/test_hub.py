@@ -1,0 +1,168 @@
+"""The `paper` presets on small CLIPSeg, BERT and Swin checkpoints that the test itself saves."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizerFast,
+    CLIPSegConfig,
+    CLIPSegForImageSegmentation,
+    CLIPTokenizerFast,
+    SwinConfig,
+    SwinModel,
+    ViTImageProcessor,
+)
+
+from magic_cli.config import resolve
+from magic_cli.errors import WeightsError
+from magic_cli.model import hub
+from magic_cli.questions import load_questions
+from magic_cli.records import Encounter, ImageRecord, Sample
+from magic_cli.tasks import cvqa_model, seg_model
+
+CLIPSEG, BERT, SWIN = "clipseg-rd64-refined", "Bio_ClinicalBERT", "swin-tiny-patch4-window7-224"
+
+
+def save_clipseg(folder: Path) -> CLIPSegForImageSegmentation:
+    """Save a CLIPSeg of two-digit widths with its tokenizer and processor."""
+    torch.manual_seed(0)
+    text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 5, "num_attention_heads": 2}
+    config = CLIPSegConfig(
+        text_config={**text, "vocab_size": 60, "eos_token_id": 59, "bos_token_id": 58, "max_position_embeddings": 77},
+        vision_config={**vision, "image_size": 32, "patch_size": 16},
+        projection_dim=12,
+        extract_layers=[1, 2, 3],
+        reduce_dim=8,
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=16,
+    )
+    model = CLIPSegForImageSegmentation(config).eval()
+    model.save_pretrained(folder)
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
+    words = [*letters, *(f"{c}</w>" for c in letters)]
+    vocab = {word: i for i, word in enumerate(words)} | {"<|startoftext|>": 58, "<|endoftext|>": 59}
+    folder.joinpath("vocab.json").write_text(json.dumps(vocab))
+    folder.joinpath("merges.txt").write_text("#version: 0.2\n")
+    CLIPTokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt")).save_pretrained(folder)
+    mean_std = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3]}
+    ViTImageProcessor(size={"height": 64, "width": 64}, **mean_std).save_pretrained(folder)
+    return model
+
+
+def save_bert(folder: Path) -> None:
+    folder.mkdir()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "yes", "no", "red", "itch", "where"]
+    folder.joinpath("vocab.txt").write_text("\n".join(words))
+    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    BertModel(BertConfig(vocab_size=len(words), **small)).save_pretrained(folder)
+
+
+def save_swin(folder: Path) -> None:
+    small = {"embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4}
+    SwinModel(SwinConfig(image_size=64, patch_size=4, **small)).save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    save_clipseg(folder / CLIPSEG)
+    save_bert(folder / BERT)
+    save_swin(folder / SWIN)
+    return folder
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Sample:
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "IMG_ENC00001_00001.png")
+    questions = load_questions(None)
+    answers = questions.to_slots(questions.empty_sets())
+    text = ("red itch " * 60, "no no")
+    encounter = Encounter("ENC00001", "train", ("IMG_ENC00001_00001",), {}, {}, (), *text, answers)
+    record = ImageRecord("IMG_ENC00001_00001", "ENC00001", "train", tmp_path / "IMG_ENC00001_00001.png", 40, 50)
+    return Sample("ENC00001", encounter, (record,), ("CQID025-001",))
+
+
+def test_clipseg_parts_equal_the_whole_model(weights: Path) -> None:
+    """Vision stopped after the last tap + text + decoder = transformers' own forward, exactly."""
+    vision, text, head = hub.clipseg(f"CIDAS/{CLIPSEG}", weights, 64, 77)
+    for encoder in (vision, text):
+        encoder.freeze()
+    assert len(vision.blocks) == 4
+    pixels = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)
+    batch = text.batch([text.join(text.ids("red skin"), []), text.join(text.ids("a"), text.ids("longer text"))])
+    ours = head(vision.features(pixels), text.features(batch)["text"])
+    whole = CLIPSegForImageSegmentation.from_pretrained(weights / CLIPSEG).eval()
+    with torch.no_grad():
+        theirs = whole(pixel_values=vision.normalise(pixels), **batch).logits
+    assert torch.equal(ours.detach(), theirs)
+
+
+def test_clipseg_uses_the_processors_own_normalisation(weights: Path) -> None:
+    vision, _, _ = hub.clipseg(f"CIDAS/{CLIPSEG}", weights, 64, 77)
+    assert vision.mean.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
+
+
+def test_only_the_decoder_learns(weights: Path, sample: Sample) -> None:
+    config = resolve("seg", "paper", ["image_size=64"], weights=str(weights))
+    model = seg_model.build(config, load_questions(None)).train()
+    masks = Path(sample.images[0].path).with_suffix(".tiff")
+    Image.fromarray(np.eye(40, 50, dtype=np.uint8)).save(masks)
+    from dataclasses import replace
+
+    batch = model.collate([replace(sample, images=(replace(sample.images[0], mask=masks),))], [0])
+    model.loss(batch).backward()
+    learning = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}
+    assert learning == {"head"}
+    assert all(p.grad is None for p in (*model.images.parameters(), *model.texts.parameters()))
+    grads = [p.grad for p in model.head.parameters()]
+    assert all(g is not None and torch.isfinite(g).all() for g in grads)
+
+
+def test_prompts_keep_both_halves_within_77_tokens(weights: Path, sample: Sample) -> None:
+    _, text, _ = hub.clipseg(f"CIDAS/{CLIPSEG}", weights, 64, 77)
+    from magic_cli.tasks.inputs import text_item
+
+    ids = text_item(text, sample.encounter.question, sample.encounter.answer).load()
+    assert len(ids) == 77
+    assert ids[0] == 58
+    assert ids[-1] == 59
+    assert ids[-5:-1] == text.ids("no no")
+
+
+def test_paper_cvqa_scores_each_option_and_tunes_both_towers(weights: Path, sample: Sample) -> None:
+    config = resolve("cvqa", "paper", ["image_size=64"], weights=str(weights))
+    model = cvqa_model.build(config, load_questions(None)).train()
+    batch = model.collate([sample, sample], [0, 0])
+    loss = model.loss(batch)
+    loss.backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.images.parameters())
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.texts.parameters())
+    with torch.no_grad():
+        found = model.eval().predict(model.collate([sample], [0]), 0)[0]
+    assert list(found.arrays) == ["CQID025-001"]
+    assert found.arrays["CQID025-001"].shape == (3,)
+    assert found.arrays["CQID025-001"].sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("task", ["seg", "cvqa"])
+def test_missing_weights_name_what_to_bring(task: str, tmp_path: Path) -> None:
+    config = resolve(task, "paper", weights=str(tmp_path))
+    with pytest.raises(WeightsError, match=r"config\.json") as caught:
+        (seg_model if task == "seg" else cvqa_model).build(config, load_questions(None))
+    assert caught.value.exit_code == 5
+
+
+def test_a_broken_checkpoint_is_one_line(weights: Path, tmp_path: Path) -> None:
+    save_swin(tmp_path / SWIN)
+    (tmp_path / SWIN / "model.safetensors").write_bytes(b"torn")
+    with pytest.raises(WeightsError, match="not a usable checkpoint"):
+        hub.SwinPooled(f"microsoft/{SWIN}", tmp_path, 64)
