@@ -1,0 +1,113 @@
+"""A folder, a zip or one file as a flat list of named members; nothing is ever extracted to disk."""
+
+import io
+import stat
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from magic_cli.errors import SubmissionError, printable, problem
+
+MAX_BYTES = 1 << 30
+MAX_MEMBERS = 200_000
+_ENCRYPTED = 1
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The files below a folder, or of a zip, by their path relative to the root, "/" between folders.
+
+    `faults` are lines about members that are refused (and not in `members`): unsafe names, encryption,
+    a declared size over 1 GiB, a name twice. `folders` are the zip's folder entries ("masks_preds/").
+    """
+
+    source: str
+    is_zip: bool
+    members: Mapping[str, Path | zipfile.ZipInfo]
+    folders: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+    _zip: zipfile.ZipFile | None = field(default=None, repr=False)
+
+    def where(self, name: str) -> str:
+        """Return how a member is called in a message: its path, after the zip's where it is in one."""
+        return f"{self.source}:{name}" if self.is_zip else printable(Path(self.source) / name)
+
+    def read(self, name: str) -> IO[bytes]:
+        """Return a member's bytes as a seekable stream; one member is in memory at a time.
+
+        Raises:
+            SubmissionError: the member cannot be read or its checksum is wrong.
+        """
+        member = self.members[name]
+        try:
+            if isinstance(member, Path):
+                return io.BytesIO(member.read_bytes())
+            assert self._zip is not None  # noqa: S101  a ZipInfo came from this zip
+            return io.BytesIO(self._zip.read(member))
+        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+            got = f"an unreadable file ({type(error).__name__})"
+            raise SubmissionError(problem(self.where(name), got, "a whole file", "make it again")) from None
+
+
+@contextmanager
+def open_archive(source: Path, handle: IO[bytes] | None = None) -> Iterator[Archive]:
+    """Open a folder, a zip or one JSON file for reading.
+
+    `handle` is a zip that is open already, called `source` in messages.
+
+    Raises:
+        SubmissionError: there is nothing at `source`, or it is neither a folder nor a zip.
+    """
+    name = printable(source)
+    if handle is None and source.is_dir():
+        files = {p.relative_to(source).as_posix(): p for p in sorted(source.rglob("*")) if p.is_file()}
+        yield Archive(name, False, files)
+        return
+    if handle is None and source.suffix == ".json" and source.is_file():
+        yield Archive(printable(source.parent), False, {source.name: source})
+        return
+    try:
+        file = zipfile.ZipFile(handle or source)
+    except FileNotFoundError:
+        raise SubmissionError(f"{name}: no such file or folder; check the path") from None
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise SubmissionError(problem(name, f"no zip ({error})", "a folder or a zip", "build it again")) from None
+    with file:
+        yield _list_zip(name, file)
+
+
+def _list_zip(source: str, file: zipfile.ZipFile) -> Archive:
+    infos = file.infolist()
+    if len(infos) > MAX_MEMBERS:
+        raise SubmissionError(problem(source, f"{len(infos)} members", f"at most {MAX_MEMBERS}", "build it again"))
+    members: dict[str, Path | zipfile.ZipInfo] = {}
+    folders, faults = [], []
+    for info in infos:
+        fault = _fault(info, twice=info.filename in members)
+        if fault:
+            got, expected, remedy = fault
+            faults.append(problem(f"{source}:{info.filename}", got, expected, remedy))
+        elif info.is_dir():
+            folders.append(info.filename)
+        else:
+            members[info.filename] = info
+    return Archive(source, True, members, tuple(folders), tuple(faults), file)
+
+
+def _fault(info: zipfile.ZipInfo, twice: bool) -> tuple[str, str, str] | None:
+    """Return (got, expected, remedy) for a member that must not be read."""
+    path = PurePosixPath(info.orig_filename.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or "\\" in info.orig_filename or ":" in "".join(path.parts[:1]):
+        return "an unsafe path", "a relative path with /", "zip the files from inside their folder"
+    if stat.S_ISLNK(info.external_attr >> 16):
+        return "a symbolic link", "a file", "zip the file itself"
+    if info.flag_bits & _ENCRYPTED:
+        return "an encrypted member", "a plain zip", "zip it without a password"
+    if info.file_size > MAX_BYTES:
+        return f"{info.file_size} bytes", "at most 1 GiB", "check the file"
+    if twice:
+        return "the same name twice", "once", "build the zip again"
+    return None

@@ -1,0 +1,201 @@
+"""Gold: annotators' masks and closed answers, from whatever a user has them in. Masks are read when asked for."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from magic_cli.data.masks import decode_mask, read_raw
+from magic_cli.data.prepared import MANIFEST, Prepared, open_prepared
+from magic_cli.errors import DataError, printable, problem
+from magic_cli.files import read_json
+from magic_cli.questions import QuestionSchema, load_questions
+from magic_cli.records import SPLITS, Mask
+
+MASKS, ANSWERS = "masks_refs", "data_cvqa_ref.json"
+# the official scorer knows four annotators (peers.md case 57)
+_MASK = re.compile(r"(?P<image>IMG_(?P<encounter>.+)_[^_]+)_mask_(?P<annotator>ann[0-3])\.tiff")
+_MOST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class GoldImage:
+    """One photo's masks by annotator, "ann0".."ann3", in this order."""
+
+    encounter_id: str
+    annotators: Mapping[str, Path]
+
+    def masks(self) -> Iterator[Mask]:
+        """Yield the annotators' masks, (H, W) uint8 {0, 1} or bool, one in memory at a time.
+
+        Raises:
+            DataError: a file is no mask, or has another size than the first.
+        """
+        shape: tuple[int, ...] | None = None
+        for path in self.annotators.values():
+            mask = _read(path)
+            shape = shape or mask.shape
+            if mask.shape != shape:
+                raise DataError(problem(path, f"shape {mask.shape}", f"{shape} as its siblings", "mend the gold mask"))
+            yield mask
+
+
+def _read(path: Path) -> Mask:
+    raw = read_raw(path, str(path))
+    if raw.ndim == 2 and raw.size and (raw.dtype == np.bool_ or (raw.dtype == np.uint8 and raw.max() <= 1)):
+        return raw  # nothing to convert: by far the most frequent case, and scoring is timed
+    return decode_mask(raw, str(path))[0]
+
+
+@dataclass(frozen=True)
+class Gold:
+    """What predictions are scored against; a task without gold has an empty mapping.
+
+    `source` names it in messages. `images` maps image ids to annotators' masks, `answers` encounter ids to
+    a complete row {qid: option index}.
+    """
+
+    source: str
+    questions: QuestionSchema
+    images: Mapping[str, GoldImage] = field(default_factory=dict)
+    answers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def only(self, ids: Collection[str]) -> "Gold":
+        """Return the gold of these image and encounter ids alone: for a held-out part of a split."""
+        images = {image: gold for image, gold in self.images.items() if image in ids}
+        return replace(self, images=images, answers={e: row for e, row in self.answers.items() if e in ids})
+
+
+def gold_of(prepared: Prepared, split: str) -> Gold:
+    """Return the gold of a prepared split: annotators' own masks, not the merged ones.
+
+    Raises:
+        DataError: the split has neither masks nor answers, as test.
+    """
+    images = {
+        image.image_id: GoldImage(image.encounter_id, dict(sorted(image.annotators.items())))
+        for image in prepared.images_of(split)
+        if image.annotators
+    }
+    answers = {e.encounter_id: e.answers for e in prepared.encounters_of(split) if e.answers is not None}
+    return _some(Gold(f"{prepared.root} (split {split})", prepared.questions, images, answers), split)
+
+
+def _some(gold: Gold, split: str) -> Gold:
+    if not gold.images and not gold.answers:
+        remedy = "its gold is hidden: choose a split that has it (--split valid)"
+        raise DataError(problem(gold.source, f"no masks and no answers for split {split!r}", "gold", remedy))
+    return gold
+
+
+def open_gold(path: Path, split: str) -> Gold:
+    """Read gold from a JSON file, a folder of masks, the platform's folder, a raw challenge folder or prepared/.
+
+    `split` chooses among the splits of the last two, and of a folder of masks with one folder a split. The
+    questions are those of the definitions file beside the answers; without one, the challenge's 27.
+
+    Raises:
+        DataError: nothing of that kind at `path`, the split has no gold, or the answers are damaged.
+    """
+    if path.is_file():
+        return _from_file(path)
+    if not path.is_dir():
+        raise DataError(f"{printable(path)}: no such file or folder; give a gold file, a folder of masks or prepared/")
+    if (path / MANIFEST).is_file():
+        return gold_of(open_prepared(path), split)
+    platform = (path / ANSWERS).is_file() or (path / MASKS).is_dir()
+    if not platform and any(_is_encounters(file) for file in path.rglob("*.json")):
+        return _from_challenge(path, split)
+    return _from_folder(path, split)
+
+
+def _is_encounters(path: Path) -> bool:
+    return path.name.startswith(SPLITS) and "cvqa" not in path.name
+
+
+def _from_challenge(path: Path, split: str) -> Gold:
+    from magic_cli.data.challenge import open_challenge
+
+    found = open_challenge(path)
+    encounters = [e for e in found.encounters.values() if e.split == split]
+    images = {
+        image: GoldImage(e.encounter_id, dict(sorted(found.masks[image].items())))
+        for e in encounters
+        for image in e.image_ids
+        if found.masks.get(image)
+    }
+    answers = {e.encounter_id: e.answers for e in encounters if e.answers is not None}
+    return _some(Gold(printable(path), found.questions, images, answers), split)
+
+
+def _from_file(path: Path) -> Gold:
+    if path.suffix != ".json":
+        raise DataError(
+            problem(path, f"a {path.suffix or 'nameless'} file", "a JSON file or a folder", "check the path")
+        )
+    questions = load_questions(_definitions(path.parent))
+    return Gold(printable(path), questions, answers=_read_answers(path, questions))
+
+
+def _definitions(folder: Path) -> Path | None:
+    return next(iter(sorted(folder.glob("closedquestions_definitions*.json"))), None)
+
+
+def _from_folder(path: Path, split: str) -> Gold:
+    """Read masks anywhere below a folder, and answers beside them under the platform's or the challenge's name."""
+    questions, images = load_questions(_definitions(path)), _list_masks(path, split)
+    files = [file for file in (path / ANSWERS, path / f"{split}_cvqa.json") if file.is_file()]
+    if not images and not files:
+        expected = f"IMG_*_mask_ann[0-3].tiff, {ANSWERS} or a prepared dataset"
+        raise DataError(problem(path, "a folder without gold", expected, "check the path"))
+    return Gold(printable(path), questions, images, _read_answers(files[0], questions) if files else {})
+
+
+def _list_masks(folder: Path, split: str) -> dict[str, GoldImage]:
+    """Index the masks below a folder, those below folders named after other splits left out.
+
+    Raises:
+        DataError: one annotator's mask of an image is there twice; all of them at once.
+    """
+    found: dict[str, dict[str, Path]] = {}
+    encounters: dict[str, str] = {}
+    lines = []
+    for path in sorted(folder.rglob("*_mask_ann?.tiff")):
+        match = _MASK.fullmatch(path.name)
+        folders = set(path.relative_to(folder).parts[:-1]) & set(SPLITS)
+        if match is None or (folders and split not in folders):
+            continue
+        encounters[match["image"]] = match["encounter"]
+        masks = found.setdefault(match["image"], {})
+        if match["annotator"] in masks:
+            lines.append(
+                problem(path, "a second file of this name", "one", f"remove it or {masks[match['annotator']]}")
+            )
+        masks[match["annotator"]] = path
+    if lines:
+        raise DataError(lines[:_MOST])
+    return {image: GoldImage(encounters[image], masks) for image, masks in found.items()}
+
+
+def _read_answers(path: Path, questions: QuestionSchema) -> dict[str, dict[str, int]]:
+    rows: Any = read_json(path)
+    if not isinstance(rows, list) or not rows:
+        raise DataError(problem(path, "no rows", "a JSON list of answers, one row an encounter", "check the file"))
+    answers: dict[str, dict[str, int]] = {}
+    lines: list[str] = []
+    for number, row in enumerate(rows):
+        encounter = row.get("encounter_id") if isinstance(row, dict) else None
+        if not isinstance(encounter, str):
+            lines.append(problem(f"{path}:{number}", "no encounter_id", "an object with one", "check the row"))
+            continue
+        if encounter in answers:
+            lines.append(problem(f"{path}:{number}", f"{encounter} twice", "once", "remove one row"))
+        lines += questions.faults(row, f"{path}:{encounter}")
+        answers[encounter] = {qid: row[qid] for qid in questions.by_qid if qid in row}
+    if lines:
+        more = [f"{path}: {len(lines) - _MOST} more problems of this kind"] if len(lines) > _MOST else []
+        raise DataError([*lines[:_MOST], *more])
+    return answers
