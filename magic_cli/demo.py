@@ -64,6 +64,20 @@ def run(out: Path, preset: str, overwrite: bool, counts: Mapping[str, int] | Non
     }
 
 
+def summary(found: Mapping[str, Any]) -> list[str]:
+    """Return the table of scores, what lies where, and the line to type with one's own data."""
+    text = ["Scores on the drawn valid split (they say that everything works, not how well on patients):"]
+    for report in found["scores"].get("reports", ()):
+        text.append(f"  {report['task']}")
+        for name, value in report["figures"].items():
+            if not name.startswith("number_"):
+                text.append(f"    {name:<20} {'undefined' if value is None else f'{value:.3f}'}")
+    text.append(
+        f"{found['submission']}: a checked submission, made in {found['seconds']:.0f} s; look into {found['out']}/"
+    )
+    return [*text, "next, with your own data: magic prepare --data DermaVQA/"]
+
+
 def steps(preset: str, overwrite: bool) -> tuple[Step, ...]:
     """Return the command lines of the demo, in order; those that write get --overwrite where it is asked for."""
     again = ("--overwrite",) if overwrite else ()

@@ -1,14 +1,18 @@
 """The shape of the code: layers, sizes, short commands, no torch behind light commands. No exceptions are listed."""
 
 import ast
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import magic_cli
+from magic_cli.data.masks import write_mask
+from magic_cli.data.prepared import open_prepared
 
 PACKAGE = Path(magic_cli.__file__).parent
 # Lowest first. A module imports only from lower layers, or from its own group (one {...} of names).
@@ -18,7 +22,22 @@ LAYERS: tuple[tuple[frozenset[str], ...], ...] = (
     (frozenset({"schema"}),),
     (frozenset({"questions"}), frozenset({"progress"})),
     (frozenset({"config"}), frozenset({"data"}), frozenset({"model"}), frozenset({"metrics"})),
-    (frozenset({"engine", "trainer", "checkpoint", "submission", "linter", "findings", "report", "prepare"}),),
+    (
+        frozenset(
+            {
+                "engine",
+                "trainer",
+                "checkpoint",
+                "submission",
+                "linter",
+                "findings",
+                "sheet",
+                "package",
+                "report",
+                "prepare",
+            }
+        ),
+    ),
     (frozenset({"tasks"}),),
     (frozenset({"runs"}),),
     (frozenset({"cli", "demo", "doctor"}),),
@@ -240,7 +259,7 @@ def test_light_modules_can_fail(tmp_path: Path) -> None:
 
 
 PROBE = """
-import json, sys
+import sys
 sys.argv = ["magic", *sys.argv[1:]]
 from magic_cli.cli import main
 loaded = lambda: sorted({"torch", "transformers", "timm", "pandas"} & set(sys.modules))
@@ -266,7 +285,22 @@ def test_light_commands_import_no_torch(tmp_path: Path) -> None:
     assert probe(["--help"], tmp_path) == (0, [])
     assert probe(["train", "--help"], tmp_path) == (0, [])
     assert probe(["doctor"], tmp_path)[1] == []
-    assert probe(["package", "--data", "absent"], tmp_path) == (3, [])
+    examples = Path(__file__).resolve().parents[1] / "examples"
+    for pred, gold in (("preds.json", "gold.json"), ("masks_preds", "masks_refs")):
+        assert probe(["score", str(examples / pred), str(examples / gold), "--json"], tmp_path) == (0, [])
+
+
+def test_prepare_and_package_import_no_torch(drawn: Path, tmp_path: Path) -> None:
+    assert probe(["prepare", "--data", str(drawn)], tmp_path) == (0, [])
+    prepared = open_prepared(tmp_path / "prepared")
+    for image in prepared.images_of("test"):
+        mask = np.eye(image.height, image.width, dtype=np.uint8)
+        write_mask(tmp_path / "seg" / "masks_preds" / f"{image.image_id}_mask_sys.tiff", mask)
+    answers = prepared.questions.to_slots(prepared.questions.empty_sets())
+    rows = [{"encounter_id": e.encounter_id} | answers for e in prepared.encounters_of("test")]
+    (tmp_path / "answers.json").write_text(json.dumps(rows))
+    assert probe(["package", "--seg", "seg", "--cvqa", "answers.json", "--split", "test"], tmp_path) == (0, [])
+    assert (tmp_path / "submission.zip").is_file()
 
 
 def test_probe_can_fail(tmp_path: Path) -> None:

@@ -127,6 +127,17 @@ def test_run_calls_every_step_in_its_folder(program: Path, capfd: pytest.Capture
     assert "a result" in err
 
 
+def test_summary_is_a_table_with_the_next_command() -> None:
+    figures = {"number_cvqa_instances": 12, "accuracy_all": 0.5, "dice_mean_of_max": None}
+    found = {"scores": {"reports": [{"task": "cvqa", "figures": figures}]}, "submission": "d/submission.zip"}
+    text = demo.summary(found | {"seconds": 61.2, "out": "d"})
+    assert any(line.split() == ["accuracy_all", "0.500"] for line in text)
+    assert any(line.split() == ["dice_mean_of_max", "undefined"] for line in text)
+    assert not any("number_" in line for line in text)
+    assert "d/submission.zip" in text[-2]
+    assert text[-1].endswith("magic prepare --data DermaVQA/")
+
+
 def test_run_refuses_a_folder_in_use(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(DataError, match="--overwrite"):
