@@ -17,6 +17,7 @@ from magic_cli.data.fit import fit
 from magic_cli.data.images import PhotoSize
 from magic_cli.data.ledger import Ledger
 from magic_cli.data.manifest import against_published, count
+from magic_cli.data.manifest import summary as summary
 from magic_cli.data.masks import MERGES, merge_masks, write_mask
 from magic_cli.data.prepared import ENCOUNTERS, IMAGES, MANIFEST, QUESTIONS, encounter_row, image_row
 from magic_cli.data.prompts import SEPARATOR, share_window
@@ -71,8 +72,7 @@ def prepare(
         dry_run: find and check everything, write nothing.
 
     Returns:
-        The manifest, as in prepare.json (schemas/prepared.schema.json). `manifest.summary` and `manifest.details`
-        make it readable.
+        The manifest, as in prepare.json (schemas/prepared.schema.json); `summary` makes it readable.
 
     Raises:
         DataError: nothing usable in `data`, a damaged definitions file, `out` taken; with `strict` every problem.

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+from makers import make_challenge
 
 from magic_cli.demo import draw_dataset
+from magic_cli.prepare import prepare
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +15,17 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("drawn") / "DermaVQA"
     draw_dataset(root, {"train": 8, "valid": 3, "test": 3})
     return root
+
+
+@pytest.fixture(scope="session")
+def challenge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small challenge folder as `make_challenge` makes it. Read it, never write to it."""
+    return make_challenge(tmp_path_factory.mktemp("challenge") / "DermaVQA")
+
+
+@pytest.fixture(scope="session")
+def prepared(challenge: Path) -> Path:
+    """The prepared dataset of `challenge`. Read it, never write to it."""
+    out = challenge.parent / "prepared"
+    prepare(challenge, out)
+    return out

@@ -50,11 +50,22 @@ def against_published(counts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]
     return {"counts": {split: dict(PUBLISHED[split]) for split in there}, "difference": difference}
 
 
-def summary(manifest: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Return the table for the terminal: rows of (label, train, valid, test), without a heading.
+def summary(manifest: Mapping[str, Any]) -> list[str]:
+    """Return the lines that the terminal shows: a table of counts, masks, prompts, notes, the first 20 problems.
 
     A number that differs from the published one is shown as "2,473 of 2,474".
     """
+    rows = [("", *SPLITS), *table(manifest)]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
+    return [*lines, *_details(manifest)]
+
+
+def table(manifest: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Return rows of (label, train, valid, test), without a heading."""
     published = (manifest.get("published") or {}).get("counts", {})
 
     def cell(split: str, key: str) -> str:
@@ -62,11 +73,10 @@ def summary(manifest: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
         return f"{found:,}" if wanted in (None, found) else f"{found:,} of {wanted:,}"
 
     labels = {"encounters": "encounters", "images": "photos", "masks": "masks", "answered": "with closed answers"}
-    return [(label, *(cell(split, key) for split in SPLITS)) for key, label in labels.items()]  # type: ignore[misc]
+    return [(label, cell("train", key), cell("valid", key), cell("test", key)) for key, label in labels.items()]
 
 
-def details(manifest: Mapping[str, Any]) -> list[str]:
-    """Return what the terminal shows below the table: masks, prompts, notes, then the first 20 problems."""
+def _details(manifest: Mapping[str, Any]) -> list[str]:
     lines = []
     if manifest["mask_values"]:
         values = ", ".join(f"{number:,} with {kind}" for kind, number in manifest["mask_values"].items())

@@ -17,7 +17,9 @@ _INLINE = "a abbr b big code del em font i ins kbd label link mark meta q s smal
 _HIDDEN = frozenset({"script", "style"})
 _BLOCKS = frozenset(_BREAKING.split())
 _TAGS = _BLOCKS | _HIDDEN | frozenset(_INLINE.split())
-_CANDIDATE = re.compile(r"""<!--.*?-->|<!doctype[^<>]*>|</?[a-z](?:[^<>"']|"[^"]*"|'[^']*')*>""", re.I | re.S)
+_CANDIDATE = re.compile(
+    r"""<!--(?:(?!<!--).)*?-->|<!doctype[^<>]*>|</?[a-z](?:[^<>"']|"[^"]*"|'[^']*')*>""", re.I | re.S
+)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.I)
 
 

@@ -1,0 +1,186 @@
+"""Masks: every kind people have is read as {0, 1}, other things are refused in one line."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from magic_cli.data.masks import decode_mask, merge_masks, read_mask, read_raw, write_mask
+from magic_cli.errors import ConfigError, DataError
+
+MASK = np.array([[0, 1, 1], [0, 0, 1]], np.uint8)
+BIG = np.random.default_rng(0).integers(0, 2, (60, 80), np.uint8)
+
+
+def tiff(array: np.ndarray, **options: object) -> io.BytesIO:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, array, **options)
+    return io.BytesIO(buffer.getvalue())
+
+
+def pillow(image: Image.Image, **options: object) -> io.BytesIO:
+    buffer = io.BytesIO()
+    image.save(buffer, "TIFF", **options)
+    return io.BytesIO(buffer.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("array", "kind"),
+    [
+        (MASK, "0/1"),
+        (MASK * 255, "0/255"),
+        (MASK.astype(bool), "bool"),
+        (MASK[..., None], "0/1"),
+        (MASK.astype(np.int32), "0/1"),
+        (MASK.astype(np.float32), "0/1"),
+        (MASK.astype(np.uint16) * 255, "0/255"),
+    ],
+)
+def test_kinds_that_are_accepted(array: np.ndarray, kind: str) -> None:
+    mask, found = decode_mask(array, "m")
+    assert found == kind
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, MASK)
+
+
+@pytest.mark.parametrize(("value", "kind", "pixels"), [(0, "0/1", 0), (1, "0/1", 6), (255, "0/255", 6)])
+def test_masks_of_one_value(value: int, kind: str, pixels: int) -> None:
+    mask, found = decode_mask(np.full((2, 3), value, np.uint8), "m")
+    assert (mask.sum(), found) == (pixels, kind)
+
+
+@pytest.mark.parametrize(
+    ("array", "got"),
+    [
+        (MASK * 2, "values {0, 2}"),
+        (MASK * 128 + 64, "values {64, 192}"),
+        (np.array([[0, 1, 255]], np.uint8), "values {0, 1, 255}"),
+        (-MASK.astype(np.int8), "values {-1, 0}"),
+        (MASK * 0.7, "values {0, 0.7}"),
+        (np.array([[np.nan, 1.0]]), "values {1, nan}"),
+        (np.zeros((2, 2, 3), np.uint8), "shape (2, 2, 3)"),
+        (np.zeros((0, 3), np.uint8), "shape (0, 3)"),
+        (np.zeros(3, np.uint8), "shape (3,)"),
+        (MASK.astype(complex), "dtype complex128"),
+    ],
+)
+def test_arrays_that_are_no_mask(array: np.ndarray, got: str) -> None:
+    with pytest.raises(DataError) as caught:
+        decode_mask(array, "IMG_mask.tiff")
+    assert len(caught.value.problems) == 1
+    assert caught.value.problems[0].startswith(f"IMG_mask.tiff: got {got}, expected")
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"rowsperstrip": 7}, {"compression": "deflate"}])
+def test_tifffile_reads(options: dict[str, object]) -> None:
+    np.testing.assert_array_equal(read_mask(tiff(BIG, **options), "m"), BIG)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "group3", "group4", "tiff_adobe_deflate", None])
+def test_bilevel_and_compressions_of_pillow(compression: str | None) -> None:
+    source = pillow(Image.fromarray(BIG * 255).convert("1"), compression=compression)
+    assert read_raw(source, "m").dtype == bool
+    source.seek(0)
+    np.testing.assert_array_equal(read_mask(source, "m"), BIG)
+
+
+def test_white_is_zero_is_read_alike_by_both_readers() -> None:
+    image = Image.fromarray(BIG * 255).convert("1")
+    stored = [read_raw(pillow(image, tiffinfo={262: 0}, compression=c), "m") for c in (None, "group4")]
+    np.testing.assert_array_equal(stored[0], stored[1])
+
+
+def test_png_mask_is_read() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(BIG * 255).save(buffer, "PNG")
+    np.testing.assert_array_equal(read_mask(io.BytesIO(buffer.getvalue()), "m"), BIG)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}])
+def test_cut_off_files_are_one_line(
+    share: float, options: dict[str, object], capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = tiff(BIG, **options).getvalue()
+    with pytest.raises(DataError, match=r"^cut\.tiff: got an unreadable file .*; copy or download it again$"):
+        read_mask(io.BytesIO(data[: int(len(data) * share)]), "cut.tiff")
+    assert capfd.readouterr().err == ""
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.tiff: cannot be read"):
+        read_mask(tmp_path / "gone.tiff", "gone.tiff")
+
+
+def test_several_pages_keep_their_shape_and_are_refused() -> None:
+    source = tiff(np.stack([BIG, BIG]), photometric="minisblack")
+    assert read_raw(source, "m").shape == (2, 60, 80)
+    source.seek(0)
+    with pytest.raises(DataError, match="shape"):
+        read_mask(source, "m")
+    pages = [Image.fromarray(BIG * 255)] * 2
+    with pytest.raises(DataError, match="several pages"):
+        read_mask(pillow(pages[0], save_all=True, append_images=pages[1:], compression="tiff_lzw"), "m")
+
+
+def test_huge_mask_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("magic_cli.data.masks.MAX_PIXELS", 4799)
+    for source in (tiff(BIG), pillow(Image.fromarray(BIG), compression="tiff_lzw")):
+        with pytest.raises(DataError, match="0 megapixels"):
+            read_raw(source, "m")
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [("or", [1, 1, 1, 1, 0]), ("majority", [0, 1, 1, 1, 0]), ("intersection", [0, 0, 0, 1, 0])],
+)
+def test_merge_rules(rule: str, expected: list[int]) -> None:
+    votes = [[1, 1, 1, 1, 0], [0, 1, 1, 1, 0], [0, 0, 1, 1, 0], [0, 0, 0, 1, 0]]
+    merged = merge_masks([np.array([row], np.uint8) for row in votes], rule)
+    assert merged.dtype == np.uint8
+    assert merged[0].tolist() == expected
+
+
+@given(st.lists(hnp.arrays(np.uint8, (3, 4), elements=st.integers(0, 1)), min_size=1, max_size=5))
+def test_merges_are_nested_and_one_mask_is_itself(masks: list[np.ndarray]) -> None:
+    union, majority, common = (merge_masks(masks, rule) for rule in ("or", "majority", "intersection"))
+    assert (common <= majority).all()
+    assert (majority <= union).all()
+    votes = np.sum(masks, axis=0)
+    np.testing.assert_array_equal(majority, votes >= np.ceil(len(masks) / 2))  # the official rule
+    if len(masks) == 1:
+        np.testing.assert_array_equal(majority, masks[0])
+
+
+def test_merge_refuses() -> None:
+    with pytest.raises(DataError, match="sizes"):
+        merge_masks([MASK, MASK.T], "or")
+    with pytest.raises(DataError, match="sizes"):
+        merge_masks([], "or")
+    with pytest.raises(ConfigError, match="--merge: got mean, expected or or majority or intersection"):
+        merge_masks([MASK], "mean")
+
+
+def test_written_mask_is_what_the_official_scorer_reads(tmp_path: Path) -> None:
+    write_mask(tmp_path / "a" / "m.tiff", BIG)
+    first = (tmp_path / "a" / "m.tiff").read_bytes()
+    write_mask(tmp_path / "m.tiff", BIG.astype(bool))
+    assert (tmp_path / "m.tiff").read_bytes() == first
+    with tifffile.TiffFile(tmp_path / "m.tiff") as file:
+        page = file.pages[0]
+        assert (page.dtype, page.shape, page.compression.name) == (np.uint8, (60, 80), "ADOBE_DEFLATE")
+        np.testing.assert_array_equal(file.asarray(), BIG)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["m.tiff"]
+
+
+@pytest.mark.parametrize("array", [BIG * 255, BIG[..., None], BIG * 0.5, np.zeros((0, 4), np.uint8)])
+def test_only_binary_masks_are_written(array: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"\(H, W\) of 0 and 1"):
+        write_mask(tmp_path / "m.tiff", array)
+    assert list(tmp_path.iterdir()) == []
