@@ -59,7 +59,7 @@ def _lint_root(found: Findings, layout: Layout) -> None:
         found.add(ANSWERS, got, "the JSON list of answers", remedy)
     for name in found.archive.members:
         inside = layout.masks is not None and name.startswith(layout.masks) and (layout.masks or image_of(name))
-        if name != layout.answers and not inside and not _is_junk(found, name):
+        if not _is_junk(found, name) and name != layout.answers and not inside:
             found.add(name, "an unknown file", root, "rename it or remove it")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from magic_cli.records import Report
 
 TITLES = {"seg": "segmentation", "cvqa": "closed questions"}
-_NUMBER = "number_"
+UNITS = {"number_segmentation_instances": "images", "number_cvqa_instances": "encounters"}
 _ACCURACY = "accuracy_"
 
 
@@ -25,13 +25,11 @@ def lines(reports: Iterable[Report], notes: Sequence[str] = ()) -> list[str]:
 
 
 def _table(report: Report) -> list[str]:
-    counts = [
-        f"{int(n)} {name.removeprefix(_NUMBER)}" for name, n in report.figures.items() if name.startswith(_NUMBER)
-    ]
+    counts = [f"{report.figures[name]:.0f} {unit}" for name, unit in UNITS.items() if name in report.figures]
     questions = {_ACCURACY + row["parent"]: row["question"] for row in report.rows if "parent" in row}
     rows = [f"{TITLES.get(report.task, report.task)}: {', '.join(counts)}"]
     for name, value in report.figures.items():
-        if not name.startswith(_NUMBER):
+        if name not in UNITS:
             rows.append(f"  {name:<20} {_shown(value)}  {_cut(questions.get(name, ''))}".rstrip())
     rows += [f"  {name:<20} {_shown(value)}  (not official)" for name, value in report.extra.items()]
     return rows

@@ -169,8 +169,11 @@ def _canonical(row: Mapping[str, int], questions: QuestionSchema) -> Mapping[str
 def _rows(questions: QuestionSchema, means: Mapping[str, float], n: int) -> tuple[dict[str, Any], ...]:
     rows = []
     for parent, accuracy in means.items():
-        text = questions.by_qid[questions.parents[parent][0]].text
+        slots = questions.parents[parent]
+        text = questions.by_qid[slots[0]].text
         wording = text.get("en", next(iter(text.values()), ""))
+        if len(slots) > 1:  # the wording of a slot ends in its number
+            wording = wording.removesuffix("1").rstrip()
         rows.append({"parent": parent, "question": wording, "accuracy": accuracy, "n": n})
     return tuple(rows)
 
