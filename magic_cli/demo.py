@@ -86,7 +86,7 @@ def steps(preset: str, overwrite: bool) -> tuple[Step, ...]:
     pack = ("--split", "valid", "--seg", "valid/seg", "--cvqa", "valid/cvqa", "--out", "valid.zip")
     return (
         Step(("prepare", "--data", DATA, *again)),
-        Step(("train", "seg", *few, "epochs=6", *again)),
+        Step(("train", "seg", *few, "epochs=6", "--set", "views=2", *again)),
         Step(("train", "cvqa", *few, "epochs=20", *again)),
         Step(("predict", "seg", "--ckpt", "best.pt", *valid, "valid/seg", *again)),
         Step(("predict", "cvqa", "--ckpt", "best.pt", *valid, "valid/cvqa", *again)),

@@ -1,0 +1,141 @@
+"""README, examples/ and CHANGELOG tell the truth: every command line in them runs, every module is listed."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from magic_cli import demo
+from magic_cli.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+Run = Callable[[list[str]], str]
+
+
+def shell_lines(text: str) -> list[str]:
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def magic_lines(text: str) -> list[list[str]]:
+    """Return the words of the lines that start with `magic`, without `magic`."""
+    return [shlex.split(line, comments=True)[1:] for line in shell_lines(text) if line.startswith("magic ")]
+
+
+@pytest.fixture
+def run(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command line in this process, in a folder with drawn data and examples/; tiny models, few steps."""
+    shutil.copytree(drawn, tmp_path / "DermaVQA")
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(words: list[str]) -> str:
+        tiny = {"train": ["--preset", "tiny", "--set", "epochs=1"], "demo": ["--preset", "tiny"]}.get(words[0], [])
+        result = CliRunner().invoke(app, [*words, *tiny])
+        assert result.exit_code == 0, f"magic {' '.join(words)}: {result.exception!r}\n{result.output}"
+        return result.stdout
+
+    def step(step: demo.Step, cwd: Path) -> dict[str, Any] | None:
+        with monkeypatch.context() as context:
+            context.chdir(cwd)
+            output = invoke(list(step.words))
+        return json.loads(output) if step.parse else None
+
+    monkeypatch.setattr(demo, "COUNTS", {"train": 6, "valid": 2, "test": 2})
+    monkeypatch.setattr(demo, "_call", step)
+    return invoke
+
+
+def test_every_command_line_of_the_readme_runs(run: Run, tmp_path: Path) -> None:
+    lines = magic_lines(README)
+    assert {words[0] for words in lines} == {
+        *("prepare", "train", "predict", "score", "package", "demo", "doctor"),
+    }
+    outputs = {" ".join(words): run(words) for words in lines}
+    assert (tmp_path / "submission.zip").is_file()
+    assert (tmp_path / "magic-demo" / "submission.zip").is_file()
+    assert "dice_mean_of_max" in outputs["demo"]
+    assert "accuracy_all" in outputs["demo"]
+    assert all("next" in output or words == "doctor" for words, output in outputs.items())
+
+
+def test_command_lines_of_the_examples_run(run: Run) -> None:
+    lines = magic_lines((ROOT / "examples" / "README.md").read_text(encoding="utf-8"))
+    assert len(lines) >= 2
+    for words in lines:
+        run(words)
+
+
+@pytest.mark.parametrize("recipe", sorted(path.name for path in (ROOT / "examples").glob("*.sh")))
+def test_recipes_run(recipe: str, run: Run, tmp_path: Path) -> None:
+    """The real shell reads the recipe; a stand-in `magic` notes the lines, which then run in this process."""
+    text = (ROOT / "examples" / recipe).read_text(encoding="utf-8")
+    assert text.startswith("#!/usr/bin/env bash\n")
+    assert "\nset -euo pipefail\n" in text
+    assert os.access(ROOT / "examples" / recipe, os.X_OK)
+    (tmp_path / "bin").mkdir()
+    fake = tmp_path / "bin" / "magic"
+    fake.write_text('#!/bin/sh\necho "$@" >> "$NOTES"\n')
+    fake.chmod(0o755)
+    env = os.environ | {"PATH": f"{fake.parent}:{os.environ['PATH']}", "NOTES": str(tmp_path / "notes")}
+    command = ["bash", str(ROOT / "examples" / recipe)]
+    subprocess.run([*command, "DermaVQA", "--seed", "3"], env=env, check=True, cwd=tmp_path, timeout=20)
+    lines = [line.split() for line in (tmp_path / "notes").read_text().splitlines()]
+    assert [words[0] for words in lines] == ["prepare", "train", "predict", "score", "predict", "package"]
+    assert lines[1][2:] == ["--seed", "3"]
+    for words in lines:
+        run(words)
+    assert list(tmp_path.glob("*.zip"))
+    assert subprocess.run(command, env=env, capture_output=True, text=True).returncode != 0  # no DATA: usage
+
+
+def test_readme_lists_every_module_with_one_line() -> None:
+    listed = re.findall(r"^- `([\w/]+\.py)`: \S", README, re.MULTILINE)
+    package = ROOT / "magic_cli"
+    there = [path.relative_to(package).as_posix() for path in package.rglob("*.py") if not path.name.startswith("__")]
+    assert sorted(listed) == sorted(there)
+
+
+def test_readme_is_short_and_its_links_lead_somewhere() -> None:
+    assert len(re.findall(r"\w[\w'/.-]*", README)) < 900
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+    assert README.count("```") % 2 == 0
+    first_block = README[: README.index("```sh")].count("\n") + 1
+    assert first_block <= 25
+
+
+def test_readme_names_the_test_and_install_commands() -> None:
+    lines = shell_lines(README)
+    assert "pip install ." in lines
+    assert "pip install '.[dev]' && pytest" in lines
+
+
+def test_readme_names_every_exit_code_preset_and_task() -> None:
+    from magic_cli import errors, tasks
+    from magic_cli.config import preset_names
+
+    codes = {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "exit_code")}
+    for code in codes:
+        assert re.search(rf"\b{code} [a-z]", README), code
+    for name in (*preset_names(), *tasks.NAMES):
+        assert f"`{name}`" in README
+
+
+def test_changelog_says_why_for_every_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    for wanted in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+        name = re.match(r"[\w-]+", wanted)[0]
+        assert f"`{name}`" in changelog, name
