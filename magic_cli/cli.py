@@ -168,8 +168,9 @@ def score(
 
     truth = open_gold(gold, split)
     with open_predictions(pred) as found:
-        reports = [tasks.load(name).score(truth, found.of(name)) for name in report.common(found, truth)]
-    _emit(as_json, "score", report.as_json(reports), report.lines(reports))
+        reports = [tasks.load(name).score(truth, found.of(name, truth)) for name in found.tasks_with(truth)]
+        notes = found.notes
+    _emit(as_json, "score", report.as_json(reports, notes), report.lines(reports, notes))
 
 
 @app.command()
@@ -188,13 +189,13 @@ def package(
 
     Example: `magic package --seg predictions/seg --cvqa predictions/cvqa --split test`
     """
-    from magic_cli import submission
+    from magic_cli import package as module
 
     if check_only is not None:
-        result = submission.check_submission(check_only, data, split)
+        result = module.check_submission(check_only, data, split)
     else:
-        result = submission.package(seg, cvqa, data, split, out, overwrite=overwrite, dry_run=dry_run)
-    _emit(as_json, "package", result, submission.summary(result))
+        result = module.package(seg, cvqa, data, split, out, overwrite=overwrite, dry_run=dry_run)
+    _emit(as_json, "package", result, module.summary(result))
 
 
 @app.command()
