@@ -136,8 +136,8 @@ def _model(path: Path, name: str, prepared: Prepared, weights: str | None) -> tu
     if list(meta.questions) != prepared.questions.as_json() and name == "cvqa":
         raise CheckpointError(f"{path}: was trained on other questions than {prepared.root} has; train anew")
     model = tasks.load(name).build(config, prepared.questions)
-    for encoder in checkpoint.encoders(model).values():
-        if meta.encoders.get(encoder.source) != encoder.weights_sha256:
+    for where, encoder in checkpoint.encoders(model).items():
+        if meta.encoders.get(f"{where}={encoder.source}") != encoder.weights_sha256:
             got = f"weights of {encoder.source} that differ from those in training"
             raise CheckpointError(f"{path}: {got}; bring the same ones (--weights DIR) or train anew")
     checkpoint.load_learned(model, learned, path)

@@ -225,7 +225,7 @@ class Trainer:
             task=self.name,
             config=self.config.as_dict(),
             questions=tuple(self.data.questions.as_json()),
-            encoders={e.source: e.weights_sha256 for e in checkpoint.encoders(self.core).values()},
+            encoders={f"{path}={e.source}": e.weights_sha256 for path, e in checkpoint.encoders(self.core).items()},
             history=tuple(self.at.history),
             score=self.at.best,
             seed=self.config.seed,
