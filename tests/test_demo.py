@@ -128,11 +128,11 @@ def test_run_calls_every_step_in_its_folder(program: Path, capfd: pytest.Capture
 
 
 def test_summary_is_a_table_with_the_next_command() -> None:
-    figures = {"number_cvqa_instances": 12, "accuracy_all": 0.5, "dice_mean_of_max": None}
+    figures = {"number_cvqa_instances": 12, "accuracy_all": 0.5, "dice_meanofmax": None}
     found = {"scores": {"reports": [{"task": "cvqa", "figures": figures}]}, "submission": "d/submission.zip"}
     text = demo.summary(found | {"seconds": 61.2, "out": "d"})
     assert any(line.split() == ["accuracy_all", "0.500"] for line in text)
-    assert any(line.split() == ["dice_mean_of_max", "undefined"] for line in text)
+    assert any(line.split() == ["dice_meanofmax", "undefined"] for line in text)
     assert not any("number_" in line for line in text)
     assert "d/submission.zip" in text[-2]
     assert text[-1].endswith("magic prepare --data DermaVQA/")

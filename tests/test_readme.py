@@ -65,7 +65,7 @@ def test_every_command_line_of_the_readme_runs(run: Run, tmp_path: Path) -> None
     outputs = {" ".join(words): run(words) for words in lines}
     assert (tmp_path / "submission.zip").is_file()
     assert (tmp_path / "magic-demo" / "submission.zip").is_file()
-    assert "dice_mean_of_max" in outputs["demo"]
+    assert "dice_meanofmax" in outputs["demo"]
     assert "accuracy_all" in outputs["demo"]
     assert all("next" in output or words == "doctor" for words, output in outputs.items())
 
