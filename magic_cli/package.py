@@ -83,7 +83,8 @@ class Plan:
             yield f"{MASKS}/", b""
             return
         for official, name in sorted(self.masks.items()):
-            yield official, self.archive.read(name).read()
+            with self.archive.read(name) as file:
+                yield official, file.read()
 
 
 def _open(stack: ExitStack, path: Path | None, kind: str) -> Source | None:

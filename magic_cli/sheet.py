@@ -51,7 +51,8 @@ def lint_answers(found: Findings, name: str, expected: Expected | None) -> int:
 
 def _parse(found: Findings, name: str) -> list[Any] | None:
     try:
-        data = found.archive.read(name).read()
+        with found.archive.read(name) as file:
+            data = file.read()
     except SubmissionError:
         found.add(name, "an unreadable file", "a JSON list", "write it again")
         return None

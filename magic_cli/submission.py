@@ -126,7 +126,8 @@ class Submission:
     def _masks(self) -> Iterator[Prediction]:
         for image, name in (self.masks or {}).items():
             try:
-                mask = _decision(read_raw(self.archive.read(name), self.archive.where(name)))
+                with self.archive.read(name) as file:
+                    mask = _decision(read_raw(file, self.archive.where(name)))
             except (DataError, SubmissionError):
                 yield Prediction(image, {})  # score lists it with everything else that is wrong
                 continue
@@ -178,7 +179,9 @@ def read_rows(archive: Archive, name: str, notes: list[str]) -> list[Mapping[str
     Raises:
         SubmissionError: it is no JSON list of objects that each have an encounter_id.
     """
-    where, data = archive.where(name), archive.read(name).read()
+    where = archive.where(name)
+    with archive.read(name) as file:
+        data = file.read()
     if data.startswith(_BOM):
         notes.append(f"{where}: starts with a byte-order mark; the official scorer stops there.")
     try:

@@ -21,7 +21,8 @@ def test_the_same_members_from_a_folder_and_a_zip(tmp_path: Path, write: object)
         assert set(archive.members) == set(FILES)
         assert archive.faults == ()
         for name, data in FILES.items():
-            assert archive.read(name).read() == data
+            with archive.read(name) as file:
+                assert file.read() == data
     assert sorted(p.name for p in tmp_path.iterdir()) == ["s"]
 
 

@@ -36,7 +36,7 @@ class Archive:
         return f"{self.source}:{name}" if self.is_zip else printable(Path(self.source) / name)
 
     def read(self, name: str) -> IO[bytes]:
-        """Return a member's bytes as a seekable stream; one member is in memory at a time.
+        """Return a member as a seekable stream, to be closed by the caller; a zip's is unpacked in memory.
 
         Raises:
             SubmissionError: the member cannot be read or its checksum is wrong.
@@ -44,7 +44,7 @@ class Archive:
         member = self.members[name]
         try:
             if isinstance(member, Path):
-                return io.BytesIO(member.read_bytes())
+                return member.open("rb")
             assert self._zip is not None  # noqa: S101  a ZipInfo came from this zip
             return io.BytesIO(self._zip.read(member))
         except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:

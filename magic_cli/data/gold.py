@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from magic_cli.data.masks import decode_mask, read_raw
 from magic_cli.data.prepared import MANIFEST, Prepared, open_prepared
 from magic_cli.errors import DataError, printable, problem
 from magic_cli.files import read_json
 from magic_cli.questions import QuestionSchema, load_questions
-from magic_cli.records import SPLITS, Mask
+from magic_cli.records import SPLITS
 
 MASKS, ANSWERS = "masks_refs", "data_cvqa_ref.json"
 # the official scorer knows four annotators (peers.md case 57)
@@ -28,8 +29,8 @@ class GoldImage:
     encounter_id: str
     annotators: Mapping[str, Path]
 
-    def masks(self) -> Iterator[Mask]:
-        """Yield the annotators' masks, (H, W) uint8 {0, 1} or bool, one in memory at a time.
+    def masks(self) -> Iterator[NDArray[np.bool_]]:
+        """Yield the annotators' masks, (H, W) bool, one in memory at a time.
 
         Raises:
             DataError: a file is no mask, or has another size than the first.
@@ -43,11 +44,11 @@ class GoldImage:
             yield mask
 
 
-def _read(path: Path) -> Mask:
+def _read(path: Path) -> NDArray[np.bool_]:
     raw = read_raw(path, str(path))
-    if raw.ndim == 2 and raw.size and (raw.dtype == np.bool_ or (raw.dtype == np.uint8 and raw.max() <= 1)):
-        return raw  # nothing to convert: by far the most frequent case, and scoring is timed
-    return decode_mask(raw, str(path))[0]
+    if raw.dtype != np.uint8 or raw.ndim != 2 or not raw.size or raw.max() > 1:
+        raw = decode_mask(raw, str(path))[0]
+    return raw.view(np.bool_)  # no copy: scoring is timed
 
 
 @dataclass(frozen=True)

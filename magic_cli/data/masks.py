@@ -32,17 +32,20 @@ def read_raw(source: Path | IO[bytes], where: str) -> NDArray[Any]:
     Raises:
         DataError: one line, for a file that is missing, damaged or of more than 200 million pixels.
     """
+    if isinstance(source, Path):
+        try:
+            with source.open("rb") as file:  # not read_bytes: scoring is timed, and this copies pixels once
+                return read_raw(file, where)
+        except OSError as error:
+            raise DataError(printable(f"{where}: cannot be read ({error.strerror}); check the path")) from None
     try:
-        data = source.read_bytes() if isinstance(source, Path) else source.read()
-    except OSError as error:
-        raise DataError(printable(f"{where}: cannot be read ({error.strerror}); check the path")) from None
-    try:
-        return _read_tifffile(data, where)
+        return _read_tifffile(source, where)
     except DataError:
         raise
     except Exception as error:  # decoders have no common base class of errors
         if isinstance(error, tifffile.TiffFileError) or "imagecodecs" in str(error):
-            return _read_pillow(data, where)
+            source.seek(0)
+            return _read_pillow(source, where)
         raise _damaged(where, error) from None
 
 
@@ -51,16 +54,16 @@ def _damaged(where: str, error: Exception) -> DataError:
     return DataError(problem(where, got, "a whole TIFF mask", "copy or download it again"))
 
 
-def _read_tifffile(data: bytes, where: str) -> NDArray[Any]:
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
+def _read_tifffile(source: IO[bytes], where: str) -> NDArray[Any]:
+    with tifffile.TiffFile(source) as file:
         series = file.series[0]
         _refuse_huge(int(series.size), where)
         return np.asarray(series.asarray())
 
 
-def _read_pillow(data: bytes, where: str) -> NDArray[Any]:
+def _read_pillow(source: IO[bytes], where: str) -> NDArray[Any]:
     try:
-        with quiet(), Image.open(io.BytesIO(data)) as image:
+        with quiet(), Image.open(source) as image:
             _refuse_huge(image.width * image.height, where)
             if getattr(image, "n_frames", 1) > 1:
                 raise DataError(problem(where, "several pages", "one", "keep the first page"))

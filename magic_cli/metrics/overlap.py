@@ -127,7 +127,7 @@ def _pack(mask: NDArray[Any]) -> Bits:
 
 
 def _within(mask: NDArray[Any]) -> bool:
-    return mask.size == 0 or (int(mask.max()) <= 1 and int(mask.min()) >= 0)
+    return mask.size == 0 or (int(mask.max()) <= 1 and (mask.dtype.kind == "u" or int(mask.min()) >= 0))
 
 
 def _ones(bits: Bits) -> int:

@@ -139,9 +139,10 @@ def _compare(prediction: Prediction, truth: GoldImage) -> ImageOverlap | str:
     if mask.shape != first.shape:
         turned = " (transposed)" if mask.shape == first.shape[::-1] else ""
         return problem(prediction.id, f"shape {mask.shape}{turned}", first.shape, "keep the photo's (H, W)")
-    if mask.max() > 1 or mask.min() < 0:
+    if mask.max() > 1 or (mask.dtype.kind == "i" and mask.min() < 0):
         return problem(prediction.id, "values other than 0 and 1", "{0, 1}", f"officially counts as empty; {remedy}")
-    return image_overlap(mask, chain((first,), masks))
+    binary = mask.view(np.bool_) if mask.dtype.itemsize == 1 else mask.astype(np.bool_)
+    return image_overlap(binary, chain((first,), masks))
 
 
 def _refuse(missing: list[str], total: int, faults: dict[str, str]) -> None:
