@@ -99,8 +99,10 @@ def decode_mask(raw: NDArray[Any], where: str) -> tuple[Mask, str]:
         return array.astype(np.uint8), "bool"
     if array.dtype.kind not in "uif":
         raise DataError(problem(where, f"dtype {raw.dtype}", "a number type", "store uint8 0/1"))
-    one = array == array.max()
     high = array.max()
+    if array.dtype == np.uint8 and high <= 1:
+        return np.ascontiguousarray(array), "0/1"
+    one = array == high
     if high not in (0, 1, 255) or not (one | (array == 0)).all():
         raise DataError(problem(where, f"values {_sample(array)}", "{0, 1} or {0, 255}", "threshold the mask"))
     return (one if high else np.zeros_like(one)).astype(np.uint8), "0/255" if high == 255 else "0/1"
@@ -138,7 +140,7 @@ def merge_masks(masks: Sequence[Mask], rule: str) -> Mask:
     sizes = {mask.shape for mask in masks}
     if len(sizes) != 1:
         raise DataError(problem("masks", f"sizes {sorted(sizes)}", "one size", "leave out the odd one"))
-    votes = np.zeros(next(iter(sizes)), np.uint16)
+    votes = np.zeros(next(iter(sizes)), np.uint8 if len(masks) < 256 else np.uint32)
     for mask in masks:
         votes += mask
     needed = {"or": 1, "majority": (len(masks) + 1) // 2, "intersection": len(masks)}[rule]
