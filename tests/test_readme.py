@@ -108,7 +108,7 @@ def test_readme_lists_every_module_with_one_line() -> None:
 
 
 def test_readme_is_short_and_its_links_lead_somewhere() -> None:
-    assert len(re.findall(r"\w[\w'/.-]*", README)) < 900
+    assert len(README.split()) < 900
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
     assert README.count("```") % 2 == 0
