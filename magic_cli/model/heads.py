@@ -62,18 +62,18 @@ class PyramidDecoder(nn.Module):
 class SlotHead(nn.Module):
     """Scores of every option of every slot from one input vector (specs/closed-vqa.md).
 
-    score(slot, option) = log prior + linear(slot, option) · x + <A x, B e(question || option)> / sqrt(width),
-    where x (B, D) is the standardised [image; encounter text; rules] and e (R, T) are the texts of all R
-    (slot, option) rows. A starts at zero: untrained, the head answers with the prior.
+    score(slot, option) = log prior + linear(slot, option) · x + <A x, B e(question || option)> / width,
+    where x (B, D) is [image; encounter text; rules], centred and scaled block by block, and e (R, T) are the
+    texts of all R (slot, option) rows. A starts at zero: untrained, the head answers with the prior.
     """
 
     mean: Tensor
-    std: Tensor
+    scale: Tensor
 
     def __init__(self, inputs: int, rows: int, text_dim: int, width: int, dropout: float) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(inputs))
-        self.register_buffer("std", torch.ones(inputs))
+        self.register_buffer("scale", torch.ones(inputs))
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(inputs, rows)
         self.query, self.option = nn.Linear(inputs, width, bias=False), nn.Linear(text_dim, width, bias=False)
@@ -82,18 +82,24 @@ class SlotHead(nn.Module):
         nn.init.zeros_(self.query.weight)
 
     @torch.no_grad()
-    def start(self, inputs: Tensor, prior: Tensor) -> None:
-        """Set the input's mean and standard deviation (N, D), and the log prior of each row (R,)."""
+    def start(self, inputs: Tensor, prior: Tensor, blocks: Sequence[tuple[int, float]]) -> None:
+        """Set the scales from training inputs (N, D), and the log prior of each row (R,).
+
+        `blocks` are (width, weight) of the parts of x: each gets a mean squared norm of weight ** 2, whatever
+        its width, so that 60 rule features are not drowned by a thousand image values.
+        """
         self.mean.copy_(inputs.mean(0))
-        std = inputs.std(0)
-        self.std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))
+        parts = torch.split(inputs - self.mean, [width for width, _ in blocks], 1)
+        for part, scale, (_, weight) in zip(
+            parts, torch.split(self.scale, [w for w, _ in blocks]), blocks, strict=True
+        ):
+            scale.fill_(part.pow(2).sum(1).mean().sqrt().clamp(min=1e-6) / weight)
         self.linear.bias.copy_(prior)
 
     def forward(self, x: Tensor, options: Tensor) -> Tensor:
         """Return scores (B, R) for inputs (B, D) and option texts (R, T)."""
-        # One unit of total variance however many inputs there are: the learning rate then fits every modality.
-        x = self.dropout((x - self.mean) / self.std) / x.shape[1] ** 0.5
-        compatible = self.query(x) @ self.option(options).T / self.option.out_features**0.5
+        x = self.dropout((x - self.mean) / self.scale)
+        compatible = self.query(x) @ self.option(options).T / self.option.out_features
         scores: Tensor = self.linear(x) + compatible
         return scores
 
