@@ -274,6 +274,14 @@ def test_row_that_is_not_an_object_and_encounter_without_photos(folder: Path) ->
     assert found.encounters["ENC00050"].image_ids == ()
 
 
+def test_photo_twice_in_one_row_is_used_once(folder: Path) -> None:
+    edit(folder / "train.json", lambda rows: rows[0]["image_ids"].append(rows[0]["image_ids"][0].lower()))
+    found = open_challenge(folder)
+    assert found.ledger.problems == []
+    assert found.ledger.notes == ["train.json:ENC00001:image_ids: got a photo twice, expected once; used once"]
+    assert found.encounters["ENC00001"].image_ids == (image_id(1), image_id(1, 2))
+
+
 def test_texts_null_missing_and_half_a_surrogate(folder: Path) -> None:
     edit(folder / "train.json", lambda rows: rows[0].update(query_title_en=None, responses=None))
     edit(folder / "train.json", lambda rows: [rows[1].pop(key) for key in list(rows[1]) if key.startswith("query")])

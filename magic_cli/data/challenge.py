@@ -133,6 +133,8 @@ class _Reader:
         where = f"{file}:{encounter.encounter_id}"
         if not encounter.image_ids:
             self.ledger.lose(problem(f"{where}:image_ids", "no photo", "at least one", "complete the row"))
+        if len(encounter.image_ids) < len(row["image_ids"]):
+            self.ledger.note(problem(f"{where}:image_ids", "a photo twice", "once", "used once"))
         self.encounters[encounter.encounter_id] = encounter
         for name in row["image_ids"]:
             self._claim(encounter.encounter_id, name, where)
@@ -142,15 +144,18 @@ class _Reader:
         rows = (row.get("responses") or []) if self.responses else []
         said = tuple(_texts(response, "content_") for response in rows)
         question, answer = prompt_halves(title, content, said, self.prompt)
-        ids = tuple({key_of(_stem(name)): _stem(name) for name in row["image_ids"]}.values())
-        return Encounter(row["encounter_id"], split, ids, title, content, said, question, answer)
+        ids: dict[str, str] = {}
+        for name in row["image_ids"]:
+            ids.setdefault(key_of(_stem(name)), _stem(name))
+        return Encounter(row["encounter_id"], split, tuple(ids.values()), title, content, said, question, answer)
 
     def _claim(self, eid: str, name: str, where: str) -> None:
         """Give a photo to one encounter only: of two splits the later one keeps it."""
         key = key_of(_stem(name))
         rival = self.encounters.get(self.owners.get(key, ("", ""))[1])
-        if rival is None or rival.encounter_id == eid:
+        if rival is None:
             self.owners[key] = name, eid
+        if rival is None or rival.encounter_id == eid:
             return
         keeper, loser = self.encounters[eid], rival
         if keeper.split == rival.split:
