@@ -176,6 +176,6 @@ def summary(result: Mapping[str, Any]) -> list[str]:
         return [*result["notes"], f"{result['source']}: no problem found; {held}, split {result['split']}"]
     if not result["written"]:
         return [*result["notes"], f"{result['out']}: would hold {held}; nothing written (--dry-run)"]
-    size = f"{result['bytes'] / 1e6:.1f} MB, sha256 {result['sha256'][:16]}"
+    size = f"{result['bytes'] / 1000:,.0f} kB, sha256 {result['sha256'][:16]}"
     checked = f"{result['out']}: {held}, split {result['split']}, {size}; checked, written, read back and checked again"
     return [*result["notes"], checked, f"next: upload {result['out']} to the challenge platform"]

@@ -5,7 +5,7 @@ root. Reading for `score` is lenient about the place (said in `notes`); linter.p
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,11 +145,12 @@ def open_predictions(path: Path) -> Iterator[Submission]:
         if archive.faults:
             raise SubmissionError(archive.faults)
         layout = find_layout(archive)
-        deep = [place for place in (layout.masks, layout.answers) if place not in (None, f"{MASKS}/", ANSWERS)]
+        official = ((layout.masks, f"{MASKS}/"), (layout.answers, ANSWERS))
         notes = [
-            f"{archive.where(p or '.')}: not at the root of the zip; the platform would find nothing." for p in deep
+            f"{archive.where(found or '.')}: found here, but the platform looks for {name} at the root of the zip only."
+            for found, name in official
+            if archive.is_zip and found not in (None, name)
         ]
-        notes = notes if archive.is_zip else []
         masks = None if layout.masks is None else _list_masks(archive, layout.masks, notes)
         rows = None if layout.answers is None else read_rows(archive, layout.answers, notes)
         yield Submission(archive, masks, rows, tuple(notes))
@@ -227,6 +228,16 @@ def _decision(raw: NDArray[Any]) -> NDArray[Any]:
     if mask.dtype.kind in "ui":
         return mask
     return np.where(mask == 1, 1, np.where(mask == 0, 0, NOT_BINARY)).astype(np.uint8)
+
+
+def missing_lines(missing: Sequence[str], wanted: Collection[str], kind: str) -> list[str]:
+    """Return the line that names every missing "images" or "encounters"; the denominator is never shrunk."""
+    if not missing:
+        return []
+    got = f"{len(missing)} of {len(wanted)} {kind} have no prediction (the official scorer stops with KeyError)"
+    if len(missing) == len(wanted) > 10:
+        return [f"{got}: {', '.join(missing[:10])}, ...; are these predictions of another split?"]
+    return [f"{got}: {', '.join(missing)}"]
 
 
 def write_answers(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

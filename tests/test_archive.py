@@ -9,7 +9,7 @@ import pytest
 from small import write_folder, write_zip
 
 from magic_cli.data.archive import Archive, open_archive
-from magic_cli.errors import SubmissionError
+from magic_cli.errors import DataError, SubmissionError
 
 FILES = {"a.json": b"[]", "masks_preds/x.tiff": b"tiff"}
 
@@ -108,7 +108,7 @@ def test_no_archive(tmp_path: Path, data: bytes | None, text: str) -> None:
     path = tmp_path / "s.zip"
     if data is not None:
         path.write_bytes(data)
-    with pytest.raises(SubmissionError, match=text), open_archive(path):
+    with pytest.raises(SubmissionError if data is not None else DataError, match=text), open_archive(path):
         pass
 
 

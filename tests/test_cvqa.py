@@ -174,6 +174,14 @@ def test_missing_encounters_and_parents_are_listed_at_once(gold: Gold) -> None:
         cvqa.score(gold, [soft(e, {q: i for q, i in r.items() if q[:7] != "CQID034"}) for e, r in perfect().items()])
 
 
+def test_predictions_of_another_split_are_named_as_such() -> None:
+    gold = Gold("g", QUESTIONS, answers={f"ENC{n:05}": answers("ENC00001") for n in range(30)})
+    with pytest.raises(
+        SubmissionError, match=r"30 of 30 encounters .*ENC00009, \.\.\.; are these predictions of another"
+    ):
+        cvqa.score(gold, [hard("ENC00099", answers("ENC00001"))])
+
+
 def test_no_gold() -> None:
     with pytest.raises(DataError, match="no gold answers"):
         cvqa.score(Gold("g", QUESTIONS), [])

@@ -10,6 +10,7 @@ import pytest
 from small import ANSWERS, MASKS, blob, files_of, make_prepared, tiff, write_folder, write_zip
 
 from magic_cli import package as module
+from magic_cli.cli import main
 from magic_cli.errors import DataError, SubmissionError, UsageError
 from magic_cli.package import check_submission, package, summary
 
@@ -134,7 +135,7 @@ def test_usage(root: Path) -> None:
         build(root, "cvqa", None)
     with pytest.raises(SubmissionError, match=r"no answers.*magic predict"):
         build(root, None, "seg")
-    with pytest.raises(SubmissionError, match="no such file"):
+    with pytest.raises(DataError, match="no such file"):
         build(root, "nowhere", None)
     shutil.rmtree(root / "seg" / MASKS)
     (root / "seg" / MASKS).mkdir()
@@ -153,6 +154,29 @@ def test_check_refuses_another_split(root: Path) -> None:
     build(root)
     with pytest.raises(SubmissionError, match="is --split right"):
         check_submission(root / "out.zip", root / "prepared", "valid")
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    """Run the real command line in this process; return its exit code."""
+    monkeypatch.setattr("sys.argv", ["magic", *map(str, words)])
+    with pytest.raises(SystemExit) as leaving:
+        main()
+    return int(leaving.value.code or 0)
+
+
+def test_the_command(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(root)
+    assert command(monkeypatch, "package", "--seg", "seg", "--cvqa", "cvqa") == 0
+    assert capsys.readouterr().out.endswith("next: upload submission.zip to the challenge platform\n")
+    assert command(monkeypatch, "package", "--check-only", "submission.zip", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["encounters"] == 3
+    next((root / "seg" / MASKS).iterdir()).unlink()
+    assert command(monkeypatch, "package", "--seg", "seg", "--cvqa", "cvqa", "--out", "new.zip") == 4
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert streams.err.startswith("error: seg/masks_preds/")
+    assert "Traceback" not in streams.err
+    assert not (root / "new.zip").exists()
 
 
 def test_summaries(root: Path) -> None:

@@ -2,10 +2,13 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
+from small import files_of, make_prepared, write_zip
 
 from magic_cli import report, schema
+from magic_cli.cli import main
 from magic_cli.records import Report
 
 SEG = Report(
@@ -70,6 +73,19 @@ def test_a_finished_training() -> None:
     assert "  dice_meanofmax       0.7500" in text
     assert "  0.4000  if the answer were: all foreground" in text
     assert text[-1].endswith("next: magic predict seg --ckpt runs/seg/best.pt")
+
+
+def test_the_score_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    prepared = make_prepared(tmp_path / "prepared")
+    write_zip(tmp_path / "s.zip", files_of("valid"))
+    monkeypatch.setattr("sys.argv", ["magic", "score", str(tmp_path / "s.zip"), str(prepared), "--json"])
+    with pytest.raises(SystemExit) as leaving:
+        main()
+    assert not leaving.value.code
+    found = json.loads(capsys.readouterr().out)
+    assert schema.problems("report", found, "report") == []
+    seg, cvqa = found["reports"]
+    assert seg["figures"]["jaccard_meanofmax"] == cvqa["figures"]["accuracy_all"] == 1.0
 
 
 @pytest.mark.parametrize("number", [0, 12345])

@@ -79,7 +79,8 @@ def test_nothing_is_extracted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("files", "text"),
     [
-        (below("sub", FILES), "not at the root of the zip"),
+        (below("sub", FILES), "sub/masks_preds/: found here, but the platform looks for masks_preds/ at the root"),
+        (LOOSE, "found here, but the platform looks for masks_preds/"),
         (MASKS_ONLY | {ANSWERS: b"[]"}, "gives 0 for the closed questions"),
         (JSON_ONLY | {ANSWERS: b"\xef\xbb\xbf" + FILES[ANSWERS]}, "byte-order mark"),
         (FILES | {f"{MASKS}/x.png": b""}, "1 files not named"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from magic_cli.errors import SubmissionError, printable, problem
+from magic_cli.errors import DataError, SubmissionError, printable, problem
 
 MAX_BYTES = 1 << 30
 MAX_MEMBERS = 200_000
@@ -59,7 +59,8 @@ def open_archive(source: Path, handle: IO[bytes] | None = None) -> Iterator[Arch
     `handle` is a zip that is open already, called `source` in messages.
 
     Raises:
-        SubmissionError: there is nothing at `source`, or it is neither a folder nor a zip.
+        DataError: there is nothing at `source`.
+        SubmissionError: it is neither a folder nor a zip nor JSON, or has too many members.
     """
     name = printable(source)
     if handle is None and source.is_dir():
@@ -72,7 +73,7 @@ def open_archive(source: Path, handle: IO[bytes] | None = None) -> Iterator[Arch
     try:
         file = zipfile.ZipFile(handle or source)
     except FileNotFoundError:
-        raise SubmissionError(f"{name}: no such file or folder; check the path") from None
+        raise DataError(f"{name}: no such file or folder; check the path") from None
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise SubmissionError(problem(name, f"no zip ({error})", "a folder or a zip", "build it again")) from None
     with file:

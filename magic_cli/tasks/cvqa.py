@@ -1,5 +1,6 @@
 """Closed questions: one row of option indices an encounter; scored per parent question over option sets."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from magic_cli.errors import DataError, SubmissionError, problem
 from magic_cli.metrics.answers import Sets, f1_macro_slots, iom_means, mean
 from magic_cli.questions import QuestionSchema
 from magic_cli.records import Encounter, ImageRecord, Prediction, Report, Sample
-from magic_cli.submission import ANSWERS, write_answers
+from magic_cli.submission import ANSWERS, missing_lines, write_answers
 
 if TYPE_CHECKING:
     from magic_cli.config import CvqaConfig
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 MONITOR = "accuracy_all"
 _ABSENT = -1
+_NUMBER = re.compile(r"^\s*1\s+|\s+1\s*$")
 
 
 def samples(prepared: Prepared, split: str, config: "CvqaConfig") -> tuple[Sample, ...]:
@@ -134,11 +136,9 @@ def score(gold: Gold, predictions: Iterable[Prediction]) -> Report:
 
 
 def _refuse(gold: Gold, sets: Mapping[str, Sets]) -> None:
-    lines = []
-    missing = [encounter for encounter in gold.answers if encounter not in sets]
-    if missing:
-        got = f"{len(missing)} of {len(gold.answers)} encounters have no prediction"
-        lines.append(f"{got} (the official scorer stops with KeyError): {', '.join(missing)}")
+    lines = missing_lines(
+        [encounter for encounter in gold.answers if encounter not in sets], gold.answers, "encounters"
+    )
     for parent in gold.questions.parents:
         without = [encounter for encounter, row in sets.items() if parent not in row]
         if without:
@@ -172,8 +172,8 @@ def _rows(questions: QuestionSchema, means: Mapping[str, float], n: int) -> tupl
         slots = questions.parents[parent]
         text = questions.by_qid[slots[0]].text
         wording = text.get("en", next(iter(text.values()), ""))
-        if len(slots) > 1:  # the wording of a slot ends in its number
-            wording = wording.removesuffix("1").rstrip()
+        if len(slots) > 1:  # the wording of a slot holds its number
+            wording = _NUMBER.sub("", wording)
         rows.append({"parent": parent, "question": wording, "accuracy": accuracy, "n": n})
     return tuple(rows)
 

@@ -16,7 +16,7 @@ from magic_cli.errors import DataError, SubmissionError, problem
 from magic_cli.metrics.overlap import ImageOverlap, dice, image_overlap, jaccard, overlap_figures, undefined
 from magic_cli.questions import QuestionSchema
 from magic_cli.records import ImageRecord, Mask, Prediction, Report, Sample
-from magic_cli.submission import MASKS, SUFFIX, mask_name
+from magic_cli.submission import MASKS, SUFFIX, mask_name, missing_lines
 
 if TYPE_CHECKING:
     from magic_cli.config import SegConfig
@@ -123,7 +123,9 @@ def score(gold: Gold, predictions: Iterable[Prediction]) -> Report:
             else:
                 images[prediction.id] = overlap
     missing = [image for image in gold.images if image not in images and image not in faults]
-    _refuse(missing, len(gold.images), faults)
+    lines = [*faults.values(), *missing_lines(missing, gold.images, "images")]
+    if lines:
+        raise SubmissionError(lines)
     figures = overlap_figures(images.values()) | {"number_segmentation_instances": len(images)}
     rows = tuple(_row(image, gold.images[image], images[image]) for image in gold.images)
     return Report("seg", figures, rows, _notes(images, ignored))
@@ -143,15 +145,6 @@ def _compare(prediction: Prediction, truth: GoldImage) -> ImageOverlap | str:
         return problem(prediction.id, "values other than 0 and 1", "{0, 1}", f"officially counts as empty; {remedy}")
     binary = mask.view(np.bool_) if mask.dtype.itemsize == 1 else mask.astype(np.bool_)
     return image_overlap(binary, chain((first,), masks))
-
-
-def _refuse(missing: list[str], total: int, faults: dict[str, str]) -> None:
-    lines = list(faults.values())
-    if missing:
-        got = f"{len(missing)} of {total} images have no prediction"
-        lines.append(f"{got} (the official scorer stops with KeyError): {', '.join(missing)}")
-    if lines:
-        raise SubmissionError(lines)
 
 
 def _row(image: str, truth: GoldImage, overlap: ImageOverlap) -> dict[str, Any]:
