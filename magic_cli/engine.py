@@ -100,6 +100,7 @@ def loader_for(
         num_workers=config.workers,
         pin_memory=cuda,
         worker_init_fn=Interrupt.ignore,
+        generator=torch.Generator(),  # else each iterator would draw from the global one, and resuming would differ
         collate_fn=functools.partial(_collate, model),
     )
 

@@ -34,6 +34,10 @@ class Place:
         """Return the place that the options --device, --cache-dir and --no-cache name."""
         return cls(device, None if no_cache else cache_dir or cache_root() / "features")
 
+    def features(self, config: Config) -> FeatureCache | None:
+        """Return the feature cache in the precision that a config names."""
+        return FeatureCache(self.cache, config.cache_dtype) if self.cache else None
+
 
 def divide(task: Task, prepared: Prepared, config: Config) -> Data:
     """Return train and valid samples; a part of the train encounters where valid has no gold.
@@ -55,7 +59,7 @@ def divide(task: Task, prepared: Prepared, config: Config) -> Data:
         got = f"{len(train)} samples to train on, {len(valid)} to validate on"
         raise DataError(f"{prepared.root}: {got}; `magic prepare` says what was found, and what was left out")
     gold = gold_of(prepared, split).only({sample.id for sample in valid})
-    return Data(train, valid, gold, prepared.questions, prepared.sha256)
+    return Data(task, train, valid, gold, prepared.questions, prepared.sha256)
 
 
 def _valid(task: Task, prepared: Prepared, config: Config) -> list[Sample]:
@@ -112,10 +116,10 @@ def train(
     prepared = open_prepared(data)
     parts = divide(task, prepared, config)
     log(f"{name}: {len(parts.train)} training samples, {len(parts.valid)} validation samples, preset {config.preset}")
-    model = task.build(config, prepared.questions)
-    model.cache = FeatureCache(place.cache, config.cache_dtype) if place.cache else None
-    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    log(f"{learning:,} of {sum(p.numel() for p in model.parameters()):,} parameters learn")
+    trainer = Trainer(name, parts, config, out, place.device, place.features(config))
+    everything = list(trainer.core.parameters())
+    learning = sum(p.numel() for p in everything if p.requires_grad)
+    log(f"{learning:,} of {sum(p.numel() for p in everything):,} parameters learn")
     report: dict[str, Any] = {"task": name, "config": config.as_dict(), "parameters": learning}
     report |= {"train_samples": len(parts.train), "valid_samples": len(parts.valid)}
     if dry_run:
@@ -123,7 +127,7 @@ def train(
     if overwrite and not resume:
         for old in ("best.pt", "state.pt", "metrics.jsonl"):
             (out / old).unlink(missing_ok=True)
-    at = Trainer(task, name, model, parts, config, out, place.device).run(resume)
+    at = trainer.run(resume)
     best = at.history[at.best_epoch] if at.history else {}
     baselines = task.baselines(parts.train, parts.gold)
     return report | {"best": best, "epochs": at.epoch, "baselines": baselines, "checkpoint": str(out / "best.pt")}
@@ -161,7 +165,7 @@ def predictions(
     for path in ckpts:
         model, config = _model(path, name, prepared, weights)
         accelerator = accelerator_for(config, place.device)
-        model.cache = FeatureCache(place.cache, config.cache_dtype) if place.cache else None
+        model.cache = place.features(config)
         samples: Sequence[Sample] = list(islice(task.samples(prepared, split, config), limit))
         if not samples:
             raise DataError(

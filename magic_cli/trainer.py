@@ -19,6 +19,7 @@ from magic_cli.engine import Task, TaskModel, Views, accelerator_for, fill_cache
 from magic_cli.errors import CheckpointError, DataError, Interrupted
 from magic_cli.files import write_jsonl
 from magic_cli.interrupt import Interrupt
+from magic_cli.model.cache import FeatureCache
 from magic_cli.progress import log, track
 from magic_cli.questions import QuestionSchema
 from magic_cli.records import CheckpointMeta, Report, Sample
@@ -86,6 +87,7 @@ class Position:
 class Data:
     """What a run learns from and is judged by; `sha256` is that of the prepared manifest."""
 
+    task: Task
     train: Sequence[Sample]
     valid: Sequence[Sample]
     gold: Gold
@@ -96,10 +98,12 @@ class Data:
 class Trainer:
     """One run in one folder: best.pt, state.pt and metrics.jsonl."""
 
-    def __init__(self, task: Task, name: str, model: TaskModel, data: Data, config: Config, out: Path, device: str):
-        self.task, self.name, self.data, self.config, self.out = task, name, data, config, out
+    def __init__(self, name: str, data: Data, config: Config, out: Path, device: str, cache: FeatureCache | None):
+        """Build the model, after the seeds are set: its first weights belong to what a seed repeats."""
+        self.name, self.data, self.config, self.out = name, data, config, out
         self.accelerator = accelerator_for(config, device)
-        self.core = model
+        self.core = data.task.build(config, data.questions)
+        self.core.cache = cache
         self.at = Position()
         self.train_set = Views(data.train, config.seed, config.views)
         self.stop = Interrupt()
@@ -179,7 +183,7 @@ class Trainer:
         if not math.isfinite(loss):
             raise DataError(f"{self.out}: the loss is {loss} in epoch {self.at.epoch + 1}; use a lower --set lr=")
         start = time.monotonic()
-        report = self.task.score(self.data.gold, self._predictions())
+        report = self.data.task.score(self.data.gold, self._predictions())
         score = self._monitored(report)
         row = {"epoch": self.at.epoch + 1, "loss": loss} | dict(report.figures) | dict(report.extra)
         self.at.history.append({name: _json_number(value) for name, value in row.items()})
@@ -210,7 +214,7 @@ class Trainer:
 
     @property
     def _monitor(self) -> str:
-        return self.config.monitor or self.task.MONITOR
+        return self.config.monitor or self.data.task.MONITOR
 
     def _monitored(self, report: Report) -> float:
         figures = {**report.figures, **report.extra}

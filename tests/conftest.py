@@ -29,3 +29,11 @@ def prepared(challenge: Path) -> Path:
     out = challenge.parent / "prepared"
     prepare(challenge, out)
     return out
+
+
+@pytest.fixture(scope="session")
+def drawn_prepared(drawn: Path) -> Path:
+    """The prepared dataset of `drawn`: skin-like photos that a model can learn from. Read it, never write to it."""
+    out = drawn.parent / "prepared"
+    prepare(drawn, out)
+    return out

@@ -18,7 +18,6 @@ from magic_cli.questions import QuestionSchema, normalise
 from magic_cli.records import Prediction, Sample
 from magic_cli.tasks.inputs import encoded, gather, photo_item, pretrained, text_encoder, text_item
 
-
 # Image, text, rules: chosen by five folds over the 300 labelled DermaVQA encounters (text, rules) in steps of two.
 WEIGHTS = (1.0, 1.0, 4.0)
 
@@ -182,7 +181,7 @@ class CvqaModel(TaskModel):
             losses.append(slot_loss(rows[None], [0, *accumulate(sizes)], asked))
         return torch.stack(losses).mean()
 
-    def predict(self, batch: Batch, view: int) -> list[Prediction]:
+    def predict(self, batch: Batch, view: int) -> list[Prediction]:  # noqa: ARG002  scores have no direction to undo
         """Return {qid: (options,) float32 probabilities} of each sample."""
         if isinstance(self.head, SlotHead):
             scores = list(self._slot_scores(self.head, batch))

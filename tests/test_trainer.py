@@ -1,0 +1,199 @@
+"""The training loop: what it learns, and that nothing is lost when it is stopped, killed or crashes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from magic_cli import runs
+from magic_cli.config import resolve
+from magic_cli.engine import TaskModel
+from magic_cli.errors import CheckpointError, ConfigError, DataError, Interrupted
+from magic_cli.trainer import Trainer, rate
+
+SETTINGS = ("epochs=3", "batch_size=4")
+
+
+def train(data: Path, out: Path, task: str = "seg", **options: Any) -> dict[str, Any]:
+    settings = [*SETTINGS, *options.pop("settings", [])]
+    place = runs.Place("cpu", data.parent / "cache")
+    return runs.train(task, data, out, place, preset="tiny", settings=settings, **options)
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["weights"]
+    return found
+
+
+def equal(one: Path, other: Path) -> bool:
+    a, b = weights(one), weights(other)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def unbroken(drawn_prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("unbroken") / "seg"
+    train(drawn_prepared, out)
+    return out
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, number: signal.Signals) -> None:
+    """Send this process a signal in the middle of the step after `steps` whole ones."""
+    original, seen = Trainer._step, []
+
+    def step(self: Trainer, batch: dict[str, Any]) -> torch.Tensor:
+        seen.append(1)
+        if len(seen) == steps + 1:
+            signal.raise_signal(number)
+        return original(self, batch)
+
+    monkeypatch.setattr(Trainer, "_step", step)
+
+
+@pytest.mark.parametrize(("steps", "number"), [(0, signal.SIGINT), (2, signal.SIGINT), (4, signal.SIGTERM)])
+def test_a_signal_loses_nothing(
+    drawn_prepared: Path, unbroken: Path, tmp_path: Path, monkeypatch: Any, steps: int, number: signal.Signals
+) -> None:
+    """Stopped within an epoch and resumed, the run ends in bit-identical weights, moments and history."""
+    out = tmp_path / "seg"
+    with monkeypatch.context() as patch:
+        stop_after(patch, steps, number)
+        with pytest.raises(Interrupted, match="--resume") as caught:
+            train(drawn_prepared, out)
+    assert caught.value.exit_code == 130
+    train(drawn_prepared, out, resume=True)
+    assert (out / "best.pt").read_bytes() == (unbroken / "best.pt").read_bytes()
+    assert (out / "metrics.jsonl").read_bytes() == (unbroken / "metrics.jsonl").read_bytes()
+    assert equal(out / "state.pt", unbroken / "state.pt")
+
+
+def test_a_crash_loses_at_most_one_step(
+    drawn_prepared: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from magic_cli.tasks.seg_model import SegModel
+
+    out, original, seen = tmp_path / "seg", SegModel.loss, []
+
+    def loss(self: TaskModel, batch: dict[str, Any]) -> torch.Tensor:
+        seen.append(1)
+        found = original(self, batch)  # dropout was drawn already: the saved random state has to be the one before
+        if len(seen) == 4:
+            raise RuntimeError("out of memory")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SegModel, "loss", loss)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            train(drawn_prepared, out)
+    train(drawn_prepared, out, resume=True)
+    assert (out / "best.pt").read_bytes() == (unbroken / "best.pt").read_bytes()
+    assert equal(out / "state.pt", unbroken / "state.pt")
+
+
+def test_sigkill_leaves_the_last_epoch(drawn_prepared: Path, tmp_path: Path) -> None:
+    """Killed without warning, a run resumes from its last epoch and ends as an unbroken one."""
+    out, other = tmp_path / "cvqa", tmp_path / "unbroken"
+    options = ["--preset", "tiny", "--set", "epochs=40", "--set", "patience=0", "--cache-dir", str(tmp_path / "cache")]
+    command = [sys.executable, "-m", "magic_cli", "train", "cvqa", "--data", str(drawn_prepared), *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.DEVNULL, env=environment) as process:
+        deadline = time.monotonic() + 60
+        while not (out / "state.pt").is_file() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert not list(out.glob("*.pt.tmp"))
+    subprocess.run([*command, "--out", str(out), "--resume"], check=True, capture_output=True, env=environment)
+    subprocess.run([*command, "--out", str(other)], check=True, capture_output=True, env=environment)
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == 40
+    assert equal(out / "best.pt", other / "best.pt")
+
+
+def test_training_on_the_cache_equals_training_without(drawn_prepared: Path, tmp_path: Path) -> None:
+    for task in ("seg", "cvqa"):
+        exact = ["cache_dtype=float32"]
+        train(drawn_prepared, tmp_path / "with" / task, task, settings=exact)
+        place = runs.Place("cpu", None)
+        settings = [*SETTINGS, *exact]
+        runs.train(task, drawn_prepared, tmp_path / "without" / task, place, preset="tiny", settings=settings)
+        assert equal(tmp_path / "with" / task / "best.pt", tmp_path / "without" / task / "best.pt")
+
+
+def test_accumulated_gradients_equal_the_large_batch(drawn_prepared: Path, tmp_path: Path) -> None:
+    """Six samples: batches of 2 x 3 accumulated = one batch of 6, up to the order of float sums."""
+    common = ["epochs=1", "dropout=0", "loss=bce", "lr=1e-4"]
+    for name, more in (("small", ["batch_size=2", "accumulate=3"]), ("large", ["batch_size=6"])):
+        train(drawn_prepared, tmp_path / name, settings=[*common, *more])
+    one, other = weights(tmp_path / "small" / "best.pt"), weights(tmp_path / "large" / "best.pt")
+    for name, tensor in one.items():
+        assert torch.allclose(tensor, other[name], atol=2e-4), name
+
+
+def test_tuning_all_moves_the_encoder_and_head_leaves_it(drawn_prepared: Path, tmp_path: Path) -> None:
+    train(drawn_prepared, tmp_path / "all", settings=["tune=all", "encoder_lr=1e-3", "epochs=1"])
+    train(drawn_prepared, tmp_path / "head", settings=["epochs=1"])
+    assert any(name.startswith("images.") for name in weights(tmp_path / "all" / "best.pt"))
+    assert not any(name.startswith("images.") for name in weights(tmp_path / "head" / "best.pt"))
+
+
+def test_a_diverged_run_stops_with_a_remedy(drawn_prepared: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    from magic_cli.tasks.seg_model import SegModel
+
+    original = SegModel.loss
+    monkeypatch.setattr(SegModel, "loss", lambda self, batch: original(self, batch) * float("nan"))
+    with pytest.raises(DataError, match="lower --set lr="):
+        train(drawn_prepared, tmp_path / "seg")
+
+
+def test_early_stopping_and_patience(drawn_prepared: Path, tmp_path: Path) -> None:
+    found = train(drawn_prepared, tmp_path / "seg", settings=["epochs=30", "patience=1", "lr=1e-9"])
+    assert found["epochs"] == 2
+    assert found["best"]["epoch"] == 1
+
+
+def test_resume_refuses_other_settings_other_tasks_and_other_data(
+    drawn_prepared: Path, prepared: Path, unbroken: Path
+) -> None:
+    with pytest.raises(ConfigError, match="epochs=9"):
+        train(drawn_prepared, unbroken, resume=True, settings=["epochs=9"])
+    with pytest.raises(CheckpointError, match="is of task 'seg', not 'cvqa'"):
+        train(drawn_prepared, unbroken, "cvqa", resume=True)
+    with pytest.raises(CheckpointError, match="data changed"):
+        train(prepared, unbroken, resume=True)
+
+
+def test_a_finished_run_is_not_overwritten_or_repeated(drawn_prepared: Path, unbroken: Path) -> None:
+    before = (unbroken / "best.pt").read_bytes()
+    with pytest.raises(DataError, match="--overwrite"):
+        train(drawn_prepared, unbroken)
+    assert train(drawn_prepared, unbroken, resume=True)["epochs"] == 3
+    assert (unbroken / "best.pt").read_bytes() == before
+
+
+def test_history_is_json_a_line_and_in_the_checkpoint(unbroken: Path) -> None:
+    rows = [json.loads(line) for line in (unbroken / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert {"loss", "dice_meanofmax", "jaccard"} <= rows[0].keys()
+
+
+def test_seeds_repeat_and_differ(drawn_prepared: Path, unbroken: Path, tmp_path: Path) -> None:
+    train(drawn_prepared, tmp_path / "same")
+    train(drawn_prepared, tmp_path / "other", seed=1)
+    assert (tmp_path / "same" / "best.pt").read_bytes() == (unbroken / "best.pt").read_bytes()
+    assert not equal(tmp_path / "other" / "best.pt", unbroken / "best.pt")
+
+
+def test_schedule_warms_up_and_ends_near_zero() -> None:
+    config = resolve("seg", "tiny", ["warmup=0.1", "schedule=cosine"])
+    factors = [rate(config, update, 100) for update in range(100)]
+    assert factors[0] == pytest.approx(0.1)
+    assert max(factors) == pytest.approx(1.0)
+    assert factors[-1] < 0.01
+    assert rate(resolve("seg", "tiny", ["schedule=constant"]), 7, 100) == 1
