@@ -66,7 +66,7 @@ def run(out: Path, preset: str, overwrite: bool, counts: Mapping[str, int] | Non
 
 def summary(found: Mapping[str, Any]) -> list[str]:
     """Return the table of scores, what lies where, and the line to type with one's own data."""
-    text = ["Scores on the drawn valid split (they say that everything works, not how well on patients):"]
+    text = ["scores on drawn photos (they show that everything works, not how well on patients):"]
     for report in found["scores"].get("reports", ()):
         text.append(f"  {report['task']}")
         for name, value in report["figures"].items():
