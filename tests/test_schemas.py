@@ -1,12 +1,15 @@
 """Schemas: valid themselves, reachable from the package, and true of every file that we ship or write."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
+from typer.testing import CliRunner
 
 from magic_cli import schema
+from magic_cli.cli import app
 from magic_cli.files import read_json, read_jsonl
 from magic_cli.prepare import prepare
 from magic_cli.questions import FALLBACK
@@ -24,7 +27,9 @@ def prepared(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_contracts_schemas_are_there() -> None:
-    assert set(SCHEMAS) >= {"definitions", "encounter", "image", "prepared", "submission", "checkpoint", "doctor"}
+    assert set(SCHEMAS) >= {
+        *("definitions", "encounter", "image", "prepared", "submission", "checkpoint", "report", "scores", "doctor"),
+    }
     assert all(path.name.endswith(".schema.json") for path in (ROOT / "schemas").iterdir())
 
 
@@ -65,3 +70,33 @@ def test_prepared_dataset_fits(prepared: Path) -> None:
         rows = read_jsonl(prepared / f"{name}s.jsonl")
         assert len(rows) > 5
         assert schema.first_problems(name, ((f"{name}s.jsonl:{i}", row) for i, row in enumerate(rows, 1))) == []
+
+
+@pytest.mark.parametrize(("pred", "gold"), [("preds.json", "gold.json"), ("masks_preds", "masks_refs")])
+def test_score_fits(pred: str, gold: str, tmp_path: Path) -> None:
+    examples = ROOT / "examples"
+    result = CliRunner().invoke(app, ["score", str(examples / pred), str(examples / gold), "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert schema.problems("report", found, "score --json") == []
+    figures = {name: value for report in found["reports"] for name, value in report["figures"].items()}
+    assert schema.problems("scores", figures, "figures") == []
+
+
+@pytest.mark.parametrize("task", ["seg", "cvqa"])
+def test_checkpoint_and_predictions_fit(
+    task: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from magic_cli.checkpoint import load_best
+
+    monkeypatch.chdir(tmp_path)
+    data = ["--data", str(prepared), "--cache-dir", str(tmp_path / "cache")]
+    for words in (["train", task, "--preset", "tiny", "--set", "epochs=1"], ["predict", task, "--ckpt", "best.pt"]):
+        result = CliRunner().invoke(app, [*words, *data])
+        assert result.exit_code == 0, (result.exception, result.output)
+    meta, _ = load_best(tmp_path / "runs" / task / "best.pt")
+    plain = json.loads(json.dumps(dataclasses.asdict(meta)))
+    assert schema.problems("checkpoint", plain, "best.pt") == []
+    if task == "cvqa":
+        rows = read_json(tmp_path / "predictions" / "cvqa" / "data_cvqa_sys.json")
+        assert schema.problems("submission", rows, "data_cvqa_sys.json") == []
