@@ -59,27 +59,32 @@ _WORDS = {
     "treated": r"ointment|cream|applied|treat\w+|medic\w+|antibiotic\w*|hormon\w*|steroid\w*|injection\w*",
     "recurrent": r"recur\w*|repeated\w*|again|relaps\w+|every (?:year|summer|winter)|on and off|seasonal\w*",
 }
-_ITCH = re.compile(r"\b(?:itch\w*|prurit\w+|pruritus)\b")
+_ITCH = re.compile(r"\b(?:itch|prurit)\w*")
+# A negation reaches four words ahead, not over the end of a sentence nor over a word that starts something new.
 _NO_ITCH = re.compile(
-    r"\b(?:no|not|without|non|never|neither|nor|denies|denied|isn't|doesn't|didn't|don't|does not|did not|do not|"
-    r"free of|absence of)\b(?:\W+\w+){0,4}?\W+(?:itch\w*|prurit\w+)|\bitch\w*\W+(?:is|was)?\W*(?:no|not|none|absent)\b|"
-    r"\bnon-?itchy\b|\b(?:painless|pain) (?:and|or|nor) (?:no )?itch\w*less"
+    r"\b(?:no|not|without|non|never|neither|nor|denie[sd]|denying|\w+n't|free of|absence of|absent)\b(?!\W+only\b)"
+    r"(?:[^\w.;!?]+(?!(?:but|with|know|why|because|stop|mild|slight|very|extremely|severe\w*|the)\b)[\w']+){0,4}?"
+    r"[^\w.;!?]+(?:itch|prurit)\w*|\b(?:itch|prurit)\w*(?::\s*|\s+(?:is|was)\s+)(?:no|not|none|absent)\b|"
+    r"\b(?:itch(?:less|-free)|non(?:itchy|prurit\w+))\b"
 )
 BUCKETS = ("hours", "days", "weeks", "months", "over a year", "multiple years")
 _NUMBERS = {
     "a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
-    "nine": 9, "ten": 10, "dozen": 12, "twenty": 20, "thirty": 30, "several": 4, "few": 3, "couple": 2, "half": 0.5,
-    "many": 8, "some": 3, "last": 1, "past": 1, "this": 1, "another": 1, "decade": 10,
+    "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "dozen": 12, "fifteen": 15, "twenty": 20, "thirty": 30,
+    "forty": 40, "fifty": 50, "several": 4, "few": 3, "couple": 2, "half": 0.5, "many": 8, "some": 3, "last": 1,
+    "past": 1, "this": 1, "another": 1, "decade": 10,
 }  # fmt: skip
 _DAYS = {"hour": 1 / 24, "day": 1.0, "night": 1.0, "week": 7.0, "month": 30.0, "year": 365.0, "decade": 3650.0}
 _AMOUNT = re.compile(
-    r"(?<![\w.])(\d+(?:\.\d+)?|" + "|".join(_NUMBERS) + r")(?:\s*(?:-|to|or|~)\s*\d+)?"
+    r"(?<![\w.])(?<!after )(?<!within )(?<!times )(?<!aged )(?<!age of )"
+    r"(\d+(?:\.\d+)?|" + "|".join(_NUMBERS) + r")(?:\s*(?:-|to|or|~)\s*\d+)?"
     r"(?:\+|\s+(?:a|an|of|or so|more|full|whole|good|plus|to two|and a half))*[\s-]*"
-    r"(hour|day|night|week|month|year|decade)s?\b(?!\s*-?\s*old|\s+of\s+age)"
+    r"(hour|day|night|week|month|year|decade)s?\b(?!\s*-?\s*old|\s+of\s+age|\s+(?:later|after|pregnant)\b)"
 )
 _SINCE = {
     "multiple years": re.compile(
-        r"since (?:i was )?(?:childhood|birth|born|young|a child)|congenital|for years|years ago"
+        r"since (?:\w+ (?:was|were) )?(?:(?:my|his|her) )?(?:childhood|birth|born|young|a child)|congenital|for years|"
+        r"years ago"
     ),
     "months": re.compile(r"for months|months ago|half a year"),
     "weeks": re.compile(r"for weeks|half a month|recently"),
@@ -108,7 +113,9 @@ def bucket_of(days: float) -> str:
 
 
 def first_duration(text: str) -> float | None:
-    """Return the first duration in a text, in days; ages ("3 years old") do not count; None without one.
+    """Return the first duration in a text, in days; None without one.
+
+    Ages ("3 years old") do not count, nor what is no onset: "after two days", "a week later", "times a year".
 
     >>> first_duration("A 30 years old man, itchy for two weeks")
     14.0
@@ -121,15 +128,17 @@ def first_duration(text: str) -> float | None:
 
 
 def itch(text: str) -> str:
-    """Return "yes", "no" (a negation within four words before, or right after) or "silent".
+    """Return "yes" (some mention of itch is not negated), "no" (each is, up to four words before it or right after)
+    or "silent" (no mention).
 
     >>> itch("It is red but does not really itch")
     'no'
     """
     text = text.lower().replace("’", "'")
-    if _NO_ITCH.search(text):
-        return "no"
-    return "yes" if _ITCH.search(text) else "silent"
+    affirmed, negated = _NO_ITCH.subn(" ", text)
+    if _ITCH.search(affirmed):
+        return "yes"
+    return "no" if negated else "silent"
 
 
 def rule_features(text: str) -> NDArray[np.float32]:
