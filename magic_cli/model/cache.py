@@ -4,8 +4,9 @@ One safetensors file an item, named by SHA-256 of (weights, preprocessing, conte
 that two runs may share a folder and a killed writer leaves nothing wrong. Reading maps the file.
 """
 
+import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from magic_cli.errors import DataError
 from magic_cli.model.encoders import Encoder, Features
@@ -47,7 +48,8 @@ class FeatureCache:
         try:
             return {name: tensor.float() for name, tensor in load_file(path).items()}
         except (OSError, SafetensorError):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
             raise DataError(f"{path}: lost or damaged while in use; the same command, with --resume, goes on") from None
 
     def write(self, key: str, features: Features) -> None:
@@ -57,17 +59,18 @@ class FeatureCache:
             DataError: the folder cannot be written or the disk is full.
         """
         path = self._path(key)
-        temporary = ""
+        temporary = path.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}.tmp")
+        data = save({n: t.to(self.dtype).contiguous().cpu() for n, t in features.items()})
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(suffix=".tmp", dir=path.parent)
-            os.close(handle)
-            save_file({n: t.to(self.dtype).contiguous().cpu() for n, t in features.items()}, temporary)
-            Path(temporary).replace(path)
-        except (OSError, SafetensorError) as error:
-            Path(temporary).unlink(missing_ok=True)
-            reason = getattr(error, "strerror", None) or error
+            temporary.write_bytes(data)  # with the permissions of the umask: a cache may be shared
+            temporary.replace(path)
+        except OSError as error:
+            reason = error.strerror or error
             raise DataError(f"{self.root}: cannot be written ({reason}); use --cache-dir or --no-cache") from None
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
     def fill(self, encoder: Encoder, items: Iterable[Item], device: torch.device, batch_size: int = 16) -> int:
         """Encode and store what is missing; return how many items were encoded."""
