@@ -24,7 +24,7 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name[:60]}.", suffix=".tmp", dir=path.parent)
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
+        raise DataError(f"{path}: cannot be written ({error.strerror or error}); choose another --out") from None
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -36,7 +36,7 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         temporary.chmod(0o666 & ~mask)
         temporary.replace(path)
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); free space or --out") from None
+        raise DataError(f"{path}: cannot be written ({error.strerror or error}); free space or --out") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -75,6 +75,8 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{where}: not valid JSON ({error.msg}); was it cut off while copying?") from None
     except RecursionError:
         raise DataError(f"{path}: JSON nested too deeply; expected a list of flat objects") from None
+    except ValueError:  # Python refuses to read an integer of more than 4,300 digits
+        raise DataError(problem(path, "an integer of thousands of digits", "JSON data", "check the file")) from None
 
 
 def read_jsonl(path: Path) -> list[Any]:
@@ -94,8 +96,9 @@ def read_jsonl(path: Path) -> list[Any]:
         if line.strip():
             try:
                 rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise DataError(f"{path}:{number}: not valid JSON ({error.msg}); run `magic prepare` again") from None
+            except (ValueError, RecursionError) as error:
+                reason = getattr(error, "msg", "a number too long, or nested too deeply")
+                raise DataError(f"{path}:{number}: not valid JSON ({reason}); run `magic prepare` again") from None
     return rows
 
 
