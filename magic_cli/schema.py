@@ -23,20 +23,25 @@ def load(name: str) -> dict[str, Any]:
 
 
 def problems(name: str, value: Any, where: str, most: int = 20) -> list[str]:
-    """Return one line `WHERE:FIELD: message` for each violation of schema `name`, at most `most`.
+    """Return one line `WHERE:FIELD: message` for each violation of schema `name`, in the order of the rows.
 
-    Values are cut to 60 characters, so that no patient text reaches a message.
+    After `most` lines, one more says that others follow. Of values, 60 characters are shown at most; the schemas
+    check no more than the type of a patient's text, and then no value is shown.
     """
     from jsonschema import Draft202012Validator  # 0.3 s to import: only when something is checked
 
     lines: list[str] = []
-    for error in sorted(Draft202012Validator(load(name)).iter_errors(value), key=lambda e: list(map(str, e.path))):
+    for error in sorted(Draft202012Validator(load(name)).iter_errors(value), key=_place):
         if len(lines) == most:
             lines.append(f"{where}: more problems of this kind follow; mend these first")
             break
         field = ".".join(str(part) for part in error.absolute_path)
         lines.append(printable(f"{where}{':' if field else ''}{field}: {_short(error)}"))
     return lines
+
+
+def _place(error: Any) -> list[tuple[bool, Any]]:
+    return [(isinstance(part, str), part) for part in error.absolute_path]
 
 
 def _short(error: Any) -> str:
@@ -48,7 +53,7 @@ def _short(error: Any) -> str:
 
 
 def first_problems(name: str, rows: Iterable[tuple[str, Any]], most: int = 20) -> list[str]:
-    """Check many (where, value) pairs against one schema; return at most `most` lines."""
+    """Check many (where, value) pairs against one schema; return the first `most` lines, as `problems` does."""
     lines: list[str] = []
     for where, value in rows:
         lines += problems(name, value, where, most - len(lines))
