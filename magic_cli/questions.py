@@ -23,9 +23,14 @@ _NUMBER = re.compile(r"^\s*\d+[.)]?\s+")
 _NOT_MENTIONED = {"not mentioned", "无法得知", "no mencionado", "no se menciona"}
 
 
+def plain(text: str) -> str:
+    """Fold case and white space; drop "(please specify)", in any language."""
+    return " ".join(_BRACKET.sub(" ", text).casefold().split())
+
+
 def normalise(text: str) -> str:
-    """Fold case and white space; drop a leading number and "(please specify)", in any language."""
-    return " ".join(_BRACKET.sub(" ", _NUMBER.sub("", text)).casefold().split())
+    """As `plain`, and drop a leading number."""
+    return plain(_NUMBER.sub("", text))
 
 
 def parent_of(qid: str) -> str:
@@ -122,18 +127,15 @@ class QuestionSchema:
     def index(self, qid: str, text: str) -> int:
         """Return the option that `text` names, in any language of the file.
 
-        Case, white space, "(please specify)" and a leading number are ignored.
+        Case, white space and "(please specify)" are ignored, and a leading number where that leaves one option.
 
         Raises:
             DataError: no option, or more than one, has this text.
         """
-        wanted = normalise(text)
-        found = {
-            index
-            for options in self.by_qid[qid].options.values()
-            for index, option in enumerate(options)
-            if normalise(option) == wanted
-        }
+        languages = self.by_qid[qid].options.values()
+        found: set[int] = set()
+        for form in (plain, normalise):
+            found = found or {i for options in languages for i, o in enumerate(options) if form(o) == form(text)}
         if len(found) != 1:
             raise DataError(problem(qid, repr(text[:40]), "the text of one option", "see the definitions file"))
         return found.pop()
@@ -174,7 +176,7 @@ def parse_questions(rows: Any, where: str) -> QuestionSchema:
         raise DataError(lines)
     slots: dict[str, Question] = {}
     for number, row in enumerate(rows):
-        options = {k.removeprefix("options_"): tuple(v) for k, v in row.items() if k.startswith("options_")}
+        options = {k.removeprefix("options_"): tuple(v) for k, v in row.items() if re.fullmatch(r"options_[a-z]{2}", k)}
         text = {k.removeprefix("question_"): v for k, v in row.items() if re.fullmatch(r"question_[a-z]{2}", k)}
         question = Question(row["qid"], parent_of(row["qid"]), text, options)
         if len({len(o) for o in options.values()}) != 1:
