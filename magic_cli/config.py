@@ -83,6 +83,8 @@ class Config:
                 lines.append(f"{field.name}: got {value}, expected at least {minimum}")
         parts = {name: getattr(self, name) for name in ("dropout", "holdout", "warmup")}
         lines += [f"{name}: got {value}, expected a number in [0, 1)" for name, value in parts.items() if value >= 1]
+        if self.seed >= 2**32:
+            lines.append(f"seed: got {self.seed}, expected less than 2**32")
         if lines:
             raise ConfigError(lines)
 
@@ -181,12 +183,19 @@ def resolve(task: str, preset: str, settings: Sequence[str] = (), **flags: Any) 
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     values: dict[str, Any] = {"preset": preset} | table.get("shared", {}) | table.get(task, {})
     values |= {name: value for name, value in flags.items() if value is not None}
-    types = {field.name: field.type for field in dataclasses.fields(CONFIGS[task])}
+    types = {field.name: field.type for field in dataclasses.fields(CONFIGS[task]) if field.name != "preset"}
+    lines: list[str] = []
     for pair in settings:
         name, equals, text = pair.partition("=")
         if not equals:
-            raise ConfigError(f"--set {pair}: expected key=value, such as --set epochs=5")
-        if name not in types:
-            raise ConfigError(f"--set {pair}: no such setting for task '{task}'; {_nearest(name, tuple(types))}")
-        values[name] = _convert(name, text, types[name])
+            lines.append(f"--set {pair}: expected key=value, such as --set epochs=5")
+        elif name not in types:
+            lines.append(f"--set {pair}: no such setting for task '{task}'; {_nearest(name, tuple(types))}")
+        else:
+            try:
+                values[name] = _convert(name, text, types[name])
+            except ConfigError as error:
+                lines += error.problems
+    if lines:
+        raise ConfigError(lines)
     return from_dict(task, values, f"preset {preset}:")
