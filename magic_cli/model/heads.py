@@ -12,7 +12,7 @@ from magic_cli.model.encoders import Features
 class Film(nn.Module):
     """Scale and shift (B, C, h, w) features by a text vector (B, T): (1 + mul(t)) * x + add(t).
 
-    Both maps start at zero, so that an untrained condition changes nothing. T = 0 switches it off.
+    Both maps start at zero, so that an untrained condition changes nothing.
     """
 
     def __init__(self, text_dim: int, channels: int) -> None:
@@ -93,7 +93,9 @@ class SlotHead(nn.Module):
         for part, scale, (_, weight) in zip(
             parts, torch.split(self.scale, [w for w, _ in blocks]), blocks, strict=True
         ):
-            scale.fill_(part.pow(2).sum(1).mean().sqrt().clamp(min=1e-6) / weight)
+            norm = part.pow(2).sum(1).mean().sqrt()
+            # What does not vary in training, but for rounding, must not be blown up by what comes later.
+            scale.fill_((norm if norm > 1e-5 else 1.0) / weight)
         self.linear.bias.copy_(prior)
 
     def forward(self, x: Tensor, options: Tensor) -> Tensor:
