@@ -10,11 +10,12 @@ from torch import Tensor
 from magic_cli.config import CvqaConfig
 from magic_cli.data.rules import NAMES, rule_features
 from magic_cli.engine import Batch, TaskModel
+from magic_cli.errors import DataError
 from magic_cli.model.cache import Item, encode
 from magic_cli.model.encoders import Encoder
 from magic_cli.model.heads import OptionHead, SlotHead
 from magic_cli.model.losses import slot_loss
-from magic_cli.questions import QuestionSchema, normalise
+from magic_cli.questions import QuestionSchema, normalise, plain
 from magic_cli.records import Prediction, Sample
 from magic_cli.tasks.inputs import encoded, gather, photo_item, pretrained, text_encoder, text_item
 
@@ -55,10 +56,10 @@ class CvqaModel(TaskModel):
             self.head = OptionHead(image_dim, self.texts.dim, config.width, config.dropout)
 
     def _rows(self, qids: Iterable[str]) -> list[tuple[str, str]]:
-        """Return (question, option) texts of these slots, cleaned of slot numbers and "(please specify)"."""
+        """Return (question, option) texts of these slots, cleaned of the slots' numbers and "(please specify)"."""
         slots = [self.questions.by_qid[qid] for qid in qids]
         lang = "en" if "en" in slots[0].options else next(iter(slots[0].options))
-        return [(normalise(q.text.get(lang, "")), normalise(o)) for q in slots for o in q.options[lang]]
+        return [(normalise(q.text.get(lang, "")), plain(o)) for q in slots for o in q.options[lang]]
 
     def _encode_options(self) -> Tensor:
         """Return the text vectors (R, T) of all rows; each distinct text is encoded once."""
@@ -138,7 +139,13 @@ class CvqaModel(TaskModel):
 
     @torch.no_grad()
     def begin(self, samples: Sequence[Sample]) -> None:
-        """Set the input scales and the log prior of each option over the training samples, half a count added."""
+        """Set the input scales and the log prior of each option over the training samples, half a count added.
+
+        Raises:
+            DataError: photos are to be learned from, and no sample has one.
+        """
+        if self.images is not None and not any(sample.images for sample in samples):
+            raise DataError("no training encounter has a photo; use --modality text, or prepare the folder with photos")
         if not isinstance(self.head, SlotHead):
             return
         self.eval()
