@@ -180,6 +180,8 @@ class TextEncoder(Encoder):
 
     dim = 0
     pad = 0
+    tokenizer: Any = None
+    _tokenizer_sha256 = ""
 
     def __init__(self, window: int, special: tuple[list[int], list[int]]) -> None:
         super().__init__()
@@ -191,8 +193,14 @@ class TextEncoder(Encoder):
         return self.window - len(self.head) - len(self.tail)
 
     def preprocessing(self) -> str:
-        """Window and special tokens."""
-        return f"{type(self).__name__} {self.window} {self.head} {self.tail}"
+        """Window, special tokens and tokenizer: the same weights may come with another vocabulary."""
+        return f"{type(self).__name__} {self.window} {self.head} {self.tail} {self._tokenizer_sha256}"
+
+    def seal(self) -> None:
+        """Record the SHA-256 of the weights and of the tokenizer."""
+        super().seal()
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        self._tokenizer_sha256 = hashlib.sha256(backend.to_str().encode()).hexdigest() if backend else ""
 
     def ids(self, text: str) -> list[int]:
         """Return the token ids of a text, without special tokens, not truncated."""
