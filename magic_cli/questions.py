@@ -35,8 +35,8 @@ def normalise(text: str) -> str:
 
 def parent_of(qid: str) -> str:
     """Return the parent of a slot: `CQID011-003` -> `CQID011`; an id without a suffix is its own parent."""
-    head, dash, tail = qid.rpartition("-")
-    return head if dash and tail.isdigit() else qid
+    head, _, tail = qid.rpartition("-")
+    return head if head and tail.isdigit() else qid
 
 
 @dataclass(frozen=True)
