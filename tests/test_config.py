@@ -1,0 +1,188 @@
+"""config.py: presets load for every task, settings win in the documented order, mistakes are named all at once."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from magic_cli import config
+from magic_cli.config import CONFIGS, Config, CvqaConfig, SegConfig, from_dict, preset_names, resolve
+from magic_cli.errors import ConfigError
+
+TASKS = tuple(CONFIGS)
+
+
+def lines(*args: Any, **flags: Any) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as raised:
+        resolve(*args, **flags)
+    assert raised.value.exit_code == 3
+    return raised.value.problems
+
+
+@pytest.fixture
+def presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of presets of the test's own."""
+    monkeypatch.setattr(config, "PRESETS", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_preset_loads_for_every_task(task: str, preset: str) -> None:
+    found = resolve(task, preset)
+    assert type(found) is CONFIGS[task]
+    assert found.preset == preset
+    assert json.loads(json.dumps(found.as_dict())) == found.as_dict()
+    again = from_dict(task, json.loads(json.dumps(found.as_dict())), "best.pt")
+    assert again == found
+
+
+def test_shipped_presets_are_the_documented_ones() -> None:
+    assert preset_names() == ("paper", "small", "tiny")
+    seg, cvqa = resolve("seg", "paper"), resolve("cvqa", "paper")
+    assert (seg.image_encoder, seg.image_size, seg.lr, seg.clip) == ("CIDAS/clipseg-rd64-refined", 352, 9e-4, 1.0)
+    assert (seg.batch_size, seg.epochs, seg.tune) == (32, 30, "head")
+    assert (cvqa.image_size, cvqa.text_window, cvqa.lr, cvqa.epochs, cvqa.dropout) == (224, 128, 5e-4, 10, 0.1)
+    assert isinstance(seg, SegConfig)
+    assert seg.loss == "bce"
+    assert isinstance(cvqa, CvqaConfig)
+    assert (cvqa.head, cvqa.unit) == ("options", "question")
+    for task in TASKS:
+        small, tiny = resolve(task, "small"), resolve(task, "tiny")
+        assert (small.image_encoder, small.text_encoder) == ("lite0", "minilm")
+        assert (tiny.image_encoder, tiny.text_encoder, tiny.image_size) == ("tiny", "tiny", 64)
+    assert Config().preset == "small"
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_preset_is_checked_against_the_ranges(preset: str) -> None:
+    """The check is not switched off for what comes from a file: one value out of range, and it fails."""
+    for task in TASKS:
+        assert lines(task, preset, dropout=1.0) == ("dropout: got 1.0, expected a number in [0, 1)",)
+
+
+def test_a_preset_of_ones_own_is_checked_like_all_others(presets: Path) -> None:
+    (presets / "mine.toml").write_text('[shared]\nepochs = 3\n[seg]\nlr = 1\nwidth = "wide"\nepoch = 4\n')
+    assert preset_names() == ("mine",)
+    assert resolve("cvqa", "mine").epochs == 3
+    assert lines("seg", "mine") == (
+        "preset mine: width: got str, expected int",
+        "preset mine: epoch: no such setting for task 'seg'; did you mean epochs?",
+    )
+    (presets / "mine.toml").write_text("[seg]\nlr = 1\n")
+    lr = resolve("seg", "mine").lr
+    assert (lr, type(lr)) == (1.0, float)  # a whole number is a number
+
+
+def test_set_wins_over_flags_over_the_tasks_table_over_the_shared_one(presets: Path) -> None:
+    (presets / "p.toml").write_text("[shared]\nepochs = 2\nbatch_size = 2\nlr = 0.5\nclip = 2.0\n[seg]\nlr = 0.25\n")
+    assert resolve("seg", "p").clip == 2.0
+    assert (resolve("seg", "p").lr, resolve("cvqa", "p").lr) == (0.25, 0.5)
+    assert resolve("seg", "p", (), epochs=3, batch_size=None).epochs == 3
+    assert resolve("seg", "p", (), epochs=3, batch_size=None).batch_size == 2
+    assert resolve("seg", "p", ("epochs=4",), epochs=3).epochs == 4
+    assert resolve("seg", "p", ("epochs=4", "epochs=5"), epochs=3).epochs == 5
+
+
+@pytest.mark.parametrize(
+    ("pair", "name", "value"),
+    [
+        ("epochs=7", "epochs", 7),
+        ("lr=2", "lr", 2.0),
+        ("lr=1e-3", "lr", 1e-3),
+        ("rules=off", "rules", False),
+        ("rules=No", "rules", False),
+        ("rules=TRUE", "rules", True),
+        ("rules=1", "rules", True),
+        ("weights=/a=b", "weights", "/a=b"),
+        ("monitor=", "monitor", ""),
+        ("seed=0", "seed", 0),
+        (f"seed={2**32 - 1}", "seed", 2**32 - 1),
+    ],
+)
+def test_set_converts_to_the_settings_type(pair: str, name: str, value: object) -> None:
+    found = getattr(resolve("cvqa", "tiny", (pair,)), name)
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("pair", "line"),
+    [
+        ("epochs", "--set epochs: expected key=value, such as --set epochs=5"),
+        ("", "--set : expected key=value, such as --set epochs=5"),
+        ("epochs=", "--set epochs=: expected int"),
+        ("epochs=2.5", "--set epochs=2.5: expected int"),
+        ("lr=fast", "--set lr=fast: expected float"),
+        ("rules=maybe", "--set rules=maybe: expected true or false"),
+        ("epoch=5", "--set epoch=5: no such setting for task 'cvqa'; did you mean epochs?"),
+        ("batchsize=5", "--set batchsize=5: no such setting for task 'cvqa'; did you mean batch_size?"),
+        ("loss=bce", "--set loss=bce: no such setting for task 'cvqa'; "),
+        ("preset=paper", "--set preset=paper: no such setting for task 'cvqa'; "),
+        ("epochs=0", "epochs: got 0, expected at least 1"),
+        ("lr=nan", "lr: got nan, expected at least 1e-09"),
+        ("lr=inf", "lr: got inf, expected at least 1e-09"),
+        ("lr=-1", "lr: got -1.0, expected at least 1e-09"),
+        ("image_size=31", "image_size: got 31, expected at least 32"),
+        ("workers=-1", "workers: got -1, expected at least 0"),
+        ("holdout=1", "holdout: got 1.0, expected a number in [0, 1)"),
+        ("dropout=1.5", "dropout: got 1.5, expected a number in [0, 1)"),
+        ("warmup=1", "warmup: got 1.0, expected a number in [0, 1)"),
+        ("modality=images", "modality: got 'images', expected one of both, text, image"),
+        ("tune=none", "tune: got 'none', expected one of head, all"),
+        (f"seed={2**32}", f"seed: got {2**32}, expected less than 2**32"),
+    ],
+)
+def test_each_mistake_is_one_line(pair: str, line: str) -> None:
+    [found] = lines("cvqa", "tiny", (pair,))
+    assert found.startswith(line)
+
+
+def test_all_set_pairs_are_looked_at_before_the_first_complaint() -> None:
+    found = lines("seg", "tiny", ("epoch=5", "width=64", "lr=x", "naked", "batch_size=1.5"))
+    assert [line.split(":")[0] for line in found] == [
+        "--set epoch=5",
+        "--set lr=x",
+        "--set naked",
+        "--set batch_size=1.5",
+    ]
+
+
+def test_all_values_out_of_range_are_listed_at_once() -> None:
+    found = lines("seg", "tiny", ("epochs=0", "loss=dice", "dropout=2", "clip=0"))
+    assert sorted(line.split(":")[0] for line in found) == ["clip", "dropout", "epochs", "loss"]
+
+
+def test_from_dict_lists_all_wrong_types_and_unknown_keys() -> None:
+    values = {"epochs": True, "lr": "1e-3", "rules": 1, "preset": None, "widht": 3, "seed": 1.0, "dropout": False}
+    with pytest.raises(ConfigError) as raised:
+        from_dict("cvqa", values, "best.pt:")
+    assert raised.value.problems == (
+        "best.pt: epochs: got bool, expected int",
+        "best.pt: lr: got str, expected float",
+        "best.pt: rules: got int, expected bool",
+        "best.pt: preset: got NoneType, expected str",
+        "best.pt: widht: no such setting for task 'cvqa'; did you mean width?",
+        "best.pt: seed: got float, expected int",
+        "best.pt: dropout: got bool, expected float",
+    )
+
+
+def test_unknown_presets_name_the_nearest() -> None:
+    assert lines("seg", "smal") == ("--preset smal: no such preset; did you mean small?",)
+    assert lines("seg", "zzz") == ("--preset zzz: no such preset; known: paper, small, tiny",)
+    for name in ("../presets/small", "", "small.toml"):
+        [line] = lines("seg", name)
+        assert line.startswith(f"--preset {name}: no such preset")
+
+
+def test_flags_are_range_checked_too() -> None:
+    assert lines("cvqa", "tiny", (), modality="sound") == ("modality: got 'sound', expected one of both, text, image",)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_field_is_of_a_plain_type_and_configs_are_frozen(task: str) -> None:
+    assert {field.type for field in dataclasses.fields(CONFIGS[task])} <= {int, float, str, bool}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        resolve(task, "tiny").epochs = 3  # type: ignore[misc]

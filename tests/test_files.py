@@ -1,0 +1,218 @@
+"""files.py: a file is whole or the old one, JSON errors say where, nothing is overwritten unasked."""
+
+import errno
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from magic_cli import files
+from magic_cli.errors import DataError
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+).filter(lambda value: "\\ud" not in json.dumps(value))
+
+
+def one_line(call: Callable[[], object]) -> str:
+    with pytest.raises(DataError) as raised:
+        call()
+    assert raised.value.exit_code == 3
+    [line] = raised.value.problems
+    return line
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        assert os.umask(before) == mask  # the code under test has left it as it was
+
+
+def test_write_makes_parents_and_leaves_only_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "c.bin"
+    files.write_atomic(path, lambda file: file.write(b"one"))
+    files.write_atomic(path, lambda file: file.write(b"two"))
+    assert path.read_bytes() == b"two"
+    assert [p.name for p in path.parent.iterdir()] == ["c.bin"]
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left")])
+def test_a_writer_that_raises_leaves_the_old_file(tmp_path: Path, error: BaseException) -> None:
+    def write(file: IO[bytes]) -> None:
+        file.write(b"half of the new")
+        raise error
+
+    path = tmp_path / "best.pt"
+    path.write_bytes(b"old")
+    with pytest.raises(DataError if isinstance(error, OSError) else type(error)) as raised:
+        files.write_atomic(path, write)
+    if isinstance(error, OSError):
+        assert str(raised.value) == f"{path}: cannot be written (No space left); free space or --out"
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_without_a_number_still_says_what_it_is(tmp_path: Path) -> None:
+    def write(_: IO[bytes]) -> None:
+        raise OSError("cannot write mode F as JPEG")
+
+    assert "(cannot write mode F as JPEG)" in one_line(lambda: files.write_atomic(tmp_path / "x", write))
+
+
+def test_the_new_file_grows_beside_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+
+    def write(file: IO[bytes]) -> None:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+        [temporary] = [p for p in tmp_path.iterdir() if p != path]  # in the same folder: renaming is one step
+        assert temporary.name.startswith(".x.")
+        assert temporary.name.endswith(".tmp")
+        assert temporary.read_bytes() == b"new"
+
+    files.write_atomic(path, write)
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664), (0o000, 0o666)])
+def test_permissions_follow_the_umask(tmp_path: Path, mask: int, mode: int) -> None:
+    with umask(mask):
+        files.write_text(tmp_path / "x", "text")
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == mode
+
+
+def test_unwritable_places_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder" / "sub").mkdir(parents=True)
+    assert "cannot be written (" in one_line(lambda: files.write_text(tmp_path / "file" / "x", ""))
+    assert "cannot be written (" in one_line(lambda: files.write_text(tmp_path / "folder" / "sub", ""))
+    assert "\\x0a" in one_line(lambda: files.write_text(tmp_path / "file" / "new\nline", ""))
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "folder", "sub"]
+
+
+def test_long_names_get_a_temporary_name_that_fits(tmp_path: Path) -> None:
+    path = tmp_path / ("瘙" * 70 + "x" * 40)  # 250 bytes, the limit is 255
+    files.write_text(path, "")
+    assert path.is_file()
+
+
+@settings(deadline=None, derandomize=True)
+@given(value=VALUES)
+def test_json_round_trip(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
+    path = tmp_path_factory.getbasetemp() / "round.json"
+    files.write_json(path, value)
+    assert files.read_json(path) == value
+
+
+@settings(deadline=None, derandomize=True)
+@given(rows=st.lists(st.dictionaries(st.text("aé\u2028\x85\n", max_size=3), VALUES, max_size=3), max_size=3))
+def test_jsonl_round_trip(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]) -> None:
+    """Line separators of Unicode inside a text are no ends of lines."""
+    rows = [row for row in rows if "\\ud" not in json.dumps(row)]
+    path = tmp_path_factory.getbasetemp() / "round.jsonl"
+    files.write_jsonl(path, rows)
+    assert files.read_jsonl(path) == rows
+
+
+def test_nan_is_never_written(tmp_path: Path) -> None:
+    for write in (files.write_json, lambda path, value: files.write_jsonl(path, [value])):
+        with pytest.raises(ValueError, match="JSON compliant"):
+            write(tmp_path / "x.json", {"dice": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_keeps_chinese_readable(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "x.json", {"zh": "瘙痒"})
+    assert (tmp_path / "x.json").read_bytes().decode() == '{\n  "zh": "瘙痒"\n}\n'
+
+
+def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(b"\xef\xbb\xbf[1]")
+    assert files.read_json(path) == [1]
+
+
+def bad_json(path: Path, data: bytes) -> str:
+    path.write_bytes(data)
+    line = one_line(lambda: files.read_json(path))
+    assert line.startswith(str(path))
+    return line.removeprefix(str(path))
+
+
+def test_json_errors_say_where(tmp_path: Path) -> None:
+    path = tmp_path / "train.json"
+    assert bad_json(path, b'[\n  {"a": 1},\n  {"a" 2}\n]').startswith(":3:8: not valid JSON (Expecting ':' delimiter)")
+    assert bad_json(path, b'[{"encounter_id": "ENC0').startswith(":1:19: not valid JSON (Unterminated string")
+    assert bad_json(path, b"").startswith(":1:1: not valid JSON (Expecting value)")
+    assert bad_json(path, "[1]".encode("utf-16")) == ": got byte 0 that is not UTF-8, expected UTF-8; re-encode it"
+    assert bad_json(path, "é".encode("latin-1")).startswith(": got byte 0 ")
+    assert bad_json(path, b"[" * 100_000) == ": JSON nested too deeply; expected a list of flat objects"
+    assert "an integer of thousands of digits" in bad_json(path, b"[" + b"9" * 5000 + b"]")
+
+
+def test_json_that_cannot_be_read(tmp_path: Path) -> None:
+    missing = tmp_path / "no.json"
+    assert one_line(lambda: files.read_json(missing)) == f"{missing}: no such file; check the path"
+    assert one_line(lambda: files.read_json(tmp_path)) == f"{tmp_path}: cannot be read (Is a directory)"
+
+
+def test_jsonl_errors_name_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "images.jsonl"
+    path.write_text('{"a": 1}\n\n  \n{"b": 2}\n')
+    assert files.read_jsonl(path) == [{"a": 1}, {"b": 2}]
+    path.write_text('{"a": 1}\n\n{"a": \n')
+    assert one_line(lambda: files.read_jsonl(path)).startswith(f"{path}:3: not valid JSON (Expecting value)")
+    for line in ("9" * 5000, "[" * 100_000):
+        path.write_text(f"1\n{line}\n")
+        assert one_line(lambda: files.read_jsonl(path)).startswith(f"{path}:2: not valid JSON (a number too long, or ")
+    path.write_bytes(b'{"a": "\xff"}')
+    assert "cannot be read" in one_line(lambda: files.read_jsonl(path))
+    path.unlink()
+    assert one_line(lambda: files.read_jsonl(path)) == f"{path}: no such file; run `magic prepare` first"
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1])
+def test_sha256_of_files_around_the_block_size(tmp_path: Path, size: int) -> None:
+    data = bytes(range(256)) * (size // 256 + 1)
+    (tmp_path / "x").write_bytes(data[:size])
+    assert files.sha256(tmp_path / "x") == hashlib.sha256(data[:size]).hexdigest()
+
+
+def test_refuse_existing(tmp_path: Path) -> None:
+    empty, full, file = tmp_path / "empty", tmp_path / "full", tmp_path / "file"
+    empty.mkdir()
+    full.mkdir()
+    for path in (full / ".hidden", file):
+        path.touch()
+    for path in (empty, tmp_path / "new"):
+        files.refuse_existing(path, overwrite=False)
+    for path in (full, file):
+        expected = f"{path}: already there; use --overwrite, or another --out"
+        assert one_line(lambda path=path: files.refuse_existing(path, overwrite=False)) == expected  # type: ignore[misc]
+        files.refuse_existing(path, overwrite=True)
+
+
+def test_cache_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert files.cache_root() == tmp_path / "magic"
+    monkeypatch.setattr(Path, "home", lambda: Path("/home/somebody"))
+    for value in ("", "relative/path"):
+        monkeypatch.setenv("XDG_CACHE_HOME", value)
+        assert files.cache_root() == Path("/home/somebody/.cache/magic")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert files.cache_root() == Path("/home/somebody/.cache/magic")
