@@ -21,7 +21,8 @@ _SITES = {
     "back": r"back|waist|lumbar|spine|buttocks?|sacr\w+",
     "genital": r"genital\w*|penis|scrot\w+|vulv\w*|labia|glans|foreskin|pubic|perineum|anus|anal|perianal|privates?",
     "nails": r"nails?|fingernails?|toenails?",
-    "whole body": r"whole body|entire body|all over|full body|generali[sz]ed|systemic|limbs|extremities|widespread",
+    "whole body": r"whole body|entire body|all over|full body|generali[sz]ed|systemic|widespread|"
+    r"(?<!upper )(?<!lower )(?:limbs|extremities)",
 }
 _WORDS = {
     "papule": r"papul\w+|bumps?|pimples?|acne|small (?:lumps?|bumps?)|raised|protrud\w+|elevat\w+|bulg\w+",
