@@ -1,0 +1,143 @@
+"""losses.py against plain numpy, and finite where masks and logits are extreme."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from magic_cli.model.losses import mask_loss, slot_loss
+
+
+def plain_bce(logits: np.ndarray, masks: np.ndarray) -> float:
+    """Binary cross-entropy from its definition, in float64."""
+    found = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    return float(-(masks * np.log(found) + (1 - masks) * np.log(1 - found)).mean())
+
+
+def plain_dice(logits: np.ndarray, masks: np.ndarray) -> float:
+    """Mean over images of 1 - soft Dice, smoothed by one pixel."""
+    losses = []
+    for logit, mask in zip(logits.astype(np.float64), masks, strict=True):
+        found = 1 / (1 + np.exp(-logit))
+        losses.append(1 - (2 * (found * mask).sum() + 1) / (found.sum() + mask.sum() + 1))
+    return float(np.mean(losses))
+
+
+def enlarging(size: int) -> np.ndarray:
+    """The (2 n, n) matrix of bilinear upsampling by two: 3/4 of a pixel and 1/4 of the neighbour at that side."""
+    matrix = np.zeros((2 * size, size))
+    for i in range(size):
+        for row, neighbour in ((2 * i, max(i - 1, 0)), (2 * i + 1, min(i + 1, size - 1))):
+            matrix[row, i] += 0.75
+            matrix[row, neighbour] += 0.25
+    return matrix
+
+
+@pytest.fixture
+def pair() -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    return random.normal(0, 2, (3, 4, 6)).astype(np.float32), random.random((3, 4, 6)).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["bce", "bce+dice"])
+def test_against_the_definition(pair: tuple[np.ndarray, np.ndarray], kind: str) -> None:
+    logits, masks = pair
+    expected = plain_bce(logits, masks) + (plain_dice(logits, masks) if kind == "bce+dice" else 0)
+    found = mask_loss(torch.from_numpy(logits), torch.from_numpy(masks), kind)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bce", "bce+dice"])
+def test_logits_are_upsampled_to_the_masks(kind: str) -> None:
+    random = np.random.default_rng(1)
+    logits = random.normal(0, 2, (2, 3, 4)).astype(np.float32)
+    masks = (random.random((2, 6, 8)) > 0.6).astype(np.float32)
+    big = enlarging(3) @ logits @ enlarging(4).T
+    expected = plain_bce(big, masks) + (plain_dice(big, masks) if kind == "bce+dice" else 0)
+    found = mask_loss(torch.from_numpy(logits), torch.from_numpy(masks), kind)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_dice_is_a_mean_over_images_not_over_pixels() -> None:
+    """A small lesion that is missed counts as much as a big one that is found."""
+    masks = torch.zeros(2, 20, 20)
+    masks[0, :10] = 1
+    masks[1, 0, 0] = 1
+    logits = torch.full((2, 20, 20), -30.0)
+    logits[0, :10] = 30
+    dice = mask_loss(logits, masks, "bce+dice") - mask_loss(logits, masks, "bce")
+    assert dice.item() == pytest.approx((0 + (1 - 1 / 2)) / 2, abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("mask", [0.0, 1.0])
+@pytest.mark.parametrize("logit", [0.0, -60_000.0, 60_000.0])
+def test_extremes_are_finite_with_finite_gradients(dtype: torch.dtype, mask: float, logit: float) -> None:
+    """All empty, all full; half precision holds 256 x 256 pixels, whose sum it could not hold."""
+    logits = torch.full((2, 256, 256), logit, dtype=dtype, requires_grad=True)
+    loss = mask_loss(logits, torch.full((2, 256, 256), mask), "bce+dice")
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.dtype == torch.float32
+    assert loss.isfinite()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("mask", [0.0, 1.0])
+def test_the_gradient_leads_to_the_mask(mask: float) -> None:
+    logits = torch.zeros(1, 8, 8, requires_grad=True)
+    mask_loss(logits, torch.full((1, 8, 8), mask), "bce+dice").backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+    assert ((logits.grad < 0) == (mask == 1)).all()
+
+
+def test_a_perfect_answer_costs_nothing() -> None:
+    masks = torch.zeros(2, 8, 8)
+    masks[:, 2:5, 1:7] = 1
+    assert mask_loss(masks * 80 - 40, masks, "bce+dice").item() == pytest.approx(0, abs=1e-6)
+
+
+# --- slots
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.data())
+def test_slot_loss_against_a_loop(data: st.DataObject) -> None:
+    sizes = data.draw(st.lists(st.integers(2, 5), min_size=1, max_size=4))
+    batch = data.draw(st.integers(1, 4))
+    gold = [[data.draw(st.integers(-1, size - 1)) for size in sizes] for _ in range(batch)]
+    starts = np.cumsum([0, *sizes]).tolist()
+    scores = torch.randn(batch, sum(sizes), generator=torch.Generator().manual_seed(0))
+    losses = [
+        F.cross_entropy(scores[row, a:b][None], torch.tensor([answer])).item()
+        for row in range(batch)
+        for a, b, answer in zip(starts, starts[1:], gold[row], strict=False)
+        if answer >= 0
+    ]
+    found = slot_loss(scores, starts, torch.tensor(gold))
+    assert found.item() == pytest.approx(np.mean(losses) if losses else 0.0, rel=1e-5)
+
+
+def test_ignored_slots_get_no_gradient() -> None:
+    scores = torch.zeros(2, 5, requires_grad=True)
+    slot_loss(scores, [0, 2, 5], torch.tensor([[1, -1], [-1, 0]])).backward()  # type: ignore[no-untyped-call]
+    assert scores.grad is not None
+    assert (scores.grad != 0).tolist() == [[True, True, False, False, False], [False, False, True, True, True]]
+
+
+def test_no_answer_at_all_is_zero_not_nan() -> None:
+    scores = torch.randn(2, 5, requires_grad=True)
+    loss = slot_loss(scores, [0, 2, 5], torch.full((2, 2), -1))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.item() == 0
+    assert scores.grad is not None
+    assert not scores.grad.any()
+
+
+def test_scores_in_half_precision() -> None:
+    scores = torch.tensor([[60_000.0, -60_000.0, 60_000.0]], dtype=torch.float16)
+    loss = slot_loss(scores, [0, 3], torch.tensor([[0]]))
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(np.log(2), rel=1e-5)
