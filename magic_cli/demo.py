@@ -86,8 +86,8 @@ def steps(preset: str, overwrite: bool) -> tuple[Step, ...]:
     pack = ("--split", "valid", "--seg", "valid/seg", "--cvqa", "valid/cvqa", "--out", "valid.zip")
     return (
         Step(("prepare", "--data", DATA, *again)),
-        Step(("train", "seg", *few, "epochs=6", "--set", "views=2", *again)),
-        Step(("train", "cvqa", *few, "epochs=20", *again)),
+        Step(("train", "seg", *few, "epochs=4", "--set", "views=1", *again)),
+        Step(("train", "cvqa", *few, "epochs=15", *again)),
         Step(("predict", "seg", "--ckpt", "best.pt", *valid, "valid/seg", *again)),
         Step(("predict", "cvqa", "--ckpt", "best.pt", *valid, "valid/cvqa", *again)),
         Step(("package", *pack, *again)),
