@@ -79,6 +79,8 @@ def test_extremes_are_finite_with_finite_gradients(dtype: torch.dtype, mask: flo
     logits = torch.full((2, 256, 256), logit, dtype=dtype, requires_grad=True)
     loss = mask_loss(logits, torch.full((2, 256, 256), mask), "bce+dice")
     loss.backward()  # type: ignore[no-untyped-call]
+    exact = mask_loss(logits.detach().float(), torch.full((2, 256, 256), mask), "bce+dice")
+    assert loss.item() == exact.item()
     assert loss.dtype == torch.float32
     assert loss.isfinite()
     assert logits.grad is not None
