@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from pickle import UnpicklingError
@@ -60,7 +61,9 @@ def load_learned(model: nn.Module, weights: dict[str, Tensor], where: Path) -> N
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of foreign pickles: they are refused below, in our words
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file; train first, or give --ckpt") from None
     except UnpicklingError:

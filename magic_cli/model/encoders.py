@@ -111,8 +111,9 @@ class ImageEncoder(Encoder):
         return torch.stack(list(items))
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Return float pixels, (x / 255 - mean) / std, from uint8 (B, 3, S, S)."""
-        return (pixels.float() / 255 - self.mean) / self.std
+        """Return float pixels, (x / 255 - mean) / std, from uint8 (B, 3, S, S); channels last for convolutions."""
+        scaled = (pixels.float() / 255 - self.mean) / self.std
+        return scaled.contiguous(memory_format=torch.channels_last)
 
 
 class Lite0(ImageEncoder):
@@ -132,6 +133,7 @@ class Lite0(ImageEncoder):
         names = list(self.net.state_dict())
         state = dict(zip(names, list(loaded.values())[: len(names)], strict=True))
         self.net.load_state_dict(state)
+        self.net.to(memory_format=torch.channels_last)
         self.channels = (1280,) if pooled else (24, 40, 112, 320)
         self.seal()
 

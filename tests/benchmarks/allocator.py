@@ -1,0 +1,37 @@
+"""EfficientNet-Lite0 on the CPU with and without engine.keep_memory, in turn, each in its own process.
+
+Run: python tests/benchmarks/allocator.py   (prints ms a photo, median of the rounds, and the ratio)
+"""
+
+import statistics
+import subprocess
+import sys
+
+CHILD = """
+import sys, time, torch
+from magic_cli.engine import keep_memory
+from magic_cli.model.encoders import Lite0
+if sys.argv[1] == "keep":
+    keep_memory()
+encoder = Lite0(256, pooled=False)
+photos = torch.zeros(16, 3, 256, 256, dtype=torch.uint8)
+times = []
+for _ in range(6):
+    start = time.perf_counter()
+    with torch.inference_mode():
+        encoder.eval()(photos)
+    times.append(time.perf_counter() - start)
+print(sorted(times[1:])[2] / 16 * 1000)
+"""
+
+
+def measure(mode: str) -> float:
+    run = subprocess.run([sys.executable, "-c", CHILD, mode], capture_output=True, text=True, check=True)
+    return float(run.stdout)
+
+
+if __name__ == "__main__":
+    pairs = [(measure("plain"), measure("keep")) for _ in range(5)]
+    plain, keep = (statistics.median(column) for column in zip(*pairs, strict=True))
+    ratio = statistics.median(a / b for a, b in pairs)
+    print(f"plain {plain:.1f} ms a photo, keep_memory {keep:.1f} ms, ratio {ratio:.2f}")

@@ -1,0 +1,116 @@
+"""The prediction loop, the views a sample is seen in, and the parts of the engine that need no training."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from magic_cli.config import resolve
+from magic_cli.engine import Batch, TaskModel, Views, accelerator_for, average, keep_memory, predict
+from magic_cli.errors import ConfigError
+from magic_cli.records import Encounter, Prediction, Sample
+from magic_cli.trainer import Order, optimizer_for
+
+
+class Echo(TaskModel):
+    """Predicts the length of a sample's id, and records the batches it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(2, 2)
+
+    def collate(self, samples: Sequence[Sample], views: Sequence[int]) -> Batch:
+        return {
+            "ids": [s.id for s in samples],
+            "x": torch.tensor([[len(s.id), v] for s, v in zip(samples, views, strict=True)]),
+        }
+
+    def loss(self, batch: Batch) -> Tensor:
+        return self.head(batch["x"].float()).sum()
+
+    def predict(self, batch: Batch, _view: int) -> list[Prediction]:
+        assert not torch.is_grad_enabled()
+        assert not self.training
+        return [
+            Prediction(name, {"v": row.numpy().astype(np.float32)})
+            for name, row in zip(batch["ids"], batch["x"], strict=True)
+        ]
+
+
+def samples(count: int) -> list[Sample]:
+    encounter = Encounter("E", "test", (), {}, {}, (), "", "")
+    return [Sample("x" * n, encounter, ()) for n in range(1, count + 1)]
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9])
+def test_every_sample_is_predicted_once_in_order(count: int) -> None:
+    config = resolve("seg", "tiny", ["batch_size=4"])
+    found = list(predict(Echo(), samples(count), config, accelerator_for(config, "cpu")))
+    assert [len(p.id) for p in found] == list(range(1, count + 1))
+    assert [int(p.arrays["v"][0]) for p in found] == list(range(1, count + 1))
+
+
+def test_a_view_reaches_the_model() -> None:
+    config = resolve("seg", "tiny")
+    found = list(predict(Echo(), samples(3), config, accelerator_for(config, "cpu"), view=3))
+    assert {int(p.arrays["v"][1]) for p in found} == {3}
+
+
+def test_average_is_the_mean_and_wants_one_order() -> None:
+    def run(value: float) -> list[Prediction]:
+        return [Prediction(name, {"mask": np.full((2, 2), value, np.float32)}, (4, 4)) for name in ("a", "b")]
+
+    found = list(average([run(0.0), run(0.5), run(1.0)]))
+    assert [p.id for p in found] == ["a", "b"]
+    assert found[0].shape == (4, 4)
+    assert found[0].arrays["mask"] == pytest.approx(np.full((2, 2), 0.5))
+    assert found[0].arrays["mask"].dtype == np.float32
+    with pytest.raises(ValueError, match="argument 2"):
+        list(average([run(0), run(1)[:1]]))
+
+
+def test_views_depend_on_seed_epoch_and_index_alone() -> None:
+    one, other = Views(samples(50), 0, views=4), Views(samples(50), 0, views=4)
+    drawn = [one[i][1] for i in range(50)]
+    assert drawn == [other[i][1] for i in reversed(range(50))][::-1]
+    assert set(drawn) == {0, 1, 2, 3}
+    one.epoch = 1
+    assert drawn != [one[i][1] for i in range(50)]
+
+
+def test_order_is_a_permutation_of_the_epoch() -> None:
+    data = Views(samples(20), 3)
+    first = list(Order(data))
+    assert sorted(first) == list(range(20))
+    assert first == list(Order(data))
+    data.epoch = 1
+    assert first != list(Order(data))
+
+
+def test_data_loader_workers_give_the_same_predictions() -> None:
+    config = resolve("seg", "tiny", ["batch_size=2", "workers=2"])
+    found = list(predict(Echo(), samples(5), config, accelerator_for(config, "cpu")))
+    assert [len(p.id) for p in found] == [1, 2, 3, 4, 5]
+
+
+def test_an_absent_device_is_named() -> None:
+    with pytest.raises(ConfigError, match="expected one of auto, cpu"):
+        accelerator_for(resolve("seg", "tiny"), "tpu")
+
+
+def test_fp16_falls_back_on_the_cpu(capsys: pytest.CaptureFixture[str]) -> None:
+    assert accelerator_for(resolve("seg", "tiny", ["precision=fp16"]), "cpu").mixed_precision == "no"
+    assert "needs a GPU" in capsys.readouterr().err
+
+
+def test_biases_and_norms_do_not_decay() -> None:
+    groups = optimizer_for(Echo(), resolve("seg", "tiny", ["weight_decay=0.5"])).param_groups
+    assert {(group["params"][0].ndim, group["weight_decay"]) for group in groups} == {(2, 0.5), (1, 0.0)}
+
+
+def test_keep_memory_can_be_called_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_memory()
+    monkeypatch.setattr("sys.platform", "darwin")
+    keep_memory()
