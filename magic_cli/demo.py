@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
+from magic_cli.config import resolve
 from magic_cli.data.cases import Case, invent
 from magic_cli.data.drawing import Photo, draw_photo, outline
 from magic_cli.data.masks import write_mask
@@ -42,11 +43,12 @@ def run(out: Path, preset: str, overwrite: bool, counts: Mapping[str, int] | Non
     """Draw the dataset into `out`, run every verb there, and return what was made, the scores and the time.
 
     Raises:
-        DataError: `out` is taken and `overwrite` is false.
+        DataError: `out` is taken and `overwrite` is false. ConfigError: no such preset.
         MagicError: a step failed; its own error line is on stderr, its exit code is this error's.
         Interrupted: SIGINT during a step, which saved what it could.
     """
     refuse_existing(out, overwrite)
+    resolve("seg", preset)  # a misspelt preset is said now, not after the drawing
     start = time.monotonic()
     log(f"drawing skin photos, outlines and questions to {out / DATA} ...")
     drawn = draw_dataset(out / DATA, counts or COUNTS)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from magic_cli import demo
 from magic_cli.demo import draw_dataset, steps
-from magic_cli.errors import DataError, Interrupted, MagicError
+from magic_cli.errors import ConfigError, DataError, Interrupted, MagicError
 from magic_cli.files import sha256
 from magic_cli.questions import load_questions, parse_questions
 
@@ -143,6 +143,9 @@ def test_run_refuses_a_folder_in_use(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--overwrite"):
         demo.run(tmp_path, "tiny", overwrite=False)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(ConfigError, match="did you mean small"):
+        demo.run(tmp_path / "out", "smal", overwrite=False)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("code", "kind"), [(3, MagicError), (5, MagicError), (130, Interrupted)])
