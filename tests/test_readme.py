@@ -28,8 +28,9 @@ def shell_lines(text: str) -> list[str]:
 
 
 def magic_lines(text: str) -> list[list[str]]:
-    """Return the words of the lines that start with `magic`, without `magic`."""
-    return [shlex.split(line, comments=True)[1:] for line in shell_lines(text) if line.startswith("magic ")]
+    """Return the words of the commands that start with `magic`, without `magic`; `&&` joins commands in a line."""
+    commands = [command.strip() for line in shell_lines(text) for command in line.split("&&")]
+    return [shlex.split(command, comments=True)[1:] for command in commands if command.startswith("magic ")]
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def test_readme_is_short_and_its_links_lead_somewhere() -> None:
 
 def test_readme_names_the_test_and_install_commands() -> None:
     lines = shell_lines(README)
-    assert "pip install ." in lines
+    assert "pip install . && magic demo" in lines
     assert "pip install '.[dev]' && pytest" in lines
 
 
