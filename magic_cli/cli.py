@@ -136,6 +136,7 @@ def predict(
     cache_dir: CacheDir = None,
     no_cache: NoCache = False,
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Predict a split: masks under the official names, or the row of answers of every encounter.
@@ -145,10 +146,13 @@ def predict(
     from magic_cli import runs
 
     place, target = runs.Place.of(device, cache_dir, no_cache), out or Path("predictions") / task
-    options = {"tta": tta, "limit": limit, "weights": str(weights.resolve()) if weights else None}
-    found = runs.predict_to(task, ckpt, data, split, target, place, overwrite=overwrite, **options)
+    options: dict[str, Any] = {"tta": tta, "limit": limit, "weights": str(weights.resolve()) if weights else None}
+    modes = {"overwrite": overwrite, "dry_run": dry_run}
+    found = runs.predict_to(task, ckpt, data, split, target, place, **modes, **options)
     after = f"magic package --{task} {target} --split {split}"
-    _emit(as_json, "predict", found, [f"{target}: {found['files']} files of split {split}; next: {after}"])
+    line = f"{target}: {found['files']} files of split {split}; next: {after}"
+    planned = f"{found.get('samples')} samples of split {split}; nothing written (--dry-run)"
+    _emit(as_json, "predict", found, [planned if dry_run else line])
 
 
 @app.command()

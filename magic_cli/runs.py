@@ -2,7 +2,7 @@
 
 import dataclasses
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -187,9 +187,13 @@ def predict_to(
     place: Place,
     *,
     overwrite: bool = False,
+    dry_run: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
-    """Predict a split with checkpoints that are looked up in runs/TASK/ too, and write the task's files to `out`."""
+    """Predict a split with checkpoints that are looked up in runs/TASK/ too, and write the task's files to `out`.
+
+    A dry run loads the checkpoints, counts the samples and writes nothing.
+    """
     found = []
     for ckpt in ckpts:
         path, note = checkpoint.find(ckpt, name)
@@ -198,6 +202,10 @@ def predict_to(
         found.append(path)
     refuse_existing(out, overwrite)
     prepared = open_prepared(data)
-    write: Callable[..., list[Path]] = tasks.load(name).write
-    files = write(predictions(name, found, prepared, split, place, **options), prepared, out)
-    return {"task": name, "split": split, "out": str(out), "files": len(files), "checkpoints": [str(p) for p in found]}
+    task = tasks.load(name)
+    result = {"task": name, "split": split, "out": str(out), "checkpoints": [str(path) for path in found]}
+    if dry_run:
+        configs = [_model(path, name, prepared, options.get("weights"))[1] for path in found]
+        return result | {"samples": len(task.samples(prepared, split, configs[0])), "files": 0}
+    files = task.write(predictions(name, found, prepared, split, place, **options), prepared, out)
+    return result | {"files": len(files)}

@@ -221,6 +221,11 @@ def test_dry_runs_write_nothing(magic: Magic, drawn: Path, drawn_prepared: Path)
     assert magic("prepare", "--data", drawn, "--dry-run")[0] == 0
     assert magic("train", "seg", "--preset", "tiny", "--data", drawn_prepared, "--dry-run")[0] == 0
     assert not any(Path().iterdir())
+    assert magic("train", "cvqa", "--preset", "tiny", "--data", drawn_prepared, "--set", "epochs=1")[0] == 0
+    code, out, _ = magic("predict", "cvqa", "--ckpt", "best.pt", "--data", drawn_prepared, "--dry-run")
+    assert code == 0
+    assert out.startswith("3 samples of split test")
+    assert not Path("predictions").exists()
 
 
 @pytest.mark.realdata
