@@ -10,7 +10,7 @@ import typer
 
 from magic_cli import __version__
 from magic_cli.errors import MagicError, printable
-from magic_cli.progress import log
+from magic_cli.progress import log, speaks
 
 app = typer.Typer(
     name="magic",
@@ -35,7 +35,8 @@ Split = Annotated[str, typer.Option(help="train, valid or test.")]
 def _emit(as_json: bool, command: str, result: dict[str, Any], lines: list[str]) -> None:
     """Print the result: one JSON object, or lines for people of which the last names the next command."""
     text = json.dumps({"schema": 1, "command": command, **result}, ensure_ascii=False) if as_json else "\n".join(lines)
-    typer.echo(text)
+    if speaks():
+        typer.echo(text)
 
 
 def _task(name: str) -> str:

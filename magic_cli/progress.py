@@ -1,5 +1,6 @@
 """Progress with an ETA on stderr: a Rich bar on a terminal, one plain line per 5 % or 30 s elsewhere."""
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -8,9 +9,15 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+def speaks() -> bool:
+    """Tell whether this process may print: of several that a launcher started, the first one alone does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def log(message: str) -> None:
     """Write one line to stderr; results, which go to stdout, are never written here."""
-    print(message, file=sys.stderr, flush=True)  # noqa: T201
+    if speaks():
+        print(message, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
@@ -20,7 +27,9 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[
     """
     if total is None:
         total = len(items)  # type: ignore[arg-type]
-    if sys.stderr.isatty():
+    if not speaks():
+        yield from items
+    elif sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
 

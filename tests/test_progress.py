@@ -116,3 +116,15 @@ def test_a_terminal_gets_a_bar_on_stderr(monkeypatch: pytest.MonkeyPatch, capsys
     assert list(track(range(3), "predicting")) == [0, 1, 2]
     assert re.search(r"predicting.*100%", terminal.getvalue())
     assert capsys.readouterr().out == ""
+
+
+def test_only_the_first_of_several_processes_speaks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    log("hello")
+    assert list(track([1, 2], "work")) == [1, 2]
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("RANK", "0")
+    log("hello")
+    assert capsys.readouterr().err == "hello\n"

@@ -197,3 +197,26 @@ def test_schedule_warms_up_and_ends_near_zero() -> None:
     assert max(factors) == pytest.approx(1.0)
     assert factors[-1] < 0.01
     assert rate(resolve("seg", "tiny", ["schedule=constant"]), 7, 100) == 1
+
+
+def test_two_processes_train_one_run(drawn_prepared: Path, tmp_path: Path) -> None:
+    """torchrun with two CPU processes: every valid photo is scored once, one process writes and speaks."""
+    options = ["--preset", "tiny", "--data", str(drawn_prepared), "--device", "cpu", "--set", "epochs=1", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "-m",
+        "magic_cli",
+        "train",
+        "seg",
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "XDG_CACHE_HOME": str(tmp_path)}
+    words = [*command, *options, "--out", str(tmp_path / "seg")]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=True)
+    found = json.loads(done.stdout)
+    assert found["best"]["number_segmentation_instances"] == found["valid_samples"]
+    assert done.stderr.count("epoch 1: loss") == 1
+    assert weights(tmp_path / "seg" / "best.pt")
