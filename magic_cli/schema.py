@@ -47,7 +47,9 @@ def _place(error: Any) -> list[tuple[bool, Any]]:
 def _short(error: Any) -> str:
     if error.validator == "type":
         return f"got {type(error.instance).__name__}, expected {error.validator_value}"
-    if error.validator in ("required", "additionalProperties", "dependentRequired"):
+    if error.validator == "required":
+        return f"{str(error.message)[:200]}; complete this entry"
+    if error.validator in ("additionalProperties", "dependentRequired"):
         return str(error.message)[:200]
     return f"got {str(error.instance)[:60]!r}, expected {error.validator} {str(error.validator_value)[:80]}"
 

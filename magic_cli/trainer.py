@@ -271,9 +271,7 @@ class Trainer:
 
     def _interrupted(self) -> Interrupted:
         where = f"epoch {self.at.epoch + 1}, step {self.at.step}"
-        return Interrupted(
-            f"{self.out}: interrupted at {where}, saved; continue with `magic train {self.name} --resume`"
-        )
+        return Interrupted(f"{self.out}: interrupted at {where}, saved; the same command with --resume goes on")
 
 
 def _random_states() -> dict[str, torch.Tensor]:

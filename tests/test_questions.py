@@ -334,10 +334,10 @@ def test_all_rows_with_missing_keys_are_named() -> None:
     del rows[2]["qid"], rows[7]["options_en"], rows[11]["question_en"]
     rows[9] = "text"
     assert refused(rows) == [
-        "d.json:2: 'qid' is a required property",
-        "d.json:7: 'options_en' is a required property",
+        "d.json:2: 'qid' is a required property; complete this entry",
+        "d.json:7: 'options_en' is a required property; complete this entry",
         "d.json:9: got str, expected object",
-        "d.json:11: 'question_en' is a required property",
+        "d.json:11: 'question_en' is a required property; complete this entry",
     ]
 
 
@@ -378,8 +378,8 @@ def test_a_broken_file_names_file_and_place(tmp_path: Path) -> None:
         load_questions(path)
     assert raised.value.exit_code == 3
     assert sorted(raised.value.problems) == [
-        f"{path}:0: 'options_en' is a required property",
-        f"{path}:0: 'question_en' is a required property",
+        f"{path}:0: 'options_en' is a required property; complete this entry",
+        f"{path}:0: 'question_en' is a required property; complete this entry",
     ]
     path.write_text('[{"qid": "Q-1"')
     with pytest.raises(DataError, match=r"definitions\.json:1:15: not valid JSON"):

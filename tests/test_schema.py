@@ -44,7 +44,7 @@ def test_a_valid_value_has_no_problems() -> None:
         ([ROW, 3], "d.json:1: got int, expected object"),
         ([ROW, ROW | {"options_zh": "text"}], "d.json:1.options_zh: got str, expected array"),
         ([ROW | {"options_en": ["a", 1]}], "d.json:0.options_en.1: got int, expected string"),
-        ([{k: v for k, v in ROW.items() if k != "qid"}], "d.json:0: 'qid' is a required property"),
+        ([{k: v for k, v in ROW.items() if k != "qid"}], "d.json:0: 'qid' is a required property; complete this entry"),
         ([ROW | {"qid": "x\ty"}], r"d.json:0.qid: got 'x\ty', expected pattern ^[A-Za-z0-9_-]{1,64}$"),
     ],
 )
