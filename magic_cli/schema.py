@@ -1,7 +1,6 @@
 """JSON Schemas (draft 2020-12) of what is read and written: found in a wheel and in a checkout."""
 
 import json
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,13 +51,3 @@ def _short(error: Any) -> str:
     if error.validator in ("additionalProperties", "dependentRequired"):
         return str(error.message)[:200]
     return f"got {str(error.instance)[:60]!r}, expected {error.validator} {str(error.validator_value)[:80]}"
-
-
-def first_problems(name: str, rows: Iterable[tuple[str, Any]], most: int = 20) -> list[str]:
-    """Check many (where, value) pairs against one schema; return the first `most` lines, as `problems` does."""
-    lines: list[str] = []
-    for where, value in rows:
-        lines += problems(name, value, where, most - len(lines))
-        if len(lines) >= most:
-            break
-    return lines

@@ -75,12 +75,3 @@ def test_patient_text_is_never_shown_and_values_are_cut() -> None:
     [line] = schema.problems("encounter", ENCOUNTER | {"split": "x" * 1000}, "e.jsonl:1")
     assert "x" * 60 in line
     assert "x" * 61 not in line
-
-
-def test_first_problems_over_many_rows() -> None:
-    rows = [(f"d.json/{n}", [3] * 4) for n in range(3)]
-    lines = schema.first_problems("definitions", rows, most=6)
-    assert lines[:4] == [f"d.json/0:{n}: got int, expected object" for n in range(4)]
-    assert lines[4:6] == [f"d.json/1:{n}: got int, expected object" for n in range(2)]
-    assert lines[6:] == ["d.json/1: more problems of this kind follow; mend these first"]
-    assert schema.first_problems("definitions", [("d", [ROW])]) == []

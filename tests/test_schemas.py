@@ -69,7 +69,7 @@ def test_prepared_dataset_fits(prepared: Path) -> None:
     for name in ("encounter", "image"):
         rows = read_jsonl(prepared / f"{name}s.jsonl")
         assert len(rows) > 5
-        assert schema.first_problems(name, ((f"{name}s.jsonl:{i}", row) for i, row in enumerate(rows, 1))) == []
+        assert [line for i, row in enumerate(rows, 1) for line in schema.problems(name, row, f"{name}s:{i}")] == []
 
 
 @pytest.mark.parametrize(("pred", "gold"), [("preds.json", "gold.json"), ("masks_preds", "masks_refs")])
