@@ -19,8 +19,11 @@ from transformers import (
     ViTImageProcessor,
 )
 
+from magic_cli import runs
+from magic_cli.checkpoint import load_best
 from magic_cli.config import resolve
-from magic_cli.errors import WeightsError
+from magic_cli.data.prepared import open_prepared
+from magic_cli.errors import CheckpointError, WeightsError
 from magic_cli.model import hub
 from magic_cli.questions import load_questions
 from magic_cli.records import Encounter, ImageRecord, Sample
@@ -29,9 +32,9 @@ from magic_cli.tasks import cvqa_model, seg_model
 CLIPSEG, BERT, SWIN = "clipseg-rd64-refined", "Bio_ClinicalBERT", "swin-tiny-patch4-window7-224"
 
 
-def save_clipseg(folder: Path) -> CLIPSegForImageSegmentation:
+def save_clipseg(folder: Path, seed: int = 0) -> CLIPSegForImageSegmentation:
     """Save a CLIPSeg of two-digit widths with its tokenizer and processor."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 5, "num_attention_heads": 2}
     config = CLIPSegConfig(
@@ -166,3 +169,34 @@ def test_a_broken_checkpoint_is_one_line(weights: Path, tmp_path: Path) -> None:
     (tmp_path / SWIN / "model.safetensors").write_bytes(b"torn")
     with pytest.raises(WeightsError, match="not a usable checkpoint"):
         hub.SwinPooled(f"microsoft/{SWIN}", tmp_path, 64)
+
+
+@pytest.mark.parametrize("task", ["seg", "cvqa"])
+def test_paper_presets_train_and_predict(task: str, weights: Path, drawn_prepared: Path, tmp_path: Path) -> None:
+    """The whole run on small checkpoints: frozen CLIP outputs cached, best.pt without them, prediction from it."""
+    place = runs.Place("cpu", tmp_path / "cache")
+    settings = ["image_size=64", "epochs=1", "workers=0"] + (["batch_size=64"] if task == "cvqa" else [])
+    found = runs.train(
+        task, drawn_prepared, tmp_path / "run", place, preset="paper", settings=settings, weights=str(weights)
+    )
+    meta, learned = load_best(tmp_path / "run" / "best.pt", task)
+    assert meta.config["weights"] == str(weights)
+    assert any(name.startswith("images.") for name in learned) == (task == "cvqa")
+    assert found["best"]["epoch"] == 1
+    ckpt = [tmp_path / "run" / "best.pt"]
+    made = runs.predict_to(task, ckpt, drawn_prepared, "test", tmp_path / "out", place)
+    assert made["files"] == (1 if task == "cvqa" else len(open_prepared(drawn_prepared).images_of("test")))
+    save_clipseg(tmp_path / "other" / CLIPSEG, seed=1)
+    if task == "seg":
+        with pytest.raises(CheckpointError, match="differ from those in training"):
+            runs.predict_to(task, ckpt, drawn_prepared, "test", tmp_path / "o", place, weights=str(tmp_path / "other"))
+
+
+def test_the_released_decoder_has_1_127_009_parameters() -> None:
+    """rd64-refined's configuration: 64 channels, taps 3, 6 and 9, patch 16, complex transposed convolution."""
+    from transformers.models.clipseg.modeling_clipseg import CLIPSegDecoder
+
+    vision = {"patch_size": 16, "hidden_size": 768, "num_attention_heads": 12}
+    config = CLIPSegConfig(vision_config=vision, reduce_dim=64, use_complex_transposed_convolution=True)
+    assert tuple(config.extract_layers) == (3, 6, 9)
+    assert sum(p.numel() for p in CLIPSegDecoder(config).parameters()) == 1_127_009
