@@ -10,7 +10,7 @@ import pytest
 from makers import draw_photo, save_photo
 from PIL import Image
 
-from magic_cli.data.images import PhotoSize, check_photo, open_photo, photo_size
+from magic_cli.data.images import PhotoSize, check_photo, open_photo
 from magic_cli.errors import DataError
 
 SIZE = (40, 64)
@@ -22,11 +22,11 @@ def test_sizes_and_orientation(orientation: int, suffix: str, tmp_path: Path) ->
     path = tmp_path / f"photo{suffix}"
     save_photo(path, draw_photo(SIZE), orientation)
     upright = SIZE if orientation < 5 else SIZE[::-1]
-    size = photo_size(path)
+    size, digest = check_photo(path, "p")
     assert (size.raw, size.upright, size.orientation) == (SIZE, upright, orientation)
     assert open_photo(path, upright=False).size == SIZE[::-1]
     assert open_photo(path, upright=True).size == upright[::-1]
-    assert check_photo(path, "p") == (size, hashlib.sha256(path.read_bytes()).hexdigest())
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_upright_turns_as_the_standard_says(tmp_path: Path) -> None:
@@ -86,16 +86,15 @@ def test_no_photo(data: bytes, got: str, tmp_path: Path) -> None:
 
 
 def test_missing_photo_says_to_prepare_again(tmp_path: Path) -> None:
-    for use in (lambda path: open_photo(path, False), photo_size):
-        with pytest.raises(DataError, match=r"gone.jpg: no such photo; .*run `magic prepare` again"):
-            use(tmp_path / "gone.jpg")
+    with pytest.raises(DataError, match=r"gone.jpg: no such photo; .*run `magic prepare` again"):
+        open_photo(tmp_path / "gone.jpg", False)
     with pytest.raises(DataError, match="gone: cannot be read"):
         check_photo(tmp_path / "gone.jpg", "gone")
 
 
 def test_decompression_bomb_is_refused_from_its_header(tmp_path: Path) -> None:
     Image.new("1", (20_100, 10_000)).save(tmp_path / "bomb.png")
-    for use in (lambda path: check_photo(path, "bomb"), photo_size, lambda path: open_photo(path, True)):
+    for use in (lambda path: check_photo(path, "bomb"), lambda path: open_photo(path, True)):
         with pytest.raises(DataError, match="got 201 megapixels, expected at most 200"):
             use(tmp_path / "bomb.png")
 
@@ -103,7 +102,7 @@ def test_decompression_bomb_is_refused_from_its_header(tmp_path: Path) -> None:
 def test_large_photo_below_the_limit_does_not_warn(tmp_path: Path) -> None:
     before = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
     Image.new("1", (10_000, 9_000)).save(tmp_path / "large.png")  # Pillow itself warns from 89 megapixels on
-    assert photo_size(tmp_path / "large.png") == PhotoSize((9_000, 10_000))
+    assert check_photo(tmp_path / "large.png", "large")[0] == PhotoSize((9_000, 10_000))
     assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == before
 
 

@@ -92,12 +92,6 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def photo_size(path: Path) -> PhotoSize:
-    """Return the raw and EXIF-upright size of a photo from its header; DataError where there is none."""
-    with _opened(path, path) as image:
-        return PhotoSize((image.height, image.width), _orientation(image))
-
-
 def check_photo(path: Path, where: str) -> tuple[PhotoSize, str]:
     """Read a photo once, decode all of it, and return its size and the hex SHA-256 of its bytes.
 
