@@ -59,11 +59,11 @@ def load_learned(model: nn.Module, weights: dict[str, Tensor], where: Path) -> N
     model.load_state_dict(weights, strict=False)
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path, mapped: bool = False) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of foreign pickles: they are refused below, in our words
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file; train first, or give --ckpt") from None
     except UnpicklingError:
@@ -116,6 +116,12 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read what `save_state` wrote; raises CheckpointError as `load_best`."""
     loaded = _load(path)
     return json.loads(loaded.pop("meta")), loaded
+
+
+def state_meta(path: Path) -> dict[str, Any]:
+    """Return the meta data of a state alone; its tensors stay on disk. Raises CheckpointError as `load_best`."""
+    found: dict[str, Any] = json.loads(_load(path, mapped=True)["meta"])
+    return found
 
 
 def find(ckpt: Path, task: str) -> tuple[Path, str]:

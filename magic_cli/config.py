@@ -88,6 +88,11 @@ class Config:
         if lines:
             raise ConfigError(lines)
 
+    @property
+    def weights_dir(self) -> Path | None:
+        """The folder with Hugging Face checkpoints, None for the local Hub cache."""
+        return Path(self.weights) if self.weights else None
+
     def as_dict(self) -> dict[str, Any]:
         """Return the resolved settings as plain JSON values."""
         return dataclasses.asdict(self)

@@ -89,8 +89,10 @@ class Views(Dataset[tuple[Sample, int]]):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[Sample, int]:
-        drawn = random.Random(f"{self.seed}/{self.epoch}/{index}").randrange(self.views)  # noqa: S311  not a secret
-        return self.samples[index], drawn if self.views > 1 else self.view
+        if self.views == 1:
+            return self.samples[index], self.view
+        drawn = random.Random(f"{self.seed}/{self.epoch}/{index}")  # noqa: S311  not a secret
+        return self.samples[index], drawn.randrange(self.views)
 
 
 def loader_for(

@@ -3,6 +3,7 @@
 MagicError                1  unexpected, but with a message of ours
 ├── UsageError            2  the command line cannot be understood
 ├── DataError             3  data or a file of the user is invalid
+│   └── EmptySplit        3  a split has nothing of what a task needs
 ├── ConfigError           3  a setting is unknown or out of range
 ├── CheckpointError       3  a checkpoint is damaged, of another task or another format
 ├── SubmissionError       4  the submission would be rejected or silently score zero
@@ -45,6 +46,10 @@ class DataError(MagicError):
     """A file of the user is missing, damaged or contradicts another."""
 
     exit_code = 3
+
+
+class EmptySplit(DataError):  # noqa: N818  the name says what it is
+    """A split has nothing of what a task needs; other invalid data is a plain DataError."""
 
 
 class ConfigError(MagicError):

@@ -12,7 +12,7 @@ from magic_cli.config import Config, from_dict, resolve
 from magic_cli.data.gold import gold_of
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.engine import Task, accelerator_for, average, fill_cache, predict
-from magic_cli.errors import CheckpointError, ConfigError, DataError
+from magic_cli.errors import CheckpointError, ConfigError, DataError, EmptySplit
 from magic_cli.files import cache_root, refuse_existing
 from magic_cli.model.cache import FeatureCache
 from magic_cli.progress import log
@@ -66,13 +66,13 @@ def _valid(task: Task, prepared: Prepared, config: Config) -> list[Sample]:
     """Return the valid samples, none where the split has no gold."""
     try:
         return list(task.samples(prepared, "valid", config))
-    except DataError:
+    except EmptySplit:
         return []
 
 
 def _resumed(name: str, state: Path, preset: str, settings: Sequence[str], flags: Mapping[str, Any]) -> Config:
     """Return the settings of the run that is resumed; others on the command line are refused, not ignored."""
-    meta, _ = checkpoint.load_state(state)
+    meta = checkpoint.state_meta(state)
     if meta["task"] != name:
         raise CheckpointError(f"{state}: is of task '{meta['task']}', not '{name}'; give that run's --out")
     config = from_dict(name, meta["config"], str(state))

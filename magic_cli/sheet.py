@@ -1,5 +1,6 @@
 """The linter's half for data_cvqa_sys.json: the file, its rows, their ids, keys and values."""
 
+import codecs
 import json
 import re
 from collections.abc import Callable
@@ -10,7 +11,6 @@ from magic_cli.errors import SubmissionError
 from magic_cli.findings import Expected, Findings
 from magic_cli.questions import QuestionSchema, load_questions
 
-_BOM = b"\xef\xbb\xbf"
 _UNPADDED = re.compile(r"(.+)-(\d+)")
 _INTEGER = "a 0-based integer index"
 Row = dict[str, Any]
@@ -56,7 +56,7 @@ def _parse(found: Findings, name: str) -> list[Any] | None:
     except SubmissionError:
         found.add(name, "an unreadable file", "a JSON list", "write it again")
         return None
-    if data.startswith(_BOM):
+    if data.startswith(codecs.BOM_UTF8):
         found.add(name, "a byte-order mark", "UTF-8 without one", "save it as plain UTF-8 (the official scorer stops)")
     try:
         rows = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_hook(found, name))

@@ -4,6 +4,7 @@ Layout (specs/peers.md section 2): masks_preds/IMG_<encounter>_<number>_mask_sys
 root. Reading for `score` is lenient about the place (said in `notes`); linter.py is strict about everything.
 """
 
+import codecs
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,6 @@ from magic_cli.records import Prediction
 MASKS, ANSWERS = "masks_preds", "data_cvqa_sys.json"
 SUFFIX = "_mask_sys.tiff"
 NOT_BINARY = 255
-_BOM = b"\xef\xbb\xbf"
 
 
 def mask_name(image_id: str) -> str:
@@ -183,7 +183,7 @@ def read_rows(archive: Archive, name: str, notes: list[str]) -> list[Mapping[str
     where = archive.where(name)
     with archive.read(name) as file:
         data = file.read()
-    if data.startswith(_BOM):
+    if data.startswith(codecs.BOM_UTF8):
         notes.append(f"{where}: starts with a byte-order mark; the official scorer stops there.")
     try:
         rows = json.loads(data.decode("utf-8-sig"))

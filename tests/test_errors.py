@@ -14,6 +14,7 @@ CODES = {
     "MagicError": 1,
     "UsageError": 2,
     "DataError": 3,
+    "EmptySplit": 3,
     "ConfigError": 3,
     "CheckpointError": 3,
     "SubmissionError": 4,

@@ -262,5 +262,5 @@ def test_options_that_differ_in_a_number_are_different_inputs() -> None:
     config = resolve("cvqa", "tiny", (), modality="text")
     assert isinstance(config, CvqaConfig)
     model = cvqa_model.build(config, parse_questions(rows, "made"))
-    assert model._rows(["Q-1"]) == [("how long?", "2 weeks"), ("how long?", "3 weeks")]
+    assert model._rows["Q-1"] == [("how long?", "2 weeks"), ("how long?", "3 weeks")]
     assert not torch.equal(model.options[0], model.options[1])

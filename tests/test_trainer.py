@@ -15,7 +15,7 @@ import torch
 from magic_cli import runs
 from magic_cli.config import resolve
 from magic_cli.engine import TaskModel
-from magic_cli.errors import CheckpointError, ConfigError, DataError, Interrupted
+from magic_cli.errors import CheckpointError, ConfigError, DataError, EmptySplit, Interrupted
 from magic_cli.trainer import Trainer, rate
 
 SETTINGS = ("epochs=3", "batch_size=4")
@@ -220,3 +220,23 @@ def test_two_processes_train_one_run(drawn_prepared: Path, tmp_path: Path) -> No
     assert found["best"]["number_segmentation_instances"] == found["valid_samples"]
     assert done.stderr.count("epoch 1: loss") == 1
     assert weights(tmp_path / "seg" / "best.pt")
+
+
+def test_a_fault_in_valid_is_not_taken_for_missing_gold(drawn_prepared: Path) -> None:
+    """Only an empty split leads to a held-out part; anything else that is wrong with valid is said."""
+    from magic_cli.data.prepared import open_prepared
+    from magic_cli.tasks import seg
+
+    class Faulty:
+        error: type[DataError] = DataError
+
+        def samples(self, prepared: Any, split: str, config: Any) -> Any:
+            if split == "valid":
+                raise self.error("valid is damaged")
+            return seg.samples(prepared, split, config)
+
+    data, config, task = open_prepared(drawn_prepared), resolve("seg", "tiny"), Faulty()
+    with pytest.raises(DataError, match="valid is damaged"):
+        runs.divide(task, data, config)
+    task.error = EmptySplit
+    assert runs.divide(task, data, config).valid

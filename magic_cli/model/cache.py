@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
@@ -89,6 +90,5 @@ class FeatureCache:
 @torch.no_grad()
 def encode(encoder: Encoder, loaded: list[Any], device: torch.device) -> Features:
     """Encode loaded items on `device`; the features come back on the CPU in float32."""
-    batch = encoder.batch(loaded)
-    moved = batch.to(device) if isinstance(batch, torch.Tensor) else {k: v.to(device) for k, v in batch.items()}
-    return {name: tensor.float().cpu() for name, tensor in encoder.features(moved).items()}
+    found = encoder.features(send_to_device(encoder.batch(loaded), device))
+    return {name: tensor.float().cpu() for name, tensor in found.items()}

@@ -10,7 +10,7 @@ import numpy as np
 
 from magic_cli.data.gold import Gold
 from magic_cli.data.prepared import Prepared
-from magic_cli.errors import DataError, SubmissionError, problem
+from magic_cli.errors import DataError, EmptySplit, SubmissionError, problem
 from magic_cli.metrics.answers import Sets, f1_macro_slots, iom_means, mean
 from magic_cli.questions import QuestionSchema
 from magic_cli.records import Encounter, ImageRecord, Prediction, Report, Sample
@@ -37,7 +37,7 @@ def samples(prepared: Prepared, split: str, config: "CvqaConfig") -> tuple[Sampl
     encounters = [e for e in prepared.encounters_of(split) if split == "test" or e.answers is not None]
     if not encounters:
         expected = "encounters" if split == "test" else "encounters with answers"
-        raise DataError(problem(prepared.root, f"none in split {split!r}", expected, "see its prepare.json"))
+        raise EmptySplit(problem(prepared.root, f"none in split {split!r}", expected, "see its prepare.json"))
     photos = {e.encounter_id: _photos(prepared, e, config.modality) for e in encounters}
     bare = [encounter for encounter, found in photos.items() if not found]
     if bare and config.modality == "image":

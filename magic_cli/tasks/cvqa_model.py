@@ -1,10 +1,12 @@
 """The closed-VQA model: encounter text, rules and all photos of an encounter -> a score for every option."""
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from itertools import accumulate
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor
 
 from magic_cli.config import CvqaConfig
@@ -55,15 +57,16 @@ class CvqaModel(TaskModel):
         else:
             self.head = OptionHead(image_dim, self.texts.dim, config.width, config.dropout)
 
-    def _rows(self, qids: Iterable[str]) -> list[tuple[str, str]]:
-        """Return (question, option) texts of these slots, cleaned of the slots' numbers and "(please specify)"."""
-        slots = [self.questions.by_qid[qid] for qid in qids]
+    @cached_property
+    def _rows(self) -> dict[str, list[tuple[str, str]]]:
+        """The (question, option) texts of each slot, cleaned of the slots' numbers and "(please specify)"."""
+        slots = self.questions.slots
         lang = "en" if "en" in slots[0].options else next(iter(slots[0].options))
-        return [(normalise(q.text.get(lang, "")), plain(o)) for q in slots for o in q.options[lang]]
+        return {q.qid: [(normalise(q.text.get(lang, "")), plain(o)) for o in q.options[lang]] for q in slots}
 
     def _encode_options(self) -> Tensor:
         """Return the text vectors (R, T) of all rows; each distinct text is encoded once."""
-        rows = self._rows(self.questions.by_qid)
+        rows = [row for slot in self._rows.values() for row in slot]
         distinct = list(dict.fromkeys(rows))
         loaded = [text_item(self.texts, question, option).load() for question, option in distinct]
         vectors = encode(self.texts.eval(), loaded, torch.device("cpu"))["text"]
@@ -72,11 +75,10 @@ class CvqaModel(TaskModel):
 
     def _texts_of(self, sample: Sample) -> list[Item]:
         """Return the encounter's text (head "slots"), or one text an option of its questions (head "options")."""
-        query = f"{sample.encounter.question} {sample.encounter.answer}".strip()
         if self.config.head == "slots":
             return [text_item(self.texts, sample.encounter.question, sample.encounter.answer)]
-        told = query if self.config.encounter_text and self.reads_text else ""
-        rows = self._rows(sample.qids)
+        told = _told(sample) if self.config.encounter_text and self.reads_text else ""
+        rows = [row for qid in sample.qids for row in self._rows[qid]]
         return [text_item(self.texts, f"{question} {option}", told) for question, option in rows]
 
     def frozen(self, samples: Sequence[Sample], views: int) -> Iterable[tuple[Encoder, Item]]:
@@ -104,8 +106,7 @@ class CvqaModel(TaskModel):
             batch["texts"] = gather(self.texts, [item for items in texts for item in items], self.cache)
             batch["text_owner"] = torch.tensor([n for n, items in enumerate(texts) for _ in items])
         if self.reads_rules:
-            told = [f"{s.encounter.question} {s.encounter.answer}" for s in samples]
-            batch["rules"] = torch.from_numpy(np.stack([rule_features(text) for text in told]))
+            batch["rules"] = torch.from_numpy(np.stack([rule_features(_told(sample)) for sample in samples]))
         if self.training:
             batch["gold"] = torch.tensor([self._gold(sample) for sample in samples])
         return batch
@@ -150,18 +151,15 @@ class CvqaModel(TaskModel):
             return
         self.eval()
         device = self.head.mean.device
-        batches = [samples[i : i + 32] for i in range(0, len(samples), 32)]
-        rows = []
-        for part in batches:
-            batch = self.collate(part, [0] * len(part))
-            rows.append(self._inputs(_moved(batch, device)))
+        parts = (samples[i : i + 32] for i in range(0, len(samples), 32))
+        batches = (self.collate(part, [0] * len(part)) for part in parts)
+        inputs = torch.cat([self._inputs(send_to_device(batch, device)) for batch in batches])
         gold = torch.tensor([self._gold(sample) for sample in samples])
         prior = []
         for slot, question in enumerate(self.questions.slots):
             asked = gold[:, slot][gold[:, slot] >= 0]
             counts = torch.bincount(asked, minlength=question.size).float() + 0.5
             prior.append(torch.log(counts / counts.sum()))
-        inputs = torch.cat(rows)
         self.head.start(inputs[~inputs.isnan().any(1)], torch.cat(prior).to(device), self.blocks)
 
     def _slot_scores(self, head: SlotHead, batch: Batch) -> Tensor:
@@ -203,11 +201,9 @@ class CvqaModel(TaskModel):
         return found
 
 
-def _moved(value: object, device: torch.device) -> Batch:
-    from accelerate.utils import send_to_device
-
-    moved: Batch = send_to_device(value, device)
-    return moved
+def _told(sample: Sample) -> str:
+    """Return all that was written about an encounter."""
+    return f"{sample.encounter.question} {sample.encounter.answer}".strip()
 
 
 def build(config: CvqaConfig, questions: QuestionSchema) -> CvqaModel:

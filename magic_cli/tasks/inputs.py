@@ -1,7 +1,6 @@
 """What several tasks feed to encoders: photos in a view, the two halves of a text; cached when frozen."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -77,14 +76,13 @@ def pretrained(config: Config, pooled: bool) -> tuple[ImageEncoder, TextEncoder]
         WeightsError: weights are missing or damaged.
         ConfigError: an unknown name.
     """
-    weights = Path(config.weights) if config.weights else None
     images: ImageEncoder
     if config.image_encoder == "lite0":
         images = encoders.Lite0(config.image_size, pooled)
     elif config.image_encoder == "tiny":
         images = encoders.TinyImage(config.image_size, pooled)
     elif "/" in config.image_encoder and pooled:
-        images = hub.SwinPooled(config.image_encoder, weights, config.image_size)
+        images = hub.SwinPooled(config.image_encoder, config.weights_dir, config.image_size)
     else:
         raise ConfigError(f"image_encoder {config.image_encoder!r}: expected lite0, tiny or a Hub name (owner/name)")
     return images, text_encoder(config)
@@ -97,5 +95,5 @@ def text_encoder(config: Config) -> TextEncoder:
     if config.text_encoder == "tiny":
         return encoders.TinyText(config.text_window)
     if "/" in config.text_encoder:
-        return hub.bert(config.text_encoder, Path(config.weights) if config.weights else None, config.text_window)
+        return hub.bert(config.text_encoder, config.weights_dir, config.text_window)
     raise ConfigError(f"text_encoder {config.text_encoder!r}: expected minilm, tiny or a Hub name (owner/name)")

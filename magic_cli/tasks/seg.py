@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from magic_cli.data.gold import Gold, GoldImage
 from magic_cli.data.masks import write_mask
 from magic_cli.data.prepared import Prepared
-from magic_cli.errors import DataError, SubmissionError, problem
+from magic_cli.errors import DataError, EmptySplit, SubmissionError, problem
 from magic_cli.metrics.overlap import ImageOverlap, dice, image_overlap, jaccard, overlap_figures, undefined
 from magic_cli.questions import QuestionSchema
 from magic_cli.records import ImageRecord, Mask, Prediction, Report, Sample
@@ -44,7 +44,7 @@ def samples(prepared: Prepared, split: str, config: "SegConfig") -> tuple[Sample
             found += [Sample(image.image_id, encounter, (photo,)) for photo in _photos(image, each)]
     if not found:
         expected = "photos" if split == "test" else "photos with masks"
-        raise DataError(problem(prepared.root, f"none in split {split!r}", expected, "see its prepare.json"))
+        raise EmptySplit(problem(prepared.root, f"none in split {split!r}", expected, "see its prepare.json"))
     return tuple(found)
 
 

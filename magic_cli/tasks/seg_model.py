@@ -34,8 +34,7 @@ class SegModel(TaskModel):
         super().__init__()
         self.config = config
         if "/" in config.image_encoder:
-            weights = Path(config.weights) if config.weights else None
-            parts: Parts = clipseg(config.image_encoder, weights, config.image_size, config.text_window)
+            parts: Parts = clipseg(config.image_encoder, config.weights_dir, config.image_size, config.text_window)
         else:
             images, texts = pretrained(config, pooled=False)
             parts = images, texts, PyramidDecoder(images.channels, texts.dim, config.width, config.dropout)
