@@ -1,6 +1,6 @@
 """Frozen records that cross the seams between modules; each is complete when it is made."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,21 +93,62 @@ class Prediction:
       seg   {"mask": (h, w)}: foreground probability at any resolution, or uint8 {0, 1} at full size;
       cvqa  {qid: (options,)}: probability of each option, or a 0-d integer, the chosen index.
     `shape` is the photo's full (height, width) for seg, None otherwise.
+    `raw` is what a file holds, for the official figures (seg: the array as stored; cvqa: the parsed row); None
+    where a model speaks. `fault` says why the file counts as zero, "" where nothing is wrong with it.
     """
 
     id: str
     arrays: Mapping[str, NDArray[Any]]
     shape: tuple[int, int] | None = None
+    raw: Any = None
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the strict figures decide where the official scorer decides badly or not at all.
+
+    `empty`: an empty mask against an empty one counts "one", "zero", or is left out ("skip").
+    `accept_255`: masks of 0 and 255 are read as 0 and 1; otherwise they are refused and count as zero.
+    """
+
+    empty: str = "one"
+    accept_255: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A 95 % confidence interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Sums of an encounter each, from which every figure follows: what resampling encounters needs.
+
+    `sums` is (encounters, terms) float64, rows as in `ids`; `figures` maps sums (..., terms) to values
+    (..., len(names)); figures(sums.sum(0)) are the report's own figures.
+    """
+
+    ids: tuple[str, ...]
+    names: tuple[str, ...]
+    sums: NDArray[np.float64]
+    figures: Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """The score of one task.
 
-    `figures` are the official keys, in the official order. `rows` is a table for people (seg: one row
-    an image; cvqa: one row a parent question), a tuple of flat mappings with the same keys.
-    `notes` are sentences a reader must know (undefined cases, things left out).
-    `extra` are figures that the official scorer does not have (macro-F1, trivial baselines).
+    `figures` are the strict figures under the official keys, in the official order; `official` those that the
+    official scorer prints, NaN included, None where it stops or does not apply. `stops` names what it stops at,
+    `differences` says in a line each why both differ, `refused` lists the items that count as zero.
+    `rows` is a table for people (seg: a row an annotator; cvqa: a row a parent question), `items` one row an
+    image, or an encounter and parent; all of them flat but for the confusion of a parent.
+    `notes` are sentences a reader must know. `extra` are figures that the official scorer does not have.
+    `baselines` are the figures of trivial answers, `agreement` those of annotators scored as if they were systems.
     """
 
     task: str
@@ -115,6 +156,14 @@ class Report:
     rows: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
     extra: Mapping[str, float] = field(default_factory=dict)
+    official: Mapping[str, float] | None = None
+    stops: tuple[str, ...] = ()
+    differences: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    items: tuple[Mapping[str, Any], ...] = ()
+    baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    agreement: Mapping[str, Any] | None = None
+    clusters: Clusters | None = None
 
 
 @dataclass(frozen=True, slots=True)
