@@ -49,10 +49,26 @@ LAYERS: tuple[tuple[frozenset[str], ...], ...] = (
     (frozenset({"cli", "demo", "doctor"}),),
     (frozenset({"__main__"}),),
 )
-HEAVY = frozenset({"matplotlib", "torch", "torchvision", "transformers", "timm", "accelerate", "pandas", "scipy", "sklearn"})
+HEAVY = frozenset(
+    {"matplotlib", "torch", "torchvision", "transformers", "timm", "accelerate", "pandas", "scipy", "sklearn"}
+)
 LIGHT = (
     *("errors", "files", "records", "schema", "questions", "progress", "config", "data", "metrics", "model.weights"),
-    *("submission", "report", "referee", "leaderboard", "page", "report_page", "prepare", "tasks", "tasks.seg", "tasks.cvqa", "cli", "demo", "doctor"),
+    *(
+        "submission",
+        "report",
+        "referee",
+        "leaderboard",
+        "page",
+        "report_page",
+        "prepare",
+        "tasks",
+        "tasks.seg",
+        "tasks.cvqa",
+        "cli",
+        "demo",
+        "doctor",
+    ),
 )
 MOST_LINES, MOST_COMMAND_LINES = 300, 25
 
