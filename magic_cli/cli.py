@@ -1,6 +1,7 @@
 """The `magic` command: parse, call, print. No domain logic, and no torch until a command needs it."""
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -158,24 +159,48 @@ def predict(
 
 @app.command()
 def score(
-    pred: Annotated[Path, typer.Argument(help="JSON file, folder of masks, predictions folder or zip.")],
-    gold: Annotated[Path, typer.Argument(help="Gold file, folder of masks, challenge folder or prepared/.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="PRED... GOLD", help="Predictions (JSON, folder or zip), one or several; gold last."),
+    ],
     split: Split = "valid",
+    official: Annotated[bool, typer.Option("--official", help="Only what the official scorer prints.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Only strict figures; exit 4 if an item is refused.")
+    ] = False,
+    empty: Annotated[str, typer.Option(help="Empty mask against empty mask, strict: one, zero or skip.")] = "one",
+    accept_255: Annotated[bool, typer.Option("--accept-255", help="Strict: read masks of 0/255 as 0/1.")] = False,
+    against: Annotated[Path | None, typer.Option(help="Other predictions: paired differences, p-values.")] = None,
+    leaderboard: Annotated[bool, typer.Option("--leaderboard", help="Show the published test-set figures.")] = False,
+    resamples: Annotated[int, typer.Option(min=100, max=1_000_000, help="Bootstrap resamples, sign flips.")] = 10_000,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Masks read at a time.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html, per_item.csv, *.json.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Run folder, for training curves in report.html.")] = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Score predictions: the official figures under their official names, and a table a parent question.
+    """Score predictions: the official figures, strict ones with 95 % intervals, and trivial answers beside them.
 
-    Example: `magic score preds.json gold.json`, `magic score submission.zip prepared/ --split valid`
+    Example: `magic score preds.json gold.json`, `magic score runA.zip runB.zip prepared/ --out report`
     """
-    from magic_cli import report, tasks
-    from magic_cli.data.gold import open_gold
-    from magic_cli.submission import open_predictions
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # starting threads costs more than they bring here
+    if len(files) < 2 or (official and strict):
+        raise typer.BadParameter("PRED... GOLD needs two paths or more" if len(files) < 2 else "--official or --strict")
+    from magic_cli import referee, report
+    from magic_cli.records import Rules
 
-    truth = open_gold(gold, split)
-    with open_predictions(pred) as found:
-        reports = [tasks.load(name).score(truth, found.of(name, truth)) for name in found.tasks_with(truth)]
-        notes = found.notes
-    _emit(as_json, "score", report.as_json(reports, notes), report.lines(reports, notes))
+    *preds, gold = files
+    track = "official" if official else "strict" if strict else "both"
+    options = referee.Options(split, track, Rules(empty, accept_255), resamples, workers=workers)
+    found, truth = referee.judge(preds, gold, options, against, leaderboard)
+    last = "next: the same line with --out report, for report.html and per_item.csv"
+    if out is not None:
+        from magic_cli.publish import publish
+
+        publish(found, truth, preds, gold, out, run, overwrite)
+        last = f"{out / 'report.html'}: written, with per_item.csv, report.json and scores.json beside it"
+    _emit(as_json, "score", found, [*report.lines(found), last])
+    raise typer.Exit(referee.exit_code(found))
 
 
 @app.command()

@@ -1,74 +1,197 @@
-"""Reports for people and machines: aligned lines, one JSON object, the official scores alone.
-
-Plain text on purpose: a table library would cost a third of the time that scoring takes.
-"""
+"""The referee's report as JSON values and as tables for the terminal; what training says at its end."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from magic_cli.records import Report
+from magic_cli.table import Table
 
 TITLES = {"seg": "segmentation", "cvqa": "closed questions"}
 UNITS = {"number_segmentation_instances": "images", "number_cvqa_instances": "encounters"}
-_ACCURACY = "accuracy_"
+KEYS = {
+    "seg": ("jaccard_meanofmax", "jaccard_meanofmean", "dice_meanofmax", "dice_meanofmean", "jaccard", "dice"),
+    "cvqa": ("accuracy_all",),
+}
+_ACCURACY, _MOST = "accuracy_", 20
+_AGREED = ("dice_meanofmax", "dice_meanofmean")
 
 
-def lines(reports: Iterable[Report], notes: Sequence[str] = ()) -> list[str]:
-    """Return a table a task, then the notes, for a terminal of 100 columns; NaN is shown as official."""
-    text: list[str] = []
-    for report in reports:
-        text += [*_table(report), ""]
-        notes = [*notes, *report.notes]
-    text += [f"note: {note}" for note in notes]
-    return [*text, "next: magic package --seg predictions/seg --cvqa predictions/cvqa --split test"]
+def task_json(found: Report) -> dict[str, Any]:
+    """Return one task's part of schemas/report.schema.json but for its intervals; NaN becomes null."""
+    return {
+        "task": found.task,
+        "figures": finite(found.figures),
+        "intervals": {},
+        "official": None if found.official is None else finite(found.official),
+        "stops": list(found.stops),
+        "differences": list(found.differences),
+        "refused": list(found.refused),
+        "notes": list(found.notes),
+        "extra": finite(found.extra),
+        "baselines": {name: finite(values) for name, values in found.baselines.items()},
+        "agreement": finite(found.agreement) if found.agreement else None,
+        "rows": [finite(row) for row in found.rows],
+        "items": [finite(item) for item in found.items],
+    }
 
 
-def _table(report: Report) -> list[str]:
-    counts = [f"{report.figures[name]:.0f} {unit}" for name, unit in UNITS.items() if name in report.figures]
-    questions = {_ACCURACY + row["parent"]: row["question"] for row in report.rows if "parent" in row}
-    rows = [f"{TITLES.get(report.task, report.task)}: {', '.join(counts)}"]
-    for name, value in report.figures.items():
-        if name not in UNITS:
-            rows.append(f"  {name:<20} {_shown(value)}  {_cut(questions.get(name, ''))}".rstrip())
-    rows += [f"  {name:<20} {_shown(value)}  (not official)" for name, value in report.extra.items()]
-    return rows
+def finite(value: Any) -> Any:
+    """Return a JSON value like `value`: NaN and infinities become null at any depth, tuples lists."""
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _shown(value: float) -> str:
-    return "   NaN" if math.isnan(value) else f"{value:.4f}"
+def scores(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the official keys of all tasks in the official order, as in the official scores.json.
 
-
-def _cut(text: str, width: int = 68) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= width else text[: width - 3] + "..."
-
-
-def as_json(reports: Iterable[Report], notes: Sequence[str] = ()) -> dict[str, Any]:
-    """Return what schemas/report.schema.json describes; NaN becomes null, and a note of the report says why."""
-    found = [
-        {
-            "task": report.task,
-            "figures": _finite(report.figures),
-            "rows": [_finite(row) for row in report.rows],
-            "notes": list(report.notes),
-            "extra": _finite(report.extra),
-        }
-        for report in reports
-    ]
-    return {"schema": 1, "format": "magic-report", "reports": found, "notes": list(notes)}
-
-
-def scores(reports: Iterable[Report]) -> dict[str, Any]:
-    """Return the official keys of all tasks in the official order, as in the official scores.json, NaN as null."""
+    A value is null where the official scorer prints NaN, or where it stops and prints nothing.
+    """
     merged: dict[str, Any] = {}
-    for report in reports:
-        merged |= _finite(report.figures)
+    for one in reports:
+        merged |= dict.fromkeys(one["figures"]) if one["official"] is None else one["official"]
     return merged
 
 
-def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
+def lines(found: Mapping[str, Any]) -> list[str]:
+    """Return tables and sentences for people: one system in detail, several side by side."""
+    systems = found["systems"]
+    text: list[str] = []
+    if len(systems) == 1:
+        for one in systems[0]["reports"]:
+            text += [*_detail(one, found["settings"]), ""]
+    else:
+        for task in dict.fromkeys(one["task"] for system in systems for one in system["reports"]):
+            text += [*side_by_side(task, systems).lines(), ""]
+    for comparison in found["comparisons"]:
+        text += [*_paired(comparison).lines(), ""]
+    published = found.get("leaderboard", ())
+    for task in dict.fromkeys(row["task"] for row in published):
+        text += [*_published(task, [row for row in published if row["task"] == task]).lines(), ""]
+    text += [f"note: {note}" for system in systems for note in system["notes"]]
+    text += [f"note: {note}" for note in found["notes"]]
+    if any(one["intervals"] for system in systems for one in system["reports"]):
+        text.append("95 % intervals: bootstrap over encounters; they do not cover the choice of a model on this split")
+    return text
+
+
+def _detail(one: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[str]:
+    figures, track = one["figures"], settings["track"]
+    shown = [name for name in figures if name not in UNITS]
+    trivial = list(one["baselines"]) if track != "official" else []
+    columns = {
+        "both": ("strict", "95 % interval", "official"),
+        "strict": ("strict", "95 % interval"),
+        "official": ("official",),
+    }[track]
+    questions = {_ACCURACY + row["parent"]: row["question"] for row in one["rows"] if "parent" in row}
+    rows = []
+    for name in [*shown, *(one["extra"] if track != "official" else ())]:
+        value = figures.get(name, one["extra"].get(name))
+        cells = {"strict": number(value), "95 % interval": interval(one["intervals"].get(name))}
+        cells["official"] = _official(one, name)
+        row = (name, *(cells[c] for c in columns), *(number(one["baselines"][b].get(name)) for b in trivial))
+        rows.append(row + ((_cut(questions.get(name, "")),) if questions else ()))
+    head = ("", *columns, *trivial, *(("",) if questions else ()))
+    words = frozenset({len(head) - 1}) if questions else frozenset()
+    yield from Table(_title(one, settings), head, tuple(rows), words=frozenset(words)).lines()
+    yield from _sentences(one, track)
+
+
+def _title(one: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    counts = [f"{one['figures'][name]:.0f} {unit}" for name, unit in UNITS.items() if name in one["figures"]]
+    empty = f"; empty against empty counts as {settings['empty']}" if one["task"] == "seg" else ""
+    return (
+        f"{TITLES.get(one['task'], one['task'])}: {', '.join(counts)}{empty if settings['track'] != 'official' else ''}"
+    )
+
+
+def _official(one: Mapping[str, Any], name: str) -> str:
+    if one["official"] is None:
+        return "stops" if one["stops"] else ""
+    if name not in one["official"]:
+        return ""
+    value = one["official"][name]
+    return "NaN" if value is None else number(value)
+
+
+def _sentences(one: Mapping[str, Any], track: str) -> Iterator[str]:
+    agreement = one["agreement"]
+    if agreement and track != "official":
+        human, mine = agreement["human"], agreement["system"]
+        both = ", ".join(f"{key} {number(human[key])} (this system {number(mine[key])})" for key in _AGREED)
+        yield f"annotators against each other, one left out, on {agreement['images']} images: {both}"
+    kinds = (("official run stops: ", "stops"), ("official differs: ", "differences"), ("counted as zero: ", "refused"))
+    for label, key in kinds:
+        if key == "refused" and track == "official":
+            continue
+        for line in one[key][:_MOST]:
+            yield label + line
+        if len(one[key]) > _MOST:
+            yield f"{label}{len(one[key]) - _MOST} more, all of them in --json and --out"
+    for note in one["notes"]:
+        yield f"note: {note}"
+
+
+def side_by_side(task: str, systems: Sequence[Mapping[str, Any]]) -> Table:
+    """Return one row a system and one column a strict figure, intervals below, the best of each column marked."""
+    found = {s["name"]: one for s in systems for one in s["reports"] if one["task"] == task}
+    first = next(iter(found.values()))
+    names = [name for name in (*first["figures"], *first["extra"]) if name not in UNITS]
+    rows, values = [], []
+    for system, one in found.items():
+        row = one["figures"] | one["extra"]
+        values.append([row.get(name) for name in names])
+        cells = (f"{number(row.get(n))}\n{interval(one['intervals'].get(n))}" for n in names)
+        rows.append((system, *cells))
+    marked = set()
+    for column in range(len(names)):
+        there = [row[column] for row in values if row[column] is not None]
+        best = max(there, default=None)
+        marked |= {
+            (number_, column + 1) for number_, row in enumerate(values) if best is not None and row[column] == best
+        }
+    head = ("", *(name.removeprefix(_ACCURACY) for name in names))
+    return Table(f"{TITLES.get(task, task)}: strict figures, * is best", head, tuple(rows), frozenset(marked))
+
+
+def _paired(comparison: Mapping[str, Any]) -> Table:
+    rows = tuple(
+        (name, signed(d["difference"]), f"{signed(d['low'])} to {signed(d['high'])}", number(d["p"]))
+        for name, d in comparison["figures"].items()
+    )
+    names = f"{comparison['system']} minus {comparison['other']}"
+    title = f"{TITLES.get(comparison['task'], comparison['task'])}: {names}, {comparison['encounters']} encounters"
+    return Table(title, ("", "difference", "95 % interval", "p (sign flips)"), rows)
+
+
+def _published(task: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    names = list(rows[0]["figures"])
+    cells = tuple((row["team"], *(number(row["figures"].get(name)) for name in names)) for row in rows)
+    return Table(f"{TITLES.get(task, task)}: published, test set", ("", *names), cells)
+
+
+def number(value: float | None) -> str:
+    """Return a figure with four decimals, "" for none."""
+    return "" if value is None else f"{value:.4f}"
+
+
+def signed(value: float | None) -> str:
+    """Return a difference with its sign and four decimals."""
+    return "" if value is None else f"{value:+.4f}"
+
+
+def interval(pair: Sequence[float | None] | None) -> str:
+    """Return "0.741-0.815", "" for none."""
+    return "" if pair is None or None in pair else f"{pair[0]:.3f}-{pair[1]:.3f}"
+
+
+def _cut(text: str, width: int = 40) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[: width - 3] + "..."
 
 
 def trained(found: Mapping[str, Any]) -> list[str]:
@@ -80,6 +203,6 @@ def trained(found: Mapping[str, Any]) -> list[str]:
     text = [f"{TITLES.get(task, task)}: {samples}; best of {found['epochs']} epochs: {best.get('epoch', 'none')}"]
     for name, value in best.items():
         if isinstance(value, float):
-            text.append(f"  {name:<20} {_shown(value)}")
-    text += [f"  {_shown(value)}  if the answer were: {name}" for name, value in found["baselines"].items()]
+            text.append(f"  {name:<20} {number(value)}")
+    text += [f"  {number(value)}  if the answer were: {name}" for name, value in found["baselines"].items()]
     return [*text, f"{found['checkpoint']}: saved; next: magic predict {task} --ckpt {found['checkpoint']}"]

@@ -1,0 +1,105 @@
+"""What `magic score --out` leaves behind: scores.json, report.json, per_item.csv and report.html."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from magic_cli import report, report_page
+from magic_cli.data.gold import Gold
+from magic_cli.data.prepared import MANIFEST
+from magic_cli.errors import DataError, problem
+from magic_cli.files import read_jsonl, refuse_existing, sha256, write_json, write_text
+from magic_cli.records import Mask
+from magic_cli.submission import open_predictions
+
+SCORES, REPORT, ITEMS, PAGE = "scores.json", "report.json", "per_item.csv", "report.html"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a cell that starts so
+
+
+def publish(
+    found: dict[str, Any],
+    gold: Gold,
+    preds: Sequence[Path],
+    gold_path: Path,
+    out: Path,
+    run: Path | None = None,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write the report of `referee.judge` to the folder `out` and return the files.
+
+    scores.json holds the official keys of the first system alone (those of others: scores_2.json, ...); null where
+    the official scorer prints NaN or nothing. `run` is a run folder whose metrics.jsonl gives training curves.
+
+    Raises:
+        DataError: `out` is taken and `overwrite` is false, it cannot be written, or `run` has no metrics.jsonl.
+    """
+    refuse_existing(out, overwrite)
+    history = None if run is None else _history(run)
+    found["provenance"]["sha256"] = {str(path): digest(path) for path in (*preds, gold_path)}
+    files = [out / REPORT, out / ITEMS, out / PAGE]
+    for number, system in enumerate(found["systems"], 1):
+        files.append(out / (SCORES if number == 1 else f"scores_{number}.json"))
+        write_json(files[-1], report.scores(system["reports"]))
+    write_json(files[0], found)
+    write_text(files[1], items_csv(found["systems"]))
+    write_text(files[2], report_page.html(found, gold, masks_of(preds[0], gold), history))
+    return files
+
+
+def _history(run: Path) -> list[Mapping[str, Any]]:
+    path = run / "metrics.jsonl"
+    if not path.is_file():
+        raise DataError(problem(run, "no metrics.jsonl", "a folder that `magic train` wrote", "check --run"))
+    return read_jsonl(path)
+
+
+def items_csv(systems: Sequence[Mapping[str, Any]]) -> str:
+    """Return a row for each system and item as CSV: images with every annotator's figures, then parent questions.
+
+    Cells that a spreadsheet would take for a formula are preceded by an apostrophe.
+    """
+    import pandas as pd
+
+    rows = [
+        {"system": system["name"], "task": one["task"], **item}
+        for system in systems
+        for one in system["reports"]
+        for item in one["items"]
+    ]
+    safe = [{key: _cell(value) for key, value in row.items()} for row in rows]
+    text: str = pd.DataFrame(safe).to_csv(index=False, lineterminator="\n")
+    return text
+
+
+def _cell(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file; of prepared/, that of its prepare.json; of a folder, that of its list of files."""
+    if path.is_file():
+        return sha256(path)
+    if (path / MANIFEST).is_file():
+        return sha256(path / MANIFEST)
+    whole = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        whole.update(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n".encode())
+    return whole.hexdigest()
+
+
+def masks_of(pred: Path, gold: Gold) -> dict[str, Callable[[], Mask]]:
+    """Return a reader for each photo that a system predicted a mask for: (H, W) uint8 {0, 1}, read when called."""
+    with open_predictions(pred) as found:
+        return {image: partial(_mask, pred, image) for image in found.masks or {} if image in gold.images}
+
+
+def _mask(pred: Path, image: str) -> Mask:
+    with open_predictions(pred) as found:
+        mask = found.mask(image).arrays.get("mask")
+    if mask is None:
+        raise DataError(f"{pred}: {image}: is no mask; `magic package --check-only` says more")
+    return np.asarray(mask, np.uint8)
