@@ -61,6 +61,7 @@ def run(out: Path, preset: str, overwrite: bool, counts: Mapping[str, int] | Non
         "out": str(out),
         "drawn": drawn,
         "scores": result,
+        "report": str(out / "report" / "report.html"),
         "submission": str(out / "submission.zip"),
         "seconds": round(time.monotonic() - start, 1),
     }
@@ -69,14 +70,13 @@ def run(out: Path, preset: str, overwrite: bool, counts: Mapping[str, int] | Non
 def summary(found: Mapping[str, Any]) -> list[str]:
     """Return the table of scores, what lies where, and the line to type with one's own data."""
     text = ["scores on drawn photos (they show that everything works, not how well on patients):"]
-    for report in found["scores"].get("reports", ()):
+    for report in (r for system in found["scores"].get("systems", ()) for r in system["reports"]):
         text.append(f"  {report['task']}")
         for name, value in report["figures"].items():
             if not name.startswith("number_"):
                 text.append(f"    {name:<20} {'undefined' if value is None else f'{value:.3f}'}")
-    text.append(
-        f"{found['submission']}: a checked submission, made in {found['seconds']:.0f} s; look into {found['out']}/"
-    )
+    text.append(f"{found['report']}: open it in a browser")
+    text.append(f"{found['submission']}: a checked submission; all of {found['out']}/ took {found['seconds']:.0f} s")
     return [*text, "next, with your own data: magic prepare --data DermaVQA/"]
 
 
@@ -85,6 +85,7 @@ def steps(preset: str, overwrite: bool) -> tuple[Step, ...]:
     again = ("--overwrite",) if overwrite else ()
     few = ("--preset", preset, "--set")
     valid = ("--split", "valid", "--out")
+    judged = ("--split", "valid", "--run", "runs/seg", "--out", "report", "--json")
     pack = ("--split", "valid", "--seg", "valid/seg", "--cvqa", "valid/cvqa", "--out", "valid.zip")
     return (
         Step(("prepare", "--data", DATA, *again)),
@@ -93,7 +94,7 @@ def steps(preset: str, overwrite: bool) -> tuple[Step, ...]:
         Step(("predict", "seg", "--ckpt", "best.pt", *valid, "valid/seg", *again)),
         Step(("predict", "cvqa", "--ckpt", "best.pt", *valid, "valid/cvqa", *again)),
         Step(("package", *pack, *again)),
-        Step(("score", "valid.zip", "prepared", "--split", "valid", "--json"), parse=True),
+        Step(("score", "valid.zip", "prepared", *judged, *again), parse=True),
         Step(("predict", "seg", "--ckpt", "best.pt", *again)),
         Step(("predict", "cvqa", "--ckpt", "best.pt", *again)),
         Step(("package", "--seg", "predictions/seg", "--cvqa", "predictions/cvqa", *again)),

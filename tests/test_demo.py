@@ -93,7 +93,7 @@ def test_steps_are_the_five_verbs_and_end_at_the_submission() -> None:
     assert lines[-1] == "package --seg predictions/seg --cvqa predictions/cvqa"
     assert not any("--overwrite" in line for line in lines)
     again = [step.words for step in steps("tiny", overwrite=True)]
-    assert all("--overwrite" in words for words in again if words[0] != "score")
+    assert all("--overwrite" in words for words in again)
     assert sum("tiny" in words for words in again) == 2
 
 
@@ -129,11 +129,13 @@ def test_run_calls_every_step_in_its_folder(program: Path, capfd: pytest.Capture
 
 def test_summary_is_a_table_with_the_next_command() -> None:
     figures = {"number_cvqa_instances": 12, "accuracy_all": 0.5, "dice_meanofmax": None}
-    found = {"scores": {"reports": [{"task": "cvqa", "figures": figures}]}, "submission": "d/submission.zip"}
-    text = demo.summary(found | {"seconds": 61.2, "out": "d"})
+    scores = {"systems": [{"reports": [{"task": "cvqa", "figures": figures}]}]}
+    made = {"report": "d/report/report.html", "submission": "d/submission.zip", "seconds": 61.2, "out": "d"}
+    text = demo.summary({"scores": scores} | made)
     assert any(line.split() == ["accuracy_all", "0.500"] for line in text)
     assert any(line.split() == ["dice_meanofmax", "undefined"] for line in text)
     assert not any("number_" in line for line in text)
+    assert "d/report/report.html" in text[-3]
     assert "d/submission.zip" in text[-2]
     assert text[-1].endswith("magic prepare --data DermaVQA/")
 

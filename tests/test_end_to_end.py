@@ -85,7 +85,9 @@ def test_scores_of_a_zip_against_prepared_are_those_of_the_folders(magic: Magic,
     assert magic("package", *predicted, "--split", "valid")[0] == 0
     whole = json.loads(magic("score", "submission.zip", drawn_prepared, "--split", "valid", "--json")[1])
     parts = [json.loads(magic("score", f"predictions/{t}", drawn_prepared, "--json")[1]) for t in ("seg", "cvqa")]
-    assert [r["figures"] for r in whole["reports"]] == [r["figures"] for p in parts for r in p["reports"]]
+    separate = [r for part in parts for r in part["systems"][0]["reports"]]
+    assert whole["systems"][0]["reports"] == separate
+    assert [r["official"] for r in separate] == [r["figures"] for r in separate]
 
 
 def test_ensembles_and_flipped_views_average_probabilities(magic: Magic, drawn_prepared: Path) -> None:
