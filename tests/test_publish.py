@@ -1,0 +1,121 @@
+"""publish.py and the score command: the files of --out, and what the command says."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from small import files_of, make_prepared, write_folder, write_zip
+
+from magic_cli import publish, schema
+from magic_cli.cli import main
+from magic_cli.errors import DataError
+from magic_cli.files import sha256
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    make_prepared(tmp_path / "prepared")
+    write_zip(tmp_path / "s.zip", files_of("valid"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    monkeypatch.setattr("sys.argv", ["magic", "score", *words])
+    with pytest.raises(SystemExit) as leaving:
+        main()
+    out, err = capsys.readouterr()
+    return int(leaving.value.code or 0), out, err
+
+
+def test_the_four_files(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(monkeypatch, capsys, "s.zip", "prepared", "--out", "report")
+    assert code == 0, err
+    assert out.splitlines()[-1].startswith("report/report.html: written")
+    scores = json.loads((here / "report" / "scores.json").read_text())
+    assert schema.problems("scores", scores, "scores") == []
+    assert scores["dice"] == scores["accuracy_all"] == 1.0
+    found = json.loads((here / "report" / "report.json").read_text())
+    assert schema.problems("report", found, "report") == []
+    assert found["provenance"]["sha256"]["s.zip"] == sha256(here / "s.zip")
+    assert found["provenance"]["sha256"]["prepared"] == sha256(here / "prepared" / "prepare.json")
+    with (here / "report" / "per_item.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    images = [row for row in rows if row["task"] == "seg"]
+    parents = [row for row in rows if row["task"] == "cvqa"]
+    assert len(images) == 3
+    assert all(float(row[f"dice_ann{k}"]) >= 0 for row in images for k in range(3))
+    assert len(parents) == 2 * 9
+    assert {row["credit"] for row in parents} == {"1.0"}
+    assert all(row["gold"] == row["predicted"] for row in parents)
+    page = (here / "report" / "report.html").read_text()
+    assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
+    assert "IMG_ENC00011_00001" in page
+
+
+def test_nothing_is_overwritten(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(here / "report", {"thesis.tex": b"x"})
+    code, _, err = run(monkeypatch, capsys, "s.zip", "prepared", "--out", "report")
+    assert code == 3
+    assert "--overwrite" in err
+    assert [p.name for p in (here / "report").iterdir()] == ["thesis.tex"]
+    code, _, err = run(monkeypatch, capsys, "s.zip", "prepared", "--out", "report", "--overwrite")
+    assert code == 0, err
+    assert (here / "report" / "thesis.tex").read_bytes() == b"x"
+
+
+def test_several_systems(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    write_zip(here / "t.zip", files_of("valid"))
+    code, out, err = run(monkeypatch, capsys, "s.zip", "t.zip", "prepared", "--out", "report")
+    assert code == 0, err
+    assert "* is best" in out
+    assert (here / "report" / "scores.json").read_text() == (here / "report" / "scores_2.json").read_text()
+
+
+def test_a_run_folder_must_be_one(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(monkeypatch, capsys, "s.zip", "prepared", "--out", "report", "--run", "prepared")
+    assert code == 3
+    assert "metrics.jsonl" in err
+    assert not (here / "report").exists()
+
+
+def test_exit_codes_and_json(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(monkeypatch, capsys, "s.zip", "prepared", "--json", "--strict")
+    assert code == 0
+    found = json.loads(out)
+    assert schema.problems("report", found, "report") == []
+    assert found["settings"]["track"] == "strict"
+    (here / "partial.json").write_text(json.dumps([json.loads(files_of("valid")["data_cvqa_sys.json"])[0]]))
+    for track in ("--strict", "--official"):
+        code, out, _ = run(monkeypatch, capsys, "partial.json", "prepared", track)
+        assert code == 4
+        assert "ENC00012" in out
+    assert run(monkeypatch, capsys, "partial.json", "prepared")[0] == 0
+    for words in (("s.zip",), ("s.zip", "prepared", "--strict", "--official")):
+        code, _, err = run(monkeypatch, capsys, *words)
+        assert code == 2
+
+
+def test_cells_that_a_spreadsheet_would_run() -> None:
+    item = {"image": "=HYPERLINK(1)", "dice": -0.5}
+    text = publish.items_csv([{"name": "s", "reports": [{"task": "seg", "items": [item]}]}])
+    assert text == "system,task,image,dice\ns,seg,'=HYPERLINK(1),-0.5\n"
+
+
+def test_masks_are_read_when_asked_for(here: Path) -> None:
+    from magic_cli.data.gold import open_gold
+
+    gold = open_gold(here / "prepared", "valid")
+    readers = publish.masks_of(here / "s.zip", gold)
+    assert list(readers) == list(gold.images)
+    mask = readers["IMG_ENC00011_00001"]()
+    assert mask.shape == (24, 32)
+    assert set(mask.ravel().tolist()) == {0, 1}
+    (here / "s.zip").unlink()
+    with pytest.raises(DataError):
+        readers["IMG_ENC00011_00001"]()
