@@ -1,6 +1,5 @@
 """`magic prepare`: a raw challenge folder becomes one clean dataset, with every loss listed and counted."""
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,21 +15,19 @@ from magic_cli.data.challenge import Challenge, open_challenge
 from magic_cli.data.fit import fit
 from magic_cli.data.images import PhotoSize
 from magic_cli.data.ledger import Ledger
-from magic_cli.data.manifest import against_published, count
+from magic_cli.data.lengths import WIDTH, WINDOWS, length_histogram, window_use
+from magic_cli.data.manifest import against_published, agreement, count, digest
 from magic_cli.data.manifest import summary as summary
 from magic_cli.data.masks import MERGES, merge_masks, write_mask
-from magic_cli.data.prepared import ENCOUNTERS, IMAGES, MANIFEST, QUESTIONS, encounter_row, image_row
-from magic_cli.data.prompts import SEPARATOR, share_window
+from magic_cli.data.mean_mask import MeanMask
+from magic_cli.data.prepared import ENCOUNTERS, IMAGES, MANIFEST, MEAN_MASK, QUESTIONS, encounter_row, image_row
 from magic_cli.data.staging import check_target, staged
 from magic_cli.errors import ConfigError, DataError, WeightsError, problem
 from magic_cli.files import write_json, write_jsonl
 from magic_cli.metrics.overlap import dice, overlap_counts
 from magic_cli.model.weights import minilm_dir
 from magic_cli.progress import track
-from magic_cli.records import Encounter, ImageRecord, Mask
-
-WINDOWS = ((77, "CLIP"), (256, "MiniLM"))
-_SPECIAL = 2  # start and end token
+from magic_cli.records import SPLITS, Encounter, ImageRecord, Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +43,24 @@ class _Photo:
     digests: tuple[tuple[str, str], ...]
     dice: float | None
     problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where the dataset is written now, `folder`, and where it will be found, `root`."""
+
+    folder: Path
+    root: Path
+    merge: str
+    mean: MeanMask
+
+    def keep(self, image_id: str, split: str, masks: Sequence[Mask]) -> None:
+        """Write a photo's merged mask and, of train, add it to the mean; with merge "each" its masks are added."""
+        if self.merge != "each":
+            masks = [merge_masks(masks, self.merge)]
+            write_mask(self.folder / _mask_name(image_id), masks[0])
+        if split == "train":
+            self.mean.add(masks)
 
 
 def prepare(
@@ -87,39 +102,40 @@ def prepare(
     check_target(out, data, MANIFEST, overwrite)
     challenge = open_challenge(data, prompt, responses)
     with staged(out) as folder:
-        return _build(challenge, settings, (folder, out.resolve()), strict)
+        return _build(challenge, settings, _Target(folder, out.resolve(), merge, MeanMask()), strict)
 
 
-def _build(
-    challenge: Challenge, settings: dict[str, Any], places: tuple[Path, Path] | None, strict: bool
-) -> dict[str, Any]:
-    """Check all photos and write the dataset; `places` are where to write now and where that will be found."""
-    merge = str(settings["merge"])
-    folder = places[0] if places else None
-    photos = list(_read_photos(challenge, merge, folder))
+def _build(challenge: Challenge, settings: dict[str, Any], target: _Target | None, strict: bool) -> dict[str, Any]:
+    """Check all photos, return the manifest, and write the dataset where a target is given."""
+    photos = list(_read_photos(challenge, target))
     default = _orientation_rule(photos)
-    root = places[1] if places else challenge.root
-    images = [_record(photo, challenge, root, merge, default) for photo in photos]
-    encounters = list(challenge.encounters.values())
-    manifest = _manifest(challenge, settings, photos, count(encounters, images))
+    root = target.root if target else challenge.root
+    images = [_record(photo, challenge, root, settings["merge"], default) for photo in photos]
+    manifest = _manifest(challenge, settings, photos, count(challenge.encounters.values(), images))
     if strict and challenge.ledger.problems:
         lost = f"{len(challenge.ledger.problems)} problems; nothing was written: mend them, or leave out --strict"
         raise DataError([*challenge.ledger.problems, lost])
-    if places:
-        write_jsonl(places[0] / ENCOUNTERS, map(encounter_row, encounters))
-        write_jsonl(places[0] / IMAGES, (image_row(image, root) for image in images))
-        write_json(places[0] / QUESTIONS, challenge.questions.as_json())
-        write_json(places[0] / MANIFEST, manifest)  # last: its presence says that the rest is there
+    if target:
+        _write(target, challenge, images, manifest)
     return manifest
 
 
-def _read_photos(challenge: Challenge, merge: str, folder: Path | None) -> Iterator[_Photo]:
+def _write(target: _Target, challenge: Challenge, images: Sequence[ImageRecord], manifest: dict[str, Any]) -> None:
+    if target.mean.photos:
+        target.mean.write(target.folder / MEAN_MASK)
+    write_jsonl(target.folder / ENCOUNTERS, map(encounter_row, challenge.encounters.values()))
+    write_jsonl(target.folder / IMAGES, (image_row(image, target.root) for image in images))
+    write_json(target.folder / QUESTIONS, challenge.questions.as_json())
+    write_json(target.folder / MANIFEST, manifest)  # last: its presence says that the rest is there
+
+
+def _read_photos(challenge: Challenge, target: _Target | None) -> Iterator[_Photo]:
     """Yield the usable photos in the order of their encounters; losses go to the challenge's ledger."""
     ids = [image_id for image_id in challenge.owner if image_id in challenge.photos]
     workers = min(8, os.cpu_count() or 1)  # decoders release the interpreter lock; eight photos fit into memory
     pool = ThreadPoolExecutor(workers)
     try:
-        results = pool.map(lambda image_id: _read_photo(challenge, image_id, merge, folder), ids)
+        results = pool.map(lambda image_id: _read_photo(challenge, image_id, target), ids)
         for image_id, result in track(zip(ids, results, strict=True), "photos", len(ids)):
             if isinstance(result, DataError):
                 challenge.ledger.lose(result.problems[0], "images")
@@ -135,15 +151,15 @@ def _read_photos(challenge: Challenge, merge: str, folder: Path | None) -> Itera
         pool.shutdown(cancel_futures=True)
 
 
-def _read_photo(challenge: Challenge, image_id: str, merge: str, folder: Path | None) -> _Photo | DataError:
+def _read_photo(challenge: Challenge, image_id: str, target: _Target | None) -> _Photo | DataError:
     paths = challenge.masks.get(image_id, {})
     try:
         found = fit(challenge.photos[image_id], paths, challenge.name)
     except DataError as error:
         return error
     masks = list(found.masks.values())
-    if folder and masks and merge != "each":
-        write_mask(folder / _mask_name(image_id), merge_masks(masks, merge))
+    if target and masks:
+        target.keep(image_id, challenge.owner[image_id].split, masks)
     return _Photo(
         image_id,
         found.size,
@@ -196,8 +212,8 @@ def _manifest(
 ) -> dict[str, Any]:
     """Return prepare.json: no date and no absolute path, so that the same inputs give the same bytes."""
     kinds = Counter(kind for photo in photos for kind in photo.kinds)
-    agreements = [photo.dice for photo in photos if photo.dice is not None]
-    prompts = prompt_windows(challenge.encounters.values(), challenge.ledger)
+    dices = {photo.image_id: photo.dice for photo in photos if photo.dice is not None}
+    prompts = prompt_lengths(challenge.encounters.values(), challenge.ledger)
     return {
         "schema": 1,
         "format": "magic-prepared",
@@ -205,7 +221,7 @@ def _manifest(
         "counts": counts,
         "published": against_published(counts),
         "left_out": {what: challenge.ledger.left_out[what] for what in ("encounters", "images", "masks", "answers")},
-        "agreement": _agreement(agreements),
+        "agreement": agreement(dices),
         "mask_values": dict(sorted(kinds.items())),
         "orientation": _orientation(photos, challenge.ledger),
         "prompts": prompts,
@@ -213,17 +229,10 @@ def _manifest(
         "notes": challenge.ledger.notes,
         "inputs": {
             "files": dict(sorted(challenge.inputs.items())),
-            "photos": _digest((photo.image_id, photo.sha256) for photo in photos),
-            "masks": _digest(pair for photo in photos for pair in photo.digests),
+            "photos": digest((photo.image_id, photo.sha256) for photo in photos),
+            "masks": digest(pair for photo in photos for pair in photo.digests),
         },
     }
-
-
-def _agreement(values: Sequence[float]) -> dict[str, Any] | None:
-    if not values:
-        return None
-    mean, median = round(float(np.mean(values)), 6), round(float(np.median(values)), 6)
-    return {"images": len(values), "mean_dice": mean, "median_dice": median}
 
 
 def _orientation(photos: Sequence[_Photo], ledger: Ledger) -> dict[str, Any]:
@@ -238,18 +247,11 @@ def _orientation(photos: Sequence[_Photo], ledger: Ledger) -> dict[str, Any]:
     return {"photos": len(turned), "raw": told[False], "upright": told[True], "undecided": told[None], "rule": rule}
 
 
-def _digest(rows: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Return how many files there are, and one SHA-256 over their names and SHA-256s in order of name."""
-    lines = sorted(f"{name} {sha256}" for name, sha256 in rows)
-    return {"count": len(lines), "sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest()}
+def prompt_lengths(encounters: Iterable[Encounter], ledger: Ledger) -> dict[str, Any] | None:
+    """Return how long prompts are, how many exceed 77 (CLIP) and 256 (MiniLM) tokens, and what is kept of each half.
 
-
-def prompt_windows(encounters: Iterable[Encounter], ledger: Ledger) -> dict[str, Any] | None:
-    """Return how many prompts exceed 77 (CLIP) and 256 (MiniLM) tokens, and how much of each half is kept.
-
-    Tokens are MiniLM's WordPieces, which stand in for CLIP's BPE too. The window holds two special tokens,
-    both halves, and the separator where there are two. `kept_question` and `kept_answer` are mean shares in
-    [0, 1] over the prompts that have this half, None without any. None, and a note, without MiniLM's tokenizer.
+    Tokens are MiniLM's WordPieces, which stand in for CLIP's BPE too. See `window_use` and `length_histogram`.
+    None, and a note, without MiniLM's tokenizer.
     """
     from tokenizers import Tokenizer  # 0.1 s to import: only where tokens are counted
 
@@ -260,25 +262,13 @@ def prompt_windows(encounters: Iterable[Encounter], ledger: Ledger) -> dict[str,
         return None
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    halves = [(encounter.question, encounter.answer) for encounter in encounters]
-
-    def lengths(texts: list[str]) -> list[int]:
-        return [len(found.ids) for found in tokenizer.encode_batch(texts, add_special_tokens=False)]
-
-    sizes = list(zip(lengths([q for q, _ in halves]), lengths([a for _, a in halves]), strict=True))
-    between = lengths([SEPARATOR])[0]
-    windows = [_window(sizes, tokens, between) | {"model": model} for tokens, model in WINDOWS]
-    return {"tokenizer": "MiniLM WordPiece; stands in for CLIP's BPE", "windows": windows}
-
-
-def _window(sizes: Sequence[tuple[int, int]], tokens: int, between: int) -> dict[str, Any]:
-    exceed = 0
-    shares: tuple[list[float], list[float]] = ([], [])
-    for halves in sizes:
-        budget = tokens - _SPECIAL - (between if all(halves) else 0)
-        exceed += sum(halves) > budget
-        for share, kept, size in zip(shares, share_window(*halves, budget), halves, strict=True):
-            share += [kept / size] if size else []
-    question, answer = (round(float(np.mean(share)), 6) if share else None for share in shares)
-    counts = {"tokens": tokens, "prompts": len(sizes), "exceed": exceed}
-    return counts | {"kept_question": question, "kept_answer": answer}
+    rows = list(encounters)
+    halves = [half for row in rows for half in (row.question, row.answer)]
+    found = [len(tokens.ids) for tokens in tokenizer.encode_batch(halves, add_special_tokens=False)]
+    sizes = list(zip(found[::2], found[1::2], strict=True))
+    splits = {split: [size for row, size in zip(rows, sizes, strict=True) if row.split == split] for split in SPLITS}
+    return {
+        "tokenizer": "MiniLM WordPiece; stands in for CLIP's BPE",
+        "windows": [window_use(sizes, tokens) | {"model": model} for tokens, model in WINDOWS],
+        "lengths": {"width": WIDTH, **{split: length_histogram(of) for split, of in splits.items()}},
+    }

@@ -66,7 +66,7 @@ def test_manifest(challenge: Path, prepared: Path, tmp_path: Path) -> None:
     assert manifest["inputs"]["masks"]["count"] == 14
     assert str(challenge) not in json.dumps(manifest)
     assert sorted(p.name for p in prepared.iterdir()) == [
-        "encounters.jsonl", "images.jsonl", "masks", "prepare.json", "questions.json",
+        "encounters.jsonl", "images.jsonl", "masks", "mean_mask.png", "prepare.json", "questions.json",
     ]  # fmt: skip
 
 
@@ -140,10 +140,10 @@ def test_prompt_windows_by_hand(tmp_path: Path) -> None:
         row |= {"query_content_en": "red " * words, "responses": [{"content_en": "skin " * 50}]}
     write_json(root / "train.json", rows)
     clip, minilm = prepare(root, tmp_path / "out", dry_run=True)["prompts"]["windows"]
-    # room for 77 - 2 special - 2 separator tokens: (100, 50) keeps (37, 36), (10, 50) keeps all
+    # room for 77 - 2 special tokens, nothing between the halves: (100, 50) keeps (38, 37), (10, 50) keeps all
     assert (clip["exceed"], clip["prompts"]) == (1, 2)
-    assert clip["kept_question"] == pytest.approx((37 / 100 + 1) / 2, abs=1e-6)
-    assert clip["kept_answer"] == pytest.approx((36 / 50 + 1) / 2, abs=1e-6)
+    assert clip["kept_question"] == pytest.approx((38 / 100 + 1) / 2, abs=1e-6)
+    assert clip["kept_answer"] == pytest.approx((37 / 50 + 1) / 2, abs=1e-6)
     assert (minilm["exceed"], minilm["kept_question"], minilm["kept_answer"]) == (0, 1.0, 1.0)
 
 
@@ -287,7 +287,8 @@ def test_one_annotator_has_nobody_to_agree_with_and_two_empty_masks_agree(folder
     for mask in (root / MASKS).iterdir():
         save_mask(mask, np.zeros((48, 64), np.uint8))
     agreement = prepare(root, tmp_path / "q")["agreement"]
-    assert agreement == {"images": 2, "mean_dice": 1.0, "median_dice": 1.0}
+    assert (agreement["images"], agreement["mean_dice"], agreement["median_dice"]) == (2, 1.0, 1.0)
+    assert agreement["histogram"] == [0] * 19 + [2]
 
 
 # ---- the target folder

@@ -1,8 +1,12 @@
-"""Numbers of prepare.json: counts per split, the published ones, and the short text for the terminal."""
+"""Numbers of prepare.json: counts per split, the published ones, agreement, and the short text for the terminal."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from magic_cli.records import SPLITS, Encounter, ImageRecord
 
@@ -12,6 +16,8 @@ PUBLISHED: Mapping[str, Mapping[str, int]] = {
     "valid": {"encounters": 56, "images": 157, "masks": 472, "answered": 56},
     "test": {"encounters": 100, "images": 314, "masks": 944},
 }
+BINS = 20  # of the histogram of agreement, over 0..1
+LOWEST = 30  # photos that are named
 _SHOWN = 20
 
 
@@ -50,10 +56,34 @@ def against_published(counts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]
     return {"counts": {split: dict(PUBLISHED[split]) for split in there}, "difference": difference}
 
 
-def summary(manifest: Mapping[str, Any]) -> list[str]:
+def agreement(dices: Mapping[str, float]) -> dict[str, Any] | None:
+    """Return how well annotators agree: mean, median, histogram of 20 bins over 0..1, the 30 photos lowest in it.
+
+    `dices` maps the photos of two or more annotators to the mean Dice over pairs of them. None without any.
+    """
+    if not dices:
+        return None
+    values = list(dices.values())
+    lowest = sorted(dices.items(), key=lambda item: (item[1], item[0]))[:LOWEST]
+    return {
+        "images": len(values),
+        "mean_dice": round(float(np.mean(values)), 6),
+        "median_dice": round(float(np.median(values)), 6),
+        "histogram": [int(number) for number in np.histogram(values, BINS, (0, 1))[0]],
+        "lowest": [{"image": image_id, "dice": round(value, 6)} for image_id, value in lowest],
+    }
+
+
+def digest(rows: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Return how many files there are, and one SHA-256 over their names and SHA-256s in order of name."""
+    lines = sorted(f"{name} {sha256}" for name, sha256 in rows)
+    return {"count": len(lines), "sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest()}
+
+
+def summary(manifest: Mapping[str, Any], page: Path | None = None) -> list[str]:
     """Return the lines that the terminal shows: a table of counts, masks, prompts, notes, the first 20 problems.
 
-    A number that differs from the published one is shown as "2,473 of 2,474".
+    A number that differs from the published one is shown as "2,473 of 2,474". `page`, where given, is named last.
     """
     rows = [("", *SPLITS), *table(manifest)]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
@@ -61,7 +91,7 @@ def summary(manifest: Mapping[str, Any]) -> list[str]:
         "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
         for row in rows
     ]
-    return [*lines, *_details(manifest)]
+    return [*lines, *_details(manifest), *([f"look at it: {page}"] if page else [])]
 
 
 def table(manifest: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:

@@ -5,6 +5,8 @@ prepared/images.jsonl       one photo a line              schemas/image.schema.j
 prepared/questions.json     the closed questions          schemas/definitions.schema.json
 prepared/masks/             merged masks at full size     uint8 {0, 1} TIFF
 prepared/prepare.json       what was found and done       schemas/prepared.schema.json
+prepared/mean_mask.png      mean of the train masks       64 x 64 8-bit grey, 255 = all; absent without any
+prepared/index.html         a page to look at             read by people only
 """
 
 import hashlib
@@ -22,6 +24,7 @@ from magic_cli.questions import QuestionSchema, parse_questions
 from magic_cli.records import SPLITS, Encounter, ImageRecord
 
 ENCOUNTERS, IMAGES, QUESTIONS, MANIFEST = "encounters.jsonl", "images.jsonl", "questions.json", "prepare.json"
+MEAN_MASK, PAGE = "mean_mask.png", "index.html"
 
 
 @dataclass(frozen=True)

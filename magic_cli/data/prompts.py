@@ -8,7 +8,6 @@ from html.parser import HTMLParser
 from magic_cli.errors import ConfigError, problem
 
 PROMPTS = ("qa", "query", "answer", "fixed")
-SEPARATOR = "||"
 FIXED = "skin lesion"
 
 _BREAKING = """blockquote body br center dd div dl dt figcaption figure footer h1 h2 h3 h4 h5 h6 head header hr html img
