@@ -11,11 +11,12 @@ from typing import IO, Any
 
 from magic_cli.data.archive import Archive, open_archive
 from magic_cli.data.prepared import MANIFEST, open_prepared
+from magic_cli.data.rows import read_rows
 from magic_cli.errors import SubmissionError, UsageError, problem
 from magic_cli.files import refuse_existing, sha256, write_atomic
 from magic_cli.findings import Expected, expected_of
 from magic_cli.linter import lint
-from magic_cli.submission import ANSWERS, MASKS, Layout, answers_text, find_layout, mask_name, masks_in, read_rows
+from magic_cli.submission import ANSWERS, MASKS, Layout, answers_text, find_layout, mask_name, masks_in
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
@@ -106,7 +107,7 @@ def _plan(masks: Source | None, answers: Source | None, expected: Expected) -> P
     if answers is not None:
         archive, layout = answers
         place = {encounter: number for number, encounter in enumerate(expected.encounters)}
-        rows = sorted(read_rows(archive, layout.answers or "", []) or (), key=lambda row: place[row["encounter_id"]])
+        rows = sorted(read_rows(archive, layout.answers or "", []), key=lambda row: place[row["encounter_id"]])
     if masks is None:
         return Plan(rows, {}, None)
     archive, layout = masks
@@ -160,7 +161,7 @@ def check_submission(path: Path, data: Path | None, split: str) -> dict[str, Any
     with open_archive(path) as archive:
         _refuse(lint(archive, expected))
         layout = find_layout(archive)
-        rows = read_rows(archive, layout.answers or "", []) or ()
+        rows = read_rows(archive, layout.answers or "", [])
         found = _summary(len(masks_in(archive, layout.masks)) if layout.masks else 0, len(rows))
     if expected is None:
         found["notes"].append(

@@ -4,28 +4,25 @@ Layout (specs/peers.md section 2): masks_preds/IMG_<encounter>_<number>_mask_sys
 root. Reading for `score` is lenient about the place (said in `notes`); linter.py is strict about everything.
 """
 
-import codecs
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from magic_cli.data.archive import Archive, open_archive
 from magic_cli.data.gold import Gold
-from magic_cli.data.masks import read_raw
+from magic_cli.data.masks import Unreadable, decode_mask, map_stored, read_stored
+from magic_cli.data.rows import has_mark, prediction_of, read_bytes, read_rows, stops_at
 from magic_cli.errors import DataError, SubmissionError, problem
 from magic_cli.files import write_text
-from magic_cli.questions import QuestionSchema
 from magic_cli.records import Prediction
 
 MASKS, ANSWERS = "masks_preds", "data_cvqa_sys.json"
 SUFFIX = "_mask_sys.tiff"
-NOT_BINARY = 255
 
 
 def mask_name(image_id: str) -> str:
@@ -60,19 +57,21 @@ def find_layout(archive: Archive) -> Layout:
     everything = [*archive.members, *archive.folders]
     masks = [f"{root}{MASKS}/" for root in roots if any(n.startswith(f"{root}{MASKS}/") for n in everything)]
     if not masks:
-        masks = [root for root in roots if any(_child(name, root, SUFFIX) for name in archive.members)]
+        masks = [root for root in roots if any(_child(n, root) and n.endswith(SUFFIX) for n in archive.members)]
     answers = [root + ANSWERS for root in roots if root + ANSWERS in archive.members]
     if not answers and len(archive.members) == 1 and not archive.is_zip:
         answers = [name for name in archive.members if name.endswith(".json")]
+    if not archive.members and Path(archive.source).name == MASKS:  # the empty folder itself
+        masks = [""]
     if not masks and not answers:
-        some = ", ".join(sorted(archive.members)[:3]) or "nothing"
+        here = ", ".join(sorted(archive.members)[:3]) or "nothing"
         expected = f"{MASKS}/IMG_*{SUFFIX} or {ANSWERS}"
-        raise SubmissionError(problem(archive.source, some, expected, "check the path and the names"))
+        raise SubmissionError(problem(archive.source, here, expected, "check the path and the names"))
     return Layout(_only(archive, masks), _only(archive, answers))
 
 
-def _child(name: str, folder: str, suffix: str) -> bool:
-    return name.startswith(folder) and "/" not in name[len(folder) :] and name.endswith(suffix)
+def _child(name: str, folder: str) -> bool:
+    return name.startswith(folder) and "/" not in name[len(folder) :]
 
 
 def _only(archive: Archive, found: Sequence[str]) -> str | None:
@@ -84,18 +83,34 @@ def _only(archive: Archive, found: Sequence[str]) -> str | None:
     return found[0] if found else None
 
 
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """In place of `Prediction.raw`: a file that the official scorer does not read.
+
+    `error` is the exception it stops with; "" where it does not find the file at all, as if it were not there.
+    """
+
+    error: str = ""
+
+
 @dataclass(frozen=True)
 class Submission:
     """Predictions as found in files; masks are read one at a time, when they are asked for.
 
-    `masks` maps image ids to members of the archive; None where the task is absent. `rows` is the parsed
-    JSON, None where the task is absent. `notes` are sentences a reader of the scores must know.
+    `masks` maps image ids to members of the archive, `strays` to members whose names only look like masks; None
+    where the task is absent. `rows` is the parsed JSON, whatever its rows are; None where the task is absent.
+    `notes` are sentences a reader of the scores must know. `stops` name what stops the official run before any
+    task is scored. `sought` is False where the official scorer does not find the masks: a zip's at another place.
     """
 
     archive: Archive
     masks: Mapping[str, str] | None
-    rows: Sequence[Mapping[str, Any]] | None
+    rows: Sequence[Any] | None
     notes: tuple[str, ...]
+    stops: tuple[str, ...] = ()
+    strays: Mapping[str, str] = field(default_factory=dict)
+    sought: bool = True
+    answers: str = ANSWERS
 
     def tasks_with(self, gold: Gold) -> tuple[str, ...]:
         """Return the tasks that these predictions and `gold` have in common, seg first.
@@ -113,25 +128,49 @@ class Submission:
         return tasks
 
     def of(self, task: str, gold: Gold) -> Iterator[Prediction]:
-        """Yield what the files say about one task, as decisions (integer arrays).
+        """Yield what the files say about one task; nothing is refused, `fault` says what is wrong.
 
-        seg: {"mask": array as stored}, floats other than 0 and 1 become 255; {} where a file is unreadable.
-        cvqa: {qid: 0-d integer} of the gold's qids; several rows of one encounter stay several predictions.
-
-        Raises:
-            SubmissionError: a qid has a value that is no whole number; all of them at once.
+        seg: `raw` is the array as stored, or Unread; {"mask": (H, W) uint8} where it can be read as one of {0, 1} or
+        {0, 255}, with values as they are (and unchecked) if they are stored as uint8.
+        cvqa: `raw` is the row, {qid: 0-d integer} its whole numbers for the gold's qids, `id` its encounter_id as
+        written ("" without one); several rows of an encounter stay several predictions.
         """
-        return self._masks() if task == "seg" else iter(_answers(self.rows or (), gold.questions, self.archive.source))
+        if task == "seg":
+            return self.select((*(self.masks or ()), *self.strays))
+        where, qids = self.archive.where(self.answers), gold.questions.by_qid
+        return (prediction_of(row, qids, f"{where}:{n}") for n, row in enumerate(self.rows or ()))
 
-    def _masks(self) -> Iterator[Prediction]:
-        for image, name in (self.masks or {}).items():
-            try:
+    def select(self, images: Iterable[str]) -> Iterator[Prediction]:
+        """Yield the masks of some images, in this order; those that are not there are left out."""
+        for image in images:
+            if self.masks is not None and image in self.masks:
+                yield self._mask(image, self.masks[image])
+            elif image in self.strays:
+                name = self.strays[image]
+                # the official scorer looks at *.tiff only; it splits these at "_mask_" and looks for "sys"
+                raw = Unread("KeyError: 'sys'" if name.endswith(".tiff") and self.sought else "")
+                fault = problem(self.archive.where(name), "this name", mask_name(image), "rename it")
+                yield Prediction(image, {}, None, raw, fault)
+
+    def _mask(self, image: str, name: str) -> Prediction:
+        where, member = self.archive.where(name), self.archive.members[name]
+        try:
+            if isinstance(member, Path):
+                stored, error = map_stored(member, where)
+            else:
                 with self.archive.read(name) as file:
-                    mask = _decision(read_raw(file, self.archive.where(name)))
-            except (DataError, SubmissionError):
-                yield Prediction(image, {})  # score lists it with everything else that is wrong
-                continue
-            yield Prediction(image, {"mask": mask}, (mask.shape[0], mask.shape[1]) if mask.ndim == 2 else None)
+                    stored, error = read_stored(file, where)
+        except (Unreadable, SubmissionError) as wrong:
+            error = getattr(wrong, "error", "BadZipFile")
+            return Prediction(image, {}, None, Unread(error if self.sought else ""), str(wrong))
+        raw: Any = stored if self.sought and not error else Unread(error if self.sought else "")
+        if stored.dtype == np.uint8 and stored.ndim == 2:
+            return Prediction(image, {"mask": stored}, stored.shape, raw)
+        try:
+            mask, kind = decode_mask(stored, where)
+        except DataError as wrong:
+            return Prediction(image, {}, None, raw, str(wrong))
+        return Prediction(image, {"mask": mask * np.uint8(255) if kind == "0/255" else mask}, mask.shape, raw)
 
 
 @contextmanager
@@ -145,89 +184,61 @@ def open_predictions(path: Path) -> Iterator[Submission]:
         if archive.faults:
             raise SubmissionError(archive.faults)
         layout = find_layout(archive)
-        official = ((layout.masks, f"{MASKS}/"), (layout.answers, ANSWERS))
-        notes = [
-            f"{archive.where(found or '.')}: found here, but the platform looks for {name} at the root of the zip only."
-            for found, name in official
-            if archive.is_zip and found not in (None, name)
-        ]
-        masks = None if layout.masks is None else _list_masks(archive, layout.masks, notes)
+        notes = list(_place_notes(archive, layout))
+        masks = None if layout.masks is None else masks_in(archive, layout.masks)
+        strays = {} if layout.masks is None else _strays(archive, layout.masks, notes)
         rows = None if layout.answers is None else read_rows(archive, layout.answers, notes)
-        yield Submission(archive, masks, rows, tuple(notes))
+        stops = tuple(_stops(archive, layout, rows or ()))
+        sought = not archive.is_zip or layout.masks == f"{MASKS}/"
+        strays = {image: name for image, name in strays.items() if image not in (masks or {})}
+        yield Submission(archive, masks, rows, tuple(notes), stops, strays, sought, layout.answers or ANSWERS)
+
+
+def _place_notes(archive: Archive, layout: Layout) -> Iterator[str]:
+    for found, name in ((layout.masks, f"{MASKS}/"), (layout.answers, ANSWERS)):
+        if archive.is_zip and found not in (None, name):
+            where = archive.where(found or ".")
+            yield f"{where}: found here, but the platform looks for {name} at the root of the zip only."
+    if archive.is_zip and layout.masks is None:
+        yield f"{archive.source}: no {MASKS}/; the official scorer gives 0 for segmentation."
+
+
+def _stops(archive: Archive, layout: Layout, rows: Sequence[Any]) -> Iterator[str]:
+    """Yield what stops the official run at its start, and loses both tasks (cases 07 and 25)."""
+    if archive.is_zip and layout.answers != ANSWERS:
+        yield f"{archive.source}: no {ANSWERS} at the root of the zip (FileNotFoundError)"
+    if layout.answers is None:
+        return
+    where = archive.where(layout.answers)
+    if has_mark(read_bytes(archive, layout.answers)):
+        yield f"{where}: starts with a byte-order mark (JSONDecodeError)"
+    for error, numbers in stops_at(rows).items():
+        yield f"{where}: rows {some(map(str, numbers))} have no encounter_id as text ({error})"
+
+
+def some(names: Iterable[str], most: int = 10) -> str:
+    """Return names as a list for a message, the first ten and "..." where there are more."""
+    listed = list(names)
+    return ", ".join(listed[:most]) + (", ..." if len(listed) > most else "")
 
 
 def masks_in(archive: Archive, folder: str) -> dict[str, str]:
     """Return image id to member of the masks that are directly in `folder` under official names, sorted."""
-    names = sorted(name for name in archive.members if name.startswith(folder) and "/" not in name[len(folder) :])
+    names = sorted(name for name in archive.members if _child(name, folder))
     found = {image_of(name[len(folder) :]): name for name in names}
     return {image: name for image, name in found.items() if image is not None}
 
 
-def _list_masks(archive: Archive, folder: str, notes: list[str]) -> Mapping[str, str] | None:
+def _strays(archive: Archive, folder: str, notes: list[str]) -> dict[str, str]:
+    """Return image id to member of files that are named almost as masks; `notes` says what else is ignored."""
     names = [name for name in archive.members if name.startswith(folder)]
+    strange = [name for name in names if not _child(name, folder) or image_of(name[len(folder) :]) is None]
     if not names:
         notes.append(f"{archive.where(folder)}: empty; the official scorer gives 0 for segmentation.")
-        return None
-    masks = masks_in(archive, folder)
-    if len(masks) < len(names):
-        notes.append(f"{archive.where(folder)}: {len(names) - len(masks)} files not named *{SUFFIX} are ignored.")
-    return masks
-
-
-def read_rows(archive: Archive, name: str, notes: list[str]) -> list[Mapping[str, Any]] | None:
-    """Parse the rows of a JSON member for scoring; None for [], and what a reader must know goes to `notes`.
-
-    Raises:
-        SubmissionError: it is no JSON list of objects that each have an encounter_id.
-    """
-    where = archive.where(name)
-    with archive.read(name) as file:
-        data = file.read()
-    if data.startswith(codecs.BOM_UTF8):
-        notes.append(f"{where}: starts with a byte-order mark; the official scorer stops there.")
-    try:
-        rows = json.loads(data.decode("utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise SubmissionError(problem(where, f"invalid JSON ({error})", "a JSON list", "write it again")) from None
-    if not isinstance(rows, list) or not all(
-        isinstance(r, dict) and isinstance(r.get("encounter_id"), str) for r in rows
-    ):
-        got = "a list with other rows" if isinstance(rows, list) else f"a JSON {type(rows).__name__}"
-        raise SubmissionError(problem(where, got, "a list of objects with an encounter_id", "one row an encounter"))
-    if not rows:
-        notes.append(f"{where}: empty; the official scorer gives 0 for the closed questions.")
-    return rows or None
-
-
-def _answers(rows: Sequence[Mapping[str, Any]], questions: QuestionSchema, source: str) -> list[Prediction]:
-    predictions, lines = [], []
-    for row in rows:
-        # the official scorer takes what stands before the first dash (case 16)
-        encounter = str(row["encounter_id"]).split("-")[0]
-        chosen: dict[str, NDArray[Any]] = {}
-        for qid, value in row.items():
-            if qid in questions.by_qid:
-                if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
-                    where = f"{source}:{row['encounter_id']}:{qid}"
-                    lines.append(problem(where, repr(value)[:40], "an integer", "write the 0-based option index"))
-                else:
-                    chosen[qid] = np.array(int(value))
-        predictions.append(Prediction(encounter, chosen))
-    if lines:
-        most = 20
-        rest = [f"{source}: {len(lines) - most} more answers that are no integers"] if len(lines) > most else []
-        raise SubmissionError([*lines[:most], *rest])
-    return predictions
-
-
-def _decision(raw: NDArray[Any]) -> NDArray[Any]:
-    """Return a stored mask as integers; the value 255 stands for every float that is neither 0 nor 1."""
-    mask = raw[..., 0] if raw.ndim == 3 and raw.shape[2] == 1 else raw
-    if mask.dtype == np.bool_:
-        return mask.view(np.uint8)
-    if mask.dtype.kind in "ui":
-        return mask
-    return np.where(mask == 1, 1, np.where(mask == 0, 0, NOT_BINARY)).astype(np.uint8)
+    elif strange:
+        notes.append(f"{archive.where(folder)}: {len(strange)} files not named *{SUFFIX} are ignored.")
+    almost = ((name[len(folder) :].partition("_mask_"), name) for name in sorted(strange) if _child(name, folder))
+    return {image: name for (image, mark, _), name in almost if image and mark}
 
 
 def missing_lines(missing: Sequence[str], wanted: Collection[str], kind: str) -> list[str]:

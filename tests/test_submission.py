@@ -1,5 +1,6 @@
 """submission.py: predictions found where people put them, read as decisions; the official names and JSON."""
 
+import importlib.util
 import json
 import zipfile
 from pathlib import Path
@@ -7,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from small import ANSWERS, MASKS, QUESTIONS, answers, blob, files_of, images_of, row, tiff, write_folder, write_zip
 
 from magic_cli.data.gold import Gold, GoldImage
 from magic_cli.errors import DataError, SubmissionError
 from magic_cli.records import Prediction
-from magic_cli.submission import Submission, image_of, mask_name, open_predictions, write_answers
+from magic_cli.submission import Submission, Unread, image_of, mask_name, open_predictions, write_answers
 
 GOLD = Gold("gold", QUESTIONS, {"IMG_x_1": GoldImage("x", {})}, {"x": {}})
 FILES = files_of("test")
@@ -43,7 +45,7 @@ LAYOUTS = {
     "loose masks": (LOOSE, ("seg",)),
     "one folder deep": (below("sub", FILES), ("seg", "cvqa")),
     "predictions folder": (below("seg", MASKS_ONLY) | below("cvqa", JSON_ONLY), ("seg", "cvqa")),
-    "empty list": (MASKS_ONLY | {ANSWERS: b"[]"}, ("seg",)),
+    "empty list": (MASKS_ONLY | {ANSWERS: b"[]"}, ("seg", "cvqa")),
 }
 
 
@@ -57,8 +59,9 @@ def test_layouts(tmp_path: Path, layout: str, write: Any) -> None:
             assert {i: p.shape for i, p in masks_of(found).items()} == images_of("test")
             assert all(np.array_equal(p.arrays["mask"], blob(p.shape)) for p in masks_of(found).values() if p.shape)
         if "cvqa" in tasks:
+            given = {} if layout == "empty list" else {e: answers(e) for e in ("ENC00021", "ENC00022", "ENC00023")}
             rows = {p.id: {qid: int(v) for qid, v in p.arrays.items()} for p in found.of("cvqa", GOLD)}
-            assert rows == {e: answers(e) for e in ("ENC00021", "ENC00022", "ENC00023")}
+            assert rows == given
 
 
 def test_json_file_of_any_name(tmp_path: Path) -> None:
@@ -82,7 +85,8 @@ def test_nothing_is_extracted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (below("sub", FILES), "sub/masks_preds/: found here, but the platform looks for masks_preds/ at the root"),
         (LOOSE, "found here, but the platform looks for masks_preds/"),
         (MASKS_ONLY | {ANSWERS: b"[]"}, "gives 0 for the closed questions"),
-        (JSON_ONLY | {ANSWERS: b"\xef\xbb\xbf" + FILES[ANSWERS]}, "byte-order mark"),
+        (JSON_ONLY, "no masks_preds/; the official scorer gives 0 for segmentation"),
+        (JSON_ONLY | {f"{MASKS}/": b""}, "empty; the official scorer gives 0 for segmentation"),
         (FILES | {f"{MASKS}/x.png": b""}, "1 files not named"),
     ],
 )
@@ -91,10 +95,62 @@ def test_notes(tmp_path: Path, files: dict[str, bytes], text: str) -> None:
         assert any(text in note for note in found.notes), found.notes
 
 
-def test_an_empty_masks_folder_leaves_segmentation_out(tmp_path: Path) -> None:
-    with open_predictions(write_zip(tmp_path / "s.zip", JSON_ONLY | {f"{MASKS}/": b""})) as found:
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        (MASKS_ONLY, "no data_cvqa_sys.json at the root of the zip (FileNotFoundError)"),
+        (below("sub", FILES), "no data_cvqa_sys.json at the root of the zip (FileNotFoundError)"),
+        (FILES | {ANSWERS: b"\xef\xbb\xbf" + FILES[ANSWERS]}, "byte-order mark (JSONDecodeError)"),
+        (FILES | {ANSWERS: b'[1, {"encounter_id": "E"}, "x"]'}, "rows 0, 2 have no encounter_id as text (TypeError)"),
+        (FILES | {ANSWERS: b'[{"encounter": 1}]'}, "rows 0 have no encounter_id as text (KeyError: 'encounter_id')"),
+        (FILES | {ANSWERS: b'[{"encounter_id": 1}]'}, "rows 0 have no encounter_id as text (AttributeError)"),
+    ],
+)
+def test_what_stops_the_whole_official_run(tmp_path: Path, files: dict[str, bytes], text: str) -> None:
+    with open_predictions(write_zip(tmp_path / "s.zip", files)) as found:
+        assert [text in stop for stop in found.stops] == [True], found.stops
+
+
+@pytest.mark.parametrize("files", [FILES, MASKS_ONLY, below("sub", FILES), JSON_ONLY, FILES | {ANSWERS: b"[]"}])
+def test_a_folder_is_not_the_whole_submission(tmp_path: Path, files: dict[str, bytes]) -> None:
+    with open_predictions(write_folder(tmp_path, files)) as found:
+        assert found.stops == ()
+        assert found.sought
+
+
+@pytest.mark.parametrize(("folder", "sought"), [("", True), ("sub/", False)])
+def test_masks_one_folder_deeper_in_a_zip_are_not_found_officially(tmp_path: Path, folder: str, sought: bool) -> None:
+    files = {folder + name: data for name, data in MASKS_ONLY.items()}
+    files |= {f"{folder}{MASKS}/IMG_Z_1_mask_mask_sys.tiff": b"", f"{folder}{MASKS}/IMG_Z_2_mask_sys.tiff": b"bad"}
+    with open_predictions(write_zip(tmp_path / "s.zip", files | {ANSWERS: b"[]"})) as found:
+        *masks, damaged, stray = found.of("seg", GOLD)
+    assert found.sought is sought
+    assert [isinstance(p.raw, Unread) for p in masks] == [not sought] * 4
+    assert [p.raw == Unread() for p in (damaged, stray)] == [not sought] * 2
+    assert all("mask" in p.arrays and not p.fault for p in masks)
+    if sought:
+        assert [damaged.raw.error, stray.raw.error] == ["TiffFileError", "KeyError: 'sys'"]
+
+
+@pytest.mark.parametrize("write", [write_zip, write_folder])
+def test_an_empty_masks_folder_is_a_legal_prediction(tmp_path: Path, write: Any) -> None:
+    files = {f"{MASKS}/": b""} if write is write_zip else {}
+    (tmp_path / "s" / MASKS).mkdir(parents=True)
+    where = write(tmp_path / "s.zip", files) if write is write_zip else tmp_path / "s"
+    for path in (where, tmp_path / "s" / MASKS):
+        with open_predictions(path) as found:
+            assert found.tasks_with(GOLD) == ("seg",)
+            assert list(found.of("seg", GOLD)) == []
+            assert any("gives 0 for segmentation" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("data", [b"[]", b"{}", b" [ ]\n"])
+def test_no_rows_are_legal(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "p.json").write_bytes(data)
+    with open_predictions(tmp_path / "p.json") as found:
         assert found.tasks_with(GOLD) == ("cvqa",)
-        assert any("gives 0 for segmentation" in note for note in found.notes)
+        assert list(found.of("cvqa", GOLD)) == []
+        assert any("gives 0 for the closed questions" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(
@@ -103,9 +159,9 @@ def test_an_empty_masks_folder_leaves_segmentation_out(tmp_path: Path) -> None:
         ({}, "got nothing"),
         ({"a.png": b"", "b/c.tif": b""}, r"got a\.png, b/c\.tif"),
         (below("a", FILES) | below("b", FILES), "a/masks_preds/ and b/masks_preds/"),
-        ({ANSWERS: b"{}"}, "a JSON dict"),
-        ({ANSWERS: b"[1]"}, "other rows"),
-        ({ANSWERS: b'[{"encounter": 1}]'}, "other rows"),
+        ({ANSWERS: b'{"ENC00001": {}}'}, "a JSON dict"),
+        ({ANSWERS: b"null"}, "a JSON NoneType"),
+        ({ANSWERS: b"[1" + b"0" * 5000 + b"]"}, "invalid JSON"),
         ({ANSWERS: b"[" * 99_999}, "invalid JSON"),
         ({ANSWERS: b"[{]"}, "invalid JSON"),
         ({ANSWERS: b"\xff"}, "invalid JSON"),
@@ -123,27 +179,44 @@ def rows_as(tmp_path: Path, rows: list[dict[str, Any]]) -> list[Prediction]:
         return list(found.of("cvqa", GOLD))
 
 
-def test_suffixes_are_cut_and_rows_stay_apart(tmp_path: Path) -> None:
-    found = rows_as(tmp_path, [row("ENC00001") | {"encounter_id": f"ENC00001-{n}"} for n in (1, 2)])
-    assert [p.id for p in found] == ["ENC00001", "ENC00001"]
+def test_ids_stay_as_written_and_rows_stay_apart(tmp_path: Path) -> None:
+    given = [row("ENC00001") | {"encounter_id": f"ENC00001-{n}"} for n in (1, 2)]
+    found = rows_as(tmp_path, given)
+    assert [p.id for p in found] == ["ENC00001-1", "ENC00001-2"]
+    assert [p.raw for p in found] == given
+    assert [p.fault for p in found] == ["", ""]
 
 
 def test_whole_floats_count_and_unknown_keys_do_not(tmp_path: Path) -> None:
-    [found] = rows_as(tmp_path, [{"encounter_id": "E", "CQID010-001": 2.0, "CQID010-1": "x", "note": [1]}])
-    assert found.arrays == {"CQID010-001": 2}
-    assert found.arrays["CQID010-001"].dtype.kind == "i"
+    given = {"encounter_id": "E", "CQID010-001": 2.0, "CQID011-001": 99, "CQID010-1": "x", "note": [1]}
+    [found] = rows_as(tmp_path, [given])
+    assert found.arrays == {"CQID010-001": 2, "CQID011-001": 99}
+    assert all(value.dtype.kind == "i" and value.shape == () for value in found.arrays.values())
+    assert found.raw == given
+    assert found.fault == ""
 
 
-@pytest.mark.parametrize("value", ["0", None, True, 0.5, [0], {}, float("nan"), float("inf")])
-def test_values_that_are_no_integers(tmp_path: Path, value: object) -> None:
-    with pytest.raises(SubmissionError, match=r"E:CQID010-001.*0-based option index"):
-        rows_as(tmp_path, [{"encounter_id": "E", "CQID010-001": value}])
+@pytest.mark.parametrize("value", ["0", None, True, 0.5, [0], {}, float("nan"), float("inf"), 1e300, 10**30])
+def test_values_that_are_no_integers_cost_themselves_only(tmp_path: Path, value: object) -> None:
+    [found] = rows_as(tmp_path, [{"encounter_id": "E", "CQID010-001": value, "CQID034-001": 1}])
+    assert found.arrays == {"CQID034-001": 1}
+    assert found.raw["CQID010-001"] is value or repr(found.raw["CQID010-001"]) == repr(value)
+    assert "p.json:0:E: got CQID010-001" in found.fault
+    assert "expected integers; write the 0-based option indices" in found.fault
 
 
-def test_many_such_values_are_counted(tmp_path: Path) -> None:
-    with pytest.raises(SubmissionError, match="80 more answers") as error:
-        rows_as(tmp_path, [{"encounter_id": f"E{n}", "CQID010-001": "0"} for n in range(100)])
-    assert len(error.value.problems) == 21
+def test_many_such_values_are_cut_short(tmp_path: Path) -> None:
+    [found] = rows_as(tmp_path, [{"encounter_id": "E", **dict.fromkeys(QUESTIONS.by_qid, "0" * 99)}])
+    assert found.fault.count("CQID") == 3
+    assert len(found.fault) < 300
+
+
+@pytest.mark.parametrize("value", [1, "x", None, [], {}, {"encounter_id": None}, {"encounter_id": ["E"]}])
+def test_rows_without_an_id_are_kept_with_their_fault(tmp_path: Path, value: Any) -> None:
+    first, second = rows_as(tmp_path, [row("ENC00001"), value])
+    assert (first.id, first.fault) == ("ENC00001", "")
+    assert (second.id, second.arrays, second.raw) == ("", {}, value)
+    assert "p.json:1: got" in second.fault
 
 
 @pytest.mark.parametrize(
@@ -151,25 +224,90 @@ def test_many_such_values_are_counted(tmp_path: Path) -> None:
     [
         (blob((14, 12)).astype(bool), [0, 1]),
         (blob((14, 12)).astype(np.float32), [0, 1]),
-        (blob((14, 12)) * np.float32(0.7), [0, 255]),
         (blob((14, 12)) * 255, [0, 255]),
-        (blob((14, 12)).astype(np.int16) * 256, [0, 256]),
+        (blob((14, 12)).astype(np.uint16) * 255, [0, 255]),
+        (blob((14, 12)).astype(np.float32) * 255, [0, 255]),
+        (blob((14, 12)) * 7, [0, 7]),
         (blob((14, 12))[..., None], [0, 1]),
     ],
 )
-def test_masks_become_decisions_that_score_can_judge(tmp_path: Path, stored: np.ndarray, expected: list[int]) -> None:
-    (tmp_path / "IMG_1_1_mask_sys.tiff").write_bytes(tiff(stored))
-    with open_predictions(tmp_path) as found:
-        mask = masks_of(found)["IMG_1_1"].arrays["mask"]
-    assert mask.dtype.kind in "ui"
+@pytest.mark.parametrize("write", [write_zip, write_folder])
+def test_masks_come_as_stored_and_as_decisions(tmp_path: Path, stored: Any, expected: list[int], write: Any) -> None:
+    with open_predictions(write(tmp_path / "s", {f"{MASKS}/IMG_1_1_mask_sys.tiff": tiff(stored)})) as found:
+        one = masks_of(found)["IMG_1_1"]
+    mask = one.arrays["mask"]
+    assert (mask.dtype, mask.shape, one.shape, one.fault) == (np.uint8, (14, 12), (14, 12), "")
     assert np.unique(mask).tolist() == expected
-    assert mask.shape == (14, 12)
+    assert (one.raw.dtype, one.raw.shape) == (stored.dtype, stored.shape)
+    assert np.array_equal(one.raw, stored)
 
 
-def test_an_unreadable_mask_is_a_prediction_without_arrays(tmp_path: Path) -> None:
-    (tmp_path / "IMG_1_1_mask_sys.tiff").write_bytes(b"no TIFF")
+@pytest.mark.parametrize(
+    ("stored", "text"),
+    [
+        (blob((14, 12)) * np.float32(0.7), "values {0, 0.7}"),
+        (blob((14, 12)).astype(np.int16) * 256, "values {0, 256}"),
+        (np.stack([blob((14, 12))] * 2), "shape (2, 14, 12)"),
+        (np.dstack([blob((14, 12))] * 3), "shape (14, 12, 3)"),
+    ],
+)
+def test_arrays_that_are_no_mask_come_as_stored_with_their_fault(tmp_path: Path, stored: Any, text: str) -> None:
+    options = {"photometric": "rgb" if stored.shape[-1] == 3 else "minisblack"}
+    (tmp_path / "IMG_1_1_mask_sys.tiff").write_bytes(tiff(stored, **options))
     with open_predictions(tmp_path) as found:
-        assert masks_of(found)["IMG_1_1"].arrays == {}
+        one = masks_of(found)["IMG_1_1"]
+    assert one.arrays == {}
+    assert text in one.fault
+    assert np.array_equal(one.raw, stored)
+
+
+@pytest.mark.parametrize("data", [b"no TIFF", tiff(blob((14, 12)))[:200], b""])
+def test_an_unreadable_mask_is_a_prediction_with_a_fault(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "IMG_1_1_mask_sys.tiff").write_bytes(data)
+    with open_predictions(tmp_path) as found:
+        one = masks_of(found)["IMG_1_1"]
+    assert one.arrays == {}
+    assert "an unreadable file" in one.fault
+    assert one.raw.error.endswith("Error")
+
+
+def test_what_only_pillow_reads_stops_the_official_scorer(tmp_path: Path) -> None:
+    image = Image.fromarray(blob((14, 12)) * 255)
+    image.convert("1").save(tmp_path / "IMG_1_1_mask_sys.tiff", compression="group4")
+    image.save(tmp_path / "IMG_1_2_mask_sys.tiff", compression="tiff_lzw")
+    image.save(tmp_path / "IMG_1_3_mask_sys.tiff", "PNG")
+    with open_predictions(tmp_path) as found:
+        fax, lzw, png = masks_of(found).values()
+    assert np.array_equal(fax.arrays["mask"], blob((14, 12)))
+    assert np.array_equal(lzw.arrays["mask"], blob((14, 12)) * 255)
+    assert png.raw == Unread("TiffFileError")
+    if importlib.util.find_spec("imagecodecs") is None:
+        assert fax.raw == lzw.raw == Unread("ValueError: needs imagecodecs")
+
+
+def test_strays_are_named_and_never_read(tmp_path: Path) -> None:
+    names = ["IMG_1_1_mask_sys.tif", "IMG_1_2_mask_mask_sys.tiff", "IMG_1_3_mask_sys.png", "IMG_1_4_mask_ann1.tiff"]
+    write_folder(tmp_path, {f"{MASKS}/{name}": b"" for name in [*names, "IMG_1_5.tiff", "deep/IMG_1_6_mask_sys.tiff"]})
+    with open_predictions(tmp_path) as found:
+        one, two, three, four = found.of("seg", GOLD)
+    assert [p.id for p in (one, two, three, four)] == ["IMG_1_1", "IMG_1_2", "IMG_1_3", "IMG_1_4"]
+    assert one.raw == three.raw == Unread()
+    assert two.raw == four.raw == Unread("KeyError: 'sys'")
+    assert "IMG_1_1_mask_sys.tif: got this name, expected IMG_1_1_mask_sys.tiff; rename it" in one.fault
+    assert any("6 files not named" in note for note in found.notes)
+
+
+def test_a_second_name_of_a_mask_is_ignored(tmp_path: Path) -> None:
+    files = {f"IMG_1_1_mask_{rest}": tiff(blob((14, 12))) for rest in ("sys.tiff", "old.tiff", "sys.tif")}
+    with open_predictions(write_folder(tmp_path, files)) as found:
+        [one] = found.of("seg", GOLD)
+    assert one.fault == ""
+
+
+def test_some_masks_are_selected_in_the_order_asked(tmp_path: Path) -> None:
+    with open_predictions(write_folder(tmp_path, FILES)) as found:
+        last, *_, first = images_of("test")
+        assert [p.id for p in found.select([first, "IMG_nowhere", last])] == [first, last]
 
 
 def test_no_task_in_common(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ class Archive:
     """The files below a folder, or of a zip, by their path relative to the root, "/" between folders.
 
     `faults` are lines about members that are refused (and not in `members`): unsafe names, encryption,
-    a declared size over 1 GiB, a name twice. `folders` are the zip's folder entries ("masks_preds/").
+    a declared size over 1 GiB, a name twice. `folders` are the folders that are named ("masks_preds/"): all of a
+    folder's, the entries of a zip.
     """
 
     source: str
@@ -64,8 +65,9 @@ def open_archive(source: Path, handle: IO[bytes] | None = None) -> Iterator[Arch
     """
     name = printable(source)
     if handle is None and source.is_dir():
-        files = {p.relative_to(source).as_posix(): p for p in sorted(source.rglob("*")) if p.is_file()}
-        yield Archive(name, False, files)
+        found = {p.relative_to(source).as_posix(): p for p in sorted(source.rglob("*"))}
+        folders = tuple(f"{name}/" for name, path in found.items() if path.is_dir())
+        yield Archive(name, False, {name: path for name, path in found.items() if path.is_file()}, folders)
         return
     if handle is None and source.suffix == ".json" and source.is_file():
         yield Archive(printable(source.parent), False, {source.name: source})

@@ -2,16 +2,16 @@
 
 import io
 import logging
-from collections.abc import Sequence
+import mmap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
 
-from magic_cli.data.images import quiet
 from magic_cli.errors import ConfigError, DataError, printable, problem
 from magic_cli.files import write_atomic
 from magic_cli.records import Mask
@@ -21,6 +21,14 @@ MAX_PIXELS = 200_000_000
 _WHITE_IS_ZERO = 0
 _PHOTOMETRIC = 262
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # a damaged file becomes one line of ours
+
+
+class Unreadable(DataError):  # noqa: N818  it is about the file
+    """A mask file that cannot be read; `error` names the exception that stopped tifffile, as it stops others."""
+
+    def __init__(self, line: str, error: str) -> None:
+        super().__init__(line)
+        self.error = error
 
 
 def read_raw(source: Path | IO[bytes], where: str) -> NDArray[Any]:
@@ -33,47 +41,85 @@ def read_raw(source: Path | IO[bytes], where: str) -> NDArray[Any]:
         DataError: one line, for a file that is missing, damaged or of more than 200 million pixels.
     """
     if isinstance(source, Path):
-        try:
-            with source.open("rb") as file:  # not read_bytes: scoring is timed, and this copies pixels once
-                return read_raw(file, where)
-        except OSError as error:
-            raise DataError(printable(f"{where}: cannot be read ({error.strerror}); check the path")) from None
+        with _opened(source, where) as file:  # not read_bytes: this copies pixels once
+            return read_stored(file, where)[0]
+    return read_stored(source, where)[0]
+
+
+def map_stored(path: Path, where: str) -> tuple[NDArray[Any], str]:
+    """Read a file as `read_stored`, but map it into memory where its pixels lie there as they are: no copy.
+
+    The array is read-only then, and must not outlive changes of the file: for scoring, which reads pixels once.
+    """
+    with _opened(path, where) as file:
+        return read_stored(file, where, mapped=True)
+
+
+@contextmanager
+def _opened(path: Path, where: str) -> Iterator[IO[bytes]]:
     try:
-        return _read_tifffile(source, where)
+        file = path.open("rb")
+    except OSError as error:
+        line = printable(f"{where}: cannot be read ({error.strerror}); check the path")
+        raise Unreadable(line, type(error).__name__) from None
+    with file:
+        yield file
+
+
+def read_stored(source: IO[bytes], where: str, mapped: bool = False) -> tuple[NDArray[Any], str]:
+    """Return the array of a TIFF as stored, and why tifffile, hence the official scorer, cannot read it ("": it can).
+
+    Raises:
+        Unreadable: a file that is damaged or of more than 200 million pixels.
+    """
+    try:
+        return _read_tifffile(source, where, mapped), ""
     except DataError:
         raise
     except Exception as error:  # decoders have no common base class of errors
-        if isinstance(error, tifffile.TiffFileError) or "imagecodecs" in str(error):
+        name = type(error).__name__
+        codecs = "imagecodecs" in str(error)
+        if codecs or isinstance(error, tifffile.TiffFileError):
             source.seek(0)
-            return _read_pillow(source, where)
-        raise _damaged(where, error) from None
+            return _read_pillow(source, where, name), f"{name}: needs imagecodecs" if codecs else name
+        raise _damaged(where, error, name) from None
 
 
-def _damaged(where: str, error: Exception) -> DataError:
+def _damaged(where: str, error: Exception, official: str) -> Unreadable:
     got = f"an unreadable file ({type(error).__name__})"
-    return DataError(problem(where, got, "a whole TIFF mask", "copy or download it again"))
+    return Unreadable(problem(where, got, "a whole TIFF mask", "copy or download it again"), official)
 
 
-def _read_tifffile(source: IO[bytes], where: str) -> NDArray[Any]:
+def _read_tifffile(source: IO[bytes], where: str, mapped: bool) -> NDArray[Any]:
     with tifffile.TiffFile(source) as file:
         series = file.series[0]
         _refuse_huge(int(series.size), where)
-        return np.asarray(series.asarray())
+        start = series.dataoffset if mapped else None
+        size = int(series.size) * series.dtype.itemsize
+        if start is None or not size or start + size > file.filehandle.size:
+            return np.asarray(series.asarray())
+        data = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
+        order = series.dtype.newbyteorder(file.byteorder)
+        return np.frombuffer(data, order, int(series.size), start).reshape(series.shape)
 
 
-def _read_pillow(source: IO[bytes], where: str) -> NDArray[Any]:
+def _read_pillow(source: IO[bytes], where: str, official: str) -> NDArray[Any]:
+    from PIL import Image  # imported here, as scoring is timed
+
+    from magic_cli.data.images import quiet
+
     try:
         with quiet(), Image.open(source) as image:
             _refuse_huge(image.width * image.height, where)
             if getattr(image, "n_frames", 1) > 1:
-                raise DataError(problem(where, "several pages", "one", "keep the first page"))
+                raise Unreadable(problem(where, "several pages", "one", "keep the first page"), official)
             array = np.array(image)
             # Pillow turns white-is-zero around; tifffile, hence the official scorer, does not.
             white_is_zero = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
     except DataError:
         raise
     except Exception as error:
-        raise _damaged(where, error) from None
+        raise _damaged(where, error, official) from None
     if white_is_zero and image.mode in ("1", "L"):
         return ~array if array.dtype == bool else 255 - array
     return array
@@ -81,7 +127,8 @@ def _read_pillow(source: IO[bytes], where: str) -> NDArray[Any]:
 
 def _refuse_huge(pixels: int, where: str) -> None:
     if pixels > MAX_PIXELS:
-        raise DataError(problem(where, f"{pixels / 1e6:.0f} megapixels", "at most 200", "check the file"))
+        line = problem(where, f"{pixels / 1e6:.0f} megapixels", "at most 200", "check the file")
+        raise Unreadable(line, "ValueError: another size")
 
 
 def decode_mask(raw: NDArray[Any], where: str) -> tuple[Mask, str]:
