@@ -6,6 +6,7 @@ is a *set* of options a parent; slots hold the set's values in free order, then 
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -112,6 +113,16 @@ class QuestionSchema:
         """Return a complete row in canonical slot order: repeats dropped, padding last."""
         return self.to_slots(self.to_sets(row))
 
+    def majority(self, rows: Iterable[Mapping[str, int]]) -> dict[str, int]:
+        """Return the most frequent option of each slot, the lowest index on ties; {} without rows.
+
+        Args:
+            rows: complete answers; each is brought into canonical slot order first.
+        """
+        found = [self.canonical(row) for row in rows]
+        counts = {qid: Counter(row[qid] for row in found) for qid in self.by_qid if found}
+        return {qid: min(count, key=lambda option: (-count[option], option)) for qid, count in counts.items()}
+
     def _check(self, qid: str, values: Iterable[int]) -> None:
         size = self.by_qid[qid].size
         for value in values:
@@ -193,11 +204,11 @@ def _codec(rows: list[dict[str, Any]], where: str) -> QuestionSchema:
             lines.append(problem(f"{where}:{number}", f"{question.qid} twice", "once", "remove one row"))
         slots[question.qid] = question
     first: dict[str, Question] = {}
-    for question in slots.values():
-        if first.setdefault(question.parent, question).options != question.options:
-            lines.append(
-                problem(f"{where}:{question.qid}", "options unlike its siblings'", "the same", "align the rows")
-            )
+    lines += [
+        problem(f"{where}:{question.qid}", "options unlike its siblings'", "the same", "align the rows")
+        for question in slots.values()
+        if first.setdefault(question.parent, question).options != question.options
+    ]
     if lines:
         raise DataError(lines)
     return QuestionSchema(tuple(slots.values()))
