@@ -64,14 +64,19 @@ class QuestionSchema:
             found.setdefault(question.parent, []).append(question.qid)
         return {parent: tuple(qids) for parent, qids in found.items()}
 
+    @cached_property
+    def _unknown(self) -> dict[str, int | None]:
+        found: dict[str, int | None] = dict.fromkeys(self.parents)
+        for parent, qids in self.parents.items():
+            for options in self.by_qid[qids[0]].options.values():
+                for index, option in enumerate(options):
+                    if found[parent] is None and normalise(option) in _NOT_MENTIONED:
+                        found[parent] = index
+        return found
+
     def not_mentioned(self, parent: str) -> int | None:
         """Return the index of "Not mentioned" among a parent's options, None where it has none."""
-        question = self.by_qid[self.parents[parent][0]]
-        for options in question.options.values():
-            for index, option in enumerate(options):
-                if normalise(option) in _NOT_MENTIONED:
-                    return index
-        return None
+        return self._unknown[parent]
 
     def empty_sets(self) -> dict[str, frozenset[int]]:
         """Return the answer that knows nothing: "Not mentioned" everywhere (option 0 where there is none)."""
