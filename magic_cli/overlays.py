@@ -8,6 +8,7 @@ people with any colour vision tell apart.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,6 @@ from PIL import Image, ImageDraw
 
 from magic_cli.data.images import open_photo
 from magic_cli.errors import DataError
-from magic_cli.records import Mask
 
 GREY = (200, 200, 200)
 _FINE = 2  # drawn at this many times the size, then shrunk: smooth lines without a graphics library
@@ -46,13 +46,15 @@ def line_of(number: int) -> Line:
     return ANNOTATORS[number % len(ANNOTATORS)]
 
 
-def overlay(photo: Path | None, gold: Sequence[Mask], found: Mask | None, side: int = 480) -> Image.Image:
+def overlay(
+    photo: Path | None, gold: Sequence[NDArray[Any]], found: NDArray[Any] | None, side: int = 480
+) -> Image.Image:
     """Return a photo with the contours of its masks, RGB, no side above `side` pixels.
 
     Args:
         photo: JPEG or PNG, turned as its EXIF orientation says where only so it has the masks' shape. Plain grey
             where there is none, where it cannot be read or where it has another shape than the masks.
-        gold: masks of the annotators in their order, (H, W) uint8 or bool, of one size.
+        gold: masks of the annotators in their order, (H, W) uint8 {0, 1} or bool, of one size.
         found: the system's mask; one of another size than the annotators' is not drawn.
         side: longer side of the picture; smaller masks are not enlarged, unless to half of it.
 
@@ -78,7 +80,7 @@ def overlay(photo: Path | None, gold: Sequence[Mask], found: Mask | None, side: 
     return picture
 
 
-def shrink(mask: Mask, size: tuple[int, int]) -> NDArray[np.bool_]:
+def shrink(mask: NDArray[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
     """Return a mask at `size` (height, width), foreground where at least half is; a tiny lesion does not vanish."""
     if mask.shape == size:
         return np.asarray(mask, bool)

@@ -28,8 +28,8 @@ _SMALLEST = 64
 def render(template: str, **context: Any) -> str:
     """Return the HTML of a template of magic_cli/templates; every value in it is escaped.
 
-    Filters beside jinja's: `figure` (0.1234), `share` (12.3 %), `count` (1,234), `pvalue`; None and NaN are shown
-    as a dash. HTML of our own making, such as an inline SVG, is passed as `markupsafe.Markup`.
+    Filters beside jinja's: `figure` (0.1234), `signed` (+0.1234), `share` (12.3 %), `count` (1,234), `pvalue`;
+    None and NaN are shown as a dash. HTML of our own making, such as an inline SVG, is passed as `markupsafe.Markup`.
 
     Raises:
         jinja2.UndefinedError: the template asks for what the context lacks: a bug, never silence.
@@ -51,7 +51,7 @@ def _environment() -> "Environment":
         keep_trailing_newline=True,
     )
     environment.globals["version"] = __version__
-    environment.filters |= {"figure": figure, "share": share, "count": count, "pvalue": pvalue}
+    environment.filters |= {"figure": figure, "signed": signed, "share": share, "count": count, "pvalue": pvalue}
     return environment
 
 
@@ -73,6 +73,17 @@ def figure(value: float | None, digits: int = 4) -> str:
     ('0.500', '–')
     """
     return f"{value:.{digits}f}" if value is not None and _is_number(value) else MISSING
+
+
+def signed(value: float | None, digits: int = 4) -> str:
+    """Return a difference with its sign, "–" for None and NaN.
+
+    >>> signed(0.5, 3), signed(-0.5, 1)
+    ('+0.500', '−0.5')
+    """
+    if value is None or not _is_number(value):
+        return MISSING
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def share(value: float | None, digits: int = 1) -> str:
