@@ -11,19 +11,20 @@ from typing import Any
 
 import numpy as np
 
+from magic_cli import prepare_page
 from magic_cli.data.challenge import Challenge, open_challenge
 from magic_cli.data.fit import fit
 from magic_cli.data.images import PhotoSize
 from magic_cli.data.ledger import Ledger
-from magic_cli.data.lengths import WIDTH, WINDOWS, length_histogram, window_use
+from magic_cli.data.lengths import WIDTH, WINDOWS, exceeding, length_histogram, window_use
 from magic_cli.data.manifest import against_published, agreement, count, digest
 from magic_cli.data.manifest import summary as summary
 from magic_cli.data.masks import MERGES, merge_masks, write_mask
 from magic_cli.data.mean_mask import MeanMask
-from magic_cli.data.prepared import ENCOUNTERS, IMAGES, MANIFEST, MEAN_MASK, QUESTIONS, encounter_row, image_row
+from magic_cli.data.prepared import ENCOUNTERS, IMAGES, MANIFEST, MEAN_MASK, PAGE, QUESTIONS, encounter_row, image_row
 from magic_cli.data.staging import check_target, staged
 from magic_cli.errors import ConfigError, DataError, WeightsError, problem
-from magic_cli.files import write_json, write_jsonl
+from magic_cli.files import write_atomic, write_json, write_jsonl, write_text
 from magic_cli.metrics.overlap import dice, overlap_counts
 from magic_cli.model.weights import minilm_dir
 from magic_cli.progress import track
@@ -116,16 +117,24 @@ def _build(challenge: Challenge, settings: dict[str, Any], target: _Target | Non
         lost = f"{len(challenge.ledger.problems)} problems; nothing was written: mend them, or leave out --strict"
         raise DataError([*challenge.ledger.problems, lost])
     if target:
-        _write(target, challenge, images, manifest)
+        _write(target, challenge, images, manifest, _dices(photos))
     return manifest
 
 
-def _write(target: _Target, challenge: Challenge, images: Sequence[ImageRecord], manifest: dict[str, Any]) -> None:
-    if target.mean.photos:
-        target.mean.write(target.folder / MEAN_MASK)
+def _write(
+    target: _Target,
+    challenge: Challenge,
+    images: Sequence[ImageRecord],
+    manifest: dict[str, Any],
+    dices: Mapping[str, float],
+) -> None:
+    mean = target.mean.image()
+    if mean is not None:
+        write_atomic(target.folder / MEAN_MASK, lambda file: mean.save(file, "PNG"))
     write_jsonl(target.folder / ENCOUNTERS, map(encounter_row, challenge.encounters.values()))
     write_jsonl(target.folder / IMAGES, (image_row(image, target.root) for image in images))
     write_json(target.folder / QUESTIONS, challenge.questions.as_json())
+    write_text(target.folder / PAGE, prepare_page.html(manifest, images, dices, mean))
     write_json(target.folder / MANIFEST, manifest)  # last: its presence says that the rest is there
 
 
@@ -207,12 +216,15 @@ def _record(photo: _Photo, challenge: Challenge, root: Path, merge: str, default
     )
 
 
+def _dices(photos: Iterable[_Photo]) -> dict[str, float]:
+    return {photo.image_id: photo.dice for photo in photos if photo.dice is not None}
+
+
 def _manifest(
     challenge: Challenge, settings: dict[str, Any], photos: Sequence[_Photo], counts: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     """Return prepare.json: no date and no absolute path, so that the same inputs give the same bytes."""
     kinds = Counter(kind for photo in photos for kind in photo.kinds)
-    dices = {photo.image_id: photo.dice for photo in photos if photo.dice is not None}
     prompts = prompt_lengths(challenge.encounters.values(), challenge.ledger)
     return {
         "schema": 1,
@@ -221,7 +233,7 @@ def _manifest(
         "counts": counts,
         "published": against_published(counts),
         "left_out": {what: challenge.ledger.left_out[what] for what in ("encounters", "images", "masks", "answers")},
-        "agreement": agreement(dices),
+        "agreement": agreement(_dices(photos)),
         "mask_values": dict(sorted(kinds.items())),
         "orientation": _orientation(photos, challenge.ledger),
         "prompts": prompts,
@@ -269,6 +281,10 @@ def prompt_lengths(encounters: Iterable[Encounter], ledger: Ledger) -> dict[str,
     splits = {split: [size for row, size in zip(rows, sizes, strict=True) if row.split == split] for split in SPLITS}
     return {
         "tokenizer": "MiniLM WordPiece; stands in for CLIP's BPE",
-        "windows": [window_use(sizes, tokens) | {"model": model} for tokens, model in WINDOWS],
+        "windows": [
+            window_use(sizes, tokens)
+            | {"model": model, "exceed_by_split": {split: exceeding(of, tokens) for split, of in splits.items()}}
+            for tokens, model in WINDOWS
+        ],
         "lengths": {"width": WIDTH, **{split: length_histogram(of) for split, of in splits.items()}},
     }

@@ -19,7 +19,7 @@ from PIL import Image
 from magic_cli import schema
 from magic_cli.data import staging
 from magic_cli.data.masks import read_mask
-from magic_cli.data.prepared import open_prepared
+from magic_cli.data.prepared import MEAN_MASK, PAGE, open_prepared
 from magic_cli.errors import ConfigError, DataError
 from magic_cli.prepare import prepare, summary
 
@@ -61,12 +61,16 @@ def test_manifest(challenge: Path, prepared: Path, tmp_path: Path) -> None:
     assert manifest["agreement"]["mean_dice"] == pytest.approx(dice, abs=1e-6)
     assert manifest["agreement"]["median_dice"] == pytest.approx(dice, abs=1e-6)
     assert (manifest["problems"], manifest["published"]) == ([], None)
+    assert manifest["agreement"]["histogram"] == [7 * (k == int(20 * dice)) for k in range(20)]
+    assert [row["image"] for row in manifest["agreement"]["lowest"]][:2] == [image_id(1), image_id(1, 2)]
     assert [window["tokens"] for window in manifest["prompts"]["windows"]] == [77, 256]
+    lengths = manifest["prompts"]["lengths"]
+    assert {split: sum(lengths[split]) for split in ("train", "valid", "test")} == {"train": 3, "valid": 2, "test": 2}
     assert manifest["inputs"]["photos"]["count"] == 10
     assert manifest["inputs"]["masks"]["count"] == 14
     assert str(challenge) not in json.dumps(manifest)
     assert sorted(p.name for p in prepared.iterdir()) == [
-        "encounters.jsonl", "images.jsonl", "masks", "mean_mask.png", "prepare.json", "questions.json",
+        "encounters.jsonl", "images.jsonl", "index.html", "masks", "mean_mask.png", "prepare.json", "questions.json",
     ]  # fmt: skip
 
 
@@ -112,6 +116,58 @@ def test_merge(merge: str, expected: np.ndarray | None, tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_mask(image.mask, "m"), wanted)
 
 
+def mean_mask(prepared: Path) -> np.ndarray:
+    with Image.open(prepared / MEAN_MASK) as image:
+        assert (image.format, image.mode, image.size) == ("PNG", "L", (64, 64))
+        return np.asarray(image)
+
+
+@pytest.mark.parametrize("merge", ["or", "majority", "intersection", "each"])
+def test_mean_mask_is_that_of_the_merged_train_masks(merge: str, tmp_path: Path) -> None:
+    root = make_challenge(tmp_path / "d", splits={"train": 1, "valid": 1}, size=(128, 192), annotators=3)
+    for mask in sorted((root / MASKS).iterdir()):
+        number = int(mask.stem[-1])
+        ones = np.zeros((128, 192), np.uint8)
+        if image_id(1) in mask.name:  # the other photo's masks are empty
+            ones[: 32 * (number + 1)] = 1
+        save_mask(mask, ones)
+    prepare(root, tmp_path / "p", merge=merge)
+    # share of the annotators of the one photo, of two, in quarters of the height
+    shares = {"or": (1, 1, 1, 0), "majority": (1, 1, 0, 0), "intersection": (1, 0, 0, 0), "each": (1, 2 / 3, 1 / 3, 0)}
+    wanted = np.repeat(np.rint(255 * np.array(shares[merge]) / 2), 16)
+    np.testing.assert_array_equal(mean_mask(tmp_path / "p"), np.tile(wanted[:, None], (1, 64)))
+
+
+def test_no_train_masks_no_mean_mask(tmp_path: Path) -> None:
+    prepare(make_challenge(tmp_path / "d", splits={"valid": 2, "test": 1}), tmp_path / "p")
+    assert not (tmp_path / "p" / MEAN_MASK).exists()
+    assert len(open_prepared(tmp_path / "p").images) == 5
+
+
+def test_the_page_and_the_mean_mask_leave_the_manifest_as_it_is(
+    prepared: Path, challenge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("magic_cli.prepare.prepare_page.html", lambda *_: "another page")
+    prepare(challenge, tmp_path / "p")
+    assert (tmp_path / "p" / PAGE).read_text(encoding="utf-8") == "another page"
+    assert open_prepared(tmp_path / "p").sha256 == open_prepared(prepared).sha256
+    for name in (PAGE, MEAN_MASK):
+        (tmp_path / "p" / name).unlink()
+    assert open_prepared(tmp_path / "p").sha256 == open_prepared(prepared).sha256
+
+
+def test_older_manifests_without_histograms_are_read(prepared: Path, tmp_path: Path) -> None:
+    shutil.copytree(prepared, tmp_path / "p")
+    manifest = json.loads((prepared / "prepare.json").read_text(encoding="utf-8"))
+    for key in ("histogram", "lowest"):
+        del manifest["agreement"][key]
+    del manifest["prompts"]["lengths"]
+    for window in manifest["prompts"]["windows"]:
+        del window["exceed_by_split"]
+    write_json(tmp_path / "p" / "prepare.json", manifest)
+    assert len(open_prepared(tmp_path / "p").images) == 10
+
+
 def test_unknown_settings(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--merge: got mean, expected or or majority or intersection or each"):
         prepare(folder, tmp_path / "prepared", merge="mean")
@@ -142,6 +198,7 @@ def test_prompt_windows_by_hand(tmp_path: Path) -> None:
     clip, minilm = prepare(root, tmp_path / "out", dry_run=True)["prompts"]["windows"]
     # room for 77 - 2 special tokens, nothing between the halves: (100, 50) keeps (38, 37), (10, 50) keeps all
     assert (clip["exceed"], clip["prompts"]) == (1, 2)
+    assert clip["exceed_by_split"] == {"train": 1, "valid": 0, "test": 0}
     assert clip["kept_question"] == pytest.approx((38 / 100 + 1) / 2, abs=1e-6)
     assert clip["kept_answer"] == pytest.approx((37 / 50 + 1) / 2, abs=1e-6)
     assert (minilm["exceed"], minilm["kept_question"], minilm["kept_answer"]) == (0, 1.0, 1.0)
@@ -321,7 +378,10 @@ def test_overwrite_spares_everything_that_is_not_ours(folder: Path, tmp_path: Pa
     assert (tmp_path / "thesis" / "chapter1.tex").read_text(encoding="utf-8") == "years of work"
 
 
-@pytest.mark.parametrize("stage", ["masks", "rows", "rename"])
+FUNCTIONS = {"masks": "write_mask", "rows": "write_jsonl", "page": "prepare_page.html"}
+
+
+@pytest.mark.parametrize("stage", ["masks", "rows", "page", "rename"])
 @pytest.mark.parametrize("exchange", [True, False])
 def test_failure_leaves_the_old_dataset(
     stage: str, exchange: bool, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -340,7 +400,7 @@ def test_failure_leaves_the_old_dataset(
     if stage == "rename":
         monkeypatch.setattr(*((Path, "rename", failing_once(fail)) if not exchange else (staging, "_exchange", fail)))
     else:
-        monkeypatch.setattr("magic_cli.prepare." + {"masks": "write_mask", "rows": "write_jsonl"}[stage], fail)
+        monkeypatch.setattr("magic_cli.prepare." + FUNCTIONS[stage], fail)
     with pytest.raises(KeyboardInterrupt):
         prepare(folder, out, merge="each" if stage == "rename" else "or", overwrite=True)
     assert calls

@@ -14,6 +14,11 @@ WIDTH, BINS = 16, 32  # the last bin holds every longer prompt
 Sizes = Sequence[tuple[int, int]]
 
 
+def exceeding(sizes: Sizes, tokens: int) -> int:
+    """Return how many prompts are longer than a window of `tokens`; arguments as `window_use`."""
+    return sum(sum(halves) > tokens - SPECIAL for halves in sizes)
+
+
 def window_use(sizes: Sizes, tokens: int) -> dict[str, Any]:
     """Return how many prompts exceed a window, and the mean share of each half that is kept.
 
@@ -31,7 +36,7 @@ def window_use(sizes: Sizes, tokens: int) -> dict[str, Any]:
         for share, kept, size in zip(shares, share_window(*halves, room), halves, strict=True):
             share += [kept / size] if size else []
     question, answer = (round(float(np.mean(share)), 6) if share else None for share in shares)
-    counts = {"tokens": tokens, "prompts": len(sizes), "exceed": sum(sum(halves) > room for halves in sizes)}
+    counts = {"tokens": tokens, "prompts": len(sizes), "exceed": exceeding(sizes, tokens)}
     return counts | {"kept_question": question, "kept_answer": answer}
 
 

@@ -2,12 +2,10 @@
 
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from magic_cli.files import write_atomic
 from magic_cli.records import Mask
 
 SIDE = 64
@@ -33,12 +31,8 @@ class MeanMask:
             self._sum += small
             self.photos += 1
 
-    def image(self) -> Image.Image:
-        """Return the mean as 64 x 64 8-bit grey, round(255 * share); black without any photo."""
-        share = self._sum / max(self.photos, 1)
-        return Image.fromarray(np.rint(share).astype(np.uint8))
-
-    def write(self, path: Path) -> None:
-        """Write the mean as PNG: the same bytes for the same masks, atomically."""
-        image = self.image()
-        write_atomic(path, lambda file: image.save(file, "PNG"))
+    def image(self) -> Image.Image | None:
+        """Return the mean as 64 x 64 8-bit grey, round(255 * share); None without any photo."""
+        if not self.photos:
+            return None
+        return Image.fromarray(np.rint(self._sum / self.photos).astype(np.uint8))
