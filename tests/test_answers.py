@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from magic_cli.metrics.answers import f1_macro, f1_macro_slots, iom, iom_means, mean
+from magic_cli.metrics.answers import AnswerTerms, iom
 
 sets = st.frozensets(st.integers(0, 9), max_size=6)
-labels = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=30)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +20,7 @@ labels = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, m
         ({7, 2}, {2, 7}, 1.0),
         ({1}, {2, 7}, 0.0),
         (set(), set(), 0.0),
+        ({"2", None}, {2}, 0.0),
     ],
 )
 def test_cases_21_to_24(found: set[int], gold: set[int], expected: float) -> None:
@@ -34,32 +34,54 @@ def test_iom_is_symmetric_bounded_and_one_only_for_equal_sets(a: frozenset[int],
     assert (iom(a, b) == 1.0) == (a == b and bool(a))
 
 
-def test_means_by_parent_keep_the_order() -> None:
-    pairs = [
-        ({"CQID020": {1}, "CQID010": {0}}, {"CQID020": {1, 2}, "CQID010": {0}}),
-        ({"CQID020": {3}, "CQID010": {1}}, {"CQID020": {3}, "CQID010": {0}}),
-    ]
-    found = iom_means(pairs, ["CQID020", "CQID010"])
-    assert list(found.items()) == [("CQID020", 0.75), ("CQID010", 0.5)]
-    assert mean(list(found.values())) == 0.625
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[AnswerTerms, np.ndarray, np.ndarray, np.ndarray]:
+    terms = AnswerTerms(draw(st.integers(1, 3)), tuple(draw(st.lists(st.integers(2, 5), min_size=1, max_size=4))))
+    count = draw(st.integers(1, 8))
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    found = np.stack([random.integers(-1, size, count) for size in terms.sizes], axis=1)
+    gold = np.stack([random.integers(0, size, count) for size in terms.sizes], axis=1)
+    return terms, random.random((count, terms.parents)), found, gold
 
 
-def test_nothing_is_zero() -> None:
-    assert iom_means([], ["CQID010"]) == {"CQID010": 0.0}
-    assert f1_macro([], []) == f1_macro_slots({}) == mean([]) == 0.0
+@settings(max_examples=50, deadline=None)
+@given(cases())
+def test_figures_from_sums_equal_means_and_sklearn(
+    case: tuple[AnswerTerms, np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    """sklearn counts a label -1 that is found and never gold, as we do."""
+    terms, credit, found, gold = case
+    figures = terms.figures(terms.sums(credit, found, gold).sum(0))
+    f1 = [f1_score(g, f, average="macro", labels=np.union1d(g, f)) for f, g in zip(found.T, gold.T, strict=True)]
+    assert figures == pytest.approx([*credit.mean(0), credit.mean(0).mean(), np.mean(f1)], abs=1e-12)
 
 
-@given(labels)
-def test_f1_equals_sklearn(pairs: list[tuple[int, int]]) -> None:
-    found, gold = map(np.array, zip(*pairs, strict=True))
-    assert f1_macro(found.tolist(), gold.tolist()) == pytest.approx(f1_score(gold, found, average="macro"), abs=1e-12)
+def test_sums_by_hand() -> None:
+    """One parent, one slot of two options: labels are nothing, 0, 1; first right, then found plus gold."""
+    terms = AnswerTerms(1, (2,))
+    sums = terms.sums(np.array([[1.0], [0.0], [0.0]]), np.array([[1], [-1], [0]]), np.array([[1], [0], [1]]))
+    assert sums.tolist() == [[1, 1, 0, 0, 1, 0, 0, 2], [0, 1, 0, 0, 0, 1, 1, 0], [0, 1, 0, 0, 0, 0, 1, 1]]
+    f1 = (0 / 1 + 0 / 2 + 2 / 3) / 3
+    assert terms.figures(sums.sum(0)).tolist() == pytest.approx([1 / 3, 1 / 3, f1])
 
 
-def test_f1_of_slots_is_their_unweighted_mean() -> None:
-    slots = {"a": ([0, 0, 1], [0, 0, 1]), "b": ([0, 0, 0], [1, 1, 1])}
-    assert f1_macro_slots(slots) == 0.5
+def test_a_label_that_is_nowhere_does_not_count() -> None:
+    terms = AnswerTerms(1, (5, 5))
+    same = np.array([[3, 0], [3, 1]])
+    assert terms.figures(terms.sums(np.ones((2, 1)), same, same).sum(0)).tolist() == [1.0, 1.0, 1.0]
 
 
-def test_f1_refuses_other_lengths() -> None:
-    with pytest.raises(ValueError, match="argument 2"):
-        f1_macro([0], [0, 1])
+@settings(max_examples=20, deadline=None)
+@given(cases(), st.integers(1, 700))
+def test_figures_take_any_leading_axes(
+    case: tuple[AnswerTerms, np.ndarray, np.ndarray, np.ndarray], resamples: int
+) -> None:
+    terms, credit, found, gold = case
+    sums = terms.sums(credit, found, gold)
+    counts = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), (2, resamples))
+    figures = terms.figures(counts @ sums)
+    assert figures.shape == (2, resamples, terms.parents + 2)
+    assert figures[1, -1] == pytest.approx(terms.figures(counts[1, -1] @ sums), abs=1e-12)
+    rows = np.repeat(np.arange(len(sums)), counts[1, -1])
+    again = terms.figures(terms.sums(credit[rows], found[rows], gold[rows]).sum(0))
+    assert figures[1, -1] == pytest.approx(again, abs=1e-12)

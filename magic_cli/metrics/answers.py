@@ -1,17 +1,22 @@
-"""Closed answers: intersection over maximum of option sets, and macro-F1 for early stopping.
+"""Closed answers: intersection over maximum of option sets, macro-F1 over slots, and the sums both follow from.
 
 IoM: specs/peers.md section 2 (cases 21 to 24); macro-F1: the paper's model selection, defined as sklearn does.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-Sets = Mapping[str, AbstractSet[int]]
+Floats = NDArray[np.float64]
+_CHUNK = 256
 
 
-def iom(found: AbstractSet[int], gold: AbstractSet[int]) -> float:
+def iom(found: AbstractSet[Hashable], gold: AbstractSet[Hashable]) -> float:
     """Return |P ∩ G| / max(|P|, |G|), in [0, 1]; two empty sets give 0.0, as there is nothing right.
 
     >>> iom({2, 3, 7}, {2, 7})
@@ -21,47 +26,59 @@ def iom(found: AbstractSet[int], gold: AbstractSet[int]) -> float:
     return len(found & gold) / most if most else 0.0
 
 
-def iom_means(pairs: Iterable[tuple[Sets, Sets]], parents: Sequence[str]) -> dict[str, float]:
-    """Return the mean IoM of each parent over encounters, in the order of `parents`.
+@dataclass(frozen=True)
+class AnswerTerms:
+    """The sums of an encounter from which all figures follow; the layout depends on the questions alone.
 
-    Args:
-        pairs: (found, gold) of each encounter: the option set of each parent. Every parent is in both.
-        parents: ids of the parent questions, e.g. CQID020.
-
-    Without any encounter every mean is 0.0, as official.
+    `parents` is the number of parent questions, `sizes` the number of options of each slot. The terms are: the
+    credit of each parent, 1, then for each label of each slot how often it is right, then how often it is found
+    plus how often it is gold. A slot's label 0 is "no valid answer", option k is label k + 1.
     """
-    credit: dict[str, list[float]] = {parent: [] for parent in parents}
-    for found, gold in pairs:
-        for parent in parents:
-            credit[parent].append(iom(found[parent], gold[parent]))
-    return {parent: mean(values) for parent, values in credit.items()}
 
+    parents: int
+    sizes: tuple[int, ...]
 
-def mean(values: Sequence[float]) -> float:
-    """Return the unweighted mean, 0.0 of nothing: accuracy_all is that of the parents' accuracies."""
-    return float(np.mean(values)) if values else 0.0
+    @cached_property
+    def _first(self) -> NDArray[np.int64]:
+        """The first label of each slot among those of all slots, and the number of all labels."""
+        return np.concatenate([[0], np.cumsum([size + 1 for size in self.sizes])]).astype(np.int64)
 
+    @cached_property
+    def _slot(self) -> Floats:
+        """(labels, slots): 1.0 where the label is one of the slot's."""
+        first = self._first
+        label = np.arange(first[-1])[:, None]
+        return ((first[:-1] <= label) & (label < first[1:])).astype(np.float64)
 
-def f1_macro(found: Sequence[int], gold: Sequence[int]) -> float:
-    """Return the F1 of each label in `found` or `gold`, averaged without weights, in [0, 1].
+    def sums(self, credit: NDArray[Any], found: NDArray[Any], gold: NDArray[Any]) -> Floats:
+        """Return (encounters, terms) float64.
 
-    Args:
-        found, gold: option indices of one slot over the same encounters.
+        Args:
+            credit: (encounters, parents) IoM, in [0, 1].
+            found, gold: (encounters, slots) option indices; -1 where there is no valid answer.
+        """
+        count, labels = len(credit), int(self._first[-1])
+        there = np.zeros((2, count, labels))
+        for one, indices in zip(there, (found, gold), strict=True):
+            np.put_along_axis(one, self._first[:-1] + 1 + indices, 1.0, axis=1)
+        return np.hstack([credit, np.ones((count, 1)), there[0] * there[1], there[0] + there[1]])
 
-    A label occurs in at least one of both, so that no F1 is 0/0. Nothing at all gives 0.0.
+    def figures(self, sums: Floats) -> Floats:
+        """Return (..., parents + 2): the mean credit of each parent, their mean, and macro-F1, each in [0, 1].
 
-    Raises:
-        ValueError: lengths differ.
-    """
-    scores = []
-    pairs = list(zip(found, gold, strict=True))
-    for label in {label for pair in pairs for label in pair}:
-        both = sum(f == g == label for f, g in pairs)
-        each = sum((f == label) + (g == label) for f, g in pairs)
-        scores.append(2 * both / each)
-    return mean(scores)
+        Args:
+            sums: (..., terms) of at least one encounter.
 
-
-def f1_macro_slots(slots: Mapping[str, tuple[Sequence[int], Sequence[int]]]) -> float:
-    """Return the mean over slots of `f1_macro(found, gold)`, in [0, 1]; 0.0 without a slot."""
-    return mean([f1_macro(found, gold) for found, gold in slots.values()])
+        Macro-F1 is the unweighted mean of F1 over the labels found or gold in a slot, then over slots.
+        """
+        flat = sums.reshape(-1, sums.shape[-1])
+        out = np.empty((len(flat), self.parents + 2))
+        for start in range(0, len(flat), _CHUNK):  # intermediate values stay in the processor's cache
+            part = flat[start : start + _CHUNK]
+            accuracy = part[:, : self.parents] / part[:, self.parents, None]
+            right, each = np.split(part[:, self.parents + 1 :], 2, axis=1)
+            seen = (each > 0).astype(np.float64)
+            f1 = 2 * right / (each + (1 - seen))  # a label that is nowhere is 0 / 1 and not counted
+            slots = (f1 @ self._slot) / (seen @ self._slot)
+            out[start : start + _CHUNK] = np.column_stack([accuracy, accuracy.mean(1), slots.mean(1)])
+        return out.reshape(*sums.shape[:-1], self.parents + 2)

@@ -1,0 +1,143 @@
+"""Predicted answers of one encounter: decided from probabilities, or read from the rows of a file, faults named."""
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from magic_cli.data.gold import Gold
+from magic_cli.metrics.official import some
+from magic_cli.questions import QuestionSchema
+from magic_cli.records import Prediction
+
+_KINDS = {str: "text", bool: "true or false", type(None): "null", list: "a list", dict: "an object"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of answers: of a file, or what a model decided.
+
+    `encounter` is its id as written, "" where it has none; `fault` then says what it is instead. `raw` is the row
+    for the official figures, `values` are those of its values that are whole numbers.
+    """
+
+    encounter: str
+    raw: Any
+    values: Mapping[str, int]
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What counts of the rows of one gold encounter.
+
+    `slots` maps qids to option indices; a value that is none stands as something that equals no index. `fault` says
+    why all of it counts as zero; `bare` are the parents without a slot; `wrong` says what a qid has for an index.
+    """
+
+    slots: Mapping[str, Any] = field(default_factory=dict)
+    fault: str = ""
+    bare: tuple[str, ...] = ()
+    wrong: Mapping[str, str] = field(default_factory=dict)
+
+    def refused(self, encounter: str) -> str:
+        """Return the line that says what of this answer counts as zero, "" where nothing does."""
+        if self.fault:
+            return f"{encounter}: {self.fault}; counts as zero"
+        lines = [f"no answer to {', '.join(self.bare)}, which counts as zero"] if self.bare else []
+        if self.wrong:
+            values = some([f"{qid}: {kind}" for qid, kind in self.wrong.items()])
+            lines.append(f"values that are no option index count as wrong ({values})")
+        return f"{encounter}: {'; '.join(lines)}" if lines else ""
+
+
+def decide(predictions: Iterable[Prediction], questions: QuestionSchema) -> dict[str, int]:
+    """Decide the slots of one encounter, which several predictions may share (one a question).
+
+    Args:
+        predictions: {qid: (options,) probabilities}, decided by their maximum and brought into canonical slot
+            order, or {qid: 0-d integer}, which pass unchanged.
+
+    Raises:
+        DataError: a parent question has no slot, where probabilities were given.
+    """
+    found = list(predictions)
+    row = _chosen(found)
+    return questions.canonical(row) if _soft(found) else row
+
+
+def _chosen(predictions: Iterable[Prediction]) -> dict[str, int]:
+    return {
+        qid: int(values.argmax()) if values.dtype.kind == "f" else int(values)
+        for prediction in predictions
+        for qid, values in prediction.arrays.items()
+    }
+
+
+def _soft(predictions: Iterable[Prediction]) -> bool:
+    return any(values.dtype.kind == "f" for p in predictions for values in p.arrays.values())
+
+
+def by_encounter(predictions: Iterable[Prediction]) -> dict[str, list[Prediction]]:
+    """Collect the predictions of each encounter, in order of appearance."""
+    found: dict[str, list[Prediction]] = {}
+    for prediction in predictions:
+        found.setdefault(prediction.id, []).append(prediction)
+    return found
+
+
+def rows_of(predictions: Iterable[Prediction], questions: QuestionSchema) -> dict[str, list[Row]]:
+    """Return the rows of each encounter: one where a model speaks, those of the file otherwise."""
+    rows: dict[str, list[Row]] = {}
+    for encounter, found in by_encounter(predictions).items():
+        if _soft(found):
+            values = _chosen(found)
+            if questions.to_sets(values).keys() == questions.parents.keys():
+                values = questions.canonical(values)
+            rows[encounter] = [Row(encounter, {"encounter_id": encounter, **values}, values)]
+        else:
+            rows[encounter] = [_row(prediction) for prediction in found]
+    return rows
+
+
+def _row(prediction: Prediction) -> Row:
+    values = _chosen([prediction])
+    raw = {"encounter_id": prediction.id, **values} if prediction.raw is None else prediction.raw
+    return Row(prediction.id, raw, values, prediction.fault)
+
+
+def read_answers(gold: Gold, rows: Mapping[str, Sequence[Row]]) -> dict[str, Answer]:
+    """Return what counts of each gold encounter, in gold order; ids are compared as they are written."""
+    return {encounter: _answer(rows.get(encounter, ()), gold.questions) for encounter in gold.answers}
+
+
+def _answer(rows: Sequence[Row], questions: QuestionSchema) -> Answer:
+    if not rows:
+        return Answer(fault="no row")
+    slots: dict[str, Hashable] = {}
+    wrong: dict[str, str] = {}
+    against: Counter[str] = Counter()
+    for row in rows:
+        for qid in questions.by_qid:
+            if qid in row.raw:
+                value, kind = _element(row, qid, questions.by_qid[qid].size)
+                against[qid] += slots.setdefault(qid, value) != value
+                if kind:
+                    wrong[qid] = kind
+    if against.total():
+        return Answer(fault=f"its {len(rows)} rows contradict each other ({some([*+against])})")
+    sets = {questions.by_qid[qid].parent for qid in slots}
+    return Answer(slots, "", tuple(p for p in questions.parents if p not in sets), wrong)
+
+
+def _element(row: Row, qid: str, size: int) -> tuple[Hashable, str]:
+    """Return what stands for a value in a set, and what is wrong with it.
+
+    Two wrong values are one element where the official scorer takes them for one.
+    """
+    value = row.values.get(qid)
+    if value is not None and 0 <= value < size:
+        return value, ""
+    raw = row.raw[qid]
+    kind = _KINDS.get(type(raw)) or str(raw)
+    return ("wrong", raw if isinstance(raw, Hashable) else repr(raw)), kind
