@@ -1,7 +1,8 @@
 """Gold: annotators' masks and closed answers, from whatever a user has them in. Masks are read when asked for."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,21 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.data.masks import decode_mask, read_raw
-from magic_cli.data.prepared import MANIFEST, Prepared, open_prepared
+from magic_cli.data.prepared import MANIFEST, MEAN_MASK, Prepared, open_prepared
 from magic_cli.errors import DataError, printable, problem
 from magic_cli.files import read_json
 from magic_cli.questions import QuestionSchema, load_questions
-from magic_cli.records import SPLITS
+from magic_cli.records import SPLITS, Encounter
 
 MASKS, ANSWERS = "masks_refs", "data_cvqa_ref.json"
-# the official scorer knows four annotators (peers.md case 57)
-_MASK = re.compile(r"(?P<image>IMG_(?P<encounter>.+)_[^_]+)_mask_(?P<annotator>ann[0-3])\.tiff")
+OFFICIAL = ("ann0", "ann1", "ann2", "ann3")  # all that the official scorer knows (peers.md case 57)
+_MASK = re.compile(r"(?P<image>IMG_(?P<encounter>.+)_[^_]+)_mask_(?P<annotator>ann\d+)\.tiff")
 _MOST = 20
 
 
 @dataclass(frozen=True, slots=True)
 class GoldImage:
-    """One photo's masks by annotator, "ann0".."ann3", in this order."""
+    """One photo's masks by annotator, "ann0", "ann1", ..., in the order of their numbers."""
 
     encounter_id: str
     annotators: Mapping[str, Path]
@@ -56,13 +57,18 @@ class Gold:
     """What predictions are scored against; a task without gold has an empty mapping.
 
     `source` names it in messages. `images` maps image ids to annotators' masks, `answers` encounter ids to
-    a complete row {qid: option index}.
+    a complete row {qid: option index}. `photos` maps image ids to photos, where they are known.
+    What the training split says, where it is known and not scored itself: `majority` is each slot's most frequent
+    option (slots in canonical order, the lowest index of several), `prior` the mean mask, float32 (h, w) in [0, 1].
     """
 
     source: str
     questions: QuestionSchema
     images: Mapping[str, GoldImage] = field(default_factory=dict)
     answers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    photos: Mapping[str, Path] = field(default_factory=dict)
+    majority: Mapping[str, int] | None = None
+    prior: NDArray[np.float32] | None = None
 
     def only(self, ids: Collection[str]) -> "Gold":
         """Return the gold of these image and encounter ids alone: for a held-out part of a split."""
@@ -77,12 +83,46 @@ def gold_of(prepared: Prepared, split: str) -> Gold:
         DataError: the split has neither masks nor answers, as test.
     """
     images = {
-        image.image_id: GoldImage(image.encounter_id, dict(sorted(image.annotators.items())))
+        image.image_id: GoldImage(image.encounter_id, _in_order(image.annotators))
         for image in prepared.images_of(split)
         if image.annotators
     }
-    answers = {e.encounter_id: e.answers for e in prepared.encounters_of(split) if e.answers is not None}
-    return _some(Gold(f"{prepared.root} (split {split})", prepared.questions, images, answers), split)
+    answers = _answers_of(prepared.encounters_of(split))
+    photos = {image.image_id: image.path for image in prepared.images_of(split) if image.path is not None}
+    known: dict[str, Any] = {}
+    if split != "train":
+        majority = _majority(_answers_of(prepared.encounters_of("train")).values(), prepared.questions)
+        known = {"majority": majority, "prior": _read_prior(prepared.root / MEAN_MASK)}
+    source = f"{prepared.root} (split {split})"
+    return _some(Gold(source, prepared.questions, images, answers, photos, **known), split)
+
+
+def _in_order(annotators: Mapping[str, Path]) -> dict[str, Path]:
+    return dict(sorted(annotators.items(), key=lambda item: (len(item[0]), item[0])))
+
+
+def _answers_of(encounters: Iterable[Encounter]) -> dict[str, Mapping[str, int]]:
+    return {e.encounter_id: e.answers for e in encounters if e.answers is not None}
+
+
+def _majority(rows: Iterable[Mapping[str, int]], questions: QuestionSchema) -> dict[str, int] | None:
+    counts = {qid: Counter[int]() for qid in questions.by_qid}
+    for row in rows:
+        for qid, option in questions.canonical(row).items():
+            counts[qid][option] += 1
+    if not all(counts.values()):
+        return None
+    return {qid: min(found, key=lambda option: (-found[option], option)) for qid, found in counts.items()}
+
+
+def _read_prior(path: Path) -> NDArray[np.float32] | None:
+    """Read the training mean mask, 8-bit grey; None where `magic prepare` has not written one."""
+    if not path.is_file():
+        return None
+    prior = read_raw(path, str(path))
+    if prior.ndim != 2 or prior.dtype != np.uint8 or not prior.any():
+        return None
+    return np.asarray(prior / 255, np.float32)
 
 
 def _some(gold: Gold, split: str) -> Gold:
@@ -123,13 +163,15 @@ def _from_challenge(path: Path, split: str) -> Gold:
     found = open_challenge(path)
     encounters = [e for e in found.encounters.values() if e.split == split]
     images = {
-        image: GoldImage(e.encounter_id, dict(sorted(found.masks[image].items())))
+        image: GoldImage(e.encounter_id, _in_order(found.masks[image]))
         for e in encounters
         for image in e.image_ids
         if found.masks.get(image)
     }
-    answers = {e.encounter_id: e.answers for e in encounters if e.answers is not None}
-    return _some(Gold(printable(path), found.questions, images, answers), split)
+    photos = {image: found.photos[image] for e in encounters for image in e.image_ids if image in found.photos}
+    train = _answers_of(e for e in found.encounters.values() if e.split == "train" != split)
+    majority = _majority(train.values(), found.questions)
+    return _some(Gold(printable(path), found.questions, images, _answers_of(encounters), photos, majority), split)
 
 
 def _from_file(path: Path) -> Gold:
@@ -150,7 +192,7 @@ def _from_folder(path: Path, split: str) -> Gold:
     questions, images = load_questions(_definitions(path)), _list_masks(path, split)
     files = [file for file in (path / ANSWERS, path / f"{split}_cvqa.json") if file.is_file()]
     if not images and not files:
-        expected = f"IMG_*_mask_ann[0-3].tiff, {ANSWERS} or a prepared dataset"
+        expected = f"IMG_*_mask_ann*.tiff, {ANSWERS} or a prepared dataset"
         raise DataError(problem(path, "a folder without gold", expected, "check the path"))
     return Gold(printable(path), questions, images, _read_answers(files[0], questions) if files else {})
 
@@ -164,7 +206,7 @@ def _list_masks(folder: Path, split: str) -> dict[str, GoldImage]:
     found: dict[str, dict[str, Path]] = {}
     encounters: dict[str, str] = {}
     lines = []
-    for path in sorted(folder.rglob("*_mask_ann?.tiff")):
+    for path in sorted(folder.rglob("*_mask_ann*.tiff")):
         match = _MASK.fullmatch(path.name)
         folders = set(path.relative_to(folder).parts[:-1]) & set(SPLITS)
         if match is None or (folders and split not in folders):
@@ -178,7 +220,7 @@ def _list_masks(folder: Path, split: str) -> dict[str, GoldImage]:
         masks[match["annotator"]] = path
     if lines:
         raise DataError(lines[:_MOST])
-    return {image: GoldImage(encounters[image], masks) for image, masks in found.items()}
+    return {image: GoldImage(encounters[image], _in_order(masks)) for image, masks in found.items()}
 
 
 def _read_answers(path: Path, questions: QuestionSchema) -> dict[str, dict[str, int]]:

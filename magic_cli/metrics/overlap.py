@@ -1,11 +1,12 @@
-"""Overlap of one predicted mask with several annotators' masks: counts, Dice, Jaccard, the official six figures.
+"""Overlap of masks of one photo: pixels counted once for every combination of masks, all else follows from these.
 
-Formulas: specs/peers.md section 2 ("Metric identity facts"). Undefined cases are a written decision:
-0/0 (nothing found, nothing there) is NaN, as in the official scorer, and spreads to every mean over images.
+With P masks there are 2^P cells: cell i holds the pixels that are foreground in exactly the masks whose bit is set
+in i. Pairs, majority votes and votes with one annotator left out are sums of cells, in whole numbers.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,11 @@ from numpy.typing import NDArray
 
 from magic_cli.errors import DataError, problem
 
-FIGURES = ("jaccard_meanofmax", "jaccard_meanofmean", "dice_meanofmax", "dice_meanofmean", "jaccard", "dice")
 Bits = NDArray[np.uint64]
+Cells = NDArray[np.int64]
+MOST_MASKS = 12  # 4,096 cells
+_PIXELS = 1 << 18  # a chunk and its bits stay in the second-level cache
+_WORDS = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +28,6 @@ class Counts:
     tp: int
     fp: int
     fn: int
-
-
-@dataclass(frozen=True, slots=True)
-class ImageOverlap:
-    """One image: counts against each annotator, in the order given, and against their majority mask."""
-
-    annotators: tuple[Counts, ...]
-    majority: Counts
 
 
 def dice(counts: Counts) -> float:
@@ -59,95 +55,110 @@ def overlap_counts(found: NDArray[Any], gold: NDArray[Any]) -> Counts:
     >>> overlap_counts(np.array([[1, 1]]), np.array([[1, 0]]))
     Counts(tp=1, fp=1, fn=0)
     """
-    return image_overlap(found, (gold,)).annotators[0]
+    if gold.shape != found.shape:
+        raise DataError(problem("mask", f"shape {found.shape}", gold.shape, "keep the photo's (H, W)"))
+    bits = [pack(_small(mask)) for mask in (found, gold)]
+    for mask, packed in zip((found, gold), bits, strict=True):
+        if packed is None:
+            raise DataError(problem("mask", f"{mask.dtype} with other values", "0 and 1 only", "threshold the mask"))
+    _, only_found, only_gold, both = count_cells([b for b in bits if b is not None], found.size)
+    return Counts(int(both), int(only_found), int(only_gold))
 
 
-def image_overlap(found: NDArray[Any], annotators: Iterable[NDArray[Any]]) -> ImageOverlap:
-    """Compare one (H, W) mask with those of its annotators, which may be read lazily, one at a time.
+def _small(mask: NDArray[Any]) -> NDArray[Any]:
+    """Return integers in {0, 1} as uint8; what is not in {0, 1} stays so."""
+    if mask.dtype.kind not in "iu" or mask.dtype == np.uint8:
+        return mask
+    return np.where((mask == 0) | (mask == 1), mask, 2).astype(np.uint8)
 
-    Args:
-        found: (H, W) mask, bool or integer in {0, 1}.
-        annotators: at least one mask of the same shape, same rule.
+
+def pack(mask: NDArray[Any]) -> Bits | None:
+    """Return a mask in one bit a pixel, rows one after the other: 1/8 of the memory, 64 pixels an operation.
+
+    None for a dtype other than bool and uint8, or a value other than 0 and 1. Padding bits are 0.
+    """
+    if mask.dtype != np.uint8 and mask.dtype != np.bool_:
+        return None
+    flat = np.ascontiguousarray(mask).reshape(-1).view(np.uint8)
+    packed = np.zeros(-(-flat.size // 64) * 8, np.uint8)
+    for start in range(0, flat.size, _PIXELS):
+        chunk = flat[start : start + _PIXELS]
+        if chunk.max() > 1:
+            return None
+        packed[start // 8 : -(-(start + chunk.size) // 8)] = np.packbits(chunk)
+    return packed.view(np.uint64)
+
+
+def count_cells(planes: Sequence[Bits], pixels: int) -> Cells:
+    """Return the (2^P,) pixels of every combination of P packed masks of `pixels` pixels each.
 
     Raises:
-        DataError: no annotator, shapes differ, or a value other than 0 and 1 is present.
+        DataError: there are more than 12 masks.
     """
-    system = _pack(found)
-    total = _ones(system)
-    packed: list[Bits] = []
-    for gold in annotators:
-        if gold.shape != found.shape:
-            raise DataError(problem("mask", f"shape {found.shape}", gold.shape, "keep the photo's (H, W)"))
-        packed.append(_pack(gold))
-    if not packed:
-        raise DataError(problem("mask", "no annotator", "at least one", "check the folder of gold masks"))
-    return ImageOverlap(
-        tuple(_counts(system, total, bits) for bits in packed), _counts(system, total, _majority(packed))
-    )
-
-
-def overlap_figures(images: Iterable[ImageOverlap]) -> dict[str, float]:
-    """Return the six official figures, each in [0, 1] or NaN, under the official keys and in their order.
-
-    meanofmax and meanofmean: best and mean annotator of each image, averaged over images; one undefined
-    pair makes all four NaN. jaccard and dice: pixels pooled over all images against the majority masks.
-    Without any image all six are 0.0, as official.
-    """
-    rows = list(images)
-    if not rows:
-        return dict.fromkeys(FIGURES, 0.0)
-    means = []
-    for ratio in (jaccard, dice):
-        scores = [np.array([ratio(counts) for counts in row.annotators]) for row in rows]
-        means += [float(np.mean([s.max() for s in scores])), float(np.mean([s.mean() for s in scores]))]
-    pooled = pool(row.majority for row in rows)
-    return dict(zip(FIGURES, [*means, jaccard(pooled), dice(pooled)], strict=True))
-
-
-def pool(counts: Iterable[Counts]) -> Counts:
-    """Add up counts of several images."""
-    rows = list(counts)
-    return Counts(sum(c.tp for c in rows), sum(c.fp for c in rows), sum(c.fn for c in rows))
-
-
-def undefined(image: ImageOverlap) -> bool:
-    """Say whether a pair of this image is 0/0: nothing found, and at least one annotator drew nothing."""
-    return any(c.tp + c.fp + c.fn == 0 for c in image.annotators)
-
-
-def _pack(mask: NDArray[Any]) -> Bits:
-    """Return one bit a pixel: 1/8 of the memory, and 64 pixels an operation. Padding bits are 0."""
-    binary = mask.dtype == np.bool_ or (np.issubdtype(mask.dtype, np.integer) and _within(mask))
-    if not binary:
-        raise DataError(problem("mask", f"{mask.dtype} with other values", "0 and 1 only", "threshold the mask"))
-    bytes_ = np.packbits(mask if mask.dtype.itemsize == 1 else mask.astype(np.bool_))
-    padded = np.zeros(-(-bytes_.size // 8) * 8, np.uint8)
-    padded[: bytes_.size] = bytes_
-    return padded.view(np.uint64)
-
-
-def _within(mask: NDArray[Any]) -> bool:
-    return mask.size == 0 or (int(mask.max()) <= 1 and (mask.dtype.kind == "u" or int(mask.min()) >= 0))
+    if len(planes) > MOST_MASKS:
+        raise DataError(problem("masks", f"{len(planes)} of one photo", f"at most {MOST_MASKS}", "leave some out"))
+    cells = np.zeros(1 << len(planes), np.int64)  # at first: pixels that are foreground in at least these masks
+    for start in range(0, planes[0].size, _WORDS):
+        common: dict[int, Bits] = {}
+        for code in range(1, cells.size):
+            lowest = code & -code
+            plane, rest = planes[lowest.bit_length() - 1][start : start + _WORDS], code ^ lowest
+            common[code] = common[rest] & plane if rest else plane
+            cells[code] += _ones(common[code])
+    cells[0] = pixels
+    for bit in range(len(planes)):  # from "at least" to "exactly": take away what also has the bit
+        halves = cells.reshape(-1, 2, 1 << bit)
+        halves[:, 0] -= halves[:, 1]
+    return cells
 
 
 def _ones(bits: Bits) -> int:
-    return int(np.bitwise_count(bits).sum(dtype=np.int64))
+    return int(np.add.reduce(np.bitwise_count(bits), dtype=np.uint32))
 
 
-def _counts(system: Bits, found: int, gold: Bits) -> Counts:
-    tp = _ones(system & gold)
-    return Counts(tp, found - tp, _ones(gold) - tp)
+@lru_cache(maxsize=64)
+def memberships(masks: int) -> NDArray[np.bool_]:
+    """Return (2^masks, masks) bool: which masks a cell is in."""
+    found: NDArray[np.bool_] = (np.arange(1 << masks)[:, None] >> np.arange(masks)) & 1 == 1
+    return found
 
 
-def _majority(masks: Sequence[Bits]) -> Bits:
-    """Return the pixels that at least ceil(n / 2) masks hold: a tie is foreground (peers.md case 55/56).
+def majority(votes: NDArray[Any], annotators: int) -> NDArray[np.bool_]:
+    """Return where at least ceil(annotators / 2) vote: a tie is foreground (specs/peers.md cases 55 and 56)."""
+    return np.asarray(votes >= -(-annotators // 2))
 
-    `least[k]` collects the pixels that at least k + 1 of the masks seen so far hold.
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """What cells tell of some masks ("systems") and the annotators of a photo.
+
+    `pixels` is the photo's. For columns that are the systems, the annotators, their majority and the majorities of
+    all annotators but one, in this order, `both[i, j]` is the number of pixels that are in both i and j.
     """
-    need = -(-len(masks) // 2)
-    least = [np.zeros_like(masks[0]) for _ in range(need)]
-    for mask in masks:
-        for k in range(need - 1, 0, -1):
-            least[k] |= least[k - 1] & mask
-        least[0] |= mask
-    return least[-1]
+
+    systems: int
+    annotators: int
+    pixels: int
+    both: NDArray[np.int64]
+
+    @property
+    def majority(self) -> int:
+        """Column of the annotators' majority; the next are those with annotator 0, 1, ... left out."""
+        return self.systems + self.annotators
+
+
+@lru_cache(maxsize=64)
+def _columns(systems: int, annotators: int) -> NDArray[np.int64]:
+    members = memberships(systems + annotators)
+    votes = members[:, systems:].sum(1)
+    found = [*members.T, majority(votes, annotators)]
+    if annotators > 1:
+        found += [majority(votes - member, annotators - 1) for member in members.T[systems:].astype(np.int64)]
+    return np.array(found, np.int64).T
+
+
+def overlap_of(cells: Cells, systems: int) -> Overlap:
+    """Return the pairwise counts of cells whose first `systems` masks are systems and whose others are annotators."""
+    annotators = cells.size.bit_length() - 1 - systems
+    columns = _columns(systems, annotators)
+    return Overlap(systems, annotators, int(cells.sum()), columns.T @ (cells[:, None] * columns))

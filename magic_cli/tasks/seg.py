@@ -2,28 +2,28 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from magic_cli.data.gold import Gold, GoldImage
+from magic_cli.data.gold import Gold
 from magic_cli.data.masks import write_mask
 from magic_cli.data.prepared import Prepared
-from magic_cli.errors import DataError, EmptySplit, SubmissionError, problem
-from magic_cli.metrics.overlap import ImageOverlap, dice, image_overlap, jaccard, overlap_figures, undefined
+from magic_cli.errors import EmptySplit, problem
 from magic_cli.questions import QuestionSchema
-from magic_cli.records import ImageRecord, Mask, Prediction, Report, Sample
-from magic_cli.submission import MASKS, SUFFIX, mask_name, missing_lines
+from magic_cli.records import ImageRecord, Mask, Prediction, Report, Rules, Sample
+from magic_cli.submission import MASKS, SUFFIX, mask_name
+from magic_cli.tasks.seg_mask import to_mask
+from magic_cli.tasks.seg_report import report_of
+from magic_cli.tasks.seg_score import judge_all
 
 if TYPE_CHECKING:
     from magic_cli.config import SegConfig
     from magic_cli.engine import TaskModel
 
 MONITOR = "dice_meanofmax"
-_TOLERANCE = 1e-6
+_RULES = Rules()
 
 
 def samples(prepared: Prepared, split: str, config: "SegConfig") -> tuple[Sample, ...]:  # noqa: ARG001  the seam's
@@ -61,112 +61,23 @@ def build(config: "SegConfig", questions: QuestionSchema) -> "TaskModel":
     return make(config, questions)
 
 
-def to_mask(prediction: Prediction, threshold: float = 0.5) -> NDArray[Any]:
-    """Decide a mask: probabilities are resized to the photo's size first, then cut at `threshold`.
+def score(gold: Gold, predictions: Iterable[Prediction], rules: Rules = _RULES, workers: int = 1) -> Report:
+    """Score masks as they come, on both tracks (records.Report); only a few numbers an image are kept.
+
+    `figures` are the official six, strict, and the number of images that count. A mask that is missing, unreadable,
+    of another shape or with other values counts as zero and is in `refused`. Predictions without gold are left out.
 
     Args:
-        prediction: "mask" is (h, w) floating point in [0, 1] at any resolution, or integers, which pass unchanged.
-        threshold: foreground is what lies above it.
-
-    Returns:
-        uint8 (H, W) in {0, 1}, never empty: where nothing is above the threshold, the pixels at the map's
-        maximum (within 1e-6) are foreground, as an empty mask risks the official scorer's NaN (peers.md case 43).
+        gold: its images, with one to nine annotators each.
+        predictions: of models, or of files with what they hold (Submission.of).
+        rules: what the strict figures decide.
+        workers: threads; figures do not depend on them.
 
     Raises:
-        DataError: a probability is NaN.
+        DataError: there is no gold mask, or some are damaged or of a size unlike their siblings', all at once.
+        SubmissionError: no prediction belongs to the gold (a split mistaken), or an image has two predictions.
     """
-    array = prediction.arrays["mask"]
-    if array.dtype.kind != "f":
-        return array
-    full = _resize(array.astype(np.float32), prediction.shape or array.shape)
-    top = float(full.max())
-    if not np.isfinite(top):
-        raise DataError(problem(prediction.id, "NaN", "probabilities", "training diverged: lower lr and train again"))
-    return (full > (threshold if top > threshold else top - _TOLERANCE)).view(np.uint8)
-
-
-def _resize(array: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Resize bilinearly to (H, W), pixel centres at (i + 0.5) / size."""
-    if array.shape == shape:
-        return array
-    from PIL import Image
-
-    return np.asarray(Image.fromarray(array).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
-
-
-def score(gold: Gold, predictions: Iterable[Prediction]) -> Report:
-    """Score masks as they come; only a few numbers an image are kept.
-
-    The figures are the official six and their number of images; an image is 0/0, hence NaN, where nothing
-    was predicted and an annotator drew nothing (a note counts them). Predictions without gold are left out.
-
-    Raises:
-        DataError: there is no gold mask, or one is damaged.
-        SubmissionError: photos without a prediction, unreadable masks, masks of another size or with other
-            values than 0 and 1; all of them at once.
-    """
-    if not gold.images:
-        raise DataError(problem(gold.source, "no gold masks", "IMG_*_mask_ann[0-3].tiff", "give their folder"))
-    images: dict[str, ImageOverlap] = {}
-    faults: dict[str, str] = {}
-    ignored = 0
-    for prediction in predictions:
-        truth = gold.images.get(prediction.id)
-        if truth is None:
-            ignored += 1
-        elif prediction.id in images or prediction.id in faults:
-            faults[prediction.id] = problem(prediction.id, "two predictions", "one", "remove one")
-        else:
-            overlap = _compare(prediction, truth)
-            if isinstance(overlap, str):
-                faults[prediction.id] = overlap
-            else:
-                images[prediction.id] = overlap
-    missing = [image for image in gold.images if image not in images and image not in faults]
-    lines = [*faults.values(), *missing_lines(missing, gold.images, "images")]
-    if lines:
-        raise SubmissionError(lines)
-    figures = overlap_figures(images.values()) | {"number_segmentation_instances": len(images)}
-    rows = tuple(_row(image, gold.images[image], images[image]) for image in gold.images)
-    return Report("seg", figures, rows, _notes(images, ignored))
-
-
-def _compare(prediction: Prediction, truth: GoldImage) -> ImageOverlap | str:
-    """Return the overlap with each annotator, or the line that says what is wrong with the prediction."""
-    remedy = "`magic package --check-only` says more"
-    if "mask" not in prediction.arrays:
-        return problem(prediction.id, "an unreadable file", "a TIFF mask", remedy)
-    mask, masks = to_mask(prediction), truth.masks()
-    first = next(masks)
-    if mask.shape != first.shape:
-        turned = " (transposed)" if mask.shape == first.shape[::-1] else ""
-        return problem(prediction.id, f"shape {mask.shape}{turned}", first.shape, "keep the photo's (H, W)")
-    if mask.max() > 1 or (mask.dtype.kind == "i" and mask.min() < 0):
-        return problem(prediction.id, "values other than 0 and 1", "{0, 1}", f"officially counts as empty; {remedy}")
-    binary = mask.view(np.bool_) if mask.dtype.itemsize == 1 else mask.astype(np.bool_)
-    return image_overlap(binary, chain((first,), masks))
-
-
-def _row(image: str, truth: GoldImage, overlap: ImageOverlap) -> dict[str, Any]:
-    row: dict[str, Any] = {"image": image, "encounter": truth.encounter_id, "annotators": len(truth.annotators)}
-    for name, ratio in (("jaccard", jaccard), ("dice", dice)):
-        values = np.array([ratio(counts) for counts in overlap.annotators])
-        row |= {f"{name}_max": float(values.max()), f"{name}_mean": float(values.mean())}
-    return row
-
-
-def _notes(images: dict[str, ImageOverlap], ignored: int) -> tuple[str, ...]:
-    notes = []
-    empty = [image for image, overlap in images.items() if undefined(overlap)]
-    if empty:
-        some = ", ".join(empty[:10]) + (", ..." if len(empty) > 10 else "")
-        notes.append(
-            f"{len(empty)} of {len(images)} images are 0/0 (nothing predicted, and an annotator drew nothing: {some}): "
-            "the official scorer prints NaN for the four mean-of figures, and so do we."
-        )
-    if ignored:
-        notes.append(f"{ignored} predicted images have no gold and are left out, as the official scorer does.")
-    return tuple(notes)
+    return report_of(gold, rules, judge_all(gold, predictions, rules, workers))
 
 
 def baselines(train: Sequence[Sample], gold: Gold) -> dict[str, float]:  # noqa: ARG001  the seam's

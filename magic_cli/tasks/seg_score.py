@@ -1,0 +1,102 @@
+"""Judging photo after photo: each file is read once, and a few numbers a photo are kept."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from magic_cli.data.gold import Gold
+from magic_cli.errors import DataError, SubmissionError, problem
+from magic_cli.metrics.overlap import Bits, pack
+from magic_cli.records import Prediction, Rules
+from magic_cli.submission import Unread, missing_lines
+from magic_cli.tasks.seg_image import Judged, Shape, judge, read_found, read_truth
+from magic_cli.tasks.seg_mask import to_mask
+
+_MOST = 20
+Result = tuple[str, Judged | DataError]
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """All photos of a gold, judged, in the gold's order.
+
+    `found` says whether the official scorer finds any mask at all, `ignored` counts predictions without gold.
+    """
+
+    judged: dict[str, Judged]
+    found: bool
+    ignored: int
+
+
+class _Priors:
+    """The training mean mask as a decided mask at full size; the last few sizes are kept."""
+
+    def __init__(self, gold: Gold) -> None:
+        self.prior, self.kept = gold.prior, dict[Shape, Bits | None]()
+
+    def at(self, shape: Shape) -> Bits | None:
+        if self.prior is None:
+            return None
+        if shape not in self.kept:
+            if len(self.kept) >= 4:
+                self.kept.clear()
+            self.kept[shape] = pack(to_mask(Prediction("mean mask", {"mask": self.prior}, (shape[0], shape[1]))))
+        return self.kept.get(shape)
+
+
+def judge_all(gold: Gold, predictions: Iterable[Prediction], rules: Rules, workers: int) -> Bench:
+    """Judge every photo of `gold`, those without a prediction too; see tasks.seg.score."""
+    if not gold.images:
+        raise DataError(problem(gold.source, "no gold masks", "IMG_*_mask_ann[0-3].tiff", "give their folder"))
+    seen: set[str] = set()
+    extra = {"found": 0, "ignored": 0}
+    priors = _Priors(gold)
+
+    def one(image: str, prediction: Prediction | None) -> Result:
+        try:
+            truth = read_truth(gold.images[image])
+        except DataError as error:
+            return image, error
+        prior = priors.at(truth.shape)
+        mask = to_mask(prediction) if prediction is not None and "mask" in prediction.arrays else None
+        return image, judge(read_found(prediction, mask, truth.shape, rules), truth, prior, rules)
+
+    def work() -> Iterator[tuple[str, Prediction | None]]:
+        for prediction in predictions:
+            extra["found"] += prediction.raw != Unread() if isinstance(prediction.raw, Unread) else 1
+            if prediction.id not in gold.images:
+                extra["ignored"] += 1
+            elif prediction.id in seen:
+                raise SubmissionError(problem(prediction.id, "two predictions", "one", "remove one"))
+            else:
+                seen.add(prediction.id)
+                yield prediction.id, prediction
+        if extra["ignored"] and not seen:
+            raise SubmissionError(missing_lines(list(gold.images), gold.images, "images"))
+        yield from ((image, None) for image in gold.images if image not in seen)
+
+    results = dict(_spread(one, work(), workers))
+    damaged = [line for result in results.values() if isinstance(result, DataError) for line in result.problems]
+    if damaged:
+        more = [f"{gold.source}: {len(damaged) - _MOST} more problems of this kind"] if len(damaged) > _MOST else []
+        raise DataError([*damaged[:_MOST], *more])
+    whole = {image: result for image in gold.images if isinstance(result := results[image], Judged)}
+    return Bench(whole, extra["found"] > 0, extra["ignored"])
+
+
+def _spread(
+    one: Callable[[str, Prediction | None], Result], work: Iterator[tuple[str, Prediction | None]], workers: int
+) -> Iterator[Result]:
+    """Yield the results of all work, from a few threads if asked; never more than two photos a thread are open."""
+    if workers <= 1:
+        yield from (one(*item) for item in work)
+        return
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for item in work:
+            waiting.append(pool.submit(one, *item))
+            if len(waiting) >= 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
