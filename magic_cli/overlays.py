@@ -34,8 +34,8 @@ class Line:
 FOUND = Line("#f0e442", 3.4)
 ANNOTATORS = (
     Line("#56b4e9", 2.2, (9, 4)),
-    Line("#ff9d3a", 2.2, (2.5, 4)),
-    Line("#3ee0ae", 2.2, (9, 4, 2.5, 4)),
+    Line("#ff9d3a", 2.6, (4, 4.5)),
+    Line("#3ee0ae", 2.2, (10, 4, 3.5, 4)),
     Line("#f09fd0", 1.6),
 )
 _HALO = "#101418"

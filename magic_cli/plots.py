@@ -19,7 +19,7 @@ from magic_cli.errors import ExtraError, printable
 
 REMEDY = "pip install 'magic-cli[report]'"
 BINS = 20
-_SIZE = (5.3, 3.3)  # inches of 72 units: 10-unit text is about 10 pixels on a phone and 12 on a desk
+_SIZE = (4.7, 3.1)  # inches of 72 units: 10-unit text is about 9 pixels on a phone and 14 on a desk
 # Placeholders that matplotlib draws with and the page's own colours, light or dark, that replace them.
 _COLOURS = {
     "#000001": "currentColor",

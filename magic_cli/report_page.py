@@ -202,7 +202,7 @@ def _pictures(items: Sequence[Row], gold: Gold, masks: Mapping[str, Callable[[],
             found = masks[name]() if name in masks else None
         except DataError:
             continue  # scoring has said so already
-        photo = getattr(gold, "photos", {}).get(name)
+        photo = gold.photos.get(name)
         picture = overlays.overlay(photo, truth, found, _SIDE)
         people = f"{len(truth)} annotator{'s' if len(truth) > 1 else ''}"
         alt = f"{name}: contours of {people} and of the prediction{'' if photo else ', without the photo'}"
