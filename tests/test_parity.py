@@ -1,7 +1,7 @@
-"""The official scorer's figures: its three cases (when they are at hand), and cases of ours with a slow reference.
+"""The official scorer's figures: its three cases (when they are at hand), golden cases of ours, and a slow reference.
 
-tests/golden/overlap.json holds run lengths and figures only. The reference below is written from specs/peers.md
-section 2, on int64 arrays and Python sets, and shares no code with the package.
+tests/golden/overlap.json holds run lengths and figures only. tests/reference.py is the official scorer as
+specs/peers.md section 2 tells it; everything here goes through real files, open_gold and open_predictions.
 """
 
 import itertools
@@ -12,26 +12,45 @@ from typing import Any
 
 import numpy as np
 import pytest
+import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from small import QUESTIONS, tiff
+from small import QUESTIONS, answers, tiff
 
-from magic_cli import report, tasks
-from magic_cli.data.gold import Gold, open_gold
-from magic_cli.records import Prediction
+from magic_cli import tasks
+from magic_cli.data.gold import open_gold
+from magic_cli.errors import SubmissionError
+from magic_cli.records import Report
 from magic_cli.submission import open_predictions
-from magic_cli.tasks import cvqa
 
 CASES = Path(__file__).resolve().parents[2] / "shared" / "scorer-parity"
 GOLDEN = Path(__file__).parent / "golden"
-Images = list[tuple[np.ndarray, list[np.ndarray]]]
+Masks = dict[str, np.ndarray]
+Golds = dict[str, dict[str, np.ndarray]]
 
 
-def scored(predictions: Path, refs: Path) -> dict[str, Any]:
+def scored(predictions: Path, refs: Path) -> dict[str, Report]:
+    """Score as `magic score` does: one report a task."""
     gold = open_gold(refs, "valid")
     with open_predictions(predictions) as found:
-        return report.scores([tasks.load(name).score(gold, found.of(name, gold)) for name in found.tasks_with(gold)])
+        return {name: tasks.load(name).score(gold, found.of(name, gold)) for name in found.tasks_with(gold)}
+
+
+def agree(found: Any, expected: Any) -> None:
+    """The same keys in the same order, and the same values, NaN for NaN."""
+    assert found is not None
+    assert list(found) == list(expected)
+    assert dict(found) == pytest.approx(dict(expected), abs=1e-12, rel=0, nan_ok=True)
+
+
+def consistent(report: Report) -> None:
+    """Figures are in range; there is a reason wherever the tracks differ, and none where they agree."""
+    assert all(0 <= value <= 1 for name, value in report.figures.items() if not name.startswith("number"))
+    assert (report.official is None) == bool(report.stops)
+    if report.official is not None:
+        same = report.official == pytest.approx(dict(report.figures), abs=1e-9, rel=0)
+        assert same == (report.differences == ())
 
 
 @pytest.mark.realdata
@@ -39,65 +58,28 @@ def scored(predictions: Path, refs: Path) -> dict[str, Any]:
 def test_official_cases(case: str) -> None:
     if not (CASES / case).is_dir():
         pytest.skip(f"{CASES} is not here: the official scorer's cases are not part of the project")
-    expected = json.loads((CASES / case / "expected_scores.json").read_text())
-    found = scored(CASES / case, CASES / case)
-    assert list(found) == list(expected)
-    for key, value in expected.items():
-        if math.isnan(value):
-            assert found[key] is None, key
-        else:
-            assert abs(found[key] - value) < 1e-12, key
+    found: dict[str, Any] = {}
+    for report in scored(CASES / case, CASES / case).values():
+        assert report.official is not None
+        found |= report.official
+        consistent(report)
+    agree(found, json.loads((CASES / case / "expected_scores.json").read_text()))
 
 
-def reference_masks(images: Images) -> dict[str, float]:
-    """Return the six figures, slowly: every mask as int64, one image after the other, pooled pixels kept."""
-    best: dict[str, list[float]] = {"jaccard": [], "dice": []}
-    mean: dict[str, list[float]] = {"jaccard": [], "dice": []}
-    pooled_found, pooled_gold = [], []
-    for found, golds in images:
-        f = found.astype(np.int64).ravel()
-        values: dict[str, list[float]] = {"jaccard": [], "dice": []}
-        for gold in golds:
-            g = gold.astype(np.int64).ravel()
-            both, either = int((f & g).sum()), int((f | g).sum())
-            values["jaccard"].append(both / either if either else math.nan)
-            values["dice"].append(2 * both / int(f.sum() + g.sum()) if f.sum() + g.sum() else math.nan)
-        for name, list_ in values.items():
-            undefined = any(math.isnan(v) for v in list_)
-            best[name].append(math.nan if undefined else max(list_))
-            mean[name].append(sum(list_) / len(list_))
-        votes = sum(g.astype(np.int64).ravel() for g in golds)
-        pooled_gold.append((votes >= math.ceil(len(golds) / 2)).astype(np.int64))
-        pooled_found.append(f)
-    f, g = np.concatenate(pooled_found), np.concatenate(pooled_gold)
-    tp, fp, fn = int((f * g).sum()), int((f * (1 - g)).sum()), int(((1 - f) * g).sum())
-    count = len(images)
-    return {
-        "jaccard_meanofmax": sum(best["jaccard"]) / count,
-        "jaccard_meanofmean": sum(mean["jaccard"]) / count,
-        "dice_meanofmax": sum(best["dice"]) / count,
-        "dice_meanofmean": sum(mean["dice"]) / count,
-        "jaccard": tp / (tp + fp + fn) if tp + fp + fn else math.nan,
-        "dice": 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else math.nan,
-    }
-
-
-def write_images(root: Path, images: Images, options: list[dict[str, str]]) -> None:
-    for folder in ("refs", "preds"):
-        (root / folder).mkdir()
+def write_masks(root: Path, gold: Golds, system: Masks, options: list[dict[str, str]]) -> None:
     ways = itertools.cycle(options)
-    for n, (found, golds) in enumerate(images):
-        (root / "preds" / f"IMG_ENC{n:05}_00001_mask_sys.tiff").write_bytes(tiff(found, **next(ways)))
-        for k, gold in enumerate(golds):
-            (root / "refs" / f"IMG_ENC{n:05}_00001_mask_ann{k}.tiff").write_bytes(tiff(gold, **next(ways)))
+    for folder in ("refs", "preds/masks_preds"):
+        (root / folder).mkdir(parents=True)
+    for image, mask in system.items():
+        (root / "preds" / "masks_preds" / f"{image}_mask_sys.tiff").write_bytes(tiff(mask, **next(ways)))
+    for image, annotators in gold.items():
+        for annotator, mask in annotators.items():
+            (root / "refs" / f"{image}_mask_{annotator}.tiff").write_bytes(tiff(mask, **next(ways)))
 
 
-def agree(found: dict[str, Any], expected: dict[str, float]) -> None:
-    for key, value in expected.items():
-        if math.isnan(value):
-            assert found[key] is None, key
-        else:
-            assert found[key] == pytest.approx(value, abs=1e-12), key
+def by_reference(gold: Golds, system: Masks) -> dict[str, float]:
+    lists = {image: {name: mask.tolist() for name, mask in masks.items()} for image, masks in gold.items()}
+    return reference.segmentation(lists, {image: mask.tolist() for image, mask in system.items()})
 
 
 def expand(runs: list[int], shape: list[int]) -> np.ndarray:
@@ -109,95 +91,181 @@ def expand(runs: list[int], shape: list[int]) -> np.ndarray:
 @pytest.mark.parametrize("name", ["usual", "ties", "empty_prediction", "empty_annotator", "all_empty"])
 def test_golden_masks(name: str, tmp_path: Path) -> None:
     case = json.loads((GOLDEN / "overlap.json").read_text())[name]
-    images = [(expand(i["found"], i["shape"]), [expand(g, i["shape"]) for g in i["gold"]]) for i in case["images"]]
+    gold, system = {}, {}
+    for n, image in enumerate(case["images"]):
+        system[f"IMG_ENC{n:05}_00001"] = expand(image["found"], image["shape"])
+        masks = {f"ann{k}": expand(runs, image["shape"]) for k, runs in enumerate(image["gold"])}
+        gold[f"IMG_ENC{n:05}_00001"] = masks
     expected = {key: math.nan if value is None else value for key, value in case["figures"].items()}
-    write_images(tmp_path, images, [{}, {"compression": "zlib"}])
-    found = scored(tmp_path / "preds", tmp_path / "refs")
-    agree(found, expected)
-    agree(found, reference_masks(images))
+    write_masks(tmp_path, gold, system, [{}, {"compression": "zlib"}])
+    report = scored(tmp_path / "preds", tmp_path / "refs")["seg"]
+    agree(report.official, by_reference(gold, system))
+    agree(report.official, expected | {"number_segmentation_instances": len(system)})
+    consistent(report)
 
 
 @st.composite
-def image_sets(draw: st.DrawFn) -> Images:
-    images = []
-    for _ in range(draw(st.integers(1, 4))):
-        shape = draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
-        count = draw(st.integers(1, 4))
-        mask = arrays(np.uint8, shape, elements=st.integers(0, 1)) | st.just(np.zeros(shape, np.uint8))
-        dtype = st.sampled_from([np.uint8, np.bool_, np.uint16])
-        golds = [draw(mask).astype(draw(dtype)) for _ in range(count)]
-        images.append((draw(mask).astype(draw(dtype)), golds))
-    return images
+def plain_mask(draw: st.DrawFn, shape: tuple[int, int]) -> np.ndarray:
+    """A binary mask as people store it; empty now and then."""
+    mask = draw(arrays(np.uint8, shape, elements=st.integers(0, 1)) | st.just(np.zeros(shape, np.uint8)))
+    return mask.astype(draw(st.sampled_from([np.uint8, np.bool_, np.uint16])))
+
+
+FAULTS = ("none", "none", "none", "none", "255", "two", "half", "turned", "size", "missing", "wraps")
+
+
+@st.composite
+def image_sets(draw: st.DrawFn, faults: tuple[str, ...]) -> tuple[Golds, Masks]:
+    gold: Golds = {}
+    system: Masks = {}
+    for n in range(draw(st.integers(1, 4))):
+        shape = draw(st.tuples(st.integers(2, 9), st.integers(2, 9)))
+        image = f"IMG_ENC{n // 2:05}_{n:05}"
+        names = draw(st.sets(st.sampled_from(["ann0", "ann1", "ann2", "ann3"]), min_size=1))
+        gold[image] = {name: draw(plain_mask(shape)) for name in sorted(names)}
+        mask, fault = draw(plain_mask(shape)), draw(st.sampled_from(faults))
+        if fault != "missing":
+            system[image] = broken(mask, fault)
+    if draw(st.booleans()) and system:
+        system["IMG_ENC00099_00001"] = np.ones((3, 4), np.uint8)
+    return gold, system
+
+
+def broken(mask: np.ndarray, fault: str) -> np.ndarray:
+    kinds = {
+        "255": lambda: mask.astype(np.uint8) * np.uint8(255),
+        "two": lambda: mask.astype(np.uint8) * np.uint8(2),
+        "half": lambda: mask.astype(np.float32) * np.float32(0.7),
+        "turned": lambda: np.ascontiguousarray(mask.T),
+        "size": lambda: np.pad(mask, ((0, 1), (0, 0))),
+        "wraps": lambda: mask.astype(np.int16) * np.int16(256),
+    }
+    return kinds[fault]() if fault in kinds else mask
+
+
+def check_masks(root: Path, gold: Golds, system: Masks, zlib: bool) -> None:
+    write_masks(root, gold, system, [{"compression": "zlib"} if zlib else {}])
+    try:
+        expected = by_reference(gold, system)
+    except (KeyError, ValueError) as error:
+        expected, kind = None, type(error).__name__
+    if system and not set(system) & set(gold):
+        with pytest.raises(SubmissionError):
+            scored(root / "preds", root / "refs")
+        return
+    report = scored(root / "preds", root / "refs")["seg"]
+    if expected is None:
+        assert report.official is None
+        assert any(kind in line for line in report.stops), report.stops
+    else:
+        agree(report.official, expected)
+    assert report.figures["number_segmentation_instances"] == len(gold)
+    consistent(report)
 
 
 @settings(max_examples=60, deadline=None)
-@given(images=image_sets(), zlib=st.booleans())
-def test_random_masks(images: Images, zlib: bool, tmp_path_factory: pytest.TempPathFactory) -> None:
-    root = tmp_path_factory.mktemp("random")
-    write_images(root, images, [{"compression": "zlib"} if zlib else {}])
-    found = scored(root / "preds", root / "refs")
-    agree(found, reference_masks(images))
-    assert found["number_segmentation_instances"] == len(images)
+@given(images=image_sets(("none",)), zlib=st.booleans())
+def test_random_masks(images: tuple[Golds, Masks], zlib: bool, tmp_path_factory: pytest.TempPathFactory) -> None:
+    check_masks(tmp_path_factory.mktemp("random"), *images, zlib)
 
 
-def reference_answers(gold: dict[str, dict[str, int]], rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the accuracies, slowly: sets of values by the seven characters before the dash."""
-
-    def sets_of(pairs: list[tuple[str, int]]) -> dict[str, set[int]]:
-        sets: dict[str, set[int]] = {}
-        for qid, value in pairs:
-            sets.setdefault(qid.split("-")[0], set()).add(value)
-        return sets
-
-    system: dict[str, list[tuple[str, int]]] = {}
-    for row in rows:
-        pairs = [(key, value) for key, value in row.items() if key != "encounter_id"]
-        system.setdefault(row["encounter_id"].split("-")[0], []).extend(pairs)
-    figures = {}
-    for parent in sorted({qid.split("-")[0] for qid in QUESTIONS.by_qid}):
-        credit = []
-        for encounter, row in gold.items():
-            g, p = sets_of(list(row.items()))[parent], sets_of(system[encounter])[parent]
-            credit.append(len(g & p) / max(len(g), len(p)))
-        figures[f"accuracy_{parent}"] = sum(credit) / len(credit)
-    figures["accuracy_all"] = sum(figures.values()) / len(figures)
-    return figures
-
-
-complete = st.fixed_dictionaries({qid: st.integers(0, q.size - 1) for qid, q in QUESTIONS.by_qid.items()})
-siblings = [qid for qid in QUESTIONS.by_qid if not qid.endswith("-001")]
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    gold=st.lists(complete, min_size=1, max_size=3),
-    system=st.lists(st.tuples(complete, st.sets(st.sampled_from(siblings)), st.booleans()), min_size=4, max_size=6),
-    suffix=st.sampled_from(["", "-1"]),
-)
-def test_random_answers(
-    gold: list[Any], system: list[Any], suffix: str, tmp_path_factory: pytest.TempPathFactory
+@settings(max_examples=100, deadline=None)
+@given(images=image_sets(FAULTS), zlib=st.booleans())
+def test_random_masks_with_faults(
+    images: tuple[Golds, Masks], zlib: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Missing siblings, extra encounters, suffixed ids and rows that unite."""
-    true = {f"ENC{n:05}": row for n, row in enumerate(gold)}
-    rows = []
-    for n, (row, missing, twice) in enumerate(system):
-        some = {qid: value for qid, value in row.items() if qid not in missing}
-        rows += [{"encounter_id": f"ENC{n:05}{suffix}", **some}]
-        rows += [{"encounter_id": f"ENC{n:05}", **row}] if twice else []
-    path = tmp_path_factory.mktemp("answers") / "preds.json"
-    path.write_text(json.dumps(rows))
-    truth = Gold("g", QUESTIONS, answers=true)
-    with open_predictions(path) as found:
-        figures = cvqa.score(truth, found.of("cvqa", truth)).figures
-    agree(dict(figures), reference_answers(true, rows))
+    check_masks(tmp_path_factory.mktemp("faults"), *images, zlib)
 
 
-def test_golden_answers() -> None:
+QIDS = list(QUESTIONS.by_qid)
+IDS = [f"ENC{n:05}" for n in range(4)]
+WRONG: list[Any] = ["0", "1", None, True, False, 0.0, 1.0, 2.0, 0.5, 99, -1, [0], {"a": 0}]
+
+
+def complete(seed: int) -> dict[str, Any]:
+    random = np.random.default_rng(seed)
+    return {qid: int(random.integers(question.size)) for qid, question in QUESTIONS.by_qid.items()}
+
+
+@st.composite
+def answer_sets(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Gold rows, and a system's rows: mostly of the same encounters, now and then with something wrong."""
+    seeds = st.integers(0, 2**32 - 1)
+    gold = [{"encounter_id": e, **complete(draw(seeds))} for e in IDS[: draw(st.integers(1, 3))]]
+    system = [{**row, **{q: complete(draw(seeds))[q] for q in draw(st.sets(st.sampled_from(QIDS)))}} for row in gold]
+    for row in system:
+        for qid in draw(st.sets(st.sampled_from(QIDS), max_size=3)) if draw(st.booleans()) else ():
+            row[qid] = draw(st.sampled_from(WRONG[: draw(st.sampled_from([11, 11, 13]))]))
+        for qid in draw(st.sets(st.sampled_from(QIDS), max_size=4)) if draw(st.booleans()) else ():
+            if not qid.endswith("-001") or draw(st.integers(0, 5)) == 0:
+                del row[qid]
+        if draw(st.integers(0, 4)) == 0:
+            row["encounter_id"] += draw(st.sampled_from(["-1", "-1-2", "_1"]))
+        if draw(st.integers(0, 4)) == 0:
+            key = draw(
+                st.sampled_from(["CQID010-009", "CQID010-1", "rationale", "CQID-10-001", "explanation", "made-up-key"])
+            )
+            row[key] = draw(st.sampled_from([0, 1, "x"]))
+    for row in draw(st.lists(st.sampled_from(system), max_size=2)):
+        again = {**row, **{q: complete(draw(seeds))[q] for q in draw(st.sets(st.sampled_from(QIDS), max_size=2))}}
+        system.append(again | ({"encounter_id": f"{row['encounter_id']}-2"} if draw(st.booleans()) else {}))
+    if draw(st.integers(0, 5)) == 0:
+        system.pop(0)
+    if draw(st.booleans()) and system:
+        system.append({"encounter_id": "ENC00099", **complete(0)})
+    return gold, system
+
+
+@settings(max_examples=150, deadline=None)
+@given(case=answer_sets())
+def test_random_answers(
+    case: tuple[list[dict[str, Any]], list[dict[str, Any]]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Missing siblings, parents, encounters; extra ones; suffixes; repeats; strings, floats, null, lists."""
+    gold, system = case
+    root = tmp_path_factory.mktemp("answers")
+    (root / "gold.json").write_text(json.dumps(gold))
+    (root / "data_cvqa_sys.json").write_text(json.dumps(system))
+    try:
+        expected = reference.answers(gold, system)
+    except (KeyError, ValueError, TypeError) as error:
+        expected, kind = None, type(error).__name__
+    heads = {row["encounter_id"].split("-")[0] for row in system}
+    if system and not heads & {row["encounter_id"] for row in gold}:
+        assert expected is None
+        with pytest.raises(SubmissionError, match="another split"):
+            scored(root / "data_cvqa_sys.json", root / "gold.json")
+        return
+    report = scored(root / "data_cvqa_sys.json", root / "gold.json")["cvqa"]
+    if expected is None:
+        assert report.official is None
+        assert any(line.startswith(kind) for line in report.stops), report.stops
+    else:
+        agree(report.official, expected)
+        explained(report)
+    assert report.figures["number_cvqa_instances"] == len(gold)
+    consistent(report)
+
+
+def explained(report: Report) -> None:
+    """The lines lead from the official accuracy_all to the strict one, each from where the one before ended."""
+    lines = [line for line in report.differences if ": accuracy_all " in line]
+    steps = [line.rsplit("accuracy_all ", 1)[1].split(" instead of ") for line in lines]
+    if steps and report.official:
+        chain = [
+            f"{report.official['accuracy_all']:.4f}",
+            *itertools.chain(*steps),
+            f"{report.figures['accuracy_all']:.4f}",
+        ]
+        assert chain[::2] == chain[1::2]
+
+
+def test_golden_answers(tmp_path: Path) -> None:
     """specs/peers.md cases 21 to 24: gold {2, 7}."""
     for case in json.loads((GOLDEN / "answers.json").read_text()):
-        base = QUESTIONS.to_slots(QUESTIONS.empty_sets())
-        gold = base | {f"CQID011-{n:03}": value for n, value in enumerate(case["gold"], 1)}
-        found = base | {f"CQID011-{n:03}": value for n, value in enumerate(case["found"], 1)}
-        arrays_ = {qid: np.array(value) for qid, value in found.items()}
-        score = cvqa.score(Gold("g", QUESTIONS, answers={"E": gold}), [Prediction("E", arrays_)])
-        assert score.figures["accuracy_CQID011"] == pytest.approx(case["accuracy"], abs=1e-12)
+        for name, file in (("gold", "gold.json"), ("found", "data_cvqa_sys.json")):
+            row = answers("ENC00001") | {f"CQID011-{n:03}": value for n, value in enumerate(case[name], 1)}
+            (tmp_path / file).write_text(json.dumps([{"encounter_id": "ENC00001", **row}]))
+        report = scored(tmp_path / "data_cvqa_sys.json", tmp_path / "gold.json")["cvqa"]
+        consistent(report)
+        assert report.figures["accuracy_CQID011"] == pytest.approx(case["accuracy"], abs=1e-12)

@@ -1,7 +1,7 @@
 """Predicted answers of one encounter: decided from probabilities, or read from the rows of a file, faults named."""
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,23 +32,41 @@ class Answer:
     """What counts of the rows of one gold encounter.
 
     `slots` maps qids to option indices; a value that is none stands as something that equals no index. `fault` says
-    why all of it counts as zero; `bare` are the parents without a slot; `wrong` says what a qid has for an index.
+    why all of it counts as zero, `detail` where; `bare` are the parents without a slot; `wrong` says what a qid has
+    for an index.
     """
 
     slots: Mapping[str, Any] = field(default_factory=dict)
     fault: str = ""
+    detail: str = ""
     bare: tuple[str, ...] = ()
     wrong: Mapping[str, str] = field(default_factory=dict)
 
-    def refused(self, encounter: str) -> str:
-        """Return the line that says what of this answer counts as zero, "" where nothing does."""
+    def fault_of(self, parent: str, qids: Iterable[str]) -> str:
+        """Return what is wrong with the answer to one parent question, "" where nothing is."""
         if self.fault:
-            return f"{encounter}: {self.fault}; counts as zero"
-        lines = [f"no answer to {', '.join(self.bare)}, which counts as zero"] if self.bare else []
-        if self.wrong:
-            values = some([f"{qid}: {kind}" for qid, kind in self.wrong.items()])
-            lines.append(f"values that are no option index count as wrong ({values})")
-        return f"{encounter}: {'; '.join(lines)}" if lines else ""
+            return f"{self.fault}: {self.detail}" if self.detail else self.fault
+        wrong = ", ".join(f"{qid}: {self.wrong[qid]}" for qid in qids if qid in self.wrong)
+        return "no answer" if parent in self.bare else wrong
+
+
+def refused(answers: Mapping[str, Answer]) -> Iterator[str]:
+    """Yield a line for each reason why encounters, parent questions or values count as zero, with where they are."""
+    zero: dict[str, list[str]] = {}
+    bare: dict[str, list[str]] = {}
+    wrong: list[str] = []
+    for encounter, answer in answers.items():
+        if answer.fault:
+            zero.setdefault(answer.fault, []).append(f"{encounter}{answer.detail and ': '}{answer.detail}")
+        for parent in answer.bare:
+            bare.setdefault(parent, []).append(encounter)
+        wrong += [f"{encounter}:{qid}: {kind}" for qid, kind in answer.wrong.items()]
+    for fault, places in zero.items():
+        yield f"{len(places)} of {len(answers)} encounters count as zero: {fault} ({some(places)})"
+    for parent, places in bare.items():
+        yield f"{parent} counts as zero in {len(places)} of {len(answers)} encounters: no answer ({some(places)})"
+    if wrong:
+        yield f"values that are no option index count as wrong: {len(wrong)} ({some(wrong)})"
 
 
 def decide(predictions: Iterable[Prediction], questions: QuestionSchema) -> dict[str, int]:
@@ -125,9 +143,9 @@ def _answer(rows: Sequence[Row], questions: QuestionSchema) -> Answer:
                 if kind:
                     wrong[qid] = kind
     if against.total():
-        return Answer(fault=f"its {len(rows)} rows contradict each other ({some([*+against])})")
+        return Answer(fault="rows that contradict each other", detail=some([*+against]))
     sets = {questions.by_qid[qid].parent for qid in slots}
-    return Answer(slots, "", tuple(p for p in questions.parents if p not in sets), wrong)
+    return Answer(slots, bare=tuple(p for p in questions.parents if p not in sets), wrong=wrong)
 
 
 def _element(row: Row, qid: str, size: int) -> tuple[Hashable, str]:

@@ -15,7 +15,7 @@ from magic_cli.errors import DataError, SubmissionError, problem
 from magic_cli.metrics.answers import AnswerTerms, Floats, iom
 from magic_cli.metrics.official import head, some
 from magic_cli.records import Clusters, Prediction, Report, Rules, Sample
-from magic_cli.tasks.cvqa_answers import Answer, Row, read_answers, rows_of
+from magic_cli.tasks.cvqa_answers import Answer, Row, read_answers, refused, rows_of
 from magic_cli.tasks.cvqa_tracks import compare
 
 MONITOR = "accuracy_all"
@@ -114,16 +114,11 @@ def score(gold: Gold, predictions: Iterable[Prediction], rules: Rules = _RULES) 
         official=official.figures,
         stops=official.stops,
         differences=official.differences,
-        refused=(*(row.fault for row in rows.get("", ())), *_refused(answers)),
+        refused=(*(row.fault for row in rows.get("", ())), *refused(answers)),
         items=tuple(_items(key, answers, sums)),
         baselines=_trivial(key, gold.majority),
         clusters=Clusters(tuple(gold.answers), key.names, sums, key.terms.figures),
     )
-
-
-def _refused(answers: Mapping[str, Answer]) -> Iterator[str]:
-    lines = (answer.refused(encounter) for encounter, answer in answers.items())
-    return (line for line in lines if line)
 
 
 def _refuse_other_split(gold: Gold, rows: Mapping[str, Sequence[Row]]) -> None:
@@ -147,14 +142,8 @@ def _items(key: Key, answers: Mapping[str, Answer], sums: Floats) -> Iterator[di
                 "gold": _shown(gold[parent]),
                 "predicted": _shown(found.get(parent, frozenset())),
                 "credit": worth,
-                "fault": answer.fault or _fault(answer, parent, questions.parents[parent]),
+                "fault": answer.fault_of(parent, questions.parents[parent]),
             }
-
-
-def _fault(answer: Answer, parent: str, qids: Iterable[str]) -> str:
-    if parent in answer.bare:
-        return "no answer"
-    return ", ".join(f"{qid}: {answer.wrong[qid]}" for qid in qids if qid in answer.wrong)
 
 
 def _shown(values: AbstractSet[int]) -> str:

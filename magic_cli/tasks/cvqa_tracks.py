@@ -64,12 +64,12 @@ def compare(gold: Gold, rows: Mapping[str, Sequence[Row]], answers: Mapping[str,
     figures, stops = state.figures()
     causes = [cause for cause in _causes(gold, rows, answers) if cause.items]
     if figures is None:
-        lines = [f"official {cause.does} ({some(cause.items)})" for cause in causes]
-        last = f"official stops; strict counts what is missing as zero: accuracy_all {strict['accuracy_all']:.4f}"
-        return Official(None, stops, (*lines, last))
+        return Official(None, stops, tuple(f"the official scorer {c.does} ({some(c.items)})" for c in causes))
     if not state.rows:
-        line = f"official prints 0 for everything, as there is no row; strict counts {len(gold.answers)} encounters"
-        return Official(figures, (), (line,))
+        effect = _effect(figures, strict)
+        return Official(
+            figures, (), (f"the official scorer counts no encounters where there is no row at all{effect}",)
+        )
     return Official(figures, (), () if _equal(figures, strict) else _explained(state, figures, causes))
 
 
@@ -79,10 +79,18 @@ def _explained(state: _State, figures: Figures, causes: Sequence[_Cause]) -> tup
         state = _filled(cause.repair(state))
         after = state.figures()[0] or figures  # a filled state has figures
         if not _equal(figures, after):
-            was, now = (f"{found['accuracy_all']:.4f}" for found in (figures, after))
-            lines.append(f"official {cause.does} ({some(cause.items)}): accuracy_all {was} instead of {now}")
+            lines.append(f"the official scorer {cause.does} ({some(cause.items)}){_effect(figures, after)}")
         figures = after
     return tuple(lines)
+
+
+def _effect(was: Figures, now: Figures) -> str:
+    """Return the first figure that shows a change."""
+    for name in ("accuracy_all", "number_cvqa_instances", *was):
+        one, other = (f"{found[name]:.{0 if name.startswith('number') else 4}f}" for found in (was, now))
+        if one != other:
+            return f": {name} {one} instead of {other}"
+    return ""
 
 
 def _equal(one: Figures, other: Figures) -> bool:
