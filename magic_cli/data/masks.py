@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
+from magic_cli.data.plain import read_plain
 from magic_cli.errors import ConfigError, DataError, printable, problem
 from magic_cli.files import write_atomic
 from magic_cli.records import Mask
@@ -52,7 +52,12 @@ def map_stored(path: Path, where: str) -> tuple[NDArray[Any], str]:
     The array is read-only then, and must not outlive changes of the file: for scoring, which reads pixels once.
     """
     with _opened(path, where) as file:
-        return read_stored(file, where, mapped=True)
+        try:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (ValueError, OSError):  # an empty file, or no file that can be mapped
+            return read_stored(file, where)
+        plain = read_plain(data)
+        return (plain, "") if plain is not None else read_stored(file, where)
 
 
 @contextmanager
@@ -66,14 +71,16 @@ def _opened(path: Path, where: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-def read_stored(source: IO[bytes], where: str, mapped: bool = False) -> tuple[NDArray[Any], str]:
+def read_stored(source: IO[bytes], where: str) -> tuple[NDArray[Any], str]:
     """Return the array of a TIFF as stored, and why tifffile, hence the official scorer, cannot read it ("": it can).
 
     Raises:
         Unreadable: a file that is damaged or of more than 200 million pixels.
     """
+    import tifffile  # here and not above: scoring plain files does without
+
     try:
-        return _read_tifffile(source, where, mapped), ""
+        return _read_tifffile(source, where), ""
     except DataError:
         raise
     except Exception as error:  # decoders have no common base class of errors
@@ -90,17 +97,13 @@ def _damaged(where: str, error: Exception, official: str) -> Unreadable:
     return Unreadable(problem(where, got, "a whole TIFF mask", "copy or download it again"), official)
 
 
-def _read_tifffile(source: IO[bytes], where: str, mapped: bool) -> NDArray[Any]:
+def _read_tifffile(source: IO[bytes], where: str) -> NDArray[Any]:
+    import tifffile
+
     with tifffile.TiffFile(source) as file:
         series = file.series[0]
         _refuse_huge(int(series.size), where)
-        start = series.dataoffset if mapped else None
-        size = int(series.size) * series.dtype.itemsize
-        if start is None or not size or start + size > file.filehandle.size:
-            return np.asarray(series.asarray())
-        data = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
-        order = series.dtype.newbyteorder(file.byteorder)
-        return np.frombuffer(data, order, int(series.size), start).reshape(series.shape)
+        return np.asarray(series.asarray())
 
 
 def _read_pillow(source: IO[bytes], where: str, official: str) -> NDArray[Any]:
@@ -202,6 +205,8 @@ def write_mask(path: Path, mask: Mask) -> None:
     """
     if mask.ndim != 2 or not mask.size or mask.dtype.kind not in "bui" or mask.max() > 1 or mask.min() < 0:
         raise DataError(problem(path, f"{mask.dtype} array of shape {mask.shape}", "(H, W) of 0 and 1", "threshold it"))
+    import tifffile
+
     values = np.ascontiguousarray(mask, np.uint8)
     options = {"photometric": "minisblack", "compression": "zlib", "compressionargs": {"level": 6}}
     buffer = io.BytesIO()

@@ -18,7 +18,7 @@ Bits = NDArray[np.uint64]
 Cells = NDArray[np.int64]
 MOST_MASKS = 12  # 4,096 cells
 _PIXELS = 1 << 18  # a chunk and its bits stay in the second-level cache
-_WORDS = 1 << 14
+_WORDS = 1 << 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +83,11 @@ def pack(mask: NDArray[Any]) -> Bits | None:
     packed = np.zeros(-(-flat.size // 64) * 8, np.uint8)
     for start in range(0, flat.size, _PIXELS):
         chunk = flat[start : start + _PIXELS]
-        if chunk.max() > 1:
+        highest = np.maximum.reduce(chunk)
+        if highest > 1:
             return None
-        packed[start // 8 : -(-(start + chunk.size) // 8)] = np.packbits(chunk)
+        if highest:
+            packed[start // 8 : -(-(start + chunk.size) // 8)] = np.packbits(chunk)
     return packed.view(np.uint64)
 
 
@@ -102,18 +104,20 @@ def count_cells(planes: Sequence[Bits], pixels: int) -> Cells:
         common: dict[int, Bits] = {}
         for code in range(1, cells.size):
             lowest = code & -code
-            plane, rest = planes[lowest.bit_length() - 1][start : start + _WORDS], code ^ lowest
-            common[code] = common[rest] & plane if rest else plane
-            cells[code] += _ones(common[code])
+            rest = code ^ lowest
+            if (rest and rest not in common) or (code != lowest and lowest not in common):
+                continue  # nothing in common with fewer masks, hence nothing with more
+            plane = planes[lowest.bit_length() - 1][start : start + _WORDS]
+            bits = common[rest] & plane if rest else plane
+            ones = int(np.add.reduce(np.bitwise_count(bits), dtype=np.uint32))
+            if ones:
+                common[code] = bits
+                cells[code] += ones
     cells[0] = pixels
     for bit in range(len(planes)):  # from "at least" to "exactly": take away what also has the bit
         halves = cells.reshape(-1, 2, 1 << bit)
         halves[:, 0] -= halves[:, 1]
     return cells
-
-
-def _ones(bits: Bits) -> int:
-    return int(np.add.reduce(np.bitwise_count(bits), dtype=np.uint32))
 
 
 @lru_cache(maxsize=64)
