@@ -99,7 +99,7 @@ def masks_of(pred: Path, gold: Gold) -> dict[str, Callable[[], Mask]]:
 
 def _mask(pred: Path, image: str) -> Mask:
     with open_predictions(pred) as found:
-        mask = found.mask(image).arrays.get("mask")
-    if mask is None:
+        read = [prediction.arrays["mask"] for prediction in found.select([image]) if "mask" in prediction.arrays]
+    if not read:
         raise DataError(f"{pred}: {image}: is no mask; `magic package --check-only` says more")
-    return np.asarray(mask, np.uint8)
+    return (read[0] > 0).astype(np.uint8)

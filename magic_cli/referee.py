@@ -125,9 +125,7 @@ def _system(system: System, options: Options) -> dict[str, Any]:
     for found in system.reports:
         row = report.task_json(found)
         intervals = statistics.intervals(found.clusters, options.resamples, options.seed) if found.clusters else {}
-        row["intervals"] = {
-            name: report.finite_pair(interval.low, interval.high) for name, interval in intervals.items()
-        }
+        row["intervals"] = {name: report.finite((pair.low, pair.high)) for name, pair in intervals.items()}
         rows.append(row)
     return {"name": system.name, "notes": list(system.notes), "reports": rows}
 
