@@ -1,0 +1,145 @@
+"""A real browser: Debian's Chromium without a window, spoken to over pipes in the DevTools protocol."""
+
+import base64
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+_FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--mute-audio"),
+    *("--disable-extensions", "--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--no-default-browser-check", "--hide-scrollbars", "--force-color-profile=srgb", "--remote-debugging-pipe"),
+)
+
+
+class Browser:
+    """One page of a browser. Every message of the page is kept in `events`."""
+
+    def __init__(self, to_browser: int, from_browser: int) -> None:
+        self._to, self._from = to_browser, from_browser
+        self._rest, self._number, self._session = b"", 0, ""
+        self.events: list[dict[str, Any]] = []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """Send a command and return its result; AssertionError where the browser refuses it."""
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._to, json.dumps(message).encode() + b"\0")
+        while True:
+            found = self._read()
+            if found.get("id") == self._number:
+                assert "error" not in found, (method, found["error"])
+                return found["result"]
+
+    def wait(self, event: str) -> dict[str, Any]:
+        """Return the next event of that name."""
+        while True:
+            found = self._read()
+            if found.get("method") == event:
+                return found["params"]
+
+    def _read(self, seconds: float = 60) -> dict[str, Any]:
+        while b"\0" not in self._rest:
+            assert select.select([self._from], [], [], seconds)[0], "the browser says nothing"
+            data = os.read(self._from, 1 << 20)
+            assert data, "the browser went away"
+            self._rest += data
+        message, _, self._rest = self._rest.partition(b"\0")
+        found: dict[str, Any] = json.loads(message)
+        if "method" in found:
+            self.events.append(found)
+        return found
+
+    def open(self, path: Path) -> None:
+        """Load a file and wait until all of it is there."""
+        self.events.clear()
+        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.wait("Page.loadEventFired")
+
+    def look(self, width: int, height: int = 900, scheme: str = "light", media: str = "") -> None:
+        """Set the window's size, the colour scheme, and "print" or the screen."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.call("Emulation.setEmulatedMedia", media=media, features=features)
+
+    def run(self, script: str) -> Any:
+        """Return the JSON value of a JavaScript expression in the page."""
+        found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def press_tab(self) -> None:
+        """Press and release the tabulator key."""
+        for kind in ("rawKeyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+
+    def pdf(self) -> bytes:
+        """Return the page as it prints on A4."""
+        found = self.call("Page.printToPDF", paperWidth=8.27, paperHeight=11.69, preferCSSPageSize=True)
+        return base64.b64decode(found["data"])
+
+    def screenshot(self, path: Path, whole: bool = True) -> None:
+        """Write a PNG of the window, or of the whole page."""
+        found = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
+        if whole:
+            size = self.call("Page.getLayoutMetrics")["cssContentSize"]
+            found = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip={**size, "scale": 1})
+        path.write_bytes(base64.b64decode(found["data"]))
+
+    def requests(self) -> list[str]:
+        """Return the URLs that were asked for since `open`."""
+        return [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
+
+    def complaints(self) -> list[str]:
+        """Return what was said on the console or thrown since `open`."""
+        kinds = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+        return [json.dumps(e["params"])[:500] for e in self.events if e["method"] in kinds]
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Browser]:
+    """Start a browser with an empty profile in `folder`; it is gone after the block."""
+    assert CHROMIUM is not None
+    read_in, write_in = os.pipe()
+    read_out, write_out = os.pipe()
+    # descriptors 3 and 4 are what the browser reads and writes; the shell puts ours there, whatever their numbers
+    script = 'exec "$0" "$@" 3<&"$MAGIC_IN" 4>&"$MAGIC_OUT"'
+    shell = shutil.which("bash") or "bash"
+    environment = os.environ | {"MAGIC_IN": str(read_in), "MAGIC_OUT": str(write_out), "HOME": str(folder)}
+    command = [shell, "-c", script, CHROMIUM, *_FLAGS, f"--user-data-dir={folder / 'profile'}"]
+    with (folder / "chromium.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, pass_fds=(read_in, write_out), env=environment)
+    os.close(read_in)
+    os.close(write_out)
+    try:
+        browser = Browser(write_in, read_out)
+        yield browser
+    finally:
+        os.close(write_in)
+        os.close(read_out)
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 5
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if process.poll() is None:
+        process.kill()
+    process.wait()
