@@ -51,6 +51,7 @@ def report_of(gold: Gold, rules: Rules, bench: Bench) -> Report:
         official = dict.fromkeys((*FIGURES, NUMBER), 0.0) | {NUMBER: 0}
     elif not stops:
         official = _figures(sums(one.official or one.strict for one in judged.values()), OFFICIAL)
+    differences = _differences(judged, strict, sums) if bench.found else _unfound(strict, judged)
     return Report(
         "seg",
         strict,
@@ -58,7 +59,7 @@ def report_of(gold: Gold, rules: Rules, bench: Bench) -> Report:
         tuple(_notes(judged, rules, bench.ignored)),
         official=official,
         stops=stops,
-        differences=tuple(_differences(judged, strict, sums) if bench.found else _unfound(strict, judged)),
+        differences=() if official == strict else tuple(differences),
         refused=tuple(_refused(judged)),
         items=tuple(_item(image, encounters[image], one) for image, one in judged.items()),
         baselines=_baselines(judged, sums, rules.empty),
@@ -94,9 +95,7 @@ def _count(images: Sequence[str], what: str = "image") -> str:
 
 
 def _same(one: Terms, other: Terms) -> bool:
-    """Say whether both give the same figures; that one counts a fault is no difference in itself."""
-    end = TERMS.index("faults")
-    return all(a == b or (math.isnan(a) and math.isnan(b)) for a, b in zip(one[:end], other[:end], strict=True))
+    return all(a == b or (math.isnan(a) and math.isnan(b)) for a, b in zip(one, other, strict=True))
 
 
 def _differences(
