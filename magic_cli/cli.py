@@ -198,7 +198,7 @@ def score(
         from magic_cli.publish import publish
 
         publish(found, truth, preds, gold, out, run, overwrite)
-        last = f"{out / 'report.html'}: written, with per_item.csv, report.json and scores.json beside it"
+        last = f"{out / 'report.html'}: written, beside per_item.csv and scores.json; next: open it in a browser"
     _emit(as_json, "score", found, [*report.lines(found), last])
     raise typer.Exit(referee.exit_code(found))
 

@@ -89,7 +89,9 @@ def judge(
         "gold": {"source": printable(gold.source), "split": options.split},
         "settings": options.as_dict(),
         "systems": [_system(system, options) for system in systems],
-        "comparisons": [row for system in systems for row in _compare(system, other, options)],
+        "comparisons": [
+            row for system in systems if other and system.name != other.name for row in _compare(system, other, options)
+        ],
         "provenance": _provenance(),
         "notes": [],
     }
@@ -130,10 +132,10 @@ def _system(system: System, options: Options) -> dict[str, Any]:
     return {"name": system.name, "notes": list(system.notes), "reports": rows}
 
 
-def _compare(system: System, other: System | None, options: Options) -> Iterator[dict[str, Any]]:
-    for mine in system.reports if other else ():
-        theirs = other.of(mine.task) if other else None
-        if other is None or theirs is None or mine.clusters is None or theirs.clusters is None:
+def _compare(system: System, other: System, options: Options) -> Iterator[dict[str, Any]]:
+    for mine in system.reports:
+        theirs = other.of(mine.task)
+        if theirs is None or mine.clusters is None or theirs.clusters is None:
             continue
         found = statistics.paired(mine.clusters, theirs.clusters, options.resamples, options.seed)
         figures = {name: {"difference": d.value, "low": d.low, "high": d.high, "p": d.p} for name, d in found.items()}
@@ -144,7 +146,7 @@ def _compare(system: System, other: System | None, options: Options) -> Iterator
             "encounters": len(mine.clusters.ids),
             "figures": {name: report.finite(values) for name, values in figures.items()},
         }
-    if other and not {r.task for r in system.reports} & {r.task for r in other.reports}:
+    if not {r.task for r in system.reports} & {r.task for r in other.reports}:
         raise DataError(f"{other.name}: has no task in common with {system.name}; give predictions of the same task")
 
 

@@ -73,6 +73,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         text += [*_published(task, [row for row in published if row["task"] == task]).lines(), ""]
     text += [f"note: {note}" for system in systems for note in system["notes"]]
     text += [f"note: {note}" for note in found["notes"]]
+    if found["comparisons"]:
+        text.append("p-values: each encounter's results swapped at random; no allowance for looking at several figures")
     if any(one["intervals"] for system in systems for one in system["reports"]):
         text.append("95 % intervals: bootstrap over encounters; they do not cover the choice of a model on this split")
     return text

@@ -92,14 +92,13 @@ def test_a_comparison_is_paired(tmp_path: Path, prepared: Path) -> None:
     good = write_zip(tmp_path / "good.zip", files_of("valid"))
     bad = write_zip(tmp_path / "bad.zip", wrong_answers())
     found = judge([good, bad], prepared, against=bad)
-    assert [(c["system"], c["task"], c["encounters"]) for c in found["comparisons"]] == [
-        (str(path), task, 2) for path in (good, bad) for task in ("seg", "cvqa")
-    ]
-    first, last = found["comparisons"][1]["figures"]["accuracy_all"], found["comparisons"][3]["figures"]["accuracy_all"]
+    compared = [(c["system"], c["other"], c["task"], c["encounters"]) for c in found["comparisons"]]
+    assert compared == [(str(good), str(bad), task, 2) for task in ("seg", "cvqa")]  # none with itself
+    masks, answered = (c["figures"] for c in found["comparisons"])
     truth = by_task(found, 0)["cvqa"]["figures"]["accuracy_all"] - by_task(found, 1)["cvqa"]["figures"]["accuracy_all"]
-    assert first["difference"] == pytest.approx(truth)
-    assert first["difference"] > 0
-    assert last == {"difference": 0.0, "low": 0.0, "high": 0.0, "p": 1.0}
+    assert answered["accuracy_all"]["difference"] == pytest.approx(truth)
+    assert truth > 0
+    assert masks["dice"] == {"difference": 0.0, "low": 0.0, "high": 0.0, "p": 1.0}
 
 
 def test_nothing_in_common_to_compare(tmp_path: Path, prepared: Path) -> None:
