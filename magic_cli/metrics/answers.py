@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 _CHUNK = 256
+_TINY = 1e-100
 
 
 def iom(found: AbstractSet[Hashable], gold: AbstractSet[Hashable]) -> float:
@@ -43,13 +44,6 @@ class AnswerTerms:
         """The first label of each slot among those of all slots, and the number of all labels."""
         return np.concatenate([[0], np.cumsum([size + 1 for size in self.sizes])]).astype(np.int64)
 
-    @cached_property
-    def _slot(self) -> Floats:
-        """(labels, slots): 1.0 where the label is one of the slot's."""
-        first = self._first
-        label = np.arange(first[-1])[:, None]
-        return ((first[:-1] <= label) & (label < first[1:])).astype(np.float64)
-
     def sums(self, credit: NDArray[Any], found: NDArray[Any], gold: NDArray[Any]) -> Floats:
         """Return (encounters, terms) float64.
 
@@ -71,14 +65,14 @@ class AnswerTerms:
 
         Macro-F1 is the unweighted mean of F1 over the labels found or gold in a slot, then over slots.
         """
-        flat = sums.reshape(-1, sums.shape[-1])
+        flat, starts = sums.reshape(-1, sums.shape[-1]), self._first[:-1]
         out = np.empty((len(flat), self.parents + 2))
         for start in range(0, len(flat), _CHUNK):  # intermediate values stay in the processor's cache
             part = flat[start : start + _CHUNK]
             accuracy = part[:, : self.parents] / part[:, self.parents, None]
             right, each = np.split(part[:, self.parents + 1 :], 2, axis=1)
-            seen = (each > 0).astype(np.float64)
-            f1 = 2 * right / (each + (1 - seen))  # a label that is nowhere is 0 / 1 and not counted
-            slots = (f1 @ self._slot) / (seen @ self._slot)
+            # a label that is nowhere is 0 / tiny = 0, and is not counted
+            f1 = right / np.maximum(each, _TINY)
+            slots = 2 * np.add.reduceat(f1, starts, axis=1) / np.add.reduceat(np.sign(each), starts, axis=1)
             out[start : start + _CHUNK] = np.column_stack([accuracy, accuracy.mean(1), slots.mean(1)])
         return out.reshape(*sums.shape[:-1], self.parents + 2)
