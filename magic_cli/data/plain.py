@@ -15,10 +15,10 @@ _WIDTH, _HEIGHT, _COMPRESSION, _DESCRIPTION = 256, 257, 259, 270
 _OFFSETS, _ROWS, _SIZES = 273, 278, 279
 # tag to the only values it may have; absent tags have the first one
 _FIXED = {254: (0,), 258: (8,), 262: (1, 0), 266: (1,), 277: (1,), 284: (1,), 339: (1,)}
-_FREE = (274, 282, 283, 296, 305)  # orientation and resolution change no array, nor does our software's name
+_FREE = {274: 3, 282: 5, 283: 5, 296: 3}  # orientation and resolution, with their types: they change no array
 _NAME, _SOFTWARE = 305, b"tifffile.py\0"
 _RAW, _ZLIB = 1, (8, 32946)
-_KINDS = {1: "B", 3: "H", 4: "I"}
+_KINDS = {3: "H", 4: "I"}
 _MOST = 200_000_000
 Buffer = bytes | mmap.mmap | memoryview
 
@@ -47,10 +47,12 @@ def _tags(data: Buffer) -> dict[int, tuple[int, ...]] | None:
         tag, kind, many = struct.unpack_from("<HHI", data, at)
         size = many * {1: 1, 2: 1, 3: 2, 4: 4, 5: 8}[kind]
         place = at + 8 if size <= 4 else struct.unpack_from("<I", data, at + 8)[0]
-        if tag in found or tag in texts or place + size > len(data):
+        if not many or tag in found or tag in texts or not 8 <= place <= len(data) - size:
             return None
         if tag in (_DESCRIPTION, _NAME):
             texts[tag] = bytes(data[place : place + size])
+        elif tag in _FREE and (kind != _FREE[tag] or many != 1):
+            return None
         elif tag not in _FREE:
             found[tag] = struct.unpack_from(f"<{many}{_KINDS[kind]}", data, place)
     return found if _usual(found, texts) else None
@@ -81,7 +83,7 @@ def _pixels(data: Buffer, tags: dict[int, tuple[int, ...]]) -> NDArray[np.uint8]
     if len(offsets) != -(-height // rows) or len(sizes) != len(offsets):
         return None
     expected = [min(rows, height - first) * width for first in range(0, height, rows)]
-    if any(offset + size > len(data) for offset, size in zip(offsets, sizes, strict=True)):
+    if any(offset < 8 or not size or offset + size > len(data) for offset, size in zip(offsets, sizes, strict=True)):
         return None
     if compression == _RAW:
         if list(sizes) != expected or any(offsets[0] + i * rows * width != o for i, o in enumerate(offsets)):
