@@ -148,10 +148,12 @@ def _comparison(found: Sequence[tuple[str, Row]], keys: Sequence[str]) -> dict[s
 
 
 def _paired(comparison: Row, questions: Mapping[str, Row]) -> dict[str, Any]:
+    """Return the rows of a comparison with a verdict: only where the p-value and the interval say the same."""
     rows = []
     for key, found in comparison["figures"].items():
-        clear = found["p"] is not None and found["p"] < 0.05 and bool(found["difference"])
-        verdict = ("higher" if found["difference"] > 0 else "lower") if clear else "no clear difference"
+        p, low, high = found["p"], found["low"], found["high"]
+        clear = None not in (p, low, high) and p < 0.05 and low * high > 0
+        verdict = ("higher" if low > 0 else "lower") if clear else "no clear difference"
         rows.append({"name": _wording(key, questions)[0], "verdict": verdict, **found})
     return {**comparison, "rows": rows}
 
