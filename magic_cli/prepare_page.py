@@ -156,7 +156,7 @@ def _facts(manifest: Mapping[str, Any]) -> dict[str, int]:
 
 def _inputs(inputs: Mapping[str, Any]) -> list[tuple[str, str]]:
     files = list(inputs["files"].items())
-    together = [(f"{inputs[what]['count']:,} {what}, together", inputs[what]["sha256"]) for what in ("photos", "masks")]
+    together = [(f"{inputs[what]['count']:,} {what}", inputs[what]["sha256"]) for what in ("photos", "masks")]
     return [*files, *together]
 
 
