@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from judged import HISTORY, HOSTILE, SEG, SIZE, judged
@@ -16,6 +17,19 @@ from magic_cli.data.gold import Gold
 from magic_cli.errors import DataError
 
 VOID = {"meta", "link", "img", "br"}
+
+
+@pytest.fixture
+def drawn_plots() -> None:
+    """Ask for this where a test is about plots."""
+    pytest.importorskip("matplotlib", reason="the extra `report` is not installed")
+
+
+@pytest.fixture(autouse=True)
+def no_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave matplotlib out elsewhere: it takes most of the time of a page."""
+    if "drawn_plots" not in request.fixturenames:
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
 
 
 class Outline(HTMLParser):
@@ -97,7 +111,9 @@ def check(html: str) -> Outline:
         (("seg", "cvqa"), False, False),
     ],
 )
-def test_any_report_makes_a_page(tmp_path: Path, tasks: tuple[str, ...], hostile: bool, defined: bool) -> None:
+def test_any_report_makes_a_page(
+    drawn_plots: None, tmp_path: Path, tasks: tuple[str, ...], hostile: bool, defined: bool
+) -> None:
     made = judged(tmp_path, tasks, systems=2, images=6, hostile=hostile, defined=defined)
     found = check(report_page.html(made.report, made.gold, made.masks, HISTORY))
     assert ("Segmentation" in found.text) == ("seg" in tasks)
@@ -110,7 +126,9 @@ def test_any_report_makes_a_page(tmp_path: Path, tasks: tuple[str, ...], hostile
 
 
 @pytest.mark.parametrize("hostile", [False, True])
-def test_without_matplotlib_there_are_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hostile: bool) -> None:
+def test_without_matplotlib_there_are_tables(
+    drawn_plots: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hostile: bool
+) -> None:
     made = judged(tmp_path, images=6, hostile=hostile)
     with_plots = report_page.html(made.report, made.gold, made.masks, HISTORY)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -229,14 +247,14 @@ def test_masks_that_cannot_be_read_cost_a_picture_not_the_page(tmp_path: Path) -
         [{"epoch": 1, "loss": 0.5, "accuracy_all": 0.3, "f1_macro": 0.2}],
     ],
 )
-def test_any_history(tmp_path: Path, history: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_history(drawn_plots: None, tmp_path: Path, history: list[dict[str, object]]) -> None:
     made = judged(tmp_path, ("cvqa",))
     check(report_page.html(made.report, made.gold, {}, history))
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    check(report_page.html(made.report, made.gold, {}, history))
+    with mock.patch.dict(sys.modules, {"matplotlib": None}):
+        check(report_page.html(made.report, made.gold, {}, history))
 
 
-def test_the_page_is_the_same_each_time(tmp_path: Path) -> None:
+def test_the_page_is_the_same_each_time(drawn_plots: None, tmp_path: Path) -> None:
     first, second = (judged(tmp_path, images=4) for _ in range(2))
     assert report_page.html(first.report, first.gold, first.masks, HISTORY) == report_page.html(
         second.report, second.gold, second.masks, HISTORY
