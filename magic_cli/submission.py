@@ -61,8 +61,9 @@ def find_layout(archive: Archive) -> Layout:
     answers = [root + ANSWERS for root in roots if root + ANSWERS in archive.members]
     if not answers and len(archive.members) == 1 and not archive.is_zip:
         answers = [name for name in archive.members if name.endswith(".json")]
-    if not archive.members and Path(archive.source).name == MASKS:  # the empty folder itself
-        masks = [""]
+    named = not archive.is_zip and Path(archive.source).name == MASKS
+    if named and not masks and not answers and (not archive.members or any("_mask_" in n for n in archive.members)):
+        masks = [""]  # the folder itself, empty or with other names
     if not masks and not answers:
         here = ", ".join(sorted(archive.members)[:3]) or "nothing"
         expected = f"{MASKS}/IMG_*{SUFFIX} or {ANSWERS}"

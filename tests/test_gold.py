@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import makers
 import numpy as np
 import pytest
+from PIL import Image
 from small import ENCOUNTERS, QUESTIONS, answers, blob, files_of, image_id, make_prepared, row, tiff, write_folder
 
 from magic_cli.data.gold import Gold, gold_of, open_gold
@@ -117,9 +119,86 @@ def test_raw_challenge_folder(tmp_path: Path) -> None:
         open_gold(tmp_path, "test")
 
 
-def test_a_fifth_annotator_is_left_out_as_the_official_scorer_does(tmp_path: Path) -> None:
-    extra = {"IMG_ENC00011_00001_mask_ann4.tiff": tiff(blob((24, 32)))}
+def test_every_annotator_is_listed_by_number(tmp_path: Path) -> None:
+    extra = {f"IMG_ENC00011_00001_mask_ann{k}.tiff": tiff(blob((24, 32))) for k in (10, 4)}
+    gold = open_gold(write_folder(tmp_path, gold_files() | extra), "valid")
+    assert list(gold.images["IMG_ENC00011_00001"].annotators) == ["ann0", "ann1", "ann2", "ann4", "ann10"]
+    assert list(gold.images["IMG_ENC00012_00001"].annotators) == ["ann0", "ann1", "ann2"]
+
+
+@pytest.mark.parametrize("name", ["annX", "ann", "ANN0", "ann0b", "mann0"])
+def test_other_names_are_no_annotators(tmp_path: Path, name: str) -> None:
+    extra = {f"IMG_ENC00011_00001_mask_{name}.tiff": tiff(blob((24, 32)))}
     check_masks(open_gold(write_folder(tmp_path, gold_files() | extra), "valid"))
+
+
+def train_majority() -> dict[str, int]:
+    """Each slot's most frequent option over the two train encounters: the lower of both where they differ."""
+    first, second = (answers(e) for e, (split, _) in ENCOUNTERS.items() if split == "train")
+    return {qid: min(value, second[qid]) for qid, value in first.items()}
+
+
+def test_what_train_says_of_a_prepared_dataset(tmp_path: Path) -> None:
+    root = make_prepared(tmp_path)
+    gold = open_gold(root, "valid")
+    assert gold.majority == train_majority()
+    assert gold.prior is None
+    assert {image: path.name for image, path in gold.photos.items()} == {image: f"{image}.jpg" for image in gold.images}
+    grey = np.arange(64 * 64, dtype=np.uint32).reshape(64, 64) % 256
+    Image.fromarray(grey.astype(np.uint8)).save(root / "mean_mask.png")
+    gold = open_gold(root, "valid")
+    assert gold.prior is not None
+    assert gold.prior.dtype == np.float32
+    np.testing.assert_allclose(gold.prior, grey / 255, atol=1e-7)
+    for part in (gold.only({"ENC00012"}), gold):
+        assert part.majority == train_majority()
+        assert part.prior is gold.prior
+        assert part.photos == gold.photos
+    train = open_gold(root, "train")
+    assert (train.majority, train.prior) == (None, None)
+    assert len(train.photos) == 3
+
+
+@pytest.mark.parametrize("image", [Image.new("L", (64, 64)), Image.new("RGB", (64, 64), "white")])
+def test_a_mean_mask_that_says_nothing_is_none(tmp_path: Path, image: Image.Image) -> None:
+    root = make_prepared(tmp_path)
+    image.save(root / "mean_mask.png")
+    assert open_gold(root, "valid").prior is None
+
+
+def test_slots_are_counted_in_canonical_order(tmp_path: Path) -> None:
+    """{2, 3} is written in either order: slot 1 is 2 in both, slot 2 is 3."""
+    rows = {e: answers(e) for e in ("ENC00001", "ENC00002")}
+    for row_, slots in zip(rows.values(), ((2, 3), (3, 2)), strict=True):
+        row_["CQID011-001"], row_["CQID011-002"] = slots
+    root = make_prepared(tmp_path)
+    lines = [json.loads(line) for line in (root / "encounters.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["answers"] = rows.get(line["encounter_id"], line["answers"])
+    (root / "encounters.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    majority = open_gold(root, "valid").majority
+    assert majority is not None
+    assert [majority["CQID011-001"], majority["CQID011-002"]] == [2, 3]
+
+
+def test_no_train_answers_no_majority(tmp_path: Path) -> None:
+    root = make_prepared(tmp_path)
+    lines = [json.loads(line) for line in (root / "encounters.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["answers"] = None if line["split"] == "train" else line["answers"]
+    (root / "encounters.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert open_gold(root, "valid").majority is None
+
+
+def test_a_challenge_folder_gives_photos_and_the_majority_of_train(challenge: Path) -> None:
+    gold = open_gold(challenge, "valid")
+    train = [makers.answers_row(number) for number in (1, 2, 3)]
+    assert gold.majority is not None
+    assert gold.majority["CQID034-001"] == min(row["CQID034-001"] for row in train)
+    assert gold.photos.keys() == gold.images.keys()
+    assert all(path.is_file() for path in gold.photos.values())
+    assert gold.prior is None
+    assert open_gold(challenge, "train").majority is None
 
 
 @pytest.mark.parametrize(

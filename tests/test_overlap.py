@@ -10,8 +10,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import f1_score, jaccard_score
 
 from magic_cli.errors import DataError
-from magic_cli.metrics import overlap
-from magic_cli.metrics.overlap import Counts, dice, image_overlap, jaccard, overlap_counts, overlap_figures
+from magic_cli.metrics.overlap import Counts, count_cells, dice, jaccard, majority, overlap_counts, overlap_of, pack
 
 FOUND = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]], np.uint8)
 GOLD = np.array([[1, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1]], np.uint8)
@@ -61,11 +60,6 @@ def test_refused(found: np.ndarray, text: str) -> None:
         overlap_counts(found, GOLD)
 
 
-def test_no_annotator_is_refused() -> None:
-    with pytest.raises(DataError, match="no annotator"):
-        image_overlap(FOUND, ())
-
-
 @given(masks(2))
 def test_equals_sklearn(pair: list[np.ndarray]) -> None:
     found, gold = pair
@@ -86,35 +80,74 @@ def test_dice_is_a_function_of_jaccard(pair: list[np.ndarray]) -> None:
     assert (math.isnan(j) and math.isnan(d)) or d == pytest.approx(2 * j / (1 + j))
 
 
+@pytest.mark.parametrize("size", [1, 7, 64, 65, 1 << 18, (1 << 18) + 1, (1 << 19) + 77])
+@pytest.mark.parametrize("fill", ["random", "empty", "full", "last"])
+def test_packed_bits_are_the_mask(size: int, fill: str) -> None:
+    mask = np.random.default_rng(size).integers(0, 2, (1, size), np.uint8) if fill == "random" else None
+    mask = np.full((1, size), fill == "full", np.uint8) if mask is None else mask
+    mask[0, -1] |= fill == "last"
+    packed = pack(mask)
+    assert packed is not None
+    assert packed.dtype == np.uint64
+    bits = np.unpackbits(packed.view(np.uint8))
+    np.testing.assert_array_equal(bits[:size], mask[0])
+    assert not bits[size:].any()
+
+
+@pytest.mark.parametrize("place", [0, 3, (1 << 18) + 5, -1])
+def test_other_values_are_seen_wherever_they_are(place: int) -> None:
+    mask = np.zeros((2, 1 << 18), np.uint8)
+    mask.reshape(-1)[place] = 2
+    assert pack(mask) is None
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.int64, np.float32])
+def test_only_bytes_are_packed(dtype: type) -> None:
+    assert pack(FOUND.astype(dtype)) is None
+    assert pack(FOUND.astype(bool)) is not None
+
+
+def packed(masks_: list[np.ndarray]) -> list[np.ndarray]:
+    return [bits for bits in map(pack, masks_) if bits is not None]
+
+
+def slow_cells(masks_: list[np.ndarray]) -> list[int]:
+    codes = sum(m.astype(np.int64) << bit for bit, m in enumerate(masks_))
+    return np.bincount(np.ravel(codes), minlength=1 << len(masks_)).tolist()
+
+
+@given(st.integers(1, 5).flatmap(masks))
+def test_cells_are_the_pixels_of_every_combination(found: list[np.ndarray]) -> None:
+    assert count_cells(packed(found), found[0].size).tolist() == slow_cells(found)
+
+
+def test_cells_of_masks_larger_than_a_chunk() -> None:
+    rng = np.random.default_rng(1)
+    found = [(rng.random((1100, 1013)) < share).astype(np.uint8) for share in (0.5, 0.01, 0.9)]
+    found[1][:900] = 0  # chunks with nothing in common
+    found[2][:, :] = 1
+    assert count_cells(packed(found), found[0].size).tolist() == slow_cells(found)
+
+
+def test_too_many_masks_are_refused() -> None:
+    with pytest.raises(DataError, match="13 of one photo, expected at most 12"):
+        count_cells(packed([FOUND] * 13), FOUND.size)
+
+
+@given(st.tuples(st.integers(1, 2), st.integers(1, 5)).flatmap(lambda n: st.tuples(st.just(n[0]), masks(sum(n)))))
+def test_pairs_majority_and_majorities_of_all_but_one(case: tuple[int, list[np.ndarray]]) -> None:
+    systems, found = case
+    golds = found[systems:]
+    overlap = overlap_of(count_cells(packed(found), found[0].size), systems)
+    left = [slow_majority(golds[:k] + golds[k + 1 :]) for k in range(len(golds))] if len(golds) > 1 else []
+    columns = [*found, slow_majority(golds), *left]
+    assert overlap.pixels == found[0].size
+    assert overlap.majority == len(found)
+    expected = [[int((np.asarray(a, bool) & np.asarray(b, bool)).sum()) for a in columns] for b in columns]
+    assert overlap.both.tolist() == expected
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
 def test_majority_counts_ties_as_foreground(n: int) -> None:
-    rng = np.random.default_rng(n)
-    golds = [rng.integers(0, 2, (9, 11), dtype=np.uint8) for _ in range(n)]
-    found = rng.integers(0, 2, (9, 11), dtype=np.uint8)
-    assert image_overlap(found, iter(golds)).majority == overlap_counts(found, slow_majority(golds))
-
-
-def test_one_undefined_pair_makes_the_means_nan_but_not_the_pooled_figures() -> None:
-    rows = [image_overlap(FOUND, [GOLD, GOLD]), image_overlap(EMPTY, [GOLD, EMPTY])]
-    figures = overlap_figures(rows)
-    assert [k for k, v in figures.items() if math.isnan(v)] == list(overlap.FIGURES[:4])
-    assert figures["dice"] == pytest.approx(6 / (10 + GOLD.sum()))
-    assert [overlap.undefined(row) for row in rows] == [False, True]
-
-
-def test_all_empty_is_nan_and_no_image_is_zero() -> None:
-    assert all(math.isnan(v) for v in overlap_figures([image_overlap(EMPTY, [EMPTY])]).values())
-    assert overlap_figures([]) == dict.fromkeys(overlap.FIGURES, 0.0)
-
-
-def test_figures_by_hand() -> None:
-    """Two images: J = (1, 3/7) and (0,), so max (1, 0) and mean (5/7, 0); majority of two is their union."""
-    rows = [image_overlap(FOUND, [FOUND, GOLD]), image_overlap(FOUND, [1 - FOUND])]
-    figures = overlap_figures(rows)
-    assert tuple(figures) == overlap.FIGURES
-    assert figures["jaccard_meanofmax"] == pytest.approx(0.5)
-    assert figures["jaccard_meanofmean"] == pytest.approx((1 + 3 / 7) / 4)
-    assert figures["dice_meanofmax"] == pytest.approx(0.5)
-    assert figures["dice_meanofmean"] == pytest.approx((1 + 6 / 10) / 4)
-    assert figures["jaccard"] == pytest.approx(5 / (7 + 16))
-    assert figures["dice"] == pytest.approx(10 / (12 + 16))
+    votes = np.arange(n + 1)
+    assert majority(votes, n).tolist() == [2 * v >= n for v in range(n + 1)]
