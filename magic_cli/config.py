@@ -43,6 +43,7 @@ class Config:
     encoders too. `views` is the number of flipped and turned views of a photo that training sees.
     `monitor` is the figure that early stopping watches ("" = the task's own official score).
     `holdout` is the part of the train encounters kept for validation where the valid split has no gold.
+    `ema` is the decay of the averaged weights that are validated and kept; 0 keeps the last ones.
     """
 
     preset: str = "small"
@@ -67,6 +68,7 @@ class Config:
     dropout: float = 0.1
     views: int = 1
     holdout: float = 0.2
+    ema: float = 0.0
     cache_dtype: str = "float16"
     workers: int = 0
     seed: int = 0
@@ -81,7 +83,7 @@ class Config:
             minimum = _MINIMUM.get(field.name, 0)
             if isinstance(value, (int, float)) and not minimum <= value < float("inf"):
                 lines.append(f"{field.name}: got {value}, expected at least {minimum}")
-        parts = {name: getattr(self, name) for name in ("dropout", "holdout", "warmup")}
+        parts = {name: getattr(self, name) for name in ("dropout", "holdout", "warmup", "ema")}
         lines += [f"{name}: got {value}, expected a number in [0, 1)" for name, value in parts.items() if value >= 1]
         if self.seed >= 2**32:
             lines.append(f"seed: got {self.seed}, expected less than 2**32")
@@ -93,6 +95,16 @@ class Config:
         """The folder with Hugging Face checkpoints, None for the local Hub cache."""
         return Path(self.weights) if self.weights else None
 
+    @property
+    def endless(self) -> bool:
+        """Whether every step sees a new view of a photo, drawn at random, instead of one of `views`."""
+        return False
+
+    @property
+    def views_seen(self) -> int:
+        """Number of views of a photo that training draws from."""
+        return 2**31 if self.endless else self.views
+
     def as_dict(self) -> dict[str, Any]:
         """Return the resolved settings as plain JSON values."""
         return dataclasses.asdict(self)
@@ -100,10 +112,28 @@ class Config:
 
 @dataclass(frozen=True)
 class SegConfig(Config):
-    """Segmentation: `width` channels of the pyramid decoder, and the loss on its logits."""
+    """Segmentation: `width` channels of the pyramid decoder, and the loss on its logits.
+
+    `crop` is the least area of a photo that training sees (1 = always all of it), `colour` the strength of changes
+    of brightness, contrast and saturation; either of them makes views endless.
+    """
 
     width: int = 64
     loss: str = "bce+dice"
+    crop: float = 1.0
+    colour: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what the shared checks do not know."""
+        Config.__post_init__(self)
+        if not 0 < self.crop <= 1 or self.colour > 1:
+            got = f"crop={self.crop}, colour={self.colour}"
+            raise ConfigError(f"{got}: expected crop in (0, 1] and colour in [0, 1]")
+
+    @property
+    def endless(self) -> bool:
+        """Whether photos are cropped or recoloured at random."""
+        return self.crop < 1 or self.colour > 0
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import Sampler
 
 from magic_cli import checkpoint
+from magic_cli.averaging import Average
 from magic_cli.config import Config
 from magic_cli.data.gold import Gold
 from magic_cli.engine import Task, TaskModel, Views, accelerator_for, fill_cache, loader_for, predict
@@ -23,6 +24,7 @@ from magic_cli.model.cache import FeatureCache
 from magic_cli.progress import log, track
 from magic_cli.questions import QuestionSchema
 from magic_cli.records import CheckpointMeta, Report, Sample
+from magic_cli.report import finite
 
 
 class Order(Sampler[int]):
@@ -105,7 +107,8 @@ class Trainer:
         self.core = data.task.build(config, data.questions)
         self.core.cache = cache
         self.at = Position()
-        self.train_set = Views(data.train, config.seed, config.views)
+        self.train_set = Views(data.train, config.seed, config.views_seen)
+        self.average: Average | None = None
         self.stop = Interrupt()
 
     def run(self, resume: bool) -> Position:
@@ -125,6 +128,7 @@ class Trainer:
         cuda = self.accelerator.device.type == "cuda"
         loader = loader_for(self.core, self.train_set, self.config, Order(self.train_set), cuda)
         self.model, self.optimizer, self.loader = self.accelerator.prepare(self.core, self.optimizer, loader)
+        self.average = Average(self.core, self.config.ema) if self.config.ema else None
         if state is not None:
             self._restore(state)
         per_epoch = math.ceil(len(self.loader) / self.config.accumulate)
@@ -174,11 +178,25 @@ class Trainer:
             self.optimizer.step()
             self.optimizer.zero_grad()
             self.at.updates += int(self.accelerator.sync_gradients)
+            if self.average and self.accelerator.sync_gradients:
+                self.average.update()
         found: torch.Tensor = loss.detach().float()
         return found
 
     def _validate(self) -> None:
         """Score the valid samples, keep the best weights, decide whether to go on, save the state."""
+        try:
+            with self.average.applied() if self.average else nullcontext():
+                self._judge()
+        except Interrupted:
+            self._save(_random_states())  # of the live weights, which are back by now
+            raise
+        self._save(_random_states())
+        if self.stop.requested and not self.at.finished:
+            raise self._interrupted()
+
+    def _judge(self) -> None:
+        """Score the weights that the model holds now; they are kept if they are the best."""
         loss = self.at.loss_sum / max(1, len(self.loader))
         if not math.isfinite(loss):
             raise DataError(f"{self.out}: the loss is {loss} in epoch {self.at.epoch + 1}; use a lower --set lr=")
@@ -186,7 +204,7 @@ class Trainer:
         report = self.data.task.score(self.data.gold, self._predictions())
         score = self._monitored(report)
         row = {"epoch": self.at.epoch + 1, "loss": loss} | dict(report.figures) | dict(report.extra)
-        self.at.history.append({name: _json_number(value) for name, value in row.items()})
+        self.at.history.append(finite(row))
         better = score > self.at.best
         if better:
             self.at.best, self.at.best_epoch = score, self.at.epoch
@@ -198,17 +216,13 @@ class Trainer:
             if better:
                 checkpoint.save_best(self.out / "best.pt", self.core, self._meta())
             write_jsonl(self.out / "metrics.jsonl", self.at.history)
-        self._save(_random_states())
         mark = " *" if better else ""
         took = time.monotonic() - start
         log(f"epoch {self.at.epoch}: loss {loss:.4f}, {self._monitor} {score:.4f}{mark} (scored in {took:.0f} s)")
-        if self.stop.requested and not self.at.finished:
-            raise self._interrupted()
 
     def _predictions(self) -> Iterator[Any]:
         for prediction in predict(self.core, self.data.valid, self.config, self.accelerator):
             if self.stop.requested:
-                self._save(_random_states())
                 raise self._interrupted()
             yield prediction
 
@@ -240,12 +254,14 @@ class Trainer:
     def _save(self, random_states: dict[str, torch.Tensor]) -> None:
         if not self.accelerator.is_main_process:
             return
-        at = dataclasses.asdict(self.at) | {"best": _json_number(self.at.best)}
+        at = dataclasses.asdict(self.at) | {"best": finite(self.at.best)}
         meta = {"at": at, "task": self.name, "config": self.config.as_dict(), "data": self.data.sha256}
         tensors: dict[str, Any] = {"optimizer": self.optimizer.state_dict(), "random": random_states}
         if self.accelerator.scaler is not None:
             tensors["scaler"] = self.accelerator.scaler.state_dict()
         tensors["weights"] = checkpoint.learned(self.core)
+        if self.average:
+            tensors["average"] = self.average.state()
         checkpoint.save_state(self.out / "state.pt", meta, tensors)
 
     def _load(self) -> dict[str, Any] | None:
@@ -264,6 +280,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.accelerator.scaler is not None and "scaler" in state:
             self.accelerator.scaler.load_state_dict(state["scaler"])
+        if self.average:
+            self.average.load(state["average"])
         torch.set_rng_state(state["random"]["cpu"])
         if "cuda" in state["random"] and torch.cuda.is_available():
             torch.cuda.set_rng_state(state["random"]["cuda"])
@@ -279,8 +297,3 @@ def _random_states() -> dict[str, torch.Tensor]:
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
     return states
-
-
-def _json_number(value: Any) -> Any:
-    """Return a number that JSON has: NaN and infinities become null."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

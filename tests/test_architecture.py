@@ -26,6 +26,8 @@ LAYERS: tuple[tuple[frozenset[str], ...], ...] = (
         frozenset(
             {
                 "engine",
+                "averaging",
+                "table",
                 "trainer",
                 "checkpoint",
                 "submission",
@@ -45,7 +47,7 @@ LAYERS: tuple[tuple[frozenset[str], ...], ...] = (
         ),
     ),
     (frozenset({"tasks"}),),
-    (frozenset({"runs", "referee"}),),
+    (frozenset({"runs", "referee", "publish"}),),
     (frozenset({"cli", "demo", "doctor"}),),
     (frozenset({"__main__"}),),
 )

@@ -9,6 +9,7 @@ from PIL import Image
 
 from magic_cli.config import CvqaConfig, SegConfig, resolve
 from magic_cli.errors import ConfigError, DataError, MagicError, WeightsError
+from magic_cli.model.augment import turn
 from magic_cli.model.cache import FeatureCache
 from magic_cli.model.encoders import TextEncoder, TinyImage, TinyText
 from magic_cli.questions import load_questions, parse_questions
@@ -21,8 +22,6 @@ from magic_cli.tasks.inputs import (
     pretrained,
     text_encoder,
     text_item,
-    turn,
-    unturn,
 )
 
 CPU = torch.device("cpu")
@@ -36,41 +35,6 @@ def record(tmp_path: Path) -> ImageRecord:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "IMG_1.png")
     return ImageRecord("IMG_1", "ENC1", "train", tmp_path / "IMG_1.png", 40, 60, sha256="a" * 64)
-
-
-# --- views
-
-
-@pytest.mark.parametrize("shape", [(3, 3), (3, 5, 5), (2, 3, 4, 4)])
-def test_a_turn_is_undone(shape: tuple[int, ...]) -> None:
-    x = torch.arange(float(np.prod(shape))).view(shape)
-    for view in VIEWS:
-        assert torch.equal(unturn(turn(x, view), view), x)
-        assert torch.equal(turn(unturn(x, view), view), x)
-
-
-def test_eight_views_are_the_eight_symmetries_of_the_square() -> None:
-    x = torch.arange(9).view(3, 3)
-    views = {tuple(turn(x, view).flatten().tolist()) for view in VIEWS}
-    turned = [np.rot90(y, k) for y in (x.numpy(), x.numpy().T) for k in range(4)]
-    assert len(views) == 8
-    assert views == {tuple(y.flatten().tolist()) for y in turned}
-
-
-def test_views_by_hand() -> None:
-    x = torch.tensor([[1, 2], [3, 4]])
-    assert torch.equal(turn(x, 0), x)
-    assert turn(x, 1).tolist() == [[2, 1], [4, 3]]  # left and right
-    assert turn(x, 2).tolist() == [[3, 4], [1, 2]]  # top and bottom
-    assert turn(x, 4).tolist() == [[1, 3], [2, 4]]  # transposed
-    assert turn(x, 5).tolist() == [[3, 1], [4, 2]]  # a quarter turn: transposed first, then flipped
-
-
-def test_photo_and_mask_turn_together() -> None:
-    mask = (torch.rand(6, 6, generator=torch.Generator().manual_seed(0)) > 0.5).to(torch.uint8)
-    photo = mask.expand(3, 6, 6) * torch.tensor([10, 20, 30], dtype=torch.uint8).view(3, 1, 1)
-    for view in VIEWS:
-        assert torch.equal(turn(photo, view) > 0, (turn(mask, view) > 0).expand(3, 6, 6))
 
 
 # --- photos

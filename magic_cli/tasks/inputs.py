@@ -11,24 +11,10 @@ from magic_cli.data.images import open_photo
 from magic_cli.data.prompts import share_window
 from magic_cli.errors import ConfigError, DataError
 from magic_cli.model import encoders, hub
+from magic_cli.model.augment import turn
 from magic_cli.model.cache import FeatureCache, Item
 from magic_cli.model.encoders import Encoder, Features, ImageEncoder, TextEncoder
 from magic_cli.records import ImageRecord
-
-
-def turn(x: Tensor, view: int) -> Tensor:
-    """Return view 0..7 of square (..., S, S) data: flips (bits 0, 1) of the plain or transposed (bit 2) photo."""
-    if view & 4:
-        x = x.transpose(-1, -2)
-    dims = [dim for bit, dim in ((1, -1), (2, -2)) if view & bit]
-    return x.flip(dims) if dims else x
-
-
-def unturn(x: Tensor, view: int) -> Tensor:
-    """Undo `turn`."""
-    dims = [dim for bit, dim in ((1, -1), (2, -2)) if view & bit]
-    x = x.flip(dims) if dims else x
-    return x.transpose(-1, -2) if view & 4 else x
 
 
 def photo_item(encoder: ImageEncoder, record: ImageRecord, view: int) -> Item:

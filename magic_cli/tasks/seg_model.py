@@ -1,7 +1,6 @@
 """The segmentation model: image pyramid + text condition -> lesion probabilities."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,17 +8,21 @@ from PIL import Image
 from torch import Tensor
 
 from magic_cli.config import SegConfig
+from magic_cli.data.images import open_photo
 from magic_cli.data.masks import read_mask
 from magic_cli.engine import Batch, TaskModel
+from magic_cli.model.augment import Augment, turn, unturn
 from magic_cli.model.cache import Item
 from magic_cli.model.encoders import Encoder, ImageEncoder, TextEncoder
 from magic_cli.model.heads import PyramidDecoder
 from magic_cli.model.hub import ClipSegHead, clipseg
 from magic_cli.model.losses import mask_loss
+from magic_cli.model.pixels import Pixels, PixelStore
 from magic_cli.questions import QuestionSchema
 from magic_cli.records import ImageRecord, Prediction, Sample
-from magic_cli.tasks.inputs import encoded, gather, photo_item, pretrained, text_item, turn, unturn
+from magic_cli.tasks.inputs import encoded, gather, photo_item, pretrained, text_item
 
+ROOM = 1.5  # stored photos are larger than the model's input, so that a crop still has its pixels
 Parts = tuple[ImageEncoder, TextEncoder, PyramidDecoder | ClipSegHead]
 
 
@@ -42,12 +45,12 @@ class SegModel(TaskModel):
         self.texts.freeze()
         if config.tune == "head":
             self.images.freeze()
-        self._small_masks: dict[Path, Tensor] = {}
+        self.augment = Augment(config.image_size, config.crop, config.colour) if config.endless else None
 
     def frozen(self, samples: Sequence[Sample], views: int) -> Iterable[tuple[Encoder, Item]]:
         """Yield every photo in every view, when the image encoder is frozen, and every prompt."""
         for sample in samples:
-            if self.images.is_frozen:
+            if self.images.is_frozen and self.augment is None:
                 for view in range(views):
                     yield self.images, photo_item(self.images, sample.images[0], view)
             yield self.texts, self._prompt(sample)
@@ -57,26 +60,50 @@ class SegModel(TaskModel):
 
     def collate(self, samples: Sequence[Sample], views: Sequence[int]) -> Batch:
         """Return photos and prompts, encoded or raw; in training also "masks", uint8 (B, S, S)."""
-        photos = [photo_item(self.images, s.images[0], v) for s, v in zip(samples, views, strict=True)]
         batch: Batch = {
-            "photos": gather(self.images, photos, self.cache),
             "prompts": gather(self.texts, [self._prompt(s) for s in samples], self.cache),
             "ids": [sample.id for sample in samples],
             "shapes": [(s.images[0].height, s.images[0].width) for s in samples],
         }
+        pairs = list(zip((sample.images[0] for sample in samples), views, strict=True))
+        if self.training and self.augment is not None:
+            seen = [self.augment(*self._pair(photo, ROOM), view) for photo, view in pairs]
+            batch["photos"] = {"raw": self.images.batch([photo for photo, _ in seen])}
+            batch["masks"] = torch.stack([mask for _, mask in seen])
+            return batch
+        kept = self.cache if self.augment is None else None
+        batch["photos"] = gather(self.images, [photo_item(self.images, p, v) for p, v in pairs], kept)
         if self.training:
-            masks = [turn(self._mask(s.images[0]), v) for s, v in zip(samples, views, strict=True)]
-            batch["masks"] = torch.stack(masks)
+            batch["masks"] = torch.stack([turn(self._mask(photo, 1.0), view) for photo, view in pairs])
         return batch
 
-    def _mask(self, record: ImageRecord) -> Tensor:
-        """Return the merged mask as uint8 (S, S), the area mean in 0..255; 64 kB a photo are kept."""
-        assert record.mask is not None  # noqa: S101  samples() gives train photos with a mask only
-        if record.mask not in self._small_masks:
-            full = Image.fromarray(read_mask(record.mask, str(record.mask)) * np.uint8(255))
-            small = full.resize((self.config.image_size,) * 2, Image.Resampling.BOX)
-            self._small_masks[record.mask] = torch.from_numpy(np.asarray(small).copy())
-        return self._small_masks[record.mask]
+    @property
+    def _store(self) -> PixelStore:
+        return PixelStore(self.cache.root.parent / "pixels" if self.cache else None)
+
+    def _pair(self, record: ImageRecord, room: float) -> tuple[Tensor, Tensor]:
+        """Return a photo, uint8 (3, s, s), and its mask, uint8 (s, s), with s = room * image_size."""
+        side = round(room * self.config.image_size)
+
+        def load() -> Pixels:
+            assert record.path is not None  # noqa: S101  samples() gives photos that are there only
+            photo = open_photo(record.path, record.upright, at_least=2 * side)
+            return np.asarray(photo.resize((side, side), Image.Resampling.BICUBIC))
+
+        pixels = self._store.get(f"photo {record.sha256} {record.upright} {side} draft", load)
+        return torch.from_numpy(pixels.copy()).permute(2, 0, 1), self._mask(record, room)
+
+    def _mask(self, record: ImageRecord, room: float) -> Tensor:
+        """Return the merged mask as uint8 (s, s), the area mean in 0..255, with s = room * image_size."""
+        path, side = record.mask, round(room * self.config.image_size)
+        assert path is not None  # noqa: S101  samples() gives train photos with a mask only
+
+        def load() -> Pixels:
+            full = Image.fromarray(read_mask(path, str(path)) * np.uint8(255))
+            return np.asarray(full.resize((side, side), Image.Resampling.BOX))
+
+        stat = path.stat()
+        return torch.from_numpy(self._store.get(f"mask {path} {stat.st_size} {stat.st_mtime_ns} {side}", load).copy())
 
     def _logits(self, batch: Batch) -> Tensor:
         features = encoded(self.images, batch["photos"])
