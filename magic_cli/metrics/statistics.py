@@ -13,6 +13,8 @@ and for pooled pixels, where a few big lesions count most; BCa was worse there. 
     most of it lower them, at least to 3;
   - the distances from the bootstrap's median to these percentiles are laid off from the figure itself: resamples
     lack some of the rare answers, so that macro-F1 is another on average in them.
+In that table nominal 95 % are 92.7 to 95.8 % for means and ratios of 20 to 100 encounters, 89 to 95 % of 10; for
+accuracies of 0.9 and more, of which few encounters show few values, up to 100 % of the intervals that are given.
 What it says: where the figure of another set of as many encounters from the same source may lie on average. For
 means and ratios that is nearly the figure of infinitely many; macro-F1 itself depends on the number of encounters.
 """
@@ -201,7 +203,7 @@ def _spread(found: Floats) -> Floats:
     count = np.maximum(there.sum(0), 1)
     mean = np.where(there, found, 0.0).sum(0) / count
     squares = np.where(there, found - mean, 0.0) ** 2
-    return np.asarray(np.sqrt(squares.sum(0) / np.maximum(count - 1, 1)), np.float64)
+    return np.asarray(np.sqrt(squares.sum(0) / count), np.float64)
 
 
 def _t(z: float, freedom: Floats) -> Floats:
