@@ -280,6 +280,28 @@ def test_cases_09_11_13_what_is_no_index_is_wrong(judge: Judge, value: Any, said
     assert report.extra["f1_macro"] < 1.0
 
 
+@pytest.mark.parametrize(
+    ("values", "size"), [(["x", "x", "y"], 3), ([99, 99.0, -1], 3), ([None, None, None], 2), (["0", "1", "2"], 4)]
+)
+def test_equal_wrong_values_are_one_element_as_official(judge: Judge, values: list[Any], size: int) -> None:
+    first, second = file_rows()
+    right = first["CQID011-001"]
+    wrong = dict(zip([f"CQID011-{n:03}" for n in range(1, 4)], values, strict=True))
+    report = judge([first | dict.fromkeys((q for q in QIDS if q[:7] == "CQID011"), right) | wrong, second])
+    same(report)
+    assert report.figures["accuracy_CQID011"] == pytest.approx((1 / size + 1) / 2)
+
+
+def test_f1_of_a_parent_with_a_wrong_value_counts_the_others_where_they_stand() -> None:
+    """CQID011: five slots right, one that is no index: F1 0 there (label 7 never found, nothing never gold)."""
+    true = QUESTIONS.to_slots({**QUESTIONS.empty_sets(), "CQID011": {0, 3}})
+    gold = Gold("g", QUESTIONS, answers={"E": true})
+    for changed in ({"CQID011-006": 99}, {"CQID011-001": -1}):
+        report = cvqa.score(gold, [hard("E", true | changed)])
+        assert report.extra["f1_macro"] == pytest.approx(26 / 27)
+    assert cvqa.score(gold, [hard("E", true | {"CQID034-001": 99})]).extra["f1_macro"] == pytest.approx(26 / 27)
+
+
 def test_case_09_strings_everywhere(judge: Judge) -> None:
     report = judge([{key: str(value) for key, value in row.items()} for row in file_rows()])
     same(report)
@@ -339,6 +361,7 @@ def test_case_15_rows_that_contradict_each_other_count_zero(judge: Judge) -> Non
     first, second = file_rows()
     report = judge([first, second, first | {"CQID010-001": 3}])
     zeroed(report, "ENC00011", "rows that contradict each other")
+    assert report.notes == ()
     assert official(report)["accuracy_CQID010"] == pytest.approx(0.75)
     assert report.differences == (
         "the official scorer unites rows that contradict each other (ENC00011): accuracy_all 0.9722 instead of 0.5000",
