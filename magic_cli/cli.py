@@ -86,7 +86,8 @@ def prepare(
     options: dict[str, Any] = {"merge": merge, "prompt": prompt, "responses": responses, "strict": strict}
     manifest = module.prepare(data, out, overwrite=overwrite, dry_run=dry_run, **options)
     last = "nothing written (--dry-run)" if dry_run else f"{out}: ready; next: magic train seg (or: magic train cvqa)"
-    _emit(as_json, "prepare", manifest, [*module.summary(manifest), last])
+    page = None if dry_run else out / "index.html"
+    _emit(as_json, "prepare", manifest, [*module.summary(manifest, page), last])
 
 
 @app.command()
