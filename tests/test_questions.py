@@ -426,3 +426,14 @@ def test_real_definitions_and_gold() -> None:
         sets = schema.to_sets({k: v for k, v in row.items() if k != "encounter_id"})
         canonical = schema.canonical(row)
         assert without_padding(schema, schema.to_sets(canonical)) == without_padding(schema, sets)
+
+
+def test_majority_of_canonical_slots_lowest_index_on_ties() -> None:
+    questions = load_questions(None)
+    one = questions.to_slots({**questions.empty_sets(), "CQID011": {5}, "CQID034": {4}})
+    two = questions.to_slots({**questions.empty_sets(), "CQID011": {2, 5}, "CQID034": {3}})
+    turned = two | {f"CQID011-{n:03}": two[f"CQID011-{7 - n:03}"] for n in range(1, 7)}  # 7 7 7 7 5 2
+    found = questions.majority([one, turned])
+    assert [found[f"CQID011-{n:03}"] for n in range(1, 7)] == [2, 5, 7, 7, 7, 7]
+    assert found["CQID034-001"] == 3
+    assert questions.majority([]) == {}

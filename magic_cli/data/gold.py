@@ -1,7 +1,6 @@
 """Gold: annotators' masks and closed answers, from whatever a user has them in. Masks are read when asked for."""
 
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -91,7 +90,7 @@ def gold_of(prepared: Prepared, split: str) -> Gold:
     photos = {image.image_id: image.path for image in prepared.images_of(split) if image.path is not None}
     known: dict[str, Any] = {}
     if split != "train":
-        majority = _majority(_answers_of(prepared.encounters_of("train")).values(), prepared.questions)
+        majority = prepared.questions.majority(_answers_of(prepared.encounters_of("train")).values()) or None
         known = {"majority": majority, "prior": _read_prior(prepared.root / MEAN_MASK)}
     source = f"{prepared.root} (split {split})"
     return _some(Gold(source, prepared.questions, images, answers, photos, **known), split)
@@ -103,16 +102,6 @@ def _in_order(annotators: Mapping[str, Path]) -> dict[str, Path]:
 
 def _answers_of(encounters: Iterable[Encounter]) -> dict[str, Mapping[str, int]]:
     return {e.encounter_id: e.answers for e in encounters if e.answers is not None}
-
-
-def _majority(rows: Iterable[Mapping[str, int]], questions: QuestionSchema) -> dict[str, int] | None:
-    counts = {qid: Counter[int]() for qid in questions.by_qid}
-    for row in rows:
-        for qid, option in questions.canonical(row).items():
-            counts[qid][option] += 1
-    if not all(counts.values()):
-        return None
-    return {qid: min(found, key=lambda option: (-found[option], option)) for qid, found in counts.items()}
 
 
 def _read_prior(path: Path) -> NDArray[np.float32] | None:
@@ -170,7 +159,7 @@ def _from_challenge(path: Path, split: str) -> Gold:
     }
     photos = {image: found.photos[image] for e in encounters for image in e.image_ids if image in found.photos}
     train = _answers_of(e for e in found.encounters.values() if e.split == "train" != split)
-    majority = _majority(train.values(), found.questions)
+    majority = found.questions.majority(train.values()) or None
     return _some(Gold(printable(path), found.questions, images, _answers_of(encounters), photos, majority), split)
 
 
