@@ -76,8 +76,13 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     if found["comparisons"]:
         text.append("p-values: each encounter's results swapped at random; no allowance for looking at several figures")
     if any(one["intervals"] for system in systems for one in system["reports"]):
-        text.append("95 % intervals: bootstrap over encounters; they do not cover the choice of a model on this split")
+        blank = ", none where all encounters agree" if _blank(systems) else ""
+        text.append(f"95 % intervals: bootstrap over encounters{blank}; choosing a model on this split is not in them")
     return text
+
+
+def _blank(systems: Sequence[Mapping[str, Any]]) -> bool:
+    return any(None in pair for system in systems for one in system["reports"] for pair in one["intervals"].values())
 
 
 def _detail(one: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[str]:
@@ -162,7 +167,7 @@ def side_by_side(task: str, systems: Sequence[Mapping[str, Any]]) -> Table:
 
 def _paired(comparison: Mapping[str, Any]) -> Table:
     rows = tuple(
-        (name, signed(d["difference"]), f"{signed(d['low'])} to {signed(d['high'])}", number(d["p"]))
+        (name, signed(d["difference"]), _range(d["low"], d["high"]), number(d["p"]))
         for name, d in comparison["figures"].items()
     )
     names = f"{comparison['system']} minus {comparison['other']}"
@@ -172,7 +177,7 @@ def _paired(comparison: Mapping[str, Any]) -> Table:
 
 def _published(task: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     names = list(rows[0]["figures"])
-    cells = tuple((row["team"], *(number(row["figures"].get(name)) for name in names)) for row in rows)
+    cells = tuple((f"{row['team']}, run {row['run']}", *(f"{row['figures'][name]:g}" for name in names)) for row in rows)
     return Table(f"{TITLES.get(task, task)}: published, test set", ("", *names), cells)
 
 
@@ -184,6 +189,10 @@ def number(value: float | None) -> str:
 def signed(value: float | None) -> str:
     """Return a difference with its sign and four decimals."""
     return "" if value is None else f"{value:+.4f}"
+
+
+def _range(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{signed(low)} to {signed(high)}"
 
 
 def interval(pair: Sequence[float | None] | None) -> str:

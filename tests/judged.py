@@ -71,6 +71,7 @@ def judged(
             {
                 "task": task,
                 "team": _text("team", hostile),
+                "run": 1,
                 "figures": {"dice" if task == "seg" else "accuracy_all": 0.5},
             }
             for task in tasks

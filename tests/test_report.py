@@ -106,12 +106,12 @@ def test_several_systems_side_by_side() -> None:
 def test_a_paired_comparison_and_the_leaderboard() -> None:
     figures = {"dice": {"difference": 0.03, "low": -0.01, "high": 0.07, "p": 0.0001}}
     compared = {"task": "seg", "system": "a", "other": "b", "encounters": 81, "figures": figures}
-    published = [{"task": "seg", "team": "IReL", "figures": {"dice": 0.741}}]
+    published = [{"task": "seg", "team": "IReL", "run": 2, "figures": {"dice": 0.741}}]
     found = judged(("a", SEG), comparisons=[compared], leaderboard=published)
     text = report.lines(found)
     assert "segmentation: a minus b, 81 encounters" in text
     assert any(line.split() == ["dice", "+0.0300", "-0.0100", "to", "+0.0700", "0.0001"] for line in text)
-    assert any(line.split() == ["IReL", "0.7410"] for line in text)
+    assert any(line.split() == ["IReL,", "run", "2", "0.741"] for line in text)
     assert schema.problems("report", found, "report") == []
 
 
