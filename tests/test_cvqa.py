@@ -459,6 +459,16 @@ def test_several_causes_add_up(judge: Judge) -> None:
     assert all(one[1] == other[0] for one, other in itertools.pairwise(steps))
 
 
+def test_a_cause_costs_only_what_it_changes(judge: Judge) -> None:
+    first, second = file_rows()
+    second["CQID010-002"] = second.pop("CQID010-001")
+    report = judge([first | {"encounter_id": "ENC00011-1"}, second])
+    assert [line.rsplit("accuracy_all ", 1)[1] for line in report.differences] == [
+        "1.0000 instead of 0.5000",
+        "0.5000 instead of 0.4444",
+    ]
+
+
 def test_a_row_without_an_id_is_refused(judge: Judge) -> None:
     report = judge([*file_rows(), {"CQID010-001": 1}, "ENC00011"])
     assert all_of(report) == 1.0

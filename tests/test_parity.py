@@ -169,7 +169,7 @@ def test_random_masks(images: tuple[Golds, Masks], zlib: bool, tmp_path_factory:
     check_masks(tmp_path_factory.mktemp("random"), *images, zlib)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(images=image_sets(FAULTS), zlib=st.booleans())
 def test_random_masks_with_faults(
     images: tuple[Golds, Masks], zlib: bool, tmp_path_factory: pytest.TempPathFactory
@@ -216,7 +216,7 @@ def answer_sets(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[dict[str, A
     return gold, system
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(case=answer_sets())
 def test_random_answers(
     case: tuple[list[dict[str, Any]], list[dict[str, Any]]], tmp_path_factory: pytest.TempPathFactory
