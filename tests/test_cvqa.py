@@ -418,6 +418,7 @@ def test_case_20_extra_keys(judge: Judge) -> None:
     report = judge([first | {"explanation": 1}, second])
     assert all_of(report) == 1.0
     assert report.stops == ("ValueError: a key of 11 characters without exactly one dash (ENC00011:explanation)",)
+    assert report.differences == ()
     report = judge([first | {"rationale": "x"}, second])
     same(report)
     assert report.notes == ("Keys that are no question are left out: rationale.",)
