@@ -47,16 +47,21 @@ def line_of(number: int) -> Line:
 
 
 def overlay(
-    photo: Path | None, gold: Sequence[NDArray[Any]], found: NDArray[Any] | None, side: int = 480
+    photo: Path | None,
+    gold: Sequence[NDArray[Any]],
+    found: NDArray[Any] | None,
+    side: int = 480,
+    upright: bool | None = None,
 ) -> Image.Image:
     """Return a photo with the contours of its masks, RGB, no side above `side` pixels.
 
     Args:
-        photo: JPEG or PNG, turned as its EXIF orientation says where only so it has the masks' shape. Plain grey
-            where there is none, where it cannot be read or where it has another shape than the masks.
+        photo: JPEG or PNG. Plain grey where there is none, where it cannot be read or where it has another shape
+            than the masks.
         gold: masks of the annotators in their order, (H, W) uint8 {0, 1} or bool, of one size.
         found: the system's mask; one of another size than the annotators' is not drawn.
         side: longer side of the picture; smaller masks are not enlarged, unless to half of it.
+        upright: apply the photo's EXIF orientation (ImageRecord.upright); None: where only so it has the masks' shape.
 
     Raises:
         ValueError: there is no mask at all.
@@ -68,7 +73,7 @@ def overlay(
     longest = max(height, width)
     scale = max(min(longest, side), side / 2) / longest  # lines on a stamp would hide it
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    picture = _photo(photo, size)
+    picture = _photo(photo, size, (False, True) if upright is None else (upright,))
     lines = [(shrink(mask, size), line_of(number)) for number, mask in enumerate(gold)]
     if found is not None and found.shape == (height, width):
         lines.insert(0, (shrink(found, size), FOUND))  # below: it is the thickest
@@ -90,9 +95,9 @@ def shrink(mask: NDArray[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
     return small if small.any() else share > 0
 
 
-def _photo(path: Path | None, size: tuple[int, int]) -> Image.Image:
-    """Return the photo at `size` (height, width), as stored or turned, whichever has these proportions."""
-    for upright in (False, True):
+def _photo(path: Path | None, size: tuple[int, int], ways: Sequence[bool]) -> Image.Image:
+    """Return the photo at `size` (height, width), as stored or turned: the first way with these proportions."""
+    for upright in ways:
         try:
             if path is None:
                 break

@@ -205,7 +205,7 @@ def _pictures(items: Sequence[Row], gold: Gold, masks: Mapping[str, Callable[[],
         except DataError:
             continue  # scoring has said so already
         photo = gold.photos.get(name)
-        picture = overlays.overlay(photo, truth, found, _SIDE)
+        picture = overlays.overlay(photo, truth, found, _SIDE, gold.upright.get(name))
         people = f"{len(truth)} annotator{'s' if len(truth) > 1 else ''}"
         alt = f"{name}: contours of {people} and of the prediction{'' if photo else ', without the photo'}"
         yield Picture(item, page.data_uri(picture, _SIDE), picture.size, f"{alt}; Dice {item['dice_max']:.2f}")

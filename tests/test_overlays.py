@@ -123,6 +123,17 @@ def test_the_photo_lies_as_its_masks_do(tmp_path: Path, orientation: int, turned
     assert difference.mean() < 3
 
 
+def test_a_half_turn_has_to_be_told(tmp_path: Path) -> None:
+    save_photo(tmp_path / "a.jpg", draw_photo((300, 400)), 3)
+    mask = [np.zeros((300, 400), np.uint8)]
+    stored, turned = (
+        np.asarray(overlays.overlay(tmp_path / "a.jpg", mask, None, 400, up), int) for up in (False, True)
+    )
+    assert np.abs(stored - turned).mean() > 3
+    assert np.abs(stored[::-1, ::-1] - turned).mean() < 3
+    assert np.array_equal(stored, overlays.overlay(tmp_path / "a.jpg", mask, None, 400))
+
+
 def test_a_photo_that_is_no_help_is_grey(tmp_path: Path) -> None:
     (tmp_path / "damaged.jpg").write_bytes(b"nothing")
     save_photo(tmp_path / "other.jpg", draw_photo((100, 300)))

@@ -56,7 +56,8 @@ class Gold:
     """What predictions are scored against; a task without gold has an empty mapping.
 
     `source` names it in messages. `images` maps image ids to annotators' masks, `answers` encounter ids to
-    a complete row {qid: option index}. `photos` maps image ids to photos, where they are known.
+    a complete row {qid: option index}. `photos` maps image ids to photos, where they are known, and `upright` to
+    whether their EXIF orientation lays them on the masks.
     What the training split says, where it is known and not scored itself: `majority` is each slot's most frequent
     option (slots in canonical order, the lowest index of several), `prior` the mean mask, float32 (h, w) in [0, 1].
     """
@@ -68,6 +69,7 @@ class Gold:
     photos: Mapping[str, Path] = field(default_factory=dict)
     majority: Mapping[str, int] | None = None
     prior: NDArray[np.float32] | None = None
+    upright: Mapping[str, bool] = field(default_factory=dict)
 
     def only(self, ids: Collection[str]) -> "Gold":
         """Return the gold of these image and encounter ids alone: for a held-out part of a split."""
@@ -88,10 +90,10 @@ def gold_of(prepared: Prepared, split: str) -> Gold:
     }
     answers = _answers_of(prepared.encounters_of(split))
     photos = {image.image_id: image.path for image in prepared.images_of(split) if image.path is not None}
-    known: dict[str, Any] = {}
+    known: dict[str, Any] = {"upright": {image.image_id: image.upright for image in prepared.images_of(split)}}
     if split != "train":
         majority = prepared.questions.majority(_answers_of(prepared.encounters_of("train")).values()) or None
-        known = {"majority": majority, "prior": _read_prior(prepared.root / MEAN_MASK)}
+        known |= {"majority": majority, "prior": _read_prior(prepared.root / MEAN_MASK)}
     source = f"{prepared.root} (split {split})"
     return _some(Gold(source, prepared.questions, images, answers, photos, **known), split)
 
