@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from small import QUESTIONS, answers, tiff
@@ -111,6 +111,7 @@ def plain_mask(draw: st.DrawFn, shape: tuple[int, int]) -> np.ndarray:
     return mask.astype(draw(st.sampled_from([np.uint8, np.bool_, np.uint16])))
 
 
+ONE, FULL = "IMG_ENC00001_00001", np.ones((2, 3), np.uint8)
 FAULTS = ("none", "none", "none", "none", "255", "two", "half", "turned", "size", "missing", "wraps")
 
 
@@ -171,6 +172,8 @@ def test_random_masks(images: tuple[Golds, Masks], zlib: bool, tmp_path_factory:
 
 @settings(max_examples=80, deadline=None)
 @given(images=image_sets(FAULTS), zlib=st.booleans())
+@example(images=({ONE: {"ann0": FULL}}, {ONE: FULL * 255}), zlib=False)  # zero on both tracks: no difference
+@example(images=({ONE: {"ann0": FULL * 0}}, {ONE: FULL * 0}), zlib=False)
 def test_random_masks_with_faults(
     images: tuple[Golds, Masks], zlib: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
