@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from small import blob, image_id, images_of, make_prepared, tiff, write_folder
@@ -23,6 +23,7 @@ from magic_cli.metrics import tally
 from magic_cli.records import Prediction, Report
 from magic_cli.submission import open_predictions
 from magic_cli.tasks import seg
+from magic_cli.tasks.seg_mask import _resize, mean_mask
 
 CONFIG = SegConfig()
 VALID = images_of("valid")
@@ -107,6 +108,30 @@ def test_a_mask_is_never_empty_and_always_passes_the_linter(array: np.ndarray, h
     import io
 
     assert list(mask_faults(io.BytesIO(tiff(mask)), (height, width))) == []
+
+
+@settings(deadline=None)
+@given(
+    arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.floats(0, 1, width=16)),
+    st.integers(1, 40),
+    st.integers(1, 40),
+)
+def test_mean_mask_is_decided_like_any_other_map(prior: np.ndarray, height: int, width: int) -> None:
+    """All pixels but those that lie on the threshold, where single precision decides."""
+    found = mean_mask(prior, (height, width))
+    slow = seg.to_mask(Prediction("i", {"mask": prior}, (height, width)))
+    full = _resize(prior, (height, width))
+    threshold = min(0.5, float(full.max()))
+    sure = abs(full - threshold) > 1e-5
+    assert found.dtype == np.uint8
+    assert found.any()
+    np.testing.assert_array_equal(found[sure], slow[sure])
+
+
+def test_a_faint_mean_mask_keeps_its_likeliest_pixels() -> None:
+    prior = np.zeros((8, 8), np.float32)
+    prior[2:5, 3:6] = 0.2
+    assert np.array_equal(mean_mask(prior, (64, 80)), seg.to_mask(Prediction("i", {"mask": prior}, (64, 80))))
 
 
 def test_decisions_pass_unchanged() -> None:

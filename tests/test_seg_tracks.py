@@ -320,8 +320,8 @@ def test_cases_55_and_56_ties_are_foreground(annotators: int, tmp_path: Path) ->
 
 
 def test_case_57_a_fifth_annotator(tmp_path: Path) -> None:
-    gold = {**GOLD, ONE: {"ann0": blob(SIZES[ONE], 5), "ann4": blob(SIZES[ONE])}}
-    known = {**GOLD, ONE: {"ann0": blob(SIZES[ONE], 5)}}
+    known = {**GOLD, ONE: {"ann0": blob(SIZES[ONE], 5), "ann1": blob(SIZES[ONE], 3)}}
+    gold = {**known, ONE: {**known[ONE], "ann4": blob(SIZES[ONE])}}
     report = scored(tmp_path / "both", files(), refs(gold), Rules())
     assert [report.figures[key] for key in KEYS] == pytest.approx(slow_strict(gold, GOOD), abs=1e-12)
     assert report.official == pytest.approx(official(files(), known), abs=1e-12)

@@ -42,3 +42,38 @@ def _resize(array: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.fl
     from PIL import Image
 
     return np.asarray(Image.fromarray(array).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
+
+
+def mean_mask(prior: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Decide the (h, w) training mean mask at a photo's (H, W) as `to_mask` does, in less time and memory.
+
+    Between two rows of the small map, values change in a straight line: rows that lie between two rows below the
+    threshold, or two above it, need no pixel of their own. (The enlarged map of 12 megapixels would take 48 MB and 0.1 s.)
+    """
+    height, width = shape
+    if height < prior.shape[0] or width < prior.shape[1]:
+        return np.asarray(to_mask(Prediction("mean mask", {"mask": prior}, shape)), np.uint8)
+    columns, places = _centres(width, prior.shape[1]), np.arange(prior.shape[1])
+    lines = np.array([np.interp(columns, places, row) for row in prior], np.float32)
+    rows = _centres(height, prior.shape[0]).astype(np.float32)
+    above = np.minimum(rows.astype(np.int64), max(prior.shape[0] - 2, 0))
+    bands = []
+    for k in np.unique(above):
+        first, last = np.searchsorted(above, (k, k + 1))
+        share = rows[first:last] - k
+        change = lines[min(k + 1, len(lines) - 1)] - lines[k]
+        bands.append((first, last, share, lines[k], change, np.array([lines[k] + t * change for t in share[[0, -1]]])))
+    top = max(float(ends.max()) for *_, ends in bands)
+    threshold = 0.5 if top > 0.5 else top - _TOLERANCE
+    found = np.zeros(shape, np.uint8)
+    for first, last, share, line, change, ends in bands:
+        if ends.min() > threshold:
+            found[first:last] = 1
+        elif ends.max() > threshold:
+            found[first:last] = line + share[:, None] * change > threshold
+    return found
+
+
+def _centres(many: int, few: int) -> NDArray[np.float64]:
+    """Return the places of `many` pixel centres among those of `few`, kept inside the outermost two."""
+    return np.clip((np.arange(many) + 0.5) * few / many - 0.5, 0, few - 1)

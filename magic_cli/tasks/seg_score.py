@@ -11,7 +11,7 @@ from magic_cli.metrics.overlap import Bits, pack
 from magic_cli.records import Prediction, Rules
 from magic_cli.submission import Unread, missing_lines
 from magic_cli.tasks.seg_image import Judged, Shape, judge, read_found, read_truth
-from magic_cli.tasks.seg_mask import to_mask
+from magic_cli.tasks.seg_mask import mean_mask, to_mask
 
 _MOST = 20
 Result = tuple[str, Judged | DataError]
@@ -41,7 +41,7 @@ class _Priors:
         if shape not in self.kept:
             if len(self.kept) >= 4:
                 self.kept.clear()
-            self.kept[shape] = pack(to_mask(Prediction("mean mask", {"mask": self.prior}, (shape[0], shape[1]))))
+            self.kept[shape] = pack(mean_mask(self.prior, (shape[0], shape[1])))
         return self.kept.get(shape)
 
 
