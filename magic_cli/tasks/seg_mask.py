@@ -48,7 +48,7 @@ def mean_mask(prior: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.
     """Decide the (h, w) training mean mask at a photo's (H, W) as `to_mask` does, in less time and memory.
 
     Between two rows of the small map, values change in a straight line: rows that lie between two rows below the
-    threshold, or two above it, need no pixel of their own. (The enlarged map of 12 megapixels would take 48 MB and 0.1 s.)
+    threshold, or two above it, need no pixel of their own. (The enlarged map of 12 megapixels takes 48 MB and 0.1 s.)
     """
     height, width = shape
     if height < prior.shape[0] or width < prior.shape[1]:
