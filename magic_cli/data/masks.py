@@ -1,7 +1,6 @@
 """Masks: read any binary TIFF people really have, merge annotators, write what the official scorer reads."""
 
 import io
-import logging
 import mmap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ MERGES = ("or", "majority", "intersection")
 MAX_PIXELS = 200_000_000
 _WHITE_IS_ZERO = 0
 _PHOTOMETRIC = 262
-logging.getLogger("tifffile").addHandler(logging.NullHandler())  # a damaged file becomes one line of ours
 
 
 class Unreadable(DataError):  # noqa: N818  it is about the file
@@ -77,8 +75,7 @@ def read_stored(source: IO[bytes], where: str) -> tuple[NDArray[Any], str]:
     Raises:
         Unreadable: a file that is damaged or of more than 200 million pixels.
     """
-    import tifffile  # here and not above: scoring plain files does without
-
+    tifffile = _tifffile()
     try:
         return _read_tifffile(source, where), ""
     except DataError:
@@ -97,10 +94,19 @@ def _damaged(where: str, error: Exception, official: str) -> Unreadable:
     return Unreadable(problem(where, got, "a whole TIFF mask", "copy or download it again"), official)
 
 
-def _read_tifffile(source: IO[bytes], where: str) -> NDArray[Any]:
+def _tifffile() -> Any:
+    """Import the library: here and not above, as scoring plain files does without."""
+    import logging
+
     import tifffile
 
-    with tifffile.TiffFile(source) as file:
+    if not logging.getLogger("tifffile").handlers:
+        logging.getLogger("tifffile").addHandler(logging.NullHandler())  # a damaged file becomes one line of ours
+    return tifffile
+
+
+def _read_tifffile(source: IO[bytes], where: str) -> NDArray[Any]:
+    with _tifffile().TiffFile(source) as file:
         series = file.series[0]
         _refuse_huge(int(series.size), where)
         return np.asarray(series.asarray())
@@ -205,11 +211,9 @@ def write_mask(path: Path, mask: Mask) -> None:
     """
     if mask.ndim != 2 or not mask.size or mask.dtype.kind not in "bui" or mask.max() > 1 or mask.min() < 0:
         raise DataError(problem(path, f"{mask.dtype} array of shape {mask.shape}", "(H, W) of 0 and 1", "threshold it"))
-    import tifffile
-
     values = np.ascontiguousarray(mask, np.uint8)
     options = {"photometric": "minisblack", "compression": "zlib", "compressionargs": {"level": 6}}
     buffer = io.BytesIO()
     # without metadata: no software name, no description, hence no bytes that change with the version
-    tifffile.imwrite(buffer, values, metadata=None, software=False, **options)
+    _tifffile().imwrite(buffer, values, metadata=None, software=False, **options)
     write_atomic(path, lambda file: file.write(buffer.getbuffer()))

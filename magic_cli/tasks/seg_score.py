@@ -2,8 +2,8 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from magic_cli.data.gold import Gold
 from magic_cli.errors import DataError, SubmissionError, problem
@@ -12,6 +12,9 @@ from magic_cli.records import Prediction, Rules
 from magic_cli.submission import Unread, missing_lines
 from magic_cli.tasks.seg_image import Judged, Shape, judge, read_found, read_truth
 from magic_cli.tasks.seg_mask import mean_mask, to_mask
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _MOST = 20
 Result = tuple[str, Judged | DataError]
@@ -92,6 +95,8 @@ def _spread(
     if workers <= 1:
         yield from (one(*item) for item in work)
         return
+    from concurrent.futures import ThreadPoolExecutor  # one worker does without
+
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         for item in work:
