@@ -49,20 +49,28 @@ def cases(draw: st.DrawFn) -> tuple[AnswerTerms, np.ndarray, np.ndarray, np.ndar
 def test_figures_from_sums_equal_means_and_sklearn(
     case: tuple[AnswerTerms, np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
-    """sklearn counts a label -1 that is found and never gold, as we do."""
+    """sklearn is told the options that occur; -1, nothing valid found, is none of them."""
     terms, credit, found, gold = case
     figures = terms.figures(terms.sums(credit, found, gold).sum(0))
-    f1 = [f1_score(g, f, average="macro", labels=np.union1d(g, f)) for f, g in zip(found.T, gold.T, strict=True)]
+    slots = zip(found.T, gold.T, strict=True)
+    f1 = [f1_score(g, f, average="macro", labels=np.setdiff1d(np.union1d(g, f), [-1])) for f, g in slots]
     assert figures == pytest.approx([*credit.mean(0), credit.mean(0).mean(), np.mean(f1)], abs=1e-12)
 
 
 def test_sums_by_hand() -> None:
-    """One parent, one slot of two options: labels are nothing, 0, 1; first right, then found plus gold."""
+    """One parent, one slot of two options: how often right, then found plus gold, each for option 0 and 1."""
     terms = AnswerTerms(1, (2,))
     sums = terms.sums(np.array([[1.0], [0.0], [0.0]]), np.array([[1], [-1], [0]]), np.array([[1], [0], [1]]))
-    assert sums.tolist() == [[1, 1, 0, 0, 1, 0, 0, 2], [0, 1, 0, 0, 0, 1, 1, 0], [0, 1, 0, 0, 0, 0, 1, 1]]
-    f1 = (0 / 1 + 0 / 2 + 2 / 3) / 3
-    assert terms.figures(sums.sum(0)).tolist() == pytest.approx([1 / 3, 1 / 3, f1])
+    assert sums.tolist() == [[1, 1, 0, 1, 0, 2], [0, 1, 0, 0, 1, 0], [0, 1, 0, 0, 1, 1]]
+    assert terms.figures(sums.sum(0)).tolist() == pytest.approx([1 / 3, 1 / 3, (0 / 2 + 2 / 3) / 2])
+
+
+def test_one_missing_answer_is_a_miss_and_no_class_of_its_own() -> None:
+    """80 of 81 encounters right in a slot that has one gold option only: F1 is 160 / 161, not half of that."""
+    found, gold = np.zeros((81, 1), int), np.zeros((81, 1), int)
+    found[0] = -1
+    terms = AnswerTerms(1, (3,))
+    assert terms.figures(terms.sums(np.ones((81, 1)), found, gold).sum(0))[-1] == pytest.approx(160 / 161)
 
 
 def test_a_label_that_is_nowhere_does_not_count() -> None:

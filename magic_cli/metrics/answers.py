@@ -32,8 +32,8 @@ class AnswerTerms:
     """The sums of an encounter from which all figures follow; the layout depends on the questions alone.
 
     `parents` is the number of parent questions, `sizes` the number of options of each slot. The terms are: the
-    credit of each parent, 1, then for each label of each slot how often it is right, then how often it is found
-    plus how often it is gold. A slot's label 0 is "no valid answer", option k is label k + 1.
+    credit of each parent, 1, then for each option of each slot how often it is right, then how often it is found
+    plus how often it is gold.
     """
 
     parents: int
@@ -41,21 +41,21 @@ class AnswerTerms:
 
     @cached_property
     def _first(self) -> NDArray[np.int64]:
-        """The first label of each slot among those of all slots, and the number of all labels."""
-        return np.concatenate([[0], np.cumsum([size + 1 for size in self.sizes])]).astype(np.int64)
+        """The first option of each slot among those of all slots, and the number of all options."""
+        return np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
 
     def sums(self, credit: NDArray[Any], found: NDArray[Any], gold: NDArray[Any]) -> Floats:
         """Return (encounters, terms) float64.
 
         Args:
             credit: (encounters, parents) IoM, in [0, 1].
-            found, gold: (encounters, slots) option indices; -1 where there is no valid answer.
+            found, gold: (encounters, slots) option indices; -1 where nothing valid is found. Gold is complete.
         """
-        count, labels = len(credit), int(self._first[-1])
-        there = np.zeros((2, count, labels))
+        there = np.zeros((2, len(credit), int(self._first[-1])))
         for one, indices in zip(there, (found, gold), strict=True):
-            np.put_along_axis(one, self._first[:-1] + 1 + indices, 1.0, axis=1)
-        return np.hstack([credit, np.ones((count, 1)), there[0] * there[1], there[0] + there[1]])
+            rows, slots = (indices >= 0).nonzero()
+            one[rows, self._first[slots] + indices[rows, slots]] = 1.0
+        return np.hstack([credit, np.ones((len(credit), 1)), there[0] * there[1], there[0] + there[1]])
 
     def figures(self, sums: Floats) -> Floats:
         """Return (..., parents + 2): the mean credit of each parent, their mean, and macro-F1, each in [0, 1].
@@ -63,7 +63,8 @@ class AnswerTerms:
         Args:
             sums: (..., terms) of at least one encounter.
 
-        Macro-F1 is the unweighted mean of F1 over the labels found or gold in a slot, then over slots.
+        Macro-F1 is the unweighted mean of F1 over the options found or gold in a slot, then over slots. Where no
+        valid option is found the gold one is missed; "nothing" is no option whose F1 counts.
         """
         flat, starts = sums.reshape(-1, sums.shape[-1]), self._first[:-1]
         out = np.empty((len(flat), self.parents + 2))
@@ -71,7 +72,7 @@ class AnswerTerms:
             part = flat[start : start + _CHUNK]
             accuracy = part[:, : self.parents] / part[:, self.parents, None]
             right, each = np.split(part[:, self.parents + 1 :], 2, axis=1)
-            # a label that is nowhere is 0 / tiny = 0, and is not counted
+            # an option that is nowhere is 0 / tiny = 0, and is not counted
             f1 = right / np.maximum(each, _TINY)
             slots = 2 * np.add.reduceat(f1, starts, axis=1) / np.add.reduceat(np.sign(each), starts, axis=1)
             out[start : start + _CHUNK] = np.column_stack([accuracy, accuracy.mean(1), slots.mean(1)])
