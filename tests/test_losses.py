@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from magic_cli.model.losses import mask_loss, slot_loss
+from magic_cli.model.losses import focal_loss, mask_loss, slot_loss
 
 
 def plain_bce(logits: np.ndarray, masks: np.ndarray) -> float:
@@ -23,6 +23,16 @@ def plain_dice(logits: np.ndarray, masks: np.ndarray) -> float:
         found = 1 / (1 + np.exp(-logit))
         losses.append(1 - (2 * (found * mask).sum() + 1) / (found.sum() + mask.sum() + 1))
     return float(np.mean(losses))
+
+
+def plain_focal(logits: np.ndarray, masks: np.ndarray, gamma: float = 2, alpha: float = 0.25) -> float:
+    """Lin et al. 2017, equations 2 to 5, pixel by pixel; a soft mask is so many pixels of each kind."""
+    total = 0.0
+    for logit, mask in zip(logits.astype(np.float64).flat, masks.flat, strict=True):
+        p = 1 / (1 + np.exp(-logit))
+        for weight, p_t, alpha_t in ((mask, p, alpha), (1 - mask, 1 - p, 1 - alpha)):
+            total += weight * -alpha_t * (1 - p_t) ** gamma * np.log(p_t)
+    return total / logits.size
 
 
 def enlarging(size: int) -> np.ndarray:
@@ -49,15 +59,38 @@ def test_against_the_definition(pair: tuple[np.ndarray, np.ndarray], kind: str) 
     assert found.item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["bce", "bce+dice"])
+@pytest.mark.parametrize("kind", ["bce", "bce+dice", "focal"])
 def test_logits_are_upsampled_to_the_masks(kind: str) -> None:
     random = np.random.default_rng(1)
     logits = random.normal(0, 2, (2, 3, 4)).astype(np.float32)
     masks = (random.random((2, 6, 8)) > 0.6).astype(np.float32)
     big = enlarging(3) @ logits @ enlarging(4).T
     expected = plain_bce(big, masks) + (plain_dice(big, masks) if kind == "bce+dice" else 0)
+    if kind == "focal":
+        expected = plain_focal(big, masks)
     found = mask_loss(torch.from_numpy(logits), torch.from_numpy(masks), kind)
     assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("gamma", "alpha"), [(2.0, 0.25), (0.0, 0.5), (5.0, 0.9)])
+def test_focal_against_the_definition(pair: tuple[np.ndarray, np.ndarray], gamma: float, alpha: float) -> None:
+    logits, masks = pair
+    found = focal_loss(torch.from_numpy(logits), torch.from_numpy(masks), gamma, alpha)
+    assert found.item() == pytest.approx(plain_focal(logits, masks, gamma, alpha), rel=1e-5)
+    default = mask_loss(torch.from_numpy(logits), torch.from_numpy(masks), "focal")
+    assert default.item() == pytest.approx(plain_focal(logits, masks), rel=1e-5)
+
+
+def test_focal_without_focus_is_half_of_bce(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    logits, masks = map(torch.from_numpy, pair)
+    assert focal_loss(logits, masks, 0.0, 0.5).item() == pytest.approx(mask_loss(logits, masks, "bce").item() / 2)
+
+
+def test_focal_counts_what_is_easy_for_less() -> None:
+    """A pixel at p = 0.9 costs (1 - 0.9)^2 = a hundredth of its cross-entropy."""
+    logit, mask = torch.full((1, 2, 2), float(np.log(9))), torch.ones(1, 2, 2)
+    ratio = focal_loss(logit, mask, alpha=1.0) / mask_loss(logit, mask, "bce")
+    assert ratio.item() == pytest.approx(0.01, rel=1e-4)
 
 
 def test_dice_is_a_mean_over_images_not_over_pixels() -> None:
@@ -74,12 +107,13 @@ def test_dice_is_a_mean_over_images_not_over_pixels() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("mask", [0.0, 1.0])
 @pytest.mark.parametrize("logit", [0.0, -60_000.0, 60_000.0])
-def test_extremes_are_finite_with_finite_gradients(dtype: torch.dtype, mask: float, logit: float) -> None:
+@pytest.mark.parametrize("kind", ["bce+dice", "focal"])
+def test_extremes_are_finite_with_finite_gradients(dtype: torch.dtype, mask: float, logit: float, kind: str) -> None:
     """All empty, all full; half precision holds 256 x 256 pixels, whose sum it could not hold."""
     logits = torch.full((2, 256, 256), logit, dtype=dtype, requires_grad=True)
-    loss = mask_loss(logits, torch.full((2, 256, 256), mask), "bce+dice")
+    loss = mask_loss(logits, torch.full((2, 256, 256), mask), kind)
     loss.backward()  # type: ignore[no-untyped-call]
-    exact = mask_loss(logits.detach().float(), torch.full((2, 256, 256), mask), "bce+dice")
+    exact = mask_loss(logits.detach().float(), torch.full((2, 256, 256), mask), kind)
     assert loss.item() == exact.item()
     assert loss.dtype == torch.float32
     assert loss.isfinite()
