@@ -124,7 +124,7 @@ class Interval:
     high: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clusters:
     """Sums of an encounter each, from which every figure follows: what resampling encounters needs.
 
@@ -176,7 +176,7 @@ class CheckpointMeta:
     questions: tuple[Mapping[str, Any], ...]
     encoders: Mapping[str, str]
     history: tuple[Mapping[str, Any], ...]
-    score: float
+    score: float | None
     seed: int
     manifest_sha256: str
     versions: Mapping[str, str]

@@ -100,5 +100,10 @@ def _whole(value: Any) -> int | None:
 
 
 def _fault(where: str, row: Mapping[str, Any], bad: Sequence[str]) -> str:
-    some = ", ".join(f"{qid} {row[qid]!r:.40}" for qid in bad[:_SHOWN]) + (", ..." if len(bad) > _SHOWN else "")
+    # the type alone: a value may be what a patient wrote
+    some = ", ".join(f"{qid} {_kind(row[qid])}" for qid in bad[:_SHOWN]) + (", ..." if len(bad) > _SHOWN else "")
     return problem(where, some, "integers", "write the 0-based option indices")
+
+
+def _kind(value: Any) -> str:
+    return {str: "text", bool: "true or false", list: "a list", dict: "an object"}.get(type(value), f"{value!r:.20}")
