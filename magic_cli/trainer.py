@@ -12,19 +12,20 @@ import torch
 from torch import nn
 from torch.utils.data import Sampler
 
-from magic_cli import checkpoint
+from magic_cli import checkpoint, state
 from magic_cli.averaging import Average
 from magic_cli.config import Config
 from magic_cli.data.gold import Gold
 from magic_cli.engine import Task, TaskModel, Views, accelerator_for, fill_cache, loader_for, predict
-from magic_cli.errors import CheckpointError, DataError, Interrupted
+from magic_cli.errors import DataError, Interrupted
 from magic_cli.files import write_jsonl
 from magic_cli.interrupt import Interrupt
 from magic_cli.model.cache import FeatureCache
 from magic_cli.progress import log, track
 from magic_cli.questions import QuestionSchema
-from magic_cli.records import CheckpointMeta, Report, Sample
+from magic_cli.records import CheckpointMeta, Sample
 from magic_cli.report import finite
+from magic_cli.state import Position, RandomStates
 
 
 class Order(Sampler[int]):
@@ -71,23 +72,12 @@ def optimizer_for(model: TaskModel, config: Config) -> torch.optim.AdamW:
     )
 
 
-@dataclasses.dataclass
-class Position:
-    """Where a run is: what `--resume` needs beside weights, moments and random states."""
-
-    epoch: int = 0
-    step: int = 0
-    updates: int = 0
-    best: float = -math.inf
-    best_epoch: int = -1
-    finished: bool = False
-    loss_sum: float = 0.0
-    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-
-
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """What a run learns from and is judged by; `sha256` is that of the prepared manifest."""
+    """What a run learns from and is judged by; `sha256` is that of the prepared manifest.
+
+    Without `valid` nothing is there to choose an epoch by: all are trained, and the last weights are kept.
+    """
 
     task: Task
     train: Sequence[Sample]
@@ -122,21 +112,22 @@ class Trainer:
         fill_cache(self.core, self.data.valid, 1, self.accelerator)
         self.core.to(self.accelerator.device)
         self.optimizer = optimizer_for(self.core, self.config)
-        state = self._load() if resume else None
-        if state is None:
+        saved = self._load() if resume else None
+        if saved is None:
             self.core.begin(self.data.train)
         cuda = self.accelerator.device.type == "cuda"
         loader = loader_for(self.core, self.train_set, self.config, Order(self.train_set), cuda)
         self.model, self.optimizer, self.loader = self.accelerator.prepare(self.core, self.optimizer, loader)
         self.average = Average(self.core, self.config.ema) if self.config.ema else None
-        if state is not None:
-            self._restore(state)
+        if saved is not None:
+            self._restore(saved)
         per_epoch = math.ceil(len(self.loader) / self.config.accumulate)
         self.total = per_epoch * self.config.epochs
         with self.stop:
             while not self.at.finished:
                 self._epoch()
-                self._validate()
+                self._close()
+        self.accelerator.wait_for_everyone()  # the main process may still be writing best.pt
         return self.at
 
     def _epoch(self) -> None:
@@ -148,13 +139,13 @@ class Trainer:
         self.model.train()
         # The sum stays on the device: reading it at every step would stall a GPU. MPS has no float64.
         total = torch.tensor(self.at.loss_sum, device=self.accelerator.device)
-        done, random_states, total_then = self.at.step, _random_states(), total.clone()
+        done, random_states, total_then = self.at.step, state.random_states(), total.clone()
         try:
             for batch in track(left, f"epoch {self.at.epoch + 1}/{self.config.epochs}", len(left)):
                 total += self._step(batch)
                 done += 1
                 if self.accelerator.sync_gradients:
-                    self.at.step, random_states, total_then = done, _random_states(), total.clone()
+                    self.at.step, random_states, total_then = done, state.random_states(), total.clone()
                     if self.stop.requested:
                         raise self._interrupted()
         except BaseException as error:
@@ -183,42 +174,45 @@ class Trainer:
         found: torch.Tensor = loss.detach().float()
         return found
 
-    def _validate(self) -> None:
-        """Score the valid samples, keep the best weights, decide whether to go on, save the state."""
+    def _close(self) -> None:
+        """Close the epoch: judge its weights, decide whether to go on, save the state."""
         try:
             with self.average.applied() if self.average else nullcontext():
                 self._judge()
         except Interrupted:
-            self._save(_random_states())  # of the live weights, which are back by now
+            self._save(state.random_states())  # of the live weights, which are back by now
             raise
-        self._save(_random_states())
+        self._save(state.random_states())
         if self.stop.requested and not self.at.finished:
             raise self._interrupted()
 
     def _judge(self) -> None:
-        """Score the weights that the model holds now; they are kept if they are the best."""
+        """Keep the weights that the model holds now if they are the best, or, with nothing held back, the last."""
         loss = self.at.loss_sum / max(1, len(self.loader))
         if not math.isfinite(loss):
             raise DataError(f"{self.out}: the loss is {loss} in epoch {self.at.epoch + 1}; use a lower --set lr=")
-        start = time.monotonic()
-        report = self.data.task.score(self.data.gold, self._predictions())
-        score = self._monitored(report)
-        row = {"epoch": self.at.epoch + 1, "loss": loss} | dict(report.figures) | dict(report.extra)
-        self.at.history.append(finite(row))
-        better = score > self.at.best
-        if better:
+        start, judged = time.monotonic(), bool(self.data.valid)
+        figures = self._figures() if judged else {}
+        score = self._monitored(figures) if judged else -math.inf
+        self.at.history.append(finite({"epoch": self.at.epoch + 1, "loss": loss} | figures))
+        last = self.at.epoch + 1 >= self.config.epochs
+        keep = score > self.at.best if judged else last
+        if keep:
             self.at.best, self.at.best_epoch = score, self.at.epoch
+        stale = self.at.epoch - self.at.best_epoch
         self.at.epoch, self.at.step, self.at.loss_sum = self.at.epoch + 1, 0, 0.0
-        stale = self.at.epoch - 1 - self.at.best_epoch
-        stop_early = 0 < self.config.patience <= stale
-        self.at.finished = self.at.epoch >= self.config.epochs or stop_early
+        self.at.finished = last or (judged and 0 < self.config.patience <= stale)
         if self.accelerator.is_main_process:
-            if better:
+            if keep:
                 checkpoint.save_best(self.out / "best.pt", self.core, self._meta())
             write_jsonl(self.out / "metrics.jsonl", self.at.history)
-        mark = " *" if better else ""
-        took = time.monotonic() - start
-        log(f"epoch {self.at.epoch}: loss {loss:.4f}, {self._monitor} {score:.4f}{mark} (scored in {took:.0f} s)")
+        mark, took = " *" if keep else "", time.monotonic() - start
+        said = f", {self._monitor} {score:.4f}{mark} (scored in {took:.0f} s)" if judged else ""
+        log(f"epoch {self.at.epoch}: loss {loss:.4f}{said}")
+
+    def _figures(self) -> dict[str, float]:
+        report = self.data.task.score(self.data.gold, self._predictions())
+        return {**report.figures, **report.extra}
 
     def _predictions(self) -> Iterator[Any]:
         for prediction in predict(self.core, self.data.valid, self.config, self.accelerator):
@@ -230,8 +224,7 @@ class Trainer:
     def _monitor(self) -> str:
         return self.config.monitor or self.data.task.MONITOR
 
-    def _monitored(self, report: Report) -> float:
-        figures = {**report.figures, **report.extra}
+    def _monitored(self, figures: Mapping[str, float]) -> float:
         if self._monitor not in figures:
             raise DataError(f"--set monitor={self._monitor}: no such figure; known: {', '.join(figures)}")
         value = figures[self._monitor]
@@ -245,55 +238,42 @@ class Trainer:
             questions=tuple(self.data.questions.as_json()),
             encoders={f"{path}={e.source}": e.weights_sha256 for path, e in checkpoint.encoders(self.core).items()},
             history=tuple(self.at.history),
-            score=self.at.best,
+            score=finite(self.at.best),
             seed=self.config.seed,
             manifest_sha256=self.data.sha256,
             versions=checkpoint.versions(),
         )
 
-    def _save(self, random_states: dict[str, torch.Tensor]) -> None:
+    def _save(self, random_states: RandomStates) -> None:
         if not self.accelerator.is_main_process:
             return
-        at = dataclasses.asdict(self.at) | {"best": finite(self.at.best)}
-        meta = {"at": at, "task": self.name, "config": self.config.as_dict(), "data": self.data.sha256}
         tensors: dict[str, Any] = {"optimizer": self.optimizer.state_dict(), "random": random_states}
         if self.accelerator.scaler is not None:
             tensors["scaler"] = self.accelerator.scaler.state_dict()
         tensors["weights"] = checkpoint.learned(self.core)
         if self.average:
             tensors["average"] = self.average.state()
-        checkpoint.save_state(self.out / "state.pt", meta, tensors)
+        whose = {"task": self.name, "config": self.config.as_dict(), "data": self.data.sha256}
+        state.save(self.out / "state.pt", whose, self.at, tensors)
 
     def _load(self) -> dict[str, Any] | None:
         path = self.out / "state.pt"
         if not path.is_file():
             log(f"{path} is not there: starting from the beginning")
             return None
-        meta, tensors = checkpoint.load_state(path)
-        if meta["data"] != self.data.sha256:
-            raise CheckpointError(f"{path}: the prepared data changed since; train anew with --overwrite")
-        self.at = Position(**meta["at"] | {"best": -math.inf if meta["at"]["best"] is None else meta["at"]["best"]})
+        self.at, tensors = state.load(path, self.data.sha256)
         checkpoint.load_learned(self.core, tensors["weights"], path)
         return tensors
 
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.accelerator.scaler is not None and "scaler" in state:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self.accelerator.scaler is not None and "scaler" in saved:
+            self.accelerator.scaler.load_state_dict(saved["scaler"])
         if self.average:
-            self.average.load(state["average"])
-        torch.set_rng_state(state["random"]["cpu"])
-        if "cuda" in state["random"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state(state["random"]["cuda"])
+            self.average.load(saved["average"])
+        state.restore(saved["random"])
         log(f"resumed at epoch {self.at.epoch + 1}, step {self.at.step}")
 
     def _interrupted(self) -> Interrupted:
         where = f"epoch {self.at.epoch + 1}, step {self.at.step}"
         return Interrupted(f"{self.out}: interrupted at {where}, saved; the same command with --resume goes on")
-
-
-def _random_states() -> dict[str, torch.Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return states

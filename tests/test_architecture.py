@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[frozenset[str], ...], ...] = (
                 "averaging",
                 "table",
                 "trainer",
+                "state",
                 "checkpoint",
                 "submission",
                 "linter",

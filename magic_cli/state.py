@@ -1,0 +1,70 @@
+"""Where a run is, and state.pt: everything that it needs to go on there as if it had never stopped."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from magic_cli import checkpoint
+from magic_cli.errors import CheckpointError
+from magic_cli.report import finite
+
+RandomStates = dict[str, torch.Tensor]
+
+
+@dataclasses.dataclass
+class Position:
+    """How far a run is; `best` is -inf and `best_epoch` -1 before an epoch's weights were kept."""
+
+    epoch: int = 0
+    step: int = 0
+    updates: int = 0
+    best: float = -math.inf
+    best_epoch: int = -1
+    finished: bool = False
+    loss_sum: float = 0.0
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+
+def save(path: Path, whose: Mapping[str, Any], at: Position, tensors: Mapping[str, Any]) -> None:
+    """Write state.pt atomically.
+
+    Args:
+        path: the file.
+        whose: the run: its "task", its "config" as plain values, the sha256 of its "data".
+        at: where it is.
+        tensors: weights, moments, random states, nested as they come.
+    """
+    position = dataclasses.asdict(at) | {"best": finite(at.best)}
+    checkpoint.save_state(path, {"at": position, **whose}, dict(tensors))
+
+
+def load(path: Path, data: str) -> tuple[Position, dict[str, Any]]:
+    """Return the position and the tensors of a run on this data.
+
+    Raises:
+        CheckpointError: missing or damaged, or the prepared data is not what it was.
+    """
+    meta, tensors = checkpoint.load_state(path)
+    if meta["data"] != data:
+        raise CheckpointError(f"{path}: the prepared data changed since; train anew with --overwrite")
+    position = meta["at"] | {"best": -math.inf if meta["at"]["best"] is None else meta["at"]["best"]}
+    return Position(**position), tensors
+
+
+def random_states() -> RandomStates:
+    """Return the states of torch's generators, CPU and current GPU."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def restore(states: RandomStates) -> None:
+    """Put torch's generators back into the states that `random_states` returned."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
