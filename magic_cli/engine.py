@@ -7,7 +7,7 @@ copies and several GPUs follow accelerate's documented use.
 import ctypes
 import dataclasses
 import functools
-import random
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,11 +15,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration
-from accelerate.utils import set_seed
+from accelerate import Accelerator
+from accelerate.utils import broadcast, gather_object, send_to_device, set_seed
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
+from magic_cli.batches import Views, shared
 from magic_cli.config import Config
 from magic_cli.data.gold import Gold
 from magic_cli.data.prepared import Prepared
@@ -79,35 +80,25 @@ class Task(Protocol):
     def write(self, predictions: Iterable[Prediction], prepared: Prepared, out: Path) -> list[Path]: ...
 
 
-class Views(Dataset[tuple[Sample, int]]):
-    """Samples with the view they are seen in: fixed, or drawn anew from (seed, epoch, index)."""
-
-    def __init__(self, samples: Sequence[Sample], seed: int, views: int = 1, view: int = 0) -> None:
-        self.samples, self.seed, self.views, self.view, self.epoch = samples, seed, views, view, 0
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[Sample, int]:
-        if self.views == 1:
-            return self.samples[index], self.view
-        drawn = random.Random(f"{self.seed}/{self.epoch}/{index}")  # noqa: S311  not a secret
-        return self.samples[index], drawn.randrange(self.views)
-
-
 def loader_for(
-    model: TaskModel, dataset: Views, config: Config, order: Sampler[int] | None, cuda: bool
+    model: TaskModel, dataset: Views, config: Config, batches: Iterable[list[int]], cuda: bool
 ) -> DataLoader[Any]:
+    """Return a loader of these batches of indices; on CUDA through pinned memory, for copies that do not wait."""
     return DataLoader(
         dataset,
-        batch_size=config.batch_size,
-        sampler=order,
+        batch_sampler=batches,  # any iterable with a length will do
         num_workers=config.workers,
         pin_memory=cuda,
         worker_init_fn=Interrupt.ignore,
         generator=torch.Generator(),  # else each iterator would draw from the global one, and resuming would differ
         collate_fn=functools.partial(_collate, model),
     )
+
+
+def moved(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Yield batches on a device; copies from pinned memory run beside the step before."""
+    for batch in batches:
+        yield send_to_device(batch, device, non_blocking=True)
 
 
 def _collate(model: TaskModel, pairs: Sequence[tuple[Sample, int]]) -> Batch:
@@ -146,13 +137,13 @@ def accelerator_for(config: Config, device: str) -> Accelerator:
         precision = "no"
     if on_cpu:
         keep_memory()
+        if "MASTER_ADDR" in os.environ and not {"LOCAL_RANK", "WORLD_SIZE"} & os.environ.keys():
+            log("the launcher started one process only; several on the CPU: torchrun --nproc_per_node N -m magic_cli …")
     set_seed(config.seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
     return Accelerator(
         cpu=on_cpu,
         mixed_precision=precision,
-        gradient_accumulation_steps=config.accumulate,
-        dataloader_config=DataLoaderConfiguration(non_blocking=True),
         step_scheduler_with_optimizer=False,
     )
 
@@ -173,14 +164,20 @@ def predict(
     model: TaskModel, samples: Sequence[Sample], config: Config, accelerator: Accelerator, view: int = 0
 ) -> Iterator[Prediction]:
     """Yield one prediction a sample, in order, each once however many processes share the work."""
+    parts = shared(len(samples), config.batch_size, accelerator.process_index, accelerator.num_processes)
     cuda = accelerator.device.type == "cuda"
-    loader = accelerator.prepare(loader_for(model, Views(samples, config.seed, view=view), config, None, cuda))
+    loader = loader_for(model, Views(samples, config.seed, view=view), config, [p for p in parts if p], cuda)
+    if accelerator.num_processes > 1:
+        broadcast(list(model.buffers()))  # statistics of normalisation, which each process made from its own share
     model.eval()
-    for batch in track(loader, "predicting", len(loader)):
-        with torch.inference_mode(), accelerator.autocast():
-            found = model.predict(batch, view)
+    batches = moved(loader, accelerator.device)
+    for part in track(parts, "predicting"):
+        found: list[Prediction] = []
+        if part:
+            with torch.inference_mode(), accelerator.autocast():
+                found = model.predict(next(batches), view)
         if accelerator.num_processes > 1:
-            found = accelerator.gather_for_metrics(found, use_gather_object=True)
+            found = gather_object(found)
         yield from found
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import Sampler
 
 from magic_cli import checkpoint, state
 from magic_cli.averaging import Average
+from magic_cli.batches import Batches, Views
 from magic_cli.config import Config
 from magic_cli.data.gold import Gold
-from magic_cli.engine import Task, TaskModel, Views, accelerator_for, fill_cache, loader_for, predict
+from magic_cli.engine import Task, TaskModel, accelerator_for, fill_cache, loader_for, moved, predict
 from magic_cli.errors import DataError, Interrupted
 from magic_cli.files import write_jsonl
 from magic_cli.interrupt import Interrupt
@@ -26,20 +26,6 @@ from magic_cli.questions import QuestionSchema
 from magic_cli.records import CheckpointMeta, Sample
 from magic_cli.report import finite
 from magic_cli.state import Position, RandomStates
-
-
-class Order(Sampler[int]):
-    """A permutation that depends on the seed and the epoch alone, so that a resumed run sees the same one."""
-
-    def __init__(self, dataset: Views) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.dataset.seed * 100_003 + self.dataset.epoch)
-        return iter(torch.randperm(len(self.dataset), generator=generator).tolist())
 
 
 def rate(config: Config, update: int, total: int) -> float:
@@ -97,7 +83,9 @@ class Trainer:
         self.core = data.task.build(config, data.questions)
         self.core.cache = cache
         self.at = Position()
+        ours = self.accelerator.process_index, self.accelerator.num_processes
         self.train_set = Views(data.train, config.seed, config.views_seen)
+        self.batches = Batches(self.train_set, config.batch_size, config.accumulate, *ours)
         self.average: Average | None = None
         self.stop = Interrupt()
 
@@ -116,13 +104,12 @@ class Trainer:
         if saved is None:
             self.core.begin(self.data.train)
         cuda = self.accelerator.device.type == "cuda"
-        loader = loader_for(self.core, self.train_set, self.config, Order(self.train_set), cuda)
-        self.model, self.optimizer, self.loader = self.accelerator.prepare(self.core, self.optimizer, loader)
+        self.loader = loader_for(self.core, self.train_set, self.config, self.batches, cuda)
+        self.model, self.optimizer = self.accelerator.prepare(self.core, self.optimizer)
         self.average = Average(self.core, self.config.ema) if self.config.ema else None
         if saved is not None:
             self._restore(saved)
-        per_epoch = math.ceil(len(self.loader) / self.config.accumulate)
-        self.total = per_epoch * self.config.epochs
+        self.total = self.batches.updates * self.config.epochs
         with self.stop:
             while not self.at.finished:
                 self._epoch()
@@ -132,19 +119,17 @@ class Trainer:
 
     def _epoch(self) -> None:
         """Run what is left of the epoch; on a signal or a crash, save the state of the last whole update."""
-        self.train_set.epoch = self.at.epoch
-        left = self.loader
-        if self.at.step:
-            left = self.accelerator.skip_first_batches(self.loader, self.at.step)
+        self.train_set.epoch, self.batches.start = self.at.epoch, self.at.step
         self.model.train()
         # The sum stays on the device: reading it at every step would stall a GPU. MPS has no float64.
         total = torch.tensor(self.at.loss_sum, device=self.accelerator.device)
         done, random_states, total_then = self.at.step, state.random_states(), total.clone()
         try:
-            for batch in track(left, f"epoch {self.at.epoch + 1}/{self.config.epochs}", len(left)):
-                total += self._step(batch)
+            left = moved(self.loader, self.accelerator.device)
+            for batch in track(left, f"epoch {self.at.epoch + 1}/{self.config.epochs}", len(self.loader)):
+                total += self._step(batch, done)
                 done += 1
-                if self.accelerator.sync_gradients:
+                if self.batches.closes(done - 1):
                     self.at.step, random_states, total_then = done, state.random_states(), total.clone()
                     if self.stop.requested:
                         raise self._interrupted()
@@ -153,26 +138,30 @@ class Trainer:
             with nullcontext() if isinstance(error, Interrupted) else suppress(Exception):
                 self._save(random_states)
             raise
-        self.at.loss_sum = total.item()
+        self.at.loss_sum = self.accelerator.reduce(total, "mean").item()
 
-    def _step(self, batch: dict[str, Any]) -> torch.Tensor:
-        with self.accelerator.accumulate(self.model):
+    def _step(self, batch: dict[str, Any], number: int) -> torch.Tensor:
+        """Learn from batch `number` of the epoch; return its loss, of which the processes' mean is the batch's."""
+        closes, share = self.batches.closes(number), self.batches.share(number)
+        with nullcontext() if closes else self.accelerator.no_sync(self.model):
             with self.accelerator.autocast():
                 loss = self.model(batch)
-            self.accelerator.backward(loss)
-            if self.accelerator.sync_gradients:
-                factor = rate(self.config, self.at.updates, self.total)
-                for group in self.optimizer.param_groups:
-                    group["lr"] = group["base"] * factor
-                learning = (p for p in self.model.parameters() if p.requires_grad)
-                self.accelerator.clip_grad_norm_(learning, self.config.clip)
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            self.at.updates += int(self.accelerator.sync_gradients)
-            if self.average and self.accelerator.sync_gradients:
-                self.average.update()
-        found: torch.Tensor = loss.detach().float()
+            self.accelerator.backward(loss * (share * self.batches.weight(number)))
+        if closes:
+            self._update()
+        found: torch.Tensor = loss.detach().float() * share
         return found
+
+    def _update(self) -> None:
+        factor = rate(self.config, self.at.updates, self.total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base"] * factor
+        self.accelerator.clip_grad_norm_((p for p in self.model.parameters() if p.requires_grad), self.config.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.at.updates += 1
+        if self.average:
+            self.average.update()
 
     def _close(self) -> None:
         """Close the epoch: judge its weights, decide whether to go on, save the state."""
@@ -188,7 +177,7 @@ class Trainer:
 
     def _judge(self) -> None:
         """Keep the weights that the model holds now if they are the best, or, with nothing held back, the last."""
-        loss = self.at.loss_sum / max(1, len(self.loader))
+        loss = self.at.loss_sum / max(1, self.batches.total)
         if not math.isfinite(loss):
             raise DataError(f"{self.out}: the loss is {loss} in epoch {self.at.epoch + 1}; use a lower --set lr=")
         start, judged = time.monotonic(), bool(self.data.valid)

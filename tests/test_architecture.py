@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[frozenset[str], ...], ...] = (
             {
                 "engine",
                 "averaging",
+                "batches",
                 "table",
                 "trainer",
                 "state",
@@ -48,7 +49,7 @@ LAYERS: tuple[tuple[frozenset[str], ...], ...] = (
         ),
     ),
     (frozenset({"tasks"}),),
-    (frozenset({"runs", "referee", "publish"}),),
+    (frozenset({"runs", "folds", "referee", "publish"}),),
     (frozenset({"cli", "demo", "doctor"}),),
     (frozenset({"__main__"}),),
 )

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from magic_cli.config import resolve
-from magic_cli.engine import Batch, TaskModel, Views, accelerator_for, average, keep_memory, predict
+from magic_cli.engine import Batch, TaskModel, accelerator_for, average, keep_memory, predict
 from magic_cli.errors import ConfigError
 from magic_cli.records import Encounter, Prediction, Sample
-from magic_cli.trainer import Order, optimizer_for
+from magic_cli.trainer import optimizer_for
 
 
 class Echo(TaskModel):
@@ -69,24 +69,6 @@ def test_average_is_the_mean_and_wants_one_order() -> None:
     assert found[0].arrays["mask"].dtype == np.float32
     with pytest.raises(ValueError, match="argument 2"):
         list(average([run(0), run(1)[:1]]))
-
-
-def test_views_depend_on_seed_epoch_and_index_alone() -> None:
-    one, other = Views(samples(50), 0, views=4), Views(samples(50), 0, views=4)
-    drawn = [one[i][1] for i in range(50)]
-    assert drawn == [other[i][1] for i in reversed(range(50))][::-1]
-    assert set(drawn) == {0, 1, 2, 3}
-    one.epoch = 1
-    assert drawn != [one[i][1] for i in range(50)]
-
-
-def test_order_is_a_permutation_of_the_epoch() -> None:
-    data = Views(samples(20), 3)
-    first = list(Order(data))
-    assert sorted(first) == list(range(20))
-    assert first == list(Order(data))
-    data.epoch = 1
-    assert first != list(Order(data))
 
 
 def test_data_loader_workers_give_the_same_predictions() -> None:

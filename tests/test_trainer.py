@@ -48,11 +48,11 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, number: signal.Signa
     """Send this process a signal in the middle of the step after `steps` whole ones."""
     original, seen = Trainer._step, []
 
-    def step(self: Trainer, batch: dict[str, Any]) -> torch.Tensor:
+    def step(self: Trainer, *batch: Any) -> torch.Tensor:
         seen.append(1)
         if len(seen) == steps + 1:
             signal.raise_signal(number)
-        return original(self, batch)
+        return original(self, *batch)
 
     monkeypatch.setattr(Trainer, "_step", step)
 
