@@ -1,6 +1,7 @@
 """submission.py: predictions found where people put them, read as decisions; the official names and JSON."""
 
 import importlib.util
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -283,6 +284,16 @@ def test_what_only_pillow_reads_stops_the_official_scorer(tmp_path: Path) -> Non
     assert png.raw == Unread("TiffFileError")
     if importlib.util.find_spec("imagecodecs") is None:
         assert fax.raw == lzw.raw == Unread("ValueError: needs imagecodecs")
+
+
+def test_a_mask_that_is_not_found_does_not_stop_the_official_scorer_either(tmp_path: Path) -> None:
+    image = io.BytesIO()
+    Image.fromarray(blob((14, 12)) * 255).save(image, "TIFF", compression="tiff_lzw")
+    files = {f"sub/{MASKS}/IMG_1_1_mask_sys.tiff": image.getvalue(), ANSWERS: b"[]"}
+    with open_predictions(write_zip(tmp_path / "s.zip", files)) as found:
+        [one] = found.of("seg", GOLD)
+    assert one.raw == Unread()
+    assert "mask" in one.arrays
 
 
 def test_strays_are_named_and_never_read(tmp_path: Path) -> None:
