@@ -10,16 +10,15 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from magic_cli.checkpoint import encoders
+from magic_cli.checkpoint import live
 
 
 class Average:
     """The averaged state of what learns in a model: parameters and buffers, frozen encoders left out."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        frozen = tuple(f"{name}." for name, encoder in encoders(model).items() if encoder.is_frozen)
         self.decay, self.updates = decay, 0
-        self._live = {n: t.detach() for n, t in model.state_dict(keep_vars=True).items() if not n.startswith(frozen)}
+        self._live = live(model)
         self._mean = {name: tensor.clone() for name, tensor in self._live.items()}
 
     @torch.no_grad()

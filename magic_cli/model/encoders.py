@@ -30,11 +30,15 @@ def state_sha256(module: nn.Module) -> str:
 
 
 class Encoder(nn.Module):
-    """Base of all encoders. `source` names where the weights come from, `fingerprint` what they are."""
+    """Base of all encoders. `source` names where the weights come from, `fingerprint` what they are.
+
+    `weights_sha256` is that of the loaded weights, before any tuning. `learning` are the paths of the modules
+    that learn: None = all of it, () = nothing.
+    """
 
     source = ""
-    is_frozen = False
-    _weights_sha256 = ""
+    learning: tuple[str, ...] | None = None
+    weights_sha256 = ""
 
     def preprocessing(self) -> str:
         """Return a text that changes whenever the preparation of an item changes."""
@@ -43,30 +47,42 @@ class Encoder(nn.Module):
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the weights and the preprocessing, computed when the weights were loaded."""
-        return hashlib.sha256(f"{self._weights_sha256}|{self.preprocessing()}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.weights_sha256}|{self.preprocessing()}".encode()).hexdigest()
 
     def seal(self) -> None:
         """Record the weights' SHA-256; called once, after loading."""
-        self._weights_sha256 = state_sha256(self)
-
-    @property
-    def weights_sha256(self) -> str:
-        """SHA-256 of the loaded weights, before any tuning."""
-        return self._weights_sha256
+        self.weights_sha256 = state_sha256(self)
 
     def key(self, content: str) -> str:
         """Return the cache key of an item with this content."""
         return hashlib.sha256(f"{self.fingerprint}|{content}".encode()).hexdigest()
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether nothing of it learns, so that its outputs may be cached."""
+        return self.learning == ()
+
     def freeze(self) -> None:
         """Keep all parameters and statistics as they are from now on."""
-        self.is_frozen = True
+        self.learn(())
+
+    def learn(self, paths: tuple[str, ...]) -> None:
+        """Let the modules at these paths learn from now on, and nothing else."""
+        self.learning = paths
         self.requires_grad_(False)
-        self.train(False)
+        for path in paths:
+            self.get_submodule(path).requires_grad_(True)
+        self.train(self.training)
+
+    def learns(self, name: str) -> bool:
+        """Return whether training may change the tensor of this name."""
+        return self.learning is None or name.startswith(tuple(f"{path}." for path in self.learning))
 
     def train(self, mode: bool = True) -> "Encoder":
-        """Switch modes as nn.Module does; a frozen encoder stays in eval mode."""
-        super().train(mode and not self.is_frozen)
+        """Switch modes as nn.Module does; what does not learn stays in eval mode."""
+        super().train(mode and self.learning is None)
+        for path in self.learning or ():
+            self.get_submodule(path).train(mode)
         return self
 
     def batch(self, items: Sequence[Any]) -> Any:

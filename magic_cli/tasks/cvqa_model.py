@@ -17,6 +17,7 @@ from magic_cli.model.cache import Item, encode
 from magic_cli.model.encoders import Encoder
 from magic_cli.model.heads import OptionHead, SlotHead
 from magic_cli.model.losses import slot_loss
+from magic_cli.model.tuning import tune
 from magic_cli.questions import QuestionSchema, normalise, plain
 from magic_cli.records import Prediction, Sample
 from magic_cli.tasks.inputs import encoded, gather, photo_item, pretrained, text_encoder, text_item
@@ -41,8 +42,8 @@ class CvqaModel(TaskModel):
         else:
             self.images, self.texts = pretrained(config, pooled=True)
         for encoder in (self.images, self.texts):
-            if encoder is not None and config.tune == "head":
-                encoder.freeze()
+            if encoder is not None:
+                tune(encoder, config.tune, config.rank)
         self.starts = [0, *accumulate(q.size for q in questions.slots)]
         image_dim = self.images.channels[0] if self.images else 0
         self.reads_text = config.modality != "image"

@@ -18,6 +18,7 @@ from magic_cli.model.heads import PyramidDecoder
 from magic_cli.model.hub import ClipSegHead, clipseg
 from magic_cli.model.losses import mask_loss
 from magic_cli.model.pixels import Pixels, PixelStore
+from magic_cli.model.tuning import tune
 from magic_cli.questions import QuestionSchema
 from magic_cli.records import ImageRecord, Prediction, Sample
 from magic_cli.tasks.inputs import encoded, gather, photo_item, pretrained, text_item
@@ -43,8 +44,7 @@ class SegModel(TaskModel):
             parts = images, texts, PyramidDecoder(images.channels, texts.dim, config.width, config.dropout)
         self.images, self.texts, self.head = parts
         self.texts.freeze()
-        if config.tune == "head":
-            self.images.freeze()
+        tune(self.images, config.tune, config.rank)
         self.augment = Augment(config.image_size, config.crop, config.colour) if config.endless else None
 
     def frozen(self, samples: Sequence[Sample], views: int) -> Iterable[tuple[Encoder, Item]]:
