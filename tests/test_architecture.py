@@ -57,7 +57,8 @@ HEAVY = frozenset(
     {"matplotlib", "torch", "torchvision", "transformers", "timm", "accelerate", "pandas", "scipy", "sklearn"}
 )
 LIGHT = (
-    *("errors", "files", "records", "schema", "questions", "progress", "config", "data", "metrics", "model.weights"),
+    *("errors", "files", "records", "schema", "questions", "progress", "config", "data", "metrics"),
+    *("model.weights", "model.storage", "model.lease"),
     *(
         "submission",
         "report",

@@ -1,11 +1,13 @@
 """cache.py: exact features, each item encoded once, and nothing torn: not by errors, not by two runs at once."""
 
 import errno
+import multiprocessing
 import os
+import pickle
+import re
 import stat
-import subprocess
-import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save
 
 from magic_cli.errors import DataError
 from magic_cli.model.cache import FeatureCache, Item, encode
 from magic_cli.model.encoders import Encoder, Features, TinyImage, TinyText
+from magic_cli.model.lease import lease
 
 CPU = torch.device("cpu")
 KEY = "ab" * 32
@@ -48,7 +52,13 @@ def items(*numbers: float) -> list[Item]:
 
 
 def files(root: Path) -> list[str]:
-    return sorted(path.name for path in root.rglob("*") if path.is_file())
+    """Names of all files but the marks of runs."""
+    return sorted(path.name for path in root.rglob("*") if path.is_file() and path.parent.name != ".runs")
+
+
+def only(root: Path) -> Path:
+    [path] = root.rglob("*.safetensors")
+    return path
 
 
 def one_line(call: Any) -> str:
@@ -79,6 +89,84 @@ def test_float16_rounds_to_eleven_bits(tmp_path: Path) -> None:
         assert tensor.dtype == torch.float32
         assert torch.equal(tensor, FEATURES[name].half().float())
         assert ((tensor - FEATURES[name]).abs() <= FEATURES[name].abs() * 2**-11 + 2**-25).all()
+
+
+def test_bfloat16_rounds_to_eight_bits_and_keeps_the_range(tmp_path: Path) -> None:
+    cache, features = FeatureCache(tmp_path, "bfloat16"), FEATURES | {"large": torch.tensor([1e30, -7e4])}
+    cache.write(KEY, features)
+    for name, tensor in cache.read(KEY).items():
+        assert torch.equal(tensor, features[name].bfloat16().float())
+        assert ((tensor - features[name]).abs() <= features[name].abs() * 2**-8).all()
+    half = FeatureCache(tmp_path, "float16")
+    half.write(KEY, FEATURES)
+    assert only(half.root).stat().st_size < only(cache.root).stat().st_size + 8
+
+
+@pytest.mark.parametrize(("dtype", "value", "most"), [("float16", -7e4, "6.55e+04"), ("bfloat16", 3.4e38, "3.39e+38")])
+def test_features_too_large_for_the_type_are_refused(tmp_path: Path, dtype: str, value: float, most: str) -> None:
+    cache = FeatureCache(tmp_path, dtype)
+    line = one_line(lambda: cache.write(KEY, {"fine": torch.ones(3), "p1": torch.tensor([1.0, value, torch.inf])}))
+    got = f"features 'p1' of up to {abs(value):.3g} do not fit {dtype} (at most {most})"
+    assert line == f"{tmp_path / dtype}: {got}; --set cache_dtype=float32"
+    assert files(tmp_path) == []
+    cache.write(KEY, {"p1": torch.tensor([65504.0, torch.inf, torch.nan])})  # what was infinite stays so
+    assert cache.read(KEY)["p1"].tolist()[1] == torch.inf
+
+
+def test_workers_get_the_cache_without_its_lease(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path, "float32")
+    cache.fill(Counting(), items(5), CPU)
+    copy = pickle.loads(pickle.dumps(cache))  # noqa: S301  our own bytes
+    assert copy.read(f"{5:064x}")["square"].tolist() == [25]
+    assert (copy._lease, cache._lease) == (None, lease(tmp_path))
+
+
+def test_an_empty_file_counts_as_missing(tmp_path: Path) -> None:
+    """What a power cut leaves."""
+    cache = FeatureCache(tmp_path, "float32")
+    cache.fill(Counting(), items(6), CPU)
+    only(tmp_path).write_bytes(b"")
+    assert cache.fill(Counting(), items(6), CPU) == 1
+    assert cache.read(f"{6:064x}")["square"].tolist() == [36]
+
+
+def test_no_room_is_said_before_anything_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAGIC_CACHE_GB", "0.00001")
+    cache = FeatureCache(tmp_path, "float32")
+    line = one_line(lambda: cache.fill(Counting(), items(*range(100)), CPU))
+    each = len(save({"square": torch.zeros(1), "one": torch.ones(2, 3)}))
+    got = f"{100 * each / 1e6:.2f} MB of features for this run, at most 0.01 MB may be kept"
+    assert line == f"{tmp_path}: {got}; set MAGIC_CACHE_GB=0.1, or use --no-cache"
+    assert files(tmp_path) == []
+    monkeypatch.delenv("MAGIC_CACHE_GB")
+    usage = type("Usage", (), {"free": 100 * each - 1})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    assert "of disk free; free space, choose another --cache-dir" in one_line(
+        lambda: cache.fill(Counting(), items(*range(100)), CPU)
+    )
+    assert files(tmp_path) == []
+    usage.free += 1
+    assert cache.fill(Counting(), items(*range(100)), CPU) == 100
+
+
+def test_a_run_makes_room_but_keeps_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def size() -> int:
+        return sum(path.stat().st_size for path in tmp_path.rglob("*.safetensors"))
+
+    FeatureCache(tmp_path, "float32").fill(Counting(), items(1, 2, 3, 4), CPU)
+    for number, path in enumerate(sorted(tmp_path.rglob("*.safetensors"))):
+        os.utime(path, (0, 1000 + number))
+    each = size() // 4
+    monkeypatch.setenv("MAGIC_CACHE_GB", str(4 * each / 1e9))
+    cache = FeatureCache(tmp_path, "float32")
+    assert cache.fill(Counting(), items(1), CPU) == 0  # the oldest one, needed and touched
+    assert cache.fill(Counting(), items(5, 6), CPU) == 2
+    assert files(tmp_path) == [f"{n:064x}.safetensors" for n in (1, 4, 5, 6)]
+    assert "this run, at most" in one_line(lambda: cache.fill(Counting(), items(7, 8), CPU))
+    assert size() == 4 * each
+    cache = FeatureCache(tmp_path, "float32")  # the next run needs none of these
+    assert cache.fill(Counting(), items(7), CPU) == 1
+    assert files(tmp_path) == [f"{n:064x}.safetensors" for n in (1, 5, 6, 7)]
 
 
 def test_the_two_precisions_do_not_meet(tmp_path: Path) -> None:
@@ -129,7 +217,10 @@ def test_long_fills_are_announced_short_ones_not(tmp_path: Path, capsys: pytest.
     cache.fill(Counting(), items(*range(20)), CPU, batch_size=1)
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == f"encoding 12 items once with test:counting (kept in {tmp_path / 'float32'})\n"
+    size = 12 * {path.stat().st_size for path in tmp_path.rglob("*.safetensors")}.pop() / 1e6
+    start, end = err.split(" MB in float32, ")
+    assert start == f"encoding 12 items once with test:counting ({size:.2f}"
+    assert re.fullmatch(rf"[0-9.]+ GB of disk free; kept in {re.escape(str(tmp_path / 'float32'))}\)\n", end)
 
 
 def test_an_error_while_loading_keeps_what_was_done(tmp_path: Path) -> None:
@@ -157,7 +248,7 @@ def test_encode_gives_one_row_an_item_without_gradients(encoder: Encoder) -> Non
 def test_a_damaged_file_is_reported_removed_and_made_again(tmp_path: Path, damage: str) -> None:
     cache, encoder = FeatureCache(tmp_path, "float32"), Counting()
     cache.fill(encoder, items(7), CPU)
-    [path] = [p for p in tmp_path.rglob("*") if p.is_file()]
+    path = only(tmp_path)
     whole = path.read_bytes()
     path.write_bytes({"empty": b"", "cut": whole[:-3], "noise": b"\xff" * 500, "longer": whole + b"x"}[damage])
     line = one_line(lambda: cache.read(f"{7:064x}"))
@@ -203,44 +294,81 @@ def test_others_may_read_a_shared_cache(tmp_path: Path) -> None:
         FeatureCache(tmp_path, "float32").write(KEY, FEATURES)
     finally:
         os.umask(before)
-    [path] = [p for p in tmp_path.rglob("*") if p.is_file()]
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert stat.S_IMODE(only(tmp_path).stat().st_mode) == 0o644
 
 
-FILLER = """
-import sys, time
-from pathlib import Path
-import torch
-from magic_cli.model.cache import FeatureCache, Item
-from magic_cli.model.encoders import TinyText
-torch.set_num_threads(1)
-root, name = Path(sys.argv[1]), sys.argv[2]
-encoder = TinyText(32)
-encoder.freeze()
-items = [Item(encoder.key(str(n)), lambda n=n: [1, 2 + n]) for n in range(200)]
-(root / f"{name}.ready").touch()
-while not (root / "go").exists():
-    time.sleep(0.01)
-FeatureCache(root / "cache", "float32").fill(encoder, items, torch.device("cpu"), batch_size=4)
-"""
+def numbered(encoder: Encoder) -> list[Item]:
+    return [Item(encoder.key(str(n)), lambda n=n: [1, 2 + n]) for n in range(200)]  # type: ignore[misc]
 
 
-def test_two_processes_may_fill_one_folder_at_once(tmp_path: Path) -> None:
-    """Both start their fill at one signal; whoever writes a file last, it is whole and right."""
-    runs = [
-        subprocess.Popen([sys.executable, "-c", FILLER, str(tmp_path), name], stderr=subprocess.PIPE, text=True)
-        for name in ("a", "b")
-    ]
+def fill_in_child(root: Path, name: str) -> None:
+    """Fill "shared", or be stuck in the 21st write to "killed"; starts when all are ready."""
+    torch.set_num_threads(1)
+    encoder, replace, done = TinyText(32), Path.replace, []
+    encoder.freeze()
+
+    def stuck(self: Path, target: Path) -> Path:
+        done.append(target)
+        if len(done) > 20:
+            (root / "stuck").touch()
+            time.sleep(600)
+        return replace(self, target)
+
+    if name == "killed":
+        Path.replace = stuck  # type: ignore[method-assign]
+    (root / f"{name}.ready").touch()
+    wait_for(root, "*.ready", 3)
+    folder = root / ("killed" if name == "killed" else "shared")
+    FeatureCache(folder, "float32").fill(encoder, numbered(encoder), CPU, batch_size=32)
+
+
+def wait_for(root: Path, pattern: str, count: int = 1) -> None:
     end = time.monotonic() + 60
-    while len(list(tmp_path.glob("*.ready"))) < 2 and time.monotonic() < end:
-        time.sleep(0.02)
-    (tmp_path / "go").touch()
+    while len(list(root.glob(pattern))) < count and time.monotonic() < end:
+        time.sleep(0.001)
+    assert len(list(root.glob(pattern))) >= count
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two processes fill "shared" at once; a third one is killed in the middle of a write to "killed"."""
+    root, forked = tmp_path_factory.mktemp("filled"), multiprocessing.get_context("fork")
+    runs = [forked.Process(target=fill_in_child, args=(root, name)) for name in ("a", "b", "killed")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # forking a process with threads: these children use none
+        for run in runs:
+            run.start()
+    wait_for(root, "stuck")
+    runs[2].kill()
     for run in runs:
-        _, err = run.communicate(timeout=60)
-        assert run.returncode == 0, err
-    encoder = TinyText(32)
-    cache = FeatureCache(tmp_path / "cache", "float32")
-    assert len(files(tmp_path / "cache")) == 200  # and no temporary file
+        run.join(60)
+    assert [run.exitcode for run in runs] == [0, 0, -9]
+    return root
+
+
+def check_all(cache: FeatureCache, encoder: Encoder) -> None:
     for number in range(200):
         expected = encode(encoder, [[1, 2 + number]], CPU)["text"][0]
         assert torch.allclose(cache.read(encoder.key(str(number)))["text"], expected, atol=1e-6)
+
+
+def test_two_processes_may_fill_one_folder_at_once(filled: Path) -> None:
+    """Whoever writes a file last, it is whole and right."""
+    assert len(files(filled / "shared")) == 200  # and no temporary one
+    check_all(FeatureCache(filled / "shared", "float32"), TinyText(32))
+
+
+def test_a_killed_writer_leaves_nothing_wrong(filled: Path) -> None:
+    root, encoder = filled / "killed", TinyText(32)
+    encoder.freeze()
+    [temporary] = root.rglob("*.tmp")
+    cache = FeatureCache(root, "float32")
+    wanted = numbered(encoder)
+    assert cache.fill(encoder, wanted, CPU) == 180
+    check_all(cache, encoder)
+    assert temporary.exists()  # it could be somebody's who is writing
+    os.utime(temporary, (0, time.time() - 7200))
+    del cache
+    FeatureCache(root, "float32").fill(encoder, wanted, CPU)
+    assert not temporary.exists()
+    assert lease(root).alone  # the dead process does not count as a user

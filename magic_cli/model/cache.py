@@ -1,7 +1,8 @@
 """Outputs of frozen encoders, computed once per distinct item and reused in every epoch and run.
 
 One safetensors file an item, named by SHA-256 of (weights, preprocessing, content), written atomically, so
-that two runs may share a folder and a killed writer leaves nothing wrong. Reading maps the file.
+that two runs may share a folder and a killed writer leaves nothing wrong. Reading maps the file. The folder's
+limit is storage.py's, and who may remove what is lease.py's.
 """
 
 import contextlib
@@ -19,6 +20,8 @@ from safetensors.torch import load_file, save
 
 from magic_cli.errors import DataError
 from magic_cli.model.encoders import Encoder, Features
+from magic_cli.model.lease import Lease, lease
+from magic_cli.model.storage import free_bytes, spoken, touch
 from magic_cli.progress import log, track
 
 
@@ -31,10 +34,18 @@ class Item:
 
 
 class FeatureCache:
-    """A folder of encoder outputs in `dtype` (float32: exact; float16: half the size)."""
+    """A folder of encoder outputs in `dtype`: float32 is exact; float16 and bfloat16 take half the size.
+
+    Rounding moves a value by at most 2^-11 (float16) or 2^-8 (bfloat16) of itself.
+    """
 
     def __init__(self, root: Path, dtype: str) -> None:
         self.root, self.dtype = root / dtype, getattr(torch, dtype)
+        self._lease: Lease | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the lease to the process that holds it: workers of a data loader only read."""
+        return self.__dict__ | {"_lease": None}
 
     def _path(self, key: str) -> Path:
         return self.root / key[:2] / f"{key}.safetensors"
@@ -57,11 +68,23 @@ class FeatureCache:
         """Store an item's features.
 
         Raises:
-            DataError: the folder cannot be written or the disk is full.
+            DataError: a value is too large for the type; the folder cannot be written, or the disk is full.
         """
+        self._put(key, self._packed(features))
+
+    def _packed(self, features: Features) -> bytes:
+        stored = {name: tensor.to(self.dtype).contiguous().cpu() for name, tensor in features.items()}
+        for name, tensor in features.items():
+            if (stored[name].isinf().cpu() & tensor.isfinite().cpu()).any():
+                kind, most = str(self.dtype).removeprefix("torch."), torch.finfo(self.dtype).max
+                got = f"features '{name}' of up to {tensor[tensor.isfinite()].abs().max().item():.3g}"
+                raise DataError(f"{self.root}: {got} do not fit {kind} (at most {most:.3g}); --set cache_dtype=float32")
+        packed: bytes = save(stored)
+        return packed
+
+    def _put(self, key: str, data: bytes) -> None:
         path = self._path(key)
         temporary = path.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}.tmp")
-        data = save({n: t.to(self.dtype).contiguous().cpu() for n, t in features.items()})
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(data)  # with the permissions of the umask: a cache may be shared
@@ -74,17 +97,38 @@ class FeatureCache:
                 temporary.unlink(missing_ok=True)
 
     def fill(self, encoder: Encoder, items: Iterable[Item], device: torch.device, batch_size: int = 16) -> int:
-        """Encode and store what is missing; return how many items were encoded."""
-        missing = {item.key: item for item in items if not self._path(item.key).is_file()}
-        todo = list(missing.values())
+        """Encode and store what is missing; return how many items were encoded.
+
+        The first batch tells how much all will take; what was used longest ago makes room for it.
+
+        Raises:
+            DataError: the disk or the limit has no room for this run, said before anything is stored; and as `write`.
+        """
+        wanted = {item.key: item for item in items}
+        if not wanted:
+            return 0
+        self._lease = lease(self.root.parent)
+        self._lease.needed |= {f"{self.root.name}/{key}" for key in wanted}
+        todo = [item for key, item in wanted.items() if not touch(self._path(key))]
         batches = [todo[i : i + batch_size] for i in range(0, len(todo), batch_size)]
-        if len(batches) > 8:
-            log(f"encoding {len(todo)} items once with {encoder.source} (kept in {self.root})")
-        for batch in track(batches, "encoding"):
+        if not batches:
+            self._lease.make_room(0)
+        for number, batch in enumerate(track(batches, "encoding")):
             found = encode(encoder, [item.load() for item in batch], device)
-            for row, item in enumerate(batch):
-                self.write(item.key, {name: tensor[row] for name, tensor in found.items()})
+            packed = [self._packed({n: t[row] for n, t in found.items()}) for row in range(len(batch))]
+            if number == 0:
+                each = sum(map(len, packed)) / len(batch)
+                self._announce(encoder, len(todo), len(batches), each)
+                self._lease.make_room(round(each * len(todo)))
+            for item, data in zip(batch, packed, strict=True):
+                self._put(item.key, data)
         return len(todo)
+
+    def _announce(self, encoder: Encoder, count: int, batches: int, each: float) -> None:
+        """Say what is encoded and how much it will take, where that is not little."""
+        if batches > 8:
+            size = f"{spoken(count * each)} in {self.root.name}, {spoken(free_bytes(self.root))} of disk free"
+            log(f"encoding {count} items once with {encoder.source} ({size}; kept in {self.root})")
 
 
 @torch.no_grad()
