@@ -27,7 +27,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-CacheDir = Annotated[Path | None, typer.Option(help="Folder of the frozen-feature cache.")]
+CacheDir = Annotated[Path | None, typer.Option(help="Folder of cached features; MAGIC_CACHE_GB (20) limits it.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Encode anew instead of keeping frozen features.")]
 Weights = Annotated[Path | None, typer.Option(help="Folder with the Hugging Face checkpoints of preset paper.")]
 Split = Annotated[str, typer.Option(help="train, valid or test.")]
@@ -133,7 +133,13 @@ def predict(
     split: Split = "test",
     out: Annotated[Path | None, typer.Option(help="Default predictions/TASK.")] = None,
     tta: Annotated[bool, typer.Option("--tta", help="Average over four flipped views.")] = False,
+    threshold: Annotated[
+        float | None, typer.Option(min=0.001, max=0.999, help="seg: lesion lies above it; default the checkpoint's.")
+    ] = None,
+    largest: Annotated[bool, typer.Option("--largest", help="seg: keep the largest region only.")] = False,
+    fill_holes: Annotated[bool, typer.Option("--fill-holes", help="seg: fill holes in lesions.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N samples.")] = None,
+    precision: Annotated[str | None, typer.Option(help="no, bf16 or fp16; default: as in training.")] = None,
     weights: Weights = None,
     device: Device = "auto",
     cache_dir: CacheDir = None,
@@ -150,7 +156,9 @@ def predict(
 
     place, target = runs.Place.of(device, cache_dir, no_cache), out or Path("predictions") / task
     options: dict[str, Any] = {"tta": tta, "limit": limit, "weights": str(weights.resolve()) if weights else None}
-    modes = {"overwrite": overwrite, "dry_run": dry_run}
+    options["precision"] = precision
+    decision = {"threshold": threshold, "largest": largest, "fill_holes": fill_holes}
+    modes: dict[str, Any] = {"overwrite": overwrite, "dry_run": dry_run, "decision": decision}
     found = runs.predict_to(task, ckpt, data, split, target, place, **modes, **options)
     after = f"magic package --{task} {target} --split {split}"
     line = f"{target}: {found['files']} files of split {split}; next: {after}"
@@ -249,15 +257,18 @@ def demo(
 @app.command()
 def doctor(
     deep: Annotated[bool, typer.Option("--deep", help="Also verify checksums and ask torch for devices.")] = False,
+    clear_cache: Annotated[bool, typer.Option("--clear-cache", help="Remove cached features and photos first.")] = False,
+    cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
-    """Say what is installed, what is missing, and what to do about it.
+    """Say what is installed, what is missing, what the cache holds, and what to do about it.
 
-    Example: `magic doctor`
+    Example: `magic doctor`, `magic doctor --clear-cache`
     """
     from magic_cli import doctor as module
 
-    found = module.inspect(deep)
+    cleared = {"cleared": module.clear_cache(cache_dir)} if clear_cache else {}
+    found = module.inspect(deep, cache_dir) | cleared
     _emit(as_json, "doctor", found, module.lines(found))
     raise typer.Exit(found["exit_code"])
 

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast, gather_object, send_to_device, set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from magic_cli.batches import Views, shared
 from magic_cli.config import Config
 from magic_cli.data.gold import Gold
+from magic_cli.data.maps import mean_of
 from magic_cli.data.prepared import Prepared
 from magic_cli.errors import ConfigError
 from magic_cli.interrupt import Interrupt
@@ -77,7 +78,9 @@ class Task(Protocol):
     def build(self, config: Any, questions: QuestionSchema) -> TaskModel: ...
     def score(self, gold: Gold, predictions: Iterable[Prediction]) -> Report: ...
     def baselines(self, train: Sequence[Sample], gold: Gold) -> Mapping[str, float]: ...
-    def write(self, predictions: Iterable[Prediction], prepared: Prepared, out: Path) -> list[Path]: ...
+    def write(
+        self, predictions: Iterable[Prediction], prepared: Prepared, out: Path, **decision: Any
+    ) -> list[Path]: ...
 
 
 def loader_for(
@@ -133,7 +136,7 @@ def accelerator_for(config: Config, device: str) -> Accelerator:
     on_cpu = device == "cpu" or not (here["cuda"] or here["mps"])
     precision = config.precision
     if precision == "fp16" and on_cpu:
-        log("precision fp16 needs a GPU: training in float32 (on the CPU, --set precision=bf16 is possible)")
+        log("precision fp16 needs a GPU: computing in float32 (on the CPU, bf16 is possible)")
         precision = "no"
     if on_cpu:
         keep_memory()
@@ -141,11 +144,17 @@ def accelerator_for(config: Config, device: str) -> Accelerator:
             log("the launcher started one process only; several on the CPU: torchrun --nproc_per_node N -m magic_cli …")
     set_seed(config.seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    return Accelerator(
-        cpu=on_cpu,
-        mixed_precision=precision,
-        step_scheduler_with_optimizer=False,
-    )
+    AcceleratorState._reset_state()  # else a second run in this process would have to have the first one's precision
+    return Accelerator(cpu=on_cpu, mixed_precision=precision, step_scheduler_with_optimizer=False)
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """Return the context of a precision on a device; float16 needs a GPU, and elsewhere nothing changes.
+
+    Accelerate's own is a setting of the whole process, and models of an ensemble may differ.
+    """
+    kinds = {"bf16": torch.bfloat16} | ({} if device.type == "cpu" else {"fp16": torch.float16})
+    return torch.autocast(device.type, kinds.get(precision), enabled=precision in kinds)
 
 
 def fill_cache(model: TaskModel, samples: Sequence[Sample], views: int, accelerator: Accelerator) -> None:
@@ -174,16 +183,17 @@ def predict(
     for part in track(parts, "predicting"):
         found: list[Prediction] = []
         if part:
-            with torch.inference_mode(), accelerator.autocast():
-                found = model.predict(next(batches), view)
+            batch = next(batches)
+            with torch.inference_mode(), autocast(config.precision, accelerator.device):
+                found = model.predict(batch, view)
         if accelerator.num_processes > 1:
             found = gather_object(found)
         yield from found
 
 
 def average(runs: Sequence[Iterable[Prediction]]) -> Iterator[Prediction]:
-    """Average the probabilities of several models or views, prediction by prediction; all in one order."""
+    """Average the arrays of several models or views, prediction by prediction (data/maps.py); all in one order."""
     for group in zip(*runs, strict=True):
-        names = group[0].arrays
-        mean = {name: np.mean([p.arrays[name] for p in group], axis=0, dtype=np.float32) for name in names}
+        first = group[0]
+        mean = {name: mean_of([p.arrays[name] for p in group], first.shape) for name in first.arrays}
         yield dataclasses.replace(group[0], arrays=mean)

@@ -158,14 +158,19 @@ def predictions(
     tta: bool = False,
     limit: int | None = None,
     weights: str | None = None,
+    precision: str | None = None,
 ) -> Iterator[Prediction]:
-    """Yield the predictions of one checkpoint, or the mean of several; with `tta`, over four flipped views."""
+    """Yield the predictions of one checkpoint, or the mean of several; with `tta`, over four flipped views.
+
+    With a `precision` of its own, prediction encodes anew: the cache holds what full precision gave.
+    """
     task: Task = tasks.load(name)
     runs = []
     for path in ckpts:
         model, config = _model(path, name, prepared, weights)
+        config = dataclasses.replace(config, precision=precision or config.precision)
         accelerator = accelerator_for(config, place.device)
-        model.cache = place.features(config)
+        model.cache = place.features(config) if precision in (None, "no") else None
         samples: Sequence[Sample] = list(islice(task.samples(prepared, split, config), limit))
         if not samples:
             raise DataError(
@@ -188,12 +193,17 @@ def predict_to(
     *,
     overwrite: bool = False,
     dry_run: bool = False,
+    decision: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Predict a split with checkpoints that are looked up in runs/TASK/ too, and write the task's files to `out`.
 
-    A dry run loads the checkpoints, counts the samples and writes nothing.
+    `decision` are options of the task's `write` (seg: threshold, largest, fill_holes). A dry run loads the
+    checkpoints, counts the samples and writes nothing.
     """
+    decision = {key: value for key, value in (decision or {}).items() if value not in (None, False)}
+    if decision and name != "seg":
+        raise ConfigError(f"task '{name}' has no masks: leave out {', '.join(decision)}")
     found = []
     for ckpt in ckpts:
         path, note = checkpoint.find(ckpt, name)
@@ -207,5 +217,5 @@ def predict_to(
     if dry_run:
         configs = [_model(path, name, prepared, options.get("weights"))[1] for path in found]
         return result | {"samples": len(task.samples(prepared, split, configs[0])), "files": 0}
-    files = task.write(predictions(name, found, prepared, split, place, **options), prepared, out)
+    files = task.write(predictions(name, found, prepared, split, place, **options), prepared, out, **decision)
     return result | {"files": len(files)}

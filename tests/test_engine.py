@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from magic_cli.config import resolve
-from magic_cli.engine import Batch, TaskModel, accelerator_for, average, keep_memory, predict
+from magic_cli.engine import Batch, TaskModel, accelerator_for, autocast, average, keep_memory, predict
 from magic_cli.errors import ConfigError
+from magic_cli.model.encoders import TinyText
 from magic_cli.records import Encounter, Prediction, Sample
+from magic_cli.tasks.inputs import encoded, gather, text_item
 from magic_cli.trainer import optimizer_for
 
 
@@ -96,3 +98,35 @@ def test_keep_memory_can_be_called_anywhere(monkeypatch: pytest.MonkeyPatch) -> 
     keep_memory()
     monkeypatch.setattr("sys.platform", "darwin")
     keep_memory()
+
+
+def test_a_process_may_change_its_precision() -> None:
+    """Accelerate refuses a second precision in one process; an ensemble or folds may bring one."""
+    for precision in ("no", "bf16", "no"):
+        assert accelerator_for(resolve("seg", "tiny", [f"precision={precision}"]), "cpu").mixed_precision == precision
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("no", torch.float32), ("bf16", torch.bfloat16)])
+def test_prediction_computes_in_the_precision_of_its_settings(precision: str, expected: torch.dtype) -> None:
+    class Seen(Echo):
+        def predict(self, batch: Batch, view: int) -> list[Prediction]:
+            assert self.head(batch["x"].float()).dtype == expected
+            return super().predict(batch, view)
+
+    config = resolve("seg", "tiny", [f"precision={precision}"])
+    assert len(list(predict(Seen(), samples(3), config, accelerator_for(resolve("seg", "tiny"), "cpu")))) == 3
+    with autocast("fp16", torch.device("cpu")):  # where float16 is not possible nothing changes
+        assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.float32
+
+
+def test_a_text_is_encoded_once_in_prediction_without_a_cache() -> None:
+    encoder, seen = TinyText(16), []
+    encoder.register_forward_hook(lambda *_: seen.append(_[1][0]["input_ids"].shape[0]))
+    encoder.freeze()
+    items = [text_item(encoder, text, "") for text in ("red", "red skin", "red")]
+    with torch.inference_mode():
+        first = encoded(encoder, gather(encoder, items, None))["text"]
+        again = encoded(encoder, gather(encoder, items[::-1], None))["text"]
+    assert seen == [2]
+    assert torch.equal(first, encoder.features(encoder.batch([item.load() for item in items]))["text"])
+    assert torch.equal(first, again.flip(0))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ from magic_cli.model.augment import turn
 from magic_cli.model.cache import FeatureCache, Item
 from magic_cli.model.encoders import Encoder, Features, ImageEncoder, TextEncoder
 from magic_cli.records import ImageRecord
+
+REMEMBERED = 4096  # texts an encoder, of 2 kB or so
+_texts: WeakKeyDictionary[TextEncoder, dict[str, Features]] = WeakKeyDictionary()
 
 
 def photo_item(encoder: ImageEncoder, record: ImageRecord, view: int) -> Item:
@@ -44,15 +48,31 @@ def gather(encoder: Encoder, items: Sequence[Item], cache: FeatureCache | None) 
     if cache is not None and encoder.is_frozen:
         rows = [cache.read(item.key) for item in items]
         return {"features": {name: torch.stack([row[name] for row in rows]) for name in rows[0]}}
-    return {"raw": encoder.batch([item.load() for item in items])}
+    return {"raw": encoder.batch([item.load() for item in items]), "keys": [item.key for item in items]}
 
 
 def encoded(encoder: Encoder, part: Any) -> Features:
-    """Return the features of what `gather` made."""
+    """Return the features of what `gather` made; in prediction a frozen encoder reads each text once."""
     if "features" in part:
         found: Features = part["features"]
         return found
+    if encoder.is_frozen and isinstance(encoder, TextEncoder) and torch.is_inference_mode_enabled():
+        return _remembered(encoder, part["keys"], part["raw"])
     return encoder.features(part["raw"])
+
+
+def _remembered(encoder: TextEncoder, keys: Sequence[str], raw: dict[str, Tensor]) -> Features:
+    """Encode the texts that are new; photos of one patient share theirs, also where there is no cache."""
+    known = _texts.setdefault(encoder, {})
+    new = {key: row for row, key in enumerate(keys) if key not in known}
+    if new:
+        rows = torch.tensor(list(new.values()), device=raw["input_ids"].device)
+        found = encoder.features({name: tensor[rows] for name, tensor in raw.items()})
+        known |= {key: {name: t[i] for name, t in found.items()} for i, key in enumerate(new)}
+    texts = [known[key] for key in keys]
+    for key in list(known)[: max(0, len(known) - REMEMBERED)]:
+        del known[key]
+    return {name: torch.stack([text[name] for text in texts]) for name in texts[0]}
 
 
 def pretrained(config: Config, pooled: bool) -> tuple[ImageEncoder, TextEncoder]:
