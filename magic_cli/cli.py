@@ -257,7 +257,7 @@ def demo(
 @app.command()
 def doctor(
     deep: Annotated[bool, typer.Option("--deep", help="Also verify checksums and ask torch for devices.")] = False,
-    clear_cache: Annotated[bool, typer.Option("--clear-cache", help="Remove cached features and photos first.")] = False,
+    clear_cache: Annotated[bool, typer.Option("--clear-cache", help="Remove cached features and photos.")] = False,
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:

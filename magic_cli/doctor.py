@@ -1,6 +1,6 @@
 """`magic doctor`: what this machine has, what is missing, and what to do about it. The quick part imports no torch."""
 
-import contextlib
+import math
 import os
 import platform
 import shutil
@@ -8,15 +8,17 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from magic_cli import __version__
-from magic_cli.errors import MagicError, WeightsError, printable
+from magic_cli.errors import ConfigError, MagicError, WeightsError, printable
 from magic_cli.files import cache_root
-from magic_cli.model import weights
+from magic_cli.model import lease, storage, weights
+from magic_cli.model.storage import spoken
 
 PACKAGES = ("torch", "torchvision", "transformers", "timm", "accelerate", "numpy", "pillow", "tifffile")
 EXTRAS = {"imagecodecs": "rare TIFF compressions, used by tifffile"}
@@ -35,14 +37,16 @@ class Row:
     remedy: str = ""
 
 
-def inspect(deep: bool) -> dict[str, Any]:
+def inspect(deep: bool, cache_dir: Path | None = None) -> dict[str, Any]:
     """Look at this machine and return findings in the form of schemas/doctor.schema.json.
+
+    `cache_dir` is a cache folder other than the usual one.
 
     Without `deep` nothing heavy is imported or hashed (under a second); with it, the weights' SHA-256 are compared
     and torch is asked for its devices. `exit_code` is 5 when a default weight is missing or damaged, 3 when a
     package is missing or a folder cannot be written, else 0.
     """
-    cache = cache_root()
+    cache = _cache(cache_dir)
     rows = [*_versions(), *_device(deep), *_shipped(deep), *_hub(), *_extras(), *_folders(cache)]
     lacking = [row for row in rows if row.status == _MISSING]
     return {
@@ -50,9 +54,19 @@ def inspect(deep: bool) -> dict[str, Any]:
         "deep": deep,
         "usable": not lacking,
         "exit_code": (5 if any(row.group == "weights" for row in lacking) else 3) if lacking else 0,
-        "cache": {"path": str(cache), "bytes": _size(cache)},
+        "cache": cache,
         "rows": [asdict(row) for row in rows],
     }
+
+
+def clear_cache(cache_dir: Path | None = None) -> dict[str, Any]:
+    """Remove what magic wrote into the cache folder; return its path, "files" removed, "bytes" freed, what is "left".
+
+    Raises:
+        DataError: a run uses the cache, or a file cannot be removed.
+    """
+    folder = cache_dir or cache_root() / "features"
+    return {"path": str(folder), **lease.clear(folder)}
 
 
 def lines(found: dict[str, Any]) -> list[str]:
@@ -68,9 +82,17 @@ def lines(found: dict[str, Any]) -> list[str]:
         text.append(printable(f"  {marks[row['status']]}  {row['name']:<{width}}  {row['value']}"))
         if row["remedy"]:
             text.append(printable(f"      {row['remedy']}"))
+    if "cleared" in found:
+        text += ["", *_cleared(found["cleared"])]
     if found["usable"]:
         return [*text, "", "usable; next: magic demo, or magic prepare --data DermaVQA/"]
     return [*text, "", "not usable yet: see the rows marked !!"]
+
+
+def _cleared(done: dict[str, Any]) -> Iterable[str]:
+    yield printable(f"{done['path']}: removed {spoken(done['bytes'])} in {done['files']} files")
+    if done["left"]:
+        yield f"  {done['left']} files or folders in it are not magic's, and stay"
 
 
 def _versions() -> Iterable[Row]:
@@ -146,19 +168,54 @@ def _extras() -> Iterable[Row]:
             yield Row("extras", module, f"not installed ({use})", _NOTE, f"run: pip install {module}")
 
 
-def _folders(cache: Path) -> Iterable[Row]:
-    for name, folder in (("here", Path.cwd()), ("cache", cache), ("temporary", Path(tempfile.gettempdir()))):
-        parent = next(p for p in (folder, *folder.parents) if p.exists())
+def _cache(cache_dir: Path | None) -> dict[str, Any]:
+    """Return the cache's folder, size and limit in bytes, number of items, and the times of their last use."""
+    folder = cache_dir or cache_root() / "features"
+    found = list(storage.entries(folder))
+    used = [datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds") for entry in found]
+    try:
+        limit: int | None = None if math.isinf(most := storage.limit()) else round(most)
+    except ConfigError:
+        limit = None
+    times = {"oldest": min(used, default=None), "newest": max(used, default=None)}
+    size = sum(entry.size for entry in found)
+    return {"path": str(folder), "bytes": size, "limit": limit, "items": len(found), **times}
+
+
+def _told(cache: dict[str, Any]) -> str:
+    """Return what lies in the cache, for people."""
+    most = f"at most {spoken(cache['limit'])}" if cache["limit"] else "no limit"
+    if not cache["items"]:
+        return f"empty, {most}"
+    days = f"last used {cache['oldest'][:10]} to {cache['newest'][:10]}"
+    return f"{cache['items']} items, {spoken(cache['bytes'])} ({most}), {days}"
+
+
+def _folders(cache: dict[str, Any]) -> Iterable[Row]:
+    places = (("here", Path.cwd()), ("cache", Path(cache["path"])), ("temporary", Path(tempfile.gettempdir())))
+    for name, folder in places:
+        parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
         free = shutil.disk_usage(parent).free / 1e9
         value = f"{folder}, {free:.1f} GB free"
-        if name == "cache":
-            value += f", {_size(folder) / 1e6:.1f} MB used"
         if not _writable(parent):
             yield Row("folders", name, f"{value}, cannot be written", _MISSING, _remedy(name))
         elif free < _LEAST_GB:
             yield Row("folders", name, value, _NOTE, f"under {_LEAST_GB:.0f} GB: {_remedy(name)}")
         else:
             yield Row("folders", name, value)
+    yield _cached(cache)
+
+
+def _cached(cache: dict[str, Any]) -> Row:
+    try:
+        most = storage.limit()
+    except ConfigError as error:
+        return Row("folders", "cached", _told(cache), _MISSING, error.problems[0])
+    if cache["bytes"] > most:
+        return Row("folders", "cached", _told(cache), _NOTE, "over its limit (MAGIC_CACHE_GB): the next run makes room")
+    return Row(
+        "folders", "cached", _told(cache), _OK, "magic doctor --clear-cache removes it" if cache["items"] else ""
+    )
 
 
 def _remedy(name: str) -> str:
@@ -176,12 +233,3 @@ def _writable(folder: Path) -> bool:
             return True
     except OSError:
         return False
-
-
-def _size(folder: Path) -> int:
-    total = 0
-    for root, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError):  # another process may clear the cache meanwhile
-                total += (Path(root) / name).lstat().st_size
-    return total

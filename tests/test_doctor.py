@@ -1,16 +1,20 @@
 """doctor.py: quick, honest about what is missing, with a remedy for each row."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from magic_cli import doctor, schema
+from magic_cli.cli import app
 from magic_cli.errors import WeightsError
 from magic_cli.files import cache_root
 from magic_cli.model import weights
+from magic_cli.model.lease import lease
 
 
 def row(found: dict, name: str) -> dict:
@@ -96,15 +100,84 @@ def test_little_room_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     assert row(found, "here")["status"] == "note"
 
 
-def test_cache_folder_follows_xdg_and_its_size_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def keep(root: Path, number: int, size: int, used: float) -> Path:
+    """Plant what the feature cache would have written."""
+    path = root / "float16" / "00" / f"{number:064x}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * size)
+    os.utime(path, (used, used))
+    return path
+
+
+def test_cache_folder_follows_xdg_and_its_content_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("MAGIC_CACHE_GB", "3")
     assert cache_root() == tmp_path / "magic"
-    (tmp_path / "magic" / "features").mkdir(parents=True)
-    (tmp_path / "magic" / "features" / "a.bin").write_bytes(b"x" * 1000)
-    assert doctor.inspect(deep=False)["cache"] == {"path": str(tmp_path / "magic"), "bytes": 1000}
+    root = tmp_path / "magic" / "features"
+    empty = {"path": str(root), "bytes": 0, "limit": 3 * 10**9, "items": 0, "oldest": None, "newest": None}
+    found = doctor.inspect(deep=False)
+    assert found["cache"] == empty
+    assert row(found, "cached")["value"] == "empty, at most 3.00 GB"
+    keep(root, 1, 700_000, 86400)
+    keep(root, 2, 300_000, 86400 * 3 + 5)
+    (root / "thesis.txt").write_bytes(b"x" * 999)
+    times = {"oldest": "1970-01-02T00:00:00+00:00", "newest": "1970-01-04T00:00:05+00:00"}
+    found = doctor.inspect(deep=False)
+    assert found["cache"] == empty | {"bytes": 1_000_000, "items": 2} | times
+    expected = "2 items, 1.00 MB (at most 3.00 GB), last used 1970-01-02 to 1970-01-04"
+    assert (row(found, "cached")["value"], row(found, "cached")["status"]) == (expected, "ok")
+    assert schema.problems("doctor", found, "doctor") == []
     for value in ("", "relative/path"):
         monkeypatch.setenv("XDG_CACHE_HOME", value)
         assert cache_root() == Path.home() / ".cache" / "magic"
+
+
+def test_limits_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(tmp_path, 1, 2000, 5)
+    monkeypatch.setenv("MAGIC_CACHE_GB", "0.000001")
+    found = row(doctor.inspect(False, tmp_path), "cached")
+    assert (found["status"], "the next run makes room" in found["remedy"]) == ("note", True)
+    monkeypatch.setenv("MAGIC_CACHE_GB", "inf")
+    found = doctor.inspect(False, tmp_path)
+    assert found["cache"]["limit"] is None
+    assert "(no limit)" in row(found, "cached")["value"]
+    assert schema.problems("doctor", found, "doctor") == []
+    monkeypatch.setenv("MAGIC_CACHE_GB", "-3")
+    found = doctor.inspect(False, tmp_path)
+    assert (found["usable"], found["exit_code"], found["cache"]["limit"]) == (False, 3, None)
+    assert "MAGIC_CACHE_GB=-3: expected" in row(found, "cached")["remedy"]
+
+
+def test_clear_cache_frees_what_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    usual, other = tmp_path / "home" / "magic" / "features", tmp_path / "other"
+    keep(usual, 1, 100_000_000, 5)
+    kept = keep(other, 1, 2000, 5)
+    result = CliRunner().invoke(app, ["doctor", "--clear-cache"])
+    assert result.exit_code == 0, result.output
+    assert f"{usual}: removed 0.10 GB in 1 files" in result.output.splitlines()
+    assert "not magic's" not in result.output
+    assert (usual.exists(), kept.exists()) == (False, True)
+    (other / "thesis.txt").touch()
+    result = CliRunner().invoke(app, ["doctor", "--clear-cache", "--cache-dir", str(other), "--json"])
+    found = json.loads(result.stdout)
+    assert schema.problems("doctor", found, "doctor") == []
+    assert found["cleared"] == {"path": str(other), "files": 1, "bytes": 2000, "left": 1}
+    assert found["cache"]["items"] == 0
+    assert [path.name for path in other.iterdir()] == ["thesis.txt"]
+    result = CliRunner().invoke(app, ["doctor", "--clear-cache", "--cache-dir", str(other)])
+    assert "  1 files or folders in it are not magic's, and stay" in result.output.splitlines()
+
+
+def test_a_cache_in_use_is_not_cleared(tmp_path: Path) -> None:
+    """In a process of its own: locks of one process do not hold it up."""
+    path = keep(tmp_path, 1, 2000, 5)
+    held = lease(tmp_path)
+    command = [sys.executable, "-m", "magic_cli", "doctor", "--clear-cache", "--cache-dir", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == f"error: {tmp_path}: a run uses it; clear it when that run has ended\n"
+    assert (path.exists(), held.alone) == (True, True)
 
 
 def test_paper_weights_are_optional_and_say_where_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
