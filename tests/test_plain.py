@@ -48,6 +48,7 @@ OTHER = {
     "channel": tiff(MASK[..., None]),
     "colours": tiff(np.dstack([MASK] * 3), photometric="rgb"),
     "pages": tiff(np.stack([MASK, MASK]), photometric="minisblack"),
+    "pages without a text": tiff(np.stack([MASK, MASK]), photometric="minisblack", metadata=None),
     "one row": tiff(MASK[:1]),
     "one column": tiff(MASK[:, :1]),
     "big-endian": tiff(MASK, byteorder=">"),
@@ -78,6 +79,14 @@ def test_plain_files_are_read_as_tifffile_reads_them(kind: str) -> None:
 @pytest.mark.parametrize("kind", OTHER)
 def test_other_files_are_left_to_tifffile(kind: str) -> None:
     assert read_plain(OTHER[kind]) is None
+
+
+def test_strips_in_another_order_are_left_to_tifffile() -> None:
+    data = bytearray(PLAIN["several strips"])
+    with tifffile.TiffFile(io.BytesIO(bytes(data))) as file:
+        at = file.pages[0].tags["StripOffsets"].valueoffset
+    data[at : at + 4], data[at + 4 : at + 8] = data[at + 4 : at + 8], data[at : at + 4]
+    assert read_plain(bytes(data)) is None
 
 
 def test_huge_files_are_left_to_tifffile(monkeypatch: pytest.MonkeyPatch) -> None:
