@@ -16,6 +16,7 @@ from small import blob, image_id, images_of, make_prepared, tiff, write_folder
 
 from magic_cli.config import SegConfig
 from magic_cli.data.gold import Gold, GoldImage, gold_of
+from magic_cli.data.maps import resize_map
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.errors import DataError, SubmissionError
 from magic_cli.linter import mask_faults
@@ -23,7 +24,7 @@ from magic_cli.metrics import tally
 from magic_cli.records import Prediction, Report
 from magic_cli.submission import open_predictions
 from magic_cli.tasks import seg
-from magic_cli.tasks.seg_mask import _resize, mean_mask
+from magic_cli.tasks.seg_mask import mean_mask
 
 CONFIG = SegConfig()
 VALID = images_of("valid")
@@ -120,7 +121,7 @@ def test_mean_mask_is_decided_like_any_other_map(prior: np.ndarray, height: int,
     """All pixels but those that lie on the threshold, where single precision decides."""
     found = mean_mask(prior, (height, width))
     slow = seg.to_mask(Prediction("i", {"mask": prior}, (height, width)))
-    full = _resize(prior, (height, width))
+    full = resize_map(prior, (height, width))
     threshold = min(0.5, float(full.max()))
     sure = abs(full - threshold) > 1e-5
     assert found.dtype == np.uint8

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -86,8 +86,15 @@ def baselines(train: Sequence[Sample], gold: Gold) -> dict[str, float]:  # noqa:
     return {"all foreground": score(gold, full).figures[MONITOR]}
 
 
-def write(predictions: Iterable[Prediction], prepared: Prepared, out: Path) -> list[Path]:  # noqa: ARG001  the seam's
+def write(
+    predictions: Iterable[Prediction],
+    prepared: Prepared,  # noqa: ARG001  the seam's
+    out: Path,
+    **decision: Any,
+) -> list[Path]:
     """Write out/masks_preds/IMG_*_mask_sys.tiff one by one, uint8 {0, 1}, the photo's (H, W), never empty.
+
+    `decision` are the options of to_mask: threshold, largest, fill_holes.
 
     Afterwards the folder holds the masks of these predictions only: older ones under official names are removed,
     as the official scorer and `package` would take them for predictions of this split.
@@ -98,7 +105,7 @@ def write(predictions: Iterable[Prediction], prepared: Prepared, out: Path) -> l
     paths = []
     for prediction in predictions:
         path = out / MASKS / mask_name(prediction.id)
-        mask: Mask = to_mask(prediction)
+        mask: Mask = to_mask(prediction, **decision)
         write_mask(path, mask)
         paths.append(path)
     for stale in set((out / MASKS).glob(f"*{SUFFIX}")) - set(paths):

@@ -5,18 +5,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from magic_cli.data import regions
+from magic_cli.data.maps import Map, resize_map
 from magic_cli.errors import DataError, problem
-from magic_cli.records import Prediction
+from magic_cli.records import Mask, Prediction
 
 _TOLERANCE = 1e-6
 
 
-def to_mask(prediction: Prediction, threshold: float = 0.5) -> NDArray[Any]:
-    """Decide a mask: probabilities are resized to the photo's size first, then cut at `threshold`.
+def to_mask(
+    prediction: Prediction, threshold: float | None = None, largest: bool = False, fill_holes: bool = False
+) -> NDArray[Any]:
+    """Decide a mask: probabilities are resized to the photo's size first, then cut at the threshold.
 
     Args:
-        prediction: "mask" is (h, w) floating point in [0, 1] at any resolution, or integers, which pass unchanged.
-        threshold: foreground is what lies above it.
+        prediction: "mask" is (h, w) floating point in [0, 1] at any resolution, or integers, which pass unchanged;
+            "threshold", if it is there, is the model's own.
+        threshold: foreground is what lies above it; None for the model's own, or 0.5.
+        largest: keep the largest connected region only.
+        fill_holes: fill what foreground surrounds, after that.
 
     Returns:
         uint8 (H, W) in {0, 1}, never empty: where nothing is above the threshold, the pixels at the map's
@@ -28,20 +35,26 @@ def to_mask(prediction: Prediction, threshold: float = 0.5) -> NDArray[Any]:
     array = prediction.arrays["mask"]
     if array.dtype.kind != "f":
         return array
-    full = _resize(array.astype(np.float32), prediction.shape or array.shape)
-    top = float(full.max())
-    if not np.isfinite(top):
+    full = full_map(prediction)
+    own = prediction.arrays.get("threshold", np.float32(0.5)) if threshold is None else threshold
+    mask: Mask = (full > cut_of(full, float(own))).view(np.uint8)
+    mask = regions.largest_region(mask) if largest else mask
+    return regions.fill_holes(mask) if fill_holes else mask
+
+
+def full_map(prediction: Prediction) -> Map:
+    """Return the probabilities of a prediction at the photo's size; raises as `to_mask`."""
+    array = prediction.arrays["mask"]
+    full = resize_map(array.astype(np.float32), prediction.shape or array.shape)
+    if not np.isfinite(full.max()):
         raise DataError(problem(prediction.id, "NaN", "probabilities", "training diverged: lower lr and train again"))
-    return (full > (threshold if top > threshold else top - _TOLERANCE)).view(np.uint8)
+    return full
 
 
-def _resize(array: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Resize bilinearly to (H, W), pixel centres at (i + 0.5) / size."""
-    if array.shape == shape:
-        return array
-    from PIL import Image
-
-    return np.asarray(Image.fromarray(array).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
+def cut_of(full: Map, threshold: float) -> np.float32:
+    """Return what a map's foreground lies above: the threshold, or just under the maximum where nothing else would."""
+    top, cut = full.max(), np.float32(threshold)
+    return cut if top > cut else np.float32(top - _TOLERANCE)
 
 
 def mean_mask(prior: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.uint8]:

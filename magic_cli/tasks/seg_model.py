@@ -115,13 +115,14 @@ class SegModel(TaskModel):
         return mask_loss(self._logits(batch), batch["masks"].float() / 255, self.config.loss)
 
     def predict(self, batch: Batch, view: int) -> list[Prediction]:
-        """Return foreground probabilities (S, S), float32, with the photo's full shape."""
+        """Return foreground probabilities (S, S), float32, with their threshold and the photo's full shape."""
         logits = self._logits(batch).float()[:, None]
         size = (self.config.image_size,) * 2
         logits = torch.nn.functional.interpolate(logits, size, mode="bilinear", align_corners=False)[:, 0]
         maps = unturn(torch.sigmoid(logits), view).cpu().numpy()
         rows = zip(batch["ids"], maps, batch["shapes"], strict=True)
-        return [Prediction(name, {"mask": mask}, (int(h), int(w))) for name, mask, (h, w) in rows]
+        cut = np.array(self.config.threshold, np.float32)
+        return [Prediction(name, {"mask": mask, "threshold": cut}, (int(h), int(w))) for name, mask, (h, w) in rows]
 
 
 def build(config: SegConfig, _questions: QuestionSchema) -> SegModel:

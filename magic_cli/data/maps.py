@@ -1,0 +1,36 @@
+"""Probability maps of a photo: resized to its size, averaged over models of different input sizes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Map = NDArray[np.float32]
+
+
+def resize_map(array: Map, shape: tuple[int, ...]) -> Map:
+    """Resize bilinearly to (H, W), pixel centres at (i + 0.5) / size."""
+    if array.shape == shape:
+        return array
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(array).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
+
+
+def mean_of(arrays: Sequence[NDArray[Any]], shape: tuple[int, int] | None) -> Map:
+    """Return the float32 mean of arrays; maps of different sizes are resized to the photo's (H, W) first.
+
+    Resizing is linear, so that maps of one size are averaged before it: no more full maps than sizes.
+    """
+    sizes: dict[tuple[int, ...], list[NDArray[Any]]] = {}
+    for array in arrays:
+        sizes.setdefault(array.shape, []).append(array)
+    means = [np.asarray(np.mean(group, axis=0, dtype=np.float32)) for group in sizes.values()]
+    if len(means) == 1:
+        return means[0]
+    full = shape or max(sizes)
+    total = np.zeros(full, np.float32)
+    for mean, group in zip(means, sizes.values(), strict=True):
+        total += resize_map(mean, full) * np.float32(len(group) / len(arrays))
+    return total

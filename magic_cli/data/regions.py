@@ -1,0 +1,82 @@
+"""Connected regions of a mask: the largest one, and holes filled; in whole runs of pixels, at full size.
+
+A run is a stretch of foreground (or background) in one row. Runs that touch from row to row make a region. Time and
+memory go with the mask's pixels (a byte or two each) and its runs, of which a lesion has a few a row.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magic_cli.records import Mask
+
+Places = NDArray[np.int64]
+
+
+def largest_region(mask: Mask) -> Mask:
+    """Return the mask's largest region alone; diagonal neighbours are connected. Of equals, the topmost is kept.
+
+    Args:
+        mask: (H, W) uint8 {0, 1}; an empty mask stays empty.
+    """
+    starts, ends = _runs(mask)
+    if not starts.size:
+        return mask
+    regions = _regions(starts, ends, mask.shape[1] + 1, diagonal=1)
+    sizes = np.bincount(regions, ends - starts)
+    kept = regions == sizes.argmax()
+    return _painted(starts[kept], ends[kept], mask.shape)
+
+
+def fill_holes(mask: Mask) -> Mask:
+    """Return the mask with its holes filled: background that no path of whole pixel sides leads out of.
+
+    Args:
+        mask: (H, W) uint8 {0, 1}.
+    """
+    height, width = mask.shape
+    starts, ends = _runs(mask ^ 1)
+    if not starts.size:
+        return mask
+    regions = _regions(starts, ends, width + 1, diagonal=0)
+    rows, columns = np.divmod(starts, width + 1)
+    outside = (rows == 0) | (rows == height - 1) | (columns == 0) | (columns + ends - starts == width)
+    hole = ~np.isin(regions, np.unique(regions[outside]))
+    return mask | _painted(starts[hole], ends[hole], mask.shape)
+
+
+def _runs(mask: NDArray[Any]) -> tuple[Places, Places]:
+    """Return where runs start and end (exclusive), at row * (W + 1) + column: a gap after each row parts the rows."""
+    height, width = mask.shape
+    flat = np.zeros(height * (width + 1) + 1, np.int8)
+    flat[1:].reshape(height, width + 1)[:, :width] = mask
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    return changes[::2], changes[1::2]
+
+
+def _regions(starts: Places, ends: Places, stride: int, diagonal: int) -> Places:
+    """Return the region of each run: the number of its first run. Runs are in order; `diagonal` widens the touch."""
+    first = np.searchsorted(ends, starts + stride - diagonal, "right")
+    after = np.searchsorted(starts, ends + stride + diagonal, "left")
+    touching = np.maximum(after - first, 0)
+    upper = np.repeat(np.arange(starts.size), touching)
+    lower = np.arange(upper.size) - np.repeat(np.cumsum(touching) - touching, touching) + np.repeat(first, touching)
+    regions = np.arange(starts.size)
+    while True:
+        one, other = regions[upper], regions[lower]
+        apart = one != other
+        if not apart.any():
+            return regions
+        upper, lower, one, other = upper[apart], lower[apart], one[apart], other[apart]
+        np.minimum.at(regions, np.maximum(one, other), np.minimum(one, other))
+        while not np.array_equal(regions, further := regions[regions]):
+            regions = further
+
+
+def _painted(starts: Places, ends: Places, shape: tuple[int, ...]) -> Mask:
+    height, width = shape
+    steps = np.zeros(height * (width + 1), np.int8)
+    steps[starts] = 1
+    steps[ends] = -1  # no run starts where another ends
+    return np.add.accumulate(steps, dtype=np.int8).reshape(height, width + 1)[:, :width].astype(np.uint8)
