@@ -98,6 +98,8 @@ def train(
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, repeatable: --set epochs=5")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/TASK.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")] = False,
+    folds: Annotated[int | None, typer.Option(min=2, help="Cross-validate on split train, by encounter.")] = None,
+    deterministic: Annotated[bool, typer.Option("--deterministic", help="Refuse inexact operations.")] = False,
     modality: Annotated[str | None, typer.Option(help="cvqa: both, text or image.")] = None,
     encounter_text: Annotated[
         bool | None, typer.Option("--encounter-text/--no-encounter-text", help="cvqa, head options: read the query.")
@@ -111,18 +113,23 @@ def train(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Train a task on the prepared dataset; writes best.pt, state.pt and metrics.jsonl.
+    """Train a task on the prepared dataset; writes best.pt, state.pt and metrics.jsonl, with --folds for each fold.
 
-    Example: `magic train seg`, `magic train cvqa --modality text --set epochs=20`
+    Example: `magic train seg`, `magic train cvqa --modality text --folds 5`
     """
+    from magic_cli import folds as cross
     from magic_cli import report, runs
 
     flags: dict[str, Any] = {"modality": modality, "encounter_text": encounter_text, "seed": seed}
     flags["weights"] = str(weights.resolve()) if weights else None
     place, run = runs.Place.of(device, cache_dir, no_cache), out or Path("runs") / task
-    modes = {"resume": resume, "overwrite": overwrite, "dry_run": dry_run}
-    found = runs.train(task, data, run, place, preset=preset, settings=settings or [], **modes, **flags)
-    _emit(as_json, "train", found, report.trained(found))
+    modes = {"resume": resume, "overwrite": overwrite, "dry_run": dry_run, "deterministic": deterministic}
+    options: dict[str, Any] = {"preset": preset, "settings": settings or [], **modes, **flags}
+    if folds:
+        found = cross.train(task, data, run, place, folds, **options)
+    else:
+        found = runs.train(task, data, run, place, **options)
+    _emit(as_json, "train", found, (report.folded if folds else report.trained)(found))
 
 
 @app.command()
@@ -174,9 +181,7 @@ def score(
     ],
     split: Split = "valid",
     official: Annotated[bool, typer.Option("--official", help="Only what the official scorer prints.")] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Only strict figures; exit 4 if an item is refused.")
-    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Only strict figures; exit 4 at refused items.")] = False,
     empty: Annotated[str, typer.Option(help="Empty mask against empty mask, strict: one, zero or skip.")] = "one",
     accept_255: Annotated[bool, typer.Option("--accept-255", help="Strict: read masks of 0/255 as 0/1.")] = False,
     against: Annotated[Path | None, typer.Option(help="Other predictions: paired differences, p-values.")] = None,

@@ -81,6 +81,10 @@ class Task(Protocol):
     def write(
         self, predictions: Iterable[Prediction], prepared: Prepared, out: Path, **decision: Any
     ) -> list[Path]: ...
+    def strata(self, samples: Sequence[Sample], questions: QuestionSchema) -> Mapping[str, Sequence[str]]: ...
+    def guesses(
+        self, parts: Sequence[Sequence[Sample]], questions: QuestionSchema
+    ) -> Mapping[str, Iterable[Prediction]]: ...
 
 
 def loader_for(
@@ -123,6 +127,15 @@ def keep_memory() -> None:
             mallopt(name, value)
 
 
+def insist() -> None:
+    """Refuse operations that do not repeat bit by bit, instead of warning of them (--deterministic).
+
+    Source: https://docs.pytorch.org/docs/stable/notes/randomness.html, cuBLAS's workspace included.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+
+
 def accelerator_for(config: Config, device: str) -> Accelerator:
     """Return accelerate's handle for this device and precision, seeds set.
 
@@ -143,7 +156,8 @@ def accelerator_for(config: Config, device: str) -> Accelerator:
         if "MASTER_ADDR" in os.environ and not {"LOCAL_RANK", "WORLD_SIZE"} & os.environ.keys():
             log("the launcher started one process only; several on the CPU: torchrun --nproc_per_node N -m magic_cli …")
     set_seed(config.seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    if not torch.are_deterministic_algorithms_enabled():  # after `insist` they are, without mere warnings
+        torch.use_deterministic_algorithms(True, warn_only=True)
     AcceleratorState._reset_state()  # else a second run in this process would have to have the first one's precision
     return Accelerator(cpu=on_cpu, mixed_precision=precision, step_scheduler_with_optimizer=False)
 

@@ -1,7 +1,8 @@
 """The referee's report as JSON values and as tables for the terminal; what training says at its end."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from magic_cli.records import Report
@@ -177,7 +178,9 @@ def _paired(comparison: Mapping[str, Any]) -> Table:
 
 def _published(task: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     names = list(rows[0]["figures"])
-    cells = tuple((f"{row['team']}, run {row['run']}", *(f"{row['figures'][name]:g}" for name in names)) for row in rows)
+    cells = tuple(
+        (f"{row['team']}, run {row['run']}", *(f"{row['figures'][name]:g}" for name in names)) for row in rows
+    )
     return Table(f"{TITLES.get(task, task)}: published, test set", ("", *names), cells)
 
 
@@ -217,3 +220,44 @@ def trained(found: Mapping[str, Any]) -> list[str]:
             text.append(f"  {name:<20} {number(value)}")
     text += [f"  {number(value)}  if the answer were: {name}" for name, value in found["baselines"].items()]
     return [*text, f"{found['checkpoint']}: saved; next: magic predict {task} --ckpt {found['checkpoint']}"]
+
+
+def folded(found: Mapping[str, Any]) -> list[str]:
+    """Return what `folds.train` did, for people: pooled figures beside trivial answers, the folds, the next command."""
+    task, parts = found["task"], found["parts"]
+    title = f"{TITLES.get(task, task)}: {len(parts)} folds"
+    if not found["finished"]:
+        sizes = ", ".join(str(len(part["encounters"])) for part in parts)
+        return [f"{title} over encounters of split train, which hold out {sizes} of them (--dry-run)"]
+    baselines, monitor = found["baselines"], found["monitor"]
+    head = ("", "pooled", "95 % interval", "mean", "sd", *baselines)
+    rows = tuple(
+        (
+            *(name, number(one["value"]), interval((one["low"], one["high"])), number(one["mean"]), number(one["sd"])),
+            *(number(row.get(name)) for row in baselines.values()),
+        )
+        for name, one in found["figures"].items()
+    )
+    pooled = f"{title} over {found['encounters']} encounters of split train, each judged by the fold that held it out"
+    text = [*Table(pooled, head, rows).lines(), ""]
+    columns = ("fold", "encounters", "samples to learn from", "epochs", "last loss", monitor)
+    text += Table("no fold chose its epoch by what it held out", columns, tuple(map(_fold(monitor), parts))).lines()
+    for label, gaps in found["differences"].items():
+        one = gaps[monitor]
+        sure = f"{_range(one['low'], one['high'])}, p {number(one['p'])}"
+        text.append(f"{monitor} minus that of {label}: {signed(one['difference'])} ({sure})")
+    text += [f"note: {note}" for note in found["notes"]]
+    text.append(
+        "95 % intervals: bootstrap over encounters; the sd over folds is no standard error, as folds share data"
+    )
+    written, report = found["predictions"], Path(found["predictions"]).with_name("report")
+    again = f"magic score {written} {found['prepared']} --split train --out {report}"
+    return [*text, f"{Path(written).with_name('folds.json')}: written; next: {again}"]
+
+
+def _fold(monitor: str) -> Callable[[Mapping[str, Any]], tuple[str, ...]]:
+    def row(part: Mapping[str, Any]) -> tuple[str, ...]:
+        counts = (part["fold"], len(part["encounters"]), part["train_samples"], part["epochs"])
+        return (*map(str, counts), number(part["loss"]), number(part["figures"][monitor]))
+
+    return row

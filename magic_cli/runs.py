@@ -2,7 +2,7 @@
 
 import dataclasses
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from magic_cli import checkpoint, tasks
 from magic_cli.config import Config, from_dict, resolve
 from magic_cli.data.gold import gold_of
 from magic_cli.data.prepared import Prepared, open_prepared
-from magic_cli.engine import Task, accelerator_for, average, fill_cache, predict
+from magic_cli.engine import Task, TaskModel, accelerator_for, average, fill_cache, insist, predict
 from magic_cli.errors import CheckpointError, ConfigError, DataError, EmptySplit
 from magic_cli.files import cache_root, refuse_existing
 from magic_cli.model.cache import FeatureCache
@@ -20,6 +20,7 @@ from magic_cli.records import Prediction, Sample
 from magic_cli.trainer import Data, Trainer
 
 TTA_VIEWS = (0, 1, 2, 3)
+FILES = ("best.pt", "state.pt", "metrics.jsonl")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,13 +54,18 @@ def divide(task: Task, prepared: Prepared, config: Config) -> Data:
         random.Random(config.seed).shuffle(encounters)  # noqa: S311  not a secret
         held = set(encounters[: round(config.holdout * len(encounters))])
         log(f"split valid has no gold: {len(held)} of {len(encounters)} train encounters are held out (--set holdout=)")
-        valid = list({s.id: s for s in train if s.encounter.encounter_id in held}.values())
+        valid = once(s for s in train if s.encounter.encounter_id in held)
         train = [s for s in train if s.encounter.encounter_id not in held]
     if not train or not valid:
         got = f"{len(train)} samples to train on, {len(valid)} to validate on"
         raise DataError(f"{prepared.root}: {got}; `magic prepare` says what was found, and what was left out")
     gold = gold_of(prepared, split).only({sample.id for sample in valid})
     return Data(task, train, valid, gold, prepared.questions, prepared.sha256)
+
+
+def once(samples: Iterable[Sample]) -> list[Sample]:
+    """Return samples to be judged by: of several that differ in their mask alone (--merge each), one."""
+    return list({(sample.id, sample.qids): sample for sample in samples}.values())
 
 
 def _valid(task: Task, prepared: Prepared, config: Config) -> list[Sample]:
@@ -70,12 +76,17 @@ def _valid(task: Task, prepared: Prepared, config: Config) -> list[Sample]:
         return []
 
 
-def _resumed(name: str, state: Path, preset: str, settings: Sequence[str], flags: Mapping[str, Any]) -> Config:
-    """Return the settings of the run that is resumed; others on the command line are refused, not ignored."""
-    meta = checkpoint.state_meta(state)
+def resumed(
+    name: str, where: Path, meta: Mapping[str, Any], preset: str, settings: Sequence[str], flags: Mapping[str, Any]
+) -> Config:
+    """Return the settings of the run that is resumed; others on the command line are refused, not ignored.
+
+    Raises:
+        CheckpointError: `meta`, read from `where`, is of another task. ConfigError: other settings are asked for.
+    """
     if meta["task"] != name:
-        raise CheckpointError(f"{state}: is of task '{meta['task']}', not '{name}'; give that run's --out")
-    config = from_dict(name, meta["config"], str(state))
+        raise CheckpointError(f"{where}: is of task '{meta['task']}', not '{name}'; give that run's --out")
+    config = from_dict(name, meta["config"], str(where))
     asked = resolve(name, preset or config.preset, settings, **flags).as_dict()
     given = {pair.partition("=")[0] for pair in settings} | {k for k, v in flags.items() if v is not None}
     given |= {"preset"} if preset else set()
@@ -83,7 +94,7 @@ def _resumed(name: str, state: Path, preset: str, settings: Sequence[str], flags
         f"{key}={asked[key]} (the run has {meta['config'][key]})" for key in given if asked[key] != meta["config"][key]
     ]
     if other:
-        raise ConfigError(f"{state}: --resume keeps the run's own settings, got {', '.join(other)}; leave them out")
+        raise ConfigError(f"{where}: --resume keeps the run's own settings, got {', '.join(other)}; leave them out")
     return config
 
 
@@ -98,6 +109,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
+    deterministic: bool = False,
     **flags: Any,
 ) -> dict[str, Any]:
     """Train a task into `out` and return what to report: figures of the best epoch, baselines, checkpoint.
@@ -107,11 +119,13 @@ def train(
     """
     state = out / "state.pt"
     if resume and state.is_file():
-        config = _resumed(name, state, preset, settings, flags)
+        config = resumed(name, state, checkpoint.state_meta(state), preset, settings, flags)
     else:
         config = resolve(name, preset or "small", settings, **flags)
-        if not resume:
-            refuse_existing(out, overwrite)
+        for file in () if resume else FILES:
+            refuse_existing(out / file, overwrite)
+    if deterministic:
+        insist()
     task: Task = tasks.load(name)
     prepared = open_prepared(data)
     parts = divide(task, prepared, config)
@@ -125,7 +139,7 @@ def train(
     if dry_run:
         return report
     if overwrite and not resume:
-        for old in ("best.pt", "state.pt", "metrics.jsonl"):
+        for old in FILES:
             (out / old).unlink(missing_ok=True)
     at = trainer.run(resume)
     best = at.history[at.best_epoch] if at.history else {}
@@ -133,13 +147,17 @@ def train(
     return report | {"best": best, "epochs": at.epoch, "baselines": baselines, "checkpoint": str(out / "best.pt")}
 
 
-def _model(path: Path, name: str, prepared: Prepared, weights: str | None) -> tuple[Any, Config]:
-    """Return the model of a checkpoint, and its settings."""
+def restored(path: Path, name: str, prepared: Prepared, weights: str | None = None) -> tuple[TaskModel, Config]:
+    """Return the model of a checkpoint, and its settings.
+
+    Raises:
+        CheckpointError: it is damaged, of another task, of other questions, or of other encoder weights.
+    """
     meta, learned = checkpoint.load_best(path, name)
     config = from_dict(name, {**meta.config, **({"weights": weights} if weights else {})}, str(path))
     if list(meta.questions) != prepared.questions.as_json() and name == "cvqa":
         raise CheckpointError(f"{path}: was trained on other questions than {prepared.root} has; train anew")
-    model = tasks.load(name).build(config, prepared.questions)
+    model: TaskModel = tasks.load(name).build(config, prepared.questions)
     for where, encoder in checkpoint.encoders(model).items():
         if meta.encoders.get(f"{where}={encoder.source}") != encoder.weights_sha256:
             got = f"weights of {encoder.source} that differ from those in training"
@@ -167,20 +185,26 @@ def predictions(
     task: Task = tasks.load(name)
     runs = []
     for path in ckpts:
-        model, config = _model(path, name, prepared, weights)
+        model, config = restored(path, name, prepared, weights)
         config = dataclasses.replace(config, precision=precision or config.precision)
-        accelerator = accelerator_for(config, place.device)
-        model.cache = place.features(config) if precision in (None, "no") else None
         samples: Sequence[Sample] = list(islice(task.samples(prepared, split, config), limit))
         if not samples:
             raise DataError(
                 f"{prepared.root}: nothing to predict in split {split}; `magic prepare` says what was found"
             )
-        views = TTA_VIEWS if tta else (0,)
-        fill_cache(model, samples, len(views), accelerator)
-        model.to(accelerator.device)
-        runs += [predict(model, samples, config, accelerator, view) for view in views]
+        model.cache = place.features(config) if precision in (None, "no") else None
+        runs += seen(model, config, samples, place, TTA_VIEWS if tta else (0,))
     return average(runs) if len(runs) > 1 else runs[0]
+
+
+def seen(
+    model: TaskModel, config: Config, samples: Sequence[Sample], place: Place, views: Sequence[int] = (0,)
+) -> list[Iterator[Prediction]]:
+    """Return the predictions of a model, one iterator a view; its cache, if it has one, is filled at once."""
+    accelerator = accelerator_for(config, place.device)
+    fill_cache(model, samples, len(views), accelerator)
+    model.to(accelerator.device)
+    return [predict(model, samples, config, accelerator, view) for view in views]
 
 
 def predict_to(
@@ -215,7 +239,7 @@ def predict_to(
     task = tasks.load(name)
     result = {"task": name, "split": split, "out": str(out), "checkpoints": [str(path) for path in found]}
     if dry_run:
-        configs = [_model(path, name, prepared, options.get("weights"))[1] for path in found]
+        configs = [restored(path, name, prepared, options.get("weights"))[1] for path in found]
         return result | {"samples": len(task.samples(prepared, split, configs[0])), "files": 0}
     files = task.write(predictions(name, found, prepared, split, place, **options), prepared, out, **decision)
     return result | {"files": len(files)}

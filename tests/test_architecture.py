@@ -49,7 +49,7 @@ LAYERS: tuple[tuple[frozenset[str], ...], ...] = (
         ),
     ),
     (frozenset({"tasks"}),),
-    (frozenset({"runs", "folds", "referee", "publish"}),),
+    (frozenset({"runs", "folds", "pooled", "referee", "publish"}),),
     (frozenset({"cli", "demo", "doctor"}),),
     (frozenset({"__main__"}),),
 )

@@ -10,6 +10,8 @@ from magic_cli.questions import QuestionSchema
 from magic_cli.records import Encounter, ImageRecord, Prediction, Sample
 from magic_cli.submission import ANSWERS, write_answers
 from magic_cli.tasks.cvqa_answers import by_encounter, decide
+from magic_cli.tasks.cvqa_folds import guesses as guesses
+from magic_cli.tasks.cvqa_folds import strata as strata
 from magic_cli.tasks.cvqa_score import MONITOR as MONITOR
 from magic_cli.tasks.cvqa_score import baselines as baselines
 from magic_cli.tasks.cvqa_score import score as score

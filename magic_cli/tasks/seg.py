@@ -14,6 +14,8 @@ from magic_cli.errors import EmptySplit, problem
 from magic_cli.questions import QuestionSchema
 from magic_cli.records import ImageRecord, Mask, Prediction, Report, Rules, Sample
 from magic_cli.submission import MASKS, SUFFIX, mask_name
+from magic_cli.tasks.seg_folds import guesses as guesses
+from magic_cli.tasks.seg_folds import strata as strata
 from magic_cli.tasks.seg_mask import to_mask
 from magic_cli.tasks.seg_report import report_of
 from magic_cli.tasks.seg_score import judge_all

@@ -1,0 +1,187 @@
+"""K-fold cross-validation over the labelled encounters of split train: every one is held out once.
+
+A fold never sees what it is judged by: it trains as many epochs as the settings say, without early stopping, and keeps
+its last (averaged) weights. Encounters stay whole. What the folds said about their held-out parts is written in the
+submission layout and scored once, pooled, as `magic score` does it.
+
+runs/TASK/fold-1/ ...   best.pt and metrics.jsonl of each fold
+runs/TASK/folds/        the out-of-fold predictions
+runs/TASK/folds.json    which fold held out what, and the figures    schemas/folds.schema.json
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from magic_cli import pooled, runs, tasks
+from magic_cli.config import Config, resolve
+from magic_cli.data.gold import Gold
+from magic_cli.data.prepared import Prepared, open_prepared
+from magic_cli.data.strata import deal
+from magic_cli.engine import Task, accelerator_for, insist
+from magic_cli.errors import CheckpointError, ConfigError, problem
+from magic_cli.files import read_json, read_jsonl, refuse_existing, write_json
+from magic_cli.progress import log
+from magic_cli.records import Prediction, Sample
+from magic_cli.submission import ANSWERS, MASKS, SUFFIX
+from magic_cli.trainer import Data, Trainer
+
+FILE, PREDICTIONS = "folds.json", "folds"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A cross-validation before it starts: `parts` are the samples that each fold holds out, in prepared order."""
+
+    name: str
+    prepared: Prepared
+    config: Config
+    out: Path
+    place: runs.Place
+    parts: tuple[tuple[Sample, ...], ...]
+
+    @property
+    def task(self) -> Task:
+        """The task's module."""
+        found: Task = tasks.load(self.name)
+        return found
+
+    def folder(self, fold: int) -> Path:
+        """Return the run folder of a fold, which is counted from 0 and named from 1."""
+        return self.out / f"fold-{fold + 1}"
+
+    def learned_from(self, fold: int) -> list[Sample]:
+        """Return what a fold learns from: all that the others hold out."""
+        return [sample for other, part in enumerate(self.parts) if other != fold for sample in part]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the unfinished folds.json."""
+        parts = [
+            {
+                "fold": fold + 1,
+                "encounters": sorted({sample.encounter.encounter_id for sample in part}),
+                "train_samples": len(self.learned_from(fold)),
+                "held_samples": len(runs.once(part)),
+            }
+            for fold, part in enumerate(self.parts)
+        ]
+        made = {"schema": 1, "format": "magic-folds", "task": self.name, "config": self.config.as_dict()}
+        return made | {"data": self.prepared.sha256, "folds": len(parts), "finished": False, "parts": parts}
+
+
+def train(
+    name: str,
+    data: Path,
+    out: Path,
+    place: runs.Place,
+    folds: int,
+    *,
+    preset: str = "",
+    settings: Sequence[str] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    deterministic: bool = False,
+    **flags: Any,
+) -> dict[str, Any]:
+    """Cross-validate a task and return folds.json: what each fold held out, pooled figures, intervals, baselines.
+
+    Raises:
+        MagicError: any of its kinds. ConfigError: more folds than encounters, or other ones than the resumed run's.
+        Interrupted: SIGINT or SIGTERM came; folds that are done are kept, and the running one's state.
+    """
+    file = out / FILE
+    before = read_json(file) if resume and file.is_file() else None
+    if before:
+        config = runs.resumed(name, file, before, preset, settings, flags)
+    else:
+        config = resolve(name, preset or "small", settings, **flags)
+        for taken in () if resume else (file, out / "fold-1", out / PREDICTIONS):
+            refuse_existing(taken, overwrite)
+    if deterministic:
+        insist()
+    plan = _plan(name, open_prepared(data), config, out, place, folds)
+    record = plan.as_dict()
+    if before:
+        _check(file, before, record)
+    if dry_run:
+        return record
+    _begin(plan, record, anew=before is None)
+    for fold in range(folds):
+        _train(plan, fold)
+    plan.task.write(_held_out(plan), plan.prepared, out / PREDICTIONS)
+    record["parts"] = [row | _ended(plan, fold) for fold, row in enumerate(record["parts"])]
+    record |= {"finished": True, "predictions": str(out / PREDICTIONS), "prepared": str(data)}
+    record |= pooled.judge(name, plan.prepared, out / PREDICTIONS, plan.parts, record["parts"])
+    write_json(file, record)
+    return record
+
+
+def _plan(name: str, prepared: Prepared, config: Config, out: Path, place: runs.Place, folds: int) -> Plan:
+    task: Task = tasks.load(name)
+    samples = task.samples(prepared, "train", config)
+    dealt = deal(task.strata(samples, prepared.questions), folds, config.seed)
+    fold_of = {encounter: fold for fold, part in enumerate(dealt) for encounter in part}
+    parts = tuple(tuple(s for s in samples if fold_of[s.encounter.encounter_id] == fold) for fold in range(folds))
+    log(f"{name}: {folds} folds over {len(fold_of)} encounters of split train; split valid is left alone")
+    return Plan(name, prepared, config, out, place, parts)
+
+
+def _check(file: Path, before: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+    """Refuse to resume with another number of folds, or on other data."""
+    if before["folds"] != record["folds"]:
+        remedy = "leave the number as it is, or start anew with --overwrite"
+        raise ConfigError(problem(file, f"--folds {record['folds']}", f"--folds {before['folds']}", remedy))
+    if before["data"] != record["data"]:
+        raise CheckpointError(f"{file}: the prepared data changed since; train anew with --overwrite")
+
+
+def _begin(plan: Plan, record: Mapping[str, Any], anew: bool) -> None:
+    """Remove what an earlier cross-validation left, and say what is planned; of several processes, one does it."""
+    accelerator = accelerator_for(plan.config, plan.place.device)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process and anew:
+        written = plan.out / PREDICTIONS
+        for file in (*_runs_in(plan.out), written / ANSWERS, *(written / MASKS).glob(f"*{SUFFIX}")):
+            file.unlink(missing_ok=True)
+        for folder in plan.out.glob("fold-*"):
+            with suppress(OSError):  # something else is in it
+                folder.rmdir()
+    if accelerator.is_main_process:
+        write_json(plan.out / FILE, record)
+    accelerator.wait_for_everyone()
+
+
+def _runs_in(out: Path) -> Iterator[Path]:
+    return (folder / file for folder in out.glob("fold-*") for file in runs.FILES)
+
+
+def _train(plan: Plan, fold: int) -> None:
+    """Train a fold to its last epoch, or go on where it stopped; a finished one is left as it is."""
+    out, count = plan.folder(fold), len(plan.parts)
+    if (out / "best.pt").is_file():  # written once, after the last epoch
+        log(f"fold {fold + 1} of {count}: finished before")
+        return
+    train = plan.learned_from(fold)
+    log(f"fold {fold + 1} of {count}: {len(train)} samples to learn from, {len(plan.parts[fold])} held out")
+    nothing = Gold("nothing is held back", plan.prepared.questions)
+    data = Data(plan.task, train, (), nothing, plan.prepared.questions, plan.prepared.sha256)
+    trainer = Trainer(plan.name, data, plan.config, out, plan.place.device, plan.place.features(plan.config))
+    trainer.run(resume=(out / "state.pt").is_file())
+    (out / "state.pt").unlink(missing_ok=True)  # moments of a finished fold: of no use, and large
+
+
+def _held_out(plan: Plan) -> Iterator[Prediction]:
+    """Yield each fold's predictions of what it has not seen; one model is in memory at a time."""
+    for fold, part in enumerate(plan.parts):
+        model, config = runs.restored(plan.folder(fold) / "best.pt", plan.name, plan.prepared)
+        model.cache = plan.place.features(config)
+        yield from runs.seen(model, config, runs.once(part), plan.place)[0]
+
+
+def _ended(plan: Plan, fold: int) -> dict[str, Any]:
+    """Return how a fold's training ended: number of epochs, loss of the last one."""
+    last = read_jsonl(plan.folder(fold) / "metrics.jsonl")[-1]
+    return {"epochs": last["epoch"], "loss": last["loss"]}
