@@ -11,6 +11,25 @@ import typer
 
 from magic_cli import __version__
 from magic_cli.errors import MagicError, printable
+from magic_cli.options import (
+    CacheDir,
+    Device,
+    DryRun,
+    EncounterText,
+    FillHoles,
+    Json,
+    Largest,
+    NoCache,
+    Overwrite,
+    PredsAndGold,
+    Prepared,
+    Split,
+    StrictOnly,
+    Task,
+    Threshold,
+    Tune,
+    Weights,
+)
 from magic_cli.progress import log, speaks
 
 app = typer.Typer(
@@ -22,33 +41,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Prepared = Annotated[Path, typer.Option("--data", help="Folder that `magic prepare` wrote.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-CacheDir = Annotated[Path | None, typer.Option(help="Folder of cached features; MAGIC_CACHE_GB (20) limits it.")]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Encode anew instead of keeping frozen features.")]
-Weights = Annotated[Path | None, typer.Option(help="Folder with the Hugging Face checkpoints of preset paper.")]
-Split = Annotated[str, typer.Option(help="train, valid or test.")]
-
 
 def _emit(as_json: bool, command: str, result: dict[str, Any], lines: list[str]) -> None:
     """Print the result: one JSON object, or lines for people of which the last names the next command."""
     text = json.dumps({"schema": 1, "command": command, **result}, ensure_ascii=False) if as_json else "\n".join(lines)
     if speaks():
         typer.echo(text)
-
-
-def _task(name: str) -> str:
-    from magic_cli import tasks
-
-    if name not in tasks.NAMES:
-        raise typer.BadParameter(f"{printable(name)!r} is not one of {', '.join(tasks.NAMES)}")
-    return name
-
-
-Task = Annotated[str, typer.Argument(metavar="TASK", help="seg or cvqa.", callback=_task)]
 
 
 def _version(asked: bool) -> None:
@@ -101,11 +99,10 @@ def train(
     folds: Annotated[int | None, typer.Option(min=2, help="Cross-validate on split train, by encounter.")] = None,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Refuse inexact operations.")] = False,
     modality: Annotated[str | None, typer.Option(help="cvqa: both, text or image.")] = None,
-    encounter_text: Annotated[
-        bool | None, typer.Option("--encounter-text/--no-encounter-text", help="cvqa, head options: read the query.")
-    ] = None,
+    encounter_text: EncounterText = None,
     weights: Weights = None,
     device: Device = "auto",
+    tune: Tune = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     cache_dir: CacheDir = None,
     no_cache: NoCache = False,
@@ -120,7 +117,7 @@ def train(
     from magic_cli import folds as cross
     from magic_cli import report, runs
 
-    flags: dict[str, Any] = {"modality": modality, "encounter_text": encounter_text, "seed": seed}
+    flags: dict[str, Any] = {"modality": modality, "encounter_text": encounter_text, "tune": tune, "seed": seed}
     flags["weights"] = str(weights.resolve()) if weights else None
     place, run = runs.Place.of(device, cache_dir, no_cache), out or Path("runs") / task
     modes = {"resume": resume, "overwrite": overwrite, "dry_run": dry_run, "deterministic": deterministic}
@@ -140,11 +137,9 @@ def predict(
     split: Split = "test",
     out: Annotated[Path | None, typer.Option(help="Default predictions/TASK.")] = None,
     tta: Annotated[bool, typer.Option("--tta", help="Average over four flipped views.")] = False,
-    threshold: Annotated[
-        float | None, typer.Option(min=0.001, max=0.999, help="seg: lesion lies above it; default the checkpoint's.")
-    ] = None,
-    largest: Annotated[bool, typer.Option("--largest", help="seg: keep the largest region only.")] = False,
-    fill_holes: Annotated[bool, typer.Option("--fill-holes", help="seg: fill holes in lesions.")] = False,
+    threshold: Threshold = None,
+    largest: Largest = False,
+    fill_holes: FillHoles = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N samples.")] = None,
     precision: Annotated[str | None, typer.Option(help="no, bf16 or fp16; default: as in training.")] = None,
     weights: Weights = None,
@@ -175,13 +170,10 @@ def predict(
 
 @app.command()
 def score(
-    files: Annotated[
-        list[Path],
-        typer.Argument(metavar="PRED... GOLD", help="Predictions (JSON, folder or zip), one or several; gold last."),
-    ],
+    files: PredsAndGold,
     split: Split = "valid",
     official: Annotated[bool, typer.Option("--official", help="Only what the official scorer prints.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Only strict figures; exit 4 at refused items.")] = False,
+    strict: StrictOnly = False,
     empty: Annotated[str, typer.Option(help="Empty mask against empty mask, strict: one, zero or skip.")] = "one",
     accept_255: Annotated[bool, typer.Option("--accept-255", help="Strict: read masks of 0/255 as 0/1.")] = False,
     against: Annotated[Path | None, typer.Option(help="Other predictions: paired differences, p-values.")] = None,
