@@ -78,6 +78,7 @@ class Task(Protocol):
     def build(self, config: Any, questions: QuestionSchema) -> TaskModel: ...
     def score(self, gold: Gold, predictions: Iterable[Prediction]) -> Report: ...
     def baselines(self, train: Sequence[Sample], gold: Gold) -> Mapping[str, float]: ...
+    def choose(self, gold: Gold, predictions: Iterable[Prediction], config: Any) -> Mapping[str, Any]: ...
     def write(
         self, predictions: Iterable[Prediction], prepared: Prepared, out: Path, **decision: Any
     ) -> list[Path]: ...
@@ -153,6 +154,9 @@ def accelerator_for(config: Config, device: str) -> Accelerator:
         precision = "no"
     if on_cpu:
         keep_memory()
+        # Gradients of confident pixels are below 1e-38, and a CPU computes with such numbers many times slower:
+        # CLIPSeg's decoder step took 0.25 s without them and 0.40 to 1.1 s with them (tests/benchmarks/clipseg.py).
+        torch.set_flush_denormal(True)
         if "MASTER_ADDR" in os.environ and not {"LOCAL_RANK", "WORLD_SIZE"} & os.environ.keys():
             log("the launcher started one process only; several on the CPU: torchrun --nproc_per_node N -m magic_cli …")
     set_seed(config.seed)

@@ -1,5 +1,7 @@
 """Fixtures that several test files share."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,14 @@ from makers import make_challenge
 
 from magic_cli.demo import draw_dataset
 from magic_cli.prepare import prepare
+
+
+@pytest.fixture(autouse=True)
+def _tiny_numbers() -> Iterator[None]:
+    """Switch back on what training switches off in a process: numbers below 1e-38, which other tests may draw."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")
