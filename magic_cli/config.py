@@ -121,7 +121,8 @@ class SegConfig(Config):
 
     `crop` is the least area of a photo that training sees (1 = always all of it), `colour` the strength of changes
     of brightness, contrast and saturation; either of them makes views endless. Lesion is what lies above `threshold`;
-    with `threshold_for` (an official figure) the best one for it is chosen on the validation photos after training.
+    with `threshold_for` (an official figure) the best one for it is chosen on the validation photos after training,
+    where there are any (not with --folds).
     """
 
     width: int = 64

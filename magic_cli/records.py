@@ -168,7 +168,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointMeta:
-    """What best.pt says about itself; stored as JSON, checked against schemas/checkpoint.schema.json."""
+    """What best.pt says about itself; stored as JSON, checked against schemas/checkpoint.schema.json.
+
+    `chosen` is what the task chose after training (choosing.py); `config` holds the chosen settings already.
+    """
 
     format: int
     task: str
@@ -180,6 +183,7 @@ class CheckpointMeta:
     seed: int
     manifest_sha256: str
     versions: Mapping[str, str]
+    chosen: Mapping[str, Any] = field(default_factory=dict)
 
 
 Mask = NDArray[np.uint8]

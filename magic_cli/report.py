@@ -208,6 +208,13 @@ def _cut(text: str, width: int = 40) -> str:
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
+def choice(chosen: Mapping[str, Any]) -> str:
+    """Return what was chosen after training as a line."""
+    settings = ", ".join(f"{name} {value:g}" for name, value in chosen["settings"].items())
+    gain = f"{chosen['before']:.4f} -> {chosen['after']:.4f}"
+    return f"{settings} chosen on the validation samples: {chosen['figure']} {gain}, optimistic there"
+
+
 def trained(found: Mapping[str, Any]) -> list[str]:
     """Return what `runs.train` did, for people: the best epoch beside trivial answers, and the next command."""
     task, samples = found["task"], f"{found['train_samples']} to learn from, {found['valid_samples']} to validate on"
@@ -219,6 +226,7 @@ def trained(found: Mapping[str, Any]) -> list[str]:
         if isinstance(value, float):
             text.append(f"  {name:<20} {number(value)}")
     text += [f"  {number(value)}  if the answer were: {name}" for name, value in found["baselines"].items()]
+    text += [choice(found["chosen"])] if found.get("chosen") else []
     return [*text, f"{found['checkpoint']}: saved; next: magic predict {task} --ckpt {found['checkpoint']}"]
 
 

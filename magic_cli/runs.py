@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from magic_cli import checkpoint, tasks
+from magic_cli.choosing import choose
 from magic_cli.config import Config, from_dict, resolve
 from magic_cli.data.gold import gold_of
 from magic_cli.data.prepared import Prepared, open_prepared
@@ -142,9 +143,11 @@ def train(
         for old in FILES:
             (out / old).unlink(missing_ok=True)
     at = trainer.run(resume)
+    chosen = choose(trainer)
     best = at.history[at.best_epoch] if at.history else {}
     baselines = task.baselines(parts.train, parts.gold)
-    return report | {"best": best, "epochs": at.epoch, "baselines": baselines, "checkpoint": str(out / "best.pt")}
+    report |= {"best": best, "epochs": at.epoch, "baselines": baselines, "chosen": chosen}
+    return report | {"checkpoint": str(out / "best.pt")}
 
 
 def restored(path: Path, name: str, prepared: Prepared, weights: str | None = None) -> tuple[TaskModel, Config]:
@@ -227,7 +230,7 @@ def predict_to(
     """
     decision = {key: value for key, value in (decision or {}).items() if value not in (None, False)}
     if decision and name != "seg":
-        raise ConfigError(f"task '{name}' has no masks: leave out {', '.join(decision)}")
+        raise ConfigError(f"task '{name}' has no masks: leave out {', '.join(_flag(key) for key in decision)}")
     found = []
     for ckpt in ckpts:
         path, note = checkpoint.find(ckpt, name)
@@ -243,3 +246,7 @@ def predict_to(
         return result | {"samples": len(task.samples(prepared, split, configs[0])), "files": 0}
     files = task.write(predictions(name, found, prepared, split, place, **options), prepared, out, **decision)
     return result | {"files": len(files)}
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

@@ -49,7 +49,7 @@ LAYERS: tuple[tuple[frozenset[str], ...], ...] = (
         ),
     ),
     (frozenset({"tasks"}),),
-    (frozenset({"runs", "folds", "pooled", "referee", "publish"}),),
+    (frozenset({"runs", "choosing", "folds", "pooled", "referee", "publish"}),),
     (frozenset({"options"}),),
     (frozenset({"cli", "demo", "doctor"}),),
     (frozenset({"__main__"}),),

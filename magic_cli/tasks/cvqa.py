@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from magic_cli.data.gold import Gold
 from magic_cli.data.prepared import Prepared
 from magic_cli.errors import DataError, EmptySplit, problem
 from magic_cli.questions import QuestionSchema
@@ -57,6 +58,11 @@ def build(config: "CvqaConfig", questions: QuestionSchema) -> "TaskModel":
     from magic_cli.tasks.cvqa_model import build as make
 
     return make(config, questions)
+
+
+def choose(gold: Gold, predictions: Iterable[Prediction], config: "CvqaConfig") -> dict[str, Any]:  # noqa: ARG001
+    """Choose nothing after training: answers are the likeliest options."""
+    return {}
 
 
 def write(predictions: Iterable[Prediction], prepared: Prepared, out: Path) -> list[Path]:

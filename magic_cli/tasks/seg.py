@@ -19,6 +19,7 @@ from magic_cli.tasks.seg_folds import strata as strata
 from magic_cli.tasks.seg_mask import to_mask
 from magic_cli.tasks.seg_report import report_of
 from magic_cli.tasks.seg_score import judge_all
+from magic_cli.tasks.seg_threshold import best_threshold
 
 if TYPE_CHECKING:
     from magic_cli.config import SegConfig
@@ -86,6 +87,13 @@ def baselines(train: Sequence[Sample], gold: Gold) -> dict[str, float]:  # noqa:
     """Return what a trivial answer scores on `gold`, as the figure that MONITOR names: everything is lesion."""
     full = (Prediction(i, {"mask": np.ones_like(next(truth.masks()), np.uint8)}) for i, truth in gold.images.items())
     return {"all foreground": score(gold, full).figures[MONITOR]}
+
+
+def choose(gold: Gold, predictions: Iterable[Prediction], config: "SegConfig") -> dict[str, Any]:
+    """Choose the threshold that config.threshold_for asks for (tasks/seg_threshold.py); {} for "none"."""
+    if config.threshold_for == "none":
+        return {}
+    return best_threshold(gold, predictions, config.threshold_for, config.threshold)
 
 
 def write(
