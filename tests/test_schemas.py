@@ -79,7 +79,8 @@ def test_score_fits(pred: str, gold: str, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert schema.problems("report", found, "score --json") == []
-    figures = {name: value for report in found["reports"] for name, value in report["figures"].items()}
+    [system] = found["systems"]
+    figures = {name: value for report in system["reports"] for name, value in report["figures"].items()}
     assert schema.problems("scores", figures, "figures") == []
 
 
