@@ -130,12 +130,14 @@ def _plan(name: str, prepared: Prepared, config: Config, out: Path, place: runs.
 
 
 def _check(file: Path, before: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-    """Refuse to resume with another number of folds, or on other data."""
+    """Refuse to resume with another number of folds, on other data, or where a fold would be judged by what it saw."""
     if before["folds"] != record["folds"]:
         remedy = "leave the number as it is, or start anew with --overwrite"
         raise ConfigError(problem(file, f"--folds {record['folds']}", f"--folds {before['folds']}", remedy))
     if before["data"] != record["data"]:
         raise CheckpointError(f"{file}: the prepared data changed since; train anew with --overwrite")
+    if [row["encounters"] for row in before["parts"]] != [row["encounters"] for row in record["parts"]]:
+        raise CheckpointError(f"{file}: this version deals encounters into other folds; train anew with --overwrite")
 
 
 def _begin(plan: Plan, record: Mapping[str, Any], anew: bool) -> None:

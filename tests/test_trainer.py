@@ -240,3 +240,44 @@ def test_a_fault_in_valid_is_not_taken_for_missing_gold(drawn_prepared: Path) ->
         runs.divide(task, data, config)
     task.error = EmptySplit
     assert runs.divide(task, data, config).valid
+
+
+@pytest.mark.parametrize("task", ["seg", "cvqa"])
+def test_deterministic_runs_are_equal_and_mere_warnings_are_errors(
+    drawn_prepared: Path, tmp_path: Path, task: str
+) -> None:
+    """All that is random at work: encoders tuned, dropout, photos cropped and recoloured, weights averaged."""
+    settings = ["tune=all", "encoder_lr=1e-3", "dropout=0.3", "ema=0.9", "views=4"]
+    settings += ["crop=0.5", "colour=0.3"] if task == "seg" else []
+    try:
+        for name in ("one", "other"):
+            train(drawn_prepared, tmp_path / name, task, settings=settings, deterministic=True)
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.is_deterministic_algorithms_warn_only_enabled()
+        with pytest.raises(RuntimeError, match="deterministic"):
+            torch.zeros(3).put_(torch.tensor([0, 0]), torch.ones(2))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for file in ("best.pt", "metrics.jsonl"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "other" / file).read_bytes()
+    assert equal(tmp_path / "one" / "state.pt", tmp_path / "other" / "state.pt")
+
+
+def test_without_anything_held_back_all_epochs_are_trained_and_the_last_weights_kept(
+    drawn_prepared: Path, tmp_path: Path
+) -> None:
+    """What a fold of a cross-validation is: no score, no early stopping, best.pt written once."""
+    from magic_cli.data.gold import Gold
+    from magic_cli.data.prepared import open_prepared
+    from magic_cli.tasks import seg
+    from magic_cli.trainer import Data
+
+    prepared, config = open_prepared(drawn_prepared), resolve("seg", "tiny", ["epochs=3", "patience=1", "lr=1e-9"])
+    samples, questions = seg.samples(prepared, "train", config), prepared.questions
+    data = Data(seg, samples, (), Gold("nothing", questions), questions, prepared.sha256)
+    trainer = Trainer("seg", data, config, tmp_path / "seg", "cpu", None)
+    at = trainer.run(resume=False)
+    assert (at.epoch, at.best_epoch, at.best) == (3, 2, -float("inf"))
+    assert [sorted(row) for row in at.history] == [["epoch", "loss"]] * 3
+    last = trainer.core.state_dict()
+    assert all(torch.equal(tensor, last[name]) for name, tensor in weights(tmp_path / "seg" / "best.pt").items())
