@@ -163,7 +163,7 @@ def accelerator_for(config: Config, device: str) -> Accelerator:
     if not torch.are_deterministic_algorithms_enabled():  # after `insist` they are, without mere warnings
         torch.use_deterministic_algorithms(True, warn_only=True)
     # It fills every new tensor to make the use of unset memory repeatable: a third of a convolution's training step.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     AcceleratorState._reset_state()  # else a second run in this process would have to have the first one's precision
     return Accelerator(cpu=on_cpu, mixed_precision=precision, step_scheduler_with_optimizer=False)
 
