@@ -114,18 +114,18 @@ def train(
 
     Example: `magic train seg`, `magic train cvqa --modality text --folds 5`
     """
-    from magic_cli import folds as cross
-    from magic_cli import report, runs
+    from magic_cli import tasks
 
     flags: dict[str, Any] = {"modality": modality, "encounter_text": encounter_text, "tune": tune, "seed": seed}
     flags["weights"] = str(weights.resolve()) if weights else None
+    tasks.check_weights(task, preset, settings or [], **flags)
+    from magic_cli import folds as cross
+    from magic_cli import report, runs
+
     place, run = runs.Place.of(device, cache_dir, no_cache), out or Path("runs") / task
     modes = {"resume": resume, "overwrite": overwrite, "dry_run": dry_run, "deterministic": deterministic}
     options: dict[str, Any] = {"preset": preset, "settings": settings or [], **modes, **flags}
-    if folds:
-        found = cross.train(task, data, run, place, folds, **options)
-    else:
-        found = runs.train(task, data, run, place, **options)
+    found = (cross.train if folds else runs.train)(task, data, run, place, *([folds] if folds else []), **options)
     _emit(as_json, "train", found, (report.folded if folds else report.trained)(found))
 
 
@@ -162,8 +162,7 @@ def predict(
     decision = {"threshold": threshold, "largest": largest, "fill_holes": fill_holes}
     modes: dict[str, Any] = {"overwrite": overwrite, "dry_run": dry_run, "decision": decision}
     found = runs.predict_to(task, ckpt, data, split, target, place, **modes, **options)
-    after = f"magic package --{task} {target} --split {split}"
-    line = f"{target}: {found['files']} files of split {split}; next: {after}"
+    line = f"{target}: {found['files']} files of split {split}; next: magic package --{task} {target} --split {split}"
     planned = f"{found.get('samples')} samples of split {split}; nothing written (--dry-run)"
     _emit(as_json, "predict", found, [planned if dry_run else line])
 

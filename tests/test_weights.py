@@ -150,3 +150,22 @@ def test_hub_name_with_a_local_copy_is_returned(no_hub_cache: Path) -> None:
         weights.hub_dir(NAME, None)
     (snapshot / "model.safetensors").touch()
     assert weights.hub_dir(NAME, None) == NAME
+
+
+@pytest.mark.parametrize(("task", "names"), [("seg", 1), ("cvqa", 2)])
+def test_the_paper_preset_without_weights_says_so_before_torch_is_loaded(task: str, names: int, tmp_path: Path) -> None:
+    """Exit 5 with a line for each checkpoint; the data is not even looked for."""
+    command = [sys.executable, "-X", "importtime", "-m", "magic_cli", "train", task, "--preset", "paper"]
+    done = subprocess.run([*command, "--weights", str(tmp_path)], capture_output=True, text=True, cwd=tmp_path)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 5, done.stderr[-500:]
+    assert len(errors) == names
+    assert all("model.safetensors" in line and "--weights DIR" in line for line in errors)
+    assert not any(line.endswith((" torch", " transformers")) for line in done.stderr.splitlines())
+
+
+def test_presets_without_hub_checkpoints_need_nothing() -> None:
+    from magic_cli import tasks
+
+    for name in tasks.NAMES:
+        tasks.check_weights(name, "", ())

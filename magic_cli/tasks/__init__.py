@@ -1,7 +1,12 @@
 """The tasks, each a plain module with the four functions of the seam (engine.Task)."""
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
+
+from magic_cli.config import resolve
+from magic_cli.errors import WeightsError
+from magic_cli.model.weights import hub_dir
 
 NAMES = ("seg", "cvqa")
 
@@ -9,3 +14,22 @@ NAMES = ("seg", "cvqa")
 def load(name: str) -> Any:
     """Return the module of a task by its name; it satisfies engine.Task and imports no torch."""
     return import_module(f"magic_cli.tasks.{name}")
+
+
+def check_weights(name: str, preset: str, settings: Sequence[str], **flags: Any) -> None:
+    """Look for the Hub checkpoints that a run will load, before it takes seconds to load torch.
+
+    Raises:
+        WeightsError: some are not here; a line for each lists the files to bring.
+        ConfigError: the settings are wrong.
+    """
+    config = resolve(name, preset or "small", settings, **flags)
+    lines: list[str] = []
+    for hub_name in dict.fromkeys((config.image_encoder, config.text_encoder)):
+        try:
+            if "/" in hub_name:
+                hub_dir(hub_name, config.weights_dir)
+        except WeightsError as error:
+            lines += error.problems
+    if lines:
+        raise WeightsError(lines)
