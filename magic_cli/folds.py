@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from magic_cli import pooled, runs, tasks
+from magic_cli import pooled, runs, schema, tasks
 from magic_cli.config import Config, resolve
 from magic_cli.data.gold import Gold
 from magic_cli.data.prepared import Prepared, open_prepared
@@ -93,7 +93,7 @@ def train(
         Interrupted: SIGINT or SIGTERM came; folds that are done are kept, and the running one's state.
     """
     file = out / FILE
-    before = read_json(file) if resume and file.is_file() else None
+    before = _before(file) if resume else None
     if before:
         config = runs.resumed(name, file, before, preset, settings, flags)
     else:
@@ -119,13 +119,26 @@ def train(
     return record
 
 
+def _before(file: Path) -> dict[str, Any] | None:
+    """Return the folds.json of the run that is resumed, None where it had not begun."""
+    if not file.is_file():
+        log(f"{file} is not there: starting from the beginning")
+        return None
+    before: dict[str, Any] = read_json(file)
+    lines = schema.problems("folds", before, str(file))
+    if lines:
+        raise CheckpointError(lines)
+    return before
+
+
 def _plan(name: str, prepared: Prepared, config: Config, out: Path, place: runs.Place, folds: int) -> Plan:
     task: Task = tasks.load(name)
     samples = task.samples(prepared, "train", config)
     dealt = deal(task.strata(samples, prepared.questions), folds, config.seed)
     fold_of = {encounter: fold for fold, part in enumerate(dealt) for encounter in part}
     parts = tuple(tuple(s for s in samples if fold_of[s.encounter.encounter_id] == fold) for fold in range(folds))
-    log(f"{name}: {folds} folds over {len(fold_of)} encounters of split train; split valid is left alone")
+    log(f"{name}: {folds} folds over {len(fold_of)} encounters of split train")
+    log("split valid is left alone: no epoch, threshold or other setting is chosen on any photo or answer")
     return Plan(name, prepared, config, out, place, parts)
 
 

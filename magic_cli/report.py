@@ -238,7 +238,7 @@ def folded(found: Mapping[str, Any]) -> list[str]:
         sizes = ", ".join(str(len(part["encounters"])) for part in parts)
         return [f"{title} over encounters of split train, which hold out {sizes} of them (--dry-run)"]
     baselines, monitor = found["baselines"], found["monitor"]
-    head = ("", "pooled", "95 % interval", "mean", "sd", *baselines)
+    head = ("", "pooled", "95 % interval", "mean of folds", "sd", *baselines)
     rows = tuple(
         (
             *(name, number(one["value"]), interval((one["low"], one["high"])), number(one["mean"]), number(one["sd"])),

@@ -1,11 +1,13 @@
 """Cross-validation: whole encounters, nothing learned from what is held out, and nothing lost when it is stopped."""
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -350,3 +352,36 @@ def test_the_majority_of_folds_on_real_text(tmp_path: Path) -> None:
     result = cross(tmp_path / "prepared", tmp_path / "cvqa", count=5, settings=settings)
     assert result["encounters"] == 300
     assert result["baselines"]["training majority"]["accuracy_all"] == pytest.approx(0.584, abs=0.006)
+
+
+def test_resume_of_nothing_starts_and_of_a_damaged_file_says_so(
+    drawn_prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "cvqa"
+    assert cross(drawn_prepared, out, count=2, settings=["epochs=1"], resume=True)["finished"]
+    assert "starting from the beginning" in capsys.readouterr().err
+    write_json(out / "folds.json", {key: value for key, value in found(out).items() if key != "task"})
+    with pytest.raises(CheckpointError, match=r"folds\.json.*task"):
+        cross(drawn_prepared, out, count=2, resume=True)
+
+
+def test_only_one_model_is_in_memory_at_a_time(
+    drawn_prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models are freed by the end of their fold, without waiting for the garbage collector."""
+    original, models, alive = cvqa.build, [], []
+
+    def build(*words: Any) -> Any:
+        alive.append(sum(model() is not None for model in models))
+        model = original(*words)
+        models.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(cvqa, "build", build)
+    gc.disable()
+    try:
+        cross(drawn_prepared, tmp_path / "cvqa", settings=["epochs=1"])
+    finally:
+        gc.enable()
+    assert len(models) == 6
+    assert max(alive) <= 1

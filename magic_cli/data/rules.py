@@ -5,6 +5,7 @@ Each feature is 0 or 1; the answer head learns what it means. Other languages gi
 """
 
 import re
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,8 +143,9 @@ def itch(text: str) -> str:
     return "no" if negated else "silent"
 
 
+@lru_cache(maxsize=4096)  # of texts: training asks for the same ones in every epoch
 def rule_features(text: str) -> NDArray[np.float32]:
-    """Return one 0/1 value a name of NAMES, float32."""
+    """Return one 0/1 value a name of NAMES, float32, read-only."""
     low = text.lower()
     hits = [bool(pattern.search(low)) for pattern in _COMPILED]
     sites = sum(hits[: len(_SITES)])
@@ -151,4 +153,6 @@ def rule_features(text: str) -> NDArray[np.float32]:
     onset = [days is not None and bucket_of(days) == name for name in BUCKETS]
     since = [bool(pattern.search(low)) for pattern in _SINCE.values()]
     rest = [sites == 0, sites == 1, sites > 1, said == "yes", said == "no", said == "silent"]
-    return np.array([*hits, *rest, *onset, *since, not any(onset + since)], dtype=np.float32)
+    found = np.array([*hits, *rest, *onset, *since, not any(onset + since)], dtype=np.float32)
+    found.flags.writeable = False
+    return found
