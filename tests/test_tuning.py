@@ -98,6 +98,20 @@ def test_last_trains_the_last_stage_and_nothing_else_moves(kind: str, weights: P
     assert not encoder.is_frozen
 
 
+@pytest.mark.parametrize("kind", list(STAGES))
+def test_all_reaches_every_parameter_that_learns(kind: str, weights: Path) -> None:
+    """One without a gradient would stop DistributedDataParallel: poolers and last convolutions that nobody reads."""
+    encoder = make(kind, weights)
+    before = {name: p.numel() for name, p in encoder.named_parameters()}
+    tune(encoder, "all", 8)
+    encoder.train()
+    loss_of(encoder).backward()
+    learning = {name for name, p in encoder.named_parameters() if p.requires_grad}
+    assert learning == {name for name, p in encoder.named_parameters() if p.grad is not None}
+    unread = {"lite0": 320 * 1280 + 2 * 1280, "minilm": 384 * 385, "bert": 16 * 17}
+    assert sum(size for name, size in before.items() if name not in learning) == unread.get(kind, 0)
+
+
 @pytest.mark.parametrize(
     ("kind", "places"),
     [

@@ -5,7 +5,7 @@
 | head | nothing; outputs are cached |
 | last | Lite0: blocks 5 and 6 (stride 32), pooled also the last convolution. CLIPSeg's vision transformer: the blocks \
 after its last tap but one (7 to 9 of 12). Swin: its last stage and norm. BERT and CLIP's text: the last layer |
-| all  | everything |
+| all  | everything that its outputs depend on |
 | lora | adapters on the attention projections of transformers, on the pointwise convolutions of Lite0 |
 
 Everything else stays bit-identical: no gradients, and eval mode, so that no running statistics move.
@@ -95,6 +95,19 @@ def last_stage(encoder: Encoder) -> tuple[str, ...]:
     raise ConfigError(f"tune=last: {type(encoder).__name__} has no stages; use tune=head or tune=all")
 
 
+def reached(encoder: Encoder) -> tuple[str, ...] | None:
+    """Return the paths of what an encoder's outputs depend on, None for all of it.
+
+    A parameter without a gradient stops training on several processes, and would be saved for nothing.
+    """
+    match encoder:
+        case Lite0() if not encoder.pooled:
+            return ("net.conv_stem", "net.bn1", "net.blocks")
+        case BertText():
+            return ("net.embeddings", "net.encoder")
+    return None
+
+
 def tune(encoder: Encoder, mode: str, rank: int) -> None:
     """Say what of an encoder learns from now on; called once, after its weights were loaded and sealed.
 
@@ -108,3 +121,5 @@ def tune(encoder: Encoder, mode: str, rank: int) -> None:
         encoder.learn(last_stage(encoder))
     elif mode == "lora":
         encoder.learn(adapt(encoder, rank))
+    elif (paths := reached(encoder)) is not None:
+        encoder.learn(paths)
