@@ -61,6 +61,11 @@ def only(root: Path) -> Path:
     return path
 
 
+def only_size(root: Path) -> int:
+    [size] = {path.stat().st_size for path in root.rglob("*.safetensors")}
+    return size
+
+
 def one_line(call: Any) -> str:
     with pytest.raises(DataError) as raised:
         call()
@@ -169,6 +174,14 @@ def test_a_run_makes_room_but_keeps_what_it_needs(tmp_path: Path, monkeypatch: p
     assert files(tmp_path) == [f"{n:064x}.safetensors" for n in (1, 5, 6, 7)]
 
 
+def test_a_lowered_limit_holds_where_nothing_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FeatureCache(tmp_path, "float32").fill(Counting(), items(1, 2, 3, 4), CPU)
+    monkeypatch.setenv("MAGIC_CACHE_GB", str(2 * only_size(tmp_path) / 1e9))
+    assert FeatureCache(tmp_path, "float32").fill(Counting(), items(3), CPU) == 0
+    assert len(files(tmp_path)) == 2
+    assert f"{3:064x}.safetensors" in files(tmp_path)
+
+
 def test_the_two_precisions_do_not_meet(tmp_path: Path) -> None:
     FeatureCache(tmp_path, "float16").write(KEY, FEATURES)
     assert "lost or damaged" in one_line(lambda: FeatureCache(tmp_path, "float32").read(KEY))
@@ -217,7 +230,7 @@ def test_long_fills_are_announced_short_ones_not(tmp_path: Path, capsys: pytest.
     cache.fill(Counting(), items(*range(20)), CPU, batch_size=1)
     out, err = capsys.readouterr()
     assert out == ""
-    size = 12 * {path.stat().st_size for path in tmp_path.rglob("*.safetensors")}.pop() / 1e6
+    size = 12 * only_size(tmp_path) / 1e6
     start, end = err.split(" MB in float32, ")
     assert start == f"encoding 12 items once with test:counting ({size:.2f}"
     assert re.fullmatch(rf"[0-9.]+ GB of disk free; kept in {re.escape(str(tmp_path / 'float32'))}\)\n", end)

@@ -45,7 +45,7 @@ def test_only_our_files_are_seen(tmp_path: Path) -> None:
 
 def test_links_are_not_followed(tmp_path: Path) -> None:
     away, root = tmp_path / "away", tmp_path / "cache"
-    plant(away, f"ab/{KEY}.npy", f"pixels/ab/{KEY}.npy")
+    plant(away, f"ab/{KEY}.npy", f"ab/{KEY}.safetensors", f"pixels/ab/{KEY}.npy")
     root.mkdir()
     (root / "pixels").symlink_to(away / "pixels")
     (root / "float16").mkdir()
