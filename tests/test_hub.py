@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from magic_cli import runs
+from magic_cli import folds, runs
 from magic_cli.checkpoint import load_best
 from magic_cli.config import resolve
 from magic_cli.data.prepared import open_prepared
@@ -200,3 +201,14 @@ def test_the_released_decoder_has_1_127_009_parameters() -> None:
     config = CLIPSegConfig(vision_config=vision, reduce_dim=64, use_complex_transposed_convolution=True)
     assert tuple(config.extract_layers) == (3, 6, 9)
     assert sum(p.numel() for p in CLIPSegDecoder(config).parameters()) == 1_127_009
+
+
+@pytest.mark.parametrize("task", ["seg", "cvqa"])
+def test_paper_presets_cross_validate(task: str, weights: Path, drawn_prepared: Path, tmp_path: Path) -> None:
+    settings = ["image_size=64", "epochs=1", "workers=0"] + (["batch_size=64"] if task == "cvqa" else [])
+    options: dict[str, Any] = {"preset": "paper", "settings": settings, "weights": str(weights)}
+    place = runs.Place("cpu", tmp_path / "cache")
+    found = folds.train(task, drawn_prepared, tmp_path / "run", place, 2, **options)
+    assert found["encounters"] == 8
+    assert not found["notes"]
+    assert [part["epochs"] for part in found["parts"]] == [1, 1]
