@@ -34,6 +34,7 @@ from magic_cli.questions import QuestionSchema
 from magic_cli.records import Prediction, Report, Sample
 
 Batch = dict[str, Any]
+CPU_BATCH = 4  # photos that a CPU predicts at a time: more of them only leave its caches
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # glibc's malloc.h
 
 
@@ -193,7 +194,8 @@ def predict(
     model: TaskModel, samples: Sequence[Sample], config: Config, accelerator: Accelerator, view: int = 0
 ) -> Iterator[Prediction]:
     """Yield one prediction a sample, in order, each once however many processes share the work."""
-    parts = shared(len(samples), config.batch_size, accelerator.process_index, accelerator.num_processes)
+    size = min(config.batch_size, CPU_BATCH) if accelerator.device.type == "cpu" else config.batch_size
+    parts = shared(len(samples), size, accelerator.process_index, accelerator.num_processes)
     cuda = accelerator.device.type == "cuda"
     loader = loader_for(model, Views(samples, config.seed, view=view), config, [p for p in parts if p], cuda)
     if accelerator.num_processes > 1:
