@@ -6,9 +6,7 @@ from typing import Any
 
 from magic_cli import checkpoint
 from magic_cli.engine import predict
-from magic_cli.progress import log
 from magic_cli.records import Prediction
-from magic_cli.report import choice
 from magic_cli.trainer import Trainer
 
 
@@ -30,7 +28,6 @@ def choose(trainer: Trainer) -> Mapping[str, Any]:
 
     chosen = data.task.choose(data.gold, predictions(), trainer.config)
     if chosen:
-        log(choice(chosen))
         settings = {**meta.config, **chosen["settings"]}
         if trainer.accelerator.is_main_process:
             checkpoint.save_best(path, trainer.core, dataclasses.replace(meta, config=settings, chosen=chosen))
