@@ -1,6 +1,8 @@
 """The `paper` presets on small CLIPSeg, BERT and Swin checkpoints that the test itself saves."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from magic_cli.config import resolve
 from magic_cli.data.prepared import open_prepared
 from magic_cli.errors import CheckpointError, WeightsError
 from magic_cli.model import hub
+from magic_cli.model.cache import FeatureCache
 from magic_cli.questions import load_questions
 from magic_cli.records import Encounter, ImageRecord, Sample
 from magic_cli.tasks import cvqa_model, seg_model
@@ -115,13 +118,79 @@ def test_clipseg_uses_the_processors_own_normalisation(weights: Path) -> None:
     assert vision.mean.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
 
 
+def test_photos_are_those_of_the_processor(weights: Path, sample: Sample) -> None:
+    """Squashed, scaled and normalised as transformers' processor does it, up to the rounding of resized pixels."""
+    vision, _, _ = hub.clipseg(f"CIDAS/{CLIPSEG}", weights, 64, 77)
+    photo = Image.open(sample.images[0].path).convert("RGB")
+    ours = vision.normalise(vision.batch([vision.pixels(photo)]))
+    theirs = ViTImageProcessor.from_pretrained(weights / CLIPSEG)(photo, return_tensors="pt")["pixel_values"]
+    assert ours.shape == theirs.shape
+    assert (ours - theirs).abs().max() <= 2 / 255 / 0.2 + 1e-6  # two of 255 steps, divided by the smallest std
+
+
+def test_without_a_processor_the_published_statistics_are_taken_and_said(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(weights / CLIPSEG, tmp_path / CLIPSEG)
+    (tmp_path / CLIPSEG / "preprocessor_config.json").unlink()
+    vision, _, _ = hub.clipseg(f"CIDAS/{CLIPSEG}", tmp_path, 64, 77)
+    assert vision.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert "no preprocessor_config.json" in capsys.readouterr().err
+
+
+def test_the_features_of_a_cache_give_the_same_logits_and_loss(weights: Path, sample: Sample, tmp_path: Path) -> None:
+    """Exactly in float32; with float16 within a hundredth of the logits' spread."""
+    masks = tmp_path / "mask.tiff"
+    Image.fromarray(np.eye(40, 50, dtype=np.uint8)).save(masks)
+    seen = replace(sample, images=(replace(sample.images[0], mask=masks),))
+    found = {}
+    for kind in ("", "float32", "float16"):
+        settings = ["image_size=64", *([f"cache_dtype={kind}"] if kind else [])]
+        model = seg_model.build(resolve("seg", "paper", settings, weights=str(weights)), load_questions(None)).train()
+        model.cache = FeatureCache(tmp_path / "cache", kind) if kind else None
+        for encoder, item in model.frozen([seen], 1) if kind else ():
+            model.cache.fill(encoder, [item], torch.device("cpu"))
+        batch = model.collate([seen], [0])
+        found[kind] = model._logits(batch).detach(), model.loss(batch).item()
+    assert torch.equal(found["float32"][0], found[""][0])
+    assert found["float32"][1] == found[""][1]
+    assert (found["float16"][0] - found[""][0]).abs().max() <= 0.01 * found[""][0].std()
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_the_end_token_is_found_in_both_kinds_of_published_configurations(old: bool, tmp_path: Path) -> None:
+    """Old configurations say eos_token_id 2 and mean the largest id: padding must not change the embedding."""
+    save_clipseg(tmp_path / CLIPSEG)
+    if old:
+        path = tmp_path / CLIPSEG / "config.json"
+        config = json.loads(path.read_text())
+        config["text_config"]["eos_token_id"] = 2
+        path.write_text(json.dumps(config))
+    _, text, _ = hub.clipseg(f"CIDAS/{CLIPSEG}", tmp_path, 64, 77)
+    text.freeze()
+    short, long = text.join(text.ids("red"), []), text.join(text.ids("a much longer text"), [])
+    padded = text.features(text.batch([short, long]))["text"][0]
+    assert torch.allclose(padded, text.features(text.batch([short]))["text"][0], atol=1e-6)
+
+
+def test_the_preset_has_the_numbers_of_the_paper() -> None:
+    """IReL paper, sections 4.1.1, 4.1.4 and 4.1.5; AdamW's decay is torch's default, which the paper leaves alone."""
+    config = resolve("seg", "paper")
+    wanted = {"image_size": 352, "loss": "bce", "lr": 9e-4, "schedule": "constant", "clip": 1.0, "batch_size": 32}
+    wanted |= {"precision": "fp16", "tune": "head", "text_window": 77, "monitor": "", "ema": 0.0, "views": 1}
+    wanted |= {"weight_decay": 0.01, "accumulate": 1, "crop": 1.0, "colour": 0.0, "seed": 0}
+    assert {name: getattr(config, name) for name in wanted} == wanted
+    assert 20 <= config.epochs <= 30
+    assert config.patience > 0
+    assert 4 <= config.workers <= 8
+    assert config.image_encoder == config.text_encoder == "CIDAS/clipseg-rd64-refined"
+
+
 def test_only_the_decoder_learns(weights: Path, sample: Sample) -> None:
     config = resolve("seg", "paper", ["image_size=64"], weights=str(weights))
     model = seg_model.build(config, load_questions(None)).train()
     masks = Path(sample.images[0].path).with_suffix(".tiff")
     Image.fromarray(np.eye(40, 50, dtype=np.uint8)).save(masks)
-    from dataclasses import replace
-
     batch = model.collate([replace(sample, images=(replace(sample.images[0], mask=masks),))], [0])
     model.loss(batch).backward()
     learning = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}

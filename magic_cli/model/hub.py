@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from magic_cli.errors import WeightsError
 from magic_cli.model.encoders import BertText, Features, ImageEncoder, TextEncoder
 from magic_cli.model.weights import hub_dir
+from magic_cli.progress import log
 
-_CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+# CLIPSeg was trained on photos normalised by ImageNet's statistics, unlike the CLIP inside it.
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -43,6 +44,7 @@ def _normalisation(folder: Any, mean: tuple[float, ...], std: tuple[float, ...])
     try:
         found = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError):
+        log(f"{folder}: no preprocessor_config.json; photos are normalised by the published mean {mean}")
         return mean, std, Image.Resampling.BILINEAR
     return found.image_mean, found.image_std, int(getattr(found, "resample", Image.Resampling.BILINEAR))
 
@@ -54,7 +56,7 @@ class ClipVision(ImageEncoder):
     """
 
     def __init__(self, model: Any, name: str, folder: Any, size: int) -> None:
-        super().__init__(size, *_normalisation(folder, _CLIP_MEAN, _CLIP_STD))
+        super().__init__(size, *_normalisation(folder, _IMAGENET_MEAN, _IMAGENET_STD))
         self.source, self.taps = name, tuple(model.extract_layers)
         vision = model.clip.vision_model
         self.embeddings, self.norm = vision.embeddings, vision.pre_layrnorm
