@@ -92,7 +92,7 @@ def prepare(
 def train(
     task: Task,
     data: Prepared = Path("prepared"),
-    preset: Annotated[str, typer.Option(help="small (default), tiny or paper.")] = "",
+    preset: Annotated[str, typer.Option(help="small (default), quick, tiny or paper.")] = "",
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, repeatable: --set epochs=5")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/TASK.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")] = False,
@@ -236,7 +236,7 @@ def package(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to work in.")] = Path("magic-demo"),
-    preset: Annotated[str, typer.Option(help="small or tiny.")] = "small",
+    preset: Annotated[str, typer.Option(help="quick, small or tiny.")] = "quick",
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:

@@ -86,7 +86,7 @@ def test_full_dataset_has_every_peculiarity_of_the_real_one() -> None:
 
 
 def test_steps_are_the_five_verbs_and_end_at_the_submission() -> None:
-    lines = [" ".join(step.words) for step in steps("small", overwrite=False)]
+    lines = [" ".join(step.words) for step in steps("quick", overwrite=False)]
     verbs = [line.split()[0] for line in lines]
     assert list(dict.fromkeys(verbs)) == ["prepare", "train", "predict", "package", "score"]
     assert lines[0] == "prepare --data DermaVQA"
