@@ -7,8 +7,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 from test_hub import CLIPSEG, save_clipseg
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from magic_cli import runs, trainer
+from magic_cli import runs, tasks, trainer
+from magic_cli.averaging import Average
 from magic_cli.batches import Views
 from magic_cli.config import Config, resolve
 from magic_cli.data.prepared import open_prepared
@@ -104,3 +106,42 @@ def test_batches_for_cuda_come_through_pinned_memory() -> None:
     model = seg_model.build(config, load_questions(None))
     assert loader_for(model, Views([], 0), config, [], cuda=True).pin_memory
     assert not loader_for(model, Views([], 0), config, [], cuda=False).pin_memory
+
+
+class Reads(TorchDispatchMode):
+    """Counts what would make a GPU wait for its numbers: item(), bool(tensor), masks as indices."""
+
+    waits = ("_local_scalar_dense", "is_nonzero", "nonzero", "masked_select")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in self.waits:
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("task", ["seg", "cvqa"])
+def test_a_training_step_reads_nothing_back(task: str, drawn_prepared: Path) -> None:
+    """Forward, backward, clipping and averaging queue work only; the loss is read once an epoch."""
+    config, prepared = resolve(task, "tiny", ["ema=0.9"]), open_prepared(drawn_prepared)
+    accelerator, module = accelerator_for(config, "cpu"), tasks.load(task)
+    model = module.build(config, prepared.questions).train()
+    samples = module.samples(prepared, "train", config)[:4]
+    model.begin(samples)
+    averages = Average(model, config.ema)
+    batch = model.train().collate(samples, [0] * len(samples))
+    total = torch.zeros(())
+    with Reads() as seen:
+        loss = accelerator.prepare(model)(batch)
+        accelerator.backward(loss * 0.5)
+        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        averages.update()
+        total += loss.detach().float()
+    assert seen.found == []
+    with Reads() as noticed:
+        assert torch.ones(()).item() == 1
+    assert noticed.found
