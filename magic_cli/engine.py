@@ -179,15 +179,19 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
 
 
 def fill_cache(model: TaskModel, samples: Sequence[Sample], views: int, accelerator: Accelerator) -> None:
-    """Encode once what the frozen encoders will be asked for; without a cache, do nothing."""
+    """Encode once what the frozen encoders will be asked for, the work shared; without a cache, do nothing."""
     if model.cache is None:
         return
-    wanted: dict[Encoder, list[Item]] = {}
+    wanted: dict[Encoder, dict[str, Item]] = {}
     for encoder, item in model.frozen(samples, views):
-        wanted.setdefault(encoder, []).append(item)
-    with accelerator.main_process_first():
+        wanted.setdefault(encoder, {}).setdefault(item.key, item)
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    # Each process encodes its part and then finds the others': waiting for one would last longer than a barrier may.
+    for parts in sorted({processes, 1}, reverse=True):
         for encoder, items in wanted.items():
-            model.cache.fill(encoder.to(accelerator.device), items, accelerator.device)
+            part = list(items.values())[rank % parts :: parts]
+            model.cache.fill(encoder.to(accelerator.device), part, accelerator.device)
+        accelerator.wait_for_everyone()
 
 
 def predict(
