@@ -1,0 +1,75 @@
+"""A training sample, photo and mask as the model gets them, from the pixel store and decoded anew, in turn.
+
+Drawn photos of 5 megapixels (JPEG, quality 90) with their merged masks, as `magic prepare` writes them; each photo is
+read ROUNDS times, CPU time on one thread. Run: python tests/benchmarks/stored_pixels.py [PHOTOS]
+"""
+
+import functools
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from magic_cli.config import resolve
+from magic_cli.data.masks import write_mask
+from magic_cli.model import pixels
+from magic_cli.model.cache import FeatureCache
+from magic_cli.records import ImageRecord
+from magic_cli.tasks.seg_model import ROOM, SegModel
+
+HEIGHT, WIDTH, ROUNDS = 1944, 2592, 5
+
+
+def drawn(root: Path, number: int) -> ImageRecord:
+    """Draw a photo of skin with an uneven lesion, with the fine grain that makes a camera's JPEG expensive."""
+    random = np.random.default_rng(number)
+    grain = random.normal(0, 9, (HEIGHT, WIDTH, 3))
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    edge = 300 + 80 * np.sin(5 * np.arctan2(y - 900, x - 1300)) + 20 * random.standard_normal()
+    mask = (np.hypot(y - 900, x - 1300) < edge).astype(np.uint8)
+    photo = np.array([205, 165, 140]) - mask[..., None] * np.array([60, 70, 60]) + grain
+    path, lesion = root / f"{number}.jpg", root / f"{number}.tiff"
+    Image.fromarray(photo.clip(0, 255).astype(np.uint8)).save(path, quality=90)
+    write_mask(lesion, mask)
+    return ImageRecord(f"IMG_{number}", "E", "train", path, HEIGHT, WIDTH, False, lesion, {}, f"{number:064x}")
+
+
+def timed(call: Callable[[], object]) -> float:
+    start = time.process_time()
+    call()
+    return 1000 * (time.process_time() - start)
+
+
+def main(count: int) -> None:
+    torch.set_num_threads(1)
+    pixels._memory.room = 0  # else what is decoded without a folder would be kept in memory
+    with tempfile.TemporaryDirectory() as folder:
+        records = [drawn(Path(folder), number) for number in range(count)]
+        model = SegModel(resolve("seg", "tiny", ["image_size=256", "crop=0.5"]))
+        cache = FeatureCache(Path(folder) / "cache", "float16")
+        for size in (256, 352):
+            object.__setattr__(model.config, "image_size", size)
+            model.cache = cache
+            first = [timed(functools.partial(model._pair, record, ROOM)) for record in records]
+            pairs = []
+            for record in records * ROUNDS:
+                read = functools.partial(model._pair, record, ROOM)
+                model.cache = None
+                anew, expected = timed(read), read()
+                model.cache = cache
+                pairs.append((anew, timed(read)))
+                assert all(torch.equal(a, b) for a, b in zip(expected, read(), strict=True))
+            anew, cached = (statistics.median(column) for column in zip(*pairs, strict=True))
+            ratio = statistics.median(a / b for a, b in pairs)
+            figures = f"anew {anew:.1f} ms, stored at first {statistics.median(first):.1f} ms, then {cached:.2f} ms"
+            print(f"{size} px ({round(ROOM * size)} kept): {figures}, ratio {ratio:.0f}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 12)
