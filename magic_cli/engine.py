@@ -160,6 +160,8 @@ def accelerator_for(config: Config, device: str) -> Accelerator:
         torch.set_flush_denormal(True)
         if "MASTER_ADDR" in os.environ and not {"LOCAL_RANK", "WORLD_SIZE"} & os.environ.keys():
             log("the launcher started one process only; several on the CPU: torchrun --nproc_per_node N -m magic_cli …")
+    else:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; without it sums may vary
     set_seed(config.seed)
     if not torch.are_deterministic_algorithms_enabled():  # after `insist` they are, without mere warnings
         torch.use_deterministic_algorithms(True, warn_only=True)

@@ -1,6 +1,7 @@
 """The prediction loop, the views a sample is seen in, and the parts of the engine that need no training."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from magic_cli.config import resolve
-from magic_cli.engine import Batch, TaskModel, accelerator_for, autocast, average, keep_memory, predict
+from magic_cli.engine import Batch, TaskModel, accelerator_for, autocast, average, fill_cache, keep_memory, predict
 from magic_cli.errors import ConfigError
 from magic_cli.model.encoders import TinyText
 from magic_cli.records import Encounter, Prediction, Sample
@@ -130,3 +131,18 @@ def test_a_text_is_encoded_once_in_prediction_without_a_cache() -> None:
     assert seen == [2]
     assert torch.equal(first, encoder.features(encoder.batch([item.load() for item in items]))["text"])
     assert torch.equal(first, again.flip(0))
+
+
+def test_processes_share_the_encoding_and_then_know_all_of_it() -> None:
+    """Each part is filled by one process; afterwards every process has asked for everything, once a key."""
+    encoder, calls = TinyText(16), {0: [], 1: []}
+    encoder.freeze()
+    items = [text_item(encoder, text, "") for text in ("a", "b", "a", "c")]
+    for rank, seen in calls.items():
+        model = Echo()
+        model.frozen = lambda *_: [(encoder, item) for item in items]  # type: ignore[method-assign]
+        model.cache = SimpleNamespace(fill=lambda _e, part, _d, seen=seen: seen.append([i.key for i in part]))
+        here = {"process_index": rank, "num_processes": 2, "device": torch.device("cpu")}
+        fill_cache(model, [], 1, SimpleNamespace(**here, wait_for_everyone=lambda: None))
+    keys = [items[0].key, items[1].key, items[3].key]
+    assert calls == {0: [[keys[0], keys[2]], keys], 1: [[keys[1]], keys]}
