@@ -48,6 +48,8 @@ def load(path: Path, data: str) -> tuple[Position, dict[str, Any]]:
     Raises:
         CheckpointError: missing or damaged, or the prepared data is not what it was.
     """
+    for torn in path.parent.glob(".*.tmp"):  # of a writer that was killed; one run has one folder
+        torn.unlink(missing_ok=True)
     meta, tensors = checkpoint.load_state(path)
     if meta["data"] != data:
         raise CheckpointError(f"{path}: the prepared data changed since; train anew with --overwrite")
