@@ -23,6 +23,7 @@ import json, os, sys
 from pathlib import Path
 import torch
 from magic_cli import runs
+from magic_cli.__main__ import leave
 from magic_cli.config import resolve
 from magic_cli.engine import accelerator_for, average, predict
 from magic_cli.tasks.seg_model import SegModel
@@ -48,6 +49,7 @@ model.register_buffer("mean", torch.tensor([float(rank) + 5]))
 list(predict(model, samples(3), config, accelerator))
 result = {"found": found, "seen": seen, "lengths": lengths, "mean": model.mean.item()}
 (out / f"rank{rank}.json").write_text(json.dumps(result))
+leave(0)
 """
 
 
