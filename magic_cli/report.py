@@ -10,10 +10,6 @@ from magic_cli.table import Table
 
 TITLES = {"seg": "segmentation", "cvqa": "closed questions"}
 UNITS = {"number_segmentation_instances": "images", "number_cvqa_instances": "encounters"}
-KEYS = {
-    "seg": ("jaccard_meanofmax", "jaccard_meanofmean", "dice_meanofmax", "dice_meanofmean", "jaccard", "dice"),
-    "cvqa": ("accuracy_all",),
-}
 _ACCURACY, _MOST = "accuracy_", 20
 _AGREED = ("dice_meanofmax", "dice_meanofmean")
 

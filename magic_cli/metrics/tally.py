@@ -10,7 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-FIGURES = ("jaccard_meanofmax", "jaccard_meanofmean", "dice_meanofmax", "dice_meanofmean", "jaccard", "dice")
+from magic_cli.records import MASK_FIGURES
+
+FIGURES = MASK_FIGURES
 TERMS = (*FIGURES[:4], "images", "tp", "fp", "fn", "faults")
 OFFICIAL = "nan"
 _IMAGES, _TP, _FP, _FN, _FAULTS = range(4, 9)
