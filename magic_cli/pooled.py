@@ -7,12 +7,14 @@ folds differ; folds share most of what they learn from, so the sd is no standard
 import math
 import statistics as moments
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from magic_cli import report, tasks
+from magic_cli import tasks
 from magic_cli.data.gold import gold_of
 from magic_cli.data.prepared import Prepared
+from magic_cli.files import finite
 from magic_cli.metrics import statistics
 from magic_cli.records import Clusters, Report, Sample
 from magic_cli.submission import open_predictions
@@ -50,7 +52,7 @@ def judge(
         "differences": {label: _differences(clusters, _clusters(one)) for label, one in guessed.items()},
         "notes": [*scored.notes, *(f"counted as zero: {line}" for line in scored.refused)],
     }
-    result: dict[str, Any] = report.finite(found_)
+    result: dict[str, Any] = finite(found_)
     return result
 
 
@@ -82,5 +84,4 @@ def _figures(clusters: Clusters, by_fold: Sequence[Mapping[str, float]]) -> dict
 
 def _differences(ours: Clusters, trivial: Clusters) -> dict[str, dict[str, float]]:
     """Return each figure minus that of a trivial answer, over the same encounters."""
-    found = statistics.paired(ours, trivial)
-    return {name: {"difference": d.value, "low": d.low, "high": d.high, "p": d.p} for name, d in found.items()}
+    return {name: asdict(found) for name, found in statistics.paired(ours, trivial).items()}

@@ -14,6 +14,7 @@ from typing import Any
 from magic_cli import __version__, leaderboard, report, tasks
 from magic_cli.data.gold import Gold, open_gold
 from magic_cli.errors import ConfigError, DataError, SubmissionError, printable, problem
+from magic_cli.files import finite
 from magic_cli.metrics import statistics
 from magic_cli.records import Report, Rules
 from magic_cli.submission import Submission, open_predictions
@@ -127,7 +128,7 @@ def _system(system: System, options: Options) -> dict[str, Any]:
     for found in system.reports:
         row = report.task_json(found)
         intervals = statistics.intervals(found.clusters, options.resamples, options.seed) if found.clusters else {}
-        row["intervals"] = {name: report.finite((pair.low, pair.high)) for name, pair in intervals.items()}
+        row["intervals"] = {name: finite((pair.low, pair.high)) for name, pair in intervals.items()}
         rows.append(row)
     return {"name": system.name, "notes": list(system.notes), "reports": rows}
 
@@ -138,13 +139,12 @@ def _compare(system: System, other: System, options: Options) -> Iterator[dict[s
         if theirs is None or mine.clusters is None or theirs.clusters is None:
             continue
         found = statistics.paired(mine.clusters, theirs.clusters, options.resamples, options.seed)
-        figures = {name: {"difference": d.value, "low": d.low, "high": d.high, "p": d.p} for name, d in found.items()}
         yield {
             "task": mine.task,
             "system": system.name,
             "other": other.name,
             "encounters": len(mine.clusters.ids),
-            "figures": {name: report.finite(values) for name, values in figures.items()},
+            "figures": finite({name: asdict(one) for name, one in found.items()}),
         }
     if not {r.task for r in system.reports} & {r.task for r in other.reports}:
         raise DataError(f"{other.name}: has no task in common with {system.name}; give predictions of the same task")

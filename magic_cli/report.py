@@ -1,10 +1,10 @@
 """The referee's report as JSON values and as tables for the terminal; what training says at its end."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from magic_cli.files import finite
 from magic_cli.records import Report
 from magic_cli.table import Table
 
@@ -16,30 +16,24 @@ _AGREED = ("dice_meanofmax", "dice_meanofmean")
 
 def task_json(found: Report) -> dict[str, Any]:
     """Return one task's part of schemas/report.schema.json but for its intervals; NaN becomes null."""
-    return {
-        "task": found.task,
-        "figures": finite(found.figures),
-        "intervals": {},
-        "official": None if found.official is None else finite(found.official),
-        "stops": list(found.stops),
-        "differences": list(found.differences),
-        "refused": list(found.refused),
-        "notes": list(found.notes),
-        "extra": finite(found.extra),
-        "baselines": {name: finite(values) for name, values in found.baselines.items()},
-        "agreement": finite(found.agreement) if found.agreement else None,
-        "rows": [finite(row) for row in found.rows],
-        "items": [finite(item) for item in found.items],
-    }
-
-
-def finite(value: Any) -> Any:
-    """Return a JSON value like `value`: NaN and infinities become null at any depth, tuples lists."""
-    if isinstance(value, Mapping):
-        return {key: finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    part: dict[str, Any] = finite(
+        {
+            "task": found.task,
+            "figures": found.figures,
+            "intervals": {},
+            "official": found.official,
+            "stops": found.stops,
+            "differences": found.differences,
+            "refused": found.refused,
+            "notes": found.notes,
+            "extra": found.extra,
+            "baselines": found.baselines,
+            "agreement": found.agreement or None,
+            "rows": found.rows,
+            "items": found.items,
+        }
+    )
+    return part
 
 
 def scores(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -100,8 +94,8 @@ def _detail(one: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[str
         row = (name, *(cells[c] for c in columns), *(number(one["baselines"][b].get(name)) for b in trivial))
         rows.append(row + ((_cut(questions.get(name, "")),) if questions else ()))
     head = ("", *columns, *trivial, *(("",) if questions else ()))
-    words = frozenset({len(head) - 1}) if questions else frozenset()
-    yield from Table(_title(one, settings), head, tuple(rows), words=frozenset(words)).lines()
+    words = frozenset({len(head) - 1} if questions else ())
+    yield from Table(_title(one, settings), head, tuple(rows), words=words).lines()
     yield from _sentences(one, track)
 
 

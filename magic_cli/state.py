@@ -10,7 +10,7 @@ import torch
 
 from magic_cli import checkpoint
 from magic_cli.errors import CheckpointError
-from magic_cli.report import finite
+from magic_cli.files import finite
 
 RandomStates = dict[str, torch.Tensor]
 

@@ -18,13 +18,12 @@ from magic_cli.config import Config
 from magic_cli.data.gold import Gold
 from magic_cli.engine import Task, TaskModel, accelerator_for, fill_cache, loader_for, moved, predict
 from magic_cli.errors import DataError, Interrupted
-from magic_cli.files import write_jsonl
+from magic_cli.files import finite, write_jsonl
 from magic_cli.interrupt import Interrupt
 from magic_cli.model.cache import FeatureCache
 from magic_cli.progress import log, track
 from magic_cli.questions import QuestionSchema
 from magic_cli.records import CheckpointMeta, Sample
-from magic_cli.report import finite
 from magic_cli.state import Position, RandomStates
 
 

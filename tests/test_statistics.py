@@ -363,7 +363,7 @@ def test_random_p_counts_the_observed_one() -> None:
     a, b = np.full(20, 0.5), np.full(20, 0.5)
     a[3] = 1 / 3
     found = paired(of_means(a), of_means(b), 50)["mean"]
-    assert found.value == pytest.approx((1 / 3 - 0.5) / 20)
+    assert found.difference == pytest.approx((1 / 3 - 0.5) / 20)
     assert found.p == 1.0
 
 
@@ -383,14 +383,14 @@ def test_identical_systems() -> None:
         for found in paired(one, shuffled(one), 200).values():
             if n > 1:
                 assert found == Difference(0.0, 0.0, 0.0, 1.0)
-            assert (found.value, found.p) == (0.0, 1.0)
+            assert (found.difference, found.p) == (0.0, 1.0)
 
 
 def test_sides() -> None:
     a, b = pair("ratio", 5, 30)
     (ahead,), (behind,) = paired(a, b).values(), paired(b, a).values()
     value = float(mean_figure(a.sums.sum(0))[0] - mean_figure(b.sums.sum(0))[0])
-    assert ahead.value == pytest.approx(value, abs=1e-12)
+    assert ahead.difference == pytest.approx(value, abs=1e-12)
     assert value > 0
     assert ahead.low < value < ahead.high
     assert (ahead.low, ahead.high) == pytest.approx((-behind.high, -behind.low), abs=1e-9)
@@ -402,7 +402,7 @@ def test_both_systems_are_resampled_alike() -> None:
     values = skewed(1, 40) / 2
     gap = 0.2 + 0.01 * np.sin(np.arange(40))
     found = paired(of_means(values + gap), of_means(values))["mean"]
-    assert found.value == pytest.approx(gap.mean())
+    assert found.difference == pytest.approx(gap.mean())
     assert 0 < found.high - found.low < 0.006
     alone = only(intervals(of_means(values)))
     assert alone[1] - alone[0] > 0.03
@@ -432,7 +432,7 @@ def test_seed_of_the_swaps() -> None:
 
 def test_one_encounter_tells_nothing() -> None:
     found = paired(of_means(np.array([0.9])), of_means(np.array([0.2])))["mean"]
-    assert found.value == pytest.approx(0.7)
+    assert found.difference == pytest.approx(0.7)
     assert math.isnan(found.low)
     assert found.p == 1.0
 
@@ -441,7 +441,7 @@ def test_undefined_figures_of_pairs() -> None:
     nothing = of_ratios(np.zeros(5), np.zeros(5))
     some = of_ratios(np.ones(5), np.full(5, 2.0))
     found = paired(some, nothing)["ratio"]
-    assert all(math.isnan(number) for number in (found.value, found.low, found.high, found.p))
+    assert all(math.isnan(number) for number in (found.difference, found.low, found.high, found.p))
     weights = np.array([1.0, 0, 0, 0, 0])  # defined by one encounter each: half of the swaps leave one side nothing
     a, b = of_ratios(weights, weights), of_ratios(np.zeros(5), weights[::-1].copy())
     assert paired(a, b)["ratio"].p == 1.0
@@ -493,14 +493,14 @@ def test_an_interval_holds_its_figure(table: np.ndarray, seed: int) -> None:
 def test_a_comparison_is_fair(table: np.ndarray, seed: int) -> None:
     a, b = of_table(table), of_table(table[::-1] + np.array([1, 0]))
     (ahead,), (behind,) = paired(a, b, 100, seed).values(), paired(b, a, 100, seed).values()
-    if math.isnan(ahead.value):
-        assert math.isnan(behind.value)
+    if math.isnan(ahead.difference):
+        assert math.isnan(behind.difference)
         return
-    assert ahead.value == pytest.approx(-behind.value, abs=1e-12)
+    assert ahead.difference == pytest.approx(-behind.difference, abs=1e-12)
     assert ahead.p == behind.p
     assert 2 / 2 ** len(table) <= ahead.p <= 1
-    assert math.isnan(ahead.low) or -1 <= ahead.low <= ahead.value + 1e-12
-    assert math.isnan(ahead.high) or ahead.value - 1e-12 <= ahead.high <= 1
+    assert math.isnan(ahead.low) or -1 <= ahead.low <= ahead.difference + 1e-12
+    assert math.isnan(ahead.high) or ahead.difference - 1e-12 <= ahead.high <= 1
 
 
 # cost

@@ -46,7 +46,7 @@ Figures = Callable[[Floats], Floats]
 class Difference:
     """A figure of one system minus that of another, in [-1, 1], its 95 % interval, and a p-value in (0, 1]."""
 
-    value: float
+    difference: float
     low: float
     high: float
     p: float

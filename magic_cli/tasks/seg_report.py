@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.data.gold import Gold
+from magic_cli.files import finite
 from magic_cli.metrics import tally
 from magic_cli.metrics.tally import FIGURES, OFFICIAL, TERMS
 from magic_cli.records import Clusters, Report, Rules
@@ -168,12 +169,8 @@ def _item(image: str, encounter: str, one: Judged) -> dict[str, Any]:
     for name in ("dice_max", "dice_mean", "jaccard_max", "jaccard_mean"):
         row[name] = one.strict[TERMS.index(name.replace("_", "_meanof"))] if counted else None
     for annotator, (jaccard, dice) in one.pairs.items():
-        row[f"dice_{annotator}"], row[f"jaccard_{annotator}"] = _finite(dice), _finite(jaccard)
+        row |= finite({f"dice_{annotator}": dice, f"jaccard_{annotator}": jaccard})
     return row
-
-
-def _finite(value: float) -> float | None:
-    return None if math.isnan(value) else value
 
 
 def _annotators(judged: Mapping[str, Judged]) -> list[str]:
