@@ -31,7 +31,7 @@ from magic_cli.model.cache import FeatureCache, Item
 from magic_cli.model.encoders import Encoder
 from magic_cli.progress import log, track
 from magic_cli.questions import QuestionSchema
-from magic_cli.records import Prediction, Report, Sample
+from magic_cli.records import Prediction, Report, Rules, Sample
 
 Batch = dict[str, Any]
 CPU_BATCH = 4  # photos that a CPU predicts at a time: more of them only leave its caches
@@ -77,7 +77,9 @@ class Task(Protocol):
 
     def samples(self, prepared: Prepared, split: str, config: Any) -> Sequence[Sample]: ...
     def build(self, config: Any, questions: QuestionSchema) -> TaskModel: ...
-    def score(self, gold: Gold, predictions: Iterable[Prediction]) -> Report: ...
+    def score(
+        self, gold: Gold, predictions: Iterable[Prediction], rules: Rules = ..., workers: int = ...
+    ) -> Report: ...
     def baselines(self, train: Sequence[Sample], gold: Gold) -> Mapping[str, float]: ...
     def choose(self, gold: Gold, predictions: Iterable[Prediction], config: Any) -> Mapping[str, Any]: ...
     def write(
@@ -132,9 +134,8 @@ def keep_memory() -> None:
 def insist() -> None:
     """Refuse operations that do not repeat bit by bit, instead of warning of them (--deterministic).
 
-    Source: https://docs.pytorch.org/docs/stable/notes/randomness.html, cuBLAS's workspace included.
+    Source: https://docs.pytorch.org/docs/stable/notes/randomness.html; cuBLAS's workspace: accelerator_for.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
 
 

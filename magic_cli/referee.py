@@ -105,11 +105,10 @@ def judge(
 
 def _score(path: Path, gold: Gold, options: Options) -> System:
     with open_predictions(path) as found:
-        modules = [tasks.load(name) for name in found.tasks_with(gold)]
-        reports = []
-        for name, module in zip(found.tasks_with(gold), modules, strict=True):
-            more = {"workers": options.workers} if name == "seg" and options.workers > 1 else {}
-            reports.append(module.score(gold, found.of(name, gold), options.rules, **more))
+        reports = [
+            tasks.load(name).score(gold, found.of(name, gold), options.rules, options.workers)
+            for name in found.tasks_with(gold)
+        ]
         return System(printable(path), found.notes, tuple(_run_of_all(found, reports)))
 
 

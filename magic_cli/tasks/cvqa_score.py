@@ -85,7 +85,12 @@ class Key:
         return dict(zip(self.names, values.tolist(), strict=True)) | {"number_cvqa_instances": len(sums)}
 
 
-def score(gold: Gold, predictions: Iterable[Prediction], rules: Rules = _RULES) -> Report:  # noqa: ARG001  the seam's
+def score(
+    gold: Gold,
+    predictions: Iterable[Prediction],
+    rules: Rules = _RULES,  # noqa: ARG001  the seam's
+    workers: int = 1,  # noqa: ARG001  the seam's
+) -> Report:
     """Score answers: accuracy a parent question (mean of |P ∩ G| / max(|P|, |G|)), and over parents.
 
     Strict: ids count as they are written; a missing encounter or parent, and rows that contradict each other, are
