@@ -12,7 +12,7 @@ MagicError                1  unexpected, but with a message of ours
 └── Interrupted         130  SIGINT or SIGTERM; the state was saved
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def printable(value: object) -> str:
@@ -23,6 +23,18 @@ def printable(value: object) -> str:
 def problem(where: object, got: object, expected: object, remedy: str) -> str:
     """Return the one-line form of a problem: `WHERE: got X, expected Y; remedy`."""
     return printable(f"{where}: got {got}, expected {expected}; {remedy}")
+
+
+def some(names: Iterable[str], most: int = 10) -> str:
+    """Return names as a list for a message, the first ones and "..." where there are more."""
+    listed = list(names)
+    return ", ".join(listed[:most]) + (", ..." if len(listed) > most else "")
+
+
+def capped(lines: Sequence[str], where: object, most: int = 20) -> list[str]:
+    """Return the first lines, and as the last one how many more there are."""
+    more = [f"{where}: {len(lines) - most} more problems of this kind"] if len(lines) > most else []
+    return [*lines[:most], *more]
 
 
 class MagicError(Exception):

@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 
 from magic_cli.data.archive import Archive
 from magic_cli.data.prepared import Prepared
-from magic_cli.errors import DataError, problem
+from magic_cli.errors import DataError, problem, some
 from magic_cli.questions import QuestionSchema
 
-_LISTED = 10
 Size = tuple[int, int]
 
 
@@ -59,7 +58,6 @@ class Findings:
         for kind, places in self.kinds.items():
             where = self.archive.where(places[0])
             if len(places) > 1:
-                more = ", ..." if len(places) > _LISTED else ""
-                where = f"{self.archive.source}: {len(places)} items: {', '.join(places[:_LISTED])}{more}"
+                where = f"{self.archive.source}: {len(places)} items: {some(places)}"
             lines.append(problem(where, *kind))
         return lines

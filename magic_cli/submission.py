@@ -17,7 +17,7 @@ from magic_cli.data.archive import Archive, open_archive
 from magic_cli.data.gold import Gold
 from magic_cli.data.masks import Unreadable, decode_mask, map_stored, read_stored
 from magic_cli.data.rows import has_mark, prediction_of, read_bytes, read_rows, stops_at
-from magic_cli.errors import DataError, SubmissionError, problem
+from magic_cli.errors import DataError, SubmissionError, problem, some
 from magic_cli.files import write_text
 from magic_cli.records import Prediction
 
@@ -217,12 +217,6 @@ def _stops(archive: Archive, layout: Layout, rows: Sequence[Any]) -> Iterator[st
         yield f"{where}: rows {some(map(str, numbers))} have no encounter_id as text ({error})"
 
 
-def some(names: Iterable[str], most: int = 10) -> str:
-    """Return names as a list for a message, the first ten and "..." where there are more."""
-    listed = list(names)
-    return ", ".join(listed[:most]) + (", ..." if len(listed) > most else "")
-
-
 def masks_in(archive: Archive, folder: str) -> dict[str, str]:
     """Return image id to member of the masks that are directly in `folder` under official names, sorted."""
     names = sorted(name for name in archive.members if _child(name, folder))
@@ -248,7 +242,7 @@ def missing_lines(missing: Sequence[str], wanted: Collection[str], kind: str) ->
         return []
     got = f"{len(missing)} of {len(wanted)} {kind} have no prediction (the official scorer stops with KeyError)"
     if len(missing) == len(wanted) > 10:
-        return [f"{got}: {', '.join(missing[:10])}, ...; are these predictions of another split?"]
+        return [f"{got}: {some(missing)}; are these predictions of another split?"]
     return [f"{got}: {', '.join(missing)}"]
 
 

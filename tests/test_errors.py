@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from magic_cli import errors
-from magic_cli.errors import DataError, MagicError, printable, problem
+from magic_cli.errors import DataError, MagicError, capped, printable, problem, some
 
 CODES = {
     "MagicError": 1,
@@ -73,3 +73,11 @@ def test_problems_are_lines_from_one_text_or_many() -> None:
     many = DataError(line for line in ["first", "sec\nond"])  # type: ignore[arg-type]
     assert many.problems == ("first", "sec\\x0aond")
     assert str(many) == "first\nsec\\x0aond"
+
+
+def test_lists_name_the_first_and_say_that_there_are_more() -> None:
+    assert some([]) == ""
+    assert some(str(n) for n in range(10)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+    assert some(map(str, range(4)), most=3) == "0, 1, 2, ..."
+    assert capped(["a", "b"], "f", most=2) == ["a", "b"]
+    assert capped(["a", "b", "c", "d"], "f", most=2) == ["a", "b", "f: 2 more problems of this kind"]

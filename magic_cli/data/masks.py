@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.data.plain import read_plain
-from magic_cli.errors import ConfigError, DataError, printable, problem
+from magic_cli.errors import ConfigError, DataError, printable, problem, some
 from magic_cli.files import write_atomic
 from magic_cli.records import Mask
 
@@ -165,9 +165,8 @@ def decode_mask(raw: NDArray[Any], where: str) -> tuple[Mask, str]:
 
 
 def _sample(array: NDArray[Any]) -> str:
-    values = np.unique(array)
-    shown = ", ".join(f"{value:g}" for value in values[:4])
-    return f"{{{shown}{', ...' if len(values) > 4 else ''}}}"
+    shown = some((f"{value:g}" for value in np.unique(array)[:5]), most=4)
+    return f"{{{shown}}}"
 
 
 def read_mask(source: Path | IO[bytes], where: str) -> Mask:

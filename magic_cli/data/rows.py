@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from magic_cli.data.archive import Archive
-from magic_cli.errors import SubmissionError, problem
+from magic_cli.errors import SubmissionError, problem, some
 from magic_cli.records import Prediction
 
 _LARGEST = 2**31
-_SHOWN = 3
 
 
 def read_rows(archive: Archive, name: str, notes: list[str]) -> list[Any]:
@@ -101,8 +100,8 @@ def _whole(value: Any) -> int | None:
 
 def _fault(where: str, row: Mapping[str, Any], bad: Sequence[str]) -> str:
     # the type alone: a value may be what a patient wrote
-    some = ", ".join(f"{qid} {_kind(row[qid])}" for qid in bad[:_SHOWN]) + (", ..." if len(bad) > _SHOWN else "")
-    return problem(where, some, "integers", "write the 0-based option indices")
+    got = some((f"{qid} {_kind(row[qid])}" for qid in bad), most=3)
+    return problem(where, got, "integers", "write the 0-based option indices")
 
 
 def _kind(value: Any) -> str:

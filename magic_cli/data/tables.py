@@ -9,7 +9,7 @@ from typing import Any
 
 from magic_cli.data.folder import Folder, same_bytes
 from magic_cli.data.ledger import Ledger
-from magic_cli.errors import DataError, problem
+from magic_cli.errors import DataError, problem, some
 from magic_cli.files import read_json
 
 DEFINITIONS = "closedquestions_definitions"
@@ -129,5 +129,5 @@ def _pass_over(table: Table, rival: Table, used: Sequence[Table], found: Folder,
     ledger.note(f"{name}: another version of {better}; not used")
     only = sorted(table.ids().difference(*(u.ids() for u in used)))
     if only:
-        got = f"{len(only)} encounters that {better} lacks ({', '.join(only[:3])}{', ...' if len(only) > 3 else ''})"
+        got = f"{len(only)} encounters that {better} lacks ({some(only, most=3)})"
         ledger.lose(problem(name, got, "one complete file a split", "remove the file that is out of date"))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from magic_cli.data.gold import Gold
 from magic_cli.data.prepared import Prepared
-from magic_cli.errors import DataError, EmptySplit, problem
+from magic_cli.errors import DataError, EmptySplit, problem, some
 from magic_cli.questions import QuestionSchema
 from magic_cli.records import Encounter, ImageRecord, Prediction, Sample
 from magic_cli.submission import ANSWERS, write_answers
@@ -38,8 +38,7 @@ def samples(prepared: Prepared, split: str, config: "CvqaConfig") -> tuple[Sampl
     photos = {e.encounter_id: _photos(prepared, e, config.modality) for e in encounters}
     bare = [encounter for encounter, found in photos.items() if not found]
     if bare and config.modality == "image":
-        some = ", ".join(bare[:10]) + (", ..." if len(bare) > 10 else "")
-        got = f"{len(bare)} encounters without a photo ({some})"
+        got = f"{len(bare)} encounters without a photo ({some(bare)})"
         raise DataError(problem(prepared.root, got, "one or more", "use --modality both or text"))
     qids = tuple(prepared.questions.by_qid)
     units = [qids] if config.unit == "encounter" else [(qid,) for qid in qids]

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.data.gold import Gold
+from magic_cli.errors import some
 from magic_cli.files import finite
 from magic_cli.metrics import tally
 from magic_cli.metrics.tally import FIGURES, OFFICIAL, TERMS
 from magic_cli.records import Clusters, Report, Rules
-from magic_cli.submission import some
 from magic_cli.tasks import seg_image as kinds
 from magic_cli.tasks.seg_image import Judged, Terms
 from magic_cli.tasks.seg_score import Bench

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from magic_cli.data.gold import Gold
-from magic_cli.errors import DataError, SubmissionError, problem
+from magic_cli.errors import DataError, SubmissionError, capped, problem
 from magic_cli.metrics.overlap import Bits, pack
 from magic_cli.records import Prediction, Rules
 from magic_cli.submission import Unread, missing_lines
@@ -16,7 +16,6 @@ from magic_cli.tasks.seg_mask import mean_mask, to_mask
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-_MOST = 20
 Result = tuple[str, Judged | DataError]
 
 
@@ -82,8 +81,7 @@ def judge_all(gold: Gold, predictions: Iterable[Prediction], rules: Rules, worke
     results = dict(_spread(one, work(), workers))
     damaged = [line for result in results.values() if isinstance(result, DataError) for line in result.problems]
     if damaged:
-        more = [f"{gold.source}: {len(damaged) - _MOST} more problems of this kind"] if len(damaged) > _MOST else []
-        raise DataError([*damaged[:_MOST], *more])
+        raise DataError(capped(damaged, gold.source))
     whole = {image: result for image in gold.images if isinstance(result := results[image], Judged)}
     return Bench(whole, extra["found"] > 0, extra["ignored"])
 
