@@ -14,7 +14,7 @@ from magic_cli.data.prepared import MANIFEST
 from magic_cli.errors import DataError, problem
 from magic_cli.files import read_jsonl, refuse_existing, sha256, write_json, write_text
 from magic_cli.records import Mask
-from magic_cli.submission import open_predictions
+from magic_cli.submission import Submission, open_predictions
 
 SCORES, REPORT, ITEMS, PAGE = "scores.json", "report.json", "per_item.csv", "report.html"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a cell that starts so
@@ -46,7 +46,8 @@ def publish(
         write_json(files[-1], report.scores(system["reports"]))
     write_json(files[0], found)
     write_text(files[1], items_csv(found["systems"]))
-    write_text(files[2], report_page.html(found, gold, masks_of(preds[0], gold), history))
+    with open_predictions(preds[0]) as first:
+        write_text(files[2], report_page.html(found, gold, masks_of(first, gold), history))
     return files
 
 
@@ -91,15 +92,13 @@ def digest(path: Path) -> str:
     return whole.hexdigest()
 
 
-def masks_of(pred: Path, gold: Gold) -> dict[str, Callable[[], Mask]]:
-    """Return a reader for each photo that a system predicted a mask for: (H, W) uint8 {0, 1}, read when called."""
-    with open_predictions(pred) as found:
-        return {image: partial(_mask, pred, image) for image in found.masks or {} if image in gold.images}
+def masks_of(found: Submission, gold: Gold) -> dict[str, Callable[[], Mask]]:
+    """Return a reader for each photo that has a mask, of (H, W) uint8 {0, 1}; call it while `found` is open."""
+    return {image: partial(_mask, found, image) for image in found.masks or {} if image in gold.images}
 
 
-def _mask(pred: Path, image: str) -> Mask:
-    with open_predictions(pred) as found:
-        read = [prediction.arrays["mask"] for prediction in found.select([image]) if "mask" in prediction.arrays]
-    if not read:
-        raise DataError(f"{pred}: {image}: is no mask; `magic package --check-only` says more")
-    return (read[0] > 0).astype(np.uint8)
+def _mask(found: Submission, image: str) -> Mask:
+    for prediction in found.select([image]):
+        if "mask" in prediction.arrays:
+            return (prediction.arrays["mask"] > 0).astype(np.uint8)
+    raise DataError(f"{image}: is no mask; `magic package --check-only` says more")

@@ -11,6 +11,7 @@ from magic_cli import publish, schema
 from magic_cli.cli import main
 from magic_cli.errors import DataError
 from magic_cli.files import sha256
+from magic_cli.submission import open_predictions
 
 
 @pytest.fixture
@@ -111,11 +112,12 @@ def test_masks_are_read_when_asked_for(here: Path) -> None:
     from magic_cli.data.gold import open_gold
 
     gold = open_gold(here / "prepared", "valid")
-    readers = publish.masks_of(here / "s.zip", gold)
-    assert list(readers) == list(gold.images)
-    mask = readers["IMG_ENC00011_00001"]()
+    files = files_of("valid") | {"masks_preds/IMG_ENC00011_00002_mask_sys.tiff": b"torn"}
+    with open_predictions(write_zip(here / "torn.zip", files)) as found:
+        readers = publish.masks_of(found, gold)
+        assert list(readers) == list(gold.images)
+        mask = readers["IMG_ENC00011_00001"]()
+        with pytest.raises(DataError, match="IMG_ENC00011_00002: is no mask"):
+            readers["IMG_ENC00011_00002"]()
     assert mask.shape == (24, 32)
     assert set(mask.ravel().tolist()) == {0, 1}
-    (here / "s.zip").unlink()
-    with pytest.raises(DataError):
-        readers["IMG_ENC00011_00001"]()
