@@ -10,7 +10,8 @@ from magic_cli.table import Table
 
 TITLES = {"seg": "segmentation", "cvqa": "closed questions"}
 UNITS = {"number_segmentation_instances": "images", "number_cvqa_instances": "encounters"}
-_ACCURACY, _MOST = "accuracy_", 20
+ACCURACY = "accuracy_"
+_MOST = 20
 _AGREED = ("dice_meanofmax", "dice_meanofmean")
 
 
@@ -77,37 +78,53 @@ def _blank(systems: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _detail(one: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[str]:
-    figures, track = one["figures"], settings["track"]
-    shown = [name for name in figures if name not in UNITS]
+    track = settings["track"]
     trivial = list(one["baselines"]) if track != "official" else []
     columns = {
         "both": ("strict", "95 % interval", "official"),
         "strict": ("strict", "95 % interval"),
         "official": ("official",),
     }[track]
-    questions = {_ACCURACY + row["parent"]: row["question"] for row in one["rows"] if "parent" in row}
+    questions = questions_of(one)
     rows = []
-    for name in [*shown, *(one["extra"] if track != "official" else ())]:
-        value = figures.get(name, one["extra"].get(name))
+    for name, value in shown(one).items():
+        if name in one["extra"] and track == "official":
+            continue
         cells = {"strict": number(value), "95 % interval": interval(one["intervals"].get(name))}
-        cells["official"] = _official(one, name)
+        cells["official"] = official(one, name)
         row = (name, *(cells[c] for c in columns), *(number(one["baselines"][b].get(name)) for b in trivial))
-        rows.append(row + ((_cut(questions.get(name, "")),) if questions else ()))
+        rows.append(row + ((_cut(questions.get(name, {}).get("question", "")),) if questions else ()))
     head = ("", *columns, *trivial, *(("",) if questions else ()))
     words = frozenset({len(head) - 1} if questions else ())
     yield from Table(_title(one, settings), head, tuple(rows), words=words).lines()
     yield from _sentences(one, track)
 
 
+def shown(one: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the strict figures of a task by name, those the official scorer lacks last, without the counts."""
+    return {name: value for name, value in (one["figures"] | one["extra"]).items() if name not in UNITS}
+
+
+def questions_of(one: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the rows of parent questions by the names of their figures."""
+    return {ACCURACY + row["parent"]: row for row in one["rows"] if "parent" in row}
+
+
+def best_of(rows: Sequence[Mapping[str, Any]]) -> set[tuple[int, str]]:
+    """Return number of row and name of every figure that no other row exceeds; the first row has all names."""
+    tops = {n: max((row[n] for row in rows if row.get(n) is not None), default=None) for n in rows[0]}
+    known = [(n, top) for n, top in tops.items() if top is not None]
+    return {(line, n) for line, row in enumerate(rows) for n, top in known if row.get(n) == top}
+
+
 def _title(one: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     counts = [f"{one['figures'][name]:.0f} {unit}" for name, unit in UNITS.items() if name in one["figures"]]
     empty = f"; empty against empty counts as {settings['empty']}" if one["task"] == "seg" else ""
-    return (
-        f"{TITLES.get(one['task'], one['task'])}: {', '.join(counts)}{empty if settings['track'] != 'official' else ''}"
-    )
+    return f"{TITLES[one['task']]}: {', '.join(counts)}{empty if settings['track'] != 'official' else ''}"
 
 
-def _official(one: Mapping[str, Any], name: str) -> str:
+def official(one: Mapping[str, Any], name: str) -> str:
+    """Return what the official scorer prints of a figure: a number, "NaN", "stops", "" where it has no such figure."""
     if one["official"] is None:
         return "stops" if one["stops"] else ""
     if name not in one["official"]:
@@ -137,23 +154,15 @@ def _sentences(one: Mapping[str, Any], track: str) -> Iterator[str]:
 def side_by_side(task: str, systems: Sequence[Mapping[str, Any]]) -> Table:
     """Return one row a system and one column a strict figure, intervals below, the best of each column marked."""
     found = {s["name"]: one for s in systems for one in s["reports"] if one["task"] == task}
-    first = next(iter(found.values()))
-    names = [name for name in (*first["figures"], *first["extra"]) if name not in UNITS]
-    rows, values = [], []
-    for system, one in found.items():
-        row = one["figures"] | one["extra"]
-        values.append([row.get(name) for name in names])
-        cells = (f"{number(row.get(n))}\n{interval(one['intervals'].get(n))}" for n in names)
-        rows.append((system, *cells))
-    marked = set()
-    for column in range(len(names)):
-        there = [row[column] for row in values if row[column] is not None]
-        best = max(there, default=None)
-        marked |= {
-            (number_, column + 1) for number_, row in enumerate(values) if best is not None and row[column] == best
-        }
-    head = ("", *(name.removeprefix(_ACCURACY) for name in names))
-    return Table(f"{TITLES.get(task, task)}: strict figures, * is best", head, tuple(rows), frozenset(marked))
+    values = [shown(one) for one in found.values()]
+    names = list(values[0])
+    rows = tuple(
+        (system, *(f"{number(row.get(n))}\n{interval(one['intervals'].get(n))}" for n in names))
+        for (system, one), row in zip(found.items(), values, strict=True)
+    )
+    marked = frozenset((line, names.index(name) + 1) for line, name in best_of(values))
+    head = ("", *(name.removeprefix(ACCURACY) for name in names))
+    return Table(f"{TITLES[task]}: strict figures, * is best", head, rows, marked)
 
 
 def _paired(comparison: Mapping[str, Any]) -> Table:
@@ -162,7 +171,7 @@ def _paired(comparison: Mapping[str, Any]) -> Table:
         for name, d in comparison["figures"].items()
     )
     names = f"{comparison['system']} minus {comparison['other']}"
-    title = f"{TITLES.get(comparison['task'], comparison['task'])}: {names}, {comparison['encounters']} encounters"
+    title = f"{TITLES[comparison['task']]}: {names}, {comparison['encounters']} encounters"
     return Table(title, ("", "difference", "95 % interval", "p (sign flips)"), rows)
 
 
@@ -171,7 +180,7 @@ def _published(task: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     cells = tuple(
         (f"{row['team']}, run {row['run']}", *(f"{row['figures'][name]:g}" for name in names)) for row in rows
     )
-    return Table(f"{TITLES.get(task, task)}: published, test set", ("", *names), cells)
+    return Table(f"{TITLES[task]}: published, test set", ("", *names), cells)
 
 
 def number(value: float | None) -> str:
@@ -209,9 +218,9 @@ def trained(found: Mapping[str, Any]) -> list[str]:
     """Return what `runs.train` did, for people: the best epoch beside trivial answers, and the next command."""
     task, samples = found["task"], f"{found['train_samples']} to learn from, {found['valid_samples']} to validate on"
     if "checkpoint" not in found:
-        return [f"{TITLES.get(task, task)}: {samples}; {found['parameters']:,} parameters would learn (--dry-run)"]
+        return [f"{TITLES[task]}: {samples}; {found['parameters']:,} parameters would learn (--dry-run)"]
     best = found["best"]
-    text = [f"{TITLES.get(task, task)}: {samples}; best of {found['epochs']} epochs: {best.get('epoch', 'none')}"]
+    text = [f"{TITLES[task]}: {samples}; best of {found['epochs']} epochs: {best.get('epoch', 'none')}"]
     for name, value in best.items():
         if isinstance(value, float):
             text.append(f"  {name:<20} {number(value)}")
@@ -223,7 +232,7 @@ def trained(found: Mapping[str, Any]) -> list[str]:
 def folded(found: Mapping[str, Any]) -> list[str]:
     """Return what `folds.train` did, for people: pooled figures beside trivial answers, the folds, the next command."""
     task, parts = found["task"], found["parts"]
-    title = f"{TITLES.get(task, task)}: {len(parts)} folds"
+    title = f"{TITLES[task]}: {len(parts)} folds"
     if not found["finished"]:
         sizes = ", ".join(str(len(part["encounters"])) for part in parts)
         return [f"{title} over encounters of split train, which hold out {sizes} of them (--dry-run)"]

@@ -14,11 +14,10 @@ from magic_cli import overlays, page, plots
 from magic_cli.data.gold import Gold
 from magic_cli.errors import DataError, ExtraError
 from magic_cli.records import Mask
+from magic_cli.report import ACCURACY, TITLES, UNITS, best_of, official, questions_of, shown
 
 Row = Mapping[str, Any]
-TITLES = {"seg": "Segmentation", "cvqa": "Closed questions"}
 CARDS = {"seg": ("dice_meanofmax", "jaccard_meanofmax"), "cvqa": ("accuracy_all",)}
-_COUNTS = {"number_segmentation_instances": "images", "number_cvqa_instances": "encounters"}
 _WORDS = {
     "jaccard_meanofmax": ("Jaccard, mean of max", "of each image the best annotator"),
     "jaccard_meanofmean": ("Jaccard, mean of mean", "of each image the mean over annotators"),
@@ -29,7 +28,6 @@ _WORDS = {
     "accuracy_all": ("Accuracy, all questions", "mean over the parent questions"),
     "f1_macro": ("Macro F1", "over slots in canonical order; not an official figure"),
 }
-_ACCURACY = "accuracy_"
 _SHOWN, _SIDE = 4, 480
 _MOST_CONFUSIONS = 4
 
@@ -81,15 +79,14 @@ def _task(report: Row, name: str, gold: Gold, masks: Mapping[str, Callable[[], M
     """Return all that the page says about a task; its details are those of the first system that has it."""
     found = [(s["name"], one) for s in report["systems"] for one in s["reports"] if one["task"] == name]
     system, first = found[0]
-    questions = {_ACCURACY + row["parent"]: row for row in first["rows"] if "parent" in row}
-    keys = [key for key in (*first["figures"], *first["extra"]) if key not in _COUNTS]
+    questions, keys = questions_of(first), list(shown(first))
     task = {
         "name": name,
-        "title": TITLES.get(name, name),
+        "title": TITLES[name].capitalize(),
         "system": system,
         "systems": found,
         "first": first,
-        "counts": [(first["figures"][key], unit) for key, unit in _COUNTS.items() if key in first["figures"]],
+        "counts": [(first["figures"][key], unit) for key, unit in UNITS.items() if key in first["figures"]],
         "cards": [_headline(first, key, questions) for key in CARDS.get(name, keys[:2]) if key in keys],
         "figures": [_headline(first, key, questions) for key in keys],
         "comparison": _comparison(found, keys) if len(found) > 1 else None,
@@ -108,9 +105,7 @@ def _wording(key: str, questions: Mapping[str, Row]) -> tuple[str, str]:
 
 def _headline(one: Row, key: str, questions: Mapping[str, Row]) -> dict[str, Any]:
     """Return a figure with its interval, the official one and those of trivial answers."""
-    value = one["figures"].get(key, one["extra"].get(key))
-    official, there = (one["official"] or {}).get(key), key in (one["official"] or {})
-    words = page.figure(official) if official is not None else "NaN" if there else "stops" if one["stops"] else None
+    value, printed = shown(one).get(key), one["official"] or {}
     trivial = {name: row.get(key) for name, row in one["baselines"].items()}
     known = {name: figure for name, figure in trivial.items() if figure is not None}
     name, what = _wording(key, questions)
@@ -121,8 +116,8 @@ def _headline(one: Row, key: str, questions: Mapping[str, Row]) -> dict[str, Any
         "what": what,
         "value": value,
         "interval": None if low is None or high is None else (low, high),
-        "official": words if key not in one["extra"] else None,
-        "differs": there and (official is None or value is None or abs(official - value) > 5e-5),
+        "official": (official(one, key) or None) if key not in one["extra"] else None,
+        "differs": key in printed and (None in (value, printed[key]) or abs(printed[key] - value) > 5e-5),
         "trivial": list(trivial.values()),
         "best_trivial": max(known.items(), key=lambda item: item[1], default=None),
     }
@@ -130,20 +125,20 @@ def _headline(one: Row, key: str, questions: Mapping[str, Row]) -> dict[str, Any
 
 def _comparison(found: Sequence[tuple[str, Row]], keys: Sequence[str]) -> dict[str, Any]:
     """Return a row a system and a column a figure; the best of each column is marked, ties all of them."""
-    values = [one["figures"] | one["extra"] for _, one in found]
-    tops = {key: max((row[key] for row in values if row.get(key) is not None), default=None) for key in keys}
+    values = [shown(one) for _, one in found]
+    best = best_of(values)
     rows = []
-    for (system, one), row in zip(found, values, strict=True):
+    for line, ((system, one), row) in enumerate(zip(found, values, strict=True)):
         cells = [
             {
                 "value": row.get(key),
                 "interval": None if None in (pair := one["intervals"].get(key) or [None]) else pair,
-                "best": tops[key] is not None and row.get(key) == tops[key],
+                "best": (line, key) in best,
             }
             for key in keys
         ]
         rows.append({"system": system, "cells": cells})
-    heads = [_WORDS.get(key, (key.removeprefix(_ACCURACY), ""))[0] for key in keys]
+    heads = [_WORDS.get(key, (key.removeprefix(ACCURACY), ""))[0] for key in keys]
     return {"heads": heads, "rows": rows}
 
 
@@ -293,5 +288,5 @@ def _published(report: Row, name: str, rows: Sequence[Row]) -> dict[str, Any]:
     teams = [row for row in rows if row["task"] == name]
     keys = list(dict.fromkeys(key for row in teams for key in row["figures"]))
     mine = [(s["name"], one["figures"]) for s in report["systems"] for one in s["reports"] if one["task"] == name]
-    heads = [_WORDS.get(key, (key.removeprefix(_ACCURACY), ""))[0] for key in keys]
-    return {"title": TITLES.get(name, name), "keys": keys, "heads": heads, "teams": teams, "mine": mine}
+    heads = [_WORDS.get(key, (key.removeprefix(ACCURACY), ""))[0] for key in keys]
+    return {"title": TITLES[name].capitalize(), "keys": keys, "heads": heads, "teams": teams, "mine": mine}
