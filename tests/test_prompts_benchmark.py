@@ -1,0 +1,45 @@
+"""benchmarks/prompts.py: the three prompts of an encounter, on drawn photos, down to the masks and their score."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from magic_cli import runs
+from magic_cli.data.prepared import open_prepared
+
+
+@pytest.fixture(scope="module")
+def prompts() -> ModuleType:
+    path = Path(__file__).parent / "benchmarks" / "prompts.py"
+    spec = importlib.util.spec_from_file_location("prompts", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_texts_are_kept_emptied_or_those_of_the_next(prompts: ModuleType, drawn_prepared: Path) -> None:
+    prepared = open_prepared(drawn_prepared)
+    valid = [e.question for e in prepared.encounters_of("valid")]
+    found = {kind: prompts.prompted(prepared, kind) for kind in prompts.KINDS}
+    texts = {kind: [e.question for e in data.encounters_of("valid")] for kind, data in found.items()}
+    assert texts == {"own": valid, "empty": [""] * len(valid), "other": [*valid[1:], valid[0]]}
+    assert all(data.encounters_of("train") == prepared.encounters_of("train") for data in found.values())
+    assert [e.encounter_id for e in found["other"].encounters_of("valid")] == [
+        e.encounter_id for e in prepared.encounters_of("valid")
+    ]
+
+
+def test_predicts_and_scores(
+    prompts: ModuleType, drawn_prepared: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    place = runs.Place("cpu", tmp_path / "cache")
+    runs.train("seg", drawn_prepared, tmp_path / "run", place, preset="tiny", settings=("epochs=1",))
+    prompts.main([str(tmp_path / "run" / "best.pt"), str(drawn_prepared), "--out", str(tmp_path / "out")])
+    assert {path.name for path in (tmp_path / "out").iterdir()} == set(prompts.KINDS)
+    shown = capfd.readouterr().out
+    assert "empty minus own" in shown
+    assert "other minus own" in shown
