@@ -47,3 +47,15 @@ def drawn_prepared(drawn: Path) -> Path:
     out = drawn.parent / "prepared"
     prepare(drawn, out)
     return out
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the checkpoints that the `paper` presets name, small ones. Read it, never write to it."""
+    import small_models as models  # transformers takes seconds to load
+
+    folder = tmp_path_factory.mktemp("weights")
+    models.save_clipseg(folder / models.CLIPSEG)
+    models.save_bert(folder / models.BERT)
+    models.save_swin(folder / models.SWIN)
+    return folder

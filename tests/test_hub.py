@@ -1,4 +1,4 @@
-"""The `paper` presets on small CLIPSeg, BERT and Swin checkpoints that the test itself saves."""
+"""The `paper` presets on small CLIPSeg, BERT and Swin checkpoints (small_models.py)."""
 
 import json
 import shutil
@@ -10,17 +10,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import (
-    BertConfig,
-    BertModel,
-    BertTokenizerFast,
-    CLIPSegConfig,
-    CLIPSegForImageSegmentation,
-    CLIPTokenizerFast,
-    SwinConfig,
-    SwinModel,
-    ViTImageProcessor,
-)
+from small_models import CLIPSEG, SWIN, save_clipseg, save_swin
+from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, ViTImageProcessor
 
 from magic_cli import folds, runs
 from magic_cli.checkpoint import load_best
@@ -32,58 +23,6 @@ from magic_cli.model.cache import FeatureCache
 from magic_cli.questions import load_questions
 from magic_cli.records import Encounter, ImageRecord, Sample
 from magic_cli.tasks import cvqa_model, seg_model
-
-CLIPSEG, BERT, SWIN = "clipseg-rd64-refined", "Bio_ClinicalBERT", "swin-tiny-patch4-window7-224"
-
-
-def save_clipseg(folder: Path, seed: int = 0) -> CLIPSegForImageSegmentation:
-    """Save a CLIPSeg of two-digit widths with its tokenizer and processor."""
-    torch.manual_seed(seed)
-    text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 5, "num_attention_heads": 2}
-    config = CLIPSegConfig(
-        text_config={**text, "vocab_size": 60, "eos_token_id": 59, "bos_token_id": 58, "max_position_embeddings": 77},
-        vision_config={**vision, "image_size": 32, "patch_size": 16},
-        projection_dim=12,
-        extract_layers=[1, 2, 3],
-        reduce_dim=8,
-        decoder_num_attention_heads=2,
-        decoder_intermediate_size=16,
-    )
-    model = CLIPSegForImageSegmentation(config).eval()
-    model.save_pretrained(folder)
-    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
-    words = [*letters, *(f"{c}</w>" for c in letters)]
-    vocab = {word: i for i, word in enumerate(words)} | {"<|startoftext|>": 58, "<|endoftext|>": 59}
-    folder.joinpath("vocab.json").write_text(json.dumps(vocab))
-    folder.joinpath("merges.txt").write_text("#version: 0.2\n")
-    CLIPTokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt")).save_pretrained(folder)
-    mean_std = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3]}
-    ViTImageProcessor(size={"height": 64, "width": 64}, **mean_std).save_pretrained(folder)
-    return model
-
-
-def save_bert(folder: Path) -> None:
-    folder.mkdir()
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "yes", "no", "red", "itch", "where"]
-    folder.joinpath("vocab.txt").write_text("\n".join(words))
-    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
-    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    BertModel(BertConfig(vocab_size=len(words), **small)).save_pretrained(folder)
-
-
-def save_swin(folder: Path) -> None:
-    small = {"embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4}
-    SwinModel(SwinConfig(image_size=64, patch_size=4, **small)).save_pretrained(folder)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("weights")
-    save_clipseg(folder / CLIPSEG)
-    save_bert(folder / BERT)
-    save_swin(folder / SWIN)
-    return folder
 
 
 @pytest.fixture

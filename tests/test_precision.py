@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
-from test_hub import CLIPSEG, save_clipseg
+from small_models import CLIPSEG, save_clipseg
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from magic_cli import runs, tasks, trainer

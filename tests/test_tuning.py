@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_hub import BERT, CLIPSEG, SWIN, save_bert, save_clipseg, save_swin
+from small_models import BERT, CLIPSEG, SWIN
 from torch import Tensor, nn
 
 from magic_cli import checkpoint, runs
@@ -21,15 +21,6 @@ from magic_cli.tasks import cvqa_model, seg, seg_model
 
 MODES = ("head", "last", "all", "lora")
 QUESTIONS = load_questions(None)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("weights")
-    save_clipseg(folder / CLIPSEG)
-    save_bert(folder / BERT)
-    save_swin(folder / SWIN)
-    return folder
 
 
 def make(kind: str, weights: Path) -> Encoder:
