@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from magic_cli import pooled, runs, schema, tasks
-from magic_cli.config import Config, resolve
+from magic_cli.config import Config
 from magic_cli.data.gold import Gold
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.strata import deal
@@ -93,13 +93,10 @@ def train(
         Interrupted: SIGINT or SIGTERM came; folds that are done are kept, and the running one's state.
     """
     file = out / FILE
-    before = _before(file) if resume else None
-    if before:
-        config = runs.resumed(name, file, before, preset, settings, flags)
-    else:
-        config = resolve(name, preset or "small", settings, **flags)
-        for taken in () if resume else (file, out / "fold-1", out / PREDICTIONS):
-            refuse_existing(taken, overwrite)
+    before = _before(file) if resume else {}
+    config = runs.settled(name, file, before, preset, settings, flags)
+    for taken in () if resume else (file, out / "fold-1", out / PREDICTIONS):
+        refuse_existing(taken, overwrite)
     if deterministic:
         insist()
     plan = _plan(name, open_prepared(data), config, out, place, folds)
@@ -108,7 +105,7 @@ def train(
         _check(file, before, record)
     if dry_run:
         return record
-    _begin(plan, record, anew=before is None)
+    _begin(plan, record, anew=not before)
     for fold in range(folds):
         _train(plan, fold)
     plan.task.write(_held_out(plan), plan.prepared, out / PREDICTIONS)
@@ -119,11 +116,11 @@ def train(
     return record
 
 
-def _before(file: Path) -> dict[str, Any] | None:
-    """Return the folds.json of the run that is resumed, None where it had not begun."""
+def _before(file: Path) -> dict[str, Any]:
+    """Return the folds.json of the run that is resumed, {} where it had not begun."""
     if not file.is_file():
         log(f"{file} is not there: starting from the beginning")
-        return None
+        return {}
     before: dict[str, Any] = read_json(file)
     lines = schema.problems("folds", before, str(file))
     if lines:

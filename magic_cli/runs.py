@@ -77,14 +77,17 @@ def _valid(task: Task, prepared: Prepared, config: Config) -> list[Sample]:
         return []
 
 
-def resumed(
+def settled(
     name: str, where: Path, meta: Mapping[str, Any], preset: str, settings: Sequence[str], flags: Mapping[str, Any]
 ) -> Config:
-    """Return the settings of the run that is resumed; others on the command line are refused, not ignored.
+    """Return the settings that are asked for, or those of the run that is resumed, which wrote `meta` to `where`.
 
     Raises:
-        CheckpointError: `meta`, read from `where`, is of another task. ConfigError: other settings are asked for.
+        CheckpointError: `meta` is of another task. ConfigError: wrong settings, or other ones than the resumed run's,
+            which are refused, not ignored.
     """
+    if not meta:
+        return resolve(name, preset or "small", settings, **flags)
     if meta["task"] != name:
         raise CheckpointError(f"{where}: is of task '{meta['task']}', not '{name}'; give that run's --out")
     config = from_dict(name, meta["config"], str(where))
@@ -119,12 +122,10 @@ def train(
         MagicError: any of its kinds; nothing that was finished is lost.
     """
     state = out / "state.pt"
-    if resume and state.is_file():
-        config = resumed(name, state, checkpoint.state_meta(state), preset, settings, flags)
-    else:
-        config = resolve(name, preset or "small", settings, **flags)
-        for file in () if resume else FILES:
-            refuse_existing(out / file, overwrite)
+    before = checkpoint.state_meta(state) if resume and state.is_file() else {}
+    config = settled(name, state, before, preset, settings, flags)
+    for file in () if resume else FILES:
+        refuse_existing(out / file, overwrite)
     if deterministic:
         insist()
     task: Task = tasks.load(name)
