@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from magic_cli.data.archive import Archive
 from magic_cli.data.masks import MAX_PIXELS
+from magic_cli.data.told import TOLD
 from magic_cli.errors import SubmissionError
 from magic_cli.findings import Expected, Findings, Size
 from magic_cli.sheet import lint_answers
@@ -59,7 +60,8 @@ def _lint_root(found: Findings, layout: Layout) -> None:
         found.add(ANSWERS, got, "the JSON list of answers", remedy)
     for name in found.archive.members:
         inside = layout.masks is not None and name.startswith(layout.masks) and (layout.masks or image_of(name))
-        if not _is_junk(found, name) and name != layout.answers and not inside:
+        beside = not found.archive.is_zip and PurePosixPath(name).name == TOLD  # `package` leaves it behind
+        if not _is_junk(found, name) and name != layout.answers and not inside and not beside:
             found.add(name, "an unknown file", root, "rename it or remove it")
 
 

@@ -64,15 +64,18 @@ class QuestionSchema:
             found.setdefault(question.parent, []).append(question.qid)
         return {parent: tuple(qids) for parent, qids in found.items()}
 
+    def unknown_of(self, parent: str) -> dict[str, int]:
+        """Return the index of "Not mentioned" among a parent's options in each language that words it."""
+        found: dict[str, int] = {}
+        for lang, options in self.by_qid[self.parents[parent][0]].options.items():
+            for index, option in enumerate(options):
+                if normalise(option) in _NOT_MENTIONED:
+                    found.setdefault(lang, index)
+        return found
+
     @cached_property
     def _unknown(self) -> dict[str, int | None]:
-        found: dict[str, int | None] = dict.fromkeys(self.parents)
-        for parent, qids in self.parents.items():
-            for options in self.by_qid[qids[0]].options.values():
-                for index, option in enumerate(options):
-                    if found[parent] is None and normalise(option) in _NOT_MENTIONED:
-                        found[parent] = index
-        return found
+        return {parent: next(iter(self.unknown_of(parent).values()), None) for parent in self.parents}
 
     def not_mentioned(self, parent: str) -> int | None:
         """Return the index of "Not mentioned" among a parent's options, None where it has none."""

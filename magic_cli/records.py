@@ -1,6 +1,6 @@
 """Frozen records that cross the seams between modules; each is complete when it is made."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,8 @@ class Prediction:
       cvqa  {qid: (options,)}: probability of each option, or a 0-d integer, the chosen index.
     `shape` is the photo's full (height, width) for seg, None otherwise.
     `raw` is what a file holds, for the official figures (seg: the array as stored; cvqa: the parsed row); None
-    where a model speaks. `fault` says why the file counts as zero, "" where nothing is wrong with it.
+    where a model speaks. `fault` says why the file counts as zero, "" where nothing is wrong with it. `told` are
+    the probabilities that a file beside the decisions tells (cvqa: predictions.jsonl), {qid: one an option}.
     """
 
     id: str
@@ -103,6 +104,7 @@ class Prediction:
     shape: tuple[int, int] | None = None
     raw: Any = None
     fault: str = ""
+    told: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,7 @@ class Report:
     `rows` is a table for people (seg: a row an annotator; cvqa: a row a parent question), `items` one row an
     image, or an encounter and parent; all of them flat but for the confusion of a parent.
     `notes` are sentences a reader must know. `extra` are figures that the official scorer does not have.
+    `errors` are the surest wrong answers, where the predictions tell how sure they are (cvqa).
     `baselines` are the figures of trivial answers, `agreement` those of annotators scored as if they were systems.
     """
 
@@ -162,6 +165,7 @@ class Report:
     differences: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
     items: tuple[Mapping[str, Any], ...] = ()
+    errors: tuple[Mapping[str, Any], ...] = ()
     baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     agreement: Mapping[str, Any] | None = None
     clusters: Clusters | None = None

@@ -7,7 +7,7 @@ root. Reading for `score` is lenient about the place (said in `notes`); linter.p
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from magic_cli.data.archive import Archive, open_archive
 from magic_cli.data.gold import Gold
 from magic_cli.data.masks import Unreadable, decode_mask, map_stored, read_stored
 from magic_cli.data.rows import has_mark, prediction_of, read_bytes, read_rows, stops_at
+from magic_cli.data.told import Probabilities, read_told
 from magic_cli.errors import DataError, SubmissionError, problem, some
 from magic_cli.files import write_text
-from magic_cli.records import Prediction
+from magic_cli.records import Prediction, Question
 
 MASKS, ANSWERS = "masks_preds", "data_cvqa_sys.json"
 SUFFIX = "_mask_sys.tiff"
@@ -102,6 +103,7 @@ class Submission:
     where the task is absent. `rows` is the parsed JSON, whatever its rows are; None where the task is absent.
     `notes` are sentences a reader of the scores must know. `stops` name what stops the official run before any
     task is scored. `sought` is False where the official scorer does not find the masks: a zip's at another place.
+    `told` are the probabilities by encounter and qid that predictions.jsonl tells of these very rows.
     """
 
     archive: Archive
@@ -112,6 +114,7 @@ class Submission:
     strays: Mapping[str, str] = field(default_factory=dict)
     sought: bool = True
     answers: str = ANSWERS
+    told: Mapping[str, Probabilities] = field(default_factory=dict)
 
     def tasks_with(self, gold: Gold) -> tuple[str, ...]:
         """Return the tasks that these predictions and `gold` have in common, seg first.
@@ -134,12 +137,17 @@ class Submission:
         seg: `raw` is the array as stored, or Unread; {"mask": (H, W) uint8} where it can be read as one of {0, 1} or
         {0, 255}, with values as they are (and unchecked) if they are stored as uint8.
         cvqa: `raw` is the row, {qid: 0-d integer} its whole numbers for the gold's qids, `id` its encounter_id as
-        written ("" without one); several rows of an encounter stay several predictions.
+        written ("" without one); several rows of an encounter stay several predictions; `told` where it is known.
         """
         if task == "seg":
             return self.select((*(self.masks or ()), *self.strays))
-        where, qids = self.archive.where(self.answers), gold.questions.by_qid
-        return (prediction_of(row, qids, f"{where}:{n}") for n, row in enumerate(self.rows or ()))
+        where, questions = self.archive.where(self.answers), gold.questions.by_qid
+        rows = (prediction_of(row, questions, f"{where}:{n}") for n, row in enumerate(self.rows or ()))
+        return (replace(row, told=self.told[row.id]) if self._tells(row.id, questions) else row for row in rows)
+
+    def _tells(self, encounter: str, questions: Mapping[str, Question]) -> bool:
+        told = self.told.get(encounter, {})
+        return told.keys() == questions.keys() and all(len(told[qid]) == q.size for qid, q in questions.items())
 
     def select(self, images: Iterable[str]) -> Iterator[Prediction]:
         """Yield the masks of some images, in this order; those that are not there are left out."""
@@ -192,7 +200,10 @@ def open_predictions(path: Path) -> Iterator[Submission]:
         stops = tuple(_stops(archive, layout, rows or ()))
         sought = not archive.is_zip or layout.masks == f"{MASKS}/"
         strays = {image: name for image, name in strays.items() if image not in (masks or {})}
-        yield Submission(archive, masks, rows, tuple(notes), stops, strays, sought, layout.answers or ANSWERS)
+        told, note = read_told(archive, layout.answers or ANSWERS, rows or ())
+        notes += [note] if note else []
+        answers = layout.answers or ANSWERS
+        yield Submission(archive, masks, rows, tuple(notes), stops, strays, sought, answers, told)
 
 
 def _place_notes(archive: Archive, layout: Layout) -> Iterator[str]:

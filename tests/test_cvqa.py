@@ -633,7 +633,7 @@ def test_reports_hold_the_same_baselines_with_all_figures(prepared: Prepared, go
 
 def test_written_answers_read_back(prepared: Prepared, gold: Gold, tmp_path: Path) -> None:
     found = [soft(e, row) for e, row in perfect().items()]
-    [path] = cvqa.write(iter(found[::-1]), prepared, tmp_path / "new")
+    path, _ = cvqa.write(iter(found[::-1]), prepared, tmp_path / "new")
     assert path == tmp_path / "new" / "data_cvqa_sys.json"
     assert json.loads(path.read_bytes()) == [{"encounter_id": e, **row} for e, row in perfect().items()]
     with open_predictions(path) as read:

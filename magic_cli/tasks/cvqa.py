@@ -9,13 +9,15 @@ from magic_cli.data.prepared import Prepared
 from magic_cli.errors import DataError, EmptySplit, problem, some
 from magic_cli.questions import QuestionSchema
 from magic_cli.records import Encounter, ImageRecord, Prediction, Sample
-from magic_cli.submission import ANSWERS, write_answers
 from magic_cli.tasks.cvqa_answers import by_encounter, decide
+from magic_cli.tasks.cvqa_checks import checks as checks
 from magic_cli.tasks.cvqa_folds import guesses as guesses
 from magic_cli.tasks.cvqa_folds import strata as strata
+from magic_cli.tasks.cvqa_review import review as review
 from magic_cli.tasks.cvqa_score import MONITOR as MONITOR
 from magic_cli.tasks.cvqa_score import baselines as baselines
 from magic_cli.tasks.cvqa_score import score as score
+from magic_cli.tasks.cvqa_text import save
 
 if TYPE_CHECKING:
     from magic_cli.config import CvqaConfig
@@ -67,11 +69,12 @@ def choose(gold: Gold, predictions: Iterable[Prediction], config: "CvqaConfig") 
 def write(predictions: Iterable[Prediction], prepared: Prepared, out: Path) -> list[Path]:
     """Write out/data_cvqa_sys.json: a row of 0-based indices for every predicted encounter, in prepared order.
 
+    Beside it, predictions.jsonl holds the same as text, with the probabilities that were decided from.
+
     Raises:
         DataError: an encounter lacks a question, or the folder cannot be written.
     """
     found = by_encounter(predictions)
     order = [encounter for encounter in prepared.encounters if encounter in found]
-    rows = [{"encounter_id": encounter} | decide(found[encounter], prepared.questions) for encounter in order]
-    write_answers(out / ANSWERS, rows)
-    return [out / ANSWERS]
+    rows = {encounter: decide(found[encounter], prepared.questions) for encounter in order}
+    return save(out, rows, (one for some in found.values() for one in some), prepared.questions)

@@ -16,6 +16,7 @@ from magic_cli.metrics.answers import AnswerTerms, Floats, iom
 from magic_cli.metrics.official import head, some
 from magic_cli.records import Clusters, Prediction, Report, Rules, Sample
 from magic_cli.tasks.cvqa_answers import Answer, Row, read_answers, refused, rows_of
+from magic_cli.tasks.cvqa_text import errors
 from magic_cli.tasks.cvqa_tracks import compare
 
 MONITOR = "accuracy_all"
@@ -103,6 +104,7 @@ def score(
     """
     if not gold.answers:
         raise DataError(problem(gold.source, "no gold answers", "answers of this split", "give the gold file"))
+    predictions = list(predictions)
     rows = rows_of(predictions, gold.questions)
     _refuse_other_split(gold, rows)
     key, answers = Key(gold), read_answers(gold, rows)
@@ -121,6 +123,7 @@ def score(
         differences=official.differences,
         refused=(*(row.fault for row in rows.get("", ())), *refused(answers)),
         items=tuple(_items(key, answers, sums)),
+        errors=errors(gold, predictions),
         baselines=_trivial(key, gold.majority),
         clusters=Clusters(tuple(gold.answers), key.names, sums, key.terms.figures),
     )

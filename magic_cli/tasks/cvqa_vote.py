@@ -1,0 +1,156 @@
+"""Consensus: submissions of closed answers, made by anyone, merged into one by a vote over each parent's options."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from math import lcm
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from magic_cli.data.archive import open_archive
+from magic_cli.data.prepared import Prepared, open_prepared
+from magic_cli.data.rows import read_rows
+from magic_cli.errors import SubmissionError, UsageError, problem, some
+from magic_cli.files import refuse_existing
+from magic_cli.findings import Expected, expected_of
+from magic_cli.linter import lint
+from magic_cli.questions import QuestionSchema
+from magic_cli.records import Prediction
+from magic_cli.submission import ANSWERS, Layout, find_layout
+from magic_cli.tasks.cvqa_text import save
+
+Rows = Mapping[str, Mapping[str, int]]
+Sets = Sequence[frozenset[int]]
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """The form of a parent's answers: number of slots and of options, index of "Not mentioned" or None."""
+
+    slots: int
+    options: int
+    padding: int | None
+
+    def elect(self, sets: Sets) -> tuple[frozenset[int], bool]:
+        """Return the set that agrees best with all submissions, and whether others agreed as well.
+
+        Each submission's set is in gold's convention: values, and "Not mentioned" where they leave a slot free. Of all
+        sets that can be written so, the one with the highest mean |S ∩ P| / max(|S|, |P|) over the submitted sets P
+        wins: the accuracy it would have, were each submission right equally often. So every submission gives each of
+        its options 1 / max(|S|, |P|) of a vote; the options with most votes make the best set of each size, and the
+        votes choose among sizes. With one slot this is the most frequent answer. Ties: the set that the submission
+        listed first agrees with more, then the second, and so on; then the smaller set, the lower indices.
+        """
+        whole = lcm(*range(1, self.slots + 1))  # votes are counted in whole numbers: ties are exact
+        first = 1 if self.padding is None else 0
+        found = [self._best(sets, values, whole) for values in range(first, min(self.slots, self.options) + 1)]
+        votes = [sum(rank) for rank, _, _ in found]
+        # min keeps the first of equals: the smaller set
+        rank, chosen, tied = min(found, key=lambda one: (-sum(one[0]), [-vote for vote in one[0]]))
+        return chosen, tied or votes.count(sum(rank)) > 1
+
+    def _best(self, sets: Sets, values: int, whole: int) -> tuple[list[int], frozenset[int], bool]:
+        """Return each submission's votes for the best set of so many values, that set, and whether votes were tied."""
+        fill = frozenset({self.padding} if self.padding is not None and values < self.slots else ())
+        size = values + len(fill)
+        share = [whole // max(size, len(one)) for one in sets]
+        ranks = {
+            option: [worth * (option in one) for worth, one in zip(share, sets, strict=True)]
+            for option in range(self.options)
+            if option != self.padding
+        }
+        order = sorted(ranks, key=lambda option: (-sum(ranks[option]), [-vote for vote in ranks[option]], option))
+        tied = 0 < values < len(order) and sum(ranks[order[values - 1]]) == sum(ranks[order[values]])
+        chosen = frozenset(order[:values]) | fill
+        return [worth * len(chosen & one) for worth, one in zip(share, sets, strict=True)], chosen, tied
+
+
+def merge(submissions: Sequence[Rows], questions: QuestionSchema) -> tuple[dict[str, dict[str, int]], int]:
+    """Return one canonical row an encounter, in the order of the first submission, and how many answers were tied.
+
+    Args:
+        submissions: complete rows {qid: option index} by encounter, in the order that decides ties; all of the same
+            encounters.
+    """
+    merged, ties = {}, 0
+    ballots = {parent: _ballot(questions, parent, qids) for parent, qids in questions.parents.items()}
+    for encounter in submissions[0]:
+        votes = [questions.to_sets(questions.canonical(rows[encounter])) for rows in submissions]
+        sets = {parent: ballot.elect([vote[parent] for vote in votes]) for parent, ballot in ballots.items()}
+        ties += sum(tied for _, tied in sets.values())
+        merged[encounter] = questions.to_slots({parent: chosen for parent, (chosen, _) in sets.items()})
+    return merged, ties
+
+
+def _ballot(questions: QuestionSchema, parent: str, qids: Sequence[str]) -> Ballot:
+    return Ballot(len(qids), questions.by_qid[qids[0]].size, questions.not_mentioned(parent))
+
+
+def vote(
+    files: Sequence[Path], data: Path, split: str, out: Path, overwrite: bool = False, dry_run: bool = False
+) -> dict[str, Any]:
+    """Merge submissions of a split and write them as any other prediction; no checkpoint and no torch is needed.
+
+    Args:
+        files: JSON files, folders or zips with data_cvqa_sys.json, two or more; their order decides ties.
+        data: the prepared dataset, which knows the split's encounters and questions.
+        dry_run: check everything, write nothing.
+
+    Raises:
+        UsageError: fewer than two files. DataError: `out` is taken, or there is no such split.
+        SubmissionError: everything that the linter finds in any file (missing encounters, other questions, values
+            that are no index), and encounters that some files have and others lack.
+    """
+    if len(files) < 2:
+        raise UsageError(f"--vote: got {len(files)} files of predictions, expected two or more; name them after --vote")
+    refuse_existing(out, overwrite)
+    prepared = open_prepared(data)
+    submissions = _read(files, expected_of(prepared, split), prepared)
+    merged, ties = merge(submissions, prepared.questions)
+    told = _shares(submissions, prepared.questions)
+    written = [] if dry_run else save(out, merged, told, prepared.questions)
+    found = {"task": "cvqa", "split": split, "out": str(out), "voted": [str(file) for file in files]}
+    counts = {"samples": len(merged), "ties": ties, "answers": len(merged) * len(prepared.questions.parents)}
+    return found | counts | {"files": len(written)}
+
+
+def _read(files: Sequence[Path], expected: Expected, prepared: Prepared) -> list[Rows]:
+    """Return the rows of each file in prepared order, after the linter has seen all of them."""
+    lines: list[str] = []
+    parsed: list[dict[str, dict[str, int]]] = []
+    for file in files:
+        with ExitStack() as stack:
+            try:
+                archive = stack.enter_context(open_archive(file))
+                answers = find_layout(archive).answers
+                if answers is None:
+                    raise SubmissionError(problem(file, "no answers", ANSWERS, "give a file or folder that holds it"))
+                faults = lint(archive, expected, Layout(None, answers))
+                lines += faults
+                rows = [] if faults else read_rows(archive, answers, [])
+            except SubmissionError as error:
+                lines += error.problems
+                continue
+            named = {row.pop("encounter_id"): row for row in rows}
+            parsed.append({encounter: named[encounter] for encounter in prepared.encounters if encounter in named})
+    if lines:
+        raise SubmissionError(lines)
+    everything = [encounter for encounter in prepared.encounters if any(encounter in rows for rows in parsed)]
+    for file, held in zip(files, parsed, strict=True):
+        lacking = [encounter for encounter in everything if encounter not in held]
+        if lacking:
+            got = f"no row for {len(lacking)} encounters that other files have ({some(lacking)})"
+            lines.append(problem(file, got, "the same encounters in all files", "complete it, or leave it out"))
+    if lines:
+        raise SubmissionError(lines)
+    return list(parsed)
+
+
+def _shares(submissions: Sequence[Rows], questions: QuestionSchema) -> Iterator[Prediction]:
+    """Yield, as the probability of an option in a slot, the part of the submissions that have it there."""
+    for encounter in submissions[0]:
+        rows = [questions.canonical(rows[encounter]) for rows in submissions]
+        counts = {qid: np.bincount([row[qid] for row in rows], minlength=q.size) for qid, q in questions.by_qid.items()}
+        yield Prediction(encounter, {q: (count / len(rows)).astype(np.float32) for q, count in counts.items()})
