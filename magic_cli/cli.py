@@ -9,27 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from magic_cli import __version__
+from magic_cli import options as opt
 from magic_cli.errors import MagicError, printable
-from magic_cli.options import (
-    CacheDir,
-    Device,
-    DryRun,
-    EncounterText,
-    FillHoles,
-    Json,
-    Largest,
-    NoCache,
-    Overwrite,
-    PredsAndGold,
-    Prepared,
-    Split,
-    StrictOnly,
-    Task,
-    Threshold,
-    Tune,
-    Weights,
-)
 from magic_cli.progress import log, speaks
 
 app = typer.Typer(
@@ -49,15 +30,9 @@ def _emit(as_json: bool, command: str, result: dict[str, Any], lines: list[str])
         typer.echo(text)
 
 
-def _version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"magic {__version__}")
-        raise typer.Exit
-
-
 @app.callback()
 def root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: opt.Version = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     """Segment skin lesions and answer closed questions for MEDIQA-MAGIC 2025, from raw folder to submission."""
@@ -71,9 +46,9 @@ def prepare(
     prompt: Annotated[str, typer.Option(help="Text of a photo: qa, query, answer, fixed.")] = "qa",
     responses: Annotated[bool, typer.Option("--responses/--no-responses", help="Use the clinicians' answers.")] = True,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at lost data instead of leaving it out.")] = False,
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
-    as_json: Json = False,
+    overwrite: opt.Overwrite = False,
+    dry_run: opt.DryRun = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Turn the raw challenge folder into one clean, checked dataset.
 
@@ -90,8 +65,8 @@ def prepare(
 
 @app.command()
 def train(
-    task: Task,
-    data: Prepared = Path("prepared"),
+    task: opt.Task,
+    data: opt.Prepared = Path("prepared"),
     preset: Annotated[str, typer.Option(help="small (default), quick, tiny or paper.")] = "",
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, repeatable: --set epochs=5")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/TASK.")] = None,
@@ -99,16 +74,16 @@ def train(
     folds: Annotated[int | None, typer.Option(min=2, help="Cross-validate on split train, by encounter.")] = None,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Refuse inexact operations.")] = False,
     modality: Annotated[str | None, typer.Option(help="cvqa: both, text or image.")] = None,
-    encounter_text: EncounterText = None,
-    weights: Weights = None,
-    device: Device = "auto",
-    tune: Tune = None,
+    encounter_text: opt.EncounterText = None,
+    weights: opt.Weights = None,
+    device: opt.Device = "auto",
+    tune: opt.Tune = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
-    cache_dir: CacheDir = None,
-    no_cache: NoCache = False,
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
-    as_json: Json = False,
+    cache_dir: opt.CacheDir = None,
+    no_cache: opt.NoCache = False,
+    overwrite: opt.Overwrite = False,
+    dry_run: opt.DryRun = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Train a task on the prepared dataset; writes best.pt, state.pt and metrics.jsonl, with --folds for each fold.
 
@@ -131,48 +106,55 @@ def train(
 
 @app.command()
 def predict(
-    task: Task,
-    ckpt: Annotated[list[Path], typer.Option(help="Checkpoint, here or in runs/TASK/; repeat to ensemble.")],
-    data: Prepared = Path("prepared"),
-    split: Split = "test",
+    task: opt.Task,
+    preds: opt.Preds = None,
+    ckpt: opt.Ckpts = None,
+    vote: opt.Vote = False,
+    data: opt.Prepared = Path("prepared"),
+    split: opt.Split = "test",
     out: Annotated[Path | None, typer.Option(help="Default predictions/TASK.")] = None,
     tta: Annotated[bool, typer.Option("--tta", help="Average over four flipped views.")] = False,
-    threshold: Threshold = None,
-    largest: Largest = False,
-    fill_holes: FillHoles = False,
+    threshold: opt.Threshold = None,
+    largest: opt.Largest = False,
+    fill_holes: opt.FillHoles = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N samples.")] = None,
     precision: Annotated[str | None, typer.Option(help="no, bf16 or fp16; default: as in training.")] = None,
-    weights: Weights = None,
-    device: Device = "auto",
-    cache_dir: CacheDir = None,
-    no_cache: NoCache = False,
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
-    as_json: Json = False,
+    weights: opt.Weights = None,
+    device: opt.Device = "auto",
+    cache_dir: opt.CacheDir = None,
+    no_cache: opt.NoCache = False,
+    overwrite: opt.Overwrite = False,
+    dry_run: opt.DryRun = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Predict a split: masks under the official names, or the row of answers of every encounter.
 
-    Example: `magic predict seg --ckpt best.pt`
+    Example: `magic predict seg --ckpt best.pt`, `magic predict cvqa --vote mine.json theirs.zip`
     """
+    from magic_cli import report
+
+    target, modes = out or Path("predictions") / task, {"overwrite": overwrite, "dry_run": dry_run}
+    if opt.voting(task, ckpt or [], preds or [], vote):
+        from magic_cli.tasks import cvqa_vote
+
+        found = cvqa_vote.vote(preds or [], data, split, target, **modes)
+        return _emit(as_json, "predict", found, report.predicted(found, dry_run))
     from magic_cli import runs
 
-    place, target = runs.Place.of(device, cache_dir, no_cache), out or Path("predictions") / task
+    place = runs.Place.of(device, cache_dir, no_cache)
     options: dict[str, Any] = {"tta": tta, "limit": limit, "weights": str(weights.resolve()) if weights else None}
     options["precision"] = precision
     decision = {"threshold": threshold, "largest": largest, "fill_holes": fill_holes}
-    modes: dict[str, Any] = {"overwrite": overwrite, "dry_run": dry_run, "decision": decision}
-    found = runs.predict_to(task, ckpt, data, split, target, place, **modes, **options)
-    line = f"{target}: {found['files']} files of split {split}; next: magic package --{task} {target} --split {split}"
-    planned = f"{found.get('samples')} samples of split {split}; nothing written (--dry-run)"
-    _emit(as_json, "predict", found, [planned if dry_run else line])
+    found = runs.predict_to(task, ckpt or [], data, split, target, place, decision=decision, **modes, **options)
+    return _emit(as_json, "predict", found, report.predicted(found, dry_run))
 
 
 @app.command()
 def score(
-    files: PredsAndGold,
-    split: Split = "valid",
+    files: opt.PredsAndGold,
+    split: opt.Split = "valid",
     official: Annotated[bool, typer.Option("--official", help="Only what the official scorer prints.")] = False,
-    strict: StrictOnly = False,
+    strict: opt.StrictOnly = False,
     empty: Annotated[str, typer.Option(help="Empty mask against empty mask, strict: one, zero or skip.")] = "one",
     accept_255: Annotated[bool, typer.Option("--accept-255", help="Strict: read masks of 0/255 as 0/1.")] = False,
     against: Annotated[Path | None, typer.Option(help="Other predictions: paired differences, p-values.")] = None,
@@ -181,8 +163,8 @@ def score(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Masks read at a time.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder for report.html, per_item.csv, *.json.")] = None,
     run: Annotated[Path | None, typer.Option(help="Run folder, for training curves in report.html.")] = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Score predictions: the official figures, strict ones with 95 % intervals, and trivial answers beside them.
 
@@ -212,13 +194,13 @@ def score(
 def package(
     seg: Annotated[Path | None, typer.Option(help="Folder of predicted masks.")] = None,
     cvqa: Annotated[Path | None, typer.Option(help="data_cvqa_sys.json, or its folder.")] = None,
-    data: Prepared = Path("prepared"),
-    split: Split = "test",
+    data: opt.Prepared = Path("prepared"),
+    split: opt.Split = "test",
     out: Annotated[Path, typer.Option(help="The zip to upload.")] = Path("submission.zip"),
     check_only: Annotated[Path | None, typer.Option(metavar="SUBMISSION", help="Only check a zip or folder.")] = None,
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
-    as_json: Json = False,
+    overwrite: opt.Overwrite = False,
+    dry_run: opt.DryRun = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Check predictions against everything the official scorer crashes on or scores zero, then zip them.
 
@@ -237,8 +219,8 @@ def package(
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to work in.")] = Path("magic-demo"),
     preset: Annotated[str, typer.Option(help="quick, small or tiny.")] = "quick",
-    overwrite: Overwrite = False,
-    as_json: Json = False,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Draw a small dataset and run all five steps on it, on the CPU, in minutes.
 
@@ -254,8 +236,8 @@ def demo(
 def doctor(
     deep: Annotated[bool, typer.Option("--deep", help="Also verify checksums and ask torch for devices.")] = False,
     clear_cache: Annotated[bool, typer.Option("--clear-cache", help="Remove cached features and photos.")] = False,
-    cache_dir: CacheDir = None,
-    as_json: Json = False,
+    cache_dir: opt.CacheDir = None,
+    as_json: opt.Json = False,
 ) -> None:
     """Say what is installed, what is missing, what the cache holds, and what to do about it.
 

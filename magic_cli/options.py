@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
+from magic_cli import __version__
 from magic_cli.errors import printable
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"magic {__version__}")
+        raise typer.Exit
 
 
 def _task(name: str) -> str:
@@ -16,6 +23,20 @@ def _task(name: str) -> str:
     return name
 
 
+def voting(task: str, ckpt: list[Path], preds: list[Path], vote: bool) -> bool:
+    """Tell whether `predict` merges predictions instead of loading checkpoints; refuse a mixture of both."""
+    if vote and task != "cvqa":
+        raise typer.BadParameter(f"--vote merges closed answers: magic predict cvqa --vote ..., not {task}")
+    if ckpt and (vote or preds):
+        raise typer.BadParameter("--ckpt or --vote PRED..., not both")
+    if not ckpt and not vote:
+        raise typer.BadParameter("--ckpt FILE is missing" + (" (or --vote, for predictions)" if preds else ""))
+    if vote and len(preds) < 2:
+        raise typer.BadParameter(f"--vote needs two predictions or more, got {len(preds)}")
+    return vote
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")]
 Task = Annotated[str, typer.Argument(metavar="TASK", help="seg or cvqa.", callback=_task)]
 Prepared = Annotated[Path, typer.Option("--data", help="Folder that `magic prepare` wrote.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -33,6 +54,14 @@ Largest = Annotated[bool, typer.Option("--largest", help="seg: keep the largest 
 FillHoles = Annotated[bool, typer.Option("--fill-holes", help="seg: fill holes in lesions.")]
 _QUERY = typer.Option("--encounter-text/--no-encounter-text", help="cvqa, head options: read the query.")
 EncounterText = Annotated[bool | None, _QUERY]
+Ckpts = Annotated[list[Path] | None, typer.Option(help="Checkpoint, here or in runs/TASK/; repeat to ensemble.")]
+_SYSTEMS = "With --vote: JSON files, folders or zips of closed answers, made by anyone."
+Preds = Annotated[list[Path] | None, typer.Argument(metavar="PRED", help=_SYSTEMS)]
+_VOTE = (
+    "cvqa: merge predictions. A question's answer is the option set with the highest mean accuracy (common options over"
+    " the larger set) were each file right equally often; ties: the file named first."
+)
+Vote = Annotated[bool, typer.Option("--vote", help=_VOTE)]
 StrictOnly = Annotated[bool, typer.Option("--strict", help="Only strict figures; exit 4 if an item is refused.")]
 _FILES = "Predictions (JSON, folder or zip), one or several; gold last."
 PredsAndGold = Annotated[list[Path], typer.Argument(metavar="PRED... GOLD", help=_FILES)]

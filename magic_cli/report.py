@@ -229,6 +229,21 @@ def trained(found: Mapping[str, Any]) -> list[str]:
     return [*text, f"{found['checkpoint']}: saved; next: magic predict {task} --ckpt {found['checkpoint']}"]
 
 
+def predicted(found: Mapping[str, Any], dry_run: bool) -> list[str]:
+    """Return what `magic predict` did, for people: how answers were tied in a vote, and the next command."""
+    task, split, out = found["task"], found["split"], found["out"]
+    text = []
+    if "voted" in found:
+        tied = f"{found['ties']} of {found['answers']} answers were tied: decided by the file named first"
+        text.append(f"{found['samples']} encounters of {len(found['voted'])} files; {tied}")
+    if dry_run:
+        return [*text, f"{found['samples']} samples of split {split}; nothing written (--dry-run)"]
+    return [
+        *text,
+        f"{out}: {found['files']} files of split {split}; next: magic package --{task} {out} --split {split}",
+    ]
+
+
 def folded(found: Mapping[str, Any]) -> list[str]:
     """Return what `folds.train` did, for people: pooled figures beside trivial answers, the folds, the next command."""
     task, parts = found["task"], found["parts"]

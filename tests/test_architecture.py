@@ -71,6 +71,7 @@ LIGHT = (
         "tasks",
         "tasks.seg",
         "tasks.cvqa",
+        "tasks.cvqa_vote",
         "cli",
         "demo",
         "doctor",
@@ -318,7 +319,7 @@ def test_light_commands_import_no_torch(tmp_path: Path) -> None:
         assert probe(["score", str(examples / pred), str(examples / gold), "--json"], tmp_path) == (0, [])
 
 
-def test_prepare_and_package_import_no_torch(drawn: Path, tmp_path: Path) -> None:
+def test_prepare_package_and_vote_import_no_torch(drawn: Path, tmp_path: Path) -> None:
     assert probe(["prepare", "--data", str(drawn)], tmp_path) == (0, [])
     prepared = open_prepared(tmp_path / "prepared")
     for image in prepared.images_of("test"):
@@ -329,6 +330,7 @@ def test_prepare_and_package_import_no_torch(drawn: Path, tmp_path: Path) -> Non
     (tmp_path / "answers.json").write_text(json.dumps(rows))
     assert probe(["package", "--seg", "seg", "--cvqa", "answers.json", "--split", "test"], tmp_path) == (0, [])
     assert (tmp_path / "submission.zip").is_file()
+    assert probe(["predict", "cvqa", "--vote", "answers.json", "submission.zip"], tmp_path) == (0, [])
 
 
 def test_probe_can_fail(tmp_path: Path) -> None:
