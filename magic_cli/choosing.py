@@ -18,18 +18,20 @@ def choose(trainer: Trainer) -> Mapping[str, Any]:
     path, data = trainer.out / "best.pt", trainer.data
     if not data.valid or not path.is_file():
         return {}
-    meta, weights = checkpoint.load_best(path)
+    meta, _ = checkpoint.load_best(path)
     if meta.chosen:
         return meta.chosen
-
-    def predictions() -> Iterator[Prediction]:
-        checkpoint.load_learned(trainer.core, weights, path)
-        yield from predict(trainer.core, data.valid, trainer.config, trainer.accelerator)
-
-    chosen = data.task.choose(data.gold, predictions(), trainer.config)
+    chosen = data.task.choose(data.gold, judged(trainer), trainer.config)
     if chosen:
         settings = {**meta.config, **chosen["settings"]}
         if trainer.accelerator.is_main_process:
             checkpoint.save_best(path, trainer.core, dataclasses.replace(meta, config=settings, chosen=chosen))
         trainer.accelerator.wait_for_everyone()
     return chosen
+
+
+def judged(trainer: Trainer) -> Iterator[Prediction]:
+    """Yield the best weights' predictions on the validation samples; they are loaded when the first is asked for."""
+    path = trainer.out / "best.pt"
+    checkpoint.load_learned(trainer.core, checkpoint.load_best(path)[1], path)
+    yield from predict(trainer.core, trainer.data.valid, trainer.config, trainer.accelerator)

@@ -95,13 +95,13 @@ def train(
     flags["weights"] = str(weights.resolve()) if weights else None
     tasks.check_weights(task, preset, settings or [], **flags)
     from magic_cli import folds as cross
-    from magic_cli import report, runs
+    from magic_cli import outcome, runs
 
     place, run = runs.Place.of(device, cache_dir, no_cache), out or Path("runs") / task
     modes = {"resume": resume, "overwrite": overwrite, "dry_run": dry_run, "deterministic": deterministic}
     options: dict[str, Any] = {"preset": preset, "settings": settings or [], **modes, **flags}
     found = (cross.train if folds else runs.train)(task, data, run, place, *([folds] if folds else []), **options)
-    _emit(as_json, "train", found, (report.folded if folds else report.trained)(found))
+    _emit(as_json, "train", found, (outcome.folded if folds else outcome.trained)(found))
 
 
 @app.command()
@@ -131,14 +131,14 @@ def predict(
 
     Example: `magic predict seg --ckpt best.pt`, `magic predict cvqa --vote mine.json theirs.zip`
     """
-    from magic_cli import report
+    from magic_cli import outcome
 
     target, modes = out or Path("predictions") / task, {"overwrite": overwrite, "dry_run": dry_run}
     if opt.voting(task, ckpt or [], preds or [], vote):
         from magic_cli.tasks import cvqa_vote
 
         found = cvqa_vote.vote(preds or [], data, split, target, **modes)
-        return _emit(as_json, "predict", found, report.predicted(found, dry_run))
+        return _emit(as_json, "predict", found, outcome.predicted(found, dry_run))
     from magic_cli import runs
 
     place = runs.Place.of(device, cache_dir, no_cache)
@@ -146,7 +146,7 @@ def predict(
     options["precision"] = precision
     decision = {"threshold": threshold, "largest": largest, "fill_holes": fill_holes}
     found = runs.predict_to(task, ckpt or [], data, split, target, place, decision=decision, **modes, **options)
-    return _emit(as_json, "predict", found, report.predicted(found, dry_run))
+    return _emit(as_json, "predict", found, outcome.predicted(found, dry_run))
 
 
 @app.command()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from magic_cli import pooled, runs, schema, tasks
+from magic_cli import pooled, review, runs, schema, tasks
 from magic_cli.config import Config
 from magic_cli.data.gold import Gold
 from magic_cli.data.prepared import Prepared, open_prepared
@@ -100,7 +100,8 @@ def train(
     if deterministic:
         insist()
     plan = _plan(name, open_prepared(data), config, out, place, folds)
-    record = plan.as_dict()
+    seen = [sample for part in plan.parts for sample in part]
+    record = plan.as_dict() | {"review": review.of_data(plan.task, plan.prepared, seen, config)}
     if before:
         _check(file, before, record)
     if dry_run:
@@ -111,7 +112,8 @@ def train(
     plan.task.write(_held_out(plan), plan.prepared, out / PREDICTIONS)
     record["parts"] = [row | _ended(plan, fold) for fold, row in enumerate(record["parts"])]
     record |= {"finished": True, "predictions": str(out / PREDICTIONS), "prepared": str(data)}
-    record |= pooled.judge(name, plan.prepared, out / PREDICTIONS, plan.parts, record["parts"])
+    found = pooled.judge(name, plan.prepared, out / PREDICTIONS, plan.parts, record["parts"])
+    record |= found | {"review": review.said(record["review"], found["review"])}
     write_json(file, record)
     return record
 

@@ -39,6 +39,7 @@ def judge(
     task, gold = tasks.load(name), gold_of(prepared, "train")
     with open_predictions(predictions) as found:
         scored: Report = task.score(gold, found.of(name, gold))
+        reviewed = task.review(gold, found.of(name, gold), task.guesses(parts, prepared.questions))
     guessed = {label: task.score(gold, guess) for label, guess in task.guesses(parts, prepared.questions).items()}
     clusters = _clusters(scored)
     baselines = {label: {**one.figures, **one.extra} for label, one in guessed.items()} | dict(scored.baselines)
@@ -50,6 +51,7 @@ def judge(
         "figures": _figures(clusters, [row["figures"] for row in by_fold]),
         "baselines": {label: {n: row[n] for n in clusters.names if n in row} for label, row in baselines.items()},
         "differences": {label: _differences(clusters, _clusters(one)) for label, one in guessed.items()},
+        "review": reviewed,
         "notes": [*scored.notes, *(f"counted as zero: {line}" for line in scored.refused)],
     }
     result: dict[str, Any] = finite(found_)

@@ -1,7 +1,6 @@
-"""The referee's report as JSON values and as tables for the terminal; what training says at its end."""
+"""The referee's report as JSON values and as tables for the terminal."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from magic_cli.files import finite
@@ -11,7 +10,7 @@ from magic_cli.table import Table
 TITLES = {"seg": "segmentation", "cvqa": "closed questions"}
 UNITS = {"number_segmentation_instances": "images", "number_cvqa_instances": "encounters"}
 ACCURACY = "accuracy_"
-_MOST = 20
+_MOST, _SUREST = 20, 5
 _AGREED = ("dice_meanofmax", "dice_meanofmean")
 
 
@@ -32,6 +31,7 @@ def task_json(found: Report) -> dict[str, Any]:
             "agreement": found.agreement or None,
             "rows": found.rows,
             "items": found.items,
+            "errors": found.errors,
         }
     )
     return part
@@ -98,6 +98,17 @@ def _detail(one: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[str
     words = frozenset({len(head) - 1} if questions else ())
     yield from Table(_title(one, settings), head, tuple(rows), words=words).lines()
     yield from _sentences(one, track)
+    if one["errors"] and track != "official":
+        yield from _surest(one["errors"][:_SUREST]).lines()
+
+
+def _surest(errors: Sequence[Mapping[str, Any]]) -> Table:
+    cells = tuple(
+        (row["encounter"], row["parent"], f"{row['probability']:.2f}", _cut(row["answer"]), _cut(row["gold"]))
+        for row in errors
+    )
+    title = "surest wrong answers, as predictions.jsonl tells probabilities"
+    return Table(title, ("", "question", "probability", "answer", "gold"), cells, words=frozenset({1, 3, 4}))
 
 
 def shown(one: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,7 +178,7 @@ def side_by_side(task: str, systems: Sequence[Mapping[str, Any]]) -> Table:
 
 def _paired(comparison: Mapping[str, Any]) -> Table:
     rows = tuple(
-        (name, signed(d["difference"]), _range(d["low"], d["high"]), number(d["p"]))
+        (name, signed(d["difference"]), between(d["low"], d["high"]), number(d["p"]))
         for name, d in comparison["figures"].items()
     )
     names = f"{comparison['system']} minus {comparison['other']}"
@@ -193,7 +204,7 @@ def signed(value: float | None) -> str:
     return "" if value is None else f"{value:+.4f}"
 
 
-def _range(low: float | None, high: float | None) -> str:
+def between(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"{signed(low)} to {signed(high)}"
 
 
@@ -205,81 +216,3 @@ def interval(pair: Sequence[float | None] | None) -> str:
 def _cut(text: str, width: int = 40) -> str:
     text = " ".join(text.split())
     return text if len(text) <= width else text[: width - 3] + "..."
-
-
-def choice(chosen: Mapping[str, Any]) -> str:
-    """Return what was chosen after training as a line."""
-    settings = ", ".join(f"{name} {value:g}" for name, value in chosen["settings"].items())
-    gain = f"{chosen['before']:.4f} -> {chosen['after']:.4f}"
-    return f"{settings} chosen on the validation samples: {chosen['figure']} {gain}, optimistic there"
-
-
-def trained(found: Mapping[str, Any]) -> list[str]:
-    """Return what `runs.train` did, for people: the best epoch beside trivial answers, and the next command."""
-    task, samples = found["task"], f"{found['train_samples']} to learn from, {found['valid_samples']} to validate on"
-    if "checkpoint" not in found:
-        return [f"{TITLES[task]}: {samples}; {found['parameters']:,} parameters would learn (--dry-run)"]
-    best = found["best"]
-    text = [f"{TITLES[task]}: {samples}; best of {found['epochs']} epochs: {best.get('epoch', 'none')}"]
-    for name, value in best.items():
-        if isinstance(value, float):
-            text.append(f"  {name:<20} {number(value)}")
-    text += [f"  {number(value)}  if the answer were: {name}" for name, value in found["baselines"].items()]
-    text += [choice(found["chosen"])] if found.get("chosen") else []
-    return [*text, f"{found['checkpoint']}: saved; next: magic predict {task} --ckpt {found['checkpoint']}"]
-
-
-def predicted(found: Mapping[str, Any], dry_run: bool) -> list[str]:
-    """Return what `magic predict` did, for people: how answers were tied in a vote, and the next command."""
-    task, split, out = found["task"], found["split"], found["out"]
-    text = []
-    if "voted" in found:
-        tied = f"{found['ties']} of {found['answers']} answers were tied: decided by the file named first"
-        text.append(f"{found['samples']} encounters of {len(found['voted'])} files; {tied}")
-    if dry_run:
-        return [*text, f"{found['samples']} samples of split {split}; nothing written (--dry-run)"]
-    return [
-        *text,
-        f"{out}: {found['files']} files of split {split}; next: magic package --{task} {out} --split {split}",
-    ]
-
-
-def folded(found: Mapping[str, Any]) -> list[str]:
-    """Return what `folds.train` did, for people: pooled figures beside trivial answers, the folds, the next command."""
-    task, parts = found["task"], found["parts"]
-    title = f"{TITLES[task]}: {len(parts)} folds"
-    if not found["finished"]:
-        sizes = ", ".join(str(len(part["encounters"])) for part in parts)
-        return [f"{title} over encounters of split train, which hold out {sizes} of them (--dry-run)"]
-    baselines, monitor = found["baselines"], found["monitor"]
-    head = ("", "pooled", "95 % interval", "mean of folds", "sd", *baselines)
-    rows = tuple(
-        (
-            *(name, number(one["value"]), interval((one["low"], one["high"])), number(one["mean"]), number(one["sd"])),
-            *(number(row.get(name)) for row in baselines.values()),
-        )
-        for name, one in found["figures"].items()
-    )
-    pooled = f"{title} over {found['encounters']} encounters of split train, each judged by the fold that held it out"
-    text = [*Table(pooled, head, rows).lines(), ""]
-    columns = ("fold", "encounters", "samples to learn from", "epochs", "last loss", monitor)
-    text += Table("no fold chose its epoch by what it held out", columns, tuple(map(_fold(monitor), parts))).lines()
-    for label, gaps in found["differences"].items():
-        one = gaps[monitor]
-        sure = f"{_range(one['low'], one['high'])}, p {number(one['p'])}"
-        text.append(f"{monitor} minus that of {label}: {signed(one['difference'])} ({sure})")
-    text += [f"note: {note}" for note in found["notes"]]
-    text.append(
-        "95 % intervals: bootstrap over encounters; the sd over folds is no standard error, as folds share data"
-    )
-    written, report = found["predictions"], Path(found["predictions"]).with_name("report")
-    again = f"magic score {written} {found['prepared']} --split train --out {report}"
-    return [*text, f"{Path(written).with_name('folds.json')}: written; next: {again}"]
-
-
-def _fold(monitor: str) -> Callable[[Mapping[str, Any]], tuple[str, ...]]:
-    def row(part: Mapping[str, Any]) -> tuple[str, ...]:
-        counts = (part["fold"], len(part["encounters"]), part["train_samples"], part["epochs"])
-        return (*map(str, counts), number(part["loss"]), number(part["figures"][monitor]))
-
-    return row

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from magic_cli import checkpoint, tasks
+from magic_cli import checkpoint, review, tasks
 from magic_cli.choosing import choose
 from magic_cli.config import Config, from_dict, resolve
 from magic_cli.data.gold import gold_of
@@ -21,7 +21,7 @@ from magic_cli.records import Prediction, Sample
 from magic_cli.trainer import Data, Trainer
 
 TTA_VIEWS = (0, 1, 2, 3)
-FILES = ("best.pt", "state.pt", "metrics.jsonl")
+FILES = ("best.pt", "state.pt", "metrics.jsonl", review.FILE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +138,7 @@ def train(
     log(f"{learning:,} of {sum(p.numel() for p in everything):,} parameters learn")
     report: dict[str, Any] = {"task": name, "config": config.as_dict(), "parameters": learning}
     report |= {"train_samples": len(parts.train), "valid_samples": len(parts.valid)}
+    report["review"] = review.of_data(task, prepared, [*parts.train, *parts.valid], config)
     if dry_run:
         return report
     if overwrite and not resume:
@@ -148,6 +149,7 @@ def train(
     best = at.history[at.best_epoch] if at.history else {}
     baselines = task.baselines(parts.train, parts.gold)
     report |= {"best": best, "epochs": at.epoch, "baselines": baselines, "chosen": chosen}
+    report["review"] = review.of_run(trainer, report["review"])
     return report | {"checkpoint": str(out / "best.pt")}
 
 

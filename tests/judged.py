@@ -26,6 +26,16 @@ HISTORY = [
     }
     for n in range(8)
 ]
+ERRORS = [
+    {
+        "encounter": "ENC00001",
+        "parent": "CQID034",
+        "option": 6,
+        "answer": "<b>red</b>",
+        "probability": 0.9,
+        "gold": "x, y",
+    }
+]
 
 
 @dataclass(frozen=True)
@@ -151,7 +161,7 @@ def _seg(ids: list[str], number: int, hostile: bool) -> dict[str, Any]:
     }
     rows = [{"annotator": name, "images": 12, "dice": 0.7, "jaccard": 0.6} for name in people]
     common = _common("seg", SEG, "number_segmentation_instances", number, hostile)
-    return common | {"items": items, "rows": rows, "agreement": agreement}
+    return common | {"items": items, "rows": rows, "agreement": agreement, "errors": []}
 
 
 def _cvqa(number: int, hostile: bool) -> dict[str, Any]:
@@ -185,7 +195,7 @@ def _cvqa(number: int, hostile: bool) -> dict[str, Any]:
         for parent in parents
     ]
     common = _common("cvqa", keys, "number_cvqa_instances", number, hostile)
-    return common | {"items": items, "rows": rows, "extra": {"f1_macro": 0.5}}
+    return common | {"items": items, "rows": rows, "extra": {"f1_macro": 0.5}, "errors": ERRORS}
 
 
 def _compared(task: str, system: str, other: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 import torch
 
-from magic_cli import cli, report, runs
+from magic_cli import cli, outcome, runs
 from magic_cli.checkpoint import load_best
 from magic_cli.config import resolve
 from magic_cli.data.gold import gold_of
@@ -134,7 +134,7 @@ def test_the_threshold_is_chosen_stored_used_and_told(
     assert threshold != 0.5
     gain = f"{meta.chosen['before']:.4f} -> {meta.chosen['after']:.4f}, optimistic there"
     said = f"threshold {threshold:g} chosen on the validation samples: {FIGURE} {gain}"
-    assert said in report.trained(made)
+    assert said in outcome.trained(made)
     written = predict([path], drawn_prepared, tmp_path / "own")
     assert figures(tmp_path / "own", drawn_prepared)[FIGURE] == pytest.approx(meta.chosen["after"], abs=1e-9)
     for p in maps([path], drawn_prepared):

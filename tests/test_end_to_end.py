@@ -1,6 +1,7 @@
 """The five verbs through the real command line, with preset tiny: from a raw folder to an accepted submission."""
 
 import json
+import shutil
 import sys
 import zipfile
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 import tifffile
 from makers import make_challenge
 
-from magic_cli import cli
+from magic_cli import cli, schema
 from magic_cli.data.prepared import open_prepared
 
 Magic = Callable[..., tuple[int, str, str]]
@@ -86,7 +87,8 @@ def test_scores_of_a_zip_against_prepared_are_those_of_the_folders(magic: Magic,
     whole = json.loads(magic("score", "submission.zip", drawn_prepared, "--split", "valid", "--json")[1])
     parts = [json.loads(magic("score", f"predictions/{t}", drawn_prepared, "--json")[1]) for t in ("seg", "cvqa")]
     separate = [r for part in parts for r in part["systems"][0]["reports"]]
-    assert whole["systems"][0]["reports"] == separate
+    assert separate[1]["errors"]  # predictions.jsonl is in the folder, and not in the zip
+    assert whole["systems"][0]["reports"] == [report | {"errors": []} for report in separate]
     assert [r["official"] for r in separate] == [r["figures"] for r in separate]
 
 
@@ -240,3 +242,71 @@ def test_real_text_beats_the_majority_answer(magic: Magic) -> None:
     found: dict[str, Any] = json.loads(out)
     assert found["valid_samples"] == 60
     assert found["best"]["accuracy_all"] >= found["baselines"]["training majority"] + 0.05
+
+
+def test_training_says_what_to_think_of_its_answers(magic: Magic, drawn_prepared: Path) -> None:
+    """A run too short to learn: told on stderr, in --json and in the run folder, once each; and a table of parents."""
+    words = ["train", "cvqa", "--preset", "tiny", "--set", "epochs=1", "--set", "lr=1e-9", "--data", drawn_prepared]
+    code, out, err = magic(*words, "--json")
+    assert code == 0, err
+    found = json.loads(out)["review"]
+    assert schema.problems("review", found, "--json") == []
+    assert found == json.loads(Path("runs/cvqa/review.json").read_text())
+    assert 0 <= found["ece"] <= 1
+    assert [row["n"] for row in found["parents"]] == [3] * 9
+    assert found["constant"]["share"] == 1.0
+    [line] = [line for line in err.splitlines() if line.startswith("warning: ")]
+    assert line == f"warning: {found['warnings'][0]}"
+    assert "slots get one answer for all 3 held-out encounters" in line
+    code, out, _ = magic(*words, "--overwrite")
+    assert "held-out answers by parent question" in out
+    code, out, _ = magic("train", "seg", "--preset", "tiny", "--data", drawn_prepared, "--dry-run", "--json")
+    assert json.loads(out)["review"] == {"warnings": []}
+
+
+def test_data_that_does_not_line_up_is_told_before_training(magic: Magic, drawn: Path, tmp_path: Path) -> None:
+    """Prepare lists it in full; training repeats what concerns it, also with --folds."""
+    shutil.copytree(drawn, tmp_path / "raw")
+    file = next((tmp_path / "raw").rglob("train_cvqa.json"))
+    rows = json.loads(file.read_text())
+    rows[0]["CQID010-001"] = "single spot"
+    file.write_text(json.dumps(rows))
+    assert magic("prepare", "--data", tmp_path / "raw", "--out", "mine")[0] == 0
+    words = ["train", "cvqa", "--preset", "tiny", "--modality", "text", "--data", "mine", "--dry-run", "--json"]
+    for more in ([], ["--folds", "2"]):
+        code, out, err = magic(*words, *more)
+        assert code == 0, err
+        [line] = json.loads(out)["review"]["warnings"]
+        assert line.endswith("got 'single spot', expected an integer in 0..3; write the 0-based option index")
+        assert err.count(line) == 1
+
+
+@pytest.mark.parametrize(("flag", "expected"), [("--encounter-text", True), ("--no-encounter-text", False)])
+def test_encounter_text_is_a_flag(flag: str, expected: bool, magic: Magic, drawn_prepared: Path) -> None:
+    words = ["train", "cvqa", "--preset", "tiny", "--set", "head=options", flag, "--data", drawn_prepared]
+    code, out, err = magic(*words, "--dry-run", "--json")
+    assert code == 0, err
+    assert json.loads(out)["config"]["encounter_text"] is expected
+
+
+def test_checkpoints_of_answers_are_averaged_and_submissions_voted(magic: Magic, drawn_prepared: Path) -> None:
+    """The mean of both models' probabilities is what predictions.jsonl of both tells; a vote needs their files only."""
+    data = ["--data", drawn_prepared]
+    for seed in (1, 2, 3):
+        settings = ["--set", "epochs=2", "--seed", seed, "--out", f"runs/{seed}", "--set", "width=8"]
+        assert magic("train", "cvqa", "--preset", "tiny", *settings, *data)[0] == 0
+        ckpt = ["--ckpt", f"runs/{seed}/best.pt"]
+        assert magic("predict", "cvqa", *ckpt, "--split", "valid", "--out", f"valid/{seed}", *data)[0] == 0
+    both = ["--ckpt", "runs/1/best.pt", "--ckpt", "runs/2/best.pt", "--split", "valid", "--out", "valid/both"]
+    assert magic("predict", "cvqa", *both, *data)[0] == 0
+
+    def told(name: str) -> list[list[float]]:
+        lines = [json.loads(line) for line in Path(f"valid/{name}/predictions.jsonl").read_text().splitlines()]
+        return [answer["probabilities"] for line in lines for answer in line["answers"].values()]
+
+    for one, two, mean in zip(told("1"), told("2"), told("both"), strict=True):
+        assert mean == pytest.approx([(a + b) / 2 for a, b in zip(one, two, strict=True)], abs=2e-6)
+    assert told("1") != told("2")
+    code, _, err = magic("predict", "cvqa", "--vote", *(f"valid/{n}" for n in (1, 2, 3)), "--split", "valid", *data)
+    assert code == 0, err
+    assert magic("score", "predictions/cvqa", drawn_prepared)[0] == 0

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from magic_cli import checkpoint, folds, report, runs, schema
+from magic_cli import checkpoint, folds, outcome, runs, schema
 from magic_cli.cli import app
 from magic_cli.config import resolve
 from magic_cli.data.prepared import open_prepared
@@ -330,7 +330,7 @@ def test_the_command_prints_a_table_and_the_next_command(drawn_prepared: Path, t
     printed = json.loads(again.stdout)
     assert schema.problems("folds", printed, "--json") == []
     assert {k: v for k, v in printed.items() if k != "command"} == found(out)
-    assert report.folded(printed)[-1] == lines[-1]
+    assert outcome.folded(printed)[-1] == lines[-1]
 
 
 def test_folds_json_fits_its_schema(done: Path, drawn_prepared: Path, tmp_path: Path) -> None:

@@ -5,8 +5,6 @@ import math
 from dataclasses import replace
 from typing import Any
 
-import pytest
-
 from magic_cli import report, schema
 from magic_cli.records import Report
 
@@ -131,23 +129,3 @@ def test_scores_hold_the_official_keys_alone_in_order() -> None:
     assert found["jaccard_meanofmax"] is found["accuracy_all"] is None
     assert schema.problems("scores", found, "scores") == []
     assert schema.problems("scores", found | {"f1_macro": 0.1}, "scores")
-
-
-def trained(**more: object) -> list[str]:
-    found = {"task": "seg", "train_samples": 9, "valid_samples": 4, "parameters": 12345}
-    return report.trained(found | more)
-
-
-def test_a_finished_training() -> None:
-    best = {"epoch": 3, "loss": 0.5, "dice_meanofmax": 0.75, "dice": None}
-    text = trained(best=best, epochs=5, baselines={"all foreground": 0.4}, checkpoint="runs/seg/best.pt")
-    assert text[0] == "segmentation: 9 to learn from, 4 to validate on; best of 5 epochs: 3"
-    assert "  dice_meanofmax       0.7500" in text
-    assert "  0.4000  if the answer were: all foreground" in text
-    assert text[-1].endswith("next: magic predict seg --ckpt runs/seg/best.pt")
-
-
-@pytest.mark.parametrize("number", [0, 12345])
-def test_a_dry_run(number: int) -> None:
-    [line] = trained(parameters=number)
-    assert f"{number:,} parameters would learn" in line
