@@ -4,12 +4,17 @@ import hashlib
 import json
 import math
 import os
-import tempfile
+import re
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from magic_cli.errors import DataError, printable, problem
+
+MAX_JSON = 1 << 28
+# what drives a terminal or turns the writing direction, and half surrogate pairs, which UTF-8 cannot hold
+_UNSAFE = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -21,20 +26,19 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     Raises:
         DataError: the folder cannot be written or the disk is full.
     """
+    temporary = path.parent / f".{path.name[:60]}.{secrets.token_hex(4)}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:60]}.", suffix=".tmp", dir=path.parent)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error}); choose another --out") from None
-    temporary = Path(name)
+        # the system applies the umask: asking for it would switch it off for all threads for a moment
+        opened = temporary.open("x+b")
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be written ({reason}); choose another --out") from None
     try:
-        with os.fdopen(handle, "wb") as file:
+        with opened as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
         temporary.replace(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error}); free space or --out") from None
@@ -43,8 +47,8 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
-    write_atomic(path, lambda file: file.write(text.encode("utf-8")))
+    """Write UTF-8 text atomically; half surrogate pairs (of file names that are no UTF-8) are written as \\udc80."""
+    write_atomic(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
 
 
 def finite(value: Any) -> Any:
@@ -56,24 +60,66 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return valid JSON, readable in any script, that can be printed: nothing in it drives a terminal.
+
+    NaN is refused by `json`. Control characters and half surrogate pairs are escaped; they are read back the same.
+    """
+    text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write valid, sorted-as-given, indented UTF-8 JSON atomically; NaN is refused by `json`."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    write_text(path, json_text(value, indent=2) + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON object a line, atomically."""
-    write_text(path, "".join(json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in rows))
+    write_text(path, "".join(json_text(row) + "\n" for row in rows))
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON in which no object has a key twice: of two values, one would be lost without a word.
+
+    Raises:
+        ValueError: it is no such JSON; a JSONDecodeError where a place is known. RecursionError: nested too deeply.
+    """
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise KeyTwice(f"key {twice[:40]!r} twice in one object")
+    return found
+
+
+class KeyTwice(ValueError):  # noqa: N818  it says what is wrong
+    """A JSON object has a key twice."""
+
+
+def _read(path: Path) -> bytes:
+    """Return a file's bytes; DataError for more than 256 MiB, before they are read."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_JSON:
+            got = f"{size / (1 << 20):.0f} MiB"
+            raise DataError(problem(path, got, f"at most {MAX_JSON >> 20} MiB of JSON", "is it the right file?"))
+        return file.read(MAX_JSON + 1)
 
 
 def read_json(path: Path) -> Any:
     """Parse a UTF-8 JSON file, with or without a byte-order mark.
 
     Raises:
-        DataError: the file is missing, not UTF-8 or not JSON; the message gives line and column.
+        DataError: the file is missing, over 256 MiB, not UTF-8, not JSON, or has a key twice in an object; the
+            message gives line and column where they are known.
     """
     try:
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
+        return parse_json(_read(path).decode("utf-8-sig"))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; check the path") from None
     except OSError as error:
@@ -83,6 +129,8 @@ def read_json(path: Path) -> Any:
     except json.JSONDecodeError as error:
         where = f"{path}:{error.lineno}:{error.colno}"
         raise DataError(f"{where}: not valid JSON ({error.msg}); was it cut off while copying?") from None
+    except KeyTwice as error:
+        raise DataError(problem(path, error, "each key once", "remove one of both")) from None
     except RecursionError:
         raise DataError(f"{path}: JSON nested too deeply; expected a list of flat objects") from None
     except ValueError:  # Python refuses to read an integer of more than 4,300 digits
@@ -90,22 +138,26 @@ def read_json(path: Path) -> Any:
 
 
 def read_jsonl(path: Path) -> list[Any]:
-    """Parse one JSON value a line; blank lines are skipped.
+    """Parse one JSON value a line, with or without a byte-order mark; blank lines are skipped.
 
     Raises:
         DataError: as `read_json`, with the line's number.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = _read(path).decode("utf-8-sig").split("\n")
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; run `magic prepare` first") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise DataError(problem(path, f"byte {error.start} that is not UTF-8", "UTF-8", "re-encode it")) from None
     rows = []
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                rows.append(json.loads(line))
+                rows.append(parse_json(line))
+            except KeyTwice as error:
+                raise DataError(problem(f"{path}:{number}", error, "each key once", "remove one of both")) from None
             except (ValueError, RecursionError) as error:
                 reason = getattr(error, "msg", "a number too long, or nested too deeply")
                 raise DataError(f"{path}:{number}: not valid JSON ({reason}); run `magic prepare` again") from None

@@ -13,7 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from magic_cli.data.archive import Archive
-from magic_cli.data.masks import MAX_PIXELS
+from magic_cli.data.limits import MAX_PIXELS, claims
 from magic_cli.data.told import TOLD
 from magic_cli.errors import SubmissionError
 from magic_cli.findings import Expected, Findings, Size
@@ -133,6 +133,7 @@ def mask_faults(data: IO[bytes], size: Size | None) -> Iterator[Fault]:
     """Yield (got, expected, remedy, detail) for what is wrong with one mask file; `size` is the photo's (H, W)."""
     try:
         with tifffile.TiffFile(data) as file:
+            too_much = claims(file)
             page, shape = file.pages[0], file.series[0].shape
             shape = shape[:2] if len(shape) == 3 and shape[2] == 1 else shape
             if len(file.pages) > 1:
@@ -150,7 +151,9 @@ def mask_faults(data: IO[bytes], size: Size | None) -> Iterator[Fault]:
                 yield "a compression that needs imagecodecs", "none or zlib", remedy, kind
             else:
                 yield from _size_faults(shape, size)
-                if shape[0] * shape[1] <= MAX_PIXELS:
+                if too_much and shape[0] * shape[1] <= MAX_PIXELS:
+                    yield "a mask that asks for too much memory", "at most 1 GiB of pixels", "check the file", too_much
+                elif not too_much:
                     yield from _value_faults(file.series[0].asarray())
     except Exception as error:  # decoders have no common base class of errors
         yield "an unreadable file", "a whole TIFF", "write it again (the official scorer stops)", type(error).__name__

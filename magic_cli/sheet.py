@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from magic_cli import schema
+from magic_cli.data.rows import read_bytes
 from magic_cli.errors import SubmissionError
 from magic_cli.findings import Expected, Findings
 from magic_cli.questions import QuestionSchema, load_questions
@@ -51,8 +52,7 @@ def lint_answers(found: Findings, name: str, expected: Expected | None) -> int:
 
 def _parse(found: Findings, name: str) -> list[Any] | None:
     try:
-        with found.archive.read(name) as file:
-            data = file.read()
+        data = read_bytes(found.archive, name)
     except SubmissionError:
         found.add(name, "an unreadable file", "a JSON list", "write it again")
         return None
@@ -60,7 +60,7 @@ def _parse(found: Findings, name: str) -> list[Any] | None:
         found.add(name, "a byte-order mark", "UTF-8 without one", "save it as plain UTF-8 (the official scorer stops)")
     try:
         rows = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_hook(found, name))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of thousands of digits
         found.add(name, "invalid JSON", "a JSON list", "write it again (the official scorer stops)", str(error)[:80])
         return None
     if not isinstance(rows, list):

@@ -181,7 +181,9 @@ def test_jsonl_errors_name_the_line(tmp_path: Path) -> None:
         path.write_text(f"1\n{line}\n")
         assert one_line(lambda: files.read_jsonl(path)).startswith(f"{path}:2: not valid JSON (a number too long, or ")
     path.write_bytes(b'{"a": "\xff"}')
-    assert "cannot be read" in one_line(lambda: files.read_jsonl(path))
+    assert "got byte 7 that is not UTF-8" in one_line(lambda: files.read_jsonl(path))
+    path.write_bytes(b"\xef\xbb\xbf[1]")
+    assert files.read_jsonl(path) == [[1]]
     path.unlink()
     assert one_line(lambda: files.read_jsonl(path)) == f"{path}: no such file; run `magic prepare` first"
 

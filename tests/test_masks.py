@@ -130,7 +130,8 @@ def test_several_pages_keep_their_shape_and_are_refused() -> None:
 
 
 def test_huge_mask_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("magic_cli.data.masks.MAX_PIXELS", 4799)
+    for module in ("masks", "limits"):
+        monkeypatch.setattr(f"magic_cli.data.{module}.MAX_PIXELS", 4799)
     for source in (tiff(BIG), pillow(Image.fromarray(BIG), compression="tiff_lzw")):
         with pytest.raises(DataError, match="0 megapixels"):
             read_raw(source, "m")

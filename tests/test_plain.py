@@ -90,7 +90,7 @@ def test_strips_in_another_order_are_left_to_tifffile() -> None:
 
 
 def test_huge_files_are_left_to_tifffile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plain, "_MOST", MASK.size - 1)
+    monkeypatch.setattr(plain, "MAX_PIXELS", MASK.size - 1)
     assert read_plain(PLAIN["raw"]) is None
     assert read_plain(PLAIN["zlib"]) is None
 

@@ -2,6 +2,7 @@
 
 import io
 import stat
+import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,10 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from magic_cli.data.limits import MAX_BYTES
 from magic_cli.errors import DataError, SubmissionError, printable, problem
 
-MAX_BYTES = 1 << 30
 MAX_MEMBERS = 200_000
+MAX_TOTAL = 1 << 36
+_MAX_DIRECTORY = 1 << 26  # bytes of a zip's list of members
+_END, _END64, _TAIL = b"PK\x05\x06", b"PK\x06\x06", 66_000
 _ENCRYPTED = 1
 
 
@@ -40,11 +44,14 @@ class Archive:
         """Return a member as a seekable stream, to be closed by the caller; a zip's is unpacked in memory.
 
         Raises:
-            SubmissionError: the member cannot be read or its checksum is wrong.
+            SubmissionError: the member is over 1 GiB, cannot be read, or its checksum is wrong.
         """
         member = self.members[name]
         try:
             if isinstance(member, Path):
+                size = member.stat().st_size
+                if size > MAX_BYTES:
+                    raise SubmissionError(problem(self.where(name), f"{size} bytes", "at most 1 GiB", "check the file"))
                 return member.open("rb")
             assert self._zip is not None  # noqa: S101  a ZipInfo came from this zip
             return io.BytesIO(self._zip.read(member))
@@ -73,19 +80,38 @@ def open_archive(source: Path, handle: IO[bytes] | None = None) -> Iterator[Arch
         yield Archive(printable(source.parent), False, {source.name: source})
         return
     try:
+        if handle is None:
+            _check_directory(source)
         file = zipfile.ZipFile(handle or source)
     except FileNotFoundError:
         raise DataError(f"{name}: no such file or folder; check the path") from None
-    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
         raise SubmissionError(problem(name, f"no zip ({error})", "a folder or a zip", "build it again")) from None
     with file:
         yield _list_zip(name, file)
+
+
+def _check_directory(source: Path) -> None:
+    """Refuse a list of members that is too long for memory; zipfile would read all of it. As `open_archive`."""
+    with source.open("rb") as file:
+        file.seek(max(0, source.stat().st_size - _TAIL))
+        tail = file.read()
+    end, end64 = tail.rfind(_END), tail.rfind(_END64)
+    size = struct.unpack_from("<I", tail, end + 12)[0] if end >= 0 else 0
+    if end64 >= 0:
+        size = max(size if size < 2**32 - 1 else 0, struct.unpack_from("<Q", tail, end64 + 40)[0])
+    if size > _MAX_DIRECTORY:
+        line = problem(printable(source), f"a list of members of {size} bytes", "at most 64 MiB", "build it again")
+        raise SubmissionError(line)
 
 
 def _list_zip(source: str, file: zipfile.ZipFile) -> Archive:
     infos = file.infolist()
     if len(infos) > MAX_MEMBERS:
         raise SubmissionError(problem(source, f"{len(infos)} members", f"at most {MAX_MEMBERS}", "build it again"))
+    total = sum(info.file_size for info in infos)
+    if total > MAX_TOTAL:
+        raise SubmissionError(problem(source, f"{total / (1 << 30):.0f} GiB", "at most 64 GiB", "build it again"))
     members: dict[str, Path | zipfile.ZipInfo] = {}
     folders, faults = [], []
     for info in infos:

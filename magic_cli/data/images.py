@@ -5,7 +5,7 @@ import io
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -13,10 +13,14 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps
 
+from magic_cli.data.limits import MAX_PIXELS
 from magic_cli.errors import DataError, printable, problem
 
-MAX_PIXELS = 200_000_000
+_LARGE = 40_000_000  # pixels; larger photos are decoded one at a time, whatever the number of threads
+# what photos really are, whatever their names say; not all that Pillow knows: its EPS would start Ghostscript
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _ORIENTATION = 274
+_one_large = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +68,12 @@ quiet = _Quiet()
 def _opened(source: Path | IO[bytes], where: Path | str) -> Iterator[Image.Image]:
     """Open an image lazily; whatever goes wrong inside the block becomes one DataError line."""
     try:
-        with quiet(), Image.open(source) as image:
+        with quiet(), Image.open(source, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 pixels = f"{image.width * image.height / 1e6:.0f} megapixels"
                 raise DataError(problem(where, pixels, "at most 200", "shrink it, or check where it comes from"))
-            yield image
+            with _one_large if image.width * image.height > _LARGE else nullcontext():
+                yield image
     except DataError:
         raise
     except FileNotFoundError:
@@ -123,6 +128,8 @@ def open_photo(path: Path, upright: bool, at_least: int | None = None) -> Image.
     Raises:
         DataError: one line, for a photo that is missing, truncated, damaged or of more than 200 megapixels.
     """
+    if path.exists() and not path.is_file():  # a pipe or a device would be read for ever
+        raise DataError(problem(path, "no regular file", "a JPEG or PNG photo", "copy or download it again"))
     with _opened(path, path) as image:
         if at_least is not None:
             image.draft("RGB", (at_least, at_least))

@@ -10,13 +10,14 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from magic_cli.data.limits import MAX_PIXELS, claims
 from magic_cli.data.plain import read_plain
 from magic_cli.errors import ConfigError, DataError, printable, problem, some
 from magic_cli.files import write_atomic
 from magic_cli.records import Mask
 
 MERGES = ("or", "majority", "intersection")
-MAX_PIXELS = 200_000_000
+_READ_BY_PILLOW = ("TIFF", "PNG", "BMP", "GIF")  # not all that Pillow knows: its EPS would start Ghostscript
 _WHITE_IS_ZERO = 0
 _PHOTOMETRIC = 262
 
@@ -36,7 +37,7 @@ def read_raw(source: Path | IO[bytes], where: str) -> NDArray[Any]:
     tifffile reads only with the 79 MB imagecodecs (specs/ecosystem.md). A PNG is read too.
 
     Raises:
-        DataError: one line, for a file that is missing, damaged or of more than 200 million pixels.
+        DataError: one line, for a file that is missing, damaged or asks for too much (limits.py).
     """
     if isinstance(source, Path):
         with _opened(source, where) as file:  # not read_bytes: this copies pixels once
@@ -73,7 +74,7 @@ def read_stored(source: IO[bytes], where: str) -> tuple[NDArray[Any], str]:
     """Return the array of a TIFF as stored, and why tifffile, hence the official scorer, cannot read it ("": it can).
 
     Raises:
-        Unreadable: a file that is damaged or of more than 200 million pixels.
+        Unreadable: a file that is damaged or asks for too much (limits.py).
     """
     tifffile = _tifffile()
     try:
@@ -107,9 +108,11 @@ def _tifffile() -> Any:
 
 def _read_tifffile(source: IO[bytes], where: str) -> NDArray[Any]:
     with _tifffile().TiffFile(source) as file:
-        series = file.series[0]
-        _refuse_huge(int(series.size), where)
-        return np.asarray(series.asarray())
+        too_much = claims(file)
+        if too_much:
+            line = problem(where, too_much, "at most 200 megapixels and 1 GiB", "check the file")
+            raise Unreadable(line, "ValueError: another size")
+        return np.asarray(file.series[0].asarray())
 
 
 def _read_pillow(source: IO[bytes], where: str, official: str) -> NDArray[Any]:
@@ -118,7 +121,7 @@ def _read_pillow(source: IO[bytes], where: str, official: str) -> NDArray[Any]:
     from magic_cli.data.images import quiet
 
     try:
-        with quiet(), Image.open(source) as image:
+        with quiet(), Image.open(source, formats=_READ_BY_PILLOW) as image:
             _refuse_huge(image.width * image.height, where)
             if getattr(image, "n_frames", 1) > 1:
                 raise Unreadable(problem(where, "several pages", "one", "keep the first page"), official)

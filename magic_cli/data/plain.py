@@ -11,6 +11,8 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
+from magic_cli.data.limits import MAX_PIXELS
+
 _WIDTH, _HEIGHT, _COMPRESSION, _DESCRIPTION = 256, 257, 259, 270
 _OFFSETS, _ROWS, _SIZES = 273, 278, 279
 # tag to the only values it may have; absent tags have the first one
@@ -19,7 +21,6 @@ _FREE = {274: 3, 282: 5, 283: 5, 296: 3}  # orientation and resolution, with the
 _NAME, _SOFTWARE = 305, b"tifffile.py\0"
 _RAW, _ZLIB = 1, (8, 32946)
 _KINDS = {3: "H", 4: "I"}
-_MOST = 200_000_000
 Buffer = bytes | mmap.mmap | memoryview
 
 
@@ -78,7 +79,7 @@ def _pixels(data: Buffer, tags: dict[int, tuple[int, ...]]) -> NDArray[np.uint8]
     rows = min(rows, height)
     offsets, sizes, pixels = tags[_OFFSETS], tags[_SIZES], height * width
     # tifffile drops sides of one pixel in some cases
-    if height < 2 or width < 2 or rows < 1 or pixels > _MOST:
+    if height < 2 or width < 2 or rows < 1 or pixels > MAX_PIXELS:
         return None
     if len(offsets) != -(-height // rows) or len(sizes) != len(offsets):
         return None
@@ -95,7 +96,11 @@ def _pixels(data: Buffer, tags: dict[int, tuple[int, ...]]) -> NDArray[np.uint8]
 def _inflate(data: Buffer, offsets: tuple[int, ...], sizes: tuple[int, ...], expected: list[int]) -> NDArray[np.uint8]:
     found, at = np.empty(sum(expected), np.uint8), 0
     for offset, size, wanted in zip(offsets, sizes, expected, strict=True):
-        strip = zlib.decompress(data[offset : offset + size], bufsize=wanted)
+        # one byte more at most: a strip of kilobytes can hold gigabytes
+        inflator = zlib.decompressobj()
+        strip = inflator.decompress(data[offset : offset + size], wanted + 1)
+        if not inflator.eof:
+            raise ValueError("more or less than the strip's pixels")
         found[at : at + wanted] = np.frombuffer(strip, np.uint8)  # ValueError where the length is another
         at += wanted
     return found

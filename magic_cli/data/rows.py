@@ -12,6 +12,7 @@ import numpy as np
 
 from magic_cli.data.archive import Archive
 from magic_cli.errors import SubmissionError, problem, some
+from magic_cli.files import MAX_JSON
 from magic_cli.records import Prediction
 
 _LARGEST = 2**31
@@ -38,9 +39,13 @@ def read_rows(archive: Archive, name: str, notes: list[str]) -> list[Any]:
 
 
 def read_bytes(archive: Archive, name: str) -> bytes:
-    """Return a member's bytes; SubmissionError where it cannot be read."""
+    """Return a JSON member's bytes; SubmissionError where it cannot be read or is over 256 MiB."""
     with archive.read(name) as file:
-        return file.read()
+        data = file.read(MAX_JSON + 1)
+    if len(data) > MAX_JSON:
+        where = archive.where(name)
+        raise SubmissionError(problem(where, "a larger file", f"at most {MAX_JSON >> 20} MiB", "check the file"))
+    return data
 
 
 def _parse(data: bytes, where: str) -> Any:

@@ -2,9 +2,9 @@
 
 import ctypes
 import os
+import secrets
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,10 +60,8 @@ def staged(out: Path) -> Iterator[Path]:
 
 
 def _beside(out: Path) -> Path:
-    made = Path(tempfile.mkdtemp(prefix=f".{out.name[:60]}-", dir=out.parent))
-    mask = os.umask(0)
-    os.umask(mask)
-    made.chmod(0o777 & ~mask)
+    made = out.parent / f".{out.name[:60]}-{secrets.token_hex(4)}"
+    made.mkdir()  # with the permissions of the umask
     return made
 
 
