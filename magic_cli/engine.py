@@ -29,6 +29,7 @@ from magic_cli.errors import ConfigError
 from magic_cli.interrupt import Interrupt
 from magic_cli.model.cache import FeatureCache, Item
 from magic_cli.model.encoders import Encoder
+from magic_cli.model.memory import forget
 from magic_cli.progress import log, track
 from magic_cli.questions import QuestionSchema
 from magic_cli.records import Prediction, Report, Rules, Sample
@@ -212,6 +213,7 @@ def predict(
     if accelerator.num_processes > 1:
         broadcast(list(model.buffers()))  # statistics of normalisation, which each process made from its own share
     model.eval()
+    forget(model)
     batches = moved(loader, accelerator.device)
     for part in track(parts, "predicting"):
         found: list[Prediction] = []

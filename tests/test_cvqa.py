@@ -73,8 +73,11 @@ def test_encounters_without_answers_are_predicted_but_not_learned_from(prepared:
 
 
 def test_one_sample_a_question(prepared: Prepared) -> None:
-    found = cvqa.samples(prepared, "valid", CvqaConfig(unit="question"))
-    assert [(s.id, s.qids) for s in found] == [(e, (qid,)) for e in perfect() for qid in QIDS]
+    """Of train alone: predicted one by one, the questions of an encounter would encode its photos 27 times."""
+    config = CvqaConfig(unit="question")
+    found = cvqa.samples(prepared, "train", config)
+    assert [(s.id, s.qids) for s in found] == [(e, (qid,)) for e in ("ENC00001", "ENC00002") for qid in QIDS]
+    assert [(s.id, s.qids) for s in cvqa.samples(prepared, "valid", config)] == [(e, tuple(QIDS)) for e in perfect()]
 
 
 def test_modalities_without_photos(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from magic_cli.engine import Batch, TaskModel, accelerator_for, autocast, averag
 from magic_cli.errors import ConfigError
 from magic_cli.model.encoders import TinyText
 from magic_cli.records import Encounter, Prediction, Sample
-from magic_cli.tasks.inputs import encoded, gather, text_item
+from magic_cli.tasks.inputs import text_item
 from magic_cli.trainer import optimizer_for
 
 
@@ -118,19 +118,6 @@ def test_prediction_computes_in_the_precision_of_its_settings(precision: str, ex
     assert len(list(predict(Seen(), samples(3), config, accelerator_for(resolve("seg", "tiny"), "cpu")))) == 3
     with autocast("fp16", torch.device("cpu")):  # where float16 is not possible nothing changes
         assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.float32
-
-
-def test_a_text_is_encoded_once_in_prediction_without_a_cache() -> None:
-    encoder, seen = TinyText(16), []
-    encoder.register_forward_hook(lambda *_: seen.append(_[1][0]["input_ids"].shape[0]))
-    encoder.freeze()
-    items = [text_item(encoder, text, "") for text in ("red", "red skin", "red")]
-    with torch.inference_mode():
-        first = encoded(encoder, gather(encoder, items, None))["text"]
-        again = encoded(encoder, gather(encoder, items[::-1], None))["text"]
-    assert seen == [2]
-    assert torch.equal(first, encoder.features(encoder.batch([item.load() for item in items]))["text"])
-    assert torch.equal(first, again.flip(0))
 
 
 def test_processes_share_the_encoding_and_then_know_all_of_it() -> None:

@@ -194,7 +194,7 @@ def test_paper_presets_train_and_predict(task: str, weights: Path, drawn_prepare
     assert found["best"]["epoch"] == 1
     ckpt = [tmp_path / "run" / "best.pt"]
     made = runs.predict_to(task, ckpt, drawn_prepared, "test", tmp_path / "out", place)
-    assert made["files"] == (1 if task == "cvqa" else len(open_prepared(drawn_prepared).images_of("test")))
+    assert made["files"] == (2 if task == "cvqa" else len(open_prepared(drawn_prepared).images_of("test")))
     save_clipseg(tmp_path / "other" / CLIPSEG, seed=1)
     if task == "seg":
         with pytest.raises(CheckpointError, match="differ from those in training"):

@@ -28,7 +28,7 @@ def samples(prepared: Prepared, split: str, config: "CvqaConfig") -> tuple[Sampl
     """Return one sample an encounter with its photos and all questions; train and valid: of those with answers.
 
     `config.modality` "text" leaves photos away; "image" needs at least one a sample. `config.unit`
-    "question" gives one sample an encounter and slot instead (the paper's).
+    "question" gives train one sample an encounter and slot instead (the paper's).
 
     Raises:
         DataError: no such encounter, or encounters without photos where photos are needed, all at once.
@@ -43,7 +43,8 @@ def samples(prepared: Prepared, split: str, config: "CvqaConfig") -> tuple[Sampl
         got = f"{len(bare)} encounters without a photo ({some(bare)})"
         raise DataError(problem(prepared.root, got, "one or more", "use --modality both or text"))
     qids = tuple(prepared.questions.by_qid)
-    units = [qids] if config.unit == "encounter" else [(qid,) for qid in qids]
+    # One a question is how the paper learns; predicted one by one, the questions would ask for each photo 27 times.
+    units = [(qid,) for qid in qids] if config.unit == "question" and split == "train" else [qids]
     return tuple(Sample(e.encounter_id, e, photos[e.encounter_id], unit) for e in encounters for unit in units)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -11,14 +10,11 @@ from magic_cli.config import Config
 from magic_cli.data.images import open_photo
 from magic_cli.data.prompts import share_window
 from magic_cli.errors import ConfigError, DataError
-from magic_cli.model import encoders, hub
+from magic_cli.model import encoders, hub, memory
 from magic_cli.model.augment import turn
 from magic_cli.model.cache import FeatureCache, Item
 from magic_cli.model.encoders import Encoder, Features, ImageEncoder, TextEncoder
 from magic_cli.records import ImageRecord
-
-REMEMBERED = 4096  # texts an encoder, of 2 kB or so
-_texts: WeakKeyDictionary[TextEncoder, dict[str, Features]] = WeakKeyDictionary()
 
 
 def photo_item(encoder: ImageEncoder, record: ImageRecord, view: int) -> Item:
@@ -52,27 +48,13 @@ def gather(encoder: Encoder, items: Sequence[Item], cache: FeatureCache | None) 
 
 
 def encoded(encoder: Encoder, part: Any) -> Features:
-    """Return the features of what `gather` made; in prediction a frozen encoder reads each text once."""
+    """Return the features of what `gather` made; in prediction each text, and each photo's vector, is made once."""
     if "features" in part:
         found: Features = part["features"]
         return found
-    if encoder.is_frozen and isinstance(encoder, TextEncoder) and torch.is_inference_mode_enabled():
-        return _remembered(encoder, part["keys"], part["raw"])
+    if memory.fits(encoder) and torch.is_inference_mode_enabled():
+        return memory.recalled(encoder, part["keys"], part["raw"])
     return encoder.features(part["raw"])
-
-
-def _remembered(encoder: TextEncoder, keys: Sequence[str], raw: dict[str, Tensor]) -> Features:
-    """Encode the texts that are new; photos of one patient share theirs, also where there is no cache."""
-    known = _texts.setdefault(encoder, {})
-    new = {key: row for row, key in enumerate(keys) if key not in known}
-    if new:
-        rows = torch.tensor(list(new.values()), device=raw["input_ids"].device)
-        found = encoder.features({name: tensor[rows] for name, tensor in raw.items()})
-        known |= {key: {name: t[i] for name, t in found.items()} for i, key in enumerate(new)}
-    texts = [known[key] for key in keys]
-    for key in list(known)[: max(0, len(known) - REMEMBERED)]:
-        del known[key]
-    return {name: torch.stack([text[name] for text in texts]) for name in texts[0]}
 
 
 def pretrained(config: Config, pooled: bool) -> tuple[ImageEncoder, TextEncoder]:

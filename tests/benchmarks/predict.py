@@ -27,8 +27,8 @@ from magic_cli import runs
 from magic_cli.config import resolve
 from magic_cli.data.prepared import open_prepared
 from magic_cli.engine import accelerator_for, predict
+from magic_cli.model import memory
 from magic_cli.records import Prediction, Sample
-from magic_cli.tasks import inputs
 from magic_cli.tasks.seg_model import SegModel
 
 PHOTOS, ROUNDS = 6, 3
@@ -83,7 +83,7 @@ def side(kind: str, folder: Path, work: Path, pipe: Connection) -> None:
         if kind == "plain":
             found = plain_side(net, model, samples)
         else:
-            inputs._texts.pop(model.texts, None)  # as a new command, which has read no prompt yet
+            memory.forget_all(model.texts)  # as a new command, which has read no prompt yet
             config = replace(base, precision=asked[0], batch_size=asked[1])
             found = list(predict(model, samples, config, accelerator))
         pipe.send((time.process_time() - start, found))
