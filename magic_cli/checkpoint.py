@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import warnings
+import zipfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,6 +19,7 @@ from magic_cli.model.encoders import Encoder
 from magic_cli.records import CheckpointMeta
 
 FORMAT = 1
+_STATE = {"at": dict, "task": str, "config": dict, "data": str}
 _PACKAGES = ("magic-cli", "torch", "transformers", "timm", "accelerate", "numpy")
 
 
@@ -69,17 +71,37 @@ def load_learned(model: nn.Module, weights: dict[str, Tensor], where: Path) -> N
     model.load_state_dict(weights, strict=False)
 
 
+def _check(path: Path, whole: bool) -> None:
+    """Refuse what torch.save did not write: no zip, packed members (torch would unpack any size), changed bytes.
+
+    Args:
+        whole: compare every checksum, which torch does not.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            packed = [i for i in file.infolist() if i.compress_type or i.file_size != i.compress_size]
+            bad = file.testzip() if whole and not packed else None
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; train first, or give --ckpt") from None
+    except Exception as error:  # a damaged zip raises whatever its bytes lead to
+        got = f"a damaged file, or no checkpoint ({type(error).__name__})"
+        remedy = "copy it again or train again; nothing in it was run"
+        raise CheckpointError(problem(path, got, "a best.pt of `magic train`", remedy)) from None
+    if packed or bad:
+        got = "packed members" if packed else f"changed bytes in {bad}"
+        raise CheckpointError(problem(path, got, "a file as torch.save wrote it", "copy it again or train again"))
+
+
 def _load(path: Path, mapped: bool = False) -> dict[str, Any]:
+    _check(path, whole=not mapped)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of foreign pickles: they are refused below, in our words
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; train first, or give --ckpt") from None
     except UnpicklingError:
         remedy = "use a best.pt that `magic train` wrote; nothing in it was run"
         raise CheckpointError(problem(path, "a pickle with code or foreign objects", "tensors only", remedy)) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged pickle raises whatever its bytes lead to
         first = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({first}); copy it again or train again") from None
     if not isinstance(loaded, dict) or not isinstance(loaded.get("meta"), str):
@@ -100,10 +122,7 @@ def load_best(path: Path, task: str | None = None) -> tuple[CheckpointMeta, dict
         CheckpointError: missing, damaged, of another format, or made for another task than `task`.
     """
     loaded = _load(path)
-    try:
-        meta = json.loads(loaded["meta"])
-    except json.JSONDecodeError:
-        raise CheckpointError(f"{path}: damaged meta data; copy it again or train again") from None
+    meta, weights = _meta(loaded, path), loaded.get("weights")
     if meta.get("format") != FORMAT:
         remedy = "train again with this version"
         raise CheckpointError(problem(path, f"format {meta.get('format')}", FORMAT, remedy))
@@ -112,8 +131,21 @@ def load_best(path: Path, task: str | None = None) -> tuple[CheckpointMeta, dict
         raise CheckpointError(lines)
     if task is not None and meta["task"] != task:
         raise CheckpointError(f"{path}: checkpoint was made for task '{meta['task']}', not '{task}'")
+    tensors = isinstance(weights, dict) and all(isinstance(t, Tensor) for t in weights.values())
+    if not isinstance(weights, dict) or not tensors or not all(isinstance(name, str) for name in weights):
+        raise CheckpointError(problem(path, "no tensors by name", "weights", "use a best.pt that `magic train` wrote"))
     meta["questions"], meta["history"] = tuple(meta["questions"]), tuple(meta["history"])
-    return CheckpointMeta(**meta), loaded["weights"]
+    return CheckpointMeta(**meta), weights
+
+
+def _meta(loaded: dict[str, Any], path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(loaded["meta"])
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: damaged meta data; copy it again or train again")
+    return found
 
 
 def save_state(path: Path, meta: dict[str, Any], tensors: dict[str, Any]) -> None:
@@ -125,13 +157,22 @@ def save_state(path: Path, meta: dict[str, Any], tensors: dict[str, Any]) -> Non
 def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read what `save_state` wrote; raises CheckpointError as `load_best`."""
     loaded = _load(path)
-    return json.loads(loaded.pop("meta")), loaded
+    meta = _state(loaded, path)
+    del loaded["meta"]
+    return meta, loaded
+
+
+def _state(loaded: dict[str, Any], path: Path) -> dict[str, Any]:
+    meta = _meta(loaded, path)
+    if not all(isinstance(meta.get(key), kind) for key, kind in _STATE.items()):
+        expected = f"meta data with {', '.join(_STATE)}"
+        raise CheckpointError(problem(path, "another file", expected, "train anew with --overwrite"))
+    return meta
 
 
 def state_meta(path: Path) -> dict[str, Any]:
     """Return the meta data of a state alone; its tensors stay on disk. Raises CheckpointError as `load_best`."""
-    found: dict[str, Any] = json.loads(_load(path, mapped=True)["meta"])
-    return found
+    return _state(_load(path, mapped=True), path)
 
 
 def find(ckpt: Path, task: str) -> tuple[Path, str]:

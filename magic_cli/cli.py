@@ -1,17 +1,14 @@
 """The `magic` command: parse, call, print. No domain logic, and no torch until a command needs it."""
 
-import json
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from magic_cli import options as opt
-from magic_cli.errors import MagicError, printable
-from magic_cli.progress import log, speaks
+from magic_cli.ending import emit, leave
 
 app = typer.Typer(
     name="magic",
@@ -21,13 +18,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def _emit(as_json: bool, command: str, result: dict[str, Any], lines: list[str]) -> None:
-    """Print the result: one JSON object, or lines for people of which the last names the next command."""
-    text = json.dumps({"schema": 1, "command": command, **result}, ensure_ascii=False) if as_json else "\n".join(lines)
-    if speaks():
-        typer.echo(text)
 
 
 @app.callback()
@@ -60,7 +50,7 @@ def prepare(
     manifest = module.prepare(data, out, overwrite=overwrite, dry_run=dry_run, **options)
     last = "nothing written (--dry-run)" if dry_run else f"{out}: ready; next: magic train seg (or: magic train cvqa)"
     page = None if dry_run else out / "index.html"
-    _emit(as_json, "prepare", manifest, [*module.summary(manifest, page), last])
+    emit(as_json, "prepare", manifest, [*module.summary(manifest, page), last])
 
 
 @app.command()
@@ -101,7 +91,7 @@ def train(
     modes = {"resume": resume, "overwrite": overwrite, "dry_run": dry_run, "deterministic": deterministic}
     options: dict[str, Any] = {"preset": preset, "settings": settings or [], **modes, **flags}
     found = (cross.train if folds else runs.train)(task, data, run, place, *([folds] if folds else []), **options)
-    _emit(as_json, "train", found, (outcome.folded if folds else outcome.trained)(found))
+    emit(as_json, "train", found, (outcome.folded if folds else outcome.trained)(found))
 
 
 @app.command()
@@ -138,7 +128,7 @@ def predict(
         from magic_cli.tasks import cvqa_vote
 
         found = cvqa_vote.vote(preds or [], data, split, target, **modes)
-        return _emit(as_json, "predict", found, outcome.predicted(found, dry_run))
+        return emit(as_json, "predict", found, outcome.predicted(found, dry_run))
     from magic_cli import runs
 
     place = runs.Place.of(device, cache_dir, no_cache)
@@ -146,7 +136,7 @@ def predict(
     options["precision"] = precision
     decision = {"threshold": threshold, "largest": largest, "fill_holes": fill_holes}
     found = runs.predict_to(task, ckpt or [], data, split, target, place, decision=decision, **modes, **options)
-    return _emit(as_json, "predict", found, outcome.predicted(found, dry_run))
+    return emit(as_json, "predict", found, outcome.predicted(found, dry_run))
 
 
 @app.command()
@@ -186,7 +176,7 @@ def score(
 
         publish(found, truth, preds, gold, out, run, overwrite)
         last = f"{out / 'report.html'}: written, beside per_item.csv and scores.json; next: open it in a browser"
-    _emit(as_json, "score", found, [*report.lines(found), last])
+    emit(as_json, "score", found, [*report.lines(found), last])
     raise typer.Exit(referee.exit_code(found))
 
 
@@ -212,7 +202,7 @@ def package(
         result = module.check_submission(check_only, data, split)
     else:
         result = module.package(seg, cvqa, data, split, out, overwrite=overwrite, dry_run=dry_run)
-    _emit(as_json, "package", result, module.summary(result))
+    emit(as_json, "package", result, module.summary(result))
 
 
 @app.command()
@@ -229,7 +219,7 @@ def demo(
     from magic_cli import demo as module
 
     found = module.run(out, preset, overwrite)
-    _emit(as_json, "demo", found, module.summary(found))
+    emit(as_json, "demo", found, module.summary(found))
 
 
 @app.command()
@@ -247,7 +237,7 @@ def doctor(
 
     cleared = {"cleared": module.clear_cache(cache_dir)} if clear_cache else {}
     found = module.inspect(deep, cache_dir) | cleared
-    _emit(as_json, "doctor", found, module.lines(found))
+    emit(as_json, "doctor", found, module.lines(found))
     raise typer.Exit(found["exit_code"])
 
 
@@ -256,27 +246,6 @@ def _terminate(_number: int, _frame: object) -> None:
 
 
 def main() -> None:
-    """Run the command line: one line an error on stderr, the exit codes of DESIGN.md section 1."""
-    debug, as_json = "--debug" in sys.argv, "--json" in sys.argv
-    sys.argv = [word for word in sys.argv if word != "--debug"]
+    """Run the command line; ending.py says how it ends."""
     signal.signal(signal.SIGTERM, _terminate)
-    code, lines = 1, []
-    try:
-        app()
-    except MagicError as error:
-        code, lines = error.exit_code, list(error.problems)
-        if debug:
-            raise
-    except SystemExit as leaving:
-        if leaving.code != 130:
-            raise
-        code, lines = 130, ["interrupted; what was finished is kept"]
-    except Exception as error:
-        if debug:
-            raise
-        lines = [f"unexpected {type(error).__name__}: {printable(error)[:300]}; run again with --debug and report it"]
-    for line in lines:
-        log(f"error: {line}" if code != 130 else line)
-    if as_json:
-        typer.echo(json.dumps({"schema": 1, "exit_code": code, "errors": lines}, ensure_ascii=False))
-    raise SystemExit(code)
+    leave(app)

@@ -35,6 +35,19 @@ _MINIMUM = {
     "width": 4,
     "rank": 1,
 }
+# what no run needs, and what would fill the memory or start a thousand processes before anybody noticed
+_MAXIMUM = {
+    "image_size": 4096,
+    "text_window": 8192,
+    "epochs": 100_000,
+    "batch_size": 65_536,
+    "accumulate": 65_536,
+    "views": 2**31,
+    "width": 4096,
+    "rank": 4096,
+    "workers": 256,
+    "seed": 2**32 - 1,
+}
 
 
 @dataclass(frozen=True)
@@ -87,11 +100,14 @@ class Config:
                 lines.append(f"{field.name}: got {value!r}, expected one of {', '.join(choices)}")
             minimum = _MINIMUM.get(field.name, 0)
             if isinstance(value, (int, float)) and not minimum <= value < float("inf"):
-                lines.append(f"{field.name}: got {value}, expected at least {minimum}")
+                lines.append(f"{field.name}: got {str(value)[:40]}, expected at least {minimum}")
+            maximum = _MAXIMUM.get(field.name, 1e6)
+            if isinstance(value, (int, float)) and maximum < value < float("inf"):
+                lines.append(f"{field.name}: got {str(value)[:40]}, expected at most {maximum:.10g}")
+            if isinstance(value, str) and not value.isprintable():
+                lines.append(f"{field.name}: got control characters, expected plain text")
         parts = {name: getattr(self, name) for name in ("dropout", "holdout", "warmup", "ema")}
         lines += [f"{name}: got {value}, expected a number in [0, 1)" for name, value in parts.items() if value >= 1]
-        if self.seed >= 2**32:
-            lines.append(f"seed: got {self.seed}, expected less than 2**32")
         if lines:
             raise ConfigError(lines)
 
@@ -183,6 +199,8 @@ def _convert(name: str, text: str, kind: Any) -> Any:
             return False
         raise ConfigError(f"--set {name}={text}: expected true or false")
     try:
+        if kind is not str and ("_" in text or not text.isascii()):
+            raise ValueError  # Python reads 1_0 as ten
         return kind(text)
     except ValueError:
         raise ConfigError(f"--set {name}={text}: expected {kind.__name__}") from None
@@ -207,7 +225,7 @@ def from_dict(task: str, values: Mapping[str, Any], where: str) -> Config:
         wanted = types.get(name)
         if wanted is None:
             lines.append(f"{where} {name}: no such setting for task '{task}'; {_nearest(name, tuple(types))}")
-        elif wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        elif wanted is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**300:
             clean[name] = float(value)
         elif type(value) is not wanted:
             lines.append(f"{where} {name}: got {type(value).__name__}, expected {getattr(wanted, '__name__', wanted)}")

@@ -2,14 +2,15 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from magic_cli import checkpoint
-from magic_cli.errors import CheckpointError
+from magic_cli.errors import CheckpointError, problem
 from magic_cli.files import finite
 
 RandomStates = dict[str, torch.Tensor]
@@ -53,8 +54,19 @@ def load(path: Path, data: str) -> tuple[Position, dict[str, Any]]:
     meta, tensors = checkpoint.load_state(path)
     if meta["data"] != data:
         raise CheckpointError(f"{path}: the prepared data changed since; train anew with --overwrite")
-    position = meta["at"] | {"best": -math.inf if meta["at"]["best"] is None else meta["at"]["best"]}
-    return Position(**position), tensors
+    with fitting(path):
+        position = meta["at"] | {"best": -math.inf if meta["at"]["best"] is None else meta["at"]["best"]}
+        return Position(**position), tensors
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Turn what a state raises that is not this run's, or was changed, into one line that names the file."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        got = f"a state that does not fit ({type(error).__name__})"
+        raise CheckpointError(problem(path, got, "that of this very run", "train anew with --overwrite")) from None
 
 
 def random_states() -> RandomStates:

@@ -250,16 +250,18 @@ class Trainer:
             log(f"{path} is not there: starting from the beginning")
             return None
         self.at, tensors = state.load(path, self.data.sha256)
-        checkpoint.load_learned(self.core, tensors["weights"], path)
+        with state.fitting(path):
+            checkpoint.load_learned(self.core, tensors["weights"], path)
         return tensors
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
-        self.optimizer.load_state_dict(saved["optimizer"])
-        if self.accelerator.scaler is not None and "scaler" in saved:
-            self.accelerator.scaler.load_state_dict(saved["scaler"])
-        if self.average:
-            self.average.load(saved["average"])
-        state.restore(saved["random"])
+        with state.fitting(self.out / "state.pt"):
+            self.optimizer.load_state_dict(saved["optimizer"])
+            if self.accelerator.scaler is not None and "scaler" in saved:
+                self.accelerator.scaler.load_state_dict(saved["scaler"])
+            if self.average:
+                self.average.load(saved["average"])
+            state.restore(saved["random"])
         log(f"resumed at epoch {self.at.epoch + 1}, step {self.at.step}")
 
     def _interrupted(self) -> Interrupted:

@@ -51,7 +51,7 @@ LAYERS: tuple[tuple[frozenset[str], ...], ...] = (
     ),
     (frozenset({"tasks"}),),
     (frozenset({"runs", "choosing", "folds", "pooled", "review", "referee", "publish"}),),
-    (frozenset({"options"}),),
+    (frozenset({"options"}), frozenset({"ending"})),
     (frozenset({"cli", "demo", "doctor"}),),
     (frozenset({"__main__"}),),
 )

@@ -132,7 +132,7 @@ def test_set_converts_to_the_settings_type(pair: str, name: str, value: object) 
         ("modality=images", "modality: got 'images', expected one of both, text, image"),
         ("tune=none", "tune: got 'none', expected one of head, last, all, lora"),
         ("rank=0", "rank: got 0, expected at least 1"),
-        (f"seed={2**32}", f"seed: got {2**32}, expected less than 2**32"),
+        (f"seed={2**32}", f"seed: got {2**32}, expected at most {2**32 - 1}"),
     ],
 )
 def test_each_mistake_is_one_line(pair: str, line: str) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from magic_cli.model.weights import LITE0_SHA256, MINILM_SHA256, lite0_path, minilm_dir, verified
+from magic_cli.model.weights import LITE0_SHA256, LOCAL, MINILM_SHA256, lite0_path, minilm_dir, verified
 
 Features = dict[str, Tensor]
 
@@ -244,10 +244,10 @@ class BertText(TextEncoder):
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
         super().__init__(window, ([tokenizer.cls_token_id], [tokenizer.sep_token_id]))
         self.tokenizer, self.pooling, self.source = tokenizer, pooling, source
-        self.net = AutoModel.from_pretrained(folder, local_files_only=True)
+        self.net = AutoModel.from_pretrained(folder, **LOCAL)
         self.dim, self.pad = self.net.config.hidden_size, tokenizer.pad_token_id or 0
         self.window = min(window, self.net.config.max_position_embeddings)
         self.seal()

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from magic_cli.errors import WeightsError
 from magic_cli.model.encoders import BertText, Features, ImageEncoder, TextEncoder
-from magic_cli.model.weights import hub_dir
+from magic_cli.model.weights import LOCAL, hub_dir
 from magic_cli.progress import log
 
 # CLIPSeg was trained on photos normalised by ImageNet's statistics, unlike the CLIP inside it.
@@ -27,14 +26,14 @@ def _usable(name: str, folder: Any) -> Iterator[None]:
     """Turn what `from_pretrained` raises at missing or torn files into one line that names the folder."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        first = str(error).splitlines()[0]
+    except Exception as error:  # what is damaged raises whatever its bytes lead to
+        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise WeightsError(f"{folder}: not a usable checkpoint of {name} ({first}); copy all of its files") from None
 
 
 def _load(kind: Any, name: str, folder: Any) -> Any:
     with _usable(name, folder):
-        return kind.from_pretrained(folder, local_files_only=True)
+        return kind.from_pretrained(folder, **LOCAL)
 
 
 def _normalisation(folder: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[Any, Any, int]:
@@ -42,7 +41,7 @@ def _normalisation(folder: Any, mean: tuple[float, ...], std: tuple[float, ...])
     from transformers import AutoImageProcessor
 
     try:
-        found = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+        found = AutoImageProcessor.from_pretrained(folder, **LOCAL)
     except (OSError, ValueError):
         log(f"{folder}: no preprocessor_config.json; photos are normalised by the published mean {mean}")
         return mean, std, Image.Resampling.BILINEAR

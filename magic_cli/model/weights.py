@@ -47,6 +47,8 @@ PAPER_MODELS = (
     "emilyalsentzer/Bio_ClinicalBERT",
     "microsoft/swin-tiny-patch4-window7-224",
 )
+# for every from_pretrained: no network, and no question whether code that comes with weights may run: it may not
+LOCAL = {"local_files_only": True, "trust_remote_code": False}
 _MINILM_FILES = ("config.json", "tokenizer.json", "model.safetensors")
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -143,8 +145,10 @@ def _has_weights(folder: Path) -> bool:
         return True
     for index in (folder / f"{name}.index.json" for name in _WEIGHT_FILES):
         if index.is_file():
-            shards = set(files.read_json(index).get("weight_map", {}).values())
-            return bool(shards) and all((folder / shard).is_file() for shard in shards)
+            found = files.read_json(index)
+            shards = found.get("weight_map") if isinstance(found, dict) else None
+            names = list(shards.values()) if isinstance(shards, dict) else []
+            return bool(names) and all(isinstance(name, str) and (folder / name).is_file() for name in names)
     return False
 
 

@@ -1,0 +1,67 @@
+"""How a command ends: its result on stdout, or lines on stderr, and the exit codes of DESIGN.md section 1."""
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+
+from magic_cli.errors import MagicError, printable
+from magic_cli.files import finite, json_text
+from magic_cli.progress import log, speaks
+
+# What the system, torch and imports say names paths, sizes and devices; other exceptions quote the data.
+_QUOTED = (OSError, RuntimeError, MemoryError, ImportError)
+_PACKAGE = Path(__file__).parent
+
+
+def emit(as_json: bool, command: str, result: dict[str, Any], lines: Sequence[str]) -> None:
+    """Print the result: one JSON object, or lines for people of which the last names the next command."""
+    shown = "\n".join(map(printable, lines))  # ids and names of files come from data
+    text = json_text(finite({"schema": 1, "command": command, **result})) if as_json else shown
+    if speaks():
+        typer.echo(text)
+
+
+def leave(app: Callable[..., Any]) -> NoReturn:
+    """Run a Typer app on the command line and leave with its exit code: one line an error on stderr.
+
+    With --json, a failure is one object on stdout too (schemas/error.schema.json); --debug adds the traceback.
+    """
+    debug, as_json = "--debug" in sys.argv, "--json" in sys.argv
+    sys.argv = [word for word in sys.argv if word != "--debug"]
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError):  # a terminal in ASCII shows \u2013 instead of a traceback
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        code = app(standalone_mode=False) or 0
+        lines = ["interrupted; what was finished is kept"] if code == 130 else []
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        code, lines = _said(error)
+    for line in lines:
+        log(f"error: {line}" if code != 130 else line)
+    if as_json and lines and speaks():
+        typer.echo(json_text({"schema": 1, "exit_code": code, "errors": lines}))
+    raise SystemExit(code)
+
+
+def _said(error: Exception) -> tuple[int, list[str]]:
+    """Return the exit code of an error, and its lines."""
+    if isinstance(error, MagicError):
+        return error.exit_code, list(error.problems)
+    usage: Callable[[], str] | None = getattr(error, "format_message", None)  # of a command line that is not understood
+    if usage is not None:
+        path = getattr(getattr(error, "ctx", None), "command_path", "magic")
+        if type(error).__name__ == "NoArgsIsHelpError":
+            log(usage())
+            return 2, [f"no command; see {path} --help"]
+        return getattr(error, "exit_code", 2), [f"{printable(usage()).rstrip('.')}; see {path} --help"]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(_PACKAGE)]
+    place = f" in {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    told = f": {printable(error)[:300]}" if isinstance(error, _QUOTED) and str(error) else ""
+    return 1, [f"unexpected {type(error).__name__}{place}{told}; run again with --debug and report it"]
