@@ -12,6 +12,7 @@ from magic_cli.errors import ConfigError
 from magic_cli.records import MASK_FIGURES
 
 PRESETS = Path(__file__).parent / "presets"
+LANGUAGES = ("en", "es", "zh")  # those of data/words
 _CHOICES = {
     "schedule": ("constant", "cosine"),
     "precision": ("no", "fp16", "bf16"),
@@ -22,6 +23,7 @@ _CHOICES = {
     "modality": ("both", "text", "image"),
     "unit": ("encounter", "question"),
     "head": ("slots", "options"),
+    "decode": ("slot", "set"),
 }
 _MINIMUM = {
     "image_size": 32,
@@ -166,20 +168,50 @@ class SegConfig(Config):
 
 @dataclass(frozen=True)
 class CvqaConfig(Config):
-    """Closed VQA: what the answer head sees, and which head it is.
+    """Closed VQA: what the answer head sees, and which head it is. examples/ablation.md has what each part is worth.
 
     `unit`: a training sample is an encounter with all its questions, or one question (the paper).
-    `head`: "slots" = log-prior bias + linear head per (slot, option) + option-scoring term
-    (specs/closed-vqa.md); "options" = the paper's FFN([text; image]) over question || option.
+    `head`: "slots" = log-prior bias + linear head per (slot, option) (specs/closed-vqa.md); "options" = the paper's
+    FFN([text; image]) over question || option, of `width`.
     `encounter_text` puts the query into the "options" head's input (the paper's input has none).
+    The rest is of head "slots":
+    `bag` adds the words of the text, hashed into so many buckets (data/bag.py); 0 for none.
+    `rules` adds rule features of the text (data/rules.py) in the languages `lang`, several by comma: en, es, zh.
+    `shrink` penalises the norm of each (slot, block of inputs), on the scale of that slot's cross-entropy.
+    `option_term` adds the score of question || option, of `width`, to the linear one.
+    `decode` decides a parent question "slot" by slot, or the "set" of greatest expected accuracy (tasks/cvqa_sets.py).
+    `hierarchy` weighs the loss over a parent's options beside that over its slots.
+    `joint` lets a slot choose among what may follow the slot before it: a parent's slots are one set with its size.
     """
 
     modality: str = "both"
     unit: str = "encounter"
     head: str = "slots"
     width: int = 128
-    rules: bool = True
     encounter_text: bool = True
+    bag: int = 2048
+    rules: bool = True
+    lang: str = "en"
+    shrink: float = 0.02
+    option_term: bool = False
+    decode: str = "set"
+    hierarchy: float = 0.0
+    joint: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what the shared checks do not know."""
+        Config.__post_init__(self)
+        unknown = sorted(set(self.languages) - set(LANGUAGES))
+        if unknown or len(set(self.languages)) < len(self.languages):
+            raise ConfigError(f"lang: got {self.lang!r}, expected one or several of {', '.join(LANGUAGES)}, by comma")
+        if self.joint and (self.hierarchy or self.decode == "slot"):
+            got = f"hierarchy={self.hierarchy}, decode={self.decode}"
+            raise ConfigError(f"joint: got {got}, expected hierarchy=0 and decode=set; its slots mean nothing alone")
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages whose texts the rules read."""
+        return tuple(self.lang.split(","))
 
 
 CONFIGS: dict[str, type[Config]] = {"seg": SegConfig, "cvqa": CvqaConfig}

@@ -22,7 +22,7 @@ from magic_cli.questions import parse_questions
 from magic_cli.records import Prediction, Report
 from magic_cli.submission import open_predictions
 from magic_cli.tasks import cvqa
-from magic_cli.tasks.cvqa_answers import decide
+from magic_cli.tasks.cvqa_answers import decide, rows_of
 
 CONFIG = CvqaConfig()
 QIDS = list(QUESTIONS.by_qid)
@@ -96,6 +96,34 @@ def test_probabilities_become_canonical_slots() -> None:
     row = answers("ENC00011") | {"CQID011-001": 5, "CQID011-002": 7, "CQID011-003": 2, "CQID011-004": 5}
     decided = decide([soft("E", row)], QUESTIONS)
     assert [decided[f"CQID011-{n:03}"] for n in range(1, 7)] == [2, 5, 7, 7, 7, 7]
+
+
+def torn(own: float | None = None) -> Prediction:
+    """Likeliest are one site and nothing; a second site is nearly as likely as nothing."""
+    arrays: dict[str, Any] = dict(soft("E", answers("ENC00011")).arrays)
+    for number in range(1, 7):
+        arrays[f"CQID011-{number:03}"] = np.eye(8)[7]
+    arrays["CQID011-001"], arrays["CQID011-002"] = np.eye(8)[0], np.array([0, 0, 0.48, 0, 0, 0, 0, 0.52])
+    arrays["CQID012-001"] = np.array([0.45, 0, 0, 0.55])
+    arrays["CQID012-002"] = np.array([0, 0.9, 0, 0.1])
+    return Prediction("E", arrays if own is None else {**arrays, "set": np.array(own, np.float32)})
+
+
+def test_sets_are_decided_where_the_model_or_the_caller_says_so() -> None:
+    slots, sets = decide([torn()], QUESTIONS), decide([torn(1.0)], QUESTIONS)
+    assert slots == decide([torn(0.0)], QUESTIONS) == decide([torn(1.0)], QUESTIONS, "slot")
+    assert sets == decide([torn()], QUESTIONS, "set") == decide([torn(0.0)], QUESTIONS, "set")
+    assert slots != sets
+    assert QUESTIONS.canonical(sets) == sets
+    changed = {QUESTIONS.by_qid[qid].parent for qid in slots if slots[qid] != sets[qid]}
+    assert changed <= {"CQID011", "CQID012", "CQID020"}
+
+
+def test_the_scored_rows_are_the_written_ones() -> None:
+    for own in (0.0, 1.0):
+        [row] = rows_of([torn(own)], QUESTIONS)["E"]
+        assert row.values == decide([torn(own)], QUESTIONS)
+        assert "set" not in row.values
 
 
 def test_decisions_pass_unchanged() -> None:

@@ -91,58 +91,62 @@ STARTS = [0, 3, 5]
 PRIOR = torch.log(torch.tensor([0.7, 0.2, 0.1, 0.25, 0.75]))
 
 
-def slot_head(dropout: float = 0.5) -> SlotHead:
-    return SlotHead(inputs=6, rows=5, text_dim=4, width=8, dropout=dropout)
+def slot_head(dropout: float = 0.5, blocks: Sequence[int] = (2, 4), width: int = 8) -> SlotHead:
+    return SlotHead(blocks, sizes=(3, 2), text_dim=4, width=width, dropout=dropout)
 
 
+@pytest.mark.parametrize("width", [0, 8])
 @pytest.mark.parametrize("training", [True, False])
-def test_untrained_the_head_answers_with_the_prior(training: bool) -> None:
-    head = slot_head().train(training)
-    head.start(torch.randn(20, 6), PRIOR, [(2, 1.0), (4, 3.0)])
+def test_untrained_the_head_answers_with_the_prior(training: bool, width: int) -> None:
+    head = slot_head(width=width).train(training)
+    head.start(torch.randn(20, 6), PRIOR, [1.0, 3.0])
     scores = head(torch.randn(7, 6) * 100, torch.randn(5, 4))
     assert torch.equal(scores, PRIOR.expand(7, 5))
     assert torch.softmax(scores[:, 3:], 1)[0].tolist() == pytest.approx([0.25, 0.75])
 
 
 def test_start_centres_and_gives_each_block_its_norm() -> None:
-    head = slot_head(dropout=0.0)
+    head = slot_head(0.0, blocks=(2, 3, 1))
     inputs = torch.randn(500, 6) * torch.tensor([1.0, 9.0, 1e-3, 2e-3, 1e-3, 50.0]) + 7
-    blocks = [(2, 1.0), (3, 4.0), (1, 0.5)]
-    head.start(inputs, PRIOR, blocks)
+    weights = [1.0, 4.0, 0.5]
+    head.start(inputs, PRIOR, weights)
     x = (inputs - head.mean) / head.scale
     assert x.mean(0).abs().max() < 0.05
-    for part, (_, weight) in zip(torch.split(x, [2, 3, 1], 1), blocks, strict=True):
+    for part, weight in zip(torch.split(x, [2, 3, 1], 1), weights, strict=True):
         assert part.pow(2).sum(1).mean().item() == pytest.approx(weight**2, rel=1e-3)
     assert torch.equal(head.linear.bias, PRIOR)
     assert len({round(v, 6) for v in head.scale[:2].tolist()}) == 1  # one scale a block, not one a value
 
 
 def test_what_is_constant_in_training_is_not_blown_up_later() -> None:
-    head = slot_head()
+    head = slot_head(blocks=(3, 3))
     inputs = torch.cat([torch.full((9, 3), 0.1) * 3, torch.randn(9, 3)], 1)
-    head.start(inputs, PRIOR, [(3, 4.0), (3, 1.0)])
+    head.start(inputs, PRIOR, [4.0, 1.0])
     later = (torch.ones(1, 6) - head.mean) / head.scale
     assert later[0, :3].abs().max() < 10
 
 
 def test_start_is_part_of_the_state() -> None:
     first, second = slot_head(), slot_head()
-    first.start(torch.randn(9, 6), PRIOR, [(6, 2.0)])
+    first.start(torch.randn(9, 6), PRIOR, [2.0, 1.0])
     second.load_state_dict(first.state_dict())
     assert torch.equal(first.mean, second.mean)
     assert torch.equal(first.scale, second.scale)
 
 
-def test_start_refuses_blocks_that_are_not_the_input() -> None:
-    for blocks in ([(5, 1.0)], [(3, 1.0), (4, 1.0)]):
-        with pytest.raises((RuntimeError, ValueError)):
-            slot_head().start(torch.randn(9, 6), PRIOR, blocks)
+def test_start_refuses_what_is_not_the_input() -> None:
+    with pytest.raises((RuntimeError, ValueError)):
+        slot_head(blocks=(5, 2)).start(torch.randn(9, 6), PRIOR, [1.0, 1.0])
+    with pytest.raises(ValueError, match="shorter"):
+        slot_head().start(torch.randn(9, 6), PRIOR, [1.0])
 
 
 def test_slot_scores_are_linear_plus_compatibility() -> None:
     head = slot_head().eval()
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter)
+    assert head.query is not None
+    assert head.option is not None
     x, options = torch.randn(3, 6), torch.randn(5, 4)
     expected = torch.empty(3, 5)
     for b in range(3):
@@ -150,6 +154,14 @@ def test_slot_scores_are_linear_plus_compatibility() -> None:
             query, option = head.query.weight @ x[b], head.option.weight @ options[r]
             expected[b, r] = head.linear.weight[r] @ x[b] + head.linear.bias[r] + query @ option / 8
     assert torch.allclose(head(x, options), expected, atol=1e-4)
+
+
+def test_without_the_option_term_the_head_is_linear() -> None:
+    head = slot_head(0.0, width=0)
+    assert [name for name, _ in head.named_parameters()] == ["linear.weight", "linear.bias"]
+    torch.nn.init.normal_(head.linear.weight)
+    x = torch.randn(3, 6)
+    assert torch.equal(head(x, torch.zeros(5, 0)), head.linear(x))
 
 
 def test_the_slot_head_learns_from_inputs_and_from_option_texts() -> None:
@@ -162,8 +174,43 @@ def test_the_slot_head_learns_from_inputs_and_from_option_texts() -> None:
         torch.nn.functional.cross_entropy(head(x, options)[:, :3], gold).backward()
         optimizer.step()
     assert head(x, options)[:, :3].argmax(1).tolist() == gold.tolist()
+    assert head.query is not None
     assert head.query.weight.abs().max() > 0
     assert not torch.allclose(head(x, options), head(x, options.flip(0)))
+
+
+def test_norms_are_those_of_each_slot_and_block() -> None:
+    head = slot_head()
+    with torch.no_grad():
+        head.linear.weight.copy_(torch.arange(30.0).view(5, 6))
+    w = head.linear.weight.detach()
+    expected = [[part.norm() for part in (w[a:b, :2], w[a:b, 2:])] for a, b in ((0, 3), (3, 5))]
+    assert torch.allclose(head.norms(), torch.tensor(expected), atol=1e-3)
+
+
+def test_norms_have_a_gradient_at_zero() -> None:
+    head = slot_head()
+    head.norms().sum().backward()  # type: ignore[no-untyped-call]
+    assert torch.equal(head.linear.weight.grad, torch.zeros(5, 6))
+
+
+def test_the_penalty_leaves_alone_what_does_not_answer_a_slot() -> None:
+    """Block one answers slot one, block two slot two: a slot's weights on the other block stay near zero."""
+    head = slot_head(0.0, width=0)
+    x = torch.randn(200, 6)
+    first, second = (x[:, 0] > 0).long(), (x[:, 3] > 0).long()
+    head.start(x, PRIOR, [1.0, 1.0])
+    optimizer = torch.optim.Adam(head.parameters(), 0.05)
+    for _ in range(150):
+        optimizer.zero_grad()
+        scores = head(x, torch.zeros(5, 0))
+        loss = torch.nn.functional.cross_entropy(scores[:, :3], first)
+        loss = loss + torch.nn.functional.cross_entropy(scores[:, 3:], second)
+        (loss + 0.05 * head.norms().sum()).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    norms = head.norms().tolist()
+    assert norms[0][0] > 20 * norms[0][1]
+    assert norms[1][1] > 20 * norms[1][0]
 
 
 # --- OptionHead

@@ -223,7 +223,7 @@ def test_learning_from_photos_needs_one(record: ImageRecord, head: str) -> None:
 
 def test_options_that_differ_in_a_number_are_different_inputs() -> None:
     rows = [{"qid": "Q-1", "question_en": "1 How long?", "options_en": ["2 weeks", "3 weeks (please specify)"]}]
-    config = resolve("cvqa", "tiny", (), modality="text")
+    config = resolve("cvqa", "tiny", ("option_term=true",), modality="text")
     assert isinstance(config, CvqaConfig)
     model = cvqa_model.build(config, parse_questions(rows, "made"))
     assert model._rows["Q-1"] == [("how long?", "2 weeks"), ("how long?", "3 weeks")]

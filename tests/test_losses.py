@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from magic_cli.model.losses import focal_loss, mask_loss, slot_loss
+from magic_cli.model.losses import focal_loss, mask_loss, parent_loss, slot_loss, successors
 
 
 def plain_bce(logits: np.ndarray, masks: np.ndarray) -> float:
@@ -177,3 +177,49 @@ def test_scores_in_half_precision() -> None:
     loss = slot_loss(scores, [0, 3], torch.tensor([[0]]))
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(np.log(2), rel=1e-5)
+
+
+# --- sets of a parent
+
+STARTS = [0, 3, 6, 8]  # a parent of two slots with three options, and one of one slot
+
+
+def test_parent_loss_is_the_cross_entropy_of_being_in_the_set() -> None:
+    torch.manual_seed(0)
+    scores, gold = torch.randn(2, 8), torch.tensor([[0, 2, 1], [1, 1, 0]])
+    odds = torch.softmax(scores[:, :6].view(2, 2, 3), 2).double()
+    inside = 1 - (1 - odds[:, 0]) * (1 - odds[:, 1])
+    there = torch.tensor([[1.0, 0, 1], [0, 1, 0]], dtype=torch.float64)
+    expected = F.binary_cross_entropy(inside, there)
+    assert parent_loss(scores, STARTS, [[0, 1]], gold).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_parent_loss_leaves_out_what_is_not_answered() -> None:
+    scores = torch.randn(2, 8, generator=torch.Generator().manual_seed(1))
+    both = parent_loss(scores, STARTS, [[0, 1]], torch.tensor([[0, 2, 1], [1, -1, 0]]))
+    assert both.item() == pytest.approx(parent_loss(scores[:1], STARTS, [[0, 1]], torch.tensor([[0, 2, 1]])).item())
+    assert parent_loss(scores, STARTS, [[0, 1]], torch.full((2, 3), -1)).item() == 0
+
+
+@pytest.mark.parametrize("size", [0.0, 40.0, 1000.0])
+def test_parent_loss_is_finite(size: float) -> None:
+    scores = torch.tensor([[size, -size, 0.0, size, -size, 0.0, 0.0, 0.0]], requires_grad=True)
+    for gold in ([0, 0, 0], [1, 1, 0], [2, 2, 1]):
+        loss = parent_loss(scores, STARTS, [[0, 1]], torch.tensor([gold]))
+        [slope] = torch.autograd.grad(loss, scores)
+        assert torch.isfinite(loss)
+        assert torch.isfinite(slope).all()
+
+
+def test_successors_are_greater_values_or_padding() -> None:
+    starts, gold = [0, 4, 8, 12], torch.tensor([[0, 1, 3], [2, 3, 3], [3, 3, 3], [-1, -1, -1]])
+    allowed = successors(starts, [((0, 1, 2), 3)], gold).view(4, 3, 4)
+    assert allowed[:, 0].all()
+    last = [False, False, False, True]
+    assert allowed[:, 1].tolist() == [[False, True, True, True], last, last, [True] * 4]
+    assert allowed[0, 2].tolist() == [False, False, True, True]
+
+
+def test_padding_may_stand_anywhere_among_the_options() -> None:
+    allowed = successors([0, 3, 6], [((0, 1), 0)], torch.tensor([[1, 2], [0, 0], [2, 0]])).view(3, 2, 3)
+    assert allowed[:, 1].tolist() == [[True, False, True], [True, False, False], [True, False, False]]

@@ -6,8 +6,19 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from magic_cli.data.prompts import FIXED, check_prompt, clean, fold, pick, prompt_halves, share_window, strip_html
+from magic_cli.data.prompts import (
+    FIXED,
+    check_prompt,
+    clean,
+    fold,
+    pick,
+    prompt_halves,
+    share_window,
+    strip_html,
+    written_in,
+)
 from magic_cli.errors import ConfigError
+from magic_cli.records import Encounter
 
 TITLE, CONTENT = {"en": "Red <b>rash</b>", "zh": "红疹"}, {"en": "since\n\n2  weeks", "zh": "两周"}
 RESPONSES = ({"en": "Eczema."}, {"en": " ", "zh": "湿疹"}, {}, {"es": "Eccema", "en": "Atopic<br>eczema"})
@@ -142,3 +153,20 @@ def test_hostile_text_takes_linear_time(piece: str) -> None:
     start = time.perf_counter()
     clean(piece * 20_000)
     assert time.perf_counter() - start < 2  # quadratic: 10 s and more
+
+
+@pytest.mark.parametrize(
+    ("kind", "lang", "expected"),
+    [
+        ("qa", "en", "Red rash since 2 weeks Eczema. Atopic eczema"),
+        ("qa", "zh", "红疹 两周 湿疹"),
+        ("qa", "es", "Eccema"),
+        ("qa", "fr", ""),
+        ("query", "zh", "红疹 两周"),
+        ("answer", "zh", "湿疹"),
+        ("fixed", "zh", FIXED),
+    ],
+)
+def test_written_in_a_language_and_no_more_than_the_prompt_holds(kind: str, lang: str, expected: str) -> None:
+    halves = prompt_halves(TITLE, CONTENT, RESPONSES, kind)
+    assert written_in(Encounter("E", "train", (), TITLE, CONTENT, RESPONSES, *halves), lang) == expected

@@ -228,7 +228,9 @@ def test_whole_runs(task: str, mode: str, drawn_prepared: Path, tmp_path: Path) 
         "lora": {f"images.{p}.lora.{name}.weight" for p in ("first", "second") for name in ("down", "up")},
     }
     assert photos == expected[mode]
-    assert made["parameters"] == sum(t.numel() for n, t in kept.items() if n not in ("head.mean", "head.scale"))
+    assert made["parameters"] == sum(
+        t.numel() for n, t in kept.items() if n not in ("head.mean", "head.scale", "rarity")
+    )
     base = TinyImage(64, pooled=task == "cvqa").state_dict()
     for name in photos if mode != "lora" else ():
         assert not torch.equal(kept[name], base[name.removeprefix("images.")])

@@ -6,6 +6,7 @@ from html import unescape
 from html.parser import HTMLParser
 
 from magic_cli.errors import ConfigError, problem
+from magic_cli.records import Encounter
 
 PROMPTS = ("qa", "query", "answer", "fixed")
 FIXED = "skin lesion"
@@ -127,6 +128,17 @@ def prompt_halves(
     question = fold(f"{pick(title, lang)} {pick(content, lang)}") if kind != "answer" else ""
     answer = fold(" ".join(pick(response, lang) for response in responses)) if kind != "query" else ""
     return question, answer
+
+
+def written_in(encounter: Encounter, lang: str) -> str:
+    """Return what was written about an encounter in one language, cleaned; "" where nothing was.
+
+    Halves that its prompt leaves out (--prompt, --no-responses) are left out here too.
+    """
+    if encounter.question == FIXED:
+        return FIXED
+    halves = ((encounter.question, (encounter.title, encounter.content)), (encounter.answer, encounter.responses))
+    return fold(" ".join(clean(text.get(lang, "")) for half, texts in halves if half for text in texts))
 
 
 def share_window(n_question: int, n_answer: int, budget: int) -> tuple[int, int]:

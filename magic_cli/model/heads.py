@@ -64,37 +64,46 @@ class PyramidDecoder(nn.Module):
 class SlotHead(nn.Module):
     """Scores of every option of every slot from one input vector (specs/closed-vqa.md).
 
-    score(slot, option) = log prior + linear(slot, option) · x + <A x, B e(question || option)> / width,
-    where x (B, D) is [image; encounter text; rules], centred and scaled block by block, and e (R, T) are the
-    texts of all R (slot, option) rows. A starts at zero: untrained, the head answers with the prior.
+    score(slot, option) = log prior + linear(slot, option) · x, where x (B, D) is [image; encounter text; rules],
+    centred and scaled block by block. With `width`, <A x, B e(question || option)> / width is added, where e (R, T)
+    are the texts of all R (slot, option) rows. linear and A start at zero: untrained, the head answers with the prior.
+
+    Args:
+        blocks: width of each part of x.
+        sizes: number of options of each slot.
+        text_dim: T.
+        width: of the option-scoring term; 0 for none.
+        dropout: on x.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, inputs: int, rows: int, text_dim: int, width: int, dropout: float) -> None:
+    def __init__(self, blocks: Sequence[int], sizes: Sequence[int], text_dim: int, width: int, dropout: float) -> None:
         super().__init__()
+        self.blocks, self.sizes = list(blocks), list(sizes)
+        inputs, rows = sum(blocks), sum(sizes)
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("scale", torch.ones(inputs))
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(inputs, rows)
-        self.query, self.option = nn.Linear(inputs, width, bias=False), nn.Linear(text_dim, width, bias=False)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
-        nn.init.zeros_(self.query.weight)
+        self.query, self.option = None, None
+        if width:
+            self.query, self.option = nn.Linear(inputs, width, bias=False), nn.Linear(text_dim, width, bias=False)
+            nn.init.zeros_(self.query.weight)
 
     @torch.no_grad()
-    def start(self, inputs: Tensor, prior: Tensor, blocks: Sequence[tuple[int, float]]) -> None:
+    def start(self, inputs: Tensor, prior: Tensor, weights: Sequence[float]) -> None:
         """Set the scales from training inputs (N, D), and the log prior of each row (R,).
 
-        `blocks` are (width, weight) of the parts of x: each gets a mean squared norm of weight ** 2, whatever
-        its width, so that 60 rule features are not drowned by a thousand image values.
+        Each block of x gets a mean squared norm of its weight ** 2, whatever its width, so that 12 features of onset
+        are not drowned by a thousand image values.
         """
         self.mean.copy_(inputs.mean(0))
-        parts = torch.split(inputs - self.mean, [width for width, _ in blocks], 1)
-        for part, scale, (_, weight) in zip(
-            parts, torch.split(self.scale, [w for w, _ in blocks]), blocks, strict=True
-        ):
+        parts = torch.split(inputs - self.mean, self.blocks, 1)
+        for part, scale, weight in zip(parts, torch.split(self.scale, self.blocks), weights, strict=True):
             norm = part.pow(2).sum(1).mean().sqrt()
             # What does not vary in training, but for rounding, must not be blown up by what comes later.
             scale.fill_((norm if norm > 1e-5 else 1.0) / weight)
@@ -103,9 +112,20 @@ class SlotHead(nn.Module):
     def forward(self, x: Tensor, options: Tensor) -> Tensor:
         """Return scores (B, R) for inputs (B, D) and option texts (R, T)."""
         x = self.dropout((x - self.mean) / self.scale)
-        compatible = self.query(x) @ self.option(options).T / self.option.out_features
-        scores: Tensor = self.linear(x) + compatible
+        scores: Tensor = self.linear(x)
+        if self.query is not None and self.option is not None:
+            scores = scores + self.query(x) @ self.option(options).T / self.option.out_features
         return scores
+
+    def norms(self) -> Tensor:
+        """Return the Frobenius norm of the weights of each (slot, block), (slots, blocks), for a group penalty.
+
+        Yuan & Lin, Model selection and estimation in regression with grouped variables (2006): penalised by it, a slot
+        leaves alone what does not answer it. Smooth at zero, where the norm itself has no gradient.
+        """
+        squares = torch.stack([part.pow(2).sum(1) for part in torch.split(self.linear.weight, self.blocks, 1)], 1)
+        slots = torch.stack([part.sum(0) for part in torch.split(squares, self.sizes)])
+        return (slots + 1e-6).sqrt()
 
 
 class OptionHead(nn.Module):

@@ -1,5 +1,6 @@
 """Losses as pure functions of tensors."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -48,3 +49,40 @@ def slot_loss(scores: Tensor, starts: list[int], gold: Tensor) -> Tensor:
         for slot, (a, b) in enumerate(pairwise(starts))
     ]
     return torch.stack(losses).sum() / (gold >= 0).sum().clamp(min=1)
+
+
+def parent_loss(scores: Tensor, starts: list[int], parents: Sequence[Sequence[int]], gold: Tensor) -> Tensor:
+    """Return the mean binary cross-entropy over the options of parents: is one in the set that the slots make?
+
+    Args:
+        scores: (B, R) option scores; slot i owns the rows starts[i]:starts[i + 1].
+        parents: the slots of each parent question, which share their options.
+        gold: (B, slots) option indices, -1 = no answer: a parent without all its answers is left out.
+
+    Slots are taken as independent: an option is in the set with probability 1 - Π (1 - p_slot(option)).
+    """
+    losses = []
+    for slots in parents:
+        odds = torch.stack([torch.softmax(scores[:, starts[s] : starts[s + 1]].float(), 1) for s in slots], 1)
+        missed = torch.log1p(-odds.clamp(max=1 - 1e-6)).sum(1)
+        found = torch.log(-torch.expm1(missed.clamp(max=-1e-6)))
+        answers = gold[:, list(slots)]
+        there = F.one_hot(answers.clamp(min=0), odds.shape[2]).amax(1).float()
+        loss = -(there * found + (1 - there) * missed).mean(1)
+        losses.append(loss[(answers >= 0).all(1)])
+    every = torch.cat(losses)
+    return every.sum() / max(1, len(every))
+
+
+def successors(starts: list[int], parents: Sequence[tuple[Sequence[int], int]], gold: Tensor) -> Tensor:
+    """Return (B, R) bool: which options may follow the answer of the slot before (tasks/cvqa_sets.py).
+
+    `parents` are (slots, index of "Not mentioned"); starts and gold as in `parent_loss`.
+    """
+    allowed = torch.ones(len(gold), starts[-1], dtype=torch.bool, device=gold.device)
+    for slots, padding in parents:
+        for before, slot in pairwise(slots):
+            options = torch.arange(starts[slot + 1] - starts[slot], device=gold.device)
+            last = gold[:, before, None]
+            allowed[:, starts[slot] : starts[slot + 1]] = ((options > last) & (last != padding)) | (options == padding)
+    return allowed

@@ -67,15 +67,16 @@ def choose(gold: Gold, predictions: Iterable[Prediction], config: "CvqaConfig") 
     return {}
 
 
-def write(predictions: Iterable[Prediction], prepared: Prepared, out: Path) -> list[Path]:
+def write(predictions: Iterable[Prediction], prepared: Prepared, out: Path, decode: str | None = None) -> list[Path]:
     """Write out/data_cvqa_sys.json: a row of 0-based indices for every predicted encounter, in prepared order.
 
-    Beside it, predictions.jsonl holds the same as text, with the probabilities that were decided from.
+    Beside it, predictions.jsonl holds the same as text, with the probabilities that were decided from. `decode` is
+    that of cvqa_answers.decide.
 
     Raises:
         DataError: an encounter lacks a question, or the folder cannot be written.
     """
     found = by_encounter(predictions)
     order = [encounter for encounter in prepared.encounters if encounter in found]
-    rows = {encounter: decide(found[encounter], prepared.questions) for encounter in order}
+    rows = {encounter: decide(found[encounter], prepared.questions, decode) for encounter in order}
     return save(out, rows, (one for some in found.values() for one in some), prepared.questions)

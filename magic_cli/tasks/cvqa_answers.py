@@ -5,11 +5,16 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from magic_cli.data.gold import Gold
 from magic_cli.metrics.official import some
 from magic_cli.questions import QuestionSchema
 from magic_cli.records import Prediction
+from magic_cli.tasks.cvqa_sets import best_set
 
+SETS = "set"
+"""Beside the qids in a prediction's arrays: 0-d float, 1.0 where the model decides sets, 0.0 where slots."""
 _KINDS = {str: "text", bool: "true or false", type(None): "null", list: "a list", dict: "an object"}
 
 
@@ -69,19 +74,37 @@ def refused(answers: Mapping[str, Answer]) -> Iterator[str]:
         yield f"values that are no option index count as wrong: {len(wrong)} ({some(wrong)})"
 
 
-def decide(predictions: Iterable[Prediction], questions: QuestionSchema) -> dict[str, int]:
+def decide(predictions: Iterable[Prediction], questions: QuestionSchema, decode: str | None = None) -> dict[str, int]:
     """Decide the slots of one encounter, which several predictions may share (one a question).
 
     Args:
-        predictions: {qid: (options,) probabilities}, decided by their maximum and brought into canonical slot
-            order, or {qid: 0-d integer}, which pass unchanged.
+        predictions: {qid: (options,) probabilities}, decided and brought into canonical slot order, or
+            {qid: 0-d integer}, which pass unchanged.
+        decode: each slot's likeliest option ("slot"), or for a parent of several slots the best "set"
+            (tasks/cvqa_sets.py); None for what most of the models say (SETS, 0.0 or 1.0).
 
     Raises:
         DataError: a parent question has no slot, where probabilities were given.
     """
     found = list(predictions)
     row = _chosen(found)
-    return questions.canonical(row) if _soft(found) else row
+    return questions.to_slots(_sets(found, questions, decode)) if _soft(found) else row
+
+
+def _sets(
+    predictions: Sequence[Prediction], questions: QuestionSchema, decode: str | None
+) -> dict[str, frozenset[int]]:
+    """Return the decided set of each parent that has a slot."""
+    sets = questions.to_sets(_chosen(predictions))
+    own = [float(p.arrays[SETS]) for p in predictions if SETS in p.arrays]
+    if decode == "slot" or (decode is None and sum(own) <= len(own) / 2):
+        return sets
+    told = {qid: values for p in predictions for qid, values in p.arrays.items()}
+    for parent, qids in questions.parents.items():
+        padding = questions.not_mentioned(parent)
+        if len(qids) > 1 and padding is not None and all(qid in told for qid in qids):
+            sets[parent] = best_set(np.stack([told[qid] for qid in qids]).astype(np.float64), padding)
+    return sets
 
 
 def _chosen(predictions: Iterable[Prediction]) -> dict[str, int]:
@@ -89,6 +112,7 @@ def _chosen(predictions: Iterable[Prediction]) -> dict[str, int]:
         qid: int(values.argmax()) if values.dtype.kind == "f" else int(values)
         for prediction in predictions
         for qid, values in prediction.arrays.items()
+        if qid != SETS
     }
 
 
@@ -109,9 +133,9 @@ def rows_of(predictions: Iterable[Prediction], questions: QuestionSchema) -> dic
     rows: dict[str, list[Row]] = {}
     for encounter, found in by_encounter(predictions).items():
         if _soft(found):
-            values = _chosen(found)
-            if questions.to_sets(values).keys() == questions.parents.keys():
-                values = questions.canonical(values)
+            values, sets = _chosen(found), _sets(found, questions, None)
+            if sets.keys() == questions.parents.keys():
+                values = questions.to_slots(sets)
             rows[encounter] = [Row(encounter, {"encounter_id": encounter, **values}, values)]
         else:
             rows[encounter] = [_row(prediction) for prediction in found]

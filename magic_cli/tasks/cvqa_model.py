@@ -1,4 +1,4 @@
-"""The closed-VQA model: encounter text, rules and all photos of an encounter -> a score for every option."""
+"""The closed-VQA model: encounter text, its words, rules and all photos of an encounter -> a score for every option."""
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -8,22 +8,27 @@ import numpy as np
 import torch
 from accelerate.utils import send_to_device
 from torch import Tensor
+from torch.nn import functional as F
 
 from magic_cli.config import CvqaConfig
-from magic_cli.data.rules import NAMES, rule_features
+from magic_cli.data.bag import bag_of_words, rarity
+from magic_cli.data.prompts import written_in
+from magic_cli.data.rules import BLOCKS, rule_features
 from magic_cli.engine import Batch, TaskModel
 from magic_cli.errors import DataError
 from magic_cli.model.cache import Item, encode
 from magic_cli.model.encoders import Encoder
 from magic_cli.model.heads import OptionHead, SlotHead
-from magic_cli.model.losses import slot_loss
+from magic_cli.model.losses import parent_loss, slot_loss, successors
 from magic_cli.model.tuning import tune
 from magic_cli.questions import QuestionSchema, normalise, plain
 from magic_cli.records import Prediction, Sample
+from magic_cli.tasks.cvqa_answers import SETS
 from magic_cli.tasks.inputs import encoded, gather, photo_item, pretrained, text_encoder, text_item
 
-# Image, text, rules: chosen by five folds over the 300 labelled DermaVQA encounters (text, rules) in steps of two.
-WEIGHTS = (1.0, 1.0, 4.0)
+# Of photos, text, its words, each kind of rules: the last three chosen by five folds over 300 DermaVQA encounters.
+_IMAGE, _TEXT, _BAG, _RULES = 0.6, 0.6, 0.6, 0.7
+_BARRED = -1e4  # a score of no chance, which half precision can hold
 
 
 class CvqaModel(TaskModel):
@@ -33,6 +38,7 @@ class CvqaModel(TaskModel):
     """
 
     options: Tensor
+    rarity: Tensor
 
     def __init__(self, config: CvqaConfig, questions: QuestionSchema) -> None:
         super().__init__()
@@ -44,17 +50,24 @@ class CvqaModel(TaskModel):
         for encoder in (self.images, self.texts):
             if encoder is not None:
                 tune(encoder, config.tune, config.rank)
-        self.starts = [0, *accumulate(q.size for q in questions.slots)]
+        sizes = [q.size for q in questions.slots]
+        self.starts = [0, *accumulate(sizes)]
+        self.parents = _grouped(questions)
         image_dim = self.images.channels[0] if self.images else 0
         self.reads_text = config.modality != "image"
+        self.reads_bag = config.bag if self.reads_text and config.head == "slots" else 0
+        self.register_buffer("rarity", torch.ones(self.reads_bag))
         self.reads_rules = config.rules and self.reads_text
         if config.head == "slots":
-            widths = (image_dim, self.reads_text * self.texts.dim, self.reads_rules * len(NAMES))
-            self.blocks = [(width, weight) for width, weight in zip(widths, WEIGHTS, strict=True) if width]
-            self.head: SlotHead | OptionHead = SlotHead(
-                sum(widths), self.starts[-1], self.texts.dim, config.width, config.dropout
-            )
-            self.register_buffer("options", self._encode_options(), persistent=False)
+            blocks = [(image_dim, _IMAGE)] if image_dim else []
+            blocks += [(self.texts.dim, _TEXT)] if self.reads_text else []
+            blocks += [(self.reads_bag, _BAG)] if self.reads_bag else []
+            blocks += [(width, _RULES) for width in BLOCKS] if self.reads_rules else []
+            widths, self.weights = zip(*blocks, strict=True)
+            term = config.width if config.option_term else 0
+            self.head: SlotHead | OptionHead = SlotHead(widths, sizes, self.texts.dim, term, config.dropout)
+            options = self._encode_options() if term else torch.zeros(self.starts[-1], 0)
+            self.register_buffer("options", options, persistent=False)
         else:
             self.head = OptionHead(image_dim, self.texts.dim, config.width, config.dropout)
 
@@ -106,11 +119,20 @@ class CvqaModel(TaskModel):
             texts = [self._texts_of(sample) for sample in samples]
             batch["texts"] = gather(self.texts, [item for items in texts for item in items], self.cache)
             batch["text_owner"] = torch.tensor([n for n, items in enumerate(texts) for _ in items])
+        if self.reads_bag:
+            bags = [bag_of_words(_told(sample), self.reads_bag) for sample in samples]
+            batch["bags"] = torch.from_numpy(np.stack(bags))
         if self.reads_rules:
-            batch["rules"] = torch.from_numpy(np.stack([rule_features(_told(sample)) for sample in samples]))
+            batch["rules"] = torch.from_numpy(np.stack([rule_features(self._written(s)) for s in samples]))
         if self.training:
             batch["gold"] = torch.tensor([self._gold(sample) for sample in samples])
         return batch
+
+    def _written(self, sample: Sample) -> list[tuple[str, str]]:
+        """Return (language, text) in the languages that the rules read; the prompt where no text is in any of them."""
+        languages = self.config.languages
+        found = [(lang, written_in(sample.encounter, lang)) for lang in languages]
+        return found if any(text for _, text in found) else [(languages[0], _told(sample))]
 
     def _gold(self, sample: Sample) -> list[int]:
         """Return the canonical option index of each slot, -1 where the sample does not ask it."""
@@ -130,11 +152,13 @@ class CvqaModel(TaskModel):
         return total / torch.bincount(owner, minlength=count)[:, None]
 
     def _inputs(self, batch: Batch) -> Tensor:
-        """Return [image; text; rules] (B, D) for the "slots" head."""
+        """Return [image; text; words; rules] (B, D) for the "slots" head."""
         photos = self._photos(batch)
         parts = [] if photos is None else [photos]
         if self.reads_text:
             parts.append(encoded(self.texts, batch["texts"])["text"].float())
+        if self.reads_bag:
+            parts.append(F.normalize(batch["bags"] * self.rarity))
         if self.reads_rules:
             parts.append(batch["rules"])
         return torch.cat(parts, 1)
@@ -152,6 +176,9 @@ class CvqaModel(TaskModel):
             return
         self.eval()
         device = self.head.mean.device
+        if self.reads_bag:
+            bags = np.stack([bag_of_words(_told(sample), self.reads_bag) for sample in samples])
+            self.rarity.copy_(torch.from_numpy(rarity(bags)))
         parts = (samples[i : i + 32] for i in range(0, len(samples), 32))
         batches = (self.collate(part, [0] * len(part)) for part in parts)
         inputs = torch.cat([self._inputs(send_to_device(batch, device)) for batch in batches])
@@ -161,7 +188,7 @@ class CvqaModel(TaskModel):
             asked = gold[:, slot][gold[:, slot] >= 0]
             counts = torch.bincount(asked, minlength=question.size).float() + 0.5
             prior.append(torch.log(counts / counts.sum()))
-        self.head.start(inputs[~inputs.isnan().any(1)], torch.cat(prior).to(device), self.blocks)
+        self.head.start(inputs[~inputs.isnan().any(1)], torch.cat(prior).to(device), self.weights)
 
     def _slot_scores(self, head: SlotHead, batch: Batch) -> Tensor:
         inputs = self._inputs(batch)
@@ -179,7 +206,7 @@ class CvqaModel(TaskModel):
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean cross-entropy over the questions of the batch (paper section 4.2.4)."""
         if isinstance(self.head, SlotHead):
-            return slot_loss(self._slot_scores(self.head, batch), self.starts, batch["gold"])
+            return self._slot_loss(self.head, batch)
         losses = []
         for rows, qids, gold in zip(self._option_scores(self.head, batch), batch["qids"], batch["gold"], strict=True):
             sizes = [self.questions.by_qid[qid].size for qid in qids]
@@ -187,19 +214,39 @@ class CvqaModel(TaskModel):
             losses.append(slot_loss(rows[None], [0, *accumulate(sizes)], asked))
         return torch.stack(losses).mean()
 
+    def _slot_loss(self, head: SlotHead, batch: Batch) -> Tensor:
+        """Return the loss over slots, and what the settings add: of a parent's set, of the weights' norms."""
+        scores, gold = self._slot_scores(head, batch), batch["gold"]
+        if self.config.joint:
+            scores = scores.masked_fill(~successors(self.starts, self.parents, gold), _BARRED)
+        loss: Tensor = slot_loss(scores, self.starts, gold) + self.config.shrink * head.norms().sum() / gold.shape[1]
+        if self.config.hierarchy and self.parents:
+            several = [slots for slots, _ in self.parents]
+            loss = loss + self.config.hierarchy * parent_loss(scores, self.starts, several, gold)
+        return loss
+
     def predict(self, batch: Batch, view: int) -> list[Prediction]:  # noqa: ARG002  scores have no direction to undo
-        """Return {qid: (options,) float32 probabilities} of each sample."""
+        """Return {qid: (options,) float32 probabilities} of each sample, and how to decide them (SETS)."""
         if isinstance(self.head, SlotHead):
             scores = list(self._slot_scores(self.head, batch))
         else:
             scores = self._option_scores(self.head, batch)
-        found = []
+        found, decode = [], np.asarray(self.config.decode == "set", np.float32)
         for name, qids, row in zip(batch["ids"], batch["qids"], scores, strict=True):
             asked = list(self.questions.by_qid) if isinstance(self.head, SlotHead) else qids
             sizes = [self.questions.by_qid[qid].size for qid in asked]
             parts = torch.split(row.float().cpu(), sizes)
-            found.append(Prediction(name, {q: torch.softmax(p, 0).numpy() for q, p in zip(asked, parts, strict=True)}))
+            arrays = {q: torch.softmax(p, 0).numpy() for q, p in zip(asked, parts, strict=True)}
+            found.append(Prediction(name, {**arrays, SETS: decode}))
         return found
+
+
+def _grouped(questions: QuestionSchema) -> list[tuple[list[int], int]]:
+    """Return the numbers of the slots, and the index of "Not mentioned", of each parent that has several and one."""
+    place = {question.qid: number for number, question in enumerate(questions.slots)}
+    several = [(parent, qids) for parent, qids in questions.parents.items() if len(qids) > 1]
+    padded = [(qids, questions.not_mentioned(parent)) for parent, qids in several]
+    return [([place[qid] for qid in qids], padding) for qids, padding in padded if padding is not None]
 
 
 def _told(sample: Sample) -> str:
