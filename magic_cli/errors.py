@@ -12,7 +12,10 @@ MagicError                1  unexpected, but with a message of ours
 └── Interrupted         130  SIGINT or SIGTERM; the state was saved
 """
 
+import re
 from collections.abc import Iterable, Sequence
+
+_WORD = re.compile(r"[\w.,:+-]{0,40}", re.ASCII)
 
 
 def printable(value: object) -> str:
@@ -23,6 +26,21 @@ def printable(value: object) -> str:
 def problem(where: object, got: object, expected: object, remedy: str) -> str:
     """Return the one-line form of a problem: `WHERE: got X, expected Y; remedy`."""
     return printable(f"{where}: got {got}, expected {expected}; {remedy}")
+
+
+def told(value: object) -> str:
+    """Return a value for a message: numbers and plain words as they are; of anything else what it is, no more.
+
+    It may be what a patient wrote, in a place where nobody expects it.
+
+    >>> told(7), told("valid"), told("my skin itches")
+    ('7', "'valid'", 'text of 14 characters')
+    """
+    if isinstance(value, str):
+        return repr(value) if _WORD.fullmatch(value) else f"text of {len(value)} characters"
+    if value is None or isinstance(value, bool | int | float):
+        return f"{value!r:.40}"
+    return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else type(value).__name__
 
 
 def some(names: Iterable[str], most: int = 10) -> str:

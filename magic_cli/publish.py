@@ -55,7 +55,12 @@ def _history(run: Path) -> list[Mapping[str, Any]]:
     path = run / "metrics.jsonl"
     if not path.is_file():
         raise DataError(problem(run, "no metrics.jsonl", "a folder that `magic train` wrote", "check --run"))
-    return read_jsonl(path)
+    rows = read_jsonl(path)
+    numbers = (type(None), int, float)
+    for row in rows:
+        if not isinstance(row, dict) or not all(isinstance(value, numbers) for value in row.values()):
+            raise DataError(problem(path, "a line of another kind", "an object of figures", "train again"))
+    return rows
 
 
 def items_csv(systems: Sequence[Mapping[str, Any]]) -> str:

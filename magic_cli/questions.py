@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from magic_cli import schema
-from magic_cli.errors import DataError, problem
+from magic_cli.errors import DataError, problem, told
 from magic_cli.files import read_json
 from magic_cli.records import Question
 
@@ -156,7 +156,7 @@ class QuestionSchema:
         for form in (plain, normalise):
             found = found or {i for options in languages for i, o in enumerate(options) if form(o) == form(text)}
         if len(found) != 1:
-            raise DataError(problem(qid, repr(text[:40]), "the text of one option", "see the definitions file"))
+            raise DataError(problem(qid, told(text), "the text of one option", "see the definitions file"))
         return found.pop()
 
     def faults(self, row: Mapping[str, Any], where: str) -> list[str]:
@@ -168,7 +168,7 @@ class QuestionSchema:
                 if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < size:
                     expected = f"an integer in 0..{size - 1}"
                     lines.append(
-                        problem(f"{where}:{key}", repr(value)[:40], expected, "write the 0-based option index")
+                        problem(f"{where}:{key}", told(value), expected, "write the 0-based option index")
                     )
             elif key != "encounter_id":
                 lines.append(problem(f"{where}:{key[:40]}", "an unknown key", "a qid of the definitions", "remove it"))

@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from magic_cli.errors import printable
+from magic_cli.errors import printable, told
 
 _PLACES = (Path(__file__).parent / "schemas", Path(__file__).parent.parent / "schemas")
 
@@ -24,8 +24,7 @@ def load(name: str) -> dict[str, Any]:
 def problems(name: str, value: Any, where: str, most: int = 20) -> list[str]:
     """Return one line `WHERE:FIELD: message` for each violation of schema `name`, in the order of the rows.
 
-    After `most` lines, one more says that others follow. Of values, 60 characters are shown at most; the schemas
-    check no more than the type of a patient's text, and then no value is shown.
+    After `most` lines, one more says that others follow. Of values, numbers and single words are shown.
     """
     from jsonschema import Draft202012Validator  # 0.3 s to import: only when something is checked
 
@@ -50,4 +49,4 @@ def _short(error: Any) -> str:
         return f"{str(error.message)[:200]}; complete this entry"
     if error.validator in ("additionalProperties", "dependentRequired"):
         return str(error.message)[:200]
-    return f"got {str(error.instance)[:60]!r}, expected {error.validator} {str(error.validator_value)[:80]}"
+    return f"got {told(error.instance)}, expected {error.validator} {str(error.validator_value)[:80]}"

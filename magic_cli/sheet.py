@@ -8,7 +8,7 @@ from typing import Any
 
 from magic_cli import schema
 from magic_cli.data.rows import read_bytes
-from magic_cli.errors import SubmissionError
+from magic_cli.errors import SubmissionError, told
 from magic_cli.findings import Expected, Findings
 from magic_cli.questions import QuestionSchema, load_questions
 
@@ -134,7 +134,7 @@ def _lint_value(found: Findings, where: str, value: Any, size: int) -> None:
     elif isinstance(value, bool):
         found.add(where, "true or false", _INTEGER, "write the option's index")
     elif isinstance(value, str):
-        found.add(where, "a string", _INTEGER, f'write 0, not "0" {silent}', repr(value[:20]))
+        found.add(where, "a string", _INTEGER, f'write 0, not "0" {silent}', told(value))
     elif isinstance(value, float):
         found.add(where, "a float", _INTEGER, "write 0, not 0.0: int(x) before json.dump", repr(value))
     elif not isinstance(value, int):

@@ -69,9 +69,18 @@ def make_prepared(root: Path, merge: str = "or", photos: bool = True) -> Path:
     write_jsonl(root / "encounters.jsonl", [encounter_row(e) for e in encounters])
     write_jsonl(root / "images.jsonl", [image_row(r, root) for r in records])
     write_json(root / "questions.json", QUESTIONS.as_json())
-    counts = {"encounters": 2, "images": 3, "masks": 3, "annotators": {"3": 3}, "answered": 2}
+    counts = {
+        split: {
+            "encounters": sum(e.split == split for e in encounters),
+            "images": sum(r.split == split for r in records),
+            "masks": sum(len(r.annotators) for r in records if r.split == split),
+            "annotators": {"3": sum(r.split == split and bool(r.annotators) for r in records)},
+            "answered": sum(e.split == split and e.answers is not None for e in encounters),
+        }
+        for split in SPLITS
+    }
     settings = {"merge": merge, "prompt": "qa", "responses": True}
-    manifest = {"schema": 1, "format": "magic-prepared", "settings": settings, "counts": dict.fromkeys(SPLITS, counts)}
+    manifest = {"schema": 1, "format": "magic-prepared", "settings": settings, "counts": counts}
     write_json(root / "prepare.json", manifest | {"problems": [], "notes": [], "inputs": {}})
     return root
 

@@ -98,6 +98,6 @@ def test_what_prepare_left_out_of_the_answers_is_repeated_and_nothing_else(tmp_p
     lines = said(prepared)
     assert lines[0].startswith("no closedquestions_definitions*.json found: the 27 questions of the 2025 challenge")
     assert sum("train_cvqa.json:ENC" in line for line in lines) == 10
-    assert "'single spot', expected an integer in 0..3" in lines[1]
+    assert "got text of 11 characters, expected an integer in 0..3" in lines[1]
     assert lines[-1].endswith("prepare.json: 3 more problems of this kind")
     assert len(lines) == 12

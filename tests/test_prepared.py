@@ -120,7 +120,7 @@ def test_every_damaged_row_is_listed_at_once(copy: Path) -> None:
         open_prepared(copy)
     text = "\n".join(caught.value.problems)
     assert "images.jsonl:1: 'path' is a required property" in text
-    assert "images.jsonl:4:height: got '0'" in text
+    assert "images.jsonl:4:height: got 0" in text
     assert "encounters.jsonl:2:split: got 'dev'" in text
     assert caught.value.problems[-1].endswith("run `magic prepare --overwrite`")
 
@@ -146,7 +146,7 @@ def test_contradictions(copy: Path, file: str, change: Callable[[Any], object], 
 def test_manifest_of_another_format(copy: Path) -> None:
     manifest = json.loads((copy / "prepare.json").read_text(encoding="utf-8"))
     (copy / "prepare.json").write_text(json.dumps(manifest | {"schema": 99}), encoding="utf-8")
-    with pytest.raises(DataError, match=r"prepare\.json:schema: got '99'"):
+    with pytest.raises(DataError, match=r"prepare\.json:schema: got 99"):
         open_prepared(copy)
 
 

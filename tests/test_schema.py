@@ -40,12 +40,12 @@ def test_a_valid_value_has_no_problems() -> None:
     ("value", "expected"),
     [
         ({}, "d.json: got dict, expected array"),
-        ([], "d.json: got '[]', expected minItems 1"),
+        ([], "d.json: got a list, expected minItems 1"),
         ([ROW, 3], "d.json:1: got int, expected object"),
         ([ROW, ROW | {"options_zh": "text"}], "d.json:1.options_zh: got str, expected array"),
         ([ROW | {"options_en": ["a", 1]}], "d.json:0.options_en.1: got int, expected string"),
         ([{k: v for k, v in ROW.items() if k != "qid"}], "d.json:0: 'qid' is a required property; complete this entry"),
-        ([ROW | {"qid": "x\ty"}], r"d.json:0.qid: got 'x\ty', expected pattern ^[A-Za-z0-9_-]{1,64}$"),
+        ([ROW | {"qid": "x\ty"}], r"d.json:0.qid: got text of 3 characters, expected pattern ^[A-Za-z0-9_-]{1,64}$"),
     ],
 )
 def test_each_kind_of_problem(value: object, expected: str) -> None:
@@ -73,5 +73,5 @@ def test_patient_text_is_never_shown_and_values_are_cut() -> None:
     assert len(lines) == 3
     assert not [line for line in lines if "secret" in line]
     [line] = schema.problems("encounter", ENCOUNTER | {"split": "x" * 1000}, "e.jsonl:1")
-    assert "x" * 60 in line
+    assert "text of 1000 characters" in line
     assert "x" * 61 not in line

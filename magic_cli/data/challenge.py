@@ -15,7 +15,7 @@ from magic_cli.data.ledger import Ledger
 from magic_cli.data.pairing import pair
 from magic_cli.data.prompts import check_prompt, prompt_halves
 from magic_cli.data.tables import Table, Tables, read_tables
-from magic_cli.errors import DataError, problem
+from magic_cli.errors import DataError, problem, told
 from magic_cli.files import sha256
 from magic_cli.questions import QuestionSchema, load_questions, parse_questions
 from magic_cli.records import Encounter
@@ -218,7 +218,7 @@ def _with_answers(
             file = found.name(table.path)
             eid = row.get("encounter_id") if isinstance(row, dict) else None
             if not isinstance(eid, str) or eid not in encounters:
-                got, remedy = f"answers for {eid!r}"[:60], "remove the row, or add its encounter"
+                got, remedy = f"answers for {told(eid)}", "remove the row, or add its encounter"
                 ledger.lose(problem(f"{file}:{index}", got, "an encounter of train, valid or test", remedy), "answers")
                 continue
             faults = questions.faults(row, f"{file}:{eid}")

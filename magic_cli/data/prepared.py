@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from magic_cli import schema
+from magic_cli.data.limits import MAX_PIXELS
 from magic_cli.errors import DataError, printable, problem
 from magic_cli.files import read_json, read_jsonl
 from magic_cli.questions import QuestionSchema, parse_questions
@@ -149,7 +150,7 @@ def open_prepared(root: Path) -> Prepared:
     lines += check_rows("image", images, str(root / IMAGES))
     _raise(lines)
     questions = parse_questions(read_json(root / QUESTIONS), str(root / QUESTIONS))
-    _raise(list(_contradictions(root, encounters, images, questions)))
+    _raise([*_lost(root, manifest, encounters, images), *_contradictions(root, encounters, images, questions)])
     return Prepared(
         root=real,
         manifest=manifest,
@@ -163,6 +164,15 @@ def open_prepared(root: Path) -> Prepared:
 def _raise(lines: list[str]) -> None:
     if lines:
         raise DataError([*lines, "these files were changed by hand or damaged: run `magic prepare --overwrite`"])
+
+
+def _lost(root: Path, manifest: Mapping[str, Any], encounters: list[Any], images: list[Any]) -> Iterator[str]:
+    """Yield a line for each split with other numbers of rows than were written: a file cut at a line's end is valid."""
+    for name, key, rows in ((ENCOUNTERS, "encounters", encounters), (IMAGES, "images", images)):
+        for split in SPLITS:
+            found, written = sum(row["split"] == split for row in rows), manifest["counts"][split][key]
+            if found != written:
+                yield problem(root / name, f"{found} {key} of split {split}", f"{written}", "was the file cut off?")
 
 
 def _contradictions(root: Path, encounters: list[Any], images: list[Any], questions: QuestionSchema) -> Iterator[str]:
@@ -181,6 +191,8 @@ def _contradictions(root: Path, encounters: list[Any], images: list[Any], questi
         if row["image_id"] in seen:
             yield problem(where, f"{row['image_id']} twice", "once", "remove one row")
         seen.add(row["image_id"])
+        if row["height"] * row["width"] > MAX_PIXELS:
+            yield problem(where, f"{row['height']} x {row['width']} pixels", "at most 200 megapixels", "prepare again")
         if splits.get(row["encounter_id"]) != row["split"]:
             got = f"{row['encounter_id']} in {row['split']}"
             yield problem(where, got, f"an encounter of {ENCOUNTERS}", "prepare again")

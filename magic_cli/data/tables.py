@@ -16,6 +16,7 @@ DEFINITIONS = "closedquestions_definitions"
 _SPLITS = {"tr": "train", "va": "valid", "te": "test"}
 _SPLIT = re.compile(r"(?<![a-z])(train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?)(?:set)?(?![a-z])")
 _VERSION = re.compile(r"(?<![a-z])v(\d+)")
+_OFFICIAL = re.compile(r"(?:train|valid|test)(?:_ht)?(?:_cvqa)?")
 _RELEVANT = re.compile(r"(?<![a-z])(?:train|val|test)|cvqa|" + DEFINITIONS)
 
 
@@ -76,6 +77,9 @@ def read_tables(found: Folder, ledger: Ledger) -> Tables:
                 ledger.lose(lines[0])
             continue
         kind = _kind(rows, path)
+        if not kind and _OFFICIAL.fullmatch(path.stem.casefold()):
+            expected = "a list of objects with an encounter_id"
+            ledger.lose(problem(found.name(path), "no table of encounters or answers", expected, "was it changed?"))
         if kind:
             kinds[kind].append(Table(path, rows, split_of(path, found.root)))
     return Tables(

@@ -1,0 +1,40 @@
+"""Fixtures of the tests of bad and hostile input."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from harness import Ended, Magic, make_raw
+
+from magic_cli import cli
+from magic_cli.prepare import prepare
+
+
+@pytest.fixture
+def magic(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Magic:
+    """Run `magic WORDS…` in tmp_path/work; nothing reaches the user's own cache."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def run(*words: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["magic", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Ended(int(ended.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A challenge folder whose texts are the canary. Read it, never write to it."""
+    return make_raw(tmp_path_factory.mktemp("faults") / "DermaVQA")
+
+
+@pytest.fixture(scope="session")
+def ready(raw: Path) -> Path:
+    """The prepared dataset of `raw`. Read it, never write to it."""
+    prepare(raw, raw.parent / "prepared")
+    return raw.parent / "prepared"

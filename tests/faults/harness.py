@@ -1,0 +1,109 @@
+"""What tests of bad and hostile input share: a `magic` in this process, and what every refusal has to look like."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from makers import make_challenge
+
+from magic_cli import schema
+from magic_cli.prepare import prepare
+
+# what a patient wrote: it must never be seen in a message
+CANARY = "Xanthippe itches since Tuesday"
+CODES = (0, 1, 2, 3, 4, 5, 6, 130)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that ended: its exit code, stdout, stderr, and how many bytes of memory it took at most."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def errors(self) -> list[str]:
+        return [line.removeprefix("error: ") for line in self.err.splitlines() if line.startswith("error: ")]
+
+
+Magic = Callable[..., Ended]
+
+
+def clean(ended: Ended) -> Ended:
+    """Check what holds for every end: a documented exit code, no traceback, no patient's text, nothing that drives
+    a terminal."""
+    text = ended.out + ended.err
+    assert ended.code in CODES, ended
+    assert "Traceback" not in text, text
+    assert "unexpected" not in ended.err, ended.err
+    assert CANARY not in text, text
+    assert "Xanthippe" not in text, text
+    assert all(line.isprintable() for line in text.split("\n")), text
+    return ended
+
+
+def refused(ended: Ended, code: int, *words: str) -> list[str]:
+    """Check a refusal: this exit code, one line an error, nothing on stdout, each of `words` in some line."""
+    clean(ended)
+    assert ended.code == code, ended
+    assert not ended.out, ended.out
+    assert ended.errors
+    for word in words:
+        assert any(word in line for line in ended.errors), (word, ended.errors)
+    assert all(len(line) < 1000 for line in ended.errors)
+    return ended.errors
+
+
+def accepted(ended: Ended, *words: str) -> Ended:
+    """Check a success that says each of `words`."""
+    clean(ended)
+    assert ended.code == 0, ended
+    for word in words:
+        assert word in ended.out + ended.err, (word, ended)
+    return ended
+
+
+def one_object(ended: Ended, name: str) -> dict[str, Any]:
+    """Return the one JSON object on stdout after checking it against a schema."""
+    clean(ended)
+    found: dict[str, Any] = json.loads(ended.out)
+    assert ended.out.count("\n") == 1
+    assert schema.problems(name, found, name) == []
+    return found
+
+
+def make_raw(root: Path, **options: Any) -> Path:
+    """A challenge folder whose texts are all the canary."""
+    make_challenge(root, **options)
+    for path in [*root.glob("*.json")]:
+        text = path.read_text(encoding="utf-8")
+        if '"query_content_en"' in text:
+            rows = json.loads(text)
+            for row in rows:
+                row |= {key: f"{CANARY} {key}" for key in row if key.startswith("query_")}
+                row["responses"] = [{"author_id": "U1", "content_en": f"{CANARY} too"}]
+            path.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+    return root
+
+
+def make_ready(raw: Path, out: Path) -> Path:
+    prepare(raw, out)
+    return out
+
+
+def copied(source: Path, target: Path) -> Path:
+    return Path(shutil.copytree(source, target))
+
+
+def left(folder: Path) -> list[str]:
+    """Names below a folder, of half-written files too."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")) if folder.exists() else []
+
+
+def torn(folder: Path) -> list[str]:
+    return [name for name in left(folder) if re.search(r"(^|/)\..*\.tmp$", name)]
