@@ -107,6 +107,7 @@ def predict(
     threshold: opt.Threshold = None,
     largest: opt.Largest = False,
     fill_holes: opt.FillHoles = False,
+    decode: opt.Decode = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N samples.")] = None,
     precision: Annotated[str | None, typer.Option(help="no, bf16 or fp16; default: as in training.")] = None,
     weights: opt.Weights = None,
@@ -134,7 +135,7 @@ def predict(
     place = runs.Place.of(device, cache_dir, no_cache)
     options: dict[str, Any] = {"tta": tta, "limit": limit, "weights": str(weights.resolve()) if weights else None}
     options["precision"] = precision
-    decision = {"threshold": threshold, "largest": largest, "fill_holes": fill_holes}
+    decision = {"threshold": threshold, "largest": largest, "fill_holes": fill_holes, "decode": decode}
     found = runs.predict_to(task, ckpt or [], data, split, target, place, decision=decision, **modes, **options)
     return emit(as_json, "predict", found, outcome.predicted(found, dry_run))
 

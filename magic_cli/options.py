@@ -23,6 +23,12 @@ def _task(name: str) -> str:
     return name
 
 
+def _decode(way: str | None) -> str | None:
+    if way not in (None, "slot", "set"):
+        raise typer.BadParameter(f"{printable(way)!r} is not one of slot, set")
+    return way
+
+
 def voting(task: str, ckpt: list[Path], preds: list[Path], vote: bool) -> bool:
     """Tell whether `predict` merges predictions instead of loading checkpoints; refuse a mixture of both."""
     if vote and task != "cvqa":
@@ -52,6 +58,8 @@ _CUT = "seg: lesion lies above it; default: the checkpoint's own."
 Threshold = Annotated[float | None, typer.Option(min=0.001, max=0.999, help=_CUT)]
 Largest = Annotated[bool, typer.Option("--largest", help="seg: keep the largest region only.")]
 FillHoles = Annotated[bool, typer.Option("--fill-holes", help="seg: fill holes in lesions.")]
+_DECODE = "cvqa: decide slots one by one, or the set that is expected to score most; default: as in training."
+Decode = Annotated[str | None, typer.Option(metavar="slot|set", help=_DECODE, callback=_decode)]
 _QUERY = typer.Option("--encounter-text/--no-encounter-text", help="cvqa, head options: read the query.")
 EncounterText = Annotated[bool | None, _QUERY]
 Ckpts = Annotated[list[Path] | None, typer.Option(help="Checkpoint, here or in runs/TASK/; repeat to ensemble.")]

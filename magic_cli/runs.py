@@ -228,12 +228,13 @@ def predict_to(
 ) -> dict[str, Any]:
     """Predict a split with checkpoints that are looked up in runs/TASK/ too, and write the task's files to `out`.
 
-    `decision` are options of the task's `write` (seg: threshold, largest, fill_holes). A dry run loads the
-    checkpoints, counts the samples and writes nothing.
+    `decision` are options of the task's `write` (tasks.DECISIONS). A dry run loads the checkpoints, counts the samples
+    and writes nothing.
     """
     decision = {key: value for key, value in (decision or {}).items() if value not in (None, False)}
-    if decision and name != "seg":
-        raise ConfigError(f"task '{name}' has no masks: leave out {', '.join(_flag(key) for key in decision)}")
+    others = [_flag(key) for key in decision if key not in tasks.DECISIONS[name]]
+    if others:
+        raise ConfigError(f"{', '.join(others)}: of another task than '{name}'; leave it out")
     found = []
     for ckpt in ckpts:
         path, note = checkpoint.find(ckpt, name)

@@ -21,6 +21,7 @@ from magic_cli.prepare import prepare
 from magic_cli.records import Prediction, Sample
 from magic_cli.submission import open_predictions
 from magic_cli.tasks import seg
+from magic_cli.tasks.cvqa_answers import decide
 from magic_cli.tasks.seg_mask import to_mask
 from magic_cli.tasks.seg_model import build
 
@@ -234,10 +235,36 @@ def test_flags_of_predict(monkeypatch: Any, drawn_prepared: Path, plain: Path, t
         assert run("predict", "seg", *common, "--out", tmp_path / "bad", "--threshold", bad) == 2
 
 
-def test_answers_have_no_masks_to_choose(drawn_prepared: Path, tmp_path: Path) -> None:
-    decision = {"threshold": 0.5, "largest": False, "fill_holes": True}
-    with pytest.raises(ConfigError, match=r"leave out --threshold, --fill-holes"):
-        runs.predict_to("cvqa", [], drawn_prepared, "valid", tmp_path, runs.Place("cpu"), decision=decision)
+def test_a_task_refuses_what_another_decides(drawn_prepared: Path, tmp_path: Path) -> None:
+    place = runs.Place("cpu")
+    decision = {"threshold": 0.5, "largest": False, "fill_holes": True, "decode": "set"}
+    with pytest.raises(ConfigError, match=r"--threshold, --fill-holes: of another task than 'cvqa'"):
+        runs.predict_to("cvqa", [], drawn_prepared, "valid", tmp_path, place, decision=decision)
+    with pytest.raises(ConfigError, match=r"--decode: of another task than 'seg'"):
+        runs.predict_to("seg", [], drawn_prepared, "valid", tmp_path, place, decision=decision)
+
+
+def test_closed_answers_are_decided_anew(monkeypatch: Any, drawn_prepared: Path, tmp_path: Path) -> None:
+    """--decode: as slots, as sets, and without it as in training; the same probabilities each time."""
+    place = runs.Place("cpu", tmp_path / "cache")
+    settings = ["epochs=1", "lr=1e-6"]  # near the prior, where sets differ from slots
+    runs.train("cvqa", drawn_prepared, tmp_path / "run", place, preset="tiny", settings=settings)
+    ckpt, rows = tmp_path / "run" / "best.pt", {}
+    for words in ([], ["--decode", "slot"], ["--decode", "set"], ["--decode", "best"]):
+        out = tmp_path / "-".join(["out", *words])
+        line = ["predict", "cvqa", "--ckpt", ckpt, "--data", drawn_prepared, "--split", "valid", "--out", out, *words]
+        monkeypatch.setattr(sys, "argv", ["magic", *map(str, line)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        assert (left.value.code or 0) == (2 if "best" in words else 0)
+        if "best" not in words:
+            rows[words[-1] if words else ""] = (out / "data_cvqa_sys.json").read_text()
+    found = list(runs.predictions("cvqa", [ckpt], open_prepared(drawn_prepared), "valid", place))
+    questions = open_prepared(drawn_prepared).questions
+    for way, text in rows.items():
+        expected = [{"encounter_id": p.id} | decide([p], questions, way or None) for p in found]
+        assert json.loads(text) == expected
+    assert rows[""] == rows["set"]
 
 
 def test_train_tune_is_a_flag(monkeypatch: Any, capsys: Any, drawn_prepared: Path, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from magic_cli.errors import WeightsError
 from magic_cli.model.weights import hub_dir
 
 NAMES = ("seg", "cvqa")
+DECISIONS = {"seg": ("threshold", "largest", "fill_holes"), "cvqa": ("decode",)}
+"""The options of each task's `write`: what can be decided anew from the same probabilities."""
 
 
 def load(name: str) -> Any:
