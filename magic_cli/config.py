@@ -177,7 +177,7 @@ class CvqaConfig(Config):
     The rest is of head "slots":
     `bag` adds the words of the text, hashed into so many buckets (data/bag.py); 0 for none.
     `rules` adds rule features of the text (data/rules.py) in the languages `lang`, several by comma: en, es, zh.
-    `shrink` penalises the norm of each (slot, block of inputs), on the scale of that slot's cross-entropy.
+    `shrink` penalises the norm of each (slot, block of inputs): as so many training encounters that say zero.
     `option_term` adds the score of question || option, of `width`, to the linear one.
     `decode` decides a parent question "slot" by slot, or the "set" of greatest expected accuracy (tasks/cvqa_sets.py).
     `hierarchy` weighs the loss over a parent's options beside that over its slots.
@@ -192,7 +192,7 @@ class CvqaConfig(Config):
     bag: int = 2048
     rules: bool = True
     lang: str = "en"
-    shrink: float = 0.02
+    shrink: float = 5.0
     option_term: bool = False
     decode: str = "set"
     hierarchy: float = 0.0

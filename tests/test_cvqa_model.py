@@ -106,6 +106,21 @@ def test_the_penalty_grows_with_the_weights_and_can_be_left_out() -> None:
     assert loss(shaken("shrink=0", "dropout=0")) == loss(shaken("shrink=0", "dropout=0"))
 
 
+def test_the_penalty_weighs_less_the_more_there_is_to_learn_from() -> None:
+    def penalty(samples: Sequence[Sample]) -> float:
+        made = model("dropout=0", "shrink=1")
+        made.begin(samples)
+        with torch.no_grad():
+            made.head.linear.weight.fill_(0.1)  # type: ignore[operator, union-attr]
+        plain = dataclasses.replace(made.config, shrink=0.0)
+        with_it = loss(made)
+        made.config = plain
+        return with_it - loss(made)
+
+    many = [sample(number, TEXTS[number % 3]) for number in range(30)]
+    assert penalty(SAMPLES) == pytest.approx(10 * penalty(many), rel=1e-3)
+
+
 def test_a_joint_set_chooses_among_what_may_follow() -> None:
     """The likelihood of canonical answers can only grow when impossible ones are ruled out."""
     assert loss(shaken("joint=true", "dropout=0")) < loss(shaken("dropout=0"))
@@ -120,7 +135,7 @@ def test_the_loss_over_parents_is_added() -> None:
 
 @pytest.mark.parametrize("settings", [("joint=true",), ("hierarchy=0.5",), ("option_term=true",), ("unit=question",)])
 def test_every_setting_trains(settings: Sequence[str]) -> None:
-    made = model(*settings, "dropout=0")
+    made = model(*settings, "dropout=0", "shrink=0.01")
     made.begin(SAMPLES)
     optimizer = torch.optim.Adam([p for p in made.parameters() if p.requires_grad], 0.05)
     before = loss(made)

@@ -229,7 +229,7 @@ def test_whole_runs(task: str, mode: str, drawn_prepared: Path, tmp_path: Path) 
     }
     assert photos == expected[mode]
     assert made["parameters"] == sum(
-        t.numel() for n, t in kept.items() if n not in ("head.mean", "head.scale", "rarity")
+        t.numel() for n, t in kept.items() if n not in ("head.mean", "head.scale", "rarity", "encounters")
     )
     base = TinyImage(64, pooled=task == "cvqa").state_dict()
     for name in photos if mode != "lora" else ():

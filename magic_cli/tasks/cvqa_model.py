@@ -39,6 +39,7 @@ class CvqaModel(TaskModel):
 
     options: Tensor
     rarity: Tensor
+    encounters: Tensor
 
     def __init__(self, config: CvqaConfig, questions: QuestionSchema) -> None:
         super().__init__()
@@ -57,6 +58,7 @@ class CvqaModel(TaskModel):
         self.reads_text = config.modality != "image"
         self.reads_bag = config.bag if self.reads_text and config.head == "slots" else 0
         self.register_buffer("rarity", torch.ones(self.reads_bag))
+        self.register_buffer("encounters", torch.ones(()))
         self.reads_rules = config.rules and self.reads_text
         if config.head == "slots":
             blocks = [(image_dim, _IMAGE)] if image_dim else []
@@ -176,6 +178,7 @@ class CvqaModel(TaskModel):
             return
         self.eval()
         device = self.head.mean.device
+        self.encounters.fill_(len({sample.id for sample in samples}))
         if self.reads_bag:
             bags = np.stack([bag_of_words(_told(sample), self.reads_bag) for sample in samples])
             self.rarity.copy_(torch.from_numpy(rarity(bags)))
@@ -219,7 +222,8 @@ class CvqaModel(TaskModel):
         scores, gold = self._slot_scores(head, batch), batch["gold"]
         if self.config.joint:
             scores = scores.masked_fill(~successors(self.starts, self.parents, gold), _BARRED)
-        loss: Tensor = slot_loss(scores, self.starts, gold) + self.config.shrink * head.norms().sum() / gold.shape[1]
+        norms = head.norms().sum(1).mean() * self.config.shrink / self.encounters
+        loss: Tensor = slot_loss(scores, self.starts, gold) + norms
         if self.config.hierarchy and self.parents:
             several = [slots for slots, _ in self.parents]
             loss = loss + self.config.hierarchy * parent_loss(scores, self.starts, several, gold)
