@@ -277,7 +277,7 @@ def test_data_that_does_not_line_up_is_told_before_training(magic: Magic, drawn:
         code, out, err = magic(*words, *more)
         assert code == 0, err
         [line] = json.loads(out)["review"]["warnings"]
-        assert line.endswith("got 'single spot', expected an integer in 0..3; write the 0-based option index")
+        assert line.endswith("got text of 11 characters, expected an integer in 0..3; write the 0-based option index")
         assert err.count(line) == 1
 
 
