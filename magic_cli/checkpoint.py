@@ -175,15 +175,21 @@ def state_meta(path: Path) -> dict[str, Any]:
     return _state(_load(path, mapped=True), path)
 
 
-def find(ckpt: Path, task: str) -> tuple[Path, str]:
-    """Return the checkpoint's path and a note: a name that is not found here is looked up in runs/TASK/.
+def find(ckpt: Path, task: str) -> tuple[list[Path], str]:
+    """Return the checkpoints a name stands for, and a note: what is not found here is looked up in runs/TASK/.
+
+    A folder stands for its best.pt, or for those of the folders in it (folds, seeds), in the order of their names.
 
     Raises:
-        CheckpointError: it is in neither place.
+        CheckpointError: it is in neither place, or the folder holds none.
     """
-    if ckpt.is_file():
-        return ckpt, ""
-    there = Path("runs") / task / ckpt
-    if not ckpt.is_absolute() and there.is_file():
-        return there, f"{ckpt} is not here; using {there}"
+    there = ckpt if ckpt.exists() or ckpt.is_absolute() else Path("runs") / task / ckpt
+    note = "" if there == ckpt else f"{ckpt} is not here; using {there}"
+    if there.is_dir():
+        found = [there / "best.pt"] if (there / "best.pt").is_file() else sorted(there.glob("*/best.pt"))
+        if not found:
+            raise CheckpointError(problem(there, "no best.pt in it", "a folder of a run, or of runs", "check --ckpt"))
+        return found, note
+    if there.is_file():
+        return [there], note
     raise CheckpointError(problem(ckpt, "no such file", f"it here or at {there}", f"run `magic train {task}` first"))

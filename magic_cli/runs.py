@@ -235,12 +235,12 @@ def predict_to(
     others = [_flag(key) for key in decision if key not in tasks.DECISIONS[name]]
     if others:
         raise ConfigError(f"{', '.join(others)}: of another task than '{name}'; leave it out")
-    found = []
+    found: list[Path] = []
     for ckpt in ckpts:
-        path, note = checkpoint.find(ckpt, name)
+        paths, note = checkpoint.find(ckpt, name)
         if note:
             log(note)
-        found.append(path)
+        found += paths
     refuse_existing(out, overwrite)
     prepared = open_prepared(data)
     task = tasks.load(name)

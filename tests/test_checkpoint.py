@@ -113,8 +113,23 @@ def test_find_looks_here_then_in_the_runs(tmp_path: Path, monkeypatch: pytest.Mo
     there = Path("runs/seg/best.pt")
     there.parent.mkdir(parents=True)
     there.touch()
-    path, note = checkpoint.find(Path("best.pt"), "seg")
-    assert path == there
+    paths, note = checkpoint.find(Path("best.pt"), "seg")
+    assert paths == [there]
     assert "using runs/seg/best.pt" in note
     Path("best.pt").touch()
-    assert checkpoint.find(Path("best.pt"), "seg") == (Path("best.pt"), "")
+    assert checkpoint.find(Path("best.pt"), "seg") == ([Path("best.pt")], "")
+
+
+def test_a_folder_stands_for_the_runs_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("fold-1", "fold-2"):
+        (tmp_path / "runs" / "seg" / name).mkdir(parents=True)
+        (tmp_path / "runs" / "seg" / name / "best.pt").touch()
+    members = [Path("runs/seg/fold-1/best.pt"), Path("runs/seg/fold-2/best.pt")]
+    assert checkpoint.find(Path("runs/seg"), "seg") == (members, "")
+    assert checkpoint.find(Path("fold-2"), "seg")[0] == members[1:]
+    Path("runs/seg/best.pt").touch()
+    assert checkpoint.find(Path("runs/seg"), "seg")[0] == [Path("runs/seg/best.pt")]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match=r"empty: got no best\.pt in it"):
+        checkpoint.find(Path("empty"), "seg")
