@@ -102,13 +102,17 @@ class KeyTwice(ValueError):  # noqa: N818  it says what is wrong
 
 
 def _read(path: Path) -> bytes:
-    """Return a file's bytes; DataError for more than 256 MiB, before they are read."""
+    """Return a file's bytes; DataError for more than 256 MiB, of which no more are read. A pipe will do."""
+    found = bytearray()
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        if size > MAX_JSON:
-            got = f"{size / (1 << 20):.0f} MiB"
-            raise DataError(problem(path, got, f"at most {MAX_JSON >> 20} MiB of JSON", "is it the right file?"))
-        return file.read(MAX_JSON + 1)
+        while size <= MAX_JSON and (block := file.read(1 << 20)):
+            found += block
+            size = max(size, len(found))
+    if size > MAX_JSON:
+        got = f"{size >> 20} MiB or more"
+        raise DataError(problem(path, got, f"at most {MAX_JSON >> 20} MiB of JSON", "is it the right file?"))
+    return bytes(found)
 
 
 def read_json(path: Path) -> Any:

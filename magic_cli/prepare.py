@@ -226,6 +226,8 @@ def _manifest(
     """Return prepare.json: no date and no absolute path, so that the same inputs give the same bytes."""
     kinds = Counter(kind for photo in photos for kind in photo.kinds)
     prompts = prompt_lengths(challenge.encounters.values(), challenge.ledger)
+    for odd, number in sorted(Counter(photo.size.odd for photo in photos if photo.size.odd).items()):
+        challenge.ledger.note(f"{number:,} {'photo is' if number == 1 else 'photos are'} {odd}")
     return {
         "schema": 1,
         "format": "magic-prepared",

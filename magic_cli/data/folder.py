@@ -79,9 +79,13 @@ def _walk(folder: Path, ledger: Ledger, seen: set[tuple[int, int]]) -> Iterator[
     for entry in entries:
         if entry.name.startswith(".") or entry.name.casefold() == _JUNK:
             continue
-        if entry.is_dir():
+        try:
+            inner, file = entry.is_dir(), entry.is_file()
+        except OSError:  # a link to itself
+            continue
+        if inner:
             yield from _walk(Path(entry.path), ledger, seen)
-        elif entry.is_file():
+        elif file:
             yield Path(entry.path)
 
 

@@ -19,16 +19,21 @@ from magic_cli.errors import DataError, printable, problem
 _LARGE = 40_000_000  # pixels; larger photos are decoded one at a time, whatever the number of threads
 # what photos really are, whatever their names say; not all that Pillow knows: its EPS would start Ghostscript
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",)}
 _ORIENTATION = 274
 _one_large = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class PhotoSize:
-    """(height, width) of a photo as stored (`raw`) and after its EXIF orientation, 1..8 (`upright`)."""
+    """(height, width) of a photo as stored (`raw`) and after its EXIF orientation, 1..8 (`upright`).
+
+    `odd` names what people should know about how it is stored, "" for a plain JPEG or PNG.
+    """
 
     raw: tuple[int, int]
     orientation: int = 1
+    odd: str = ""
 
     @property
     def upright(self) -> tuple[int, int]:
@@ -110,10 +115,19 @@ def check_photo(path: Path, where: str) -> tuple[PhotoSize, str]:
     except OSError as error:
         raise DataError(printable(f"{where}: cannot be read ({error.strerror}); check the file")) from None
     with _opened(io.BytesIO(data), where) as image:
-        size = PhotoSize((image.height, image.width))
+        raw, odd = (image.height, image.width), _odd(image, path.suffix.casefold())
         image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
         image.load()
-        return PhotoSize(size.raw, _orientation(image)), hashlib.sha256(data).hexdigest()
+        return PhotoSize(raw, _orientation(image), odd), hashlib.sha256(data).hexdigest()
+
+
+def _odd(image: Image.Image, suffix: str) -> str:
+    kind = "JPEG" if image.format == "MPO" else str(image.format)  # several JPEGs in one file, as some phones write
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+        return f"animated {kind}: the first frame is used"
+    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
+        return f"{kind} in {image.mode}: turned into 8-bit RGB"
+    return "" if suffix in _SUFFIXES.get(kind, ()) else f"{kind}, whatever its name says: read as what it is"
 
 
 def open_photo(path: Path, upright: bool, at_least: int | None = None) -> Image.Image:

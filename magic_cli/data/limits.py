@@ -12,6 +12,7 @@ from typing import IO, Any
 MAX_PIXELS = 200_000_000  # of a photo or mask
 MAX_BYTES = 1 << 30  # of an array, a file of a submission, or what a strip unpacks to
 MAX_PAGES = 64
+_NAMES_FILES = ("is_ome", "is_mmstack", "is_micromanager", "is_ndtiff", "is_scn")  # tifffile would open them
 _PIECE = 1 << 20
 _LZMA, _PACKBITS = 34925, 32773
 # compression to how many bytes one byte can become at most, in the libraries that tifffile uses without imagecodecs
@@ -24,6 +25,10 @@ def claims(file: Any) -> str:
     pages = file.pages
     if len(pages) > MAX_PAGES:
         return f"{len(pages)} pages"
+    if any(getattr(file, kind, False) for kind in _NAMES_FILES):
+        text = str(file.pages[0].description)
+        if "FileName" in text or not file.is_ome:
+            return "pixels in other files, which it names"
     series = file.series[0]
     if int(series.size) > MAX_PIXELS:
         return f"{int(series.size) / 1e6:.0f} megapixels"

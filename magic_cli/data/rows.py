@@ -4,6 +4,7 @@ What the official scorer makes of them: specs/peers.md section 2, cases 01 to 25
 """
 
 import codecs
+import io
 import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -41,11 +42,12 @@ def read_rows(archive: Archive, name: str, notes: list[str]) -> list[Any]:
 def read_bytes(archive: Archive, name: str) -> bytes:
     """Return a JSON member's bytes; SubmissionError where it cannot be read or is over 256 MiB."""
     with archive.read(name) as file:
-        data = file.read(MAX_JSON + 1)
-    if len(data) > MAX_JSON:
-        where = archive.where(name)
-        raise SubmissionError(problem(where, "a larger file", f"at most {MAX_JSON >> 20} MiB", "check the file"))
-    return data
+        size = file.seek(0, io.SEEK_END)
+        if size > MAX_JSON:
+            got, expected = f"{size >> 20} MiB", f"at most {MAX_JSON >> 20} MiB of JSON"
+            raise SubmissionError(problem(archive.where(name), got, expected, "check the file"))
+        file.seek(0)
+        return file.read()
 
 
 def _parse(data: bytes, where: str) -> Any:

@@ -1,0 +1,216 @@
+"""Every photo that people really have, and every one that nobody should open: prepare lists it and goes on."""
+
+import io
+import json
+import os
+import struct
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from harness import CANARY, Magic, accepted, copied, left, refused
+from makers import draw_lesion, draw_photo, image_id, save_mask
+from PIL import Image
+
+from magic_cli.data.images import open_photo
+
+SIZE = (48, 64)
+
+
+def saved(photo: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    photo.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def jpeg(mode: str = "RGB", **options: Any) -> bytes:
+    return saved(draw_photo(SIZE).convert(mode), "JPEG", **options)
+
+
+def png(mode: str = "RGB", **options: Any) -> bytes:
+    return saved(draw_photo(SIZE).convert(mode), "PNG", **options)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def made_png(width: int, height: int, *chunks: bytes, depth: int = 8, colour: int = 2) -> bytes:
+    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + b"".join(chunks) + chunk(b"IEND", b"")
+
+
+def deep_png() -> bytes:
+    """16-bit RGB, which Pillow cannot write."""
+    rows = np.asarray(draw_photo(SIZE)).astype(">u2") * 257
+    lines = b"".join(b"\0" + row.tobytes() for row in rows)
+    return made_png(SIZE[1], SIZE[0], chunk(b"IDAT", zlib.compress(lines)), depth=16)
+
+
+def grey_png() -> bytes:
+    grey = np.asarray(draw_photo(SIZE).convert("L"))
+    return saved(Image.fromarray(grey * np.uint16(257)), "PNG")
+
+
+def resized(data: bytes, width: int, height: int) -> bytes:
+    """A JPEG whose header claims another size."""
+    at = data.index(b"\xff\xc0") + 5
+    return data[:at] + struct.pack(">HH", height, width) + data[at + 4 :]
+
+
+def zeros(megabytes: int) -> bytes:
+    return zlib.compress(bytes(1 << 20) * megabytes, 9)
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 48\n(canary) (w) file closefile\nshowpage\n%%EOF\n"
+PHOTO = jpeg()
+# what the photo's file holds, and a word of the line that says why it is left out
+BAD: dict[str, tuple[Callable[[], bytes], str]] = {
+    "empty": (lambda: b"", "an empty file"),
+    "one byte": (lambda: b"\xff", "damaged"),
+    "null bytes": (lambda: bytes(4096), "damaged"),
+    "a web page": (lambda: b"<!doctype html><title>403</title>", "damaged"),
+    "a text": (lambda: CANARY.encode(), "damaged"),
+    "JPEG cut in its header": (lambda: PHOTO[:20], "got"),
+    "JPEG cut in half": (lambda: PHOTO[: len(PHOTO) // 2], "truncated"),
+    "JPEG without its end": (lambda: PHOTO[:-200], "truncated"),
+    "JPEG claiming 65,500 x 65,500": (lambda: resized(PHOTO, 65500, 65500), "4290 megapixels"),
+    "JPEG claiming no height": (lambda: resized(PHOTO, 64, 0), "got"),
+    "PNG cut in half": (lambda: png()[:2000], "truncated"),
+    "PNG with a wrong checksum": (lambda: png().replace(b"IHDR", b"IHDX"), "damaged"),
+    "PNG claiming 100,000 x 100,000": (lambda: made_png(100_000, 100_000), "10000 megapixels"),
+    "PNG claiming 2^31 x 1": (lambda: made_png(2**31 - 1, 1), "megapixels"),
+    "PNG without pixels": (lambda: made_png(64, 48), "got"),
+    "PNG with pixels that are no zlib": (lambda: made_png(64, 48, chunk(b"IDAT", bytes(100))), "got"),
+    "PNG bomb in its text": (lambda: made_png(64, 48, chunk(b"zTXt", b"a\0\0" + zeros(64))), "got"),
+    "GIF claiming 65,535 x 65,535": (lambda: b"GIF89a" + b"\xff" * 4 + bytes(3) + b",", "got"),
+    "EPS, which Ghostscript would run": (lambda: EPS, "damaged"),
+    "SVG": (lambda: b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", "damaged"),
+    "PDF": (lambda: saved(draw_photo(SIZE), "PDF"), "damaged"),
+    "ICO": (lambda: saved(draw_photo(SIZE), "ICO"), "damaged"),
+    "HEIC": (lambda: b"\0\0\0\x18ftypheic" + bytes(200), "damaged"),
+}
+
+
+@pytest.fixture
+def data(raw: Path, tmp_path: Path) -> Path:
+    return copied(raw, tmp_path / "raw")
+
+
+def photo_of(data: Path, number: int) -> Path:
+    return next(data.rglob(f"{image_id(number)}.jpg"))
+
+
+@pytest.mark.parametrize("how", BAD)
+def test_left_out_and_named(magic: Magic, data: Path, how: str) -> None:
+    make, word = BAD[how]
+    path = photo_of(data, 1)
+    path.write_bytes(make())
+    tracemalloc.start()
+    ended = accepted(magic("prepare", "--data", data, "--dry-run"), f"{path.name}: ", "left out: 1 images")
+    assert tracemalloc.get_traced_memory()[1] < 100e6
+    tracemalloc.stop()
+    [line] = [line for line in ended.out.splitlines() if line.startswith("problem:")]
+    assert word in line
+
+
+def test_all_of_them_at_once_and_nothing_is_written(magic: Magic, data: Path) -> None:
+    for number, how in enumerate(list(BAD)[:7], 1):
+        photo_of(data, number).write_bytes(BAD[how][0]())
+    lines = refused(magic("prepare", "--data", data, "--strict", "--out", "out"), 3)
+    assert sum(".jpg: " in line for line in lines) == 7
+    assert left(Path()) == []
+
+
+def test_ghostscript_is_never_started(magic: Magic, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow would hand an EPS of any name to an interpreter of a programming language."""
+    started: list[object] = []
+    monkeypatch.setattr("subprocess.Popen.__init__", lambda *args, **_: started.append(args))
+    monkeypatch.setattr("os.system", started.append)
+    photo_of(data, 1).write_bytes(EPS)
+    accepted(magic("prepare", "--data", data, "--dry-run"), "left out: 1 images")
+    assert started == []
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a pipe", "a link to nowhere", "a link to itself", "a device"])
+def test_no_files(magic: Magic, data: Path, kind: str) -> None:
+    path = photo_of(data, 1)
+    path.unlink()
+    if kind == "a folder":
+        path.mkdir()
+    elif kind == "a pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to({"a link to nowhere": "nowhere", "a link to itself": path.name, "a device": "/dev/zero"}[kind])
+    accepted(magic("prepare", "--data", data, "--dry-run"), "no photo for ENC00001", "left out: 1 images")
+
+
+def animated(kind: str) -> bytes:
+    frames = [draw_photo(SIZE, seed) for seed in (1, 2)]
+    return saved(frames[0], kind, save_all=True, append_images=frames[1:])
+
+
+def turned(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[274] = orientation
+    return jpeg(exif=exif)
+
+
+# what works, and the note that says so where it matters
+GOOD: dict[str, tuple[Callable[[], bytes], str]] = {
+    "CMYK JPEG": (lambda: jpeg("CMYK"), "1 photo is JPEG in CMYK: turned into 8-bit RGB"),
+    "grey JPEG": (lambda: jpeg("L"), ""),
+    "progressive JPEG": (lambda: jpeg(progressive=True), ""),
+    "JPEG with more behind its end": (lambda: PHOTO + b"\0" * 5000, ""),
+    "several JPEGs in one": (lambda: animated("MPO"), ""),
+    "PNG in a JPEG's name": (png, "1 photo is PNG, whatever its name says"),
+    "WebP in a JPEG's name": (lambda: saved(draw_photo(SIZE), "WEBP"), "1 photo is WEBP, whatever its name says"),
+    "TIFF in a JPEG's name": (lambda: saved(draw_photo(SIZE), "TIFF"), "1 photo is TIFF, whatever its name says"),
+    "BMP in a JPEG's name": (lambda: saved(draw_photo(SIZE), "BMP"), "1 photo is BMP, whatever its name says"),
+    "16-bit RGB PNG": (deep_png, "PNG"),
+    "16-bit grey PNG": (grey_png, "1 photo is PNG in I;16: turned into 8-bit RGB"),
+    "palette PNG": (lambda: png("P"), "PNG"),
+    "palette PNG with transparency": (lambda: png("P", transparency=3), "PNG"),
+    "PNG with alpha": (lambda: png("RGBA"), "PNG"),
+    "1-bit PNG": (lambda: png("1"), "PNG"),
+    "animated GIF": (lambda: animated("GIF"), "1 photo is animated GIF: the first frame is used"),
+    "animated PNG": (lambda: animated("PNG"), "1 photo is animated PNG: the first frame is used"),
+    "EXIF orientation 3": (lambda: turned(3), "1 photos have an EXIF orientation"),
+    "EXIF that is damaged": (lambda: jpeg(exif=b"Exif\0\0II*\0" + b"\xff" * 40), ""),
+    "EXIF orientation 99": (lambda: turned(99), ""),
+}
+
+
+@pytest.mark.parametrize("how", GOOD)
+def test_works_and_is_said(magic: Magic, data: Path, how: str) -> None:
+    make, note = GOOD[how]
+    path = photo_of(data, 1)
+    path.write_bytes(make())
+    ended = accepted(magic("prepare", "--data", data, "--dry-run", "--strict"), note)
+    assert ("note:" in ended.out) == bool(note)
+    found = open_photo(path, upright=False)
+    assert found.mode == "RGB"
+    assert found.size == SIZE[::-1]
+    if "1-bit" not in how:  # the lesion is the dark part
+        grey = np.asarray(found.convert("L"), int)
+        assert grey[draw_lesion(SIZE) == 1].mean() < grey[draw_lesion(SIZE) == 0].mean() - 40
+
+
+def test_odd_sizes_from_raw_folder_to_submission(magic: Magic, data: Path) -> None:
+    """One pixel, one row, one column, 20,000 pixels wide: photos to learn from, to be judged by, and to predict."""
+    sizes = {1: (1, 1), 2: (1, 64), 3: (3, 20_000), 4: (48, 1), 5: (2, 2), 6: (1, 1), 7: (3, 20_000)}
+    for number, size in sizes.items():
+        photo_of(data, number).write_bytes(saved(draw_photo(size), "JPEG"))
+        for path in data.rglob(f"{image_id(number)}_mask_ann*.tiff"):
+            save_mask(path, np.ones(size, np.uint8))
+    accepted(magic("prepare", "--data", data, "--strict"))
+    rows = [json.loads(line) for line in Path("prepared/images.jsonl").read_text().splitlines()]
+    found = {row["image_id"]: (row["height"], row["width"]) for row in rows}
+    assert {number: found[image_id(number)] for number in sizes} == sizes
+    accepted(magic("train", "seg", "--preset", "tiny", "--set", "epochs=1", "--no-cache"))
+    accepted(magic("predict", "seg", "--ckpt", "best.pt", "--no-cache"))
+    accepted(magic("package", "--seg", "predictions/seg"))
