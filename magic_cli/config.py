@@ -137,33 +137,32 @@ class Config:
 class SegConfig(Config):
     """Segmentation: `width` channels of the pyramid decoder, and the loss on its logits.
 
-    `crop` is the least area of a photo that training sees (1 = always all of it), `tilt` the greatest angle in degrees,
-    `colour` the strength of changes of brightness, contrast, saturation and colour cast (model/augment.py); any of them
-    makes views endless. Lesion is what lies above `threshold`; with `threshold_for` (an official figure) the best one
-    for it is chosen on the validation photos after training, where there are any (not with --folds).
+    `crop` is the least area of a photo that training sees (1 = always all of it), `colour` the strength of changes
+    of brightness, contrast and saturation; either of them makes views endless. Lesion is what lies above `threshold`;
+    with `threshold_for` (an official figure) the best one for it is chosen on the validation photos after training,
+    where there are any (not with --folds).
     """
 
     width: int = 64
     loss: str = "bce+dice"
     crop: float = 1.0
     colour: float = 0.0
-    tilt: float = 0.0
     threshold: float = 0.5
     threshold_for: str = "none"
 
     def __post_init__(self) -> None:
         """Refuse what the shared checks do not know."""
         Config.__post_init__(self)
-        if not 0 < self.crop <= 1 or self.colour > 1 or self.tilt > 45:
-            got = f"crop={self.crop}, colour={self.colour}, tilt={self.tilt}"
-            raise ConfigError(f"{got}: expected crop in (0, 1], colour in [0, 1] and tilt in [0, 45]")
+        if not 0 < self.crop <= 1 or self.colour > 1:
+            got = f"crop={self.crop}, colour={self.colour}"
+            raise ConfigError(f"{got}: expected crop in (0, 1] and colour in [0, 1]")
         if self.threshold >= 1:
             raise ConfigError(f"threshold: got {self.threshold}, expected a number in [0, 1)")
 
     @property
     def endless(self) -> bool:
-        """Whether photos are cropped, recoloured or tilted at random."""
-        return self.crop < 1 or self.colour > 0 or self.tilt > 0
+        """Whether photos are cropped or recoloured at random."""
+        return self.crop < 1 or self.colour > 0
 
 
 @dataclass(frozen=True)

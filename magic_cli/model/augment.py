@@ -1,15 +1,10 @@
-"""Random views of a photo and its mask for training: turns, tilts, scale crops, colour. A number names a view."""
+"""Random views of a photo and its mask for training: turns, scale crops, colour. A number names a view."""
 
-import math
 import random
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torchvision.transforms import v2
-
-_STRETCH = 0.2  # log of the greatest ratio of both sides' scales: 0.82 to 1.22
-_CAST = 0.2  # shift of each colour channel, as a part of `colour`
 
 
 def turn(x: Tensor, view: int) -> Tensor:
@@ -30,18 +25,12 @@ def unturn(x: Tensor, view: int) -> Tensor:
 class Augment:
     """Views of `size` pixels: one of eight turns, a crop of at least `crop` of the area, tilted, and colour.
 
-    Args:
-        size: pixels a side of what comes out.
-        crop: least part of the photo's area, up to the stretch of one side; 1.0 leaves turns and tilts.
-        colour: strength of brightness, contrast, saturation (each 1 - colour to 1 + colour) and of a colour cast.
-        tilt: greatest angle in degrees; what lies outside the photo is mirrored.
-
-    The same number gives the same view, whatever ran before.
+    `crop` 1.0 and `colour` 0.0 leave turns alone. The same number gives the same view, whatever ran before.
     """
 
-    def __init__(self, size: int, crop: float, colour: float, tilt: float = 0.0) -> None:
-        self.size, self.crop, self.tilt, self.strength = size, crop, tilt, colour
-        self.colour = v2.ColorJitter(colour, colour, colour) if colour else None
+    def __init__(self, size: int, crop: float, colour: float) -> None:
+        self.crop = v2.RandomResizedCrop(size, scale=(crop, 1.0), ratio=(0.8, 1.25), antialias=True)
+        self.colour = v2.ColorJitter(colour, colour, colour, colour / 8) if colour else None
 
     def __call__(self, photo: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Return photo uint8 (3, size, size) and mask uint8 (size, size) of uint8 (3, S, S) and (S, S), 0..255.
@@ -50,27 +39,8 @@ class Augment:
         """
         drawn = random.Random(seed)  # noqa: S311  not a secret
         both = turn(torch.cat([photo, mask[None]]), drawn.randrange(8))
-        # One resampling for crop and tilt: torchvision's own tilt leaves black corners, which no photo has.
-        grid = F.affine_grid(self._box(drawn), [1, 4, self.size, self.size], align_corners=False)
-        moved = F.grid_sample(both[None].float(), grid, padding_mode="reflection", align_corners=False)[0]
-        moved = moved.round().to(torch.uint8)
-        return self._coloured(moved[:3], drawn).contiguous(), moved[3].contiguous()
-
-    def _box(self, drawn: random.Random) -> Tensor:
-        """Return (1, 2, 3), the place in the photo, -1..1, of each point of the view."""
-        scale = math.sqrt(drawn.uniform(self.crop, 1.0))
-        stretch = math.exp(drawn.uniform(-_STRETCH, _STRETCH)) if self.crop < 1 else 1.0
-        width, height = min(1.0, scale * stretch), min(1.0, scale / stretch)
-        right, down = drawn.uniform(-1, 1) * (1 - width), drawn.uniform(-1, 1) * (1 - height)
-        angle = math.radians(drawn.uniform(-self.tilt, self.tilt))
-        cos, sin = math.cos(angle), math.sin(angle)
-        return torch.tensor([[[width * cos, -width * sin, right], [height * sin, height * cos, down]]])
-
-    def _coloured(self, photo: Tensor, drawn: random.Random) -> Tensor:
-        if self.colour is None:
-            return photo
-        cast = [255 * self.strength * _CAST * drawn.uniform(-1, 1) for _ in range(3)]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(drawn.randrange(2**31))
-            photo = self.colour(photo)
-        return (photo + torch.tensor(cast).view(3, 1, 1)).round().clamp(0, 255).to(torch.uint8)
+            both = self.crop(both)
+            photo = both[:3] if self.colour is None else self.colour(both[:3])
+        return photo.contiguous(), both[3].contiguous()

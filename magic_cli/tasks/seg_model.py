@@ -45,8 +45,7 @@ class SegModel(TaskModel):
         self.images, self.texts, self.head = parts
         self.texts.freeze()
         tune(self.images, config.tune, config.rank)
-        changes = config.crop, config.colour, config.tilt
-        self.augment = Augment(config.image_size, *changes) if config.endless else None
+        self.augment = Augment(config.image_size, config.crop, config.colour) if config.endless else None
 
     def frozen(self, samples: Sequence[Sample], views: int) -> Iterable[tuple[Encoder, Item]]:
         """Yield every photo in every view, when the image encoder is frozen, and every prompt."""
