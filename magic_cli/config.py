@@ -228,13 +228,13 @@ def _convert(name: str, text: str, kind: Any) -> Any:
             return True
         if text.lower() in ("false", "no", "0", "off"):
             return False
-        raise ConfigError(f"--set {name}={text}: expected true or false")
+        raise ConfigError(f"--set {name}={text[:60]}: expected true or false")
     try:
         if kind is not str and ("_" in text or not text.isascii()):
             raise ValueError  # Python reads 1_0 as ten
         return kind(text)
     except ValueError:
-        raise ConfigError(f"--set {name}={text}: expected {kind.__name__}") from None
+        raise ConfigError(f"--set {name}={text[:60]}: expected {kind.__name__}") from None
 
 
 def preset_names() -> tuple[str, ...]:

@@ -56,7 +56,18 @@ def load(path: Path, data: str) -> tuple[Position, dict[str, Any]]:
         raise CheckpointError(f"{path}: the prepared data changed since; train anew with --overwrite")
     with fitting(path):
         position = meta["at"] | {"best": -math.inf if meta["at"]["best"] is None else meta["at"]["best"]}
-        return Position(**position), tensors
+        return _sound(Position(**position)), tensors
+
+
+def _sound(at: Position) -> Position:
+    whole = (at.epoch, at.step, at.updates, at.best_epoch)
+    if not all(type(n) is int and -1 <= n < 2**53 for n in whole) or type(at.finished) is not bool:
+        raise TypeError("no position")
+    if not isinstance(at.best, float) or not isinstance(at.loss_sum, float):
+        raise TypeError("no figures")
+    if not isinstance(at.history, list) or not all(isinstance(row, dict) for row in at.history):
+        raise TypeError("no history")
+    return at
 
 
 @contextmanager

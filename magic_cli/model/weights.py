@@ -6,12 +6,13 @@ Hugging Face Hub: they are used from `--weights DIR` or from the local Hub cache
 """
 
 import importlib.util
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from magic_cli import files
-from magic_cli.errors import WeightsError, problem
+from magic_cli.errors import ConfigError, WeightsError, problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ PAPER_MODELS = (
 )
 # for every from_pretrained: no network, and no question whether code that comes with weights may run: it may not
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
+_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _MINILM_FILES = ("config.json", "tokenizer.json", "model.safetensors")
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -116,8 +118,10 @@ def hub_dir(name: str, weights: Path | None) -> Path | str:
     without, `name` itself when the local Hub cache holds it. The network is never touched.
 
     Raises:
-        WeightsError: neither has the model; the line lists the files to bring.
+        WeightsError: neither has the model; the line lists the files to bring. ConfigError: no name of the Hub.
     """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(problem(name, "no name of the Hub", "owner/name", "check --set image_encoder, text_encoder"))
     if weights is None:
         if in_hub_cache(name):
             return name

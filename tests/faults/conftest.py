@@ -1,6 +1,9 @@
 """Fixtures of the tests of bad and hostile input."""
 
+import logging
 import sys
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ def magic(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(logging, "raiseExceptions", False)  # libraries log to the stderr of an earlier test
 
     def run(*words: object) -> Ended:
         monkeypatch.setattr(sys, "argv", ["magic", *map(str, words)])
@@ -25,6 +29,16 @@ def magic(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
         return Ended(int(ended.value.code or 0), *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def memory() -> Iterator[None]:
+    """Bound what Python, numpy and zlib allocate in a test to 100 MB."""
+    tracemalloc.start()
+    yield
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6
 
 
 @pytest.fixture(scope="session")

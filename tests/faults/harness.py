@@ -40,7 +40,7 @@ def clean(ended: Ended) -> Ended:
     text = ended.out + ended.err
     assert ended.code in CODES, ended
     assert "Traceback" not in text, text
-    assert "unexpected" not in ended.err, ended.err
+    assert "error: unexpected" not in ended.err, ended.err
     assert CANARY not in text, text
     assert "Xanthippe" not in text, text
     assert all(line.isprintable() for line in text.split("\n")), text

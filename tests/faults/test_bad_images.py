@@ -4,7 +4,6 @@ import io
 import json
 import os
 import struct
-import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -106,14 +105,11 @@ def photo_of(data: Path, number: int) -> Path:
 
 
 @pytest.mark.parametrize("how", BAD)
-def test_left_out_and_named(magic: Magic, data: Path, how: str) -> None:
+def test_left_out_and_named(magic: Magic, data: Path, how: str, memory: None) -> None:
     make, word = BAD[how]
     path = photo_of(data, 1)
     path.write_bytes(make())
-    tracemalloc.start()
     ended = accepted(magic("prepare", "--data", data, "--dry-run"), f"{path.name}: ", "left out: 1 images")
-    assert tracemalloc.get_traced_memory()[1] < 100e6
-    tracemalloc.stop()
     [line] = [line for line in ended.out.splitlines() if line.startswith("problem:")]
     assert word in line
 
