@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small import make_prepared
 from typer.testing import CliRunner
 
 from magic_cli.cli import app
@@ -53,7 +54,7 @@ def test_one_table_a_folder(
     words += ["--only", "default", "text-only", "rules-off", "decode-slot"]
     ablation.main([*words, "--valid", str(drawn_prepared), "--parents"], magic)
     table = capsys.readouterr().out
-    assert "split valid, with photos" in table
+    assert "split valid, text and photos, seeds 0" in table
     names = [line.split()[0] for line in table.splitlines() if " 0." in line]
     assert [name for name in names if "CQID" not in name] == ["default", "text-only", "rules-off", "decode-slot"]
     assert table.count("CQID011") == 4
@@ -72,10 +73,9 @@ def test_folds_are_judged_by_what_they_have_not_seen(
     """Decided anew as in training, the folds' checkpoints give the figures of the cross-validation itself."""
     words = ["--out", str(tmp_path / "out"), "--preset", "tiny", "--set", "epochs=1", "--set", "bag=64"]
     words += ["--set", "decode=slot", "--folds", str(drawn_prepared), "--seeds", "0", "1"]
-    ablation.main([*words, "--only", "default", "text-only", "decode-slot"], magic)
+    ablation.main([*words, "--only", "default", "decode-slot"], magic)
     table = capsys.readouterr().out
-    assert "shuffles 0, 1" in table
-    assert "text-only" not in table  # all rows are
+    assert "five folds over split train, text and photos, seeds 0, 1" in table
     [default] = [line for line in table.splitlines() if line.split()[:1] == ["default"]]
     [slot] = [line for line in table.splitlines() if line.split()[:1] == ["decode-slot"]]
     assert default.split()[1] == slot.split()[1]
@@ -87,6 +87,18 @@ def test_folds_are_judged_by_what_they_have_not_seen(
     ]
     value = np.mean([one["figures"]["accuracy_all"]["value"] for one in scored])
     assert float(default.split()[1]) == pytest.approx(value, abs=1e-4)
+
+
+def test_rows_about_photos_need_them(
+    ablation: ModuleType, magic: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_prepared(tmp_path / "prepared", photos=False)
+    words = ["--out", str(tmp_path / "out"), "--preset", "tiny", "--set", "epochs=1", "--valid", str(data)]
+    ablation.main([*words, "--only", "default", "text-only", "image-only"], magic)
+    table = capsys.readouterr().out
+    assert "split valid, text, seeds 0" in table
+    assert "only" not in table
+    assert magic.seen == ["train cvqa", "predict cvqa"]
 
 
 def test_shuffles_are_averaged_by_encounter(ablation: ModuleType) -> None:

@@ -3,12 +3,12 @@
     python tests/benchmarks/ablation.py [--folds PREPARED ...] [--valid PREPARED ...] [--out ablation]
         [--seeds 0 1] [--only default rules-off ...] [--set epochs=5] [--list]
 
-Each row differs from `default` (preset small) in one thing. On a folder of --folds, whose photos may be missing, the
-rows are cross-validated on the text alone (magic train --folds 5), once a seed; on one of --valid they are trained on
-split train with photos, and judged on split valid. Everything goes through the command line: magic train --resume, then
-magic predict for what is decided anew; stopped, the same line goes on. Figures are accuracy_all and its difference to
-`default` on the same encounters, with the 95 % interval over encounters (metrics/statistics.py); --parents adds those
-of each parent question. With several seeds, an encounter's figures are means over them.
+Each row differs from `default` (preset small) in one thing. On a folder of --folds the rows are cross-validated on
+split train (magic train --folds 5), once a seed; on one of --valid they are trained on split train and judged on split
+valid. Where there are no photos, the text is all there is. Everything goes through the command line: magic train
+--resume, then magic predict for what is decided anew; stopped, the same line goes on. Figures are accuracy_all and its
+difference to `default` on the same encounters, with the 95 % interval over encounters (metrics/statistics.py);
+--parents adds those of each parent question. With several seeds, an encounter's figures are means over them.
 
 Early stopping saw the very encounters of --valid, for each row alike: those figures are a little optimistic.
 """
@@ -20,6 +20,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ FIGURE = "accuracy_all"
 
 @dataclass(frozen=True)
 class Part:
-    """A row of the table: what differs from the default. `photos` rows need them; `decode` is decided anew."""
+    """A row of the table: what differs from the default. `photos`: it needs some; `decode` is decided anew."""
 
     name: str
     settings: tuple[str, ...] = ()
@@ -90,10 +91,15 @@ class Bench:
     common: tuple[str, ...]
     magic: Magic
 
+    @cached_property
+    def photos(self) -> bool:
+        """Whether there is any photo."""
+        return any(image.path for image in open_prepared(self.data).images.values())
+
     def answers(self, part: Part, seed: int) -> list[Path]:
         """Return the folders with the answers of a row, trained and predicted if they are not there."""
         run = self.out / f"{part.run}-seed-{seed}"
-        modality = "text" if self.folds else part.modality
+        modality = part.modality if self.photos else "text"
         words = ["train", "cvqa", "--data", str(self.data), "--out", run.name, "--seed", str(seed), "--json"]
         words += ["--modality", modality, *self.common, *(w for pair in part.settings for w in ("--set", pair))]
         done = run / "ablation.json"
@@ -145,7 +151,7 @@ def compare(bench: Bench, parts: Sequence[Part], seeds: Sequence[int], every: bo
     figures = [name for name in base.names if name == FIGURE or (every and name.startswith("accuracy_"))]
     at = [base.names.index(name) for name in figures]
     for part in parts:
-        if bench.folds and part.photos:
+        if part.photos and not bench.photos:
             continue
         ours = mean([bench.judged(part, seed) for seed in seeds])
         values, gaps = ours.figures(ours.sums.sum(0)), paired(ours, base)
@@ -155,8 +161,9 @@ def compare(bench: Bench, parts: Sequence[Part], seeds: Sequence[int], every: bo
             label = part.name if name == FIGURE else f"  {name.removeprefix('accuracy_')}"
             rows.append((label, f"{values[column]:.4f}", *(("",) * 3 if part == PARTS[0] else row)))
         print(f"{bench.data.name}: {part.name} done", file=sys.stderr)
-    how = f"five folds, text only, shuffles {', '.join(map(str, seeds))}" if bench.folds else "split valid, with photos"
-    title = f"{bench.data.name}: {len(base.ids)} encounters, {how}"
+    how = "five folds over split train" if bench.folds else "split valid"
+    seen = "text and photos" if bench.photos else "text"
+    title = f"{bench.data.name}: {len(base.ids)} encounters, {how}, {seen}, seeds {', '.join(map(str, seeds))}"
     return Table(title, ("", "accuracy", "minus default", "95 % interval", "p"), tuple(rows)).lines()
 
 
@@ -164,7 +171,7 @@ def main(words: Sequence[str] | None = None, magic: Magic = command) -> None:
     """Parse, compare, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folds", type=Path, nargs="+", default=[], help="prepared folders to cross-validate on")
-    parser.add_argument("--valid", type=Path, nargs="+", default=[], help="prepared folders with photos and valid gold")
+    parser.add_argument("--valid", type=Path, nargs="+", default=[], help="prepared folders with gold of split valid")
     parser.add_argument("--out", type=Path, default=Path("ablation"))
     parser.add_argument("--preset", default="small")
     parser.add_argument("--set", action="append", default=[], dest="settings", help="key=value for every run")
