@@ -15,7 +15,7 @@ from magic_cli.errors import DataError, SubmissionError, printable, problem
 
 MAX_MEMBERS = 200_000
 MAX_TOTAL = 1 << 36
-_MAX_DIRECTORY = 1 << 26  # bytes of a zip's list of members
+_MAX_DIRECTORY = 1 << 23  # bytes of a zip's list of members
 _END, _END64, _TAIL = b"PK\x05\x06", b"PK\x06\x06", 66_000
 _ENCRYPTED = 1
 
@@ -40,6 +40,14 @@ class Archive:
         """Return how a member is called in a message: its path, after the zip's where it is in one."""
         return f"{self.source}:{name}" if self.is_zip else printable(Path(self.source) / name)
 
+    def size(self, name: str) -> int:
+        """Return how many bytes a member has, a zip's as it says; 0 where it cannot be known."""
+        member = self.members[name]
+        try:
+            return member.stat().st_size if isinstance(member, Path) else member.file_size
+        except OSError:
+            return 0
+
     def read(self, name: str) -> IO[bytes]:
         """Return a member as a seekable stream, to be closed by the caller; a zip's is unpacked in memory.
 
@@ -48,10 +56,10 @@ class Archive:
         """
         member = self.members[name]
         try:
+            if self.size(name) > MAX_BYTES:
+                got = f"{self.size(name)} bytes"
+                raise SubmissionError(problem(self.where(name), got, "at most 1 GiB", "check the file"))
             if isinstance(member, Path):
-                size = member.stat().st_size
-                if size > MAX_BYTES:
-                    raise SubmissionError(problem(self.where(name), f"{size} bytes", "at most 1 GiB", "check the file"))
                 return member.open("rb")
             assert self._zip is not None  # noqa: S101  a ZipInfo came from this zip
             return io.BytesIO(self._zip.read(member))
@@ -101,7 +109,7 @@ def _check_directory(source: Path) -> None:
     if end64 >= 0:
         size = max(size if size < 2**32 - 1 else 0, struct.unpack_from("<Q", tail, end64 + 40)[0])
     if size > _MAX_DIRECTORY:
-        line = problem(printable(source), f"a list of members of {size} bytes", "at most 64 MiB", "build it again")
+        line = problem(printable(source), f"a list of members of {size} bytes", "at most 8 MiB", "build it again")
         raise SubmissionError(line)
 
 

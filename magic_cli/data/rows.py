@@ -4,7 +4,6 @@ What the official scorer makes of them: specs/peers.md section 2, cases 01 to 25
 """
 
 import codecs
-import io
 import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -41,12 +40,10 @@ def read_rows(archive: Archive, name: str, notes: list[str]) -> list[Any]:
 
 def read_bytes(archive: Archive, name: str) -> bytes:
     """Return a JSON member's bytes; SubmissionError where it cannot be read or is over 256 MiB."""
+    if archive.size(name) > MAX_JSON:
+        got, expected = f"{archive.size(name) >> 20} MiB", f"at most {MAX_JSON >> 20} MiB of JSON"
+        raise SubmissionError(problem(archive.where(name), got, expected, "check the file"))
     with archive.read(name) as file:
-        size = file.seek(0, io.SEEK_END)
-        if size > MAX_JSON:
-            got, expected = f"{size >> 20} MiB", f"at most {MAX_JSON >> 20} MiB of JSON"
-            raise SubmissionError(problem(archive.where(name), got, expected, "check the file"))
-        file.seek(0)
         return file.read()
 
 
