@@ -93,6 +93,7 @@ class Prediction:
     or integer arrays, which are decisions already:
       seg   {"mask": (h, w)}: foreground probability at any resolution, or uint8 {0, 1} at full size;
       cvqa  {qid: (options,)}: probability of each option, or a 0-d integer, the chosen index.
+    Beside probabilities, 0-d "threshold" (seg) or "set" (cvqa) tells how the model decides.
     `shape` is the photo's full (height, width) for seg, None otherwise.
     `raw` is what a file holds, for the official figures (seg: the array as stored; cvqa: the parsed row); None
     where a model speaks. `fault` says why the file counts as zero, "" where nothing is wrong with it. `told` are
