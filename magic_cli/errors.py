@@ -15,6 +15,7 @@ MagicError                1  unexpected, but with a message of ours
 import re
 from collections.abc import Iterable, Sequence
 
+_LONGEST = 4000  # characters of a line; an id may be as long as its file
 _WORD = re.compile(r"[\w.,:+-]{0,40}", re.ASCII)
 
 
@@ -62,7 +63,8 @@ class MagicError(Exception):
 
     def __init__(self, problems: str | Sequence[str]) -> None:
         lines = [problems] if isinstance(problems, str) else list(problems)
-        self.problems = tuple(printable(line) for line in lines)
+        shown = (printable(line) for line in lines)
+        self.problems = tuple(line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..." for line in shown)
         super().__init__("\n".join(self.problems))
 
 

@@ -1,6 +1,7 @@
 """What `magic score --out` leaves behind: scores.json, report.json, per_item.csv and report.html."""
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from magic_cli import report, report_page
 from magic_cli.data.gold import Gold
 from magic_cli.data.prepared import MANIFEST
-from magic_cli.errors import DataError, problem
+from magic_cli.errors import DataError, printable, problem
 from magic_cli.files import read_jsonl, refuse_existing, sha256, write_json, write_text
 from magic_cli.records import Mask
 from magic_cli.submission import Submission, open_predictions
@@ -82,7 +83,10 @@ def items_csv(systems: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    text = printable(value)  # an end of a line in a cell would be one of a row
+    return f"'{text}" if value.startswith(_FORMULA) else text
 
 
 def digest(path: Path) -> str:
@@ -93,7 +97,7 @@ def digest(path: Path) -> str:
         return sha256(path / MANIFEST)
     whole = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        whole.update(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n".encode())
+        whole.update(os.fsencode(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n"))
     return whole.hexdigest()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from magic_cli.data.folder import PHOTO_SUFFIXES, Folder, key_of, scan
 from magic_cli.data.ledger import Ledger
 from magic_cli.data.pairing import pair
-from magic_cli.data.prompts import check_prompt, prompt_halves
+from magic_cli.data.prompts import check_prompt, prompt_halves, whole
 from magic_cli.data.tables import Table, Tables, read_tables
 from magic_cli.errors import DataError, problem, told
 from magic_cli.files import sha256
@@ -187,13 +187,10 @@ def _fault(row: Any, where: str) -> str:
 
 
 def _texts(row: Mapping[str, Any], prefix: str) -> dict[str, str]:
-    """Return language to text of keys such as `query_title_en`; null counts as no text.
-
-    Half surrogate pairs, which JSON can hold but UTF-8 cannot, become U+FFFD.
-    """
+    """Return language to text of keys such as `query_title_en`; null counts as no text."""
     found = {key.removeprefix(prefix): text for key, text in row.items() if key.startswith(prefix)}
     return {
-        lang: text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        lang: whole(text)
         for lang, text in found.items()
         if len(lang) == 2 and lang.isalpha() and lang.islower() and isinstance(text, str)
     }

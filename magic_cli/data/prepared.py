@@ -19,6 +19,7 @@ from typing import Any
 
 from magic_cli import schema
 from magic_cli.data.limits import MAX_PIXELS
+from magic_cli.data.prompts import whole
 from magic_cli.errors import DataError, printable, problem
 from magic_cli.files import read_json, read_jsonl
 from magic_cli.questions import QuestionSchema, parse_questions
@@ -111,8 +112,11 @@ def image_row(image: ImageRecord, root: Path) -> dict[str, Any]:
 
 
 def _encounter(row: Mapping[str, Any]) -> Encounter:
-    lists = {"image_ids": tuple(row["image_ids"]), "responses": tuple(row["responses"])}
-    return Encounter(**{**row, **lists})
+    said = tuple({lang: whole(text) for lang, text in response.items()} for response in row["responses"])
+    lists = {"image_ids": tuple(row["image_ids"]), "responses": said}
+    texts = {name: {lang: whole(text) for lang, text in row[name].items()} for name in ("title", "content")}
+    halves = {name: whole(row[name]) for name in ("question", "answer")}
+    return Encounter(**{**row, **lists, **texts, **halves})
 
 
 def _image(row: Mapping[str, Any], root: Path) -> ImageRecord:

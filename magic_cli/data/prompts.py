@@ -77,6 +77,11 @@ def _leaves(tag: _Tag, piece: str) -> str:
     return " " if tag.name in _BLOCKS else ""
 
 
+def whole(text: str) -> str:
+    """Return a text that UTF-8 can hold: half surrogate pairs, which JSON can hold too, become U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def fold(text: str) -> str:
     """Replace every run of white space, of any script, by one space; none at the ends."""
     return " ".join(text.split())

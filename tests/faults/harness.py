@@ -55,7 +55,7 @@ def refused(ended: Ended, code: int, *words: str) -> list[str]:
     assert ended.errors
     for word in words:
         assert any(word in line for line in ended.errors), (word, ended.errors)
-    assert all(len(line) < 1000 for line in ended.errors)
+    assert all(len(line) < 5000 for line in ended.errors)
     return ended.errors
 
 

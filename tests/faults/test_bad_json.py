@@ -189,3 +189,12 @@ def test_values_of_rows_that_are_no_answers(magic: Magic, sound: Path) -> None:
     lines = refused(magic("package", "--check-only", sound / "sub", "--data", sound / "prepared"), 4)
     for kind in ("null", "true or false", "a string", "a float", "a list", "out of range", "no encounter", "twice"):
         assert any(kind in line for line in lines), kind
+
+
+def test_half_surrogate_pairs_in_a_prepared_dataset(magic: Magic, ready: Path, tmp_path: Path) -> None:
+    """Valid JSON that UTF-8 cannot hold: the text encoders get U+FFFD."""
+    data = copied(ready, tmp_path / "prepared")
+    path = data / "encounters.jsonl"
+    path.write_bytes(path.read_bytes().replace(CANARY[:9].encode(), b"\\ud800"))
+    words = ("--preset", "tiny", "--modality", "text", "--set", "epochs=1", "--no-cache")
+    accepted(magic("train", "cvqa", *words, "--data", data))
