@@ -104,7 +104,7 @@ def test_sigkill_leaves_the_last_epoch(drawn_prepared: Path, tmp_path: Path) -> 
     command = [sys.executable, "-m", "magic_cli", "train", "cvqa", "--data", str(drawn_prepared), *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.DEVNULL, env=environment) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not (out / "state.pt").is_file() and time.monotonic() < deadline:
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
