@@ -3,6 +3,7 @@
 import math
 import os
 import platform
+import shlex
 import shutil
 import sys
 import tempfile
@@ -22,6 +23,15 @@ from magic_cli.model.storage import spoken
 
 PACKAGES = ("torch", "torchvision", "transformers", "timm", "accelerate", "numpy", "pillow", "tifffile")
 EXTRAS = {"imagecodecs": "rare TIFF compressions, used by tifffile"}
+# what commands write where nothing else is said, and what of the patients is in it
+_STORED = {
+    "prepared": "texts of patients, merged masks, paths of photos",
+    "runs": "checkpoints, figures, ids",
+    "predictions": "masks and answers by id",
+    "report": "pictures of photos, figures, ids",
+    "submission.zip": "masks and answers by id",
+    "magic-demo": "drawn photos and invented texts, no patients",
+}
 _LEAST_GB = 2.0  # prepared data, features and runs of the whole challenge
 _OK, _NOTE, _MISSING = "ok", "note", "missing"
 
@@ -47,7 +57,7 @@ def inspect(deep: bool, cache_dir: Path | None = None) -> dict[str, Any]:
     package is missing or a folder cannot be written, else 0.
     """
     cache = _cache(cache_dir)
-    rows = [*_versions(), *_device(deep), *_shipped(deep), *_hub(), *_extras(), *_folders(cache)]
+    rows = [*_versions(), *_device(deep), *_shipped(deep), *_hub(), *_extras(), *_folders(cache), *_stored()]
     lacking = [row for row in rows if row.status == _MISSING]
     return {
         "schema": 1,
@@ -204,6 +214,17 @@ def _folders(cache: dict[str, Any]) -> Iterable[Row]:
         else:
             yield Row("folders", name, value)
     yield _cached(cache)
+
+
+def _stored() -> Iterable[Row]:
+    """What lies here under the names that commands use, and how to be rid of it; the cache has a row of its own."""
+    for name, what in _STORED.items():
+        path = Path.cwd() / name
+        if not path.exists():
+            yield Row("stored", name, f"not here ({what})")
+            continue
+        sizes = (p.lstat().st_size for p in ((path, *path.rglob("*")) if path.is_dir() else (path,)) if not p.is_dir())
+        yield Row("stored", name, f"{spoken(sum(sizes))}: {what}", _OK, f"to remove it: rm -r {shlex.quote(str(path))}")
 
 
 def _cached(cache: dict[str, Any]) -> Row:

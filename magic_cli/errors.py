@@ -44,6 +44,11 @@ def told(value: object) -> str:
     return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else type(value).__name__
 
 
+def named(key: object) -> str:
+    """Return a key for a message as `told` does a value, without quotation marks."""
+    return told(key).strip("'")
+
+
 def some(names: Iterable[str], most: int = 10) -> str:
     """Return names as a list for a message, the first ones and "..." where there are more."""
     listed = list(names)

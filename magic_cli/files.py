@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from magic_cli.errors import DataError, printable, problem
+from magic_cli.errors import DataError, printable, problem, told
 
 MAX_JSON = 1 << 28
 # what drives a terminal or turns the writing direction, and half surrogate pairs, which UTF-8 cannot hold
@@ -93,7 +93,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise KeyTwice(f"key {twice[:40]!r} twice in one object")
+        raise KeyTwice(f"key {told(twice)} twice in one object")
     return found
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from magic_cli import schema
-from magic_cli.errors import DataError, problem, told
+from magic_cli.errors import DataError, named, problem, told
 from magic_cli.files import read_json
 from magic_cli.records import Question
 
@@ -167,11 +167,10 @@ class QuestionSchema:
                 size = self.by_qid[key].size
                 if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < size:
                     expected = f"an integer in 0..{size - 1}"
-                    lines.append(
-                        problem(f"{where}:{key}", told(value), expected, "write the 0-based option index")
-                    )
+                    lines.append(problem(f"{where}:{key}", told(value), expected, "write the 0-based option index"))
             elif key != "encounter_id":
-                lines.append(problem(f"{where}:{key[:40]}", "an unknown key", "a qid of the definitions", "remove it"))
+                place = f"{where}:{named(key)}"
+                lines.append(problem(place, "an unknown key", "a qid of the definitions", "remove it"))
         return lines
 
     def as_json(self) -> list[dict[str, Any]]:

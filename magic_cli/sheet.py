@@ -8,7 +8,7 @@ from typing import Any
 
 from magic_cli import schema
 from magic_cli.data.rows import read_bytes
-from magic_cli.errors import SubmissionError, told
+from magic_cli.errors import SubmissionError, named, told
 from magic_cli.findings import Expected, Findings
 from magic_cli.questions import QuestionSchema, load_questions
 
@@ -118,9 +118,9 @@ def _lint_row(found: Findings, where: str, row: Row, questions: QuestionSchema) 
             if meant in questions.by_qid:
                 answered.add(meant)
                 remedy = "write three digits, as in CQID010-001 (officially the key is dropped)"
-                found.add(f"{where}:{key[:40]}", "an unpadded key", "a qid of the definitions", remedy)
+                found.add(f"{where}:{named(key)}", "an unpadded key", "a qid of the definitions", remedy)
             else:
-                found.add(f"{where}:{key[:40]}", "an unknown key", "a qid of the definitions", "remove it")
+                found.add(f"{where}:{named(key)}", "an unknown key", "a qid of the definitions", "remove it")
     for qid in questions.by_qid:
         if qid not in answered:
             remedy = "answer every slot (a missing parent stops the official scorer, a missing sibling changes the set)"

@@ -27,7 +27,7 @@ def test_this_machine_is_usable_and_the_report_fits_its_schema(tmp_path: Path, m
     assert schema.problems("doctor", found, "doctor") == []
     assert found["usable"]
     assert found["exit_code"] == 0
-    assert {r["group"] for r in found["rows"]} == {"versions", "device", "weights", "extras", "folders"}
+    assert {r["group"] for r in found["rows"]} == {"versions", "device", "weights", "extras", "folders", "stored"}
     text = doctor.lines(found)
     assert "magic demo" in text[-1]
     assert all(len(line) < 220 for line in text)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.data.gold import Gold
-from magic_cli.errors import DataError, SubmissionError, problem
+from magic_cli.errors import DataError, SubmissionError, named, problem
 from magic_cli.metrics.answers import AnswerTerms, Floats, iom
 from magic_cli.metrics.official import head, some
 from magic_cli.records import Clusters, Prediction, Report, Rules, Sample
@@ -217,7 +217,7 @@ def _notes(gold: Gold, rows: Mapping[str, Sequence[Row]], answers: Mapping[str, 
         yield f"{len(few)} encounters lack slots of a question, whose set is smaller, as official: {some(few)}."
     other = sorted({key for e in answers for row in rows.get(e, ()) for key in row.raw if key not in asked})
     if other:
-        yield f"Keys that are no question are left out: {some([key[:40] for key in other])}."
+        yield f"Keys that are no question are left out: {some([named(key) for key in other])}."
 
 
 def _partly(answer: Answer, qids: Iterable[str]) -> bool:

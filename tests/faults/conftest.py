@@ -1,6 +1,7 @@
 """Fixtures of the tests of bad and hostile input."""
 
 import logging
+import socket
 import sys
 import tracemalloc
 from collections.abc import Iterator
@@ -8,17 +9,35 @@ from pathlib import Path
 
 import pytest
 from harness import Ended, Magic, make_raw
+from small import files_of, make_prepared, write_folder
 
 from magic_cli import cli
 from magic_cli.prepare import prepare
 
 
+def no_network(*_: object, **__: object) -> None:
+    raise AssertionError("something asked for the network")
+
+
+@pytest.fixture
+def place(magic: Magic, raw: Path) -> Path:
+    """The working folder of `magic`, with what was `given`: raw data, a small prepared set, two submissions for it."""
+    Path("given").mkdir()
+    Path("given/DermaVQA").symlink_to(raw)
+    make_prepared(Path("given/prepared"))
+    for name in ("one", "other"):
+        write_folder(Path("given") / name, files_of("valid"))
+    return Path()
+
+
 @pytest.fixture
 def magic(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Magic:
-    """Run `magic WORDS…` in tmp_path/work; nothing reaches the user's own cache."""
+    """Run `magic WORDS…` in tmp_path/work, without a network; nothing reaches the user's own cache."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("socket", "create_connection", "create_server", "getaddrinfo", "gethostbyname"):
+        monkeypatch.setattr(socket, name, no_network)
     monkeypatch.setattr(logging, "raiseExceptions", False)  # libraries log to the stderr of an earlier test
 
     def run(*words: object) -> Ended:

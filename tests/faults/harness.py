@@ -31,6 +31,34 @@ class Ended:
         return [line.removeprefix("error: ") for line in self.err.splitlines() if line.startswith("error: ")]
 
 
+# every command, and the schema of what it prints with --json; `place` of conftest.py is where they work
+_CVQA = ("train", "cvqa", "--preset", "tiny", "--modality", "text", "--set", "epochs=1")
+_GIVEN = ("--data", "given/prepared", "--split", "valid")
+_VOTED = ("predict", "cvqa", "--vote", "given/one/data_cvqa_sys.json", "given/other", *_GIVEN, "--out", "voted")
+_PACK = ("package", "--seg", "given/one", "--cvqa", "given/one", *_GIVEN)
+EVERY_COMMAND: list[tuple[str, tuple[str, ...]]] = [
+    ("doctor", ("doctor", "--deep")),
+    ("prepared", ("prepare", "--data", "given/DermaVQA", "--dry-run")),
+    ("prepared", ("prepare", "--data", "given/DermaVQA")),
+    ("trained", (*_CVQA, "--dry-run")),
+    ("trained", _CVQA),
+    ("trained", (*_CVQA, "--resume")),
+    ("folds", (*_CVQA, "--folds", "2", "--out", "runs/folds", "--dry-run")),
+    ("folds", (*_CVQA, "--folds", "2", "--out", "runs/folds")),
+    ("trained", ("train", "seg", "--preset", "tiny", "--set", "epochs=1", "--set", "text_encoder=minilm")),
+    ("predicted", ("predict", "cvqa", "--ckpt", "best.pt", "--dry-run")),
+    ("predicted", ("predict", "cvqa", "--ckpt", "best.pt")),
+    ("predicted", ("predict", "seg", "--ckpt", "best.pt", "--tta")),
+    ("packaged", ("package", "--seg", "predictions/seg", "--cvqa", "predictions/cvqa")),
+    ("predicted", _VOTED),
+    ("packaged", (*_PACK, "--dry-run")),
+    ("packaged", (*_PACK, "--out", "valid.zip")),
+    ("packaged", ("package", "--check-only", "submission.zip")),
+    ("report", ("score", "given/one", "given/prepared", "--resamples", "100")),
+    ("report", ("score", "given/one", "valid.zip", "given/prepared", "--resamples", "100", "--out", "report")),
+    ("demo", ("demo", "--preset", "tiny")),
+    ("doctor", ("doctor", "--clear-cache")),
+]
 Magic = Callable[..., Ended]
 
 

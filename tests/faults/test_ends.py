@@ -1,0 +1,189 @@
+"""How every command ends: documented exit codes, one JSON object where it is asked for, logs on stderr alone."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import EVERY_COMMAND, Magic, accepted, one_object
+
+from magic_cli import demo, ending, schema
+from magic_cli.cli import app
+from magic_cli.errors import MagicError, WeightsError
+
+COMMANDS = {command.callback.__name__ for command in app.registered_commands if command.callback}
+
+
+def test_every_command_succeeds_as_its_schema_says(
+    magic: Magic, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Offline, with the umask of a careful user: one line of JSON on stdout, logs on stderr alone, no patient's text
+    anywhere but in the dataset, permissions of the umask everywhere."""
+    monkeypatch.setattr(demo, "_call", in_this_process(magic))
+    monkeypatch.setattr(demo, "COUNTS", {"train": 3, "valid": 2, "test": 1})
+    before, seen = os.umask(0o027), set()
+    try:
+        for name, words in EVERY_COMMAND:
+            ended = magic(*words, "--json")
+            assert ended.code == 0, ended
+            found = one_object(ended, name)
+            assert found["command"] == words[0]
+            seen.add(words[0])
+        assert magic("doctor").code == 0
+    finally:
+        os.umask(before)
+    assert seen == COMMANDS
+    ours = [path for path in tmp_path.rglob("*") if not path.is_symlink() and path.parts[-1] != "work"]
+    made = [path for path in ours if not path.is_relative_to(tmp_path / "work" / "given")]
+    assert len(made) > 80
+    assert [path for path in made if path.lstat().st_mode & 0o777 != (0o750 if path.is_dir() else 0o640)] == []
+    told = [path for path in made if path.is_file() and b"Xanthippe" in path.read_bytes()]
+    assert {path.name for path in told} == {"encounters.jsonl"}
+
+
+def in_this_process(magic: Magic) -> Callable[[demo.Step, Path], Any]:
+    """The demo's steps as they are, but where sockets are blocked and umask and texts are looked at."""
+
+    def call(step: demo.Step, folder: Path) -> Any:
+        here = Path.cwd()
+        os.chdir(folder)
+        try:
+            ended = magic(*step.words)
+        finally:
+            os.chdir(here)
+        assert ended.code == 0, ended
+        return json.loads(ended.out) if step.parse else None
+
+    return call
+
+
+FAILURES = {
+    "doctor": (2, "doctor", "--bogus"),
+    "prepare": (3, "prepare", "--data", "nowhere"),
+    "prepare without data": (2, "prepare"),
+    "train": (3, "train", "seg", "--data", "nowhere", "--preset", "tiny"),
+    "train without weights": (5, "train", "seg", "--preset", "paper", "--weights", "nowhere"),
+    "train with a setting": (3, "train", "seg", "--set", "x=1"),
+    "train without a task": (2, "train", "sge"),
+    "predict": (3, "predict", "seg", "--ckpt", "nowhere.pt"),
+    "predict without checkpoints": (2, "predict", "seg"),
+    "score": (3, "score", "given/one", "nowhere"),
+    "score without gold": (2, "score", "one"),
+    "package": (4, "package", "--check-only", "given/DermaVQA/train.json"),
+    "package of nothing": (2, "package"),
+    "demo": (3, "demo", "--preset", "no"),
+    "no command": (2, "frobnicate"),
+}
+
+
+@pytest.mark.parametrize("how", FAILURES)
+def test_every_command_fails_as_its_schema_says(magic: Magic, place: Path, how: str) -> None:
+    code, *words = FAILURES[how]
+    plain = magic(*words)
+    assert plain.code == code
+    assert plain.out == ""
+    ended = magic(*words, "--json")
+    assert ended.code == code
+    found = one_object(ended, "error")
+    assert found["exit_code"] == code
+    assert found["errors"] == ended.errors == plain.errors
+    debug = magic(*words, "--debug", "--json")
+    assert debug.code == code
+    assert json.loads(debug.out) == found
+    assert "Traceback (most recent call last)" in debug.err
+
+
+def test_failures_of_every_command_are_listed() -> None:
+    assert {name.split()[0] for name in FAILURES} - {"no"} == COMMANDS
+
+
+def test_an_interruption_is_an_object_too(magic: Magic, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("magic_cli.prepare.prepare", interrupted)
+    ended = magic("prepare", "--data", "given/DermaVQA", "--json")
+    assert one_object(ended, "error")["exit_code"] == ended.code == 130
+    assert "interrupted" in ended.err
+    assert "error:" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (RuntimeError("CUDA out of memory"), "CUDA out of memory"),
+        (ValueError("could not convert 'my skin itches' to float"), ""),
+        (KeyError("my skin itches"), ""),
+        (UnicodeEncodeError("ascii", "my skin itches", 0, 1, "no"), ""),
+        (TypeError("'my skin itches' is no number"), ""),
+        (MemoryError(), "MemoryError"),
+        (RecursionError("maximum recursion depth exceeded"), "RecursionError"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_what_nobody_expected_quotes_no_data(
+    magic: Magic, place: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    """Exceptions of libraries quote what they stopped at; only those of the system and of torch are told."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("magic_cli.prepare.prepare", fail)
+    ended = magic("prepare", "--data", "given/DermaVQA", "--json")
+    assert one_object_with(ended.out)["exit_code"] == ended.code == 1
+    assert "itches" not in ended.out + ended.err
+    assert told in ended.err
+    assert f"unexpected {type(error).__name__} in cli.py:" in ended.err
+    assert "itches" in magic("prepare", "--data", "given/DermaVQA", "--debug").err or "itches" not in str(error)
+
+
+def one_object_with(out: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(out)
+    assert schema.problems("error", found, "error") == []
+    return found
+
+
+def test_the_exit_codes_are_those_of_the_readme_and_of_the_schema() -> None:
+    text = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    listed = {int(code) for code in re.findall(r"(\d+) [a-z ]+", text.split("Exit codes:")[1].split("`--json`")[0])}
+    kinds = {MagicError, *MagicError.__subclasses__(), WeightsError}
+    assert {kind.exit_code for kind in kinds} | {0} == listed
+    assert set(schema.load("error")["properties"]["exit_code"]["enum"]) | {0} == listed
+
+
+def test_a_terminal_that_knows_only_ascii(place: Path) -> None:
+    """A process of its own: names and dashes that the terminal lacks are escaped."""
+    Path("皮疹").mkdir()
+    words = [sys.executable, "-m", "magic_cli", "prepare", "--data", "皮疹", "--out", "out"]
+    environment = {"PYTHONIOENCODING": "ascii:strict", "PATH": "", "PYTHONUTF8": "0"}
+    done = subprocess.run(words, capture_output=True, env=environment, timeout=60)
+    assert done.returncode == 3
+    assert b"error: \\u76ae\\u75b9: got no encounters" in done.stderr
+
+
+def test_a_reader_that_leaves_early(place: Path) -> None:
+    """`magic score ... | head -1`."""
+    words = [sys.executable, "-m", "magic_cli", "doctor"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_messages_are_printed_by_one_process_of_several(magic: Magic, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    ended = magic("prepare", "--data", "nowhere", "--json")
+    assert (ended.code, ended.out, ended.err) == (3, "", "")
+
+
+def test_accepted_words_are_seen(magic: Magic) -> None:
+    assert ending.emit.__doc__
+    accepted(magic("--version"), "magic 0.")
