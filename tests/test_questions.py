@@ -295,7 +295,11 @@ def test_faults_lists_missing_and_unknown_keys_beside_each_other() -> None:
     row |= {"encounter_id": "ENC1", "CQID999-001": 0, "x" * 100: 0, "CQID036-001": "rough"}
     lines = schema.faults(row, "r")
     assert lines[:2] == [f"r:{qid}: missing; every question needs an answer" for qid in ("CQID010-001", "CQID020-009")]
-    assert [line.split(": got ")[0] for line in lines[2:]] == ["r:CQID036-001", "r:CQID999-001", "r:text of 100 characters"]
+    assert [line.split(": got ")[0] for line in lines[2:]] == [
+        "r:CQID036-001",
+        "r:CQID999-001",
+        "r:text of 100 characters",
+    ]
 
 
 @quick
