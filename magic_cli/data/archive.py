@@ -63,7 +63,9 @@ class Archive:
                 return member.open("rb")
             assert self._zip is not None  # noqa: S101  a ZipInfo came from this zip
             return io.BytesIO(self._zip.read(member))
-        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+        except SubmissionError:
+            raise
+        except Exception as error:  # decompressors have no common base class of errors
             got = f"an unreadable file ({type(error).__name__})"
             raise SubmissionError(problem(self.where(name), got, "a whole file", "make it again")) from None
 
@@ -93,7 +95,9 @@ def open_archive(source: Path, handle: IO[bytes] | None = None) -> Iterator[Arch
         file = zipfile.ZipFile(handle or source)
     except FileNotFoundError:
         raise DataError(f"{name}: no such file or folder; check the path") from None
-    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
+    except SubmissionError:
+        raise
+    except Exception as error:  # a damaged zip raises whatever its bytes lead to
         raise SubmissionError(problem(name, f"no zip ({error})", "a folder or a zip", "build it again")) from None
     with file:
         yield _list_zip(name, file)
@@ -136,6 +140,8 @@ def _list_zip(source: str, file: zipfile.ZipFile) -> Archive:
 
 def _fault(info: zipfile.ZipInfo, twice: bool) -> tuple[str, str, str] | None:
     """Return (got, expected, remedy) for a member that must not be read."""
+    if not info.filename:
+        return "no name", "a file's name", "build the zip again"
     path = PurePosixPath(info.orig_filename.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or "\\" in info.orig_filename or ":" in "".join(path.parts[:1]):
         return "an unsafe path", "a relative path with /", "zip the files from inside their folder"

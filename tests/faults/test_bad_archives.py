@@ -91,9 +91,17 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: zipped({"masks_preds/caf\udce9".encode("utf-8", "surrogateescape").decode("cp437"): b"x"}),
         "got",
     ),
+    "packed bytes that are damaged": (lambda: damaged(), "unreadable"),
+    "a member without a name": (lambda: zipped().replace(MASK.encode(), b"\0" + MASK.encode()[1:]), "no name"),
     "a zip in a zip": (lambda: zipped({"inner.zip": zipped()}), "an unknown file"),
     "nothing in it": (lambda: write_empty(), "got nothing"),
 }
+
+
+def damaged() -> bytes:
+    data = zipped()
+    at = data.index(ANSWERS.encode()) + len(ANSWERS) + 2
+    return data[:at] + bytes(b ^ 0xFF for b in data[at : at + 40]) + data[at + 40 :]
 
 
 def write_empty() -> bytes:
