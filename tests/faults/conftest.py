@@ -1,6 +1,7 @@
 """Fixtures of the tests of bad and hostile input."""
 
 import logging
+import re
 import socket
 import sys
 import tracemalloc
@@ -50,9 +51,19 @@ def magic(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
     return run
 
 
+CLAIMS = re.compile("bomb|claim|unpack|GiB|GB|MB|million|10.9|petabytes|spaces|float64|pages")
+
+
 @pytest.fixture
-def memory() -> Iterator[None]:
-    """Bound what Python, numpy and zlib allocate in a test to 100 MB."""
+def memory(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Bound what Python, numpy and zlib allocate in a test to 100 MB, where the name of the case says that it matters.
+
+    Counting makes Python several times slower.
+    """
+    callspec = getattr(request.node, "callspec", None)
+    if callspec is not None and not CLAIMS.search(str(callspec.params.get("how", ""))):
+        yield
+        return
     tracemalloc.start()
     yield
     peak = tracemalloc.get_traced_memory()[1]
