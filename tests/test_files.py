@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magic_cli import files
+from magic_cli.data.staging import staged
 from magic_cli.errors import DataError
 
 VALUES = st.recursive(
@@ -94,6 +95,14 @@ def test_permissions_follow_the_umask(tmp_path: Path, mask: int, mode: int) -> N
     with umask(mask):
         files.write_text(tmp_path / "x", "text")
     assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == mode
+
+
+def test_the_umask_is_never_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking sets it to 0 for all threads: of two that ask at once, one would put the other's 0 back."""
+    monkeypatch.setattr(os, "umask", None)
+    files.write_text(tmp_path / "x", "text")
+    with staged(tmp_path / "out") as folder:
+        assert stat.S_IMODE(folder.stat().st_mode) & 0o700 == 0o700
 
 
 def test_unwritable_places_are_one_line(tmp_path: Path) -> None:

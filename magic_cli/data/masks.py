@@ -61,6 +61,8 @@ def map_stored(path: Path, where: str) -> tuple[NDArray[Any], str]:
 
 @contextmanager
 def _opened(path: Path, where: str) -> Iterator[IO[bytes]]:
+    if path.exists() and not path.is_file():  # a pipe would be waited for, a device read for ever
+        raise Unreadable(problem(where, "no regular file", "a TIFF mask", "copy it again"), "IsADirectoryError")
     try:
         file = path.open("rb")
     except OSError as error:

@@ -198,3 +198,14 @@ def test_half_surrogate_pairs_in_a_prepared_dataset(magic: Magic, ready: Path, t
     path.write_bytes(path.read_bytes().replace(CANARY[:9].encode(), b"\\ud800"))
     words = ("--preset", "tiny", "--modality", "text", "--set", "epochs=1", "--no-cache")
     accepted(magic("train", "cvqa", *words, "--data", data))
+
+
+@pytest.mark.parametrize("name", ["encounters.jsonl", "images.jsonl"])
+@pytest.mark.parametrize("at", [0, -1])
+def test_a_prepared_dataset_that_lost_a_line(magic: Magic, sound: Path, name: str, at: int) -> None:
+    """Cut at a line's end, a file is valid, and smaller: training on it would be told to nobody."""
+    path = sound / "prepared" / name
+    lines = path.read_text().splitlines(keepends=True)
+    del lines[at]
+    path.write_text("".join(lines))
+    refused(magic("package", "--cvqa", sound / "sub", "--data", sound / "prepared"), 3, name)

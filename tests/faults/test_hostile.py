@@ -207,3 +207,24 @@ def test_what_is_printed_cannot_drive_a_terminal(text: str) -> None:
     assert all(c.isprintable() for c in made)
     found = json.loads(made)
     assert list(found) == [text] or "\ud800" in text
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "secret"])
+def test_paths_of_a_prepared_dataset_that_are_no_photos(magic: Magic, ready: Path, tmp_path: Path, kind: str) -> None:
+    """Paths may lead anywhere, as photos stay where they are; what is no photo is refused, not waited for."""
+    target = {"device": Path("/dev/zero"), "folder": tmp_path}.get(kind, tmp_path / kind)
+    if kind == "pipe":
+        os.mkfifo(target)
+    elif kind == "secret":
+        target.write_text(CANARY)
+    data = copied(ready, tmp_path / "prepared")
+    path, real = data / "images.jsonl", ready.parent
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        row |= {"path": str(target), "mask": None if row["mask"] is None else str(target)}
+        row["annotators"] = dict.fromkeys(row["annotators"], str(target))
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    refused(magic("train", "seg", "--preset", "tiny", "--data", data, "--no-cache"), 3, str(target))
+    refused(magic("score", real, data, "--resamples", 100), 4)
+    sub = write_folder(tmp_path / "sub", {"masks_preds/IMG_ENC00004_00001_mask_sys.tiff": b"II*"})
+    refused(magic("score", sub, data, "--resamples", 100), 3, str(target))
