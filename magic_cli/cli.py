@@ -96,6 +96,7 @@ def train(
 
 @app.command()
 def predict(
+    context: typer.Context,
     task: opt.Task,
     preds: opt.Preds = None,
     ckpt: opt.Ckpts = None,
@@ -125,7 +126,7 @@ def predict(
     from magic_cli import outcome
 
     target, modes = out or Path("predictions") / task, {"overwrite": overwrite, "dry_run": dry_run}
-    if opt.voting(task, ckpt or [], preds or [], vote):
+    if opt.voting(context, task, ckpt or [], preds or [], vote):
         from magic_cli.tasks import cvqa_vote
 
         found = cvqa_vote.vote(preds or [], data, split, target, **modes)

@@ -29,7 +29,7 @@ def _decode(way: str | None) -> str | None:
     return way
 
 
-def voting(task: str, ckpt: list[Path], preds: list[Path], vote: bool) -> bool:
+def voting(context: typer.Context, task: str, ckpt: list[Path], preds: list[Path], vote: bool) -> bool:
     """Tell whether `predict` merges predictions instead of loading checkpoints; refuse a mixture of both."""
     if vote and task != "cvqa":
         raise typer.BadParameter(f"--vote merges closed answers: magic predict cvqa --vote ..., not {task}")
@@ -39,7 +39,19 @@ def voting(task: str, ckpt: list[Path], preds: list[Path], vote: bool) -> bool:
         raise typer.BadParameter("--ckpt FILE is missing" + (" (or --vote, for predictions)" if preds else ""))
     if vote and len(preds) < 2:
         raise typer.BadParameter(f"--vote needs two predictions or more, got {len(preds)}")
+    if vote and (other := _given(context) - _VOTED):
+        told = ", ".join(sorted(f"--{name.replace('_', '-')}" for name in other))
+        raise typer.BadParameter(f"--vote only merges finished answers; leave out {told}")
     return vote
+
+
+_VOTED = {"task", "preds", "vote", "data", "split", "out", "overwrite", "dry_run", "as_json"}
+
+
+def _given(context: typer.Context) -> set[str]:
+    """Return the parameters that the command line names."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
 Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")]

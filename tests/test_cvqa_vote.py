@@ -193,6 +193,16 @@ def test_the_command(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ["predict", "cvqa"],
         ["predict", "cvqa", "--vote", "a.json", "b.json", "--ckpt", "best.pt"],
         ["predict", "cvqa", "--vote", "a.json"],
+        ["predict", "cvqa", "--vote", "a.json", "b.json", "--limit", "2"],
     ):
         failed = CliRunner().invoke(app, [*wrong, "--data", str(data)])
         assert failed.exit_code == 2 or getattr(failed.exception, "exit_code", 0) == 2, (wrong, failed.output)
+
+
+def test_options_of_models_are_not_passed_over_in_silence(data: Path) -> None:
+    from magic_cli.cli import app
+
+    words = ["predict", "cvqa", "--vote", "a.json", "b.json", "--data", str(data), "--tta", "--cache-dir", "c"]
+    told = CliRunner().invoke(app, words)
+    assert told.exit_code == 2
+    assert "leave out --cache-dir, --tta" in " ".join(told.output.replace("│", " ").split())

@@ -127,7 +127,9 @@ class CvqaModel(TaskModel):
         if self.reads_rules:
             batch["rules"] = torch.from_numpy(np.stack([rule_features(self._written(s)) for s in samples]))
         if self.training:
-            batch["gold"] = torch.tensor([self._gold(sample) for sample in samples])
+            gold = [self._gold(sample) for sample in samples]
+            asked = [torch.tensor([[index for index in row if index >= 0]]) for row in gold]
+            batch["gold"] = torch.tensor(gold) if self.config.head == "slots" else asked
         return batch
 
     def _written(self, sample: Sample) -> list[tuple[str, str]]:
@@ -151,7 +153,9 @@ class CvqaModel(TaskModel):
             return torch.full((count, self.images.channels[0]), float("nan"), device=owner.device)
         vectors = encoded(self.images, batch["photos"])["pooled"].float()
         total = torch.zeros(count, vectors.shape[1], device=vectors.device).index_add(0, owner, vectors)
-        return total / torch.bincount(owner, minlength=count)[:, None]
+        # Unlike bincount, this does not make a GPU wait for the CPU to learn the length of what comes out.
+        photos = torch.zeros(count, device=vectors.device).index_add(0, owner, torch.ones_like(vectors[:, 0]))
+        return total / photos[:, None]
 
     def _inputs(self, batch: Batch) -> Tensor:
         """Return [image; text; words; rules] (B, D) for the "slots" head."""
@@ -200,11 +204,14 @@ class CvqaModel(TaskModel):
         return scores
 
     def _option_scores(self, head: OptionHead, batch: Batch) -> list[Tensor]:
-        """Return the scores of each sample's option rows."""
+        """Return the scores of each sample's option rows, which are in the order of its questions."""
         texts, owner = encoded(self.texts, batch["texts"])["text"], batch["text_owner"]
         photos = self._photos(batch)
         scores = head(texts, None if photos is None else torch.nan_to_num(photos)[owner])
-        return [scores[owner == number] for number in range(len(batch["ids"]))]
+        return list(torch.split(scores, [sum(self._sizes(qids)) for qids in batch["qids"]]))
+
+    def _sizes(self, qids: Iterable[str]) -> list[int]:
+        return [self.questions.by_qid[qid].size for qid in qids]
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean cross-entropy over the questions of the batch (paper section 4.2.4)."""
@@ -212,9 +219,7 @@ class CvqaModel(TaskModel):
             return self._slot_loss(self.head, batch)
         losses = []
         for rows, qids, gold in zip(self._option_scores(self.head, batch), batch["qids"], batch["gold"], strict=True):
-            sizes = [self.questions.by_qid[qid].size for qid in qids]
-            asked = gold[gold >= 0][None]
-            losses.append(slot_loss(rows[None], [0, *accumulate(sizes)], asked))
+            losses.append(slot_loss(rows[None], [0, *accumulate(self._sizes(qids))], gold))
         return torch.stack(losses).mean()
 
     def _slot_loss(self, head: SlotHead, batch: Batch) -> Tensor:
@@ -232,14 +237,13 @@ class CvqaModel(TaskModel):
     def predict(self, batch: Batch, view: int) -> list[Prediction]:  # noqa: ARG002  scores have no direction to undo
         """Return {qid: (options,) float32 probabilities} of each sample, and how to decide them (SETS)."""
         if isinstance(self.head, SlotHead):
-            scores = list(self._slot_scores(self.head, batch))
+            scores = list(self._slot_scores(self.head, batch).float().cpu())
         else:
-            scores = self._option_scores(self.head, batch)
+            scores = [row.float().cpu() for row in self._option_scores(self.head, batch)]
         found, decode = [], np.asarray(self.config.decode == "set", np.float32)
         for name, qids, row in zip(batch["ids"], batch["qids"], scores, strict=True):
             asked = list(self.questions.by_qid) if isinstance(self.head, SlotHead) else qids
-            sizes = [self.questions.by_qid[qid].size for qid in asked]
-            parts = torch.split(row.float().cpu(), sizes)
+            parts = torch.split(row, self._sizes(asked))
             arrays = {q: torch.softmax(p, 0).numpy() for q, p in zip(asked, parts, strict=True)}
             found.append(Prediction(name, {**arrays, SETS: decode}))
         return found
