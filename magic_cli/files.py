@@ -7,13 +7,16 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from magic_cli.errors import DataError, printable, problem, told
+from magic_cli.lock import locked
 
 MAX_JSON = 1 << 28
 # what drives a terminal or turns the writing direction, and half surrogate pairs, which UTF-8 cannot hold
+_LEFTOVER = re.compile(r"\..{1,60}(?:\.[0-9a-f]{8}\.tmp|-[0-9a-f]{8})", re.DOTALL)
 _UNSAFE = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 
 
@@ -26,11 +29,9 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     Raises:
         DataError: the folder cannot be written or the disk is full.
     """
-    temporary = path.parent / f".{path.name[:60]}.{secrets.token_hex(4)}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # the system applies the umask: asking for it would switch it off for all threads for a moment
-        opened = temporary.open("x+b")
+        temporary, opened = _beside(path)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be written ({reason}); choose another --out") from None
@@ -39,11 +40,49 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error}); free space or --out") from None
+            if os.name == "posix":  # while it is locked, so that nobody takes it for a dead writer's
+                temporary.replace(path)
+        if os.name != "posix":
+            temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        reason = error if isinstance(error, OSError) else error.__context__  # torch.save hides a full disk
+        if not isinstance(reason, OSError):
+            raise
+        raise DataError(f"{path}: cannot be written ({reason.strerror or reason}); free space or --out") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> tuple[Path, IO[bytes]]:
+    """Make and lock a temporary file; the system applies the umask, as asking for it would switch it off."""
+    while True:
+        temporary = path.parent / f".{path.name[:60]}.{secrets.token_hex(4)}.tmp"
+        opened = temporary.open("x+b")
+        with suppress(OSError):
+            locked(opened)
+        if os.fstat(opened.fileno()).st_nlink:
+            return temporary, opened
+        opened.close()  # swept away before it was locked
+
+
+def is_leftover(name: str) -> bool:
+    """Tell whether a file or folder has the name of what grows beside its target until it is whole."""
+    return _LEFTOVER.fullmatch(name) is not None
+
+
+def is_empty(folder: Path) -> bool:
+    """Tell whether a folder holds nothing, or leftovers alone."""
+    return all(is_leftover(item.name) for item in folder.iterdir())
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files of killed writers in a folder; those that a process writes now are locked."""
+    with suppress(OSError):
+        for path in [path for path in folder.iterdir() if is_leftover(path.name) and path.suffix == ".tmp"]:
+            with suppress(OSError), path.open("rb") as file:
+                if locked(file):
+                    path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -179,7 +218,7 @@ def sha256(path: Path) -> str:
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise DataError when `path` exists (a folder: is not empty) and `overwrite` is false."""
-    taken = any(path.iterdir()) if path.is_dir() else path.exists()
+    taken = not is_empty(path) if path.is_dir() else path.exists()
     if taken and not overwrite:
         raise DataError(f"{printable(path)}: already there; use --overwrite, or another --out")
 

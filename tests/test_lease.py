@@ -240,15 +240,15 @@ def test_clear_says_what_cannot_be_removed(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_door_that_was_cleared_away_is_built_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waited for the lock of a cache that was cleared meanwhile holds the lock of a file that is gone."""
-    locked, times = module._locked, []
+    locked, times = module.locked, []
 
-    def lock(file: object, wait: bool) -> bool:
+    def lock(file: object, wait: bool = False) -> bool:
         times.append(1)
         if len(times) == 1:
             (tmp_path / ".runs" / "lock").unlink()
         return locked(file, wait)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "_locked", lock)
+    monkeypatch.setattr(module, "locked", lock)
     held = lease(tmp_path)
     assert len(times) == 3  # the old door, the new one, the mark
     assert len(marks(tmp_path)) == 2

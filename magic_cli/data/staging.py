@@ -2,15 +2,18 @@
 
 import ctypes
 import os
+import re
 import secrets
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 
 from magic_cli.errors import DataError, printable, problem
-from magic_cli.files import refuse_existing
+from magic_cli.files import is_empty, is_leftover, refuse_existing
+from magic_cli.lock import holding
 
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
 _HERE = -100  # AT_FDCWD
@@ -28,7 +31,7 @@ def check_target(out: Path, source: Path, mark: str, overwrite: bool) -> None:
     if source.resolve().is_relative_to(out.resolve()):
         raise DataError(problem(out, "the folder that holds --data", "another folder", "choose another --out"))
     refuse_existing(out, overwrite)
-    ours = not out.exists() or (out.is_dir() and ((out / mark).is_file() or not any(out.iterdir())))
+    ours = not out.exists() or (out.is_dir() and ((out / mark).is_file() or is_empty(out)))
     if not ours:
         raise DataError(problem(out, f"no folder with {mark}", "a folder made by this command", "choose another --out"))
 
@@ -37,32 +40,96 @@ def check_target(out: Path, source: Path, mark: str, overwrite: bool) -> None:
 def staged(out: Path) -> Iterator[Path]:
     """Yield an empty folder beside `out` that replaces `out` when the block ends; on an error it is removed.
 
-    A kill at any moment leaves the old folder or the new one, whole, under the name `out`, at worst with a
-    hidden leftover beside it. (Where the system cannot exchange two folders at once, there is an instant with
-    neither; an error in it brings the old one back.)
+    A kill at any moment leaves the old folder or the new one, whole, under the name `out`, at worst with a hidden
+    leftover beside it, which the next command removes. (Where the system cannot exchange two folders at once, there
+    is an instant with neither; an error in it brings the old one back.)
 
     Raises:
         DataError: the folder cannot be made or written.
     """
     out = out.resolve()
-    made: Path | None = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        made = _beside(out)
+    with _aside(out.parent, out) as made:
         yield made
         _put_in_place(made, out)
+
+
+@contextmanager
+def parts(out: Path, ours: str) -> Iterator[Path]:
+    """Yield an empty folder whose files and folders replace those of the same names in `out` when the block ends.
+
+    What else lies in `out` stays, as do files in a replaced folder whose names do not match the pattern `ours`. A kill
+    leaves each part old or new, as `staged` leaves a folder; the parts are replaced in the order of their names.
+
+    Raises:
+        DataError: the folder cannot be made or written.
+    """
+    out = out.resolve()
+    there = out.is_dir()
+    with _aside(out if there else out.parent, out) as made:
+        yield made
+        if not there and not out.exists():
+            made.rename(out)
+            return
+        for part in sorted(made.iterdir()):
+            target = out / part.name
+            if part.is_dir() and target.is_dir():
+                _keep_others(target, part, ours)
+                _put_in_place(part, target)
+            else:
+                part.replace(target)
+
+
+def _keep_others(old: Path, new: Path, ours: str) -> None:
+    for path in old.iterdir():
+        if not fnmatch(path.name, ours) and not is_leftover(path.name):
+            if path.is_dir() and not path.is_symlink():
+                shutil.copytree(path, new / path.name, symlinks=True)
+            else:
+                shutil.copy2(path, new / path.name, follow_symlinks=False)
+
+
+@contextmanager
+def _aside(parent: Path, out: Path) -> Iterator[Path]:
+    """Yield an empty folder in `parent` that is removed at the end if it is still there; messages name `out`."""
+    made: Path | None = None
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            if out.exists():  # else the old result may be in one of them
+                _sweep(out)
+            made = _beside(parent, out, stack)
+            yield made
+        _sweep(out)
     except OSError as error:
-        line = f"{out}: cannot be written ({error.strerror}); free space, or choose another --out"
+        line = f"{out}: cannot be written ({error.strerror or error}); free space, or choose another --out"
         raise DataError(printable(line)) from None
+    except DataError as error:  # of a file in the folder, under a name that nobody knows
+        hidden, known = printable(made), printable(out)
+        raise type(error)([line.replace(hidden, known) for line in error.problems]) from None
     finally:
         if made is not None:
             shutil.rmtree(made, ignore_errors=True)
 
 
-def _beside(out: Path) -> Path:
-    made = out.parent / f".{out.name[:60]}-{secrets.token_hex(4)}"
-    made.mkdir()  # with the permissions of the umask
-    return made
+def _beside(parent: Path, out: Path, stack: ExitStack) -> Path:
+    """Make a hidden folder that this process holds until the end of the stack."""
+    while True:
+        made = parent / f".{out.name[:60]}-{secrets.token_hex(4)}"
+        made.mkdir()  # with the permissions of the umask
+        held = stack.enter_context(holding(made))
+        if held is not False and made.exists():
+            return made
+
+
+def _sweep(out: Path) -> None:
+    """Remove what killed processes left, beside `out` and in it; those that are at work hold theirs."""
+    name = re.compile(rf"\.{re.escape(out.name[:60])}-[0-9a-f]{{8}}")
+    for parent in (out.parent, out):
+        with suppress(OSError):
+            for path in [path for path in parent.iterdir() if name.fullmatch(path.name)]:
+                with holding(path) as held:
+                    if held:
+                        shutil.rmtree(path, ignore_errors=True)
 
 
 def _put_in_place(new: Path, out: Path) -> None:
@@ -70,8 +137,8 @@ def _put_in_place(new: Path, out: Path) -> None:
     if not out.exists():
         new.rename(out)
     elif not _exchange(new, out):
-        old = _beside(out)
-        out.replace(old)  # onto an empty folder
+        old = out.with_name(f".{out.name[:60]}-{secrets.token_hex(4)}")
+        out.replace(old)
         try:
             new.rename(out)
         except BaseException:

@@ -15,25 +15,12 @@ from pathlib import Path
 from typing import IO
 
 from magic_cli.errors import DataError
+from magic_cli.lock import locked
 from magic_cli.model import storage
 from magic_cli.model.storage import Entry, spoken
 from magic_cli.progress import log
 
-if sys.platform != "win32":
-    import fcntl
-
 _RUNS, _DOOR = ".runs", "lock"
-
-
-def _locked(file: IO[bytes], wait: bool) -> bool:
-    """Lock an open file for this process, and tell whether that went well."""
-    if sys.platform == "win32":
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextlib.contextmanager
@@ -43,7 +30,7 @@ def _door(root: Path) -> Iterator[None]:
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
-            _locked(file, wait=True)
+            locked(file, wait=True)
             try:
                 still_there = path.stat().st_ino == os.fstat(file.fileno()).st_ino
             except FileNotFoundError:  # the cache was cleared while we waited
@@ -60,7 +47,7 @@ def _others(root: Path, own: Path | None) -> bool:
     for path in (root / _RUNS).iterdir():
         if path.name != _DOOR and path != own:
             with path.open("r+b") as file:
-                if not _locked(file, wait=False):
+                if not locked(file):
                     return True
                 path.unlink()
     return False
@@ -83,7 +70,7 @@ class Lease:
             path = root / _RUNS / f"{os.getpid()}-{secrets.token_hex(4)}"
             file = path.open("xb")
             weakref.finalize(self, _leave, path, file, os.getpid())
-            if _locked(file, wait=True):
+            if locked(file, wait=True):
                 self._path = path
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from magic_cli.data.gold import Gold
+from magic_cli.data.staging import parts
 from magic_cli.data.told import TOLD, told_line
 from magic_cli.files import write_jsonl
 from magic_cli.questions import QuestionSchema
@@ -23,20 +24,23 @@ def save(
 ) -> list[Path]:
     """Write data_cvqa_sys.json and, where every prediction has probabilities, predictions.jsonl; return the files.
 
-    An older predictions.jsonl would tell of other answers: it is removed.
+    An older predictions.jsonl would tell of other answers: it is replaced, or removed.
 
     Args:
         rows: the decided option index of every slot, by encounter; they give the order of both files.
         predictions: {qid: (options,) probabilities} that the rows were decided from, or decisions.
     """
-    write_answers(out / ANSWERS, [{"encounter_id": encounter, **row} for encounter, row in rows.items()])
     found = by_encounter(predictions)
     told = {encounter: _told(found.get(encounter, ()), questions) for encounter in rows}
-    if not all(told.values()):
+    names = [ANSWERS, TOLD] if all(told.values()) else [ANSWERS]
+    with parts(out, "") as folder:
+        write_answers(folder / ANSWERS, [{"encounter_id": encounter, **row} for encounter, row in rows.items()])
+        if TOLD in names:
+            lines = (told_line(encounter, row, told[encounter], questions) for encounter, row in rows.items())
+            write_jsonl(folder / TOLD, lines)
+    if TOLD not in names:
         (out / TOLD).unlink(missing_ok=True)
-        return [out / ANSWERS]
-    write_jsonl(out / TOLD, (told_line(encounter, row, told[encounter], questions) for encounter, row in rows.items()))
-    return [out / ANSWERS, out / TOLD]
+    return [out / name for name in names]
 
 
 def _told(predictions: Iterable[Prediction], questions: QuestionSchema) -> dict[str, list[float]]:

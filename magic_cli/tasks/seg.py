@@ -10,6 +10,7 @@ import numpy as np
 from magic_cli.data.gold import Gold
 from magic_cli.data.masks import write_mask
 from magic_cli.data.prepared import Prepared
+from magic_cli.data.staging import parts
 from magic_cli.errors import EmptySplit, problem
 from magic_cli.questions import QuestionSchema
 from magic_cli.records import ImageRecord, Mask, Prediction, Report, Rules, Sample
@@ -116,22 +117,20 @@ def write(
     out: Path,
     **decision: Any,
 ) -> list[Path]:
-    """Write out/masks_preds/IMG_*_mask_sys.tiff one by one, uint8 {0, 1}, the photo's (H, W), never empty.
+    """Write out/masks_preds/IMG_*_mask_sys.tiff, uint8 {0, 1}, the photo's (H, W), never empty, all in one step.
 
     `decision` are the options of to_mask: threshold, largest, fill_holes.
 
-    Afterwards the folder holds the masks of these predictions only: older ones under official names are removed,
+    Afterwards the folder holds the masks of these predictions only: older ones under official names are gone,
     as the official scorer and `package` would take them for predictions of this split.
 
     Raises:
         DataError: a prediction is no mask, or the folder cannot be written.
     """
-    paths = []
-    for prediction in predictions:
-        path = out / MASKS / mask_name(prediction.id)
-        mask: Mask = to_mask(prediction, **decision)
-        write_mask(path, mask)
-        paths.append(path)
-    for stale in set((out / MASKS).glob(f"*{SUFFIX}")) - set(paths):
-        stale.unlink()
-    return paths
+    names = []
+    with parts(out, f"*{SUFFIX}") as folder:
+        for prediction in predictions:
+            mask: Mask = to_mask(prediction, **decision)
+            names.append(f"{MASKS}/{mask_name(prediction.id)}")
+            write_mask(folder / names[-1], mask)
+    return [out / name for name in names]
