@@ -4,7 +4,6 @@ import dataclasses
 import json
 import warnings
 import zipfile
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from magic_cli import schema
 from magic_cli.errors import CheckpointError, problem
 from magic_cli.files import write_atomic
+from magic_cli.machine import version
 from magic_cli.model.encoders import Encoder
 from magic_cli.records import CheckpointMeta
 
@@ -25,13 +25,7 @@ _PACKAGES = ("magic-cli", "torch", "transformers", "timm", "accelerate", "numpy"
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages that a result depends on."""
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return {package: version(package) for package in _PACKAGES}
 
 
 def encoders(model: nn.Module) -> dict[str, Encoder]:
@@ -136,6 +130,11 @@ def load_best(path: Path, task: str | None = None) -> tuple[CheckpointMeta, dict
         raise CheckpointError(problem(path, "no tensors by name", "weights", "use a best.pt that `magic train` wrote"))
     meta["questions"], meta["history"] = tuple(meta["questions"]), tuple(meta["history"])
     return CheckpointMeta(**meta), weights
+
+
+def best_meta(path: Path) -> dict[str, Any]:
+    """Return the meta data of a checkpoint alone; its tensors stay on disk. Raises CheckpointError as `load_best`."""
+    return _meta(_load(path, mapped=True), path)
 
 
 def _meta(loaded: dict[str, Any], path: Path) -> dict[str, Any]:

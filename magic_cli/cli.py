@@ -9,6 +9,7 @@ import typer
 
 from magic_cli import options as opt
 from magic_cli.ending import emit, leave
+from magic_cli.provenance import Recorded, keep
 
 app = typer.Typer(
     name="magic",
@@ -28,7 +29,7 @@ def root(
     """Segment skin lesions and answer closed questions for MEDIQA-MAGIC 2025, from raw folder to submission."""
 
 
-@app.command()
+@app.command(cls=Recorded)
 def prepare(
     data: Annotated[Path, typer.Option("--data", help="The challenge's folder, as it was unpacked.")],
     out: Annotated[Path, typer.Option(help="Where the prepared dataset goes.")] = Path("prepared"),
@@ -48,12 +49,13 @@ def prepare(
 
     options: dict[str, Any] = {"merge": merge, "prompt": prompt, "responses": responses, "strict": strict}
     manifest = module.prepare(data, out, overwrite=overwrite, dry_run=dry_run, **options)
+    keep(manifest)
     last = "nothing written (--dry-run)" if dry_run else f"{out}: ready; next: magic train seg (or: magic train cvqa)"
     page = None if dry_run else out / "index.html"
     emit(as_json, "prepare", manifest, [*module.summary(manifest, page), last])
 
 
-@app.command()
+@app.command(cls=Recorded)
 def train(
     task: opt.Task,
     data: opt.Prepared = Path("prepared"),
@@ -91,10 +93,11 @@ def train(
     modes = {"resume": resume, "overwrite": overwrite, "dry_run": dry_run, "deterministic": deterministic}
     options: dict[str, Any] = {"preset": preset, "settings": settings or [], **modes, **flags}
     found = (cross.train if folds else runs.train)(task, data, run, place, *([folds] if folds else []), **options)
+    keep(found)
     emit(as_json, "train", found, (outcome.folded if folds else outcome.trained)(found))
 
 
-@app.command()
+@app.command(cls=Recorded)
 def predict(
     context: typer.Context,
     task: opt.Task,
@@ -130,18 +133,19 @@ def predict(
         from magic_cli.tasks import cvqa_vote
 
         found = cvqa_vote.vote(preds or [], data, split, target, **modes)
-        return emit(as_json, "predict", found, outcome.predicted(found, dry_run))
-    from magic_cli import runs
+    else:
+        from magic_cli import runs
 
-    place = runs.Place.of(device, cache_dir, no_cache)
-    options: dict[str, Any] = {"tta": tta, "limit": limit, "weights": str(weights.resolve()) if weights else None}
-    options["precision"] = precision
-    decision = {"threshold": threshold, "largest": largest, "fill_holes": fill_holes, "decode": decode}
-    found = runs.predict_to(task, ckpt or [], data, split, target, place, decision=decision, **modes, **options)
-    return emit(as_json, "predict", found, outcome.predicted(found, dry_run))
+        place = runs.Place.of(device, cache_dir, no_cache)
+        options: dict[str, Any] = {"tta": tta, "limit": limit, "weights": str(weights.resolve()) if weights else None}
+        options["precision"] = precision
+        decision = {"threshold": threshold, "largest": largest, "fill_holes": fill_holes, "decode": decode}
+        found = runs.predict_to(task, ckpt or [], data, split, target, place, decision=decision, **modes, **options)
+    keep(found)
+    emit(as_json, "predict", found, outcome.predicted(found, dry_run))
 
 
-@app.command()
+@app.command(cls=Recorded)
 def score(
     files: opt.PredsAndGold,
     split: opt.Split = "valid",
@@ -177,12 +181,13 @@ def score(
         from magic_cli.publish import publish
 
         publish(found, truth, preds, gold, out, run, overwrite)
+        keep(found, referee.exit_code(found))
         last = f"{out / 'report.html'}: written, beside per_item.csv and scores.json; next: open it in a browser"
     emit(as_json, "score", found, [*report.lines(found), last])
     raise typer.Exit(referee.exit_code(found))
 
 
-@app.command()
+@app.command(cls=Recorded)
 def package(
     seg: Annotated[Path | None, typer.Option(help="Folder of predicted masks.")] = None,
     cvqa: Annotated[Path | None, typer.Option(help="data_cvqa_sys.json, or its folder.")] = None,
@@ -204,7 +209,26 @@ def package(
         result = module.check_submission(check_only, data, split)
     else:
         result = module.package(seg, cvqa, data, split, out, overwrite=overwrite, dry_run=dry_run)
+        keep(result)
     emit(as_json, "package", result, module.summary(result))
+
+
+@app.command()
+def rerun(
+    record: Annotated[Path, typer.Argument(metavar="RUN_JSON", help="run.json of a result, or its folder.")],
+    out: Annotated[Path | None, typer.Option(help="New folder; default: OUT.rerun beside the old result.")] = None,
+    dry_run: opt.DryRun = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Repeat what a run.json records, in a new folder, and say whether the results are identical (exit 4: not).
+
+    Example: `magic rerun runs/cvqa/run.json`
+    """
+    from magic_cli import rerun as module
+
+    found = module.rerun(record, out, dry_run, typer.main.get_group(app).commands)
+    emit(as_json, "rerun", found, module.lines(found))
+    raise typer.Exit(module.exit_code(found))
 
 
 @app.command()

@@ -30,6 +30,7 @@ _STORED = {
     "predictions": "masks and answers by id",
     "report": "pictures of photos, figures, ids",
     "submission.zip": "masks and answers by id",
+    "submission.zip.run.json": "names of files, ids",
     "magic-demo": "drawn photos and invented texts, no patients",
 }
 _LEAST_GB = 2.0  # prepared data, features and runs of the whole challenge

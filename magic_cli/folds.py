@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from magic_cli import pooled, review, runs, schema, tasks
+from magic_cli import pooled, provenance, review, runs, schema, tasks
 from magic_cli.config import Config
 from magic_cli.data.gold import Gold
 from magic_cli.data.prepared import Prepared, open_prepared
@@ -106,6 +106,7 @@ def train(
         _check(file, before, record)
     if dry_run:
         return record
+    provenance.begin(out / PREDICTIONS / provenance.FILE)
     _begin(plan, record, anew=not before)
     for fold in range(folds):
         _train(plan, fold)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from magic_cli import provenance
 from magic_cli.data.archive import Archive, open_archive
 from magic_cli.data.prepared import MANIFEST, open_prepared
 from magic_cli.data.rows import read_rows
@@ -60,6 +61,7 @@ def package(
         _refuse([line for archive, layout in sources for line in lint(archive, expected, layout)])
         plan = _plan(masks, answers, expected)
         if not dry_run:
+            provenance.begin(provenance.beside(out))
             write_atomic(out, lambda file: _build(file, out, plan, expected))
     head = {"schema": 1, "format": "magic-package", "out": str(out), "split": split, "written": not dry_run}
     size = {"bytes": None, "sha256": None} if dry_run else {"bytes": out.stat().st_size, "sha256": sha256(out)}

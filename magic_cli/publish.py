@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from magic_cli import report, report_page
+from magic_cli import provenance, report, report_page
 from magic_cli.data.gold import Gold
 from magic_cli.data.prepared import MANIFEST
 from magic_cli.errors import DataError, printable, problem
@@ -41,6 +41,7 @@ def publish(
     refuse_existing(out, overwrite)
     history = None if run is None else _history(run)
     found["provenance"]["sha256"] = {str(path): digest(path) for path in (*preds, gold_path)}
+    provenance.begin(out / provenance.FILE)
     files = [out / REPORT, out / ITEMS, out / PAGE]
     for number, system in enumerate(found["systems"], 1):
         files.append(out / (SCORES if number == 1 else f"scores_{number}.json"))
@@ -90,13 +91,16 @@ def _cell(value: object) -> object:
 
 
 def digest(path: Path) -> str:
-    """Return the SHA-256 of a file; of prepared/, that of its prepare.json; of a folder, that of its list of files."""
+    """Return the SHA-256 of a file; of prepared/, that of its prepare.json; of a folder, that of its list of files.
+
+    run.json, which says when and where they were made, is none of them.
+    """
     if path.is_file():
         return sha256(path)
     if (path / MANIFEST).is_file():
         return sha256(path / MANIFEST)
     whole = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+    for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name != provenance.FILE):
         whole.update(os.fsencode(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n"))
     return whole.hexdigest()
 

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from magic_cli import checkpoint, review, tasks
+from magic_cli import checkpoint, provenance, review, tasks
 from magic_cli.choosing import choose
 from magic_cli.config import Config, from_dict, resolve
 from magic_cli.data.gold import gold_of
@@ -141,6 +141,7 @@ def train(
     report["review"] = review.of_data(task, prepared, [*parts.train, *parts.valid], config)
     if dry_run:
         return report
+    provenance.begin(out / provenance.FILE)
     if overwrite and not resume:
         for old in FILES:
             (out / old).unlink(missing_ok=True)
@@ -248,6 +249,7 @@ def predict_to(
     if dry_run:
         configs = [restored(path, name, prepared, options.get("weights"))[1] for path in found]
         return result | {"samples": len(task.samples(prepared, split, configs[0])), "files": 0}
+    provenance.begin(out / provenance.FILE)
     files = task.write(predictions(name, found, prepared, split, place, **options), prepared, out, **decision)
     return result | {"files": len(files)}
 

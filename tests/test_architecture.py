@@ -46,13 +46,16 @@ LAYERS: tuple[tuple[frozenset[str], ...], ...] = (
                 "plots",
                 "overlays",
                 "prepare",
+                "likeness",
+                "machine",
+                "provenance",
             }
         ),
     ),
     (frozenset({"tasks"}),),
     (frozenset({"runs", "choosing", "folds", "pooled", "review", "referee", "publish"}),),
     (frozenset({"options"}), frozenset({"ending"})),
-    (frozenset({"cli", "demo", "doctor"}),),
+    (frozenset({"cli", "demo", "doctor", "rerun"}),),
     (frozenset({"__main__"}),),
 )
 HEAVY = frozenset(
@@ -77,6 +80,10 @@ LIGHT = (
         "cli",
         "demo",
         "doctor",
+        "likeness",
+        "machine",
+        "provenance",
+        "rerun",
     ),
 )
 MOST_LINES, MOST_COMMAND_LINES = 300, 25

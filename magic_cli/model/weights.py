@@ -7,12 +7,14 @@ Hugging Face Hub: they are used from `--weights DIR` or from the local Hub cache
 
 import importlib.util
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from magic_cli import files
-from magic_cli.errors import ConfigError, WeightsError, problem
+from magic_cli.errors import ConfigError, MagicError, WeightsError, problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +139,41 @@ def hub_dir(name: str, weights: Path | None) -> Path | str:
 
 def in_hub_cache(name: str) -> bool:
     """Tell whether the local Hugging Face cache holds config.json and the weights of Hub model `name`."""
+    folder = _cached(name)
+    return folder is not None and _has_weights(folder)
+
+
+def _cached(name: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache  # only where it is needed: the import takes time
 
     config = try_to_load_from_cache(name, "config.json")
-    return isinstance(config, str) and _has_weights(Path(config).parent)
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def digests(names: Iterable[str], weights: Path | None) -> dict[str, str]:
+    """Return the SHA-256 of every file of pretrained encoders, as {"ENCODER/FILE": ...}; random ones have none.
+
+    Args:
+        names: as in the settings: "lite0", "minilm", "tiny" or the name of a Hub model.
+        weights: as in `hub_dir`. Of an encoder that is not here nothing is returned.
+    """
+    found = {}
+    for name in dict.fromkeys(names):
+        with suppress(MagicError, OSError):
+            for file in sorted(_files(name, weights)):
+                status = file.stat()
+                found[f"{name}/{file.name}"] = _digest(file, status.st_size, status.st_mtime_ns)
+    return found
+
+
+def _files(name: str, weights: Path | None) -> list[Path]:
+    if name == "lite0":
+        return [lite0_path()]
+    if name == "minilm":
+        return [minilm_dir() / file for file in _MINILM_FILES]
+    folder = hub_dir(name, weights) if "/" in name else None
+    folder = _cached(name) if isinstance(folder, str) else folder
+    return [path for path in folder.iterdir() if path.is_file()] if folder else []
 
 
 def _has_weights(folder: Path) -> bool:

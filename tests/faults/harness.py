@@ -56,6 +56,8 @@ EVERY_COMMAND: list[tuple[str, tuple[str, ...]]] = [
     ("packaged", ("package", "--check-only", "submission.zip")),
     ("report", ("score", "given/one", "given/prepared", "--resamples", "100")),
     ("report", ("score", "given/one", "valid.zip", "given/prepared", "--resamples", "100", "--out", "report")),
+    ("rerun", ("rerun", "report", "--dry-run")),
+    ("rerun", ("rerun", "valid.zip.run.json")),
     ("demo", ("demo", "--preset", "tiny")),
     ("doctor", ("doctor", "--clear-cache")),
 ]

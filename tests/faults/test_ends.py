@@ -76,6 +76,8 @@ FAILURES = {
     "score without gold": (2, "score", "one"),
     "package": (4, "package", "--check-only", "given/DermaVQA/train.json"),
     "package of nothing": (2, "package"),
+    "rerun": (3, "rerun", "nowhere"),
+    "rerun without a record": (2, "rerun"),
     "demo": (3, "demo", "--preset", "no"),
     "no command": (2, "frobnicate"),
 }

@@ -94,7 +94,7 @@ def test_doctor_shows_every_place_and_how_to_clear_it(magic: Magic, raw: Path, t
     accepted(magic("predict", "seg", "--ckpt", "best.pt"))
     accepted(magic("package", "--seg", "predictions/seg"))
     ended = accepted(magic("doctor"), str(tmp_path / "cache"), "magic doctor --clear-cache")
-    for name in ("prepared", "runs", "predictions", "submission.zip"):
+    for name in ("prepared", "runs", "predictions", "submission.zip", "submission.zip.run.json"):
         [line] = [line for line in ended.out.splitlines() if re.search(rf"to remove it: rm -r \S*/{name}$", line)]
         subprocess.run(line.split(": ", 1)[1], shell=True, check=True)  # noqa: S602  the line that was shown
     accepted(magic("doctor", "--clear-cache"))
