@@ -61,7 +61,6 @@ def package(
         _refuse([line for archive, layout in sources for line in lint(archive, expected, layout)])
         plan = _plan(masks, answers, expected)
         if not dry_run:
-            provenance.begin(provenance.beside(out))
             write_atomic(out, lambda file: _build(file, out, plan, expected))
     head = {"schema": 1, "format": "magic-package", "out": str(out), "split": split, "written": not dry_run}
     size = {"bytes": None, "sha256": None} if dry_run else {"bytes": out.stat().st_size, "sha256": sha256(out)}
@@ -134,6 +133,7 @@ def _build(file: IO[bytes], out: Path, plan: Plan, expected: Expected) -> None:
                 raise SubmissionError(problem(out, "other bytes than written", "the same", "check the disk"))
         with open_archive(out, again) as archive_:
             _refuse(lint(archive_, expected))
+    provenance.begin(provenance.beside(out))
 
 
 def _refuse(lines: Sequence[str]) -> None:

@@ -249,7 +249,6 @@ def predict_to(
     if dry_run:
         configs = [restored(path, name, prepared, options.get("weights"))[1] for path in found]
         return result | {"samples": len(task.samples(prepared, split, configs[0])), "files": 0}
-    provenance.begin(out / provenance.FILE)
     files = task.write(predictions(name, found, prepared, split, place, **options), prepared, out, **decision)
     return result | {"files": len(files)}
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from magic_cli import provenance
 from magic_cli.data.gold import Gold
 from magic_cli.data.staging import parts
 from magic_cli.data.told import TOLD, told_line
@@ -38,6 +39,7 @@ def save(
         if TOLD in names:
             lines = (told_line(encounter, row, told[encounter], questions) for encounter, row in rows.items())
             write_jsonl(folder / TOLD, lines)
+        provenance.begin(out / provenance.FILE)
     if TOLD not in names:
         (out / TOLD).unlink(missing_ok=True)
     return [out / name for name in names]

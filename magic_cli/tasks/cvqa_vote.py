@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from magic_cli import provenance
 from magic_cli.data.archive import open_archive
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.rows import read_rows
@@ -111,8 +110,6 @@ def vote(
     submissions = _read(files, expected_of(prepared, split), prepared)
     merged, ties = merge(submissions, prepared.questions)
     told = _shares(submissions, prepared.questions)
-    if not dry_run:
-        provenance.begin(out / provenance.FILE)
     written = [] if dry_run else save(out, merged, told, prepared.questions)
     found = {"task": "cvqa", "split": split, "out": str(out), "voted": [str(file) for file in files]}
     counts = {"samples": len(merged), "ties": ties, "answers": len(merged) * len(prepared.questions.parents)}

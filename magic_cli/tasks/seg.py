@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from magic_cli import provenance
 from magic_cli.data.gold import Gold
 from magic_cli.data.masks import write_mask
 from magic_cli.data.prepared import Prepared
@@ -133,4 +134,5 @@ def write(
             mask: Mask = to_mask(prediction, **decision)
             names.append(f"{MASKS}/{mask_name(prediction.id)}")
             write_mask(folder / names[-1], mask)
+        provenance.begin(out / provenance.FILE)
     return [out / name for name in names]
