@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from magic_cli.data.limits import MAX_PIXELS, claims
 from magic_cli.data.plain import read_plain
 from magic_cli.errors import ConfigError, DataError, printable, problem, some
-from magic_cli.files import write_atomic
 from magic_cli.records import Mask
 
 MERGES = ("or", "majority", "intersection")
@@ -208,7 +207,10 @@ def merge_masks(masks: Sequence[Mask], rule: str) -> Mask:
 
 
 def write_mask(path: Path, mask: Mask) -> None:
-    """Write an (H, W) mask as uint8 {0, 1}, 2-D, zlib TIFF: the same bytes for the same mask, atomically.
+    """Write an (H, W) mask as uint8 {0, 1}, 2-D, zlib TIFF: the same bytes for the same mask.
+
+    Into a folder that is put in place as a whole (data/staging.py, which also brings it to the disk): a kill may
+    leave half a file, and thousands of masks, each brought to the disk and renamed alone, take twice the time.
 
     Raises:
         DataError: the array is no (H, W) array of 0 and 1, or `path` cannot be written.
@@ -220,4 +222,8 @@ def write_mask(path: Path, mask: Mask) -> None:
     buffer = io.BytesIO()
     # without metadata: no software name, no description, hence no bytes that change with the version
     _tifffile().imwrite(buffer, values, metadata=None, software=False, **options)
-    write_atomic(path, lambda file: file.write(buffer.getbuffer()))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(buffer.getbuffer())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}); free space, or choose another --out") from None

@@ -17,6 +17,7 @@ from magic_cli.lock import holding
 
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
 _HERE = -100  # AT_FDCWD
+_AT_A_TIME = 8  # files on their way to the disk
 
 
 def check_target(out: Path, source: Path, mark: str, overwrite: bool) -> None:
@@ -50,6 +51,7 @@ def staged(out: Path) -> Iterator[Path]:
     out = out.resolve()
     with _aside(out.parent, out) as made:
         yield made
+        _flush(made)
         _put_in_place(made, out)
 
 
@@ -67,6 +69,7 @@ def parts(out: Path, ours: str) -> Iterator[Path]:
     there = out.is_dir()
     with _aside(out if there else out.parent, out) as made:
         yield made
+        _flush(made)
         if not there and not out.exists():
             made.rename(out)
             return
@@ -77,6 +80,20 @@ def parts(out: Path, ours: str) -> Iterator[Path]:
                 _put_in_place(part, target)
             else:
                 part.replace(target)
+
+
+def _flush(folder: Path) -> None:
+    """Bring all files below a folder to the disk, many at a time: one after the other takes ten times as long."""
+    from concurrent.futures import ThreadPoolExecutor  # scoring, which is timed, loads this module and does without
+
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        for _ in pool.map(_sync, [path for path in folder.rglob("*") if path.is_file()]):
+            pass
+
+
+def _sync(path: Path) -> None:
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
 
 
 def _keep_others(old: Path, new: Path, ours: str) -> None:
