@@ -114,8 +114,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write one JSON object a line, atomically."""
-    write_text(path, "".join(json_text(row) + "\n" for row in rows))
+    """Write one JSON object a line, atomically, in UTF-8 as `write_text`; rows are asked for one by one."""
+    lines = ((json_text(row) + "\n").encode("utf-8", "backslashreplace") for row in rows)
+    write_atomic(path, lambda file: file.writelines(lines))
 
 
 def parse_json(text: str) -> Any:

@@ -30,6 +30,8 @@ from magic_cli.model.weights import minilm_dir
 from magic_cli.progress import track
 from magic_cli.records import SPLITS, Encounter, ImageRecord, Mask
 
+_HALVES = 512  # prompts' halves that are tokenized at a time: tokens take many times the memory of their text
+
 
 @dataclass(frozen=True, slots=True)
 class _Photo:
@@ -278,7 +280,10 @@ def prompt_lengths(encounters: Iterable[Encounter], ledger: Ledger) -> dict[str,
     tokenizer.no_padding()
     rows = list(encounters)
     halves = [half for row in rows for half in (row.question, row.answer)]
-    found = [len(tokens.ids) for tokens in tokenizer.encode_batch(halves, add_special_tokens=False)]
+    found: list[int] = []
+    for start in range(0, len(halves), _HALVES):
+        tokens = tokenizer.encode_batch(halves[start : start + _HALVES], add_special_tokens=False)
+        found += [len(one.ids) for one in tokens]
     sizes = list(zip(found[::2], found[1::2], strict=True))
     splits = {split: [size for row, size in zip(rows, sizes, strict=True) if row.split == split] for split in SPLITS}
     return {

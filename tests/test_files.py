@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import stat
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -136,6 +137,18 @@ def test_jsonl_round_trip(tmp_path_factory: pytest.TempPathFactory, rows: list[d
     path = tmp_path_factory.getbasetemp() / "round.jsonl"
     files.write_jsonl(path, rows)
     assert files.read_jsonl(path) == rows
+
+
+def test_rows_are_written_one_by_one(tmp_path: Path) -> None:
+    """Thousands of texts of patients, joined and encoded, would be in memory twice beside themselves."""
+    tracemalloc.start()
+    try:
+        files.write_jsonl(tmp_path / "x.jsonl", ({"text": chr(97 + n % 26) * 10_000} for n in range(2_000)))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "x.jsonl").stat().st_size > 20_000_000
+    assert peak < 1_000_000
 
 
 def test_nan_is_never_written(tmp_path: Path) -> None:

@@ -13,15 +13,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 from makers import draw_lesion, draw_photo, image_id, make_challenge, save_mask, save_photo, write_json
 from PIL import Image
 
 from magic_cli import schema
 from magic_cli.data import staging
+from magic_cli.data.challenge import open_challenge
 from magic_cli.data.masks import read_mask
 from magic_cli.data.prepared import MEAN_MASK, PAGE, open_prepared
 from magic_cli.errors import ConfigError, DataError
-from magic_cli.prepare import prepare, summary
+from magic_cli.model.weights import minilm_dir
+from magic_cli.prepare import prepare, prompt_lengths, summary
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 TRAIN = "images_final/images_train"
@@ -42,6 +45,31 @@ def tall(root: Path, orientation: int, mask_size: tuple[int, int], encounter: in
     save_photo(root / TRAIN / f"{image_id(encounter)}.jpg", draw_photo(), orientation)
     for annotator in range(2):
         save_mask(root / MASKS / f"{image_id(encounter)}_mask_ann{annotator}.tiff", draw_lesion(mask_size))
+
+
+def test_prompts_are_tokenized_some_at_a_time(challenge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the tokenizer returns for ten thousand encounters took 160 MiB."""
+    found = open_challenge(challenge)
+    whole, asked = prompt_lengths(found.encounters.values(), found.ledger), []
+    original = tokenizers.Tokenizer
+
+    class Watched:
+        def __init__(self) -> None:
+            self.made = original.from_file(str(minilm_dir() / "tokenizer.json"))
+            self.no_truncation, self.no_padding = self.made.no_truncation, self.made.no_padding
+
+        @classmethod
+        def from_file(cls, _: str) -> "Watched":
+            return cls()
+
+        def encode_batch(self, texts: list[str], **options: bool) -> list[Any]:
+            asked.append(len(texts))
+            return self.made.encode_batch(texts, **options)
+
+    monkeypatch.setattr(tokenizers, "Tokenizer", Watched)
+    monkeypatch.setattr("magic_cli.prepare._HALVES", 3)
+    assert prompt_lengths(found.encounters.values(), found.ledger) == whole
+    assert asked == [3, 3, 3, 3, 2]
 
 
 def test_manifest(challenge: Path, prepared: Path, tmp_path: Path) -> None:

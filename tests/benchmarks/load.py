@@ -23,8 +23,8 @@ from typing import Any
 SPLITS = {"train": (842, 2474, 7448), "valid": (56, 157, 472), "test": (100, 314, 944)}  # encounters, photos, masks
 PHOTOS = sum(photos for _, photos, _ in SPLITS.values())
 HEIGHT, WIDTH, POOL = 48, 64, 512
-WORDS = "skin red patch itch arm leg months weeks cream dry round scaly spread face child fever ring pale dots".split()
-HAN = "皮肤红斑瘙痒手臂几个月药膏干燥圆形"  # noqa: RUF001  made-up words in the data's second language
+WORDS = ("skin", "red", "patch", "itch", "arm", "leg", "months", "weeks", "cream", "dry", "round", "scaly", "fever")
+HAN = "皮肤红斑瘙痒手臂几个月药膏干燥圆形"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ def stages(root: Path, out: Path) -> dict[str, list[str]]:
 
 def left_behind(root: Path) -> tuple[int, int]:
     """Return how many files are below a folder, and their bytes."""
-    sizes = [os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(root) for name in names]
+    sizes = [(Path(folder) / name).stat().st_size for folder, _, names in os.walk(root) for name in names]
     return len(sizes), sum(sizes)
 
 
