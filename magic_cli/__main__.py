@@ -1,12 +1,32 @@
-"""`python -m magic_cli` and `accelerate launch -m magic_cli` run the same program as `magic`."""
+"""`magic`, `python -m magic_cli` and `accelerate launch -m magic_cli` all start here."""
 
 import os
+import signal
 import sys
+from typing import NoReturn
 
-from magic_cli.cli import main
+from magic_cli.interrupt import SIGNALS, terminate
 
 
-def leave(code: int) -> None:
+def start() -> NoReturn:
+    """Run the command line; ending.py says how it ends. Signals are understood while it still loads."""
+    try:
+        signal.signal(signal.SIGTERM, terminate)
+        from magic_cli.cli import main
+
+        main()
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        code = 130
+    for number in SIGNALS:  # all is written, all is said: what comes now ends the process without a traceback
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    leave(code)
+
+
+def leave(code: int) -> NoReturn:
     """End this process; one of several without Python's own farewell.
 
     Gloo's threads free the tensors of the last exchange after it is over. Where the interpreter closes meanwhile,
@@ -20,7 +40,4 @@ def leave(code: int) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except SystemExit as leaving:
-        leave(leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None))
+    start()

@@ -1,6 +1,7 @@
 """How a command ends: its result on stdout, or lines on stderr, and the exit codes of DESIGN.md section 1."""
 
 import contextlib
+import errno
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -9,13 +10,14 @@ from typing import Any, NoReturn
 
 import typer
 
-from magic_cli.errors import MagicError, printable
+from magic_cli.errors import DataError, MagicError, printable
 from magic_cli.files import finite, json_text
-from magic_cli.progress import log, speaks
+from magic_cli.progress import log, silence, speaks
 
 # What the system, torch and imports say names paths, sizes and devices; other exceptions quote the data.
 _QUOTED = (OSError, RuntimeError, MemoryError, ImportError)
 _PACKAGE = Path(__file__).parent
+_INTERRUPTED = "interrupted; what was finished is kept"
 
 
 def emit(as_json: bool, command: str, result: dict[str, Any], lines: Sequence[str]) -> None:
@@ -23,7 +25,18 @@ def emit(as_json: bool, command: str, result: dict[str, Any], lines: Sequence[st
     shown = "\n".join(map(printable, lines))  # ids and names of files come from data
     text = json_text(finite({"schema": 1, "command": command, **result})) if as_json else shown
     if speaks():
+        _print(text)
+
+
+def _print(text: str) -> None:
+    """Write to stdout; raises DataError where that is a file on a full disk."""
+    try:
         typer.echo(text)
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # a reader that leaves early; Typer ends quietly
+            raise
+        silence(sys.stdout)
+        raise DataError(f"stdout: cannot be written ({error.strerror}); free space, or send it elsewhere") from None
 
 
 def leave(app: Callable[..., Any]) -> NoReturn:
@@ -38,7 +51,9 @@ def leave(app: Callable[..., Any]) -> NoReturn:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         code = app(standalone_mode=False) or 0
-        lines = ["interrupted; what was finished is kept"] if code == 130 else []
+        lines = [_INTERRUPTED] if code == 130 else []
+    except KeyboardInterrupt:  # before Typer listens
+        code, lines = 130, [_INTERRUPTED]
     except Exception as error:
         if debug:
             traceback.print_exc()
@@ -46,7 +61,8 @@ def leave(app: Callable[..., Any]) -> NoReturn:
     for line in lines:
         log(f"error: {line}" if code != 130 else line)
     if as_json and lines and speaks():
-        typer.echo(json_text({"schema": 1, "exit_code": code, "errors": lines}))
+        with contextlib.suppress(MagicError):
+            _print(json_text({"schema": 1, "exit_code": code, "errors": lines}))
     raise SystemExit(code)
 
 

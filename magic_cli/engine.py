@@ -10,6 +10,7 @@ import functools
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,7 +26,7 @@ from magic_cli.config import Config
 from magic_cli.data.gold import Gold
 from magic_cli.data.maps import mean_of
 from magic_cli.data.prepared import Prepared
-from magic_cli.errors import ConfigError
+from magic_cli.errors import ConfigError, MagicError, problem
 from magic_cli.interrupt import Interrupt
 from magic_cli.model.cache import FeatureCache, Item
 from magic_cli.model.encoders import Encoder
@@ -115,6 +116,22 @@ def moved(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
     """Yield batches on a device; copies from pinned memory run beside the step before."""
     for batch in batches:
         yield send_to_device(batch, device, non_blocking=True)
+
+
+@contextmanager
+def workers(where: object, remedy: str) -> Iterator[None]:
+    """Say in one line that a worker of a data loader died; torch raises that anywhere, as its signal comes.
+
+    Raises:
+        MagicError: it did.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        got = f"the end of a data loader's process ({str(error).splitlines()[0].rstrip('. ')})"
+        raise MagicError(problem(where, got, "one that works to the end", f"free memory; {remedy}")) from None
 
 
 def _collate(model: TaskModel, pairs: Sequence[tuple[Sample, int]]) -> Batch:

@@ -1,11 +1,16 @@
-"""SIGINT and SIGTERM as a wish to stop soon: the work at hand is finished and saved first."""
+"""SIGINT and SIGTERM: an end at once, or, where there is something to save, a wish to stop soon."""
 
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def terminate(_number: int, _frame: FrameType | None) -> None:
+    """Take SIGTERM as Python takes Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 class Interrupt:
@@ -17,7 +22,7 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._request) for number in _SIGNALS}
+            self._before = {number: signal.signal(number, self._request) for number in SIGNALS}
         return self
 
     def __exit__(

@@ -4,7 +4,8 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from contextlib import suppress
+from typing import TextIO, TypeVar
 
 T = TypeVar("T")
 
@@ -15,9 +16,21 @@ def speaks() -> bool:
 
 
 def log(message: str) -> None:
-    """Write one line to stderr; results, which go to stdout, are never written here."""
+    """Write one line to stderr; results, which go to stdout, are never written here.
+
+    A full disk or a terminal that is gone costs the lines, not the work.
+    """
     if speaks():
-        print(message, file=sys.stderr, flush=True)  # noqa: T201
+        try:
+            print(message, file=sys.stderr, flush=True)  # noqa: T201
+        except OSError:
+            silence(sys.stderr)
+
+
+def silence(stream: TextIO) -> None:
+    """Send what a stream that cannot be written still holds, and all that follows, to nowhere."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:

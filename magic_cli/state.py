@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,30 @@ class Position:
     loss_sum: float = 0.0
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
+    def copy(self) -> "Position":
+        """Return this position, to come back to."""
+        return dataclasses.replace(self, history=[*self.history])
+
+
+@dataclasses.dataclass(frozen=True)
+class Mark:
+    """What a step that is broken off has changed before its update: random states, the loss, running statistics."""
+
+    random: RandomStates
+    loss: torch.Tensor
+    statistics: Sequence[torch.Tensor]
+
+    @classmethod
+    def of(cls, loss: torch.Tensor, statistics: Sequence[torch.Tensor]) -> "Mark":
+        """Take them down."""
+        return cls(random_states(), loss.clone(), [tensor.clone() for tensor in statistics])
+
+    @torch.no_grad()
+    def put_back(self, statistics: Sequence[torch.Tensor]) -> None:
+        """Give running statistics their values of then."""
+        for tensor, then in zip(statistics, self.statistics, strict=True):
+            tensor.copy_(then)
+
 
 def save(path: Path, whose: Mapping[str, Any], at: Position, tensors: Mapping[str, Any]) -> None:
     """Write state.pt atomically.
@@ -49,8 +73,6 @@ def load(path: Path, data: str) -> tuple[Position, dict[str, Any]]:
     Raises:
         CheckpointError: missing or damaged, or the prepared data is not what it was.
     """
-    for torn in path.parent.glob(".*.tmp"):  # of a writer that was killed; one run has one folder
-        torn.unlink(missing_ok=True)
     meta, tensors = checkpoint.load_state(path)
     if meta["data"] != data:
         raise CheckpointError(f"{path}: the prepared data changed since; train anew with --overwrite")

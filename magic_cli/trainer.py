@@ -16,15 +16,15 @@ from magic_cli.averaging import Average
 from magic_cli.batches import Batches, Views
 from magic_cli.config import Config
 from magic_cli.data.gold import Gold
-from magic_cli.engine import Task, TaskModel, accelerator_for, fill_cache, loader_for, moved, predict
+from magic_cli.engine import Task, TaskModel, accelerator_for, fill_cache, loader_for, moved, predict, workers
 from magic_cli.errors import DataError, Interrupted
-from magic_cli.files import finite, write_jsonl
+from magic_cli.files import finite, sweep, write_jsonl
 from magic_cli.interrupt import Interrupt
 from magic_cli.model.cache import FeatureCache
 from magic_cli.progress import log, track
 from magic_cli.questions import QuestionSchema
 from magic_cli.records import CheckpointMeta, Sample
-from magic_cli.state import Position, RandomStates
+from magic_cli.state import Mark, Position, RandomStates
 
 
 def rate(config: Config, update: int, total: int) -> float:
@@ -86,6 +86,7 @@ class Trainer:
         self.train_set = Views(data.train, config.seed, config.views_seen)
         self.batches = Batches(self.train_set, config.batch_size, config.accumulate, *ours)
         self.average: Average | None = None
+        self.updating = False
         self.stop = Interrupt()
 
     def run(self, resume: bool) -> Position:
@@ -93,8 +94,9 @@ class Trainer:
 
         Raises:
             Interrupted: SIGINT or SIGTERM came; the state was saved after the step that was running.
-            DataError: the loss is no longer finite.
+            DataError: the loss is no longer finite. MagicError: a worker of the data loader died; the state was saved.
         """
+        sweep(self.out)
         fill_cache(self.core, self.data.train, self.config.views, self.accelerator)
         fill_cache(self.core, self.data.valid, 1, self.accelerator)
         self.core.to(self.accelerator.device)
@@ -106,13 +108,17 @@ class Trainer:
         self.loader = loader_for(self.core, self.train_set, self.config, self.batches, cuda)
         self.model, self.optimizer = self.accelerator.prepare(self.core, self.optimizer)
         self.average = Average(self.core, self.config.ema) if self.config.ema else None
+        changing = checkpoint.live(self.core)
+        self.statistics = [tensor for name, tensor in self.core.named_buffers() if name in changing]
         if saved is not None:
             self._restore(saved)
         self.total = self.batches.updates * self.config.epochs
-        with self.stop:
+        with self.stop, workers(self.out, "saved; the same command with --resume goes on"):
             while not self.at.finished:
                 self._epoch()
                 self._close()
+            if self.stop.requested:  # what is left to do starts from what is saved
+                raise self._interrupted()
         self.accelerator.wait_for_everyone()  # the main process may still be writing best.pt
         return self.at
 
@@ -122,20 +128,20 @@ class Trainer:
         self.model.train()
         # The sum stays on the device: reading it at every step would stall a GPU. MPS has no float64.
         total = torch.tensor(self.at.loss_sum, device=self.accelerator.device)
-        done, random_states, total_then = self.at.step, state.random_states(), total.clone()
+        done, mark = self.at.step, Mark.of(total, self.statistics)
         try:
             left = moved(self.loader, self.accelerator.device)
             for batch in track(left, f"epoch {self.at.epoch + 1}/{self.config.epochs}", len(self.loader)):
                 total += self._step(batch, done)
                 done += 1
                 if self.batches.closes(done - 1):
-                    self.at.step, random_states, total_then = done, state.random_states(), total.clone()
+                    self.at.step, mark = done, Mark.of(total, self.statistics)
+                    self.updating = False
                     if self.stop.requested:
                         raise self._interrupted()
         except BaseException as error:
-            self.at.loss_sum = total_then.item()
-            with nullcontext() if isinstance(error, Interrupted) else suppress(Exception):
-                self._save(random_states)
+            self.at.loss_sum = mark.loss.item()
+            self._rescue(error, mark)
             raise
         self.at.loss_sum = self.accelerator.reduce(total, "mean").item()
 
@@ -151,7 +157,15 @@ class Trainer:
         found: torch.Tensor = loss.detach().float() * share
         return found
 
+    def _rescue(self, error: BaseException, mark: Mark) -> None:
+        """Save what an error breaks off, unless it came in the middle of an update or exchange of weights."""
+        if not self.updating and (self.average is None or self.average.aside):
+            with nullcontext() if isinstance(error, Interrupted) else suppress(Exception):
+                mark.put_back(self.statistics)
+                self._save(mark.random)
+
     def _update(self) -> None:
+        self.updating = True
         factor = rate(self.config, self.at.updates, self.total)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * factor
@@ -163,12 +177,17 @@ class Trainer:
             self.average.update()
 
     def _close(self) -> None:
-        """Close the epoch: judge its weights, decide whether to go on, save the state."""
+        """Close the epoch: judge its weights, decide whether to go on, save the state.
+
+        What breaks this off leaves the state of the epoch's last step; it is closed once more when the run goes on.
+        """
+        mark, before = Mark.of(torch.tensor(self.at.loss_sum), self.statistics), self.at.copy()
         try:
             with self.average.applied() if self.average else nullcontext():
                 self._judge()
-        except Interrupted:
-            self._save(state.random_states())  # of the live weights, which are back by now
+        except BaseException as error:
+            self.at = before
+            self._rescue(error, mark)
             raise
         self._save(state.random_states())
         if self.stop.requested and not self.at.finished:
@@ -191,9 +210,9 @@ class Trainer:
         self.at.epoch, self.at.step, self.at.loss_sum = self.at.epoch + 1, 0, 0.0
         self.at.finished = last or (judged and 0 < self.config.patience <= stale)
         if self.accelerator.is_main_process:
-            if keep:
-                checkpoint.save_best(self.out / "best.pt", self.core, self._meta())
             write_jsonl(self.out / "metrics.jsonl", self.at.history)
+            if keep:  # last: a fold that has it is finished
+                checkpoint.save_best(self.out / "best.pt", self.core, self._meta())
         mark, took = " *" if keep else "", time.monotonic() - start
         said = f", {self._monitor} {score:.4f}{mark} (scored in {took:.0f} s)" if judged else ""
         log(f"epoch {self.at.epoch}: loss {loss:.4f}{said}")

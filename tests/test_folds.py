@@ -221,7 +221,7 @@ def test_sigkill_loses_no_more_than_an_epoch(drawn_prepared: Path, tmp_path: Pat
         while not (out / "fold-2" / "state.pt").is_file() and time.monotonic() < deadline:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
-    (out / "fold-2" / ".state.pt.killed.tmp").write_bytes(b"what a killed writer leaves")
+    (out / "fold-2" / ".state.pt.0a1b2c3d.tmp").write_bytes(b"what a killed writer leaves")
     cross_ = {"preset": "tiny", "settings": ["epochs=6"]}
     place = runs.Place("cpu", tmp_path / "cache")
     folds.train("cvqa", drawn_prepared, out, place, 2, resume=True, **cross_)

@@ -7,13 +7,14 @@ Only files of these names are ever counted or removed: whatever else lies there 
 import contextlib
 import os
 import re
+import secrets
 import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from magic_cli.errors import ConfigError
+from magic_cli.errors import ConfigError, DataError
 
 LIMIT_GB = 20.0
 SUFFIX = {"float16": ".safetensors", "float32": ".safetensors", "bfloat16": ".safetensors", "pixels": ".npy"}
@@ -64,11 +65,32 @@ def touch(path: Path) -> int:
     try:
         stat = path.stat()
         if time.time() - stat.st_mtime > _FRESH:
-            with contextlib.suppress(PermissionError):  # a shared cache may be another user's
+            with contextlib.suppress(OSError):  # a shared cache may be another user's, or read-only
                 os.utime(path)
     except OSError:
         return 0
     return stat.st_size
+
+
+def put(path: Path, data: bytes | memoryview) -> None:
+    """Write the file KIND/ab/KEY of a cache in one step, with the permissions of the umask: a cache may be shared.
+
+    Nobody waits for the disk: what a machine that fails loses is made again, and thousands of waits take minutes.
+
+    Raises:
+        DataError: the folder cannot be written, or the disk is full.
+    """
+    temporary = path.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        where, reason = path.parent.parent, error.strerror or error
+        raise DataError(f"{where}: cannot be written ({reason}); use --cache-dir or --no-cache") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def entries(root: Path) -> Iterator[Entry]:
