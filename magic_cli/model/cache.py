@@ -6,8 +6,6 @@ limit is storage.py's, and who may remove what is lease.py's.
 """
 
 import contextlib
-import os
-import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,7 @@ from safetensors.torch import load_file, save
 from magic_cli.errors import DataError
 from magic_cli.model.encoders import Encoder, Features
 from magic_cli.model.lease import Lease, lease
-from magic_cli.model.storage import free_bytes, spoken, touch
+from magic_cli.model.storage import free_bytes, put, spoken, touch
 from magic_cli.progress import log, track
 
 
@@ -70,7 +68,7 @@ class FeatureCache:
         Raises:
             DataError: a value is too large for the type; the folder cannot be written, or the disk is full.
         """
-        self._put(key, self._packed(features))
+        put(self._path(key), self._packed(features))
 
     def _packed(self, features: Features) -> bytes:
         stored = {name: tensor.to(self.dtype).contiguous().cpu() for name, tensor in features.items()}
@@ -81,20 +79,6 @@ class FeatureCache:
                 raise DataError(f"{self.root}: {got} do not fit {kind} (at most {most:.3g}); --set cache_dtype=float32")
         packed: bytes = save(stored)
         return packed
-
-    def _put(self, key: str, data: bytes) -> None:
-        path = self._path(key)
-        temporary = path.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(data)  # with the permissions of the umask: a cache may be shared
-            temporary.replace(path)
-        except OSError as error:
-            reason = error.strerror or error
-            raise DataError(f"{self.root}: cannot be written ({reason}); use --cache-dir or --no-cache") from None
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
 
     def fill(self, encoder: Encoder, items: Iterable[Item], device: torch.device, batch_size: int = 16) -> int:
         """Encode and store what is missing; return how many items were encoded.
@@ -121,7 +105,7 @@ class FeatureCache:
                 self._announce(encoder, len(todo), len(batches), each)
                 self._lease.make_room(round(each * len(todo)))
             for item, data in zip(batch, packed, strict=True):
-                self._put(item.key, data)
+                put(self._path(item.key), data)
         return len(todo)
 
     def _announce(self, encoder: Encoder, count: int, batches: int, each: float) -> None:

@@ -16,9 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import get_worker_info
 
-from magic_cli.errors import DataError
-from magic_cli.files import write_atomic
-from magic_cli.model.storage import touch
+from magic_cli.model.storage import put, touch
 
 Pixels = NDArray[np.uint8]
 KEPT_BYTES = 512_000_000
@@ -76,8 +74,5 @@ class PixelStore:
         made = np.ascontiguousarray(make(), np.uint8)
         buffer = io.BytesIO()
         np.save(buffer, made, allow_pickle=False)
-        try:
-            write_atomic(path, lambda file: file.write(buffer.getbuffer()))
-        except DataError as error:
-            raise DataError(f"{error.problems[0].split(';')[0]}; use --cache-dir or --no-cache") from None
+        put(path, buffer.getbuffer())
         return made
