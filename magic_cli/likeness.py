@@ -6,7 +6,7 @@ A file may say when, by which line, by which versions and in which folder it was
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,33 +17,62 @@ from magic_cli.data.masks import read_raw
 from magic_cli.errors import MagicError, named, told
 from magic_cli.files import read_json, read_jsonl
 
-Roots = tuple[Path, Path]
 _MOST = 5
 _CIRCUMSTANCES = re.compile(
     '<p class="lead">.*?</p>|<section aria-labelledby="provenance">.*?</section>|<p>Made by magic .*?</p>', re.DOTALL
 )
 
 
-def difference(old: Path, new: Path, roots: Roots) -> str:
+@dataclass(frozen=True)
+class Places:
+    """Where the old and the new result lie, and which working folders their commands had: paths of one are the other's.
+
+    `old` and `new` are folders that are here; the folder `then` may have been another one.
+    """
+
+    old: Path
+    new: Path
+    then: Path
+    now: Path
+
+    def same(self, old: str, new: str) -> bool:
+        """Tell whether two texts of a result are the same, or name the same file of either."""
+        bases = (self.old, self.new), (self.now, self.now)
+        return old == self.moved(new) or any(_path(one, old) == self._before(other, new) for one, other in bases)
+
+    def moved(self, text: str) -> str:
+        """Return a text of the new result as it was said in the old working folder."""
+        return text.replace(str(self.now), str(self.then))
+
+    def _before(self, base: Path, text: str) -> Path:
+        path = _path(base, text)
+        return self.old / path.relative_to(self.new) if path.is_relative_to(self.new) else path
+
+
+def _path(base: Path, text: str) -> Path:
+    return Path(os.path.normpath(base / text))
+
+
+def difference(old: Path, new: Path, places: Places) -> str:
     """Return how two files of the same name differ, for people: figures by how much, masks in how many pixels.
 
     Args:
         old: a file of the recorded result.
         new: the one that came out now.
-        roots: the folders of the two results: a path in one of them is the same path in the other.
+        places: where both results were made.
     """
     try:
-        return _KINDS.get(old.suffix, _lines)(old, new, roots)
+        return _KINDS.get(old.suffix, _lines)(old, new, places)
     except MagicError as error:
         return f"cannot be compared ({error.problems[0]})"
 
 
-def _json(old: Path, new: Path, roots: Roots) -> str:
-    return _told(list(_leaves(_result(read_json(old)), _result(read_json(new)), roots)))
+def _json(old: Path, new: Path, places: Places) -> str:
+    return _told(list(_leaves(_result(read_json(old)), _result(read_json(new)), places)))
 
 
-def _rows(old: Path, new: Path, roots: Roots) -> str:
-    return _told(list(_leaves(read_jsonl(old), read_jsonl(new), roots)))
+def _rows(old: Path, new: Path, places: Places) -> str:
+    return _told(list(_leaves(read_jsonl(old), read_jsonl(new), places)))
 
 
 def _result(value: Any) -> Any:
@@ -51,30 +80,23 @@ def _result(value: Any) -> Any:
     return {k: v for k, v in value.items() if k != "provenance"} if isinstance(value, dict) else value
 
 
-def _leaves(old: Any, new: Any, roots: Roots, where: str = "") -> Iterator[str]:
+def _leaves(old: Any, new: Any, places: Places, where: str = "") -> Iterator[str]:
     """Yield a line for each value of a JSON tree that differs: numbers with both, of a text its place."""
     kind = type(old) if type(old) is type(new) else None
     if kind is dict:
         for key in [*old, *(key for key in new if key not in old)]:
-            yield from _leaves(old.get(key), new.get(key), roots, f"{where}.{named(key)}".lstrip("."))
+            yield from _leaves(old.get(key), new.get(key), places, f"{where}.{named(key)}".lstrip("."))
     elif kind is list and len(old) == len(new):
         for number, (one, other) in enumerate(zip(old, new, strict=True), 1):
-            yield from _leaves(one, other, roots, f"{where}[{number}]")
+            yield from _leaves(one, other, places, f"{where}[{number}]")
     elif kind is list:
         yield f"{where}: {len(old)} items then, {len(new)} now"
     elif kind is str:
-        if old != new and _path(old, roots[0], roots[0]) != _path(new, roots[1], roots[0]):
+        if not places.same(old, new):
             yield f"{where}: another text"
     elif old != new:
         apart = f" ({new - old:+.2g})" if kind is float else ""
         yield f"{where}: {told(old)} then, {told(new)} now{apart}"
-
-
-def _path(text: str, root: Path, other: Path) -> str:
-    """Return the file that a text names, seen from the result in `root`; what lies in it is taken as in `other`."""
-    path = os.path.normpath(root / text)
-    here = os.path.relpath(path, root)
-    return path if here.startswith("..") else os.path.normpath(other / here)
 
 
 def _told(lines: list[str]) -> str:
@@ -82,7 +104,7 @@ def _told(lines: list[str]) -> str:
     return "; ".join(lines[:_MOST]) + more
 
 
-def _tensors(old: Path, new: Path, _: Roots) -> str:
+def _tensors(old: Path, new: Path, places: Places) -> str:
     import torch
 
     from magic_cli.checkpoint import load_best
@@ -98,10 +120,10 @@ def _tensors(old: Path, new: Path, _: Roots) -> str:
     elif unequal := [pair for pair in pairs if not torch.equal(*pair)]:
         most = max((one.double() - other.double()).abs().max().item() for one, other in unequal)
         lines.append(f"{len(unequal)} of {len(pairs)} tensors differ, by {most:.2g} at most")
-    return _told([*lines, *_leaves(then, now, (old.parent, new.parent))])
+    return _told([*lines, *_leaves(then, now, places)])
 
 
-def _mask(old: Path, new: Path, _: Roots) -> str:
+def _mask(old: Path, new: Path, _: Places) -> str:
     one, other = read_raw(old, str(old)), read_raw(new, str(new))
     if one.shape != other.shape or one.dtype != other.dtype:
         return f"{one.shape} {one.dtype} then, {other.shape} {other.dtype} now"
@@ -109,7 +131,7 @@ def _mask(old: Path, new: Path, _: Roots) -> str:
     return f"{unequal} of {one.size} pixels differ" if unequal else "the same pixels in other bytes"
 
 
-def _members(old: Path, new: Path, _: Roots) -> str:
+def _members(old: Path, new: Path, _: Places) -> str:
     with open_archive(old) as one, open_archive(new) as other:
         names = one.members.keys() | other.members.keys()
         sums = [{name: getattr(member, "CRC", 0) for name, member in found.members.items()} for found in (one, other)]
@@ -117,12 +139,12 @@ def _members(old: Path, new: Path, _: Roots) -> str:
     return f"{len(unequal)} of {len(names)} members differ: {_told(unequal)}" if unequal else "packed in another way"
 
 
-def _page(old: Path, new: Path, _: Roots) -> str:
-    texts = [_CIRCUMSTANCES.sub("", path.read_text(encoding="utf-8", errors="replace")) for path in (old, new)]
-    return _unequal(*(text.splitlines() for text in texts))
+def _page(old: Path, new: Path, places: Places) -> str:
+    one, other = (_CIRCUMSTANCES.sub("", path.read_text(encoding="utf-8", errors="replace")) for path in (old, new))
+    return _unequal(one.splitlines(), places.moved(other).splitlines())
 
 
-def _lines(old: Path, new: Path, _: Roots) -> str:
+def _lines(old: Path, new: Path, _: Places) -> str:
     return _unequal(*(path.read_bytes().splitlines() for path in (old, new))) or "other ends of lines"
 
 
@@ -133,7 +155,7 @@ def _unequal(old: list[Any], new: list[Any]) -> str:
     return f"{count} of {len(old)} lines differ" if count else ""
 
 
-_KINDS: dict[str, Callable[[Path, Path, Roots], str]] = {
+_KINDS: dict[str, Callable[[Path, Path, Places], str]] = {
     ".json": _json,
     ".jsonl": _rows,
     ".pt": _tensors,

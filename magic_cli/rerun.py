@@ -83,7 +83,7 @@ def rerun(file: Path, out: Path | None, dry_run: bool, commands: Mapping[str, An
             them), or `out` is taken. MagicError: what the command itself raises.
     """
     plan = _Plan((file / provenance.FILE if file.is_dir() else file).resolve(), commands)
-    target = out.resolve() if out else plan.outside()
+    target = out.absolute() if out else plan.outside()
     if os.path.lexists(target):
         raise DataError(printable(f"{target}: already there, and nothing is replaced; remove it, or use another --out"))
     with contextlib.chdir(plan.folder):
@@ -208,6 +208,7 @@ def _repeat(plan: _Plan) -> int:
 
 def _differences(plan: _Plan, new: Place) -> Iterator[dict[str, str]]:
     """Yield each file that is not the recorded one, and how it differs."""
+    places = likeness.Places(plan.old.root, new.root, Path(plan.record["folder"]), plan.folder)
     fresh, there, recorded = new.outputs(), plan.old.outputs(), plan.record["outputs"]
     for name in track(sorted(recorded.keys() | fresh.keys()), "comparing"):
         what = ""
@@ -219,7 +220,7 @@ def _differences(plan: _Plan, new: Place) -> Iterator[dict[str, str]]:
             kept = name in there and sha256(there[name]) == recorded[name]
             what = "other bytes; the old ones are gone"
             if kept:
-                what = likeness.difference(there[name], fresh[name], (plan.old.root, new.root))
+                what = likeness.difference(there[name], fresh[name], places)
         if what:
             yield {"file": name, "what": what}
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from makers import make_challenge
+from recorded import make_recorded
 
 from magic_cli.demo import draw_dataset
 from magic_cli.prepare import prepare
@@ -47,6 +48,12 @@ def drawn_prepared(drawn: Path) -> Path:
     out = drawn.parent / "prepared"
     prepare(drawn, out)
     return out
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which every verb has run once. Read it, or use a copy; never write to it."""
+    return make_recorded(tmp_path_factory.mktemp("recorded") / "work")
 
 
 @pytest.fixture(scope="module")
