@@ -94,7 +94,7 @@ def _leaves(old: Any, new: Any, places: Places, where: str = "") -> Iterator[str
     elif kind is str:
         if not places.same(old, new):
             yield f"{where}: another text"
-    elif old != new:
+    elif kind is None or old != new:
         apart = f" ({new - old:+.2g})" if kind is float else ""
         yield f"{where}: {told(old)} then, {told(new)} now{apart}"
 
