@@ -10,7 +10,6 @@ runs/TASK/folds.json    which fold held out what, and the figures    schemas/fol
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,11 @@ from magic_cli.config import Config
 from magic_cli.data.gold import Gold
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.strata import deal
+from magic_cli.data.told import TOLD
+from magic_cli.draft import Draft
 from magic_cli.engine import Task, accelerator_for, insist
 from magic_cli.errors import CheckpointError, ConfigError, problem
-from magic_cli.files import read_json, read_jsonl, refuse_existing, write_json
+from magic_cli.files import read_json, read_jsonl, sweep, write_json
 from magic_cli.progress import log
 from magic_cli.records import Prediction, Sample
 from magic_cli.submission import ANSWERS, MASKS, SUFFIX
@@ -92,31 +93,44 @@ def train(
         MagicError: any of its kinds. ConfigError: more folds than encounters, or other ones than the resumed run's.
         Interrupted: SIGINT or SIGTERM came; folds that are done are kept, and the running one's state.
     """
-    file = out / FILE
+    draft = Draft(out, "folds", FILE, _files)
+    if not dry_run:
+        draft.settle()
+    work = draft.folder(resume, overwrite)
+    file = work / FILE
     before = _before(file) if resume else {}
     config = runs.settled(name, file, before, preset, settings, flags)
-    for taken in () if resume else (file, out / "fold-1", out / PREDICTIONS):
-        refuse_existing(taken, overwrite)
     if deterministic:
         insist()
-    plan = _plan(name, open_prepared(data), config, out, place, folds)
+    plan = _plan(name, open_prepared(data), config, work, place, folds)
     seen = [sample for part in plan.parts for sample in part]
     record = plan.as_dict() | {"review": review.of_data(plan.task, plan.prepared, seen, config)}
     if before:
         _check(file, before, record)
     if dry_run:
         return record
-    provenance.begin(out / PREDICTIONS / provenance.FILE)
-    _begin(plan, record, anew=not before)
-    for fold in range(folds):
-        _train(plan, fold)
-    plan.task.write(_held_out(plan), plan.prepared, out / PREDICTIONS)
-    record["parts"] = [row | _ended(plan, fold) for fold, row in enumerate(record["parts"])]
-    record |= {"finished": True, "predictions": str(out / PREDICTIONS), "prepared": str(data)}
-    found = pooled.judge(name, plan.prepared, out / PREDICTIONS, plan.parts, record["parts"])
-    record |= found | {"review": review.said(record["review"], found["review"])}
-    write_json(file, record)
+    with draft.alone(work):
+        provenance.begin(work / PREDICTIONS / provenance.FILE)
+        _begin(plan, record, anew=not before)
+        for fold in range(folds):
+            _train(plan, fold)
+        plan.task.write(_held_out(plan), plan.prepared, work / PREDICTIONS)
+        record["parts"] = [row | _ended(plan, fold) for fold, row in enumerate(record["parts"])]
+        record |= {"finished": True, "predictions": str(out / PREDICTIONS), "prepared": str(data)}
+        found = pooled.judge(name, plan.prepared, work / PREDICTIONS, plan.parts, record["parts"])
+        record |= found | {"review": review.said(record["review"], found["review"])}
+        write_json(file, record)
+        accelerator_for(plan.config, place.device).wait_for_everyone()
+        draft.publish(work)
     return record
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files of a cross-validation that are in a folder."""
+    written = folder / PREDICTIONS
+    known = (folder / FILE, written / ANSWERS, written / TOLD, written / provenance.FILE)
+    runs_ = (path / name for path in folder.glob("fold-*") for name in runs.FILES)
+    return [path for path in (*known, *runs_, *(written / MASKS).glob(f"*{SUFFIX}")) if path.is_file()]
 
 
 def _before(file: Path) -> dict[str, Any]:
@@ -154,23 +168,16 @@ def _check(file: Path, before: Mapping[str, Any], record: Mapping[str, Any]) -> 
 
 
 def _begin(plan: Plan, record: Mapping[str, Any], anew: bool) -> None:
-    """Remove what an earlier cross-validation left, and say what is planned; of several processes, one does it."""
+    """Remove what an earlier draft left, and say what is planned; of several processes, one does it."""
     accelerator = accelerator_for(plan.config, plan.place.device)
     accelerator.wait_for_everyone()
-    if accelerator.is_main_process and anew:
-        written = plan.out / PREDICTIONS
-        for file in (*_runs_in(plan.out), written / ANSWERS, *(written / MASKS).glob(f"*{SUFFIX}")):
-            file.unlink(missing_ok=True)
-        for folder in plan.out.glob("fold-*"):
-            with suppress(OSError):  # something else is in it
-                folder.rmdir()
     if accelerator.is_main_process:
+        sweep(plan.out)
+        for file in _files(plan.out) if anew else ():
+            if file.name != provenance.FILE:  # that is of this run already
+                file.unlink(missing_ok=True)
         write_json(plan.out / FILE, record)
     accelerator.wait_for_everyone()
-
-
-def _runs_in(out: Path) -> Iterator[Path]:
-    return (folder / file for folder in out.glob("fold-*") for file in runs.FILES)
 
 
 def _train(plan: Plan, fold: int) -> None:
@@ -178,6 +185,7 @@ def _train(plan: Plan, fold: int) -> None:
     out, count = plan.folder(fold), len(plan.parts)
     if (out / "best.pt").is_file():  # written once, after the last epoch
         log(f"fold {fold + 1} of {count}: finished before")
+        (out / "state.pt").unlink(missing_ok=True)
         return
     train = plan.learned_from(fold)
     log(f"fold {fold + 1} of {count}: {len(train)} samples to learn from, {len(plan.parts[fold])} held out")

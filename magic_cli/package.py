@@ -14,7 +14,7 @@ from magic_cli.data.archive import Archive, open_archive
 from magic_cli.data.prepared import MANIFEST, open_prepared
 from magic_cli.data.rows import read_rows
 from magic_cli.errors import SubmissionError, UsageError, problem
-from magic_cli.files import refuse_existing, sha256, write_atomic
+from magic_cli.files import refuse_existing, sha256, sweep, write_atomic
 from magic_cli.findings import Expected, expected_of
 from magic_cli.linter import lint
 from magic_cli.submission import ANSWERS, MASKS, Layout, answers_text, find_layout, mask_name, masks_in
@@ -61,6 +61,7 @@ def package(
         _refuse([line for archive, layout in sources for line in lint(archive, expected, layout)])
         plan = _plan(masks, answers, expected)
         if not dry_run:
+            sweep(out.parent)
             write_atomic(out, lambda file: _build(file, out, plan, expected))
     head = {"schema": 1, "format": "magic-package", "out": str(out), "split": split, "written": not dry_run}
     size = {"bytes": None, "sha256": None} if dry_run else {"bytes": out.stat().st_size, "sha256": sha256(out)}

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +125,8 @@ def begin(file: Path) -> None:
     if command is None or where is None:
         with suppress(OSError):  # what is wrong there is said when the results are written
             file.unlink(missing_ok=True)
-    elif not (command.options["resume"] and where.file.is_file()):
-        write_json(where.file, _record(command, where, None, {}))
+    elif not (command.options["resume"] and file.is_file()):
+        write_json(file, _record(command, replace(where, file=file), None, {}))
 
 
 def keep(found: Options, code: int = 0) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from magic_cli import provenance, report, report_page
 from magic_cli.data.gold import Gold
 from magic_cli.data.prepared import MANIFEST
+from magic_cli.data.staging import parts
 from magic_cli.errors import DataError, printable, problem
 from magic_cli.files import read_jsonl, refuse_existing, sha256, write_json, write_text
 from magic_cli.records import Mask
@@ -41,16 +42,17 @@ def publish(
     refuse_existing(out, overwrite)
     history = None if run is None else _history(run)
     found["provenance"]["sha256"] = {str(path): digest(path) for path in (*preds, gold_path)}
-    provenance.begin(out / provenance.FILE)
-    files = [out / REPORT, out / ITEMS, out / PAGE]
-    for number, system in enumerate(found["systems"], 1):
-        files.append(out / (SCORES if number == 1 else f"scores_{number}.json"))
-        write_json(files[-1], report.scores(system["reports"]))
-    write_json(files[0], found)
-    write_text(files[1], items_csv(found["systems"]))
-    with open_predictions(preds[0]) as first:
-        write_text(files[2], report_page.html(found, gold, masks_of(first, gold), history))
-    return files
+    with parts(out, "") as folder:
+        names = [REPORT, ITEMS, PAGE]
+        for number, system in enumerate(found["systems"], 1):
+            names.append(SCORES if number == 1 else f"scores_{number}.json")
+            write_json(folder / names[-1], report.scores(system["reports"]))
+        write_json(folder / REPORT, found)
+        write_text(folder / ITEMS, items_csv(found["systems"]))
+        with open_predictions(preds[0]) as first:
+            write_text(folder / PAGE, report_page.html(found, gold, masks_of(first, gold), history))
+        provenance.begin(out / provenance.FILE)
+    return [out / name for name in names]
 
 
 def _history(run: Path) -> list[Mapping[str, Any]]:

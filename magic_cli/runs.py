@@ -12,6 +12,7 @@ from magic_cli.choosing import choose
 from magic_cli.config import Config, from_dict, resolve
 from magic_cli.data.gold import gold_of
 from magic_cli.data.prepared import Prepared, open_prepared
+from magic_cli.draft import Draft
 from magic_cli.engine import Task, TaskModel, accelerator_for, average, fill_cache, insist, predict
 from magic_cli.errors import CheckpointError, ConfigError, DataError, EmptySplit
 from magic_cli.files import cache_root, refuse_existing
@@ -121,18 +122,20 @@ def train(
     Raises:
         MagicError: any of its kinds; nothing that was finished is lost.
     """
-    state = out / "state.pt"
+    draft = Draft(out, "run", "metrics.jsonl", _files)
+    if not dry_run:
+        draft.settle()
+    work = draft.folder(resume, overwrite)
+    state = work / "state.pt"
     before = checkpoint.state_meta(state) if resume and state.is_file() else {}
     config = settled(name, state, before, preset, settings, flags)
-    for file in () if resume else FILES:
-        refuse_existing(out / file, overwrite)
     if deterministic:
         insist()
     task: Task = tasks.load(name)
     prepared = open_prepared(data)
     parts = divide(task, prepared, config)
     log(f"{name}: {len(parts.train)} training samples, {len(parts.valid)} validation samples, preset {config.preset}")
-    trainer = Trainer(name, parts, config, out, place.device, place.features(config))
+    trainer = Trainer(name, parts, config, work, place.device, place.features(config))
     everything = list(trainer.core.parameters())
     learning = sum(p.numel() for p in everything if p.requires_grad)
     log(f"{learning:,} of {sum(p.numel() for p in everything):,} parameters learn")
@@ -141,17 +144,24 @@ def train(
     report["review"] = review.of_data(task, prepared, [*parts.train, *parts.valid], config)
     if dry_run:
         return report
-    provenance.begin(out / provenance.FILE)
-    if overwrite and not resume:
-        for old in FILES:
-            (out / old).unlink(missing_ok=True)
-    at = trainer.run(resume)
-    chosen = choose(trainer)
-    best = at.history[at.best_epoch] if at.history else {}
-    baselines = task.baselines(parts.train, parts.gold)
-    report |= {"best": best, "epochs": at.epoch, "baselines": baselines, "chosen": chosen}
-    report["review"] = review.of_run(trainer, report["review"])
+    with draft.alone(work):
+        for old in () if resume else FILES:
+            (work / old).unlink(missing_ok=True)
+        provenance.begin(work / provenance.FILE)
+        at = trainer.run(resume)
+        chosen = choose(trainer)
+        best = at.history[at.best_epoch] if at.history else {}
+        baselines = task.baselines(parts.train, parts.gold)
+        report |= {"best": best, "epochs": at.epoch, "baselines": baselines, "chosen": chosen}
+        report["review"] = review.of_run(trainer, report["review"])
+        trainer.accelerator.wait_for_everyone()
+        draft.publish(work)
     return report | {"checkpoint": str(out / "best.pt")}
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files of a run that are in a folder."""
+    return [path for path in (folder / name for name in (*FILES, provenance.FILE)) if path.is_file()]
 
 
 def restored(path: Path, name: str, prepared: Prepared, weights: str | None = None) -> tuple[TaskModel, Config]:

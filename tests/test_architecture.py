@@ -32,6 +32,7 @@ LAYERS: tuple[tuple[frozenset[str], ...], ...] = (
                 "trainer",
                 "state",
                 "checkpoint",
+                "draft",
                 "submission",
                 "linter",
                 "findings",

@@ -70,8 +70,7 @@ def parts(out: Path, ours: str) -> Iterator[Path]:
     with _aside(out if there else out.parent, out) as made:
         yield made
         _flush(made)
-        if not there and not out.exists():
-            made.rename(out)
+        if not there and _moved(made, out):
             return
         for part in sorted(made.iterdir()):
             target = out / part.name
@@ -80,6 +79,17 @@ def parts(out: Path, ours: str) -> Iterator[Path]:
                 _put_in_place(part, target)
             else:
                 part.replace(target)
+
+
+def _moved(new: Path, out: Path) -> bool:
+    """Rename `new` to `out`; False where another process was faster."""
+    try:
+        new.rename(out)
+    except OSError:
+        if not out.is_dir():
+            raise
+        return False
+    return True
 
 
 def _flush(folder: Path) -> None:
