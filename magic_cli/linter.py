@@ -12,6 +12,7 @@ from typing import IO, Any
 import tifffile
 from numpy.typing import NDArray
 
+from magic_cli import provenance
 from magic_cli.data.archive import Archive
 from magic_cli.data.limits import claims
 from magic_cli.data.told import TOLD
@@ -60,7 +61,8 @@ def _lint_root(found: Findings, layout: Layout) -> None:
         found.add(ANSWERS, got, "the JSON list of answers", remedy)
     for name in found.archive.members:
         inside = layout.masks is not None and name.startswith(layout.masks) and (layout.masks or image_of(name))
-        beside = not found.archive.is_zip and PurePosixPath(name).name == TOLD  # `package` leaves it behind
+        # `package` leaves behind what the commands put beside predictions
+        beside = not found.archive.is_zip and PurePosixPath(name).name in (TOLD, provenance.FILE)
         if not _is_junk(found, name) and name != layout.answers and not inside and not beside:
             found.add(name, "an unknown file", root, "rename it or remove it")
 
