@@ -5,13 +5,14 @@ import signal
 import sys
 from typing import NoReturn
 
-from magic_cli.interrupt import SIGNALS, terminate
+from magic_cli.interrupt import SIGNALS, terminate, unheard
 
 
 def start() -> NoReturn:
     """Run the command line; ending.py says how it ends. Signals are understood while it still loads."""
     try:
         signal.signal(signal.SIGTERM, terminate)
+        sys.unraisablehook = unheard
         from magic_cli.cli import main
 
         main()

@@ -1,6 +1,8 @@
 """SIGINT and SIGTERM: an end at once, or, where there is something to save, a wish to stop soon."""
 
+import _thread
 import signal
+import sys
 import threading
 from types import FrameType, TracebackType
 from typing import Any
@@ -11,6 +13,16 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def terminate(_number: int, _frame: FrameType | None) -> None:
     """Take SIGTERM as Python takes Ctrl-C."""
     raise KeyboardInterrupt
+
+
+def unheard(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Take the interruption of a clean-up, which Python only prints, as one that comes a moment later."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        again = threading.Timer(0.02, _thread.interrupt_main)  # not now: this is a part of the clean-up
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 class Interrupt:

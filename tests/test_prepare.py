@@ -424,9 +424,9 @@ def test_failure_leaves_the_old_dataset(
         raise KeyboardInterrupt
 
     if not exchange:
-        monkeypatch.setattr(staging, "_exchange", lambda *_: False)
+        monkeypatch.setattr(staging, "exchange", lambda *_: False)
     if stage == "rename":
-        monkeypatch.setattr(*((Path, "rename", failing_once(fail)) if not exchange else (staging, "_exchange", fail)))
+        monkeypatch.setattr(*((Path, "rename", failing_once(fail)) if not exchange else (staging, "exchange", fail)))
     else:
         monkeypatch.setattr("magic_cli.prepare." + FUNCTIONS[stage], fail)
     with pytest.raises(KeyboardInterrupt):
@@ -452,7 +452,7 @@ def failing_once(fail: Any) -> Any:
 def test_without_exchange_the_folder_is_replaced_all_the_same(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(staging, "_exchange", lambda *_: False)
+    monkeypatch.setattr(staging, "exchange", lambda *_: False)
     prepare(folder, tmp_path / "p")
     prepare(folder, tmp_path / "p", merge="each", overwrite=True)
     assert open_prepared(tmp_path / "p").manifest["settings"]["merge"] == "each"

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from magic_cli.data.masks import write_mask
-from magic_cli.data.staging import parts, staged
+from magic_cli.data.parts import parts
+from magic_cli.data.staging import staged
 from magic_cli.errors import DataError
 
-WAYS: dict[str, Callable] = {"staged": staged, "parts": lambda out: parts(out, "*.tiff")}
+WAYS: dict[str, Callable] = {"staged": staged, "parts": lambda out: parts(out, ("*.tiff", "masks"))}
 
 
 @pytest.mark.parametrize("there", [False, True])

@@ -8,11 +8,10 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from fnmatch import fnmatch
 from pathlib import Path
 
 from magic_cli.errors import DataError, printable, problem
-from magic_cli.files import is_empty, is_leftover, refuse_existing
+from magic_cli.files import is_empty, refuse_existing
 from magic_cli.lock import holding
 
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
@@ -49,50 +48,13 @@ def staged(out: Path) -> Iterator[Path]:
         DataError: the folder cannot be made or written.
     """
     out = out.resolve()
-    with _aside(out.parent, out) as made:
+    with aside(out.parent, out) as made:
         yield made
-        _flush(made)
-        _put_in_place(made, out)
+        flush(made)
+        put_in_place(made, out)
 
 
-@contextmanager
-def parts(out: Path, ours: str) -> Iterator[Path]:
-    """Yield an empty folder whose files and folders replace those of the same names in `out` when the block ends.
-
-    What else lies in `out` stays, as do files in a replaced folder whose names do not match the pattern `ours`. A kill
-    leaves each part old or new, as `staged` leaves a folder; the parts are replaced in the order of their names.
-
-    Raises:
-        DataError: the folder cannot be made or written.
-    """
-    out = out.resolve()
-    there = out.is_dir()
-    with _aside(out if there else out.parent, out) as made:
-        yield made
-        _flush(made)
-        if not there and _moved(made, out):
-            return
-        for part in sorted(made.iterdir()):
-            target = out / part.name
-            if part.is_dir() and target.is_dir():
-                _keep_others(target, part, ours)
-                _put_in_place(part, target)
-            else:
-                part.replace(target)
-
-
-def _moved(new: Path, out: Path) -> bool:
-    """Rename `new` to `out`; False where another process was faster."""
-    try:
-        new.rename(out)
-    except OSError:
-        if not out.is_dir():
-            raise
-        return False
-    return True
-
-
-def _flush(folder: Path) -> None:
+def flush(folder: Path) -> None:
     """Bring all files below a folder to the disk, many at a time: one after the other takes ten times as long."""
     from concurrent.futures import ThreadPoolExecutor  # scoring, which is timed, loads this module and does without
 
@@ -106,17 +68,8 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _keep_others(old: Path, new: Path, ours: str) -> None:
-    for path in old.iterdir():
-        if not fnmatch(path.name, ours) and not is_leftover(path.name):
-            if path.is_dir() and not path.is_symlink():
-                shutil.copytree(path, new / path.name, symlinks=True)
-            else:
-                shutil.copy2(path, new / path.name, follow_symlinks=False)
-
-
 @contextmanager
-def _aside(parent: Path, out: Path) -> Iterator[Path]:
+def aside(parent: Path, out: Path) -> Iterator[Path]:
     """Yield an empty folder in `parent` that is removed at the end if it is still there; messages name `out`."""
     made: Path | None = None
     try:
@@ -159,11 +112,11 @@ def _sweep(out: Path) -> None:
                         shutil.rmtree(path, ignore_errors=True)
 
 
-def _put_in_place(new: Path, out: Path) -> None:
+def put_in_place(new: Path, out: Path) -> None:
     """Rename `new` to `out`; an old `out` ends under the name `new`, or is removed."""
     if not out.exists():
         new.rename(out)
-    elif not _exchange(new, out):
+    elif not exchange(new, out):
         old = out.with_name(f".{out.name[:60]}-{secrets.token_hex(4)}")
         out.replace(old)
         try:
@@ -174,7 +127,7 @@ def _put_in_place(new: Path, out: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def exchange(one: Path, other: Path) -> bool:
     """Swap two folders in one step, where Linux and the file system can."""
     if not sys.platform.startswith("linux"):
         return False

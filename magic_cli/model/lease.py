@@ -44,13 +44,15 @@ def _others(root: Path, own: Path | None) -> bool:
     """Tell whether other processes use the folder; the marks of dead ones are removed. Under the door's lock."""
     if sys.platform == "win32":
         return True  # nobody knows
+    found = False
     for path in (root / _RUNS).iterdir():
         if path.name != _DOOR and path != own:
             with path.open("r+b") as file:
-                if not locked(file):
-                    return True
-                path.unlink()
-    return False
+                if locked(file):
+                    path.unlink()
+                else:
+                    found = True
+    return found
 
 
 class Lease:
@@ -72,6 +74,7 @@ class Lease:
             weakref.finalize(self, _leave, path, file, os.getpid())
             if locked(file, wait=True):
                 self._path = path
+            _others(root, path)
 
     @property
     def alone(self) -> bool:

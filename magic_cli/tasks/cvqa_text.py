@@ -8,7 +8,7 @@ import numpy as np
 
 from magic_cli import provenance
 from magic_cli.data.gold import Gold
-from magic_cli.data.staging import parts
+from magic_cli.data.parts import parts
 from magic_cli.data.told import TOLD, told_line
 from magic_cli.files import write_jsonl
 from magic_cli.questions import QuestionSchema
@@ -34,14 +34,12 @@ def save(
     found = by_encounter(predictions)
     told = {encounter: _told(found.get(encounter, ()), questions) for encounter in rows}
     names = [ANSWERS, TOLD] if all(told.values()) else [ANSWERS]
-    with parts(out, "") as folder:
+    with parts(out, (ANSWERS, TOLD)) as folder:
         write_answers(folder / ANSWERS, [{"encounter_id": encounter, **row} for encounter, row in rows.items()])
         if TOLD in names:
             lines = (told_line(encounter, row, told[encounter], questions) for encounter, row in rows.items())
             write_jsonl(folder / TOLD, lines)
         provenance.begin(out / provenance.FILE)
-    if TOLD not in names:
-        (out / TOLD).unlink(missing_ok=True)
     return [out / name for name in names]
 
 
