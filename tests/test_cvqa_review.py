@@ -12,6 +12,7 @@ from magic_cli import schema
 from magic_cli.data.gold import Gold
 from magic_cli.metrics.calibration import ece
 from magic_cli.records import Prediction
+from magic_cli.tasks import cvqa_review
 from magic_cli.tasks.cvqa_review import MAJORITY, Constant, constant, review
 
 Row = Mapping[str, int]
@@ -87,6 +88,16 @@ def test_calibration_is_that_of_slots_against_canonical_gold() -> None:
     assert found["ece"] == pytest.approx(ece(np.full(len(right), 0.7), np.array(right)), abs=1e-6)
     one = [right[n] for n in range(len(right)) if list(QUESTIONS.by_qid)[n % 27] == "CQID010-001"]
     assert found["parents"][0]["ece"] == pytest.approx(abs(np.mean(one) - 0.7), abs=1e-6)
+
+
+def test_sums_are_made_in_the_order_of_the_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order of a set is another one in every process, and with it the last digit of a sum."""
+    asked: list[list[float]] = []
+    monkeypatch.setattr(cvqa_review, "ece", lambda confidence, correct: asked.append(confidence.tolist()) or 0.0)
+    sure = {qid: 0.5 + number / 64 for number, qid in enumerate(QUESTIONS.by_qid)}
+    parts = [soft(e, {qid: answers(e)[qid]}, sure[qid]) for e in IDS for qid in QUESTIONS.by_qid]
+    judged(parts)
+    assert [p for p in sure.values() for _ in IDS] in asked
 
 
 def test_one_prediction_a_question_is_the_same() -> None:

@@ -110,7 +110,7 @@ def _sure(gold: Gold, predictions: Sequence[Prediction]) -> dict[str, Sure]:
     for encounter, found in by_encounter(predictions).items():
         truth = gold.questions.canonical(gold.answers[encounter])
         told = {qid: values for one in found for qid, values in {**one.arrays, **one.told}.items()}
-        for qid in truth.keys() & told.keys():
+        for qid in (qid for qid in truth if qid in told):  # of a set, the order would differ between processes
             values = np.asarray(told[qid])
             if values.dtype.kind == "f":
                 confidence, correct = sure.setdefault(qid, ([], []))
