@@ -6,7 +6,7 @@ import math
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -145,14 +145,17 @@ def _read(path: Path) -> bytes:
     """Return a file's bytes; DataError for more than 256 MiB, of which no more are read. A pipe will do."""
     found = bytearray()
     with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        while size <= MAX_JSON and (block := file.read(1 << 20)):
+        _refuse_long(path, os.fstat(file.fileno()).st_size)
+        while block := file.read(1 << 20):
             found += block
-            size = max(size, len(found))
+            _refuse_long(path, len(found))
+    return bytes(found)
+
+
+def _refuse_long(path: Path, size: int) -> None:
     if size > MAX_JSON:
         got = f"{size >> 20} MiB or more"
         raise DataError(problem(path, got, f"at most {MAX_JSON >> 20} MiB of JSON", "is it the right file?"))
-    return bytes(found)
 
 
 def read_json(path: Path) -> Any:
@@ -187,25 +190,45 @@ def read_jsonl(path: Path) -> list[Any]:
     Raises:
         DataError: as `read_json`, with the line's number.
     """
+    return list(each_row(path))
+
+
+def each_row(path: Path) -> Iterator[Any]:
+    """Yield the values of `read_jsonl` as they are read: of a long file, one line is in memory at a time."""
+    number = start = 0
     try:
-        lines = _read(path).decode("utf-8-sig").split("\n")
+        for number, line in enumerate(_lines(path), 1):
+            text = line.decode("utf-8" if start else "utf-8-sig")
+            start += len(line)
+            if text.strip():
+                yield _row(text, f"{path}:{number}")
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; run `magic prepare` first") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
-        raise DataError(problem(path, f"byte {error.start} that is not UTF-8", "UTF-8", "re-encode it")) from None
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                rows.append(parse_json(line))
-            except KeyTwice as error:
-                raise DataError(problem(f"{path}:{number}", error, "each key once", "remove one of both")) from None
-            except (ValueError, RecursionError) as error:
-                reason = getattr(error, "msg", "a number too long, or nested too deeply")
-                raise DataError(f"{path}:{number}: not valid JSON ({reason}); run `magic prepare` again") from None
-    return rows
+        got = f"byte {start + error.start} that is not UTF-8"
+        raise DataError(problem(path, got, "UTF-8", "re-encode it")) from None
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Yield a file's lines with their ends; raises as `_read`."""
+    with path.open("rb") as file:
+        _refuse_long(path, os.fstat(file.fileno()).st_size)
+        size = 0
+        while line := file.readline(MAX_JSON + 1 - size):
+            _refuse_long(path, size := size + len(line))
+            yield line
+
+
+def _row(text: str, where: str) -> Any:
+    try:
+        return parse_json(text)
+    except KeyTwice as error:
+        raise DataError(problem(where, error, "each key once", "remove one of both")) from None
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", "a number too long, or nested too deeply")
+        raise DataError(f"{where}: not valid JSON ({reason}); run `magic prepare` again") from None
 
 
 def sha256(path: Path) -> str:

@@ -210,6 +210,30 @@ def test_jsonl_errors_name_the_line(tmp_path: Path) -> None:
     assert one_line(lambda: files.read_jsonl(path)) == f"{path}: no such file; run `magic prepare` first"
 
 
+def test_bad_bytes_of_lines_are_counted_from_the_start_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "images.jsonl"
+    path.write_bytes(b'{"a": 1}\n{"b": "\xff"}\n')
+    rows = files.each_row(path)
+    assert next(rows) == {"a": 1}  # before the rest is read
+    assert "got byte 16 that is not UTF-8" in one_line(lambda: next(rows))
+
+
+@pytest.mark.parametrize("write", [b"[1]\n" * 30, b" " * 120])
+def test_lines_without_end_are_not_read_beyond_the_limit(
+    write: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe has no size: what comes out of it is counted."""
+    monkeypatch.setattr(files, "MAX_JSON", 100)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    handle = os.open(pipe, os.O_RDWR)
+    try:
+        os.write(handle, write)
+        assert "MiB or more, expected at most" in one_line(lambda: files.read_jsonl(pipe))
+    finally:
+        os.close(handle)
+
+
 @pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1])
 def test_sha256_of_files_around_the_block_size(tmp_path: Path, size: int) -> None:
     data = bytes(range(256)) * (size // 256 + 1)

@@ -11,17 +11,18 @@ prepared/index.html         a page to look at             read by people only
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 from magic_cli import schema
 from magic_cli.data.limits import MAX_PIXELS
 from magic_cli.data.prompts import whole
 from magic_cli.errors import DataError, printable, problem
-from magic_cli.files import read_json, read_jsonl
+from magic_cli.files import each_row, read_json
 from magic_cli.questions import QuestionSchema, parse_questions
 from magic_cli.records import SPLITS, Encounter, ImageRecord
 
@@ -112,28 +113,40 @@ def image_row(image: ImageRecord, root: Path) -> dict[str, Any]:
 
 
 def _encounter(row: Mapping[str, Any]) -> Encounter:
-    said = tuple({lang: whole(text) for lang, text in response.items()} for response in row["responses"])
+    said = tuple(_texts(response) for response in row["responses"])
     lists = {"image_ids": tuple(row["image_ids"]), "responses": said}
-    texts = {name: {lang: whole(text) for lang, text in row[name].items()} for name in ("title", "content")}
+    texts = {name: _texts(row[name]) for name in ("title", "content")}
     halves = {name: whole(row[name]) for name in ("question", "answer")}
-    return Encounter(**{**row, **lists, **texts, **halves})
+    answers = None if row["answers"] is None else _once(row["answers"])
+    return Encounter(**{**row, **lists, **texts, **halves, "split": intern(row["split"]), "answers": answers})
+
+
+def _texts(row: Mapping[str, str]) -> dict[str, str]:
+    return {intern(lang): whole(text) for lang, text in row.items()}
+
+
+def _once(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row whose keys are those of other rows: as parsed, each line has its own, which are most of it."""
+    return {intern(key): value for key, value in row.items()}
 
 
 def _image(row: Mapping[str, Any], root: Path) -> ImageRecord:
-    annotators = {name: Path(os.path.normpath(root / path)) for name, path in row["annotators"].items()}
+    annotators = {intern(name): Path(os.path.normpath(root / path)) for name, path in row["annotators"].items()}
     paths = {"path": _resolve(root, row["path"]), "mask": _resolve(root, row["mask"]), "annotators": annotators}
-    return ImageRecord(**{**row, **paths})
+    names = {name: intern(row[name]) for name in ("encounter_id", "split")}
+    return ImageRecord(**{**row, **paths, **names})
 
 
-def check_rows(name: str, rows: list[Any], where: str) -> list[str]:
-    """Return one line for each violation of schema `name` in any row, with the row's number from 1."""
+def valid_rows(name: str, rows: Iterable[Any], where: str, lines: list[str]) -> Iterator[Any]:
+    """Yield the rows that schema `name` allows; `lines` gets one for each violation, with the row's number from 1."""
     from jsonschema import Draft202012Validator  # 0.3 s to import: only when rows are checked
 
-    validator, lines = Draft202012Validator(schema.load(name)), []
+    validator = Draft202012Validator(schema.load(name))
     for number, row in enumerate(rows, 1):
-        if not validator.is_valid(row):
+        if validator.is_valid(row):
+            yield row
+        else:
             lines += schema.problems(name, row, f"{where}:{number}")
-    return lines
 
 
 def open_prepared(root: Path) -> Prepared:
@@ -148,10 +161,12 @@ def open_prepared(root: Path) -> Prepared:
         raise DataError(printable(f"{root}: {have}, expected a prepared dataset; run `magic prepare` first"))
     real = root.resolve()
     manifest = read_json(manifest_path)
-    encounters, images = read_jsonl(root / ENCOUNTERS), read_jsonl(root / IMAGES)
     lines = schema.problems("prepared", manifest, str(manifest_path))
-    lines += check_rows("encounter", encounters, str(root / ENCOUNTERS))
-    lines += check_rows("image", images, str(root / IMAGES))
+    # row by row: parsed rows take several times the memory of what is kept of them
+    rows = valid_rows("encounter", each_row(root / ENCOUNTERS), str(root / ENCOUNTERS), lines)
+    encounters = [_encounter(row) for row in rows]
+    rows = valid_rows("image", each_row(root / IMAGES), str(root / IMAGES), lines)
+    images = [_image(row, real) for row in rows]
     _raise(lines)
     questions = parse_questions(read_json(root / QUESTIONS), str(root / QUESTIONS))
     _raise([*_lost(root, manifest, encounters, images), *_contradictions(root, encounters, images, questions)])
@@ -159,8 +174,8 @@ def open_prepared(root: Path) -> Prepared:
         root=real,
         manifest=manifest,
         questions=questions,
-        encounters={row["encounter_id"]: _encounter(row) for row in encounters},
-        images={row["image_id"]: _image(row, real) for row in images},
+        encounters={encounter.encounter_id: encounter for encounter in encounters},
+        images={image.image_id: image for image in images},
         sha256=hashlib.sha256(manifest_path.read_bytes()).hexdigest(),
     )
 
@@ -170,33 +185,41 @@ def _raise(lines: list[str]) -> None:
         raise DataError([*lines, "these files were changed by hand or damaged: run `magic prepare --overwrite`"])
 
 
-def _lost(root: Path, manifest: Mapping[str, Any], encounters: list[Any], images: list[Any]) -> Iterator[str]:
+def _lost(
+    root: Path, manifest: Mapping[str, Any], encounters: Sequence[Encounter], images: Sequence[ImageRecord]
+) -> Iterator[str]:
     """Yield a line for each split with other numbers of rows than were written: a file cut at a line's end is valid."""
-    for name, key, rows in ((ENCOUNTERS, "encounters", encounters), (IMAGES, "images", images)):
+    splits = (
+        (ENCOUNTERS, "encounters", [row.split for row in encounters]),
+        (IMAGES, "images", [i.split for i in images]),
+    )
+    for name, key, rows in splits:
         for split in SPLITS:
-            found, written = sum(row["split"] == split for row in rows), manifest["counts"][split][key]
+            found, written = rows.count(split), manifest["counts"][split][key]
             if found != written:
                 yield problem(root / name, f"{found} {key} of split {split}", f"{written}", "was the file cut off?")
 
 
-def _contradictions(root: Path, encounters: list[Any], images: list[Any], questions: QuestionSchema) -> Iterator[str]:
+def _contradictions(
+    root: Path, encounters: Sequence[Encounter], images: Sequence[ImageRecord], questions: QuestionSchema
+) -> Iterator[str]:
     """Yield a line for each repeated id, photo without its encounter and answer outside the questions."""
     splits: dict[str, str] = {}
     for number, row in enumerate(encounters, 1):
         where = f"{root / ENCOUNTERS}:{number}"
-        if row["encounter_id"] in splits:
-            yield problem(where, f"{row['encounter_id']} twice", "once", "remove one row")
-        splits[row["encounter_id"]] = row["split"]
-        if row["answers"] is not None:
-            yield from questions.faults(row["answers"], f"{where}:answers")
+        if row.encounter_id in splits:
+            yield problem(where, f"{row.encounter_id} twice", "once", "remove one row")
+        splits[row.encounter_id] = row.split
+        if row.answers is not None:
+            yield from questions.faults(row.answers, f"{where}:answers")
     seen: set[str] = set()
-    for number, row in enumerate(images, 1):
+    for number, image in enumerate(images, 1):
         where = f"{root / IMAGES}:{number}"
-        if row["image_id"] in seen:
-            yield problem(where, f"{row['image_id']} twice", "once", "remove one row")
-        seen.add(row["image_id"])
-        if row["height"] * row["width"] > MAX_PIXELS:
-            yield problem(where, f"{row['height']} x {row['width']} pixels", "at most 200 megapixels", "prepare again")
-        if splits.get(row["encounter_id"]) != row["split"]:
-            got = f"{row['encounter_id']} in {row['split']}"
+        if image.image_id in seen:
+            yield problem(where, f"{image.image_id} twice", "once", "remove one row")
+        seen.add(image.image_id)
+        if image.height * image.width > MAX_PIXELS:
+            yield problem(where, f"{image.height} x {image.width} pixels", "at most 200 megapixels", "prepare again")
+        if splits.get(image.encounter_id) != image.split:
+            got = f"{image.encounter_id} in {image.split}"
             yield problem(where, got, f"an encounter of {ENCOUNTERS}", "prepare again")

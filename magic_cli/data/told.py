@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from magic_cli.data.archive import Archive
-from magic_cli.data.prepared import check_rows
+from magic_cli.data.prepared import valid_rows
 from magic_cli.errors import SubmissionError, problem
 from magic_cli.questions import QuestionSchema
 
@@ -54,7 +54,9 @@ def read_told(archive: Archive, answers: str, rows: Sequence[Any]) -> tuple[dict
             lines = [json.loads(line) for line in file.read().decode("utf-8").splitlines() if line.strip()]
     except (SubmissionError, ValueError, RecursionError):
         return {}, problem(where, "a damaged file", "JSON lines", again)
-    if check_rows("prediction", lines, where):
+    faults: list[str] = []
+    lines = list(valid_rows("prediction", lines, where, faults))
+    if faults:
         return {}, problem(where, "another layout", "schemas/prediction.schema.json", again)
     said = {
         row["encounter_id"]: row for row in rows if isinstance(row, dict) and isinstance(row.get("encounter_id"), str)
