@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -182,15 +183,20 @@ def _extras() -> Iterable[Row]:
 def _cache(cache_dir: Path | None) -> dict[str, Any]:
     """Return the cache's folder, size and limit in bytes, number of items, and the times of their last use."""
     folder = cache_dir or cache_root() / "features"
-    found = list(storage.entries(folder))
-    used = [datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds") for entry in found]
+    items, size, oldest, newest = 0, 0, math.inf, -math.inf
+    for entry in storage.entries(folder):
+        items, size = items + 1, size + entry.size
+        oldest, newest = min(oldest, entry.used), max(newest, entry.used)
     try:
         limit: int | None = None if math.isinf(most := storage.limit()) else round(most)
     except ConfigError:
         limit = None
-    times = {"oldest": min(used, default=None), "newest": max(used, default=None)}
-    size = sum(entry.size for entry in found)
-    return {"path": str(folder), "bytes": size, "limit": limit, "items": len(found), **times}
+    times = {"oldest": _moment(oldest), "newest": _moment(newest)}
+    return {"path": str(folder), "bytes": size, "limit": limit, "items": items, **times}
+
+
+def _moment(used: float) -> str | None:
+    return None if math.isinf(used) else datetime.fromtimestamp(used, UTC).isoformat(timespec="seconds")
 
 
 def _told(cache: dict[str, Any]) -> str:
@@ -224,7 +230,7 @@ def _stored() -> Iterable[Row]:
         if not path.exists():
             yield Row("stored", name, f"not here ({what})")
             continue
-        sizes = (p.lstat().st_size for p in ((path, *path.rglob("*")) if path.is_dir() else (path,)) if not p.is_dir())
+        sizes = (p.lstat().st_size for p in chain((path,), path.rglob("*")) if not p.is_dir())
         yield Row("stored", name, f"{spoken(sum(sizes))}: {what}", _OK, f"to remove it: rm -r {shlex.quote(str(path))}")
 
 

@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -87,7 +88,7 @@ def sweep(folder: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically; half surrogate pairs (of file names that are no UTF-8) are written as \\udc80."""
-    write_atomic(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+    _write_parts(path, (text,))
 
 
 def finite(value: Any) -> Any:
@@ -104,19 +105,28 @@ def json_text(value: Any, indent: int | None = None) -> str:
 
     NaN is refused by `json`. Control characters and half surrogate pairs are escaped; they are read back the same.
     """
-    text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
+    return _safe(json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False))
+
+
+def _safe(text: str) -> str:
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write valid, sorted-as-given, indented UTF-8 JSON atomically; NaN is refused by `json`."""
-    write_text(path, json_text(value, indent=2) + "\n")
+    words = json.JSONEncoder(ensure_ascii=False, indent=2, allow_nan=False).iterencode(value)
+    # some at a time: all words of a long report take five times the memory of its text
+    parts = iter(lambda: _safe("".join(islice(words, 4096))), "")
+    _write_parts(path, chain(parts, ("\n",)))
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON object a line, atomically, in UTF-8 as `write_text`; rows are asked for one by one."""
-    lines = ((json_text(row) + "\n").encode("utf-8", "backslashreplace") for row in rows)
-    write_atomic(path, lambda file: file.writelines(lines))
+    _write_parts(path, (json_text(row) + "\n" for row in rows))
+
+
+def _write_parts(path: Path, parts: Iterable[str]) -> None:
+    write_atomic(path, lambda file: file.writelines(part.encode("utf-8", "backslashreplace") for part in parts))
 
 
 def parse_json(text: str) -> Any:

@@ -127,6 +127,7 @@ def test_json_round_trip(tmp_path_factory: pytest.TempPathFactory, value: Any) -
     path = tmp_path_factory.getbasetemp() / "round.json"
     files.write_json(path, value)
     assert files.read_json(path) == value
+    assert path.read_bytes().decode() == files.json_text(value, indent=2) + "\n"
 
 
 @settings(deadline=None, derandomize=True)
@@ -139,16 +140,25 @@ def test_jsonl_round_trip(tmp_path_factory: pytest.TempPathFactory, rows: list[d
     assert files.read_jsonl(path) == rows
 
 
-def test_rows_are_written_one_by_one(tmp_path: Path) -> None:
-    """Thousands of texts of patients, joined and encoded, would be in memory twice beside themselves."""
+ITEM = {"image": "IMG_ENC00001_00001", "dice_max": 0.5, "annotators": [0.25] * 10}
+LONG: dict[str, tuple[Callable, Any]] = {  # each of half a megabyte or more
+    "rows": (files.write_jsonl, ({"text": chr(97 + n % 26) * 10_000} for n in range(100))),
+    "a report": (files.write_json, [ITEM] * 3_000),
+}
+
+
+@pytest.mark.parametrize("name", list(LONG))
+def test_long_files_are_written_a_part_at_a_time(name: str, tmp_path: Path) -> None:
+    """The text of a report, its words and its bytes would be in memory at once: 150 MB where it has 35."""
+    write, value = LONG[name]
     tracemalloc.start()
     try:
-        files.write_jsonl(tmp_path / "x.jsonl", ({"text": chr(97 + n % 26) * 10_000} for n in range(2_000)))
+        write(tmp_path / "x", value)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert (tmp_path / "x.jsonl").stat().st_size > 20_000_000
-    assert peak < 1_000_000
+    assert (tmp_path / "x").stat().st_size > 500_000
+    assert peak < 450_000
 
 
 def test_nan_is_never_written(tmp_path: Path) -> None:

@@ -92,11 +92,12 @@ class Lease:
         Raises:
             DataError: this process alone needs more than there can be.
         """
-        found = sorted(storage.entries(self.root), key=lambda entry: entry.used)
-        used, free, most = sum(entry.size for entry in found), storage.free_bytes(self.root), storage.limit()
+        used, free = sum(entry.size for entry in storage.entries(self.root)), storage.free_bytes(self.root)
+        most = storage.limit()
         excess = used + new - min(most, used + free)
         if excess <= 0:
             return
+        found = sorted(storage.entries(self.root), key=lambda entry: entry.used)
         idle = [entry for entry in found if entry.finished and entry.name not in self.needed]
         kept = used - sum(entry.size for entry in idle)
         if new and kept + new > most:

@@ -244,7 +244,8 @@ class CvqaModel(TaskModel):
         for name, qids, row in zip(batch["ids"], batch["qids"], scores, strict=True):
             asked = list(self.questions.by_qid) if isinstance(self.head, SlotHead) else qids
             parts = torch.split(row, self._sizes(asked))
-            arrays = {q: torch.softmax(p, 0).numpy() for q, p in zip(asked, parts, strict=True)}
+            # copies: a tensor of torch takes a kilobyte for the handful of numbers that are kept until all are written
+            arrays = {q: torch.softmax(p, 0).numpy().copy() for q, p in zip(asked, parts, strict=True)}
             found.append(Prediction(name, {**arrays, SETS: decode}))
         return found
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from magic_cli import provenance
 from magic_cli.data.gold import Gold
@@ -32,23 +33,27 @@ def save(
         predictions: {qid: (options,) probabilities} that the rows were decided from, or decisions.
     """
     found = by_encounter(predictions)
-    told = {encounter: _told(found.get(encounter, ()), questions) for encounter in rows}
-    names = [ANSWERS, TOLD] if all(told.values()) else [ANSWERS]
+    soft = all(_probabilities(found.get(encounter, ()), questions) for encounter in rows)
+    names = [ANSWERS, TOLD] if soft else [ANSWERS]
     with parts(out, (ANSWERS, TOLD)) as folder:
         write_answers(folder / ANSWERS, [{"encounter_id": encounter, **row} for encounter, row in rows.items()])
         if TOLD in names:
-            lines = (told_line(encounter, row, told[encounter], questions) for encounter, row in rows.items())
-            write_jsonl(folder / TOLD, lines)
+            told = ((name, row, _rounded(_probabilities(found[name], questions))) for name, row in rows.items())
+            write_jsonl(folder / TOLD, (told_line(*one, questions) for one in told))
         provenance.begin(out / provenance.FILE)
     return [out / name for name in names]
 
 
-def _told(predictions: Iterable[Prediction], questions: QuestionSchema) -> dict[str, list[float]]:
-    """Return the probabilities of every slot, rounded; {} unless all slots have some."""
+def _probabilities(predictions: Iterable[Prediction], questions: QuestionSchema) -> dict[str, NDArray[Any]]:
+    """Return the (options,) probabilities of every slot; {} unless all slots have some."""
     found = {qid: values for one in predictions for qid, values in one.arrays.items()}
     if any(qid not in found or found[qid].dtype.kind != "f" for qid in questions.by_qid):
         return {}
-    return {qid: [round(float(p), _DIGITS) for p in found[qid]] for qid in questions.by_qid}
+    return {qid: found[qid] for qid in questions.by_qid}
+
+
+def _rounded(told: Mapping[str, NDArray[Any]]) -> dict[str, list[float]]:
+    return {qid: [round(float(p), _DIGITS) for p in values] for qid, values in told.items()}
 
 
 def errors(gold: Gold, predictions: Iterable[Prediction]) -> tuple[dict[str, Any], ...]:
