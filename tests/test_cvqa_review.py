@@ -93,7 +93,7 @@ def test_calibration_is_that_of_slots_against_canonical_gold() -> None:
 def test_sums_are_made_in_the_order_of_the_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     """The order of a set is another one in every process, and with it the last digit of a sum."""
     asked: list[list[float]] = []
-    monkeypatch.setattr(cvqa_review, "ece", lambda confidence, correct: asked.append(confidence.tolist()) or 0.0)
+    monkeypatch.setattr(cvqa_review, "ece", lambda confidence, _: asked.append(confidence.tolist()) or 0.0)
     sure = {qid: 0.5 + number / 64 for number, qid in enumerate(QUESTIONS.by_qid)}
     parts = [soft(e, {qid: answers(e)[qid]}, sure[qid]) for e in IDS for qid in QUESTIONS.by_qid]
     judged(parts)

@@ -1,7 +1,10 @@
 """rerun.py: every verb repeated to the byte; what differs is named; a record from a stranger can do nothing else."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,6 +65,15 @@ def test_every_verb_repeats_what_it_made(here: Path, name: str) -> None:
     assert {key for key in after if key not in before} >= {
         (new / output).relative_to(here).as_posix() for output in record(here, name)["outputs"]
     }
+
+
+def test_another_process_makes_the_same(here: Path) -> None:
+    """Sets have another order there, and what follows it would differ."""
+    words = [sys.executable, "-m", "magic_cli", "rerun", "folds/folds", "--json"]
+    environment = os.environ | {"PYTHONHASHSEED": "11", "XDG_CACHE_HOME": str(here / "cache")}
+    done = subprocess.run(words, cwd=here, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["identical"]
 
 
 def test_a_rerun_leaves_a_record_that_is_not_repeated(here: Path) -> None:
