@@ -15,7 +15,7 @@ import numpy as np
 from magic_cli.data.archive import open_archive
 from magic_cli.data.masks import read_raw
 from magic_cli.errors import MagicError, named, told
-from magic_cli.files import read_json, read_jsonl
+from magic_cli.files import finite, read_json, read_jsonl
 
 _MOST = 5
 _CIRCUMSTANCES = re.compile(
@@ -110,7 +110,7 @@ def _tensors(old: Path, new: Path, places: Places) -> str:
     from magic_cli.checkpoint import load_best
 
     (meta, weights), (meta_now, weights_now) = load_best(old), load_best(new)
-    then, now = ({k: v for k, v in asdict(one).items() if k != "versions"} for one in (meta, meta_now))
+    then, now = (finite({k: v for k, v in asdict(one).items() if k != "versions"}) for one in (meta, meta_now))
     lines = []
     if weights.keys() != weights_now.keys():
         lines.append(f"{len(weights)} tensors then, {len(weights_now)} now, of other names")

@@ -135,6 +135,9 @@ def test_checkpoints(recorded: Path, tmp_path: Path) -> None:
     with_bias = saved(model)
     assert apart(tmp_path, "best.pt", with_bias, saved(model, versions={"torch": "0.1"})) == ""
     assert apart(tmp_path, "best.pt", with_bias, saved(model, seed=8)) == "seed: 0 then, 8 now"
+    longer = saved(model, history=({"epoch": 1, "loss": 0.5},))
+    shorter = saved(model, history=({"epoch": 1, "loss": 0.25},))
+    assert apart(tmp_path, "best.pt", longer, shorter) == "history[1].loss: 0.5 then, 0.25 now (-0.25)"
     assert apart(tmp_path, "best.pt", with_bias, saved(wider)) == "tensors of another shape"
     nn.init.constant_(model.bias, model.bias.item() + 0.125)
     assert apart(tmp_path, "best.pt", with_bias, saved(model)) == "1 of 2 tensors differ, by 0.12 at most"
