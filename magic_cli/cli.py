@@ -9,6 +9,7 @@ import typer
 
 from magic_cli import options as opt
 from magic_cli.ending import emit, leave
+from magic_cli.interrupt import terminate
 from magic_cli.provenance import Recorded, keep
 
 app = typer.Typer(
@@ -267,11 +268,7 @@ def doctor(
     raise typer.Exit(found["exit_code"])
 
 
-def _terminate(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 def main() -> None:
     """Run the command line; ending.py says how it ends."""
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, terminate)
     leave(app)

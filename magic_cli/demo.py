@@ -17,13 +17,15 @@ from magic_cli.config import resolve
 from magic_cli.data.cases import Case, invent
 from magic_cli.data.drawing import Photo, draw_photo, outline
 from magic_cli.data.masks import write_mask
+from magic_cli.data.staging import check_target, staged
 from magic_cli.errors import Interrupted, MagicError
-from magic_cli.files import refuse_existing, write_atomic, write_json
+from magic_cli.files import refuse_existing, write_atomic, write_json, write_text
+from magic_cli.interrupt import Terminated
 from magic_cli.progress import log, track
 from magic_cli.questions import QuestionSchema, load_questions
 
 COUNTS = {"train": 40, "valid": 12, "test": 8}
-DATA = "DermaVQA"
+DATA, MARK = "DermaVQA", "drawn-by-magic-demo.txt"
 _SIZES = ((256, 336), (320, 256), (288, 288), (240, 320), (336, 264))
 _CARE = (0.9, 0.7, 0.5, 0.8)  # of the four annotators; the first draws closest to the true border
 _EXTENSIONS = {("train", 2): ".png", ("valid", 1): ".jpeg", ("test", 3): ".png"}  # all others are .jpg
@@ -43,15 +45,19 @@ def run(out: Path, preset: str, overwrite: bool, counts: Mapping[str, int] | Non
     """Draw the dataset into `out`, run every verb there, and return what was made, the scores and the time.
 
     Raises:
-        DataError: `out` is taken and `overwrite` is false. ConfigError: no such preset.
+        DataError: `out` is taken and `overwrite` is false, or data that was not drawn lies there.
+        ConfigError: no such preset.
         MagicError: a step failed; its own error line is on stderr, its exit code is this error's.
-        Interrupted: SIGINT during a step, which saved what it could.
+        Interrupted: SIGINT or SIGTERM during a step, which saved what it could.
     """
     refuse_existing(out, overwrite)
+    check_target(out / DATA, None, MARK, overwrite)  # real data may lie there
     resolve("seg", preset)  # a misspelt preset is said now, not after the drawing
     start = time.monotonic()
     log(f"drawing skin photos, outlines and questions to {out / DATA} ...")
-    drawn = draw_dataset(out / DATA, counts or COUNTS)
+    with staged(out / DATA) as folder:
+        drawn = draw_dataset(folder, counts or COUNTS)
+        write_text(folder / MARK, "Drawn by `magic demo`: no photo, text or answer is a patient's.\n")
     log(f"drawn: {drawn['encounters']} encounters, {drawn['images']} photos, {drawn['masks']} masks")
     result: dict[str, Any] = {}
     for step in steps(preset, overwrite):
@@ -109,7 +115,9 @@ def _call(step: Step, cwd: Path) -> dict[str, Any] | None:
     )
     try:
         output, _ = process.communicate()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
+        if isinstance(interruption, Terminated):  # a Ctrl-C reached the step too; SIGTERM comes to one process
+            process.terminate()
         _stop(process)
         raise Interrupted("demo: interrupted; the same line with --overwrite starts again") from None
     if process.returncode:
@@ -121,7 +129,7 @@ def _call(step: Step, cwd: Path) -> dict[str, Any] | None:
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
-    """Let a step that the same Ctrl-C reached save its state; end it when it takes too long."""
+    """Let a step that was told to stop save its state; end it when it takes too long."""
     try:
         process.wait(_GRACE)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):

@@ -185,6 +185,7 @@ def _train(plan: Plan, fold: int) -> None:
     out, count = plan.folder(fold), len(plan.parts)
     if (out / "best.pt").is_file():  # written once, after the last epoch
         log(f"fold {fold + 1} of {count}: finished before")
+        sweep(out)
         (out / "state.pt").unlink(missing_ok=True)
         return
     train = plan.learned_from(fold)

@@ -10,9 +10,13 @@ from typing import Any
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: an interruption that a program sent, not somebody at the terminal."""
+
+
 def terminate(_number: int, _frame: FrameType | None) -> None:
     """Take SIGTERM as Python takes Ctrl-C."""
-    raise KeyboardInterrupt
+    raise Terminated
 
 
 def unheard(unraisable: "sys.UnraisableHookArgs") -> None:

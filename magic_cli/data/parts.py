@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from magic_cli.data.staging import aside, exchange, flush, put_in_place
-from magic_cli.files import is_leftover
+from magic_cli.files import is_leftover, sweep
 
 _FEW, _SMALL = 20, 1 << 20  # files of others, and their bytes, that are copied to keep a result in one piece
 
@@ -30,6 +30,7 @@ def parts(out: Path, known: Collection[str], ours: str = "") -> Iterator[Path]:
     """
     out = out.resolve()
     there = out.is_dir()
+    sweep(out)
     with aside(out if there and not _movable(out) else out.parent, out) as made:
         yield made
         flush(made)

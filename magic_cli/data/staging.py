@@ -19,7 +19,7 @@ _HERE = -100  # AT_FDCWD
 _AT_A_TIME = 8  # files on their way to the disk
 
 
-def check_target(out: Path, source: Path, mark: str, overwrite: bool) -> None:
+def check_target(out: Path, source: Path | None, mark: str, overwrite: bool) -> None:
     """Refuse a target that must not be replaced.
 
     With `overwrite` only an empty folder or one that holds the file `mark` is replaced, and never one that
@@ -28,7 +28,7 @@ def check_target(out: Path, source: Path, mark: str, overwrite: bool) -> None:
     Raises:
         DataError: the target is taken, is something else than what this program writes, or holds `source`.
     """
-    if source.resolve().is_relative_to(out.resolve()):
+    if source is not None and source.resolve().is_relative_to(out.resolve()):
         raise DataError(problem(out, "the folder that holds --data", "another folder", "choose another --out"))
     refuse_existing(out, overwrite)
     ours = not out.exists() or (out.is_dir() and ((out / mark).is_file() or is_empty(out)))
