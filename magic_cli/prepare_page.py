@@ -22,7 +22,7 @@ from magic_cli.records import SPLITS, ImageRecord
 LOWEST, SPREAD = 24, 24  # pictures of at most 30 kB: the page stays below 2 MB, and takes seconds at most
 _SIDE = 360
 _FRAME = (40.0, 374.0, 26.0, 196.0)  # left, right, top and bottom of a plot's area, in a view of 382 x 238
-_SHOWN = 10  # problems that are not folded away
+_SHOWN, _MOST = 10, 1_000  # problems that are not folded away, and that the page holds at all
 _MERGES = {
     "or": "or: foreground where any annotator says so",
     "majority": "majority: foreground where at least half of the annotators say so",
@@ -85,6 +85,7 @@ def html(
         manifest=manifest,
         splits=SPLITS,
         shown=_SHOWN,
+        most=_MOST,
         merges=_MERGES,
         prompts=_PROMPTS,
         sections=_sections(manifest),

@@ -218,9 +218,16 @@ def _plots(jaccards: Sequence[float], sizes: Sequence[float], dices: Sequence[fl
         if sizes:
             title, axis = "Dice against lesion size", "lesion, share of the photo (log scale)"
             svg = plots.scatter(sizes, dices, name="size", title=title, x_axis=axis, y_axis="Dice, best annotator")
-            yield Markup(svg), "A point is an image; its lesion is the mean over annotators."  # noqa: S704
+            yield Markup(svg), _points(len(sizes))  # noqa: S704
     except ExtraError:
         return
+
+
+def _points(number: int) -> str:
+    text = "A point is an image; its lesion is the mean over annotators."
+    if number <= plots.POINTS:
+        return text
+    return f"{text} {plots.POINTS:,} of {number:,} images are drawn; the medians are those of all."
 
 
 def _annotators(first: Row) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import re
 import sys
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -89,6 +90,20 @@ def test_few_values(values: list[float]) -> None:
     rows = [{"epoch": 1, "loss": v} for v in values]
     assert plots.curves(rows, ["loss"], name="c", title="t", axis="a", best="loss")
     assert plots.curves([], ["loss"], name="c", title="t", axis="a", best="loss")
+
+
+def test_of_many_points_some_are_drawn_and_all_are_counted() -> None:
+    pytest.importorskip("matplotlib", reason="the extra `report` is not installed")
+    number = 3 * plots.POINTS
+    shares = [(7 * k % number + 1) / number for k in range(number)]  # in no order
+    dices = [share**0.5 for share in shares]
+    svg = plots.scatter(shares, dices, name="s", title="t", x_axis="x", y_axis="y")
+    few = plots.scatter(shares[: plots.POINTS], dices[: plots.POINTS], name="s", title="t", x_axis="x", y_axis="y")
+    assert plots.POINTS <= few.count("<use ") == svg.count("<use ") < plots.POINTS + 60  # some are ticks
+    assert "t: 6000 points; median y by rising x: 0.35, 0.61, 0.79, 0.94." in svg
+    drawn = sorted(shares[k] for k in plots._some(shares))
+    assert (drawn[0], drawn[-1]) == (min(shares), 1.0)
+    assert max(b - a for a, b in pairwise(drawn)) < 5 / number
 
 
 def test_bins_and_groups() -> None:

@@ -266,3 +266,8 @@ def test_templates_speak_no_javascript() -> None:
         assert not re.search(r"<script|javascript:|\son\w+=|\|\s*safe\b|autoescape", path.read_text(), re.IGNORECASE), (
             path
         )
+
+
+def test_what_a_plot_leaves_out_is_said() -> None:
+    assert report_page._points(2_000) == "A point is an image; its lesion is the mean over annotators."
+    assert report_page._points(24_740).endswith("2,000 of 24,740 images are drawn; the medians are those of all.")

@@ -81,7 +81,7 @@ def digest(rows: Iterable[tuple[str, str]]) -> dict[str, Any]:
 
 
 def summary(manifest: Mapping[str, Any], page: Path | None = None) -> list[str]:
-    """Return the lines that the terminal shows: a table of counts, masks, prompts, notes, the first 20 problems.
+    """Return the lines that the terminal shows: a table of counts, masks, prompts, the first 20 notes and problems.
 
     A number that differs from the published one is shown as "2,473 of 2,474". `page`, where given, is named last.
     """
@@ -117,11 +117,11 @@ def _details(manifest: Mapping[str, Any]) -> list[str]:
         lines.append(f"annotators: pairwise Dice mean {mean:.2f}, median {median:.2f} ({agreement['images']:,} photos)")
     if manifest["prompts"]:
         lines += [_window(window) for window in manifest["prompts"]["windows"]]
-    lines += [f"note: {note}" for note in manifest["notes"]]
-    problems = manifest["problems"]
-    lines += [f"problem: {line}" for line in problems[:_SHOWN]]
-    if len(problems) > _SHOWN:
-        lines.append(f"... and {len(problems) - _SHOWN:,} more problems, all of them in prepare.json")
+    for kind in ("note", "problem"):
+        found = manifest[f"{kind}s"]
+        lines += [f"{kind}: {line}" for line in found[:_SHOWN]]
+        if len(found) > _SHOWN:
+            lines.append(f"... and {len(found) - _SHOWN:,} more {kind}s, all of them in prepare.json")
     left_out = ", ".join(f"{number:,} {what}" for what, number in manifest["left_out"].items() if number)
     if left_out:
         lines.append(f"left out: {left_out}")
