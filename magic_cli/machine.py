@@ -12,6 +12,7 @@ _PACKAGES = {  # and the module that shows that it is in use
     "numpy": "numpy",
     "pillow": "PIL",
     "tifffile": "tifffile",
+    "pandas": "pandas",
     "matplotlib": "matplotlib",
     "torch": "torch",
     "torchvision": "torchvision",

@@ -1,11 +1,8 @@
 """What `magic score --out` leaves behind: scores.json, report.json, per_item.csv and report.html."""
 
-import csv
 import hashlib
-import io
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +19,6 @@ from magic_cli.records import Mask
 from magic_cli.submission import Submission, open_predictions
 
 SCORES, REPORT, ITEMS, PAGE = "scores.json", "report.json", "per_item.csv", "report.html"
-_NUMBERS = {int, float, type(None)}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a cell that starts so
 
 
@@ -74,31 +70,19 @@ def _history(run: Path) -> list[Mapping[str, Any]]:
 def items_csv(systems: Sequence[Mapping[str, Any]]) -> str:
     """Return a row for each system and item as CSV: images with every annotator's figures, then parent questions.
 
-    Rows of different tasks have different columns. Whole numbers have a decimal point (3.0) where a column has gaps or
-    fractions: programs that read tables then find one type in it. Cells that a spreadsheet would take for a formula
-    are preceded by an apostrophe.
+    Cells that a spreadsheet would take for a formula are preceded by an apostrophe.
     """
-    kinds: dict[str, Counter[type]] = {}
-    count = 0
-    for row in _items(systems):
-        count += 1
-        for name, value in row.items():
-            kinds.setdefault(name, Counter())[type(value)] += 1
-    exact = {name for name, kind in kinds.items() if kind.keys() <= _NUMBERS and kind[int] < count}
-    text = io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(kinds)
-    for row in _items(systems):
-        cells = ((name, row.get(name)) for name in kinds)
-        lines.writerow(float(cell) if name in exact and cell is not None else _cell(cell) for name, cell in cells)
-    return text.getvalue()
+    import pandas as pd
 
-
-def _items(systems: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    for system in systems:
-        for one in system["reports"]:
-            for item in one["items"]:
-                yield {"system": system["name"], "task": one["task"], **item}
+    rows = [
+        {"system": system["name"], "task": one["task"], **item}
+        for system in systems
+        for one in system["reports"]
+        for item in one["items"]
+    ]
+    safe = [{key: _cell(value) for key, value in row.items()} for row in rows]
+    text: str = pd.DataFrame(safe).to_csv(index=False, lineterminator="\n")
+    return text
 
 
 def _cell(value: object) -> object:

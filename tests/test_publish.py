@@ -108,19 +108,6 @@ def test_cells_that_a_spreadsheet_would_run() -> None:
     assert text == "system,task,image,dice\ns,seg,'=HYPERLINK(1),-0.5\n"
 
 
-def test_a_column_of_numbers_holds_one_kind_of_them() -> None:
-    """Rows of two tasks have different columns; a column of whole numbers with gaps is one of decimals."""
-    seg = {"image": "a,b", "annotators": 3, "pixels": 12, "dice": 0.5, "fault": ""}
-    two = {"image": None, "annotators": 2, "pixels": 9, "dice": 1, "fault": "none"}
-    parts = [{"task": "seg", "items": [seg, two]}, {"task": "cvqa", "items": [{"parent": "Q", "annotators": 1}]}]
-    assert publish.items_csv([{"name": "s", "reports": parts}]) == (
-        "system,task,image,annotators,pixels,dice,fault,parent\n"
-        's,seg,"a,b",3,12.0,0.5,,\n'
-        "s,seg,,2,9.0,1.0,none,\n"
-        "s,cvqa,,1,,,,Q\n"
-    )
-
-
 def test_masks_are_read_when_asked_for(here: Path) -> None:
     from magic_cli.data.gold import open_gold
 

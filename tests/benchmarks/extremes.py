@@ -7,9 +7,9 @@ Photos of patients stay local: look at the sheet, do not publish it.
 """
 
 import argparse
-import csv
 from pathlib import Path
 
+import pandas as pd
 from PIL import Image, ImageDraw
 
 from magic_cli.data.gold import open_gold
@@ -20,29 +20,28 @@ from magic_cli.submission import open_predictions
 SIDE, TITLE, COLUMNS = 300, 14, 5
 
 
-def extremes(items: Path, count: int) -> list[tuple[str, float]]:
+def extremes(items: Path, count: int) -> pd.DataFrame:
     """Return the photos with the lowest and then those with the highest Dice of the first system, in order."""
-    with items.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["task"] == "seg" and row["dice_max"]]
-    first = [row for row in rows if row["system"] == rows[0]["system"]]
-    ranked = sorted(((row["image"], float(row["dice_max"])) for row in first), key=lambda row: row[1])
-    return list(dict.fromkeys([*ranked[:count], *ranked[-count:]]))
+    table = pd.read_csv(items)
+    table = table[(table["system"] == table["system"].iloc[0]) & (table["task"] == "seg")].sort_values("dice_max")
+    return pd.concat([table.head(count), table.tail(count)]).drop_duplicates("image")
 
 
 def sheet(items: Path, preds: Path, prepared: Path, count: int) -> Image.Image:
     """Return the photos side by side, each with its id and Dice."""
     gold = open_gold(prepared, "valid")
-    rows = extremes(items, count)
+    rows = list(extremes(items, count).itertuples())
     page = Image.new("RGB", (SIDE * COLUMNS, (SIDE + TITLE) * -(-len(rows) // COLUMNS)), "white")
     draw = ImageDraw.Draw(page)
     with open_predictions(preds) as found:
         masks = masks_of(found, gold)
-        for number, (name, dice) in enumerate(rows):
+        for number, row in enumerate(rows):
+            name = str(row.image)
             annotators = list(gold.images[name].masks())
             image = overlay(gold.photos[name], annotators, masks[name](), SIDE, gold.upright.get(name))
             corner = number % COLUMNS * SIDE, number // COLUMNS * (SIDE + TITLE)
             page.paste(image, (corner[0], corner[1] + TITLE))
-            draw.text((corner[0] + 2, corner[1]), f"{name} {dice:.2f}", fill="black")
+            draw.text((corner[0] + 2, corner[1]), f"{name} {row.dice_max:.2f}", fill="black")
     return page
 
 
