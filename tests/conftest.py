@@ -1,8 +1,12 @@
 """Fixtures that several test files share."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+# Small models gain nothing from threads, which wait for one another where other tests run beside them (pytest-xdist).
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from makers import make_challenge

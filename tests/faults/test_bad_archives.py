@@ -133,7 +133,8 @@ def test_refused_and_nothing_is_extracted(
         if line[0] == "package" and "unknown file" not in word:
             refused(ended, 4, "s.zip")
         assert ended.code in (0, 4)
-        Path("submission.zip").unlink(missing_ok=True)
+        for written in ("submission.zip", "submission.zip.run.json"):
+            Path(written).unlink(missing_ok=True)
     assert left(tmp_path) == before
 
 
