@@ -50,11 +50,11 @@ class Draft:
         return draft if older else self.out
 
     @contextmanager
-    def alone(self, work: Path) -> Iterator[None]:
+    def alone(self, work: Path, resume: bool) -> Iterator[None]:
         """Keep others from training in `out` while the block runs, and make the folder it works in.
 
         Raises:
-            DataError: another process trains there, or the folder cannot be written: said before the first step.
+            DataError: another process trains there, or did so since `folder` looked; or the folder cannot be written.
         """
         if not speaks():  # one of several processes; the first one holds the folder
             yield
@@ -69,6 +69,8 @@ class Draft:
             if held is False:
                 line = "another process trains here; let it end first, or choose another --out"
                 raise DataError(f"{self.out}: {line}")
+            for path in self.ours(work) if work == self.out and not resume else ():
+                refuse_existing(path, overwrite=False)
             yield
 
     def publish(self, work: Path) -> None:

@@ -109,7 +109,7 @@ def train(
         _check(file, before, record)
     if dry_run:
         return record
-    with draft.alone(work):
+    with draft.alone(work, resume):
         provenance.begin(work / PREDICTIONS / provenance.FILE)
         _begin(plan, record, anew=not before)
         for fold in range(folds):

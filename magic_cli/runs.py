@@ -144,7 +144,7 @@ def train(
     report["review"] = review.of_data(task, prepared, [*parts.train, *parts.valid], config)
     if dry_run:
         return report
-    with draft.alone(work):
+    with draft.alone(work, resume):
         for old in () if resume else FILES:
             (work / old).unlink(missing_ok=True)
         provenance.begin(work / provenance.FILE)
