@@ -21,7 +21,7 @@ from typer.core import TyperCommand
 
 from magic_cli import machine
 from magic_cli.errors import MagicError
-from magic_cli.files import read_json, read_jsonl, sha256, write_json
+from magic_cli.files import each_row, read_json, sha256, write_json
 from magic_cli.progress import speaks
 
 FILE = "run.json"
@@ -273,7 +273,7 @@ def _pictures(prepared: Path, splits: Sequence[Any] | None, masks: bool = False)
     from magic_cli.data.prepared import IMAGES
 
     root = prepared.resolve()
-    for row in read_jsonl(prepared / IMAGES):
+    for row in each_row(prepared / IMAGES):
         if splits is None or row["split"] in splits:
             photo = Path(os.path.normpath(root / (row["path"] or ".")))
             if photo.is_file():
