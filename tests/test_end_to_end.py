@@ -235,9 +235,12 @@ def test_dry_runs_write_nothing(magic: Magic, drawn: Path, drawn_prepared: Path)
 @pytest.mark.realdata
 @pytest.mark.skipif(not (SHARED / "dermavqa-text").is_dir(), reason="../shared/data/dermavqa-text is not here")
 def test_real_text_beats_the_majority_answer(magic: Magic) -> None:
-    """data/dermavqa-text, query text only, a held-out fifth of the 300 labelled encounters: at least +0.05."""
+    """data/dermavqa-text, query text only, a held-out fifth of the 300 labelled encounters: at least +0.05.
+
+    With MiniLM it is as good and takes longer (examples/ablation.md).
+    """
     assert magic("prepare", "--data", SHARED / "dermavqa-text", "--no-responses")[0] == 0
-    code, out, err = magic("train", "cvqa", "--modality", "text", "--json")
+    code, out, err = magic("train", "cvqa", "--modality", "text", "--set", "text_encoder=tiny", "--json")
     assert code == 0, err
     found: dict[str, Any] = json.loads(out)
     assert found["valid_samples"] == 60
