@@ -1,5 +1,7 @@
 """metrics/answers.py against hand figures of specs/peers.md section 2, properties and sklearn."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -93,3 +95,21 @@ def test_figures_take_any_leading_axes(
     rows = np.repeat(np.arange(len(sums)), counts[1, -1])
     again = terms.figures(terms.sums(credit[rows], found[rows], gold[rows]).sum(0))
     assert figures[1, -1] == pytest.approx(again, abs=1e-12)
+
+
+def test_many_encounters_take_little_more_than_their_sums() -> None:
+    sizes, rng = (3, 8, 5, 8, 4), np.random.default_rng(0)
+    terms, number = AnswerTerms(2, sizes), 3_000
+    found = np.stack([rng.integers(-1, size, number) for size in sizes], 1)
+    gold = np.stack([rng.integers(0, size, number) for size in sizes], 1)
+    credit = rng.random((number, 2))
+    tracemalloc.start()
+    try:
+        sums = terms.sums(credit, found, gold)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.5 * sums.nbytes
+    for row in (0, 255, 256, 2_999):
+        one = slice(row, row + 1)
+        assert terms.sums(credit[one], found[one], gold[one]).tolist() == [sums[row].tolist()]
