@@ -84,7 +84,7 @@ def rerun(file: Path, out: Path | None, dry_run: bool, commands: Mapping[str, An
     """
     plan = _Plan((file / provenance.FILE if file.is_dir() else file).resolve(), commands)
     target = out.absolute() if out else plan.outside()
-    if speaks() and os.path.lexists(target):  # of several processes, the first one makes it and compares
+    if speaks() and not dry_run and os.path.lexists(target):  # of several processes, the first one makes and compares
         raise DataError(printable(f"{target}: already there, and nothing is replaced; remove it, or use another --out"))
     with contextlib.chdir(plan.folder):
         _check_inputs(plan)

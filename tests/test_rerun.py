@@ -86,6 +86,7 @@ def test_a_rerun_leaves_a_record_that_is_not_repeated(here: Path) -> None:
 
 
 def test_a_dry_run_checks_and_writes_nothing(here: Path) -> None:
+    (here / "runs" / "seg.rerun").mkdir()  # in the way of a rerun, not of this
     before = tree(here)
     ended = magic(here, "rerun", "runs/seg", "--dry-run", "--json")
     assert (ended.code, ended.json["identical"], ended.json["compared"]) == (0, None, 0)
