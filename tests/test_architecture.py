@@ -17,7 +17,13 @@ from magic_cli.data.prepared import open_prepared
 PACKAGE = Path(magic_cli.__file__).parent
 # Lowest first. A module imports only from lower layers, or from its own group (one {...} of names).
 LAYERS: tuple[tuple[frozenset[str], ...], ...] = (
-    (frozenset({"__init__"}), frozenset({"errors"}), frozenset({"interrupt"}), frozenset({"lock"})),
+    (
+        frozenset({"__init__"}),
+        frozenset({"errors"}),
+        frozenset({"interrupt"}),
+        frozenset({"lock"}),
+        frozenset({"shape"}),
+    ),
     (frozenset({"files"}), frozenset({"records"})),
     (frozenset({"schema"}),),
     (frozenset({"questions"}), frozenset({"progress"})),
