@@ -23,6 +23,7 @@ from typing import Any
 SPLITS = {"train": (842, 2474, 7448), "valid": (56, 157, 472), "test": (100, 314, 944)}  # encounters, photos, masks
 PHOTOS = sum(photos for _, photos, _ in SPLITS.values())
 HEIGHT, WIDTH, POOL = 48, 64, 512
+PAGES = ("prepared/index.html", "report/report.html", "report/report.json", "report/per_item.csv")
 WORDS = ("skin", "red", "patch", "itch", "arm", "leg", "months", "weeks", "cream", "dry", "round", "scaly", "fever")
 HAN = "皮肤红斑瘙痒手臂几个月药膏干燥圆形"
 
@@ -277,10 +278,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = (options.work or Path(folder)).resolve()
         found = {size: measure(work, size, options.only) for size in sorted(options.sizes)}
-    for line in table(found):
-        print(line)
-    names = ", ".join(f"{size}x {PHOTOS * size:,}" for size in sorted(found))
-    print(f"\nphotos: {names}")
+        pages = {size: [work / f"{size}x" / page for page in PAGES] for size in found}
+        for line in table(found):
+            print(line)
+        print()
+        for size, paths in pages.items():
+            kept = ", ".join(f"{path.name} {path.stat().st_size / 1000:,.0f} kB" for path in paths if path.is_file())
+            print(f"{size}x: {PHOTOS * size:,} photos; {kept}")
 
 
 if __name__ == "__main__":
