@@ -77,6 +77,8 @@ def _check(path: Path, whole: bool) -> None:
             bad = file.testzip() if whole and not packed else None
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file; train first, or give --ckpt") from None
+    except PermissionError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
     except Exception as error:  # a damaged zip raises whatever its bytes lead to
         got = f"a damaged file, or no checkpoint ({type(error).__name__})"
         remedy = "copy it again or train again; nothing in it was run"

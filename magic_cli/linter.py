@@ -128,7 +128,7 @@ def _read_faults(found: Findings, name: str, size: Size | None) -> Iterator[Faul
         with found.archive.read(name) as data:
             yield from mask_faults(data, size)
     except SubmissionError:
-        yield "an unreadable file", "a whole TIFF", "write it again", ""
+        yield "an unreadable file", "a whole TIFF", "check its permissions, or write it again", ""
 
 
 def mask_faults(data: IO[bytes], size: Size | None) -> Iterator[Fault]:

@@ -20,7 +20,7 @@ from typing import Any
 from typer.core import TyperCommand
 
 from magic_cli import machine
-from magic_cli.errors import MagicError
+from magic_cli.errors import DataError, MagicError
 from magic_cli.files import each_row, read_json, sha256, write_json
 from magic_cli.progress import speaks
 
@@ -137,12 +137,17 @@ def keep(found: Options, code: int = 0) -> None:
         code: its exit code.
 
     Raises:
-        DataError: the record cannot be written.
+        DataError: the record cannot be written, or another command replaced the results meanwhile.
     """
     command = _running.get()
     where = place(command.verb, command.options) if command else None
     if command and where and speaks():
-        write_json(where.file, _record(command, where, code, found))
+        try:
+            record = _record(command, where, code, found)
+        except OSError as error:
+            reason = f"cannot be recorded ({error.strerror}: {error.filename}); is another command writing there?"
+            raise DataError(f"{where.root}: {reason}") from None
+        write_json(where.file, record)
 
 
 def _record(command: Command, where: Place, code: int | None, found: Options) -> dict[str, Any]:

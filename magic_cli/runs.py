@@ -13,7 +13,7 @@ from magic_cli.config import Config, from_dict, resolve
 from magic_cli.data.gold import gold_of
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.draft import Draft
-from magic_cli.engine import Task, TaskModel, accelerator_for, average, fill_cache, insist, predict
+from magic_cli.engine import Task, TaskModel, accelerator_for, average, fill_cache, insist, predict, workers
 from magic_cli.errors import CheckpointError, ConfigError, DataError, EmptySplit
 from magic_cli.files import cache_root, refuse_existing
 from magic_cli.model.cache import FeatureCache
@@ -259,7 +259,8 @@ def predict_to(
     if dry_run:
         configs = [restored(path, name, prepared, options.get("weights"))[1] for path in found]
         return result | {"samples": len(task.samples(prepared, split, configs[0])), "files": 0}
-    files = task.write(predictions(name, found, prepared, split, place, **options), prepared, out, **decision)
+    with workers(out, "run the same command again"):
+        files = task.write(predictions(name, found, prepared, split, place, **options), prepared, out, **decision)
     return result | {"files": len(files)}
 
 

@@ -54,7 +54,7 @@ def _parse(found: Findings, name: str) -> list[Any] | None:
     try:
         data = read_bytes(found.archive, name)
     except SubmissionError:
-        found.add(name, "an unreadable file", "a JSON list", "write it again")
+        found.add(name, "an unreadable file", "a JSON list", "check its permissions, or write it again")
         return None
     if data.startswith(codecs.BOM_UTF8):
         found.add(name, "a byte-order mark", "UTF-8 without one", "save it as plain UTF-8 (the official scorer stops)")

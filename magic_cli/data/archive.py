@@ -66,8 +66,9 @@ class Archive:
         except SubmissionError:
             raise
         except Exception as error:  # decompressors have no common base class of errors
-            got = f"an unreadable file ({type(error).__name__})"
-            raise SubmissionError(problem(self.where(name), got, "a whole file", "make it again")) from None
+            remedy = "check its permissions" if isinstance(error, PermissionError) else "make it again"
+            got = f"an unreadable file ({getattr(error, 'strerror', None) or type(error).__name__})"
+            raise SubmissionError(problem(self.where(name), got, "a whole file", remedy)) from None
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Fixtures of the tests of bad and hostile input."""
 
 import logging
+import os
 import re
 import socket
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from harness import Ended, Magic, make_raw
 from small import files_of, make_prepared, write_folder
+from trials import World
 
 from magic_cli import cli
 from magic_cli.prepare import prepare
@@ -82,3 +84,13 @@ def ready(raw: Path) -> Path:
     """The prepared dataset of `raw`. Read it, never write to it."""
     prepare(raw, raw.parent / "prepared")
     return raw.parent / "prepared"
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Commands to break off, each in a fork of one warm process; their results without a break."""
+    if not hasattr(os, "fork"):
+        pytest.skip("commands are run in forks, which this system does not have")
+    made = World(tmp_path_factory.mktemp("world"))
+    yield made
+    made.forks.close()
