@@ -3,18 +3,13 @@
 import gc
 import hashlib
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 import weakref
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from magic_cli import checkpoint, folds, outcome, runs, schema
@@ -209,24 +204,6 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     cross(drawn_prepared, out, task, resume=True)
     assert files(out) == files(done)
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
-
-
-def test_sigkill_loses_no_more_than_an_epoch(drawn_prepared: Path, tmp_path: Path) -> None:
-    words = ["--preset", "tiny", "--set", "epochs=6", "--cache-dir", str(tmp_path / "cache"), "--folds", "2"]
-    command = [sys.executable, "-m", "magic_cli", "train", "cvqa", "--data", str(drawn_prepared), *words]
-    # As many threads as here: with another number of them sums are rounded in another order.
-    environment, out = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}, tmp_path / "cvqa"
-    with subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.DEVNULL, env=environment) as process:
-        deadline = time.monotonic() + 120
-        while not (out / "fold-2" / "state.pt").is_file() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-    (out / "fold-2" / ".state.pt.0a1b2c3d.tmp").write_bytes(b"what a killed writer leaves")
-    cross_ = {"preset": "tiny", "settings": ["epochs=6"]}
-    place = runs.Place("cpu", tmp_path / "cache")
-    folds.train("cvqa", drawn_prepared, out, place, 2, resume=True, **cross_)
-    folds.train("cvqa", drawn_prepared, tmp_path / "unbroken", place, 2, **cross_)
-    assert files(out) == files(tmp_path / "unbroken")
 
 
 def test_nothing_is_encoded_twice(drawn_prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

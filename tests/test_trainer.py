@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -95,25 +94,6 @@ def test_a_crash_loses_at_most_one_step(
     train(drawn_prepared, out, resume=True)
     assert (out / "best.pt").read_bytes() == (unbroken / "best.pt").read_bytes()
     assert equal(out / "state.pt", unbroken / "state.pt")
-
-
-def test_sigkill_leaves_the_last_epoch(drawn_prepared: Path, tmp_path: Path) -> None:
-    """Killed without warning, a run resumes from its last epoch and ends as an unbroken one."""
-    out, other = tmp_path / "cvqa", tmp_path / "unbroken"
-    options = ["--preset", "tiny", "--set", "epochs=40", "--set", "patience=0", "--cache-dir", str(tmp_path / "cache")]
-    command = [sys.executable, "-m", "magic_cli", "train", "cvqa", "--data", str(drawn_prepared), *options]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.DEVNULL, env=environment) as process:
-        deadline = time.monotonic() + 120
-        while not (out / "state.pt").is_file() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
-    assert not list(out.glob("*.pt.tmp"))
-    subprocess.run([*command, "--out", str(out), "--resume"], check=True, capture_output=True, env=environment)
-    subprocess.run([*command, "--out", str(other)], check=True, capture_output=True, env=environment)
-    assert len((out / "metrics.jsonl").read_text().splitlines()) == 40
-    assert equal(out / "best.pt", other / "best.pt")
 
 
 def test_training_on_the_cache_equals_training_without(drawn_prepared: Path, tmp_path: Path) -> None:
