@@ -4,17 +4,18 @@ The official scorer stops at the first bad item and loses both tasks, or silentl
 all problems at once, equal ones together, with one mask in memory at a time; photos are never opened.
 """
 
+import io
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import IO, Any
 
-import tifffile
 from numpy.typing import NDArray
 
 from magic_cli import provenance
 from magic_cli.data.archive import Archive
-from magic_cli.data.limits import claims
+from magic_cli.data.limits import MAX_PIXELS, claims
+from magic_cli.data.plain import read_plain
 from magic_cli.data.told import TOLD
 from magic_cli.errors import SubmissionError
 from magic_cli.findings import Expected, Findings, Size
@@ -25,6 +26,7 @@ _JUNK = re.compile(r"(^|/)(__MACOSX/|\.DS_Store$|Thumbs\.db$|desktop\.ini$|\._[^
 _IMAGE = re.compile(r"IMG_[^_]+_[^_.]+")
 # none, deflate (two numbers) and packbits: what tifffile decodes without imagecodecs (peers.md cases 59 to 62)
 _COMPRESSIONS = (1, 8, 32946, 32773)
+_LARGEST = MAX_PIXELS + (1 << 20)  # bytes of a plain file that is worth reading at once
 Fault = tuple[str, str, str, str]
 
 
@@ -134,6 +136,13 @@ def _read_faults(found: Findings, name: str, size: Size | None) -> Iterator[Faul
 def mask_faults(data: IO[bytes], size: Size | None) -> Iterator[Fault]:
     """Yield (got, expected, remedy, detail) for what is wrong with one mask file; `size` is the photo's (H, W)."""
     try:
+        plain = _plain(data)
+        if plain is not None:
+            yield from _size_faults(plain.shape, size)
+            yield from _value_faults(plain)
+            return
+        import tifffile  # most submissions do without
+
         with tifffile.TiffFile(data) as file:
             too_much = claims(file)
             if too_much:
@@ -156,6 +165,15 @@ def mask_faults(data: IO[bytes], size: Size | None) -> Iterator[Fault]:
                 yield from _value_faults(file.series[0].asarray())
     except Exception as error:  # decoders have no common base class of errors
         yield "an unreadable file", "a whole TIFF", "write it again (the official scorer stops)", type(error).__name__
+
+
+def _plain(data: IO[bytes]) -> NDArray[Any] | None:
+    """Return the array of a plain TIFF, in a tenth of tifffile's time; None leaves the file to tifffile, rewound."""
+    size = data.seek(0, io.SEEK_END)
+    data.seek(0)
+    found = read_plain(data.read()) if size <= _LARGEST else None
+    data.seek(0)
+    return found
 
 
 def _size_faults(shape: tuple[int, ...], size: Size | None) -> Iterator[Fault]:

@@ -5,6 +5,7 @@ Each case takes a valid submission, breaks one thing, and asserts that the messa
 
 import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 from small import ANSWERS, MASKS, answers, blob, files_of, images_of, make_prepared, tiff, write_folder, write_zip
 
+from magic_cli import linter
 from magic_cli.data.archive import open_archive
 from magic_cli.data.prepared import open_prepared
 from magic_cli.findings import Expected, Findings, expected_of
@@ -301,3 +303,23 @@ def test_valid_split_requires_gold_and_allows_the_rest(tmp_path: Path) -> None:
     lines = check(write_zip(tmp_path / "t.zip", {ANSWERS: json.dumps(rows).encode()}), expected)
     assert len(lines) == 1
     assert "ENC00012: got no such row" in lines[0]
+
+
+MADE = {
+    "good": np.eye(4, 5),
+    "turned": np.eye(5, 4) * 255,
+    "grey": np.arange(20).reshape(4, 5),
+    "empty": np.zeros((4, 5)),
+}
+
+
+@pytest.mark.parametrize("kind", list(MADE))
+def test_a_plain_mask_is_checked_without_a_tiff_library(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took most of the time of `magic package`, twice a mask: before and after the zip is made."""
+    data = tiff(MADE[kind].astype(np.uint8))
+    with monkeypatch.context() as patch:
+        patch.setattr(linter, "read_plain", lambda _: None)
+        expected = list(linter.mask_faults(io.BytesIO(data), (4, 5)))
+    monkeypatch.setitem(sys.modules, "tifffile", None)  # importing it fails
+    assert list(linter.mask_faults(io.BytesIO(data), (4, 5))) == expected
+    assert len(expected) == {"good": 0, "turned": 2}.get(kind, 1)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from magic_cli.data import masks
 from magic_cli.data.masks import decode_mask, merge_masks, read_mask, read_raw, write_mask
 from magic_cli.errors import ConfigError, DataError
 
@@ -130,7 +131,7 @@ def test_several_pages_keep_their_shape_and_are_refused() -> None:
 
 
 def test_huge_mask_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("masks", "limits"):
+    for module in ("masks", "limits", "plain"):
         monkeypatch.setattr(f"magic_cli.data.{module}.MAX_PIXELS", 4799)
     for source in (tiff(BIG), pillow(Image.fromarray(BIG), compression="tiff_lzw")):
         with pytest.raises(DataError, match="0 megapixels"):
@@ -186,3 +187,10 @@ def test_only_binary_masks_are_written(array: np.ndarray, tmp_path: Path) -> Non
     with pytest.raises(DataError, match=r"\(H, W\) of 0 and 1"):
         write_mask(tmp_path / "m.tiff", array)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plain_mask_in_memory_is_read_without_a_tiff_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masks, "_tifffile", None)
+    for data in (tiff(BIG), tiff(BIG, compression="zlib")):
+        assert np.array_equal(read_raw(data, "m"), BIG)
+        data.close()  # nothing holds its memory
