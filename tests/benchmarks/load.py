@@ -182,13 +182,10 @@ def tree(pid: int) -> Iterator[int]:
             yield from tree(int(child))
 
 
-def at_most(pid: int) -> int:
-    """Return the sum of the greatest memory of each process of a tree so far, in KiB."""
-    total = 0
-    for one in tree(pid):
-        status = Path(f"/proc/{one}/status").read_text()
-        total += next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), 0)
-    return total
+def memory(pid: int) -> int:
+    """Return what a tree of processes holds, pages that several of them share counted once, in KiB."""
+    rollups = [Path(f"/proc/{one}/smaps_rollup").read_text() for one in tree(pid)]
+    return sum(int(line.split()[1]) for text in rollups for line in text.splitlines() if line.startswith("Pss:"))
 
 
 def run(command: Sequence[str], cwd: Path, environment: dict[str, str], log: Path) -> Cost:
@@ -203,9 +200,9 @@ def run(command: Sequence[str], cwd: Path, environment: dict[str, str], log: Pat
         child = os.posix_spawn(command[0], list(command), environment, file_actions=actions)
 
         def watch() -> None:
-            while not ended.wait(0.1):
+            while not ended.wait(0.2):
                 try:
-                    peak[0] = max(peak[0], at_most(child))
+                    peak[0] = max(peak[0], memory(child))
                 except (OSError, ValueError):
                     continue  # it, or one of its children, has just ended
 
