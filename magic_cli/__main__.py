@@ -10,6 +10,7 @@ from magic_cli.interrupt import SIGNALS, terminate, unheard
 
 def start() -> NoReturn:
     """Run the command line; ending.py says how it ends. Signals are understood while it still loads."""
+    code = 0
     try:
         signal.signal(signal.SIGTERM, terminate)
         sys.unraisablehook = unheard

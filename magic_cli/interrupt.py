@@ -1,6 +1,6 @@
 """SIGINT and SIGTERM: an end at once, or, where there is something to save, a wish to stop soon."""
 
-import _thread
+import os
 import signal
 import sys
 import threading
@@ -22,7 +22,7 @@ def terminate(_number: int, _frame: FrameType | None) -> None:
 def unheard(unraisable: "sys.UnraisableHookArgs") -> None:
     """Take the interruption of a clean-up, which Python only prints, as one that comes a moment later."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        again = threading.Timer(0.02, _thread.interrupt_main)  # not now: this is a part of the clean-up
+        again = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT))  # not now: this is a part of the clean-up
         again.daemon = True
         again.start()
     else:

@@ -6,6 +6,10 @@ one file, as its data take seconds to make.
 """
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from forks import Ended, job
-from trials import BY_NAME, CASES, Case, World, differences, drawn, leftovers, tree
+from trials import BY_NAME, CASES, Break, Case, World, differences, drawn, ended_well, leftovers, nothing_torn, tree
 
 NAMES = [case.name for case in CASES]
 KILLS = dict.fromkeys(NAMES, 3) | {"train seg": 4, "predict --vote": 2, "score --out": 2, "demo": 1}
@@ -38,6 +42,48 @@ def test_the_plan_has_every_signal_and_both_kinds_of_moments() -> None:
     assert 0.6 < sum(bool(one.at) for one in plan) / len(plan) < 0.73
     assert sum(len(one.at or one.after) == 2 for one in plan) == len(plan) / 7
     assert sum(KILLS.values()) >= 30
+
+
+# ---- forks are no fiction: the same with processes
+
+
+def spawned(case: Case, folder: Path) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "magic_cli", *case.words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def test_a_process_makes_what_a_fork_makes(world: World) -> None:
+    case = BY_NAME["predict seg"]
+    folder = world.folder(case, older=False)
+    with spawned(case, folder) as process:
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert tree(folder / "out") == world.unbroken(case, False)[0]
+    assert leftovers(folder) == []
+
+
+REAL = [("prepare", "SIGINT"), ("prepare", "SIGTERM"), ("prepare", "SIGKILL"), ("train cvqa", "SIGINT")]
+
+
+@pytest.mark.parametrize(("name", "number"), REAL)
+def test_a_killed_process_loses_nothing(world: World, name: str, number: str) -> None:
+    """When it has begun to write, whatever it does then."""
+    case = BY_NAME[name]
+    folder = world.folder(case, older=False)
+    with spawned(case, folder) as process:
+        while not any(folder.glob(".out-*/masks") if name == "prepare" else folder.glob("out/metrics.jsonl")):
+            time.sleep(0.001)
+            assert process.poll() is None
+        process.send_signal(signal.Signals[number])
+        out, err = process.communicate(timeout=120)
+    found, new = tree(folder / "out"), world.unbroken(case, False)[0]
+    ended = Ended(process.returncode, out, err, 0, 0)
+    ended_well(ended, Break(name, False, number, (1,)), done=found == new)
+    nothing_torn(case, folder, found, {}, new)
+    world.go_on(case, folder, False, done=found == new)
 
 
 # ---- what cannot be written

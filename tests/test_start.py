@@ -1,0 +1,131 @@
+"""__main__.py, and what it needs of others: signals while it loads and at its end, streams on a full disk."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from magic_cli import __main__ as program
+from magic_cli import cli
+from magic_cli.interrupt import SIGNALS, Terminated, terminate
+
+FULL = Path("/dev/full")
+full = pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    handlers, hook = [signal.getsignal(number) for number in SIGNALS], sys.unraisablehook
+    yield
+    for number, handler in zip(SIGNALS, handlers, strict=True):
+        signal.signal(number, handler)
+    sys.unraisablehook = hook
+
+
+def started() -> int:
+    with pytest.raises(SystemExit) as ended:
+        program.start()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_interruption_while_it_loads_is_one_line(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(cli, "main", lambda: signal.raise_signal(number))
+    assert started() == 130
+    assert capsys.readouterr() == ("", "interrupted\n")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_interruption_before_typer_listens_is_an_end_like_any_other(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(cli, "app", lambda **_: signal.raise_signal(number))
+    monkeypatch.setattr(sys, "argv", ["magic", "doctor", "--json"])
+    assert started() == 130
+    out, err = capsys.readouterr()
+    assert err == "interrupted; what was finished is kept\n"
+    assert '"exit_code": 130' in out
+
+
+def test_a_signal_after_the_last_word_ends_it_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as the shell does for jobs in the background
+    monkeypatch.setattr(cli, "main", lambda: None)
+    monkeypatch.setattr(program, "leave", lambda code: sys.exit(7 + code))
+    assert started() == 7
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
+def test_sigterm_is_told_from_a_ctrl_c() -> None:
+    signal.signal(signal.SIGTERM, terminate)
+    with pytest.raises(Terminated):
+        signal.raise_signal(signal.SIGTERM)
+
+
+SWALLOWED = """
+import signal, sys, time
+from magic_cli.interrupt import unheard
+sys.unraisablehook = unheard
+class Clean:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+clean = Clean()
+del clean
+try:
+    print("went on")
+    time.sleep(30)
+except KeyboardInterrupt:
+    print("stopped")
+class Other:
+    def __del__(self):
+        raise ValueError("told")
+other = Other()
+del other
+"""
+
+
+def test_an_interruption_of_a_clean_up_comes_again(tmp_path: Path) -> None:
+    """Python prints it and goes on; any other error there is printed as ever."""
+    done = subprocess.run([sys.executable, "-c", SWALLOWED], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "went on\nstopped\n"
+    assert "KeyboardInterrupt" not in done.stderr
+    assert "ValueError: told" in done.stderr
+
+
+def run(folder: Path, *words: str, **streams: Path) -> subprocess.CompletedProcess[str]:
+    files = {name: path.open("w") for name, path in streams.items()}
+    pipes = {name: files.get(name, subprocess.PIPE) for name in ("stdout", "stderr")}
+    command = [sys.executable, "-m", "magic_cli", *words]
+    done = subprocess.run(command, text=True, timeout=120, cwd=folder, env=os.environ | {"HOME": str(folder)}, **pipes)
+    for file in files.values():
+        file.close()
+    return done
+
+
+@full
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_result_that_cannot_be_printed(tmp_path: Path, more: list[str]) -> None:
+    done = run(tmp_path, "doctor", *more, stdout=FULL)
+    line = "error: stdout: cannot be written (No space left on device); free space, or send it elsewhere\n"
+    assert (done.returncode, done.stderr) == (3, line)
+
+
+@full
+def test_a_log_that_cannot_be_written_costs_no_work(challenge: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, "prepare", "--data", str(challenge), stderr=FULL)
+    assert done.returncode == 0
+    assert (tmp_path / "prepared" / "prepare.json").is_file()
+
+
+@full
+def test_neither_stream(tmp_path: Path) -> None:
+    assert run(tmp_path, "prepare", "--data", "nowhere", stdout=FULL, stderr=FULL).returncode == 3
