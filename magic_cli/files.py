@@ -180,7 +180,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; check the path") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
     except UnicodeDecodeError as error:
         raise DataError(problem(path, f"byte {error.start} that is not UTF-8", "UTF-8", "re-encode it")) from None
     except json.JSONDecodeError as error:
@@ -215,7 +215,7 @@ def each_row(path: Path) -> Iterator[Any]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; run `magic prepare` first") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
     except UnicodeDecodeError as error:
         got = f"byte {start + error.start} that is not UTF-8"
         raise DataError(problem(path, got, "UTF-8", "re-encode it")) from None

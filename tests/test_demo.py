@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -189,6 +190,68 @@ def test_interrupt_waits_for_the_step_and_ends_with_130(program: Path) -> None:
         os.killpg(driver.pid, signal.SIGINT)
         assert driver.wait(20) == 130
         assert (program / "saved").exists()
+    finally:
+        driver.kill()
+
+
+def test_real_data_is_never_replaced_by_drawn_data(
+    program: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`magic demo --out . --overwrite`, where the challenge lies."""
+    (program / "behave.py").write_text(GOOD)
+    out, few = tmp_path / "out", {"train": 1}
+    (out / "DermaVQA").mkdir(parents=True)
+    (out / "DermaVQA" / "train.json").write_text("real")
+    with pytest.raises(DataError, match=r"DermaVQA: got no folder with drawn-by-magic-demo\.txt"):
+        demo.run(out, "tiny", overwrite=True, counts=few)
+    assert [path.read_text() for path in out.rglob("*") if path.is_file()] == ["real"]
+    shutil.rmtree(out / "DermaVQA")
+    for _ in range(2):  # its own data may be drawn anew
+        demo.run(out, "tiny", overwrite=True, counts=few)
+    assert (out / "DermaVQA" / "train.json").read_text() != "real"
+
+
+def test_data_are_drawn_in_one_step(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken off while it draws, the same line works again."""
+    (program / "behave.py").write_text(GOOD)
+    out, save = tmp_path / "out", demo._save_photo
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "_save_photo", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        demo.run(out, "tiny", overwrite=False, counts={"train": 1})
+    assert list(out.iterdir()) == []
+    (out / ".DermaVQA-0123abcd").mkdir()  # of one that was killed
+    monkeypatch.setattr(demo, "_save_photo", save)
+    demo.run(out, "tiny", overwrite=False, counts={"train": 1})
+    assert [path.name for path in out.iterdir()] == ["DermaVQA"]
+
+
+def test_sigterm_is_passed_on_to_the_step(program: Path) -> None:
+    """It comes to one process, unlike a Ctrl-C: without this, the demo would wait a minute for the step to end."""
+    (program / "behave.py").write_text(
+        "import time, signal\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))\n"
+        f"pathlib.Path({str(program / 'ready')!r}).touch()\n"
+        "time.sleep(50)"
+    )
+    code = (
+        "import sys, pathlib, signal\n"
+        "from magic_cli import demo\nfrom magic_cli.errors import Interrupted\n"
+        "from magic_cli.interrupt import terminate\n"
+        "signal.signal(signal.SIGTERM, terminate)\n"
+        f"sys.executable = {sys.executable!r}\n"
+        "try: demo.run(pathlib.Path('out'), 'tiny', False, {'train': 1})\n"
+        "except Interrupted as error: sys.exit(error.exit_code)"
+    )
+    python = (program / "fake").read_text().splitlines()[0][2:]
+    driver = subprocess.Popen([python, "-c", code], cwd=program, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(program / "ready", driver)
+        driver.terminate()
+        assert driver.wait(20) == 130
     finally:
         driver.kill()
 

@@ -200,7 +200,7 @@ def test_json_errors_say_where(tmp_path: Path) -> None:
 def test_json_that_cannot_be_read(tmp_path: Path) -> None:
     missing = tmp_path / "no.json"
     assert one_line(lambda: files.read_json(missing)) == f"{missing}: no such file; check the path"
-    assert one_line(lambda: files.read_json(tmp_path)) == f"{tmp_path}: cannot be read (Is a directory)"
+    assert one_line(lambda: files.read_json(tmp_path)) == f"{tmp_path}: cannot be read (Is a directory); check the path and its permissions"
 
 
 def test_jsonl_errors_name_the_line(tmp_path: Path) -> None:
@@ -263,6 +263,69 @@ def test_refuse_existing(tmp_path: Path) -> None:
         expected = f"{path}: already there; use --overwrite, or another --out"
         assert one_line(lambda path=path: files.refuse_existing(path, overwrite=False)) == expected  # type: ignore[misc]
         files.refuse_existing(path, overwrite=True)
+
+
+def test_leftovers_are_swept_unless_somebody_writes_them(tmp_path: Path) -> None:
+    """A killed writer's lock is gone; a folder that holds nothing else counts as empty."""
+    for name in (".x.json.0123abcd.tmp", ".x.json.tmp", "x.0123abcd.tmp", ".x.json.0123ABCD.tmp", ".out-0123abcd"):
+        (tmp_path / name).touch()
+    seen: list[str] = []
+
+    def write(file: IO[bytes]) -> None:
+        files.sweep(tmp_path)
+        seen.extend(sorted(path.name for path in tmp_path.iterdir()))
+        file.write(b"whole")
+
+    files.write_atomic(tmp_path / "y", write)
+    assert [name for name in seen if name.startswith(".y.")] == [name for name in seen if "y" in name] != []
+    assert ".x.json.0123abcd.tmp" not in seen
+    assert {".x.json.tmp", "x.0123abcd.tmp", ".x.json.0123ABCD.tmp", ".out-0123abcd"} < set(seen)
+    assert (tmp_path / "y").read_bytes() == b"whole"
+    files.sweep(tmp_path / "gone")
+
+
+def test_a_folder_of_leftovers_is_empty(tmp_path: Path) -> None:
+    for name in (".x.json.0123abcd.tmp", ".seg-0123abcd"):
+        (tmp_path / name).touch()
+    files.refuse_existing(tmp_path, overwrite=False)
+    (tmp_path / ".hidden").touch()
+    assert "already there" in one_line(lambda: files.refuse_existing(tmp_path, overwrite=False))
+
+
+def test_a_temporary_file_that_is_swept_before_it_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked, swept = files.locked, []
+
+    def slow(file: Any, wait: bool = False) -> bool:
+        if not swept:
+            swept.append(file.name)
+            Path(file.name).unlink()
+        return locked(file, wait)
+
+    monkeypatch.setattr(files, "locked", slow)
+    files.write_text(tmp_path / "x", "whole")
+    assert (tmp_path / "x").read_text() == "whole"
+    assert len(swept) == 1
+
+
+def test_a_full_disk_that_a_library_hides_is_said(tmp_path: Path) -> None:
+    """torch.save raises a RuntimeError of its own while it closes what could not be written."""
+
+    def write(_: IO[bytes]) -> None:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        finally:
+            raise RuntimeError("unexpected pos 64 vs 0")
+
+    assert "x: cannot be written (No space left on device); free space" in one_line(
+        lambda: files.write_atomic(tmp_path / "x", write)
+    )
+
+    def fail(_: IO[bytes]) -> None:
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        files.write_atomic(tmp_path / "x", fail)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_cache_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -85,6 +85,18 @@ def test_other_users_are_seen_and_dead_ones_are_not(tmp_path: Path) -> None:
     assert len(marks(tmp_path)) == 2  # it left by itself
 
 
+def test_marks_of_dead_runs_go_with_the_next_run(tmp_path: Path) -> None:
+    """One file for each killed run would stay for ever where the cache never needs room."""
+    with user(tmp_path) as living, user(tmp_path) as dead:
+        dead.kill()
+        dead.wait()
+        held = lease(tmp_path)
+        assert len(marks(tmp_path)) == 3
+        assert str(living.pid) in marks(tmp_path)
+        assert str(dead.pid) not in marks(tmp_path)
+        del held
+
+
 @pytest.mark.usefixtures("small")
 def test_the_longest_unused_make_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     needed = put(tmp_path, 1)

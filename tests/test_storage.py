@@ -90,6 +90,18 @@ def test_touch_keeps_the_last_use_to_the_hour(tmp_path: Path, age: float, renewe
     assert storage.touch(tmp_path / "gone") == 0
 
 
+def test_a_cache_on_a_read_only_disk_is_used_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the time of the last use cannot be noted, what lies there is not taken for missing."""
+    [path] = plant(tmp_path, "a", size=7)
+    os.utime(path, (0, 5))
+
+    def refuse(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert storage.touch(path) == 7
+
+
 def test_sweep_takes_old_temporary_files_alone(tmp_path: Path) -> None:
     planted = plant(tmp_path, *OURS, *FOREIGN)
     old = time.time() - 3700
