@@ -200,7 +200,8 @@ def test_json_errors_say_where(tmp_path: Path) -> None:
 def test_json_that_cannot_be_read(tmp_path: Path) -> None:
     missing = tmp_path / "no.json"
     assert one_line(lambda: files.read_json(missing)) == f"{missing}: no such file; check the path"
-    assert one_line(lambda: files.read_json(tmp_path)) == f"{tmp_path}: cannot be read (Is a directory); check the path and its permissions"
+    reason = "cannot be read (Is a directory); check the path and its permissions"
+    assert one_line(lambda: files.read_json(tmp_path)) == f"{tmp_path}: {reason}"
 
 
 def test_jsonl_errors_name_the_line(tmp_path: Path) -> None:
