@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -86,7 +86,11 @@ class Task(Protocol):
     def choose(self, gold: Gold, predictions: Iterable[Prediction], config: Any) -> Mapping[str, Any]: ...
     def checks(self, prepared: Prepared, samples: Sequence[Sample], config: Any) -> Sequence[str]: ...
     def review(
-        self, gold: Gold, predictions: Iterable[Prediction], guesses: Mapping[str, Iterable[Prediction]]
+        self,
+        gold: Gold,
+        predictions: Iterable[Prediction],
+        guesses: Mapping[str, Iterable[Prediction]],
+        folds: Sequence[Collection[str]] = ...,
     ) -> Mapping[str, Any]: ...
     def write(
         self, predictions: Iterable[Prediction], prepared: Prepared, out: Path, **decision: Any

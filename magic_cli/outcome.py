@@ -103,4 +103,5 @@ def _reviewed(found: Mapping[str, Any]) -> Iterator[str]:
     yield from Table(title, head, (*rows, ("all", str(found["encounters"]), *whole))).lines()
     bins, one = found["bins"], found["constant"]
     yield f"calibration error: of slot probabilities, {bins} bins of equal width (Guo et al. 2017); 0 is perfect"
-    yield f"{one['slots']} of {one['of']} slots whose right answers differ get one answer for all encounters"
+    each = f" of a fold; {one['models']} folds together" if one["models"] > 1 else ""
+    yield f"{one['slots']} of {one['of']} slots whose right answers differ get one answer for all encounters{each}"

@@ -39,7 +39,8 @@ def judge(
     task, gold = tasks.load(name), gold_of(prepared, "train")
     with open_predictions(predictions) as found:
         scored: Report = task.score(gold, found.of(name, gold))
-        reviewed = task.review(gold, found.of(name, gold), task.guesses(parts, prepared.questions))
+        held = [row["encounters"] for row in rows]
+        reviewed = task.review(gold, found.of(name, gold), task.guesses(parts, prepared.questions), held)
     guessed = {label: task.score(gold, guess) for label, guess in task.guesses(parts, prepared.questions).items()}
     clusters = _clusters(scored)
     baselines = {label: {**one.figures, **one.extra} for label, one in guessed.items()} | dict(scored.baselines)

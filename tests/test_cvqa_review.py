@@ -13,7 +13,7 @@ from magic_cli.data.gold import Gold
 from magic_cli.metrics.calibration import ece
 from magic_cli.records import Prediction
 from magic_cli.tasks import cvqa_review
-from magic_cli.tasks.cvqa_review import MAJORITY, Constant, constant, review
+from magic_cli.tasks.cvqa_review import MAJORITY, Constant, collapsed, constant, review
 
 Row = Mapping[str, int]
 IDS = [f"ENC{n:05}" for n in range(1, 13)]
@@ -50,7 +50,7 @@ def test_padding_that_never_varies_is_not_counted() -> None:
 
 @pytest.mark.parametrize(("slots", "of", "warns"), [(9, 10, False), (10, 10, True), (19, 20, True), (0, 0, False)])
 def test_more_than_nine_in_ten_warn(slots: int, of: int, warns: bool) -> None:
-    lines = Constant(tuple(f"Q{n}" for n in range(slots)), of, 5).warnings()
+    lines = collapsed([Constant(tuple(f"Q{n}" for n in range(slots)), of, 5)])
     assert bool(lines) is warns
     if warns:
         assert f"{slots} of {of} slots get one answer for all 5 held-out encounters" in lines[0]
@@ -60,8 +60,22 @@ def test_more_than_nine_in_ten_warn(slots: int, of: int, warns: bool) -> None:
 
 def test_a_collapsed_run_is_told() -> None:
     found = judged([soft(e, answers("ENC00002")) for e in IDS])
-    assert found["constant"] == {"slots": 9, "of": 9, "share": 1.0}
+    assert found["constant"] == {"slots": 9, "of": 9, "share": 1.0, "models": 1}
     assert any("one answer for all 12" in line for line in found["warnings"])
+
+
+def test_each_model_of_a_cross_validation_is_asked_for_itself() -> None:
+    """Folds that collapse to different answers differ from one another, and each of them is constant."""
+    folds = [IDS[:4], IDS[4:8], IDS[8:]]
+    told = {**dict.fromkeys(folds[0], "ENC00001"), **dict.fromkeys(folds[1], "ENC00002"), **{e: e for e in folds[2]}}
+    predictions = [soft(e, answers(told[e])) for e in IDS]
+    guesses = {MAJORITY: [hard(e, answers("ENC00001")) for e in IDS]}
+    assert review(GOLD, predictions, guesses)["constant"]["slots"] == 0
+    found = review(GOLD, predictions, guesses, folds)
+    assert schema.problems("review", found, "review") == []
+    assert found["constant"]["models"] == 3
+    assert found["constant"]["slots"] == found["constant"]["of"] * 2 / 3
+    assert [line for line in found["warnings"] if line.startswith("fold 1, 2 of 3: ")]
 
 
 def test_a_good_run_warns_of_nothing() -> None:

@@ -10,7 +10,7 @@ REVIEW = {
     "majority": 0.5,
     "ece": 0.0625,
     "bins": 15,
-    "constant": {"slots": 2, "of": 16, "share": 0.125},
+    "constant": {"slots": 2, "of": 16, "share": 0.125, "models": 1},
     "parents": [{"parent": "CQID010", "n": 40, "accuracy": 0.75, "majority": 0.25, "ece": None}],
     "warnings": [],
 }
