@@ -5,14 +5,14 @@ import signal
 import sys
 from typing import NoReturn
 
-from magic_cli.interrupt import SIGNALS, terminate, unheard
+from magic_cli.interrupt import SIGNALS, listen, unheard
 
 
 def start() -> NoReturn:
     """Run the command line; ending.py says how it ends. Signals are understood while it still loads."""
     code = 0
     try:
-        signal.signal(signal.SIGTERM, terminate)
+        listen()
         sys.unraisablehook = unheard
         from magic_cli.cli import main
 

@@ -1,7 +1,6 @@
 """The `magic` command: parse, call, print. No domain logic, and no torch until a command needs it."""
 
 import os
-import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +8,7 @@ import typer
 
 from magic_cli import options as opt
 from magic_cli.ending import emit, leave
-from magic_cli.interrupt import terminate
+from magic_cli.interrupt import listen
 from magic_cli.provenance import Recorded, keep
 
 app = typer.Typer(
@@ -270,5 +269,5 @@ def doctor(
 
 def main() -> None:
     """Run the command line; ending.py says how it ends."""
-    signal.signal(signal.SIGTERM, terminate)
+    listen()
     leave(app)

@@ -116,7 +116,7 @@ def _call(step: Step, cwd: Path) -> dict[str, Any] | None:
     try:
         output, _ = process.communicate()
     except KeyboardInterrupt as interruption:
-        if isinstance(interruption, Terminated):  # a Ctrl-C reached the step too; SIGTERM comes to one process
+        if isinstance(interruption, Terminated):  # a Ctrl-C reached the step too; others come to one process
             process.terminate()
         _stop(process)
         raise Interrupted("demo: interrupted; the same line with --overwrite starts again") from None

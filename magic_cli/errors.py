@@ -9,7 +9,7 @@ MagicError                1  unexpected, but with a message of ours
 ├── SubmissionError       4  the submission would be rejected or silently score zero
 ├── WeightsError          5  pretrained weights are not on this machine
 ├── ExtraError            6  an optional extra is not installed
-└── Interrupted         130  SIGINT or SIGTERM; the state was saved
+└── Interrupted         130  SIGINT, SIGTERM or SIGHUP; the state was saved
 """
 
 import re
@@ -120,6 +120,6 @@ class ExtraError(MagicError):
 
 
 class Interrupted(MagicError):  # noqa: N818  an interruption is not an error
-    """SIGINT or SIGTERM; what could be saved was saved."""
+    """SIGINT, SIGTERM or SIGHUP; what could be saved was saved."""
 
     exit_code = 130

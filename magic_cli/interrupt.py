@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: an end at once, or, where there is something to save, a wish to stop soon."""
+"""SIGINT, SIGTERM and SIGHUP: an end at once, or, where there is something to save, a wish to stop soon."""
 
 import os
 import signal
@@ -7,16 +7,24 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# SIGHUP: the terminal is gone, as when a connection breaks at night; Windows has none
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: an interruption that a program sent, not somebody at the terminal."""
+    """SIGTERM or SIGHUP: an interruption that nobody at the terminal typed."""
 
 
 def terminate(_number: int, _frame: FrameType | None) -> None:
-    """Take SIGTERM as Python takes Ctrl-C."""
+    """Take a signal as Python takes Ctrl-C."""
     raise Terminated
+
+
+def listen() -> None:
+    """Take SIGTERM and SIGHUP so from now on; what is ignored (nohup) stays ignored."""
+    for number in SIGNALS[1:]:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, terminate)
 
 
 def unheard(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -38,7 +46,8 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._request) for number in SIGNALS}
+            heard = [n for n in SIGNALS if n == signal.SIGINT or signal.getsignal(n) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._request) for number in heard}
         return self
 
     def __exit__(

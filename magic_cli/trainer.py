@@ -93,7 +93,7 @@ class Trainer:
         """Train to the end, or to early stopping; return the final position.
 
         Raises:
-            Interrupted: SIGINT or SIGTERM came; the state was saved after the step that was running.
+            Interrupted: a signal came (interrupt.py); the state was saved after the step that was running.
             DataError: the loss is no longer finite. MagicError: a worker of the data loader died; the state was saved.
         """
         sweep(self.out)

@@ -11,7 +11,7 @@ import pytest
 
 from magic_cli import __main__ as program
 from magic_cli import cli
-from magic_cli.interrupt import SIGNALS, Terminated, terminate
+from magic_cli.interrupt import SIGNALS, Interrupt, Terminated, listen
 
 FULL = Path("/dev/full")
 full = pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")
@@ -65,10 +65,30 @@ def test_a_signal_after_the_last_word_ends_it_without_a_traceback(monkeypatch: p
     assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 
-def test_sigterm_is_told_from_a_ctrl_c() -> None:
-    signal.signal(signal.SIGTERM, terminate)
+@pytest.mark.parametrize("number", SIGNALS[1:])
+def test_other_signals_are_told_from_a_ctrl_c(number: signal.Signals) -> None:
+    listen()
     with pytest.raises(Terminated):
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(number)
+
+
+@pytest.mark.parametrize("number", SIGNALS[1:])
+def test_what_is_ignored_stays_ignored(number: signal.Signals) -> None:
+    """`nohup magic train seg`."""
+    signal.signal(number, signal.SIG_IGN)
+    listen()
+    with Interrupt() as interrupt:
+        signal.raise_signal(number)
+        assert not interrupt.requested
+    assert signal.getsignal(number) == signal.SIG_IGN
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_each_signal_is_a_wish_where_there_is_something_to_save(number: signal.Signals) -> None:
+    listen()
+    with Interrupt() as interrupt:
+        signal.raise_signal(number)
+        assert interrupt.requested
 
 
 SWALLOWED = """

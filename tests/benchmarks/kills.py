@@ -1,7 +1,7 @@
 """Kill commands at as many seeded moments as one has time for: `python tests/benchmarks/kills.py --kills 600 --seed 7`.
 
-The trials are those of tests/faults/test_matrix.py, with other seeds. Prints for each command how many trials there
-were with each signal, how many of them really broke it off (the others came after its end), and what was lost.
+The trials are those of tests/faults/test_matrix.py, with other seeds. Prints for each command how many
+trials of each signal, and of a limit on the size of files, really broke it off; the others came after its end.
 """
 
 import argparse
@@ -9,11 +9,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "faults"), str(Path(__file__).parents[1])]
 
-from trials import CASES, SIGNALS, World  # noqa: E402
+from forks import Ended  # noqa: E402
+from trials import CASES, SIGNALS, Case, World  # noqa: E402
+
+KINDS = (*SIGNALS, "full")
 
 _DEAR = 8  # the demo, which runs ten commands, gets one trial in as many rounds
 
@@ -29,23 +33,29 @@ def main() -> int:
         number = options.seed * 1_000_000
         while sum(tried.values()) < options.kills:
             for case in CASES[: None if number % _DEAR == 0 else -1]:
-                one = world.planned(case, number)
-                key = f"{case.name} {one.signal}"
-                tried[key] += 1
-                try:
-                    ended = world.survive(one)
-                    broken[key] += ended.code != 0
-                except AssertionError as error:
-                    lost[key] += 1
-                    print(f"LOST: {one}: {error}", flush=True)
+                for kind, trial in trials(world, case, number):
+                    tried[f"{case.name} {kind}"] += 1
+                    try:
+                        broken[f"{case.name} {kind}"] += trial().code != 0
+                    except AssertionError as error:
+                        lost[f"{case.name} {kind}"] += 1
+                        print(f"LOST: {case.name}, {kind}, number {number}: {error}", flush=True)
             number += 1
         world.forks.close()
     for case in CASES:
-        cells = [f"{tried[key]} ({broken[key]} broken off)" for key in (f"{case.name} {name}" for name in SIGNALS)]
-        print(f"{case.name:<22} {'   '.join(map('{:<22}'.format, cells))}")
+        cells = (f"{kind} {broken[f'{case.name} {kind}']} of {tried[f'{case.name} {kind}']}" for kind in KINDS)
+        print(f"{case.name:<22} {'   '.join(map('{:<20}'.format, cells))}")
     total = f"{sum(tried.values())} trials, {sum(broken.values())} broken off, {sum(lost.values())} with a loss"
     print(f"{total}, in {time.monotonic() - start:.0f} s")
     return int(bool(lost))
+
+
+def trials(world: World, case: Case, number: int) -> Iterator[tuple[str, Callable[[], Ended]]]:
+    """Yield a kill and, except of the demo, a command whose files may not grow, each with its kind."""
+    one = world.planned(case, number)
+    yield one.signal, lambda: world.survive(one)
+    if case is not CASES[-1]:
+        yield "full", lambda: world.starve(case, number)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,20 @@ from pathlib import Path
 
 import pytest
 from forks import Ended, job
-from trials import BY_NAME, CASES, Break, Case, World, differences, drawn, ended_well, leftovers, nothing_torn, tree
+from trials import (
+    BY_NAME,
+    CASES,
+    Break,
+    Case,
+    World,
+    differences,
+    drawn,
+    ended_well,
+    leftovers,
+    nothing_torn,
+    refused,
+    tree,
+)
 
 NAMES = [case.name for case in CASES]
 KILLS = dict.fromkeys(NAMES, 3) | {"train seg": 4, "predict --vote": 2, "score --out": 2, "demo": 1}
@@ -87,18 +100,6 @@ def test_a_killed_process_loses_nothing(world: World, name: str, number: str) ->
 
 
 # ---- what cannot be written
-
-
-def refused(ended: Ended, *words: str, code: int = 3) -> None:
-    """Check a refusal: its exit code, and one line with a remedy, which holds `words`."""
-    assert ended.code == code, ended
-    assert ended.out == ""
-    assert "Traceback" not in ended.err, ended
-    lines = [line for line in ended.err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, ended
-    assert "; " in lines[0], lines
-    assert "error: unexpected" not in lines[0], lines
-    assert all(word in lines[0] for word in words), (words, lines)
 
 
 def started(world: World, case: Case, folder: Path, older: bool, **faults: object) -> Ended:

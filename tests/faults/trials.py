@@ -187,6 +187,24 @@ class World:
         shutil.rmtree(folder)
         return ended
 
+    def starve(self, case: Case, seed: int) -> Ended:
+        """Let no file grow beyond some size, as `survive` does with signals."""
+        rng, older = random.Random(f"{case.name} {seed} size"), seed % 2 == 1  # noqa: S311
+        new, _ = self.unbroken(case, older)
+        folder, old = self.folder(case, older), self.older(case) if older else {}
+        limit = round(max(map(len, new.values())) * rng.random() ** 2)  # small ones are met sooner
+        ended = self.forks.one(*case.words, *(("--overwrite",) if older else ()), cwd=folder, faults={"size": limit})
+        found = tree(folder / "out")
+        nothing_torn(case, folder, found, old, new)
+        if ended.code == 0:
+            assert differences(found, new) == []
+        else:
+            refused(ended, "(File too large); ")
+            assert [name for name in leftovers(folder) if name.endswith(".tmp")] == []
+        self.go_on(case, folder, older, done=found == new)
+        shutil.rmtree(folder)
+        return ended
+
     def go_on(self, case: Case, folder: Path, older: bool, done: bool = False) -> None:
         """Run a case again that was broken off, and compare its result with that of an unbroken one."""
         if case.again and (not older or done or (folder / "out" / DRAFT).is_dir()):
@@ -241,6 +259,18 @@ def ended_well(ended: Ended, broken: Break, done: bool) -> None:
         said = [line for line in ended.errors if "demo:" in line] or ended.errors  # beside its step's own line
         assert 1 <= len(said) <= len(broken.at or broken.after), ended
         assert all("interrupted" in line for line in said)
+
+
+def refused(ended: Ended, *words: str, code: int = 3) -> None:
+    """Check a refusal: its exit code, and one line with a remedy, which holds `words`."""
+    assert ended.code == code, ended
+    assert ended.out == "", ended
+    assert "Traceback" not in ended.err, ended
+    lines = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, ended
+    assert "; " in lines[0], lines
+    assert "error: unexpected" not in lines[0], lines
+    assert all(word in lines[0] for word in words), (words, lines)
 
 
 def nothing_torn(case: Case, folder: Path, found: Tree, old: Tree, new: Tree) -> None:
