@@ -1,6 +1,6 @@
 """Segmentation: one binary mask a photo; scored against every annotator, written as official TIFF files."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,31 +129,11 @@ def write(
     Raises:
         DataError: a prediction is no mask, or the folder cannot be written.
     """
-
-    def put(prediction: Prediction) -> str:
-        name = f"{MASKS}/{mask_name(prediction.id)}"
-        mask: Mask = to_mask(prediction, **decision)
-        write_mask(folder / name, mask)
-        return name
-
+    names = []
     with parts(out, (MASKS,), f"*{SUFFIX}") as folder:
-        names = list(_behind(put, predictions))
+        for prediction in predictions:
+            mask: Mask = to_mask(prediction, **decision)
+            names.append(f"{MASKS}/{mask_name(prediction.id)}")
+            write_mask(folder / names[-1], mask)
         provenance.begin(out / provenance.FILE)
     return [out / name for name in names]
-
-
-def _behind(work: Callable[[Prediction], str], predictions: Iterable[Prediction]) -> Iterator[str]:
-    """Yield what `work` makes of each prediction, in order; it works while the next one is predicted.
-
-    A mask of five megapixels takes as long to be enlarged, packed and written as the next photo to be read.
-    """
-    from concurrent.futures import Future, ThreadPoolExecutor  # scoring, which is timed, does without
-
-    last: Future[str] | None = None
-    with ThreadPoolExecutor(1) as pool:
-        for prediction in predictions:
-            if last is not None:
-                yield last.result()
-            last = pool.submit(work, prediction)
-        if last is not None:
-            yield last.result()
