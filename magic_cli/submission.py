@@ -54,12 +54,13 @@ def find_layout(archive: Archive) -> Layout:
     Raises:
         SubmissionError: neither is there, or one of them is there twice.
     """
-    roots = ["", *sorted({name.split("/", 1)[0] + "/" for name in [*archive.members, *archive.folders] if "/" in name})]
-    everything = [*archive.members, *archive.folders]
-    masks = [f"{root}{MASKS}/" for root in roots if any(n.startswith(f"{root}{MASKS}/") for n in everything)]
+    # each name is looked at in its own two places: a zip may hold as many folders as files
+    places = [(name, root) for name in [*archive.members, *archive.folders] for root in _roots(name)]
+    masks = [f"{root}{MASKS}/" for root in sorted({root for n, root in places if n.startswith(f"{root}{MASKS}/")})]
     if not masks:
-        masks = [root for root in roots if any(_child(n, root) and n.endswith(SUFFIX) for n in archive.members)]
-    answers = [root + ANSWERS for root in roots if root + ANSWERS in archive.members]
+        files = ((n, root) for n, root in places if n.endswith(SUFFIX) and n in archive.members)
+        masks = sorted({root for name, root in files if _child(name, root)})
+    answers = [root + ANSWERS for root in sorted({root for _, root in places}) if root + ANSWERS in archive.members]
     if not answers and len(archive.members) == 1 and not archive.is_zip:
         answers = [name for name in archive.members if name.endswith(".json")]
     named = not archive.is_zip and Path(archive.source).name == MASKS
@@ -70,6 +71,12 @@ def find_layout(archive: Archive) -> Layout:
         expected = f"{MASKS}/IMG_*{SUFFIX} or {ANSWERS}"
         raise SubmissionError(problem(archive.source, here, expected, "check the path and the names"))
     return Layout(_only(archive, masks), _only(archive, answers))
+
+
+def _roots(name: str) -> tuple[str, ...]:
+    """Return the places that a name may be a submission's from: the root, and its first folder."""
+    first, slash, _ = name.partition("/")
+    return ("", first + slash) if slash else ("",)
 
 
 def _child(name: str, folder: str) -> bool:

@@ -12,10 +12,20 @@ import pytest
 from PIL import Image
 from small import ANSWERS, MASKS, QUESTIONS, answers, blob, files_of, images_of, row, tiff, write_folder, write_zip
 
+from magic_cli.data.archive import Archive
 from magic_cli.data.gold import Gold, GoldImage
 from magic_cli.errors import DataError, SubmissionError
 from magic_cli.records import Prediction
-from magic_cli.submission import Submission, Unread, image_of, mask_name, open_predictions, write_answers
+from magic_cli.submission import (
+    Layout,
+    Submission,
+    Unread,
+    find_layout,
+    image_of,
+    mask_name,
+    open_predictions,
+    write_answers,
+)
 
 GOLD = Gold("gold", QUESTIONS, {"IMG_x_1": GoldImage("x", {})}, {"x": {}})
 FILES = files_of("test")
@@ -327,6 +337,25 @@ def test_no_task_in_common(tmp_path: Path) -> None:
         pytest.raises(DataError, match="got gold for seg, expected gold for cvqa"),
     ):
         found.tasks_with(Gold("refs", QUESTIONS, {"i": GoldImage("e", {})}))
+
+
+class Watched(str):
+    """A member's name that counts how often anybody looks at how it starts."""
+
+    looks = 0
+
+    def startswith(self, *words: Any) -> bool:
+        Watched.looks += 1
+        return super().startswith(*words)
+
+
+def test_each_name_is_looked_at_a_few_times_however_many_folders_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every name was compared with every folder: a zip of 80,000 folders took hours."""
+    monkeypatch.setattr(Watched, "looks", 0)
+    names = [Watched(f"f{number}/x.txt") for number in range(500)] + [Watched(f"deep/{MASKS}/IMG_x_mask_sys.tiff")]
+    found = find_layout(Archive("s.zip", True, dict.fromkeys(names, Path())))
+    assert found == Layout(f"deep/{MASKS}/", None)
+    assert Watched.looks <= 4 * len(names)
 
 
 def test_answers_are_written_plainly_and_alike(tmp_path: Path) -> None:
