@@ -43,6 +43,11 @@ class Ended:
     err: str
 
     @property
+    def errors(self) -> list[str]:
+        """The lines that say what is wrong."""
+        return [line.removeprefix("error: ") for line in self.err.splitlines() if line.startswith("error: ")]
+
+    @property
     def json(self) -> dict[str, Any]:
         """The object that --json printed."""
         found: dict[str, Any] = json.loads(self.out)

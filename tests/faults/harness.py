@@ -4,11 +4,11 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from makers import make_challenge
+from recorded import Ended
 
 from magic_cli import schema
 from magic_cli.prepare import prepare
@@ -16,19 +16,6 @@ from magic_cli.prepare import prepare
 # what a patient wrote: it must never be seen in a message
 CANARY = "Xanthippe itches since Tuesday"
 CODES = (0, 1, 2, 3, 4, 5, 6, 130)
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A command that ended: its exit code, stdout, stderr, and how many bytes of memory it took at most."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def errors(self) -> list[str]:
-        return [line.removeprefix("error: ") for line in self.err.splitlines() if line.startswith("error: ")]
 
 
 # every command, and the schema of what it prints with --json; `place` of conftest.py is where they work
