@@ -149,7 +149,7 @@ LONG: dict[str, tuple[Callable, Any]] = {  # each of half a megabyte or more
 
 @pytest.mark.parametrize("name", list(LONG))
 def test_long_files_are_written_a_part_at_a_time(name: str, tmp_path: Path) -> None:
-    """The text of a report, its words and its bytes would be in memory at once: 150 MB where it has 35."""
+    """The text of a report, its words and its bytes were in memory at once: 49 MiB for 10 MB."""
     write, value = LONG[name]
     tracemalloc.start()
     try:

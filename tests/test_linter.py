@@ -315,7 +315,7 @@ MADE = {
 
 @pytest.mark.parametrize("kind", list(MADE))
 def test_a_plain_mask_is_checked_without_a_tiff_library(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It took most of the time of `magic package`, twice a mask: before and after the zip is made."""
+    """tifffile opened each mask twice: before and after the zip is made."""
     data = tiff(MADE[kind].astype(np.uint8))
     with monkeypatch.context() as patch:
         patch.setattr(linter, "read_plain", lambda _: None)

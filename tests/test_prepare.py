@@ -48,7 +48,7 @@ def tall(root: Path, orientation: int, mask_size: tuple[int, int], encounter: in
 
 
 def test_prompts_are_tokenized_some_at_a_time(challenge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the tokenizer returns for ten thousand encounters took 160 MiB."""
+    """What the tokenizer returns for 3,000 encounters took 50 MiB."""
     found = open_challenge(challenge)
     whole, asked = prompt_lengths(found.encounters.values(), found.ledger), []
     original = tokenizers.Tokenizer

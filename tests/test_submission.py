@@ -350,7 +350,7 @@ class Watched(str):
 
 
 def test_each_name_is_looked_at_a_few_times_however_many_folders_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every name was compared with every folder: a zip of 80,000 folders took hours."""
+    """Every name was compared with every folder: 4,000 folders took 2 s, twice as many four times as long."""
     monkeypatch.setattr(Watched, "looks", 0)
     names = [Watched(f"f{number}/x.txt") for number in range(500)] + [Watched(f"deep/{MASKS}/IMG_x_mask_sys.tiff")]
     found = find_layout(Archive("s.zip", True, dict.fromkeys(names, Path())))

@@ -54,7 +54,7 @@ class AnswerTerms:
         options = int(self._first[-1])
         sums = np.empty((len(credit), self.parents + 1 + 2 * options))
         sums[:, : self.parents], sums[:, self.parents] = credit, 1.0
-        for start in range(0, len(credit), _CHUNK):  # what is in between takes three times the memory of the sums
+        for start in range(0, len(credit), _CHUNK):  # what is in between takes twice the memory of the sums
             rows = slice(start, start + _CHUNK)
             one, other = self._there(found[rows]), self._there(gold[rows])
             sums[rows, self.parents + 1 : -options], sums[rows, -options:] = one * other, one + other
