@@ -47,7 +47,7 @@ def test_any_text_fits_any_size(text: str, size: int) -> None:
 
 
 def test_rare_words_weigh_more() -> None:
-    weights = rarity(np.stack([bag_of_words(text, SIZE) for text in ("red hand", "red foot", "red")]))
+    weights = rarity(bag_of_words(text, SIZE) for text in ("red hand", "red foot", "red"))
     [red], [hand] = words("red"), words("hand")
     assert weights[red] == pytest.approx(1.0)  # in every text
     assert weights[hand] == pytest.approx(np.log(4 / 2) + 1)

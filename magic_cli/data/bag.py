@@ -7,6 +7,7 @@ learned from training texts alone (tasks/cvqa_model.py).
 import re
 import zlib
 from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
@@ -36,7 +37,9 @@ def _words(text: str) -> list[str]:
     return words
 
 
-def rarity(bags: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return log((1 + n) / (1 + n with a word in the bucket)) + 1 of each bucket of (n, size) bags, float32."""
-    with_it = (bags > 0).sum(0)
-    return np.asarray(np.log((1 + len(bags)) / (1 + with_it)) + 1, np.float32)
+def rarity(bags: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return log((1 + n) / (1 + n with a word in the bucket)) + 1 of each bucket of n bags (size,), float32."""
+    count, with_it = 0, np.zeros((), np.int64)
+    for bag in bags:  # one by one: all of them together are 8 kB an encounter
+        count, with_it = count + 1, with_it + (bag > 0)
+    return np.asarray(np.log((1 + count) / (1 + with_it)) + 1, np.float32)

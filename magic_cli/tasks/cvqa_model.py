@@ -184,18 +184,19 @@ class CvqaModel(TaskModel):
         device = self.head.mean.device
         self.encounters.fill_(len({sample.id for sample in samples}))
         if self.reads_bag:
-            bags = np.stack([bag_of_words(_told(sample), self.reads_bag) for sample in samples])
+            bags = (bag_of_words(_told(sample), self.reads_bag) for sample in samples)
             self.rarity.copy_(torch.from_numpy(rarity(bags)))
         parts = (samples[i : i + 32] for i in range(0, len(samples), 32))
         batches = (self.collate(part, [0] * len(part)) for part in parts)
         inputs = torch.cat([self._inputs(send_to_device(batch, device)) for batch in batches])
+        inputs = inputs[~inputs.isnan().any(1)]
         gold = torch.tensor([self._gold(sample) for sample in samples])
         prior = []
         for slot, question in enumerate(self.questions.slots):
             asked = gold[:, slot][gold[:, slot] >= 0]
             counts = torch.bincount(asked, minlength=question.size).float() + 0.5
             prior.append(torch.log(counts / counts.sum()))
-        self.head.start(inputs[~inputs.isnan().any(1)], torch.cat(prior).to(device), self.weights)
+        self.head.start(inputs, torch.cat(prior).to(device), self.weights)
 
     def _slot_scores(self, head: SlotHead, batch: Batch) -> Tensor:
         inputs = self._inputs(batch)
