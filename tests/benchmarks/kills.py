@@ -1,7 +1,8 @@
 """Kill commands at as many seeded moments as one has time for: `python tests/benchmarks/kills.py --kills 600 --seed 7`.
 
-The trials are those of tests/faults/test_matrix.py, with other seeds. Prints for each command how many
-trials of each signal, and of a limit on the size of files, really broke it off; the others came after its end.
+The trials are those of tests/faults/test_matrix.py, with other seeds: kills, limits on the size of files, two commands
+at once, clocks that step back. Prints for each command how many trials of each kind were broken off, or refused beside
+another process; the other kills came after the command's end.
 """
 
 import argparse
@@ -17,9 +18,9 @@ sys.path[:0] = [str(Path(__file__).parents[1] / "faults"), str(Path(__file__).pa
 from forks import Ended  # noqa: E402
 from trials import CASES, SIGNALS, Case, World  # noqa: E402
 
-KINDS = (*SIGNALS, "full")
+KINDS = (*SIGNALS, "full", "twice", "clock")
 
-_DEAR = 8  # the demo, which runs ten commands, gets one trial in as many rounds
+_SELDOM = 8  # rounds between trials of the demo, which runs ten commands, and of what is not drawn by lot
 
 
 def main() -> int:
@@ -32,7 +33,7 @@ def main() -> int:
         world = World(Path(folder))
         number = options.seed * 1_000_000
         while sum(tried.values()) < options.kills:
-            for case in CASES[: None if number % _DEAR == 0 else -1]:
+            for case in CASES[: None if number % _SELDOM == 0 else -1]:
                 for kind, trial in trials(world, case, number):
                     tried[f"{case.name} {kind}"] += 1
                     try:
@@ -51,11 +52,13 @@ def main() -> int:
 
 
 def trials(world: World, case: Case, number: int) -> Iterator[tuple[str, Callable[[], Ended]]]:
-    """Yield a kill and, except of the demo, a command whose files may not grow, each with its kind."""
+    """Yield trials of a command, each with its kind; two of them seldom, as nothing in them is drawn by lot."""
     one = world.planned(case, number)
     yield one.signal, lambda: world.survive(one)
-    if case is not CASES[-1]:
-        yield "full", lambda: world.starve(case, number)
+    yield "full", lambda: world.starve(case, number)
+    if number % _SELDOM == 0:
+        yield "twice", lambda: max(world.twice(case), key=lambda ended: ended.code)
+        yield "clock", lambda: world.backwards(case)
 
 
 if __name__ == "__main__":
