@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from magic_cli.errors import DataError
+from magic_cli.errors import DataError, Interrupted
 from magic_cli.files import refuse_existing
 from magic_cli.lock import holding
 from magic_cli.progress import speaks
@@ -55,6 +55,7 @@ class Draft:
 
         Raises:
             DataError: another process trains there, or did so since `folder` looked; or the folder cannot be written.
+            Interrupted: the block was, and can go on.
         """
         if not speaks():  # one of several processes; the first one holds the folder
             yield
@@ -71,7 +72,13 @@ class Draft:
                 raise DataError(f"{self.out}: {line}")
             for path in self.ours(work) if work == self.out and not resume else ():
                 refuse_existing(path, overwrite=False)
-            yield
+            try:
+                yield
+            except KeyboardInterrupt:  # where nothing waits for a step to end
+                if (work / self.mark).is_file():
+                    line = "interrupted; the same command with --resume goes on"
+                    raise Interrupted(f"{work}: {line}") from None
+                raise
 
     def publish(self, work: Path) -> None:
         """Let the run in `work`, which is whole, take the place of the older one; one process of several does it."""

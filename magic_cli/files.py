@@ -81,7 +81,7 @@ def sweep(folder: Path) -> None:
     """Remove the temporary files of killed writers in a folder; those that a process writes now are locked."""
     with suppress(OSError):
         for path in [path for path in folder.iterdir() if is_leftover(path.name) and path.suffix == ".tmp"]:
-            with suppress(OSError), path.open("rb") as file:
+            with suppress(OSError), path.open("r+b") as file:
                 if locked(file):
                     path.unlink()
 

@@ -160,8 +160,10 @@ def train(
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the files of a run that are in a folder."""
-    return [path for path in (folder / name for name in (*FILES, provenance.FILE)) if path.is_file()]
+    """Return the files of a run that are in a folder; the record of one that has not begun is none."""
+    found = [folder / name for name in FILES if (folder / name).is_file()]
+    record = folder / provenance.FILE
+    return [*found, record] if found and record.is_file() else found
 
 
 def restored(path: Path, name: str, prepared: Prepared, weights: str | None = None) -> tuple[TaskModel, Config]:

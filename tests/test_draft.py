@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from magic_cli.draft import Draft
-from magic_cli.errors import DataError
+from magic_cli.errors import DataError, Interrupted
 from magic_cli.lock import holding
 
 NAMES = ("best.pt", "folds.json", "fold-1/best.pt", "fold-2/best.pt")
@@ -129,6 +129,19 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_first_step(draft: Dr
     line = r"out: cannot be written \(.*\); choose another --out"
     with pytest.raises(DataError, match=line), draft.alone(draft.out, resume=False):
         pytest.fail("it started")
+
+
+def test_an_interruption_says_how_to_go_on_where_one_can(draft: Draft) -> None:
+    def interrupted() -> None:
+        with draft.alone(draft.out, resume=True):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        interrupted()
+    write(draft.out, "new", "folds.json")
+    with pytest.raises(Interrupted, match="out: interrupted; the same command with --resume goes on"):
+        interrupted()
+    assert not isinstance(caught.value, Interrupted)
 
 
 def test_of_several_processes_the_first_one_holds_and_publishes(draft: Draft, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
-from magic_cli import checkpoint, runs, trainer
+from magic_cli import checkpoint, cli, folds, runs, trainer
 from magic_cli.averaging import Average
 from magic_cli.errors import Interrupted
 from magic_cli.state import Mark, Position
@@ -194,6 +195,26 @@ def test_a_fold_is_finished_when_all_of_it_is_there(
         monkeypatch.setattr(place, name, lambda path, *w, o=original: written.append(path.name) or o(path, *w))
     train(prepared, tmp_path / "seg")
     assert written[:2] == ["metrics.jsonl", "best.pt"]
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_what_was_broken_off_before_its_first_step_may_be_typed_again(
+    number: int, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While features are encoded there is a record of how the run was started, and nothing to keep."""
+    out = tmp_path / "run"
+    line = ["train", "cvqa", "--preset", "tiny", "--set", "epochs=1", "--data", str(prepared), "--out", str(out)]
+    line += ["--folds", str(number)] if number else []
+
+    def typed() -> Any:
+        return CliRunner().invoke(cli.app, [*line, "--cache-dir", str(tmp_path / "cache")])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folds if number else trainer, "sweep", lambda _: interrupt())
+        assert typed().exit_code == 130
+    assert [path.name for path in out.rglob("*") if path.is_file()] == ["run.json"]
+    assert typed().exit_code == 0
+    assert "already there; use --overwrite" in str(typed().exception)
 
 
 def test_marks() -> None:

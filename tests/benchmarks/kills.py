@@ -42,13 +42,19 @@ def main() -> int:
                         lost[f"{case.name} {kind}"] += 1
                         print(f"LOST: {case.name}, {kind}, number {number}: {error}", flush=True)
             number += 1
+            if number % 10 == 0 or sum(tried.values()) >= options.kills:
+                show(tried, broken)
+                total = f"{sum(tried.values())} trials, {sum(broken.values())} broken off or refused"
+                print(f"{total}, {sum(lost.values())} with a loss, in {time.monotonic() - start:.0f} s", flush=True)
         world.forks.close()
-    for case in CASES:
-        cells = (f"{kind} {broken[f'{case.name} {kind}']} of {tried[f'{case.name} {kind}']}" for kind in KINDS)
-        print(f"{case.name:<22} {'   '.join(map('{:<20}'.format, cells))}")
-    total = f"{sum(tried.values())} trials, {sum(broken.values())} broken off, {sum(lost.values())} with a loss"
-    print(f"{total}, in {time.monotonic() - start:.0f} s")
     return int(bool(lost))
+
+
+def show(tried: Counter[str], broken: Counter[str]) -> None:
+    print("| command | " + " | ".join(KINDS) + " |")
+    for name in [case.name for case in CASES]:
+        cells = [f"{broken[f'{name} {kind}']} of {tried[f'{name} {kind}']}" for kind in KINDS]
+        print(f"| `{name}` | {' | '.join('-' if cell == '0 of 0' else cell for cell in cells)} |")
 
 
 def trials(world: World, case: Case, number: int) -> Iterator[tuple[str, Callable[[], Ended]]]:
