@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 import traceback
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -168,6 +169,9 @@ def _become(job: Job, out: int, err: int, shared: mmap.mmap) -> NoReturn:
         os.dup2(out, 1)
         os.dup2(err, 2)
         os.chdir(job["cwd"])
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
         import moments
 
         moments.arrange(job, shared)
@@ -214,6 +218,8 @@ def serve() -> None:
     plots.histogram([0.2, 0.4], name="warm", title="warm", axis="warm")  # fonts are sought once
     for template in page.TEMPLATES.glob("*.jinja"):
         page._environment().get_template(template.name)
+    for one in list(weakref.finalize._registry):
+        one.atexit = False  # torch's, which take half of a short job's time; those of a command are run at its end
     gc.collect()
     gc.freeze()  # else each fork's first collection would copy all of this
     assert len(os.listdir("/proc/self/task")) == 1, "a fork would lose the other threads"  # noqa: PTH208
