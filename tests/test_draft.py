@@ -86,6 +86,8 @@ def test_broken_off_anywhere_it_is_ended_by_the_next(
     original, calls = getattr(os, call), []
 
     def broken(*words: object, **options: object) -> object:
+        if str(words[0]).startswith("/") and str(draft.out) not in str(words[0]):
+            return original(*words, **options)  # somebody else's: a mark that the garbage collector removes
         calls.append(words)
         if len(calls) > number:
             raise KeyboardInterrupt
