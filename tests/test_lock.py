@@ -16,9 +16,8 @@ import os, sys, time
 from pathlib import Path
 from magic_cli.lock import holding
 with holding(Path(sys.argv[1])) as held:
-    child = os.fork()
-    if child:
-        print(held, child, flush=True)
+    if os.fork() == 0:  # prints only what it may print once it runs, having closed its copy of the lock
+        print(held, os.getpid(), flush=True)
     time.sleep(60)
 """
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such locks")
