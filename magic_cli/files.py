@@ -92,9 +92,14 @@ def write_text(path: Path, text: str) -> None:
 
 
 def finite(value: Any) -> Any:
-    """Return a JSON value like `value`: NaN and infinities become null at any depth, tuples lists."""
+    """Return a JSON value like `value`: NaN and infinities become null at any depth, tuples lists.
+
+    A dict in which nothing changes is returned as it is: a report has tens of thousands of them.
+    """
     if isinstance(value, Mapping):
-        return {key: finite(inner) for key, inner in value.items()}
+        found = {key: finite(inner) for key, inner in value.items()}
+        same = isinstance(value, dict) and all(found[key] is inner for key, inner in value.items())
+        return value if same else found
     if isinstance(value, list | tuple):
         return [finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

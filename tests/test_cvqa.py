@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from magic_cli.errors import DataError, SubmissionError
 from magic_cli.questions import parse_questions
 from magic_cli.records import Prediction, Report
 from magic_cli.submission import open_predictions
-from magic_cli.tasks import cvqa
-from magic_cli.tasks.cvqa_answers import decide, rows_of
+from magic_cli.tasks import cvqa, cvqa_score
+from magic_cli.tasks.cvqa_answers import Answer, decide, rows_of
+from magic_cli.tasks.cvqa_score import Key
 
 CONFIG = CvqaConfig()
 QIDS = list(QUESTIONS.by_qid)
@@ -675,3 +677,20 @@ def test_an_incomplete_prediction_is_not_written(prepared: Prepared, tmp_path: P
     with pytest.raises(DataError, match="no answer"):
         cvqa.write([soft("ENC00011", {"CQID010-001": 0})], prepared, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_of_items_take_no_more_than_they_hold() -> None:
+    """All sums as Python's numbers took 13 kB an encounter: 100 MB at ten times the challenge."""
+    row = answers("ENC00001")
+    gold = Gold("gold", QUESTIONS, answers={f"ENC{number:05}": row for number in range(200)})
+    key, told = Key(gold), {encounter: Answer(row) for encounter in gold.answers}
+    sums = key.sums(list(told.values()))
+    assert len(key.sets) == 200
+    tracemalloc.start()
+    try:
+        number = sum(1 for _ in cvqa_score._items(key, told, sums))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert number == 200 * len(QUESTIONS.parents)
+    assert peak < 200 * 2_000

@@ -9,6 +9,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 import pytest
@@ -159,6 +160,15 @@ def test_long_files_are_written_a_part_at_a_time(name: str, tmp_path: Path) -> N
         tracemalloc.stop()
     assert (tmp_path / "x").stat().st_size > 500_000
     assert peak < 450_000
+
+
+def test_what_is_valid_already_is_not_copied() -> None:
+    item, bad = {"image": "i", "dice": 0.5}, {"image": "i", "dice": float("nan")}
+    found = files.finite({"items": (item, bad), "n": 1})
+    assert found == {"items": [item, {"image": "i", "dice": None}], "n": 1}
+    assert found["items"][0] is item
+    assert files.finite(MappingProxyType(item)) == item  # a mapping of another kind becomes a dict
+    assert type(files.finite(MappingProxyType(item))) is dict
 
 
 def test_nan_is_never_written(tmp_path: Path) -> None:

@@ -358,6 +358,15 @@ def test_each_name_is_looked_at_a_few_times_however_many_folders_there_are(monke
     assert Watched.looks <= 4 * len(names)
 
 
+def test_equal_answers_share_an_array(tmp_path: Path) -> None:
+    """An array each took 3 kB an encounter."""
+    with open_predictions(write_folder(tmp_path, JSON_ONLY)) as found:
+        gold = Gold("gold", QUESTIONS, answers={})
+        arrays = [array for one in found.of("cvqa", gold) for array in one.arrays.values()]
+    assert len({id(array) for array in arrays}) == len({int(array) for array in arrays}) < len(arrays)
+    assert not any(array.flags.writeable for array in arrays)
+
+
 def test_answers_are_written_plainly_and_alike(tmp_path: Path) -> None:
     rows = [row("ENC00001"), row("ENC00002")]
     write_answers(tmp_path / "a.json", rows)

@@ -6,9 +6,11 @@ What the official scorer makes of them: specs/peers.md section 2, cases 01 to 25
 import codecs
 import json
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from magic_cli.data.archive import Archive
 from magic_cli.errors import SubmissionError, problem, some
@@ -90,8 +92,16 @@ def prediction_of(row: Any, qids: Collection[str], where: str) -> Prediction:
         return Prediction("", {}, None, row, problem(where, got, "an object with an encounter_id", "mend the row"))
     chosen = {qid: _whole(value) for qid, value in row.items() if qid in qids}
     bad = [qid for qid, index in chosen.items() if index is None]
-    arrays = {qid: np.array(index) for qid, index in chosen.items() if index is not None}
+    arrays = {qid: _as_array(index) for qid, index in chosen.items() if index is not None}
     return Prediction(encounter, arrays, None, row, _fault(f"{where}:{encounter}", row, bad) if bad else "")
+
+
+@lru_cache(maxsize=1024)
+def _as_array(index: int) -> NDArray[np.int64]:
+    """Return an index as a 0-d array, read-only: most answers are the same few numbers, and an array is 100 bytes."""
+    found = np.array(index)
+    found.flags.writeable = False
+    return found
 
 
 def _whole(value: Any) -> int | None:

@@ -141,9 +141,10 @@ def _refuse_other_split(gold: Gold, rows: Mapping[str, Sequence[Row]]) -> None:
 def _items(key: Key, answers: Mapping[str, Answer], sums: Floats) -> Iterator[dict[str, Any]]:
     """Yield a row an encounter and parent: what is right, what was answered, its credit, what is wrong with it."""
     questions = key.gold.questions
-    for (encounter, answer), gold, credit in zip(answers.items(), key.sets, sums.tolist(), strict=True):
+    worths = sums[:, : len(questions.parents)].tolist()  # all terms as Python's numbers: 13 kB an encounter
+    for (encounter, answer), gold, credit in zip(answers.items(), key.sets, worths, strict=True):
         found = questions.to_sets(answer.slots)
-        for parent, worth in zip(questions.parents, credit, strict=False):
+        for parent, worth in zip(questions.parents, credit, strict=True):
             yield {
                 "encounter": encounter,
                 "parent": parent,

@@ -4,6 +4,7 @@ The official side is that of specs/peers.md section 2, cases 30 to 64. It costs 
 is regular; only a mask with other values, or of another shape, becomes a second mask to count.
 """
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +26,7 @@ VALUES, BRIGHT = "other values", "values {0, 255}"
 GOLD, MORE, EMPTY = "gold of {0, 255}", "more annotators", "empty"
 _MOST = MOST_MASKS - 3
 Shape = tuple[int, ...]
-Terms = list[float]
+Terms = Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,15 +234,20 @@ def _pair(overlap: Overlap, one: int, other: int) -> tally.Pair:
     return int(both[one, other]), int(both[one, one]), int(both[other, other])
 
 
+def _kept_terms(pairs: Sequence[tally.Pair], pooled: tally.Pair, empty: str, fault: bool = False) -> Terms:
+    """Return the terms of metrics/tally.py in half of a list's memory: a dozen of them are kept of each photo."""
+    return array("d", tally.terms(pairs, pooled, empty, fault))
+
+
 def _terms(overlap: Overlap, one: int, empty: str, fault: bool = False) -> Terms:
-    return tally.terms(_pairs(overlap, one), _pair(overlap, one, overlap.majority), empty, fault)
+    return _kept_terms(_pairs(overlap, one), _pair(overlap, one, overlap.majority), empty, fault)
 
 
 def _constant(overlap: Overlap, size: int, empty: str) -> Terms:
     """Return the terms of a mask that is empty (size 0) or full (size: all pixels)."""
     sizes = [int(overlap.both[k, k]) for k in range(overlap.systems, overlap.majority + 1)]
     pairs = [(gold if size else 0, size, gold) for gold in sizes]
-    return tally.terms(pairs[:-1], pairs[-1], empty)
+    return _kept_terms(pairs[:-1], pairs[-1], empty)
 
 
 def _left_out(overlap: Overlap, names: Sequence[str], empty: str, fault: bool) -> tuple[dict[str, Terms], ...]:
@@ -253,7 +259,7 @@ def _left_out(overlap: Overlap, names: Sequence[str], empty: str, fault: bool) -
     for k, name in enumerate(names):
         rest = overlap.majority + 1 + k
         for found, one, wrong in ((human, overlap.systems + k, False), (system, 0, fault)):
-            found[name] = tally.terms(_pairs(overlap, one, k), _pair(overlap, one, rest), empty, wrong)
+            found[name] = _kept_terms(_pairs(overlap, one, k), _pair(overlap, one, rest), empty, wrong)
     return human, system
 
 
@@ -271,4 +277,4 @@ def _official(cells: Cells, overlap: Overlap, truth: Truth, one: int) -> Terms:
     found = int(overlap.both[one, one])
     pairs = [(0, found, 0) if names[k] in truth.bright else _pair(overlap, one, overlap.systems + k) for k in used]
     pooled = (int(cells[agreed & members[:, one]].sum()), found, int(cells[agreed].sum()))
-    return tally.terms(pairs, pooled, tally.OFFICIAL)
+    return _kept_terms(pairs, pooled, tally.OFFICIAL)
