@@ -34,8 +34,10 @@ from trials import (
 )
 
 NAMES = [case.name for case in CASES]
-KILLS = dict.fromkeys(NAMES, 3) | {"train seg": 4, "predict --vote": 2, "score --out": 2, "demo": 1}
-STEPS = [name for name in NAMES if name != "demo"]  # the demo runs these
+KILLS = (
+    dict.fromkeys(NAMES, 3) | dict.fromkeys(("prepare", "predict --vote", "score --out", "package"), 2) | {"demo": 1}
+)
+SEVERAL = ("prepare", "train seg", "train cvqa --folds 2", "predict seg", "score --out", "package")  # one of each kind
 
 
 # ---- killed
@@ -48,12 +50,12 @@ def test_a_killed_command_loses_nothing(world: World, name: str, seed: int) -> N
 
 def test_the_plan_has_every_signal_and_both_kinds_of_moments() -> None:
     ended = Ended(0, "", "", 100, 1.0)
-    plan = [drawn(name, seed, lambda _: ended) for name in NAMES for seed in range(84)]
+    plan = [drawn(name, seed, ended) for name in NAMES for seed in range(84)]
     assert Counter(one.signal for one in plan) == dict.fromkeys(("SIGINT", "SIGTERM", "SIGKILL"), len(plan) / 3)
     assert Counter(one.older for one in plan) == dict.fromkeys((True, False), len(plan) / 2)
     assert 0.6 < sum(bool(one.at) for one in plan) / len(plan) < 0.73
     assert sum(len(one.at or one.after) == 2 for one in plan) == len(plan) / 7
-    assert sum(KILLS.values()) >= 30
+    assert sum(KILLS.values()) + len(REAL) >= 30
 
 
 # ---- forks are no fiction: the same with processes
@@ -68,12 +70,12 @@ def spawned(case: Case, folder: Path) -> subprocess.Popen[str]:
 
 
 def test_a_process_makes_what_a_fork_makes(world: World) -> None:
-    case = BY_NAME["predict seg"]
+    case = BY_NAME["prepare"]
     folder = world.folder(case, older=False)
     with spawned(case, folder) as process:
         _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert tree(folder / "out") == world.unbroken(case, False)[0]
+    assert tree(folder / "out") == world.unbroken(case)[0]
     assert leftovers(folder) == []
 
 
@@ -91,7 +93,7 @@ def test_a_killed_process_loses_nothing(world: World, name: str, number: str) ->
             assert process.poll() is None
         process.send_signal(signal.Signals[number])
         out, err = process.communicate(timeout=120)
-    found, new = tree(folder / "out"), world.unbroken(case, False)[0]
+    found, new = tree(folder / "out"), world.unbroken(case)[0]
     ended = Ended(process.returncode, out, err, 0, 0)
     ended_well(ended, Break(name, False, number, (1,)), done=found == new)
     nothing_torn(case, folder, found, {}, new)
@@ -119,7 +121,7 @@ def test_files_that_may_not_grow(world: World, name: str) -> None:
     folder = world.folder(case, True)
     refused(started(world, case, folder, True, size=700), "(File too large); ")
     kept(world, case, folder)
-    if name in STEPS:
+    if name in SEVERAL:
         world.go_on(case, folder, True)
 
 
@@ -236,7 +238,7 @@ def test_a_result_that_is_there_stays(world: World, name: str) -> None:
 # ---- others at work
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", SEVERAL)
 def test_two_at_once(world: World, name: str) -> None:
     """One result is there, whole; of two trainings one is refused."""
     both = world.twice(BY_NAME[name])
@@ -269,7 +271,7 @@ def test_a_worker_of_the_data_loader_dies(world: World, name: str, batch: int) -
     assert leftovers(folder) == []
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", SEVERAL)
 def test_a_clock_that_steps_back(world: World, name: str) -> None:
     world.backwards(BY_NAME[name])
 
@@ -280,8 +282,8 @@ def test_a_clock_that_steps_back(world: World, name: str) -> None:
 def rows() -> list[str]:
     """Return the rows of the table in examples/reliability.md: how many cases of each kind there are for a command."""
     killed, dead = Counter(KILLS) + Counter(name for name, _ in REAL), Counter(name for name, _ in WORKERS)
-    each, steps, unread = Counter(NAMES), Counter(STEPS), Counter(UNREADABLE.keys())
-    kinds = (killed, each + each, each, each + unread, each, steps, dead, steps)
+    each, several, unread = Counter(NAMES), Counter(SEVERAL), Counter(UNREADABLE.keys())
+    kinds = (killed, each + each, each, each + unread, each, several, dead, several)
     return [f"| `{name}` | {' | '.join(str(kind[name] or '-') for kind in kinds)} |" for name in NAMES]
 
 

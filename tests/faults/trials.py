@@ -8,7 +8,6 @@ import os
 import random
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,19 +93,19 @@ class Break:
         return {"signal": self.signal, "group": self.group, **when}
 
 
-def drawn(case: str, seed: int, unbroken: Callable[[bool], Ended]) -> Break:
+def drawn(case: str, seed: int, unbroken: Ended) -> Break:
     """Draw a break: signals take turns, as do a first result and one that replaces an older one.
 
     A third of the moments are times, and every seventh signal comes twice. `unbroken` tells how many points and
-    seconds there are, with an older result or without.
+    seconds there are; there are up to a quarter more where an older result is replaced.
     """
     rng = random.Random(f"{case} {seed}")  # noqa: S311
     signal, older, group = SIGNALS[seed % 3], seed % 4 > 1, rng.random() < 0.5
-    ended, times = unbroken(older), 2 if seed % 7 == 6 else 1
+    times, more = 2 if seed % 7 == 6 else 1, 1.25 if older else 1
     if rng.random() < 2 / 3:
-        first = rng.randint(1, ended.points)
+        first = rng.randint(1, round(unbroken.points * more))
         return Break(case, older, signal, (first, first + rng.randint(1, 20))[:times], (), group)
-    start = rng.uniform(0, ended.seconds)
+    start = rng.uniform(0, unbroken.seconds * more)
     return Break(case, older, signal, (), (start, start + rng.uniform(0, 0.02))[:times], group)
 
 
@@ -125,7 +124,7 @@ class World:
                 self._must(*here, "--seed", seed, "--out", f"{age}/{task}", cwd=given)
                 split = ("--split", "valid", "--out", f"{age}/valid", "--overwrite")
                 self._must("predict", task, "--ckpt", f"{age}/{task}", *_CPU.split(), *split, cwd=given)
-        self._known: dict[tuple[str, bool], tuple[Tree, Ended]] = {}
+        self._known: dict[str, tuple[Tree, Ended]] = {}
 
     def _must(self, *words: object, cwd: Path) -> Ended:
         ended = self.forks.one(*words, cwd=cwd)
@@ -158,24 +157,24 @@ class World:
             shutil.rmtree(made)
         return tree(kept)
 
-    def unbroken(self, case: Case, older: bool) -> tuple[Tree, Ended]:
+    def unbroken(self, case: Case) -> tuple[Tree, Ended]:
         """Return the result of a case without a break, and how the command ended."""
-        if (case.name, older) not in self._known:
-            folder = self.folder(case, older)
-            ended = self._must(*case.words, *(("--overwrite",) if older else ()), cwd=folder)
-            assert leftovers(folder) == [], (ended, leftovers(folder))
-            self._known[case.name, older] = tree(folder / "out"), ended
+        if case.name not in self._known:
+            folder = self.folder(case, older=False)
+            ended = self._must(*case.words, cwd=folder)
+            assert leftovers(folder) == []
+            self._known[case.name] = tree(folder / "out"), ended
             shutil.rmtree(folder)
-        return self._known[case.name, older]
+        return self._known[case.name]
 
     def planned(self, case: Case, seed: int) -> Break:
         """Draw a break of a case."""
-        return drawn(case.name, seed, lambda older: self.unbroken(case, older)[1])
+        return drawn(case.name, seed, self.unbroken(case)[1])
 
     def survive(self, broken: Break) -> Ended:
         """Break a command off, look at what is left, run it again, compare; return how the first try ended."""
         case = BY_NAME[broken.case]
-        new, _ = self.unbroken(case, broken.older)
+        new, _ = self.unbroken(case)
         folder = self.folder(case, broken.older)
         old = self.older(case) if broken.older else {}
         overwrite = ("--overwrite",) if broken.older else ()
@@ -190,7 +189,7 @@ class World:
     def starve(self, case: Case, seed: int) -> Ended:
         """Let no file grow beyond some size, as `survive` does with signals."""
         rng, older = random.Random(f"{case.name} {seed} size"), seed % 2 == 1  # noqa: S311
-        new, _ = self.unbroken(case, older)
+        new, _ = self.unbroken(case)
         folder, old = self.folder(case, older), self.older(case) if older else {}
         limit = round(max(map(len, new.values())) * rng.random() ** 2)  # small ones are met sooner
         ended = self.forks.one(*case.words, *(("--overwrite",) if older else ()), cwd=folder, faults={"size": limit})
@@ -214,7 +213,7 @@ class World:
             assert "Traceback" not in ended.err, ended
             if ended.code:
                 refused(ended)
-        assert tree(folder / "out") in (self.unbroken(case, False)[0], self.older(case)), both
+        assert tree(folder / "out") in (self.unbroken(case)[0], self.older(case)), both
         assert leftovers(folder) == []
         shutil.rmtree(folder)
         return both
@@ -226,7 +225,7 @@ class World:
             os.utime(path, (2e9, 2e9))
         ended = self.forks.one(*case.words, "--overwrite", cwd=folder, faults={"clock": "back"})
         assert ended.code == 0, ended
-        assert differences(tree(folder / "out"), self.unbroken(case, True)[0]) == []
+        assert differences(tree(folder / "out"), self.unbroken(case)[0]) == []
         assert leftovers(folder) == []
         shutil.rmtree(folder)
         return ended
@@ -239,7 +238,7 @@ class World:
             repeat = ("--overwrite",) if (folder / "out").exists() else ()
         ended = self.forks.one(*case.words, *repeat, cwd=folder)
         assert ended.code == 0, ended
-        assert differences(tree(folder / "out"), self.unbroken(case, older)[0]) == []
+        assert differences(tree(folder / "out"), self.unbroken(case)[0]) == []
         assert leftovers(folder) == []
 
 
