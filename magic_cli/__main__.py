@@ -1,31 +1,31 @@
 """`magic`, `python -m magic_cli` and `accelerate launch -m magic_cli` all start here."""
 
 import os
-import signal
 import sys
 from typing import NoReturn
 
-from magic_cli.interrupt import SIGNALS, listen, unheard
+from magic_cli.interrupt import fall_silent, listen, unheard
 
 
 def start() -> NoReturn:
     """Run the command line; ending.py says how it ends. Signals are understood while it still loads."""
-    code = 0
+    code: int | None = None
     try:
-        listen()
-        sys.unraisablehook = unheard
-        from magic_cli.cli import main
+        try:
+            listen()
+            sys.unraisablehook = unheard
+            from magic_cli.cli import main
 
-        main()
-    except SystemExit as leaving:
-        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+            main()
+        except SystemExit as leaving:
+            code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+        fall_silent()  # all is written, all is said: what comes now ends the process without a traceback
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)  # noqa: T201
-        code = 130
-    for number in SIGNALS:  # all is written, all is said: what comes now ends the process without a traceback
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
-    leave(code)
+        fall_silent()
+        if code is None:
+            print("interrupted", file=sys.stderr)  # noqa: T201
+            code = 130
+    leave(code or 0)
 
 
 def leave(code: int) -> NoReturn:

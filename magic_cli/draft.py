@@ -88,15 +88,17 @@ class Draft:
 
     def settle(self) -> None:
         """End what a kill broke off in `publish`."""
-        if self._whole.is_dir() and speaks():
+        if (self.out / FOLDER).is_dir() and speaks():
             with holding(self.out) as held:
-                if held is not False:
+                if held is not False and self._whole.is_dir():
                     self._move()
+                elif held is not False:
+                    self._remove_empty(self.out / FOLDER)
 
     def _move(self) -> None:
         """First what no longer belongs goes, then the mark moves, then the rest: so it can be taken up anywhere."""
         whole, out = self._whole, self.out
-        new = sorted(path.relative_to(whole) for path in self.ours(whole))
+        new = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
         if (whole / self.mark).is_file():
             for old in [path for path in self.ours(out) if path.relative_to(out) not in new]:
                 old.unlink()

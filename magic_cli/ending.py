@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 
 import typer
 
-from magic_cli.errors import DataError, MagicError, printable
+from magic_cli.errors import DataError, Interrupted, MagicError, printable
 from magic_cli.files import finite, json_text
+from magic_cli.interrupt import broken_off
 from magic_cli.progress import log, silence, speaks
 
 # What the system, torch and imports say names paths, sizes and devices; other exceptions quote the data.
@@ -58,6 +59,8 @@ def leave(app: Callable[..., Any]) -> NoReturn:
         if debug:
             traceback.print_exc()
         code, lines = _said(error)
+        if broken_off() and not isinstance(error, Interrupted):
+            code, lines = 130, [_INTERRUPTED]
     for line in lines:
         log(f"error: {line}" if code != 130 else line)
     if as_json and lines and speaks():

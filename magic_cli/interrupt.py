@@ -11,20 +11,39 @@ from typing import Any
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
+_raised: list[int] = []
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM or SIGHUP: an interruption that nobody at the terminal typed."""
 
 
-def terminate(_number: int, _frame: FrameType | None) -> None:
+def terminate(number: int, _frame: FrameType | None) -> None:
     """Take a signal as Python takes Ctrl-C."""
-    raise Terminated
+    _raised.append(number)
+    raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+
+def broken_off() -> bool:
+    """Tell whether a signal has raised: C++ and Rust make an error of their own of what is raised in their midst."""
+    return bool(_raised)
 
 
 def listen() -> None:
-    """Take SIGTERM and SIGHUP so from now on; what is ignored (nohup) stays ignored."""
-    for number in SIGNALS[1:]:
+    """Take all signals so from now on; what is ignored (nohup) stays ignored."""
+    _raised.clear()
+    _set(terminate)
+
+
+def fall_silent() -> None:
+    """Let a signal end the process at once, without a word."""
+    _set(signal.SIG_DFL)
+
+
+def _set(handler: Any) -> None:
+    for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, terminate)
+            signal.signal(number, handler)
 
 
 def unheard(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -56,9 +75,9 @@ class Interrupt:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _request(self, _number: int, _frame: FrameType | None) -> None:
+    def _request(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
-            raise KeyboardInterrupt
+            terminate(number, frame)
         self.requested = True
 
     @staticmethod

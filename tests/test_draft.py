@@ -14,7 +14,9 @@ NAMES = ("best.pt", "folds.json", "fold-1/best.pt", "fold-2/best.pt")
 
 
 def ours(folder: Path) -> Iterator[Path]:
-    yield from (folder / name for name in NAMES if (folder / name).is_file())
+    """As of runs: a record belongs to one only where there is more of it."""
+    found = [folder / name for name in NAMES if (folder / name).is_file()]
+    yield from [*found, folder / "run.json"] if found and (folder / "run.json").is_file() else found
 
 
 def write(folder: Path, text: str, *names: str) -> Path:
@@ -63,10 +65,10 @@ def test_a_draft_alone_is_not_overwritten_either(draft: Draft) -> None:
 
 def prepared(draft: Draft) -> None:
     write(draft.out, "old", "folds.json", "best.pt", "fold-1/best.pt", "fold-2/best.pt", "fold-2/mine.txt", "mine.txt")
-    write(draft.out / "draft" / "folds", "new", "folds.json", "fold-1/best.pt")
+    write(draft.out / "draft" / "folds", "new", "folds.json", "fold-1/best.pt", "run.json")
 
 
-AFTER = {"folds.json": "new", "fold-1/best.pt": "new", "fold-2/mine.txt": "old", "mine.txt": "old"}
+AFTER = {"folds.json": "new", "fold-1/best.pt": "new", "run.json": "new", "fold-2/mine.txt": "old", "mine.txt": "old"}
 
 
 def test_a_whole_run_takes_the_place_of_the_older_one(draft: Draft) -> None:
@@ -76,8 +78,8 @@ def test_a_whole_run_takes_the_place_of_the_older_one(draft: Draft) -> None:
     assert not (draft.out / "draft").exists()
 
 
-@pytest.mark.parametrize("call", ["unlink", "replace"])
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("call", ["unlink", "replace", "rmdir"])
+@pytest.mark.parametrize("number", range(4))
 def test_broken_off_anywhere_it_is_ended_by_the_next(
     draft: Draft, call: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,7 +102,7 @@ def test_broken_off_anywhere_it_is_ended_by_the_next(
         except KeyboardInterrupt:
             assert set(found(draft.out).values()) == {"old", "new"}
             new = {name.split("whole/")[-1] for name, text in found(draft.out).items() if text == "new"}
-            assert new == {"folds.json", "fold-1/best.pt"}
+            assert new == {"folds.json", "fold-1/best.pt", "run.json"}
     draft.settle()
     assert found(draft.out) == AFTER
     assert not (draft.out / "draft").exists()

@@ -1,13 +1,16 @@
 """__main__.py, and what it needs of others: signals while it loads and at its end, streams on a full disk."""
 
+import io
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from magic_cli import __main__ as program
 from magic_cli import cli
@@ -63,6 +66,68 @@ def test_a_signal_after_the_last_word_ends_it_without_a_traceback(monkeypatch: p
     assert started() == 7
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_signal_between_the_last_word_and_the_end_changes_nothing(
+    number: signal.Signals, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of a thousand kills came there, and showed a traceback."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    calls: list[int] = []
+
+    def fall_silent() -> None:
+        calls.append(0)
+        if len(calls) == 1:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(cli, "main", lambda: sys.exit(code))
+    monkeypatch.setattr(program, "fall_silent", fall_silent)
+    assert started() == code
+    assert len(calls) == 2
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_what_c_and_rust_make_of_an_interruption_is_one(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """torch.save broken off in its write says "unexpected pos"; safetensors raised a ValueError."""
+
+    class Broken(io.BytesIO):
+        def write(self, data: Any) -> int:
+            writes.append(0)
+            if len(writes) == 3:
+                signal.raise_signal(number)
+            return super().write(data)
+
+    writes: list[int] = []
+
+    def app(**_: object) -> None:
+        torch.save({"a": torch.zeros(9)}, Broken())
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr(sys, "argv", ["magic", "doctor"])
+    listen()
+    with pytest.raises(RuntimeError, match="unexpected pos"):
+        app()
+    writes.clear()
+    assert started() == 130
+    assert capsys.readouterr().err == "interrupted; what was finished is kept\n"
+
+
+def test_an_error_after_the_interruption_of_an_earlier_command_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listen()
+    with pytest.raises(Terminated):
+        signal.raise_signal(signal.SIGTERM)
+    monkeypatch.setattr(cli, "app", lambda **_: 1 // 0)
+    monkeypatch.setattr(sys, "argv", ["magic", "doctor"])
+    assert started() == 1
+    assert "unexpected ZeroDivisionError" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", SIGNALS[1:])

@@ -162,7 +162,7 @@ class World:
         if case.name not in self._known:
             folder = self.folder(case, older=False)
             ended = self._must(*case.words, cwd=folder)
-            assert leftovers(folder) == []
+            assert leftovers(folder) == [], leftovers(folder)
             self._known[case.name] = tree(folder / "out"), ended
             shutil.rmtree(folder)
         return self._known[case.name]
@@ -214,7 +214,7 @@ class World:
             if ended.code:
                 refused(ended)
         assert tree(folder / "out") in (self.unbroken(case)[0], self.older(case)), both
-        assert leftovers(folder) == []
+        assert leftovers(folder) == [], leftovers(folder)
         shutil.rmtree(folder)
         return both
 
@@ -225,21 +225,21 @@ class World:
             os.utime(path, (2e9, 2e9))
         ended = self.forks.one(*case.words, "--overwrite", cwd=folder, faults={"clock": "back"})
         assert ended.code == 0, ended
-        assert differences(tree(folder / "out"), self.unbroken(case)[0]) == []
-        assert leftovers(folder) == []
+        assert not (different := differences(tree(folder / "out"), self.unbroken(case)[0])), different
+        assert leftovers(folder) == [], leftovers(folder)
         shutil.rmtree(folder)
         return ended
 
     def go_on(self, case: Case, folder: Path, older: bool, done: bool = False) -> None:
         """Run a case again that was broken off, and compare its result with that of an unbroken one."""
-        if case.again and (not older or done or (folder / "out" / DRAFT).is_dir()):
+        if case.again and (not older or done or any((folder / "out").glob(f"{DRAFT}/*"))):
             repeat = case.again
         else:  # nothing was begun, or all is done
             repeat = ("--overwrite",) if (folder / "out").exists() else ()
         ended = self.forks.one(*case.words, *repeat, cwd=folder)
         assert ended.code == 0, ended
-        assert differences(tree(folder / "out"), self.unbroken(case)[0]) == []
-        assert leftovers(folder) == []
+        assert not (different := differences(tree(folder / "out"), self.unbroken(case)[0])), different
+        assert leftovers(folder) == [], leftovers(folder)
 
 
 def tree(path: Path) -> Tree:
