@@ -151,6 +151,14 @@ def test_run_refuses_a_folder_in_use(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_step_that_the_system_kills_is_said_to_be(program: Path) -> None:
+    (program / "behave.py").write_text("import os; os.kill(os.getpid(), 9)")
+    said = r"`magic prepare --data DermaVQA` was ended by signal 9 \(out of memory\?\); --overwrite starts again"
+    with pytest.raises(MagicError, match=said) as raised:
+        demo.run(program / "out", "tiny", overwrite=False, counts={"train": 1})
+    assert raised.value.exit_code == 1
+
+
 @pytest.mark.parametrize(("code", "kind"), [(3, MagicError), (5, MagicError), (130, Interrupted)])
 def test_run_stops_at_the_first_failure_with_its_exit_code(
     program: Path, code: int, kind: type[MagicError], capfd: pytest.CaptureFixture[str]

@@ -275,6 +275,9 @@ def ended_well(ended: Ended, broken: Break, done: bool) -> None:
     assert "Exception ignored" not in ended.err, ended
     if ended.code == 0:
         assert done, ended
+    elif broken.signal == "SIGKILL" and ended.code == 1:  # its step died, not the demo
+        [line] = ended.errors
+        assert "was ended by signal 9 (out of memory?); --overwrite" in line, ended
     elif broken.signal == "SIGKILL":
         assert ended.code == -9, ended
     elif ended.code < 0:  # before the program could say anything, or after its last word
