@@ -33,7 +33,7 @@ def user(root: Path) -> Iterator[subprocess.Popen[str]]:
         assert run.stdout.readline() == "in\n"
         yield run
         if run.poll() is None:
-            run.communicate("", timeout=30)
+            run.communicate("", timeout=120)
 
 
 def put(root: Path, number: int, size: int = 1000, used: float = 0) -> str:

@@ -91,7 +91,7 @@ def test_recipes_run(recipe: str, run: Run, tmp_path: Path) -> None:
     fake.chmod(0o755)
     env = os.environ | {"PATH": f"{fake.parent}:{os.environ['PATH']}", "NOTES": str(tmp_path / "notes")}
     command = ["bash", str(ROOT / "examples" / recipe)]
-    subprocess.run([*command, "DermaVQA", "--seed", "3"], env=env, check=True, cwd=tmp_path, timeout=20)
+    subprocess.run([*command, "DermaVQA", "--seed", "3"], env=env, check=True, cwd=tmp_path, timeout=120)
     lines = [line.split() for line in (tmp_path / "notes").read_text().splitlines()]
     assert [words[0] for words in lines] == ["prepare", "train", "predict", "score", "predict", "package"]
     assert lines[1][2:] == ["--seed", "3"]

@@ -71,7 +71,7 @@ def test_another_process_makes_the_same(here: Path) -> None:
     """Sets have another order there, and what follows it would differ."""
     words = [sys.executable, "-m", "magic_cli", "rerun", "folds/folds", "--json"]
     environment = os.environ | {"PYTHONHASHSEED": "11", "XDG_CACHE_HOME": str(here / "cache")}
-    done = subprocess.run(words, cwd=here, env=environment, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(words, cwd=here, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["identical"]
 

@@ -165,7 +165,7 @@ def test_a_terminal_that_knows_only_ascii(place: Path) -> None:
     Path("皮疹").mkdir()
     words = [sys.executable, "-m", "magic_cli", "prepare", "--data", "皮疹", "--out", "out"]
     environment = {"PYTHONIOENCODING": "ascii:strict", "PATH": "", "PYTHONUTF8": "0"}
-    done = subprocess.run(words, capture_output=True, env=environment, timeout=60)
+    done = subprocess.run(words, capture_output=True, env=environment, timeout=120)
     assert done.returncode == 3
     assert b"error: \\u76ae\\u75b9: got no encounters" in done.stderr
 
