@@ -53,6 +53,8 @@ def sites(text: str, lang: str = "en") -> set[str]:
         "The itching was not present",
         "painless and itchless",
         "NO ITCHING",
+        "pain and itching were denied",
+        "pain and itching are absent",
     ],
 )
 def test_negated_itch(text: str) -> None:
@@ -79,6 +81,14 @@ def test_negated_itch(text: str) -> None:
         "slight itching. No discomfort",
         "It no longer itches on the hand, the foot is still itchy",
         "no rash yesterday and none of my family has it, yet it itches",
+        "not painful, occasionally itchy",
+        "not painful however itchy at night",
+        "No improvement, still itching",
+        "The rash has not resolved, it itches",
+        "it does not go away and itches",
+        "No obvious trigger, then itchy papules appeared",
+        "I have no idea what this itchy thing is",
+        "not sure whether it itches",
     ],
 )
 def test_itch(text: str) -> None:
@@ -123,6 +133,12 @@ def test_silence_about_itch(text: str) -> None:
         ("FOR TWO\n  WEEKS", 14, "weeks"),
         ("a 30-year-old man, for 2 days", 2, "days"),
         ("first 3 days of fever, for 2 months now", 3, "days"),
+        ("male, 45 years, rash for 3 days", 3, "days"),
+        ("male, 3 days of rash", 3, "days"),
+        ("Age: 45 years. Rash for 3 days", 3, "days"),
+        ("it was damaged 3 weeks ago", 21, "weeks"),
+        ("for 1 yr", 365, "over a year"),
+        ("fourteen days", 14, "weeks"),
     ],
 )
 def test_durations(text: str, days: float, bucket: str) -> None:
@@ -141,6 +157,8 @@ def test_durations(text: str, days: float, bucket: str) -> None:
         "two years of age",
         "at the age of 30 years",
         "aged 30 years",
+        "a woman, 30 years",
+        "1/2 year",
         "after two days it was gone",
         "a week later",
         "2 months pregnant",
@@ -309,6 +327,8 @@ def test_parts_signs_and_persons(text: str, name: str) -> None:
         ("红色，不痒。", "no"),
         ("白天不痒，晚上痒", "yes"),
         ("用了止痒药", "silent"),
+        ("无自觉瘙痒", "no"),
+        ("不会痒", "no"),
         ("红斑", "silent"),
     ],
 )
@@ -334,6 +354,11 @@ def test_chinese_itch(text: str, said: str) -> None:
         ("El paciente no tiene comezón", "no"),
         ("una picadura", "silent"),
         ("manchas rojas", "silent"),
+        ("lesión pruriginosa", "yes"),
+        ("no es pruriginosa", "no"),
+        ("picazón: no", "no"),
+        ("no duele, solo pica", "yes"),
+        ("no sé por qué pica", "yes"),
     ],
 )
 def test_spanish_itch(text: str, said: str) -> None:
@@ -367,6 +392,10 @@ def test_spanish_itch(text: str, said: str) -> None:
         ("每天", None),
         ("3天后好了", None),
         ("50岁", None),
+        ("十二天", 12),
+        ("四十天", 40),
+        ("二十五年", 5475),
+        ("120天", 120),
         ("", None),
     ],
 )
@@ -391,6 +420,12 @@ def test_chinese_durations(text: str, days: float | None) -> None:
         ("después de tres días", None),
         ("cada dos días", None),
         ("una semana después", None),
+        ("mujer, 45 años, con erupción durante 3 días", 3),
+        ("Hombre, 3 días con picazón", 3),
+        ("una historia de 2 semanas", 14),
+        ("evolución de dos meses", 60),
+        ("un par de días", 2),
+        ("catorce días", 14),
     ],
 )
 def test_spanish_durations(text: str, days: float | None) -> None:
@@ -408,12 +443,17 @@ def test_spanish_durations(text: str, days: float | None) -> None:
         ("zh", "阴囊", {"genital"}),
         ("zh", "请指教，请指点", set()),
         ("zh", "皮肤病", set()),
+        ("zh", "双手背", {"upper limb"}),
+        ("zh", "足背", {"lower limb"}),
+        ("zh", "手术后，用手机拍", set()),
+        ("zh", "满足，足够，额外", set()),
         ("es", "en la cara y el cuello", {"head", "neck"}),
         ("es", "ambas manos", {"upper limb"}),
         ("es", "la espalda", {"back"}),
         ("es", "extremidades inferiores", {"lower limb"}),
         ("es", "por todas partes", {"whole body"}),
         ("es", "humano, manual", set()),
+        ("es", "en el tórax", {"chest or abdomen"}),
     ],
 )
 def test_sites_in_other_languages(lang: str, text: str, expected: set[str]) -> None:
