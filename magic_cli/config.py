@@ -176,7 +176,8 @@ class CvqaConfig(Config):
     The rest is of head "slots":
     `bag` adds the words of the text, hashed into so many buckets (data/bag.py); 0 for none.
     `rules` adds rule features of the text (data/rules.py) in the languages `lang`, several by comma: en, es, zh.
-    `shrink` penalises the norm of each (slot, block of inputs): as so many training encounters that say zero.
+    `shrink` penalises the norm of each (slot, block of inputs): as so many training encounters that say zero, of 240
+    or more; with fewer the penalty grows as one over the square root of their number.
     `option_term` adds the score of question || option, of `width`, to the linear one.
     `decode` decides a parent question "slot" by slot, or the "set" of greatest expected accuracy (tasks/cvqa_sets.py).
     `hierarchy` weighs the loss over a parent's options beside that over its slots.

@@ -106,10 +106,14 @@ def test_the_penalty_grows_with_the_weights_and_can_be_left_out() -> None:
     assert loss(shaken("shrink=0", "dropout=0")) == loss(shaken("shrink=0", "dropout=0"))
 
 
-def test_the_penalty_weighs_less_the_more_there_is_to_learn_from() -> None:
-    def penalty(samples: Sequence[Sample]) -> float:
-        made = model("dropout=0", "shrink=1")
-        made.begin(samples)
+@pytest.mark.parametrize(("few", "many", "times"), [(6, 24, 2.0), (60, 240, 2.0), (240, 480, 2.0)])
+def test_the_penalty_weighs_less_the_more_there_is_to_learn_from(few: int, many: int, times: float) -> None:
+    """Of few encounters as one over the square root of their number, of 240 and more as one over it."""
+
+    def penalty(encounters: int) -> float:
+        made = model("dropout=0", "shrink=1000")
+        made.begin(SAMPLES)
+        made.encounters.fill_(encounters)
         with torch.no_grad():
             made.head.linear.weight.fill_(0.1)  # type: ignore[operator, union-attr]
         plain = dataclasses.replace(made.config, shrink=0.0)
@@ -117,8 +121,13 @@ def test_the_penalty_weighs_less_the_more_there_is_to_learn_from() -> None:
         made.config = plain
         return with_it - loss(made)
 
-    many = [sample(number, TEXTS[number % 3]) for number in range(30)]
-    assert penalty(SAMPLES) == pytest.approx(10 * penalty(many), rel=1e-3)
+    assert penalty(few) == pytest.approx(times * penalty(many), rel=1e-3)
+
+
+def test_the_penalty_counts_encounters_not_samples() -> None:
+    made = model()
+    made.begin([*SAMPLES, *SAMPLES])
+    assert made.encounters == len(SAMPLES)
 
 
 def test_a_joint_set_chooses_among_what_may_follow() -> None:

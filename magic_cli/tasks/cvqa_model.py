@@ -28,6 +28,7 @@ from magic_cli.tasks.inputs import encoded, gather, photo_item, pretrained, text
 
 # Of photos, text, its words, each kind of rules: the last three chosen by five folds over 300 DermaVQA encounters.
 _IMAGE, _TEXT, _BAG, _RULES = 0.6, 0.6, 0.6, 0.7
+_FEW = 240  # training encounters; that many are in a fold of those 300
 _BARRED = -1e4  # a score of no chance, which half precision can hold
 
 
@@ -228,7 +229,9 @@ class CvqaModel(TaskModel):
         scores, gold = self._slot_scores(head, batch), batch["gold"]
         if self.config.joint:
             scores = scores.masked_fill(~successors(self.starts, self.parents, gold), _BARRED)
-        norms = head.norms().sum(1).mean() * self.config.shrink / self.encounters
+        # One over n drowns the little that few encounters say; one over its square root is the rate that chance has.
+        many = torch.maximum(self.encounters, (_FEW * self.encounters).sqrt())
+        norms = head.norms().sum(1).mean() * self.config.shrink / many
         loss: Tensor = slot_loss(scores, self.starts, gold) + norms
         if self.config.hierarchy and self.parents:
             several = [slots for slots, _ in self.parents]
