@@ -10,9 +10,11 @@ from magic_cli import options as opt
 from magic_cli.ending import emit, leave
 from magic_cli.interrupt import listen
 from magic_cli.provenance import Recorded, keep
+from magic_cli.system import Commands, open_streams
 
 app = typer.Typer(
     name="magic",
+    cls=Commands,
     help="Segment skin lesions and answer closed questions for MEDIQA-MAGIC 2025, from raw folder to submission.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -112,7 +114,7 @@ def predict(
     largest: opt.Largest = False,
     fill_holes: opt.FillHoles = False,
     decode: opt.Decode = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N samples.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, max=1_000_000_000, help="Only the first N samples.")] = None,
     precision: Annotated[str | None, typer.Option(help="no, bf16 or fp16; default: as in training.")] = None,
     weights: opt.Weights = None,
     device: opt.Device = "auto",
@@ -270,4 +272,5 @@ def doctor(
 def main() -> None:
     """Run the command line; ending.py says how it ends."""
     listen()
+    open_streams()
     leave(app)

@@ -266,6 +266,13 @@ def cache_root() -> Path:
     """Return where caches live unless --cache-dir says otherwise: $XDG_CACHE_HOME/magic or ~/.cache/magic.
 
     The folder may not exist yet. A relative XDG_CACHE_HOME is ignored, as its specification asks.
+
+    Raises:
+        DataError: nobody knows the user's home, as in a container that runs under any number.
     """
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".cache") / "magic"
+    try:
+        return (base if base.is_absolute() else Path.home() / ".cache") / "magic"
+    except RuntimeError:
+        remedy = "set HOME or XDG_CACHE_HOME, or use --cache-dir"
+        raise DataError(problem("HOME", "no home folder of this user", "a place for the cache", remedy)) from None

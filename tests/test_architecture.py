@@ -61,7 +61,7 @@ LAYERS: tuple[tuple[frozenset[str], ...], ...] = (
     ),
     (frozenset({"tasks"}),),
     (frozenset({"runs", "choosing", "folds", "pooled", "review", "referee", "publish"}),),
-    (frozenset({"options"}), frozenset({"ending"})),
+    (frozenset({"options"}), frozenset({"ending"}), frozenset({"system"})),
     (frozenset({"cli", "demo", "doctor", "rerun"}),),
     (frozenset({"__main__"}),),
 )
@@ -91,6 +91,7 @@ LIGHT = (
         "machine",
         "provenance",
         "rerun",
+        "system",
     ),
 )
 MOST_LINES, MOST_COMMAND_LINES = 300, 25

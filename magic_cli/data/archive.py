@@ -106,6 +106,8 @@ def open_archive(source: Path, handle: IO[bytes] | None = None) -> Iterator[Arch
 
 def _check_directory(source: Path) -> None:
     """Refuse a list of members that is too long for memory; zipfile would read all of it. As `open_archive`."""
+    if source.exists() and not source.is_file():  # a pipe would be waited for, a device read until memory is full
+        raise SubmissionError(problem(printable(source), "no regular file", "a folder or a zip", "save it to a file"))
     with source.open("rb") as file:
         file.seek(max(0, source.stat().st_size - _TAIL))
         tail = file.read()

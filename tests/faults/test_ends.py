@@ -118,7 +118,7 @@ def test_an_interruption_is_an_object_too(magic: Magic, place: Path, monkeypatch
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError(24, "Too many open files"), "Too many open files"),
         (RuntimeError("CUDA out of memory"), "CUDA out of memory"),
         (ValueError("could not convert 'my skin itches' to float"), ""),
         (KeyError("my skin itches"), ""),

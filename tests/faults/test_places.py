@@ -1,0 +1,135 @@
+"""Paths that nobody may enter, streams and folders that are gone, files that are devices: one line, whatever asks."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from harness import Magic, accepted, clean, left, refused
+
+TINY = ("--preset", "tiny", "--modality", "text", "--no-cache", "--set", "epochs=1")
+GIVEN = ("--data", "given/prepared", "--split", "valid")
+ANSWERS = "given/one/data_cvqa_sys.json"
+FULL = Path("/dev/full")
+
+# each path that each command takes: X
+PATHS = [
+    "prepare --data X",
+    "prepare --data given/DermaVQA --out X",
+    "train cvqa --data X",
+    "train cvqa --data given/prepared --out X",
+    "train cvqa --preset paper --data given/prepared --weights X",
+    "predict cvqa --ckpt X --data given/prepared",
+    f"predict cvqa --vote X {ANSWERS} --data given/prepared --split valid",
+    f"predict cvqa --vote {ANSWERS} {ANSWERS} --data given/prepared --split valid --out X",
+    "score X given/prepared",
+    "score given/one X",
+    "score given/one given/prepared --resamples 100 --against X",
+    "score given/one given/prepared --resamples 100 --out X",
+    "score given/one given/prepared --resamples 100 --out report --run X",
+    "package --seg X --data given/prepared --split valid",
+    "package --cvqa X --data given/prepared --split valid",
+    "package --cvqa given/one --data X --split valid",
+    "package --cvqa given/one --data given/prepared --split valid --out X",
+    "package --check-only X",
+    "rerun X",
+    "demo --out X",
+    "doctor --cache-dir X",
+    "doctor --clear-cache --cache-dir X",
+]
+
+
+@pytest.mark.parametrize("words", PATHS)
+def test_a_path_that_the_system_does_not_take(magic: Magic, place: Path, words: str) -> None:
+    """As one in a folder that may not be entered (the next test): `exists` raises, wherever it is asked first."""
+    name = "x" * 300
+    ended = clean(magic(*[name if word == "X" else word for word in words.split()]))
+    assert ended.code in (3, 4), ended
+    (line,) = ended.errors
+    assert name in line
+    assert "File name too long" in line
+    assert left(Path("report")) == []
+    as_json = magic(*[name if word == "X" else word for word in words.split()], "--json")
+    assert json.loads(as_json.out)["errors"] == [line.removeprefix("error: ")]
+
+
+BOUNDED = "import moments; moments.FAULTS['bounds'](None); from magic_cli.cli import main; main()"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="root is held to permissions by giving up capabilities")
+def test_a_folder_that_may_not_be_entered(place: Path) -> None:
+    Path("shut/prepared").mkdir(parents=True)
+    Path("shut").chmod(0)
+    words = ["package", "--cvqa", "given/one", "--data", "shut/prepared"]
+    done = subprocess.run(
+        [sys.executable, "-c", BOUNDED, *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+    )
+    Path("shut").chmod(0o700)
+    line = "error: shut/prepared/prepare.json: cannot be used (Permission denied); check the path and its permissions\n"
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", line)
+
+
+@pytest.mark.parametrize("words", ["doctor", "prepare --data given", "train cvqa", "rerun given", "demo"])
+def test_a_working_folder_that_is_gone(magic: Magic, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    folder = Path("gone").absolute()
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    refused(magic(*words.split()), 3, "working folder cannot be used")
+
+
+def test_a_user_without_a_home(magic: Magic, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that runs under a number without a name."""
+
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", unknown)
+    words = ("train", "cvqa", "--data", "given/prepared", "--dry-run", *TINY)
+    refused(magic("doctor"), 3, "HOME", "XDG_CACHE_HOME", "--cache-dir")
+    refused(magic(*[word for word in words if word != "--no-cache"]), 3, "HOME")
+    accepted(magic(*words))
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="it needs /dev/zero")
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("kind", ["device", "pipe"])
+def test_predictions_that_are_no_file(magic: Magic, kind: str) -> None:
+    """A device was read until the memory was full."""
+    name = "/dev/zero" if kind == "device" else "pipe"
+    if kind == "pipe":
+        os.mkfifo(name)
+    for words in (("score", name, "given/prepared"), ("package", "--check-only", name), ("package", "--cvqa", name)):
+        more = GIVEN if words[0] == "package" else ("--split", "valid")
+        refused(magic(*words, *more), 4, f"{name}: got no regular file")
+    refused(magic("predict", "cvqa", "--vote", name, ANSWERS, *GIVEN), 4, f"{name}: got no regular file")
+
+
+def test_a_limit_that_no_list_can_have(magic: Magic) -> None:
+    refused(magic("predict", "cvqa", "--ckpt", "best.pt", "--limit", "9" * 20), 2, "--limit")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="streams are closed by a shell")
+def test_closed_streams(place: Path) -> None:
+    """A scheduler may start a process so; the first files that are opened must not become its stdout and stderr."""
+    words = ["score", "given/one", "given/prepared", "--resamples", "100"]
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-m", "magic_cli", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, "error" in done.stderr) == (0, "", False)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="it needs /dev/full")
+def test_help_on_a_full_disk(place: Path) -> None:
+    with FULL.open("w") as full:
+        words = [sys.executable, "-m", "magic_cli", "score", "--help"]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+    assert "stdout or a file: cannot be written (No space left on device)" in done.stderr
