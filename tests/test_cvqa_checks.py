@@ -101,3 +101,16 @@ def test_what_prepare_left_out_of_the_answers_is_repeated_and_nothing_else(tmp_p
     assert "got text of 11 characters, expected an integer in 0..3" in lines[1]
     assert lines[-1].endswith("prepare.json: 3 more problems of this kind")
     assert len(lines) == 12
+
+
+def test_rules_of_a_language_that_no_text_is_in(small: Prepared) -> None:
+    (line,) = said(small, dataclasses.replace(TEXT, lang="zh"))
+    assert line.startswith("2 of 2 encounters with answers have no text in lang=zh (ENC00001, ENC00002); their rules")
+    for reads_it in ({"lang": "zh,en"}, {"lang": "zh", "rules": False}, {"lang": "zh", "modality": "image"}):
+        assert said(small, dataclasses.replace(BOTH, **reads_it)) == []
+
+
+def test_leaving_out_the_text_is_of_the_other_head(small: Prepared) -> None:
+    (line,) = said(small, dataclasses.replace(BOTH, encounter_text=False))
+    assert line.startswith("encounter_text=false is of head=options; this model reads")
+    assert said(small, dataclasses.replace(BOTH, encounter_text=False, head="options")) == []

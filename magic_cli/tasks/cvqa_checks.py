@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from magic_cli.data.prepared import MANIFEST, Prepared
+from magic_cli.data.prompts import written_in
 from magic_cli.errors import capped, some
 from magic_cli.questions import QuestionSchema
 from magic_cli.records import Encounter, Sample
@@ -28,7 +29,23 @@ def checks(prepared: Prepared, samples: Sequence[Sample], config: "CvqaConfig") 
     if config.modality != "image" and (config.head == "slots" or config.encounter_text):
         bare = [encounter for encounter, one in own.items() if not (one.question + one.answer).strip()]
         found += [f"{len(bare)} of {len(own)} encounters with answers have no text ({some(bare)})"] if bare else []
-    return found
+    return [*found, *_unread(own, config)]
+
+
+def _unread(encounters: Mapping[str, Encounter], config: "CvqaConfig") -> Iterator[str]:
+    """Yield what is asked of the text and does not happen."""
+    if config.head != "slots" or config.modality == "image":
+        return
+    if not config.encounter_text:
+        yield "encounter_text=false is of head=options; this model reads the text, unless with --modality image"
+    other = [
+        encounter
+        for encounter, one in encounters.items()
+        if one.question + one.answer and not any(written_in(one, lang) for lang in config.languages)
+    ]
+    if config.rules and other:
+        got = f"{len(other)} of {len(encounters)} encounters with answers have no text in lang={config.lang}"
+        yield f"{got} ({some(other)}); their rules read the prompt, in whatever language it is"
 
 
 def _languages(questions: QuestionSchema) -> Iterator[str]:
