@@ -13,6 +13,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps
 
+from magic_cli.data.libtiff import strict
 from magic_cli.data.limits import MAX_PIXELS
 from magic_cli.errors import DataError, printable, problem
 
@@ -73,7 +74,7 @@ quiet = _Quiet()
 def _opened(source: Path | IO[bytes], where: Path | str) -> Iterator[Image.Image]:
     """Open an image lazily; whatever goes wrong inside the block becomes one DataError line."""
     try:
-        with quiet(), Image.open(source, formats=_FORMATS) as image:
+        with quiet(), strict(), Image.open(source, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 pixels = f"{image.width * image.height / 1e6:.0f} megapixels"
                 raise DataError(problem(where, pixels, "at most 200", "shrink it, or check where it comes from"))

@@ -123,9 +123,10 @@ def _read_pillow(source: IO[bytes], where: str, official: str) -> NDArray[Any]:
     from PIL import Image  # imported here, as scoring is timed
 
     from magic_cli.data.images import quiet
+    from magic_cli.data.libtiff import strict
 
     try:
-        with quiet(), Image.open(source, formats=_READ_BY_PILLOW) as image:
+        with quiet(), strict(), Image.open(source, formats=_READ_BY_PILLOW) as image:
             _refuse_huge(image.width * image.height, where)
             if getattr(image, "n_frames", 1) > 1:
                 raise Unreadable(problem(where, "several pages", "one", "keep the first page"), official)
