@@ -88,7 +88,7 @@ def sweep(folder: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically; half surrogate pairs (of file names that are no UTF-8) are written as \\udc80."""
-    _write_parts(path, (text,))
+    write_parts(path, (text,))
 
 
 def finite(value: Any) -> Any:
@@ -122,15 +122,16 @@ def write_json(path: Path, value: Any) -> None:
     words = json.JSONEncoder(ensure_ascii=False, indent=2, allow_nan=False).iterencode(value)
     # some at a time: all words of a long report take five times the memory of its text
     parts = iter(lambda: _safe("".join(islice(words, 4096))), "")
-    _write_parts(path, chain(parts, ("\n",)))
+    write_parts(path, chain(parts, ("\n",)))
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON object a line, atomically, in UTF-8 as `write_text`; rows are asked for one by one."""
-    _write_parts(path, (json_text(row) + "\n" for row in rows))
+    write_parts(path, (json_text(row) + "\n" for row in rows))
 
 
-def _write_parts(path: Path, parts: Iterable[str]) -> None:
+def write_parts(path: Path, parts: Iterable[str]) -> None:
+    """Write UTF-8 text as `write_text`, whose parts are asked for one by one."""
     write_atomic(path, lambda file: file.writelines(part.encode("utf-8", "backslashreplace") for part in parts))
 
 

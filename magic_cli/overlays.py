@@ -47,7 +47,7 @@ def line_of(number: int) -> Line:
 
 
 def overlay(
-    photo: Path | None,
+    photo: str | Path | None,
     gold: Sequence[NDArray[Any]],
     found: NDArray[Any] | None,
     side: int = 480,
@@ -95,7 +95,7 @@ def shrink(mask: NDArray[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
     return small if small.any() else share > 0
 
 
-def _photo(path: Path | None, size: tuple[int, int], ways: Sequence[bool]) -> Image.Image:
+def _photo(path: str | Path | None, size: tuple[int, int], ways: Sequence[bool]) -> Image.Image:
     """Return the photo at `size` (height, width), as stored or turned: the first way with these proportions."""
     for upright in ways:
         try:

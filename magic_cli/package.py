@@ -53,7 +53,7 @@ def package(
         raise UsageError("package: nothing given, expected --seg DIR or --cvqa FILE_OR_DIR; run `magic predict` first")
     if not dry_run:
         refuse_existing(out, overwrite)
-    expected = expected_of(open_prepared(data), split)
+    expected = expected_of(open_prepared(data, texts=False), split)
     with ExitStack() as stack:
         masks = _open(stack, seg, "masks")
         answers = _open(stack, cvqa, "answers")
@@ -118,6 +118,19 @@ def _plan(masks: Source | None, answers: Source | None, expected: Expected) -> P
 
 def _build(file: IO[bytes], out: Path, plan: Plan, expected: Expected) -> None:
     """Write the zip into `file`, then read it back through the linter before it gets its name."""
+    checksums = _write(file, plan)
+    file.flush()
+    # the temporary file has no name of its own yet, but mkstemp opened it for reading too
+    with os.fdopen(os.dup(file.fileno()), "rb") as again:
+        if _checksums(again) != checksums:
+            raise SubmissionError(problem(out, "other bytes than written", "the same", "check the disk"))
+        with open_archive(out, again) as archive:
+            _refuse(lint(archive, expected))
+    provenance.begin(provenance.beside(out))
+
+
+def _write(file: IO[bytes], plan: Plan) -> dict[str, int]:
+    """Write the zip and return its members' checksums; its list of members, a kB each, goes when this returns."""
     checksums = {}
     with zipfile.ZipFile(file, "w") as archive:
         for name, data in plan.members():
@@ -126,15 +139,12 @@ def _build(file: IO[bytes], out: Path, plan: Plan, expected: Expected) -> None:
             info.compress_type = zipfile.ZIP_STORED if name.endswith("/") else zipfile.ZIP_DEFLATED
             archive.writestr(info, data)
             checksums[name] = zlib.crc32(data)
-    file.flush()
-    # the temporary file has no name of its own yet, but mkstemp opened it for reading too
-    with os.fdopen(os.dup(file.fileno()), "rb") as again:
-        with zipfile.ZipFile(again) as written:
-            if {info.filename: info.CRC for info in written.infolist()} != checksums:
-                raise SubmissionError(problem(out, "other bytes than written", "the same", "check the disk"))
-        with open_archive(out, again) as archive_:
-            _refuse(lint(archive_, expected))
-    provenance.begin(provenance.beside(out))
+    return checksums
+
+
+def _checksums(file: IO[bytes]) -> dict[str, int]:
+    with zipfile.ZipFile(file) as archive:
+        return {info.filename: info.CRC for info in archive.infolist()}
 
 
 def _refuse(lines: Sequence[str]) -> None:
@@ -160,7 +170,7 @@ def check_submission(path: Path, data: Path | None, split: str) -> dict[str, Any
         SubmissionError: everything that the linter found.
     """
     known = data if data is not None and (data / MANIFEST).is_file() else None
-    expected = expected_of(open_prepared(known), split) if known else None
+    expected = expected_of(open_prepared(known, texts=False), split) if known else None
     with open_archive(path) as archive:
         _refuse(lint(archive, expected))
         layout = find_layout(archive)

@@ -35,15 +35,15 @@ _HALVES = 512  # prompts' halves that are tokenized at a time: tokens take many 
 
 @dataclass(frozen=True, slots=True)
 class _Photo:
-    """What is known of a photo once it and its masks were read: no pixels."""
+    """What is known of a photo once it and its masks were read: no pixels. `digests` are lines for `digest`."""
 
     image_id: str
     size: PhotoSize
     sha256: str
     upright: bool | None
-    annotators: Mapping[str, Path]
+    annotators: Mapping[str, str]
     kinds: tuple[str, ...]
-    digests: tuple[tuple[str, str], ...]
+    digests: tuple[str, ...]
     dice: float | None
     problems: tuple[str, ...]
 
@@ -110,11 +110,16 @@ def prepare(
 
 def _build(challenge: Challenge, settings: dict[str, Any], target: _Target | None, strict: bool) -> dict[str, Any]:
     """Check all photos, return the manifest, and write the dataset where a target is given."""
+    prompts = prompt_lengths(challenge.encounters.values(), challenge.ledger)
+    if target:
+        write_jsonl(target.folder / ENCOUNTERS, map(encounter_row, challenge.encounters.values()))
+    challenge.forget_texts()
     photos = list(_read_photos(challenge, target))
     default = _orientation_rule(photos)
     root = target.root if target else challenge.root
     images = [_record(photo, challenge, root, settings["merge"], default) for photo in photos]
-    manifest = _manifest(challenge, settings, photos, count(challenge.encounters.values(), images))
+    counts = count(challenge.encounters.values(), images)
+    manifest = _manifest(challenge, photos, {"settings": settings, "counts": counts, "prompts": prompts})
     if strict and challenge.ledger.problems:
         lost = f"{len(challenge.ledger.problems)} problems; nothing was written: mend them, or leave out --strict"
         raise DataError([*challenge.ledger.problems, lost])
@@ -133,7 +138,6 @@ def _write(
     mean = target.mean.image()
     if mean is not None:
         write_atomic(target.folder / MEAN_MASK, lambda file: mean.save(file, "PNG"))
-    write_jsonl(target.folder / ENCOUNTERS, map(encounter_row, challenge.encounters.values()))
     write_jsonl(target.folder / IMAGES, (image_row(image, target.root) for image in images))
     write_json(target.folder / QUESTIONS, challenge.questions.as_json())
     write_text(target.folder / PAGE, prepare_page.html(manifest, images, dices, mean))
@@ -176,9 +180,9 @@ def _read_photo(challenge: Challenge, image_id: str, target: _Target | None) -> 
         found.size,
         found.sha256,
         found.upright,
-        {annotator: paths[annotator] for annotator in found.masks},
+        paths if len(found.masks) == len(paths) else {annotator: paths[annotator] for annotator in found.masks},
         tuple(found.kinds[annotator] for annotator in found.masks),
-        tuple((challenge.name(paths[annotator]), digest) for annotator, digest in found.digests.items()),
+        tuple(f"{challenge.name(paths[annotator])} {sha256}" for annotator, sha256 in found.digests.items()),
         _pairwise_dice(masks),
         found.problems,
     )
@@ -212,7 +216,7 @@ def _record(photo: _Photo, challenge: Challenge, root: Path, merge: str, default
         height=height,
         width=width,
         upright=upright,
-        mask=root / _mask_name(photo.image_id) if photo.annotators and merge != "each" else None,
+        mask=str(root / _mask_name(photo.image_id)) if photo.annotators and merge != "each" else None,
         annotators=photo.annotators,
         sha256=photo.sha256,
     )
@@ -222,31 +226,28 @@ def _dices(photos: Iterable[_Photo]) -> dict[str, float]:
     return {photo.image_id: photo.dice for photo in photos if photo.dice is not None}
 
 
-def _manifest(
-    challenge: Challenge, settings: dict[str, Any], photos: Sequence[_Photo], counts: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
+def _manifest(challenge: Challenge, photos: Sequence[_Photo], known: dict[str, Any]) -> dict[str, Any]:
     """Return prepare.json: no date and no absolute path, so that the same inputs give the same bytes."""
     kinds = Counter(kind for photo in photos for kind in photo.kinds)
-    prompts = prompt_lengths(challenge.encounters.values(), challenge.ledger)
     for odd, number in sorted(Counter(photo.size.odd for photo in photos if photo.size.odd).items()):
         challenge.ledger.note(f"{number:,} {'photo is' if number == 1 else 'photos are'} {odd}")
     return {
         "schema": 1,
         "format": "magic-prepared",
-        "settings": settings,
-        "counts": counts,
-        "published": against_published(counts),
+        "settings": known["settings"],
+        "counts": known["counts"],
+        "published": against_published(known["counts"]),
         "left_out": {what: challenge.ledger.left_out[what] for what in ("encounters", "images", "masks", "answers")},
         "agreement": agreement(_dices(photos)),
         "mask_values": dict(sorted(kinds.items())),
         "orientation": _orientation(photos, challenge.ledger),
-        "prompts": prompts,
+        "prompts": known["prompts"],
         "problems": challenge.ledger.problems,
         "notes": challenge.ledger.notes,
         "inputs": {
             "files": dict(sorted(challenge.inputs.items())),
-            "photos": digest((photo.image_id, photo.sha256) for photo in photos),
-            "masks": digest(pair for photo in photos for pair in photo.digests),
+            "photos": digest(f"{photo.image_id} {photo.sha256}" for photo in photos),
+            "masks": digest(line for photo in photos for line in photo.digests),
         },
     }
 

@@ -1,8 +1,10 @@
 """What `magic score --out` leaves behind: scores.json, report.json, per_item.csv and report.html."""
 
+import csv
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from magic_cli.data.gold import Gold
 from magic_cli.data.parts import parts
 from magic_cli.data.prepared import MANIFEST
 from magic_cli.errors import DataError, printable, problem
-from magic_cli.files import read_jsonl, refuse_existing, sha256, write_json, write_text
+from magic_cli.files import read_jsonl, refuse_existing, sha256, write_json, write_parts, write_text
 from magic_cli.records import Mask
 from magic_cli.submission import Submission, open_predictions
 
@@ -48,7 +50,7 @@ def publish(
             names.append(SCORES if number == 1 else f"scores_{number}.json")
             write_json(folder / names[-1], report.scores(system["reports"]))
         write_json(folder / REPORT, found)
-        write_text(folder / ITEMS, items_csv(found["systems"]))
+        write_parts(folder / ITEMS, items_csv(found["systems"]))
         with open_predictions(preds[0]) as first:
             write_text(folder / PAGE, report_page.html(found, gold, masks_of(first, gold), history))
         provenance.begin(out / provenance.FILE)
@@ -67,27 +69,36 @@ def _history(run: Path) -> list[Mapping[str, Any]]:
     return rows
 
 
-def items_csv(systems: Sequence[Mapping[str, Any]]) -> str:
-    """Return a row for each system and item as CSV: images with every annotator's figures, then parent questions.
+class _Echo:
+    """A file for csv.writer, whose writerow then returns the line."""
 
-    Cells that a spreadsheet would take for a formula are preceded by an apostrophe.
+    def write(self, line: str) -> str:
+        return line
+
+
+def items_csv(systems: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the lines of a CSV of all systems' items: images with every annotator's figures, then parent questions.
+
+    Cells that a spreadsheet would take for a formula are preceded by an apostrophe. Counts are written as 3.0 where
+    not every row has one, as pandas, which reads such columns as floats, would write them.
     """
-    import pandas as pd
-
-    rows = [
-        {"system": system["name"], "task": one["task"], **item}
-        for system in systems
-        for one in system["reports"]
-        for item in one["items"]
-    ]
-    safe = [{key: _cell(value) for key, value in row.items()} for row in rows]
-    text: str = pd.DataFrame(safe).to_csv(index=False, lineterminator="\n")
-    return text
+    counts = Counter(key for row in _rows(systems) for key in row)  # keeps the order of the columns
+    gaps = {key for key, number in counts.items() if number < counts["system"]}
+    lines: Any = csv.writer(_Echo(), lineterminator="\n")
+    yield lines.writerow(counts)
+    for row in _rows(systems):
+        yield lines.writerow(_cell(row.get(key), key in gaps) for key in counts)
 
 
-def _cell(value: object) -> object:
+def _rows(systems: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for system in systems:
+        for one in system["reports"]:
+            yield from ({"system": system["name"], "task": one["task"], **item} for item in one["items"])
+
+
+def _cell(value: object, as_float: bool) -> object:
     if not isinstance(value, str):
-        return value
+        return float(value) if as_float and isinstance(value, int) else value
     text = printable(value)  # an end of a line in a cell would be one of a row
     return f"'{text}" if value.startswith(_FORMULA) else text
 

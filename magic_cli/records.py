@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,8 @@ class Question:
 class ImageRecord:
     """One photo. `height` and `width` are those of its masks, after the EXIF rule.
 
-    `path` is absolute; None where the photo is not there (text-only data).
+    Files are named by absolute paths, as text: of a dataset's five a photo, `Path` objects would be half of its memory.
+    `path` is None where the photo is not there (text-only data).
     `upright` says that the EXIF orientation has to be applied to get (height, width).
     `mask` is the merged mask, `annotators` maps "ann0".."ann3" to the annotators' own files.
     `sha256` is that of the photo's bytes ("" without a photo): the content part of cache keys.
@@ -43,12 +43,12 @@ class ImageRecord:
     image_id: str
     encounter_id: str
     split: str
-    path: Path | None
+    path: str | None
     height: int
     width: int
     upright: bool = False
-    mask: Path | None = None
-    annotators: Mapping[str, Path] = field(default_factory=dict)
+    mask: str | None = None
+    annotators: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""
 
 

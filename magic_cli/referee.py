@@ -83,7 +83,7 @@ def judge(
     """
     gold = open_gold(gold_path, options.split)
     systems = [_score(path, gold, options) for path in preds]
-    other = _score(against, gold, options) if against else None
+    other = _without_rows(_score(against, gold, options)) if against else None
     found: dict[str, Any] = {
         "schema": 1,
         "format": "magic-report",
@@ -110,6 +110,11 @@ def _score(path: Path, gold: Gold, options: Options) -> System:
             for name in found.tasks_with(gold)
         ]
         return System(printable(path), found.notes, tuple(_run_of_all(found, reports)))
+
+
+def _without_rows(system: System) -> System:
+    """Keep the figures alone of what others are compared with: its items are as many as theirs, and shown nowhere."""
+    return replace(system, reports=tuple(replace(one, rows=(), items=(), errors=()) for one in system.reports))
 
 
 def _run_of_all(found: Submission, reports: Sequence[Report]) -> Iterator[Report]:

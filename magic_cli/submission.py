@@ -169,10 +169,10 @@ class Submission:
                 yield Prediction(image, {}, None, raw, fault)
 
     def _mask(self, image: str, name: str) -> Prediction:
-        where, member = self.archive.where(name), self.archive.members[name]
+        where, path = self.archive.where(name), self.archive.path(name)
         try:
-            if isinstance(member, Path):
-                stored, error = map_stored(member, where)
+            if path is not None:
+                stored, error = map_stored(path, where)
             else:
                 with self.archive.read(name) as file:
                     stored, error = read_stored(file, where)

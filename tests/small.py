@@ -59,10 +59,10 @@ def make_prepared(root: Path, merge: str = "or", photos: bool = True) -> Path:
             mask, annotators = None, {}
             if split != "test":
                 for k in range(3):
-                    annotators[f"ann{k}"] = root / "raw" / f"{image}_mask_ann{k}.tiff"
-                    write_mask(annotators[f"ann{k}"], blob((height, width), k))
+                    annotators[f"ann{k}"] = str(root / "raw" / f"{image}_mask_ann{k}.tiff")
+                    write_mask(Path(annotators[f"ann{k}"]), blob((height, width), k))
                 mask = annotators["ann1"]
-            path = root / "photos" / f"{image}.jpg" if photos else None
+            path = str(root / "photos" / f"{image}.jpg") if photos else None
             records.append(ImageRecord(image, encounter, split, path, height, width, False, mask, annotators, "0" * 64))
         given = None if split == "test" else answers(encounter)
         encounters.append(Encounter(encounter, split, ids, {"en": "t"}, {"en": "c"}, (), "q", "a", given))

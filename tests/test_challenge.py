@@ -106,7 +106,7 @@ def test_names_of_any_case_and_other_suffixes(folder: Path) -> None:
     mask.rename(mask.with_name(f"{image_id(1).lower()}_MASK_ANN0.TIF"))
     found = open_challenge(folder)
     assert found.ledger.problems == []
-    assert found.photos[image_id(1)].name == f"{image_id(1).lower()}.JPEG"
+    assert Path(found.photos[image_id(1)]).name == f"{image_id(1).lower()}.JPEG"
     assert sorted(found.masks[image_id(1)]) == ["ann0", "ann1"]
 
 
@@ -198,7 +198,7 @@ def test_listed_suffix_decides_between_photos_of_one_name(folder: Path) -> None:
     save_photo(folder / TRAIN / f"{image_id(1)}.png", draw_photo(seed=99))
     found = open_challenge(folder)
     only_problem(found, f"{image_id(1)}.jpg: got 2 files that differ", "this one is used")
-    assert found.photos[image_id(1)].suffix == ".jpg"
+    assert Path(found.photos[image_id(1)]).suffix == ".jpg"
 
 
 def test_masks_of_one_annotator_that_differ(folder: Path) -> None:
@@ -474,4 +474,4 @@ def test_masks_may_be_png(folder: Path) -> None:
     Image.fromarray(draw_lesion() * np.uint8(255)).save(folder / MASKS / f"{image_id(1)}_mask_ann0.png")
     found = open_challenge(folder)
     assert found.ledger.problems == []
-    assert found.masks[image_id(1)]["ann0"].suffix == ".png"
+    assert Path(found.masks[image_id(1)]["ann0"]).suffix == ".png"

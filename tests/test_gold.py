@@ -143,7 +143,9 @@ def test_what_train_says_of_a_prepared_dataset(tmp_path: Path) -> None:
     gold = open_gold(root, "valid")
     assert gold.majority == train_majority()
     assert gold.prior is None
-    assert {image: path.name for image, path in gold.photos.items()} == {image: f"{image}.jpg" for image in gold.images}
+    assert {image: Path(path).name for image, path in gold.photos.items()} == {
+        image: f"{image}.jpg" for image in gold.images
+    }
     grey = np.arange(64 * 64, dtype=np.uint32).reshape(64, 64) % 256
     Image.fromarray(grey.astype(np.uint8)).save(root / "mean_mask.png")
     gold = open_gold(root, "valid")
@@ -196,7 +198,7 @@ def test_a_challenge_folder_gives_photos_and_the_majority_of_train(challenge: Pa
     assert gold.majority is not None
     assert gold.majority["CQID034-001"] == min(row["CQID034-001"] for row in train)
     assert gold.photos.keys() == gold.images.keys()
-    assert all(path.is_file() for path in gold.photos.values())
+    assert all(Path(path).is_file() for path in gold.photos.values())
     assert gold.prior is None
     assert open_gold(challenge, "train").majority is None
 

@@ -1,5 +1,6 @@
 """Numbers of prepare.json, by hand."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,10 @@ def test_thirty_photos_are_named() -> None:
 
 
 def test_digest_is_that_of_the_names_and_hashes_in_any_order() -> None:
-    rows = [("b", "2"), ("a", "1")]
-    assert digest(rows) == digest(rows[::-1])
-    assert digest(rows)["count"] == 2
-    assert digest(rows) != digest([("a", "2"), ("b", "1")])
+    lines = ["b 2", "a 1"]
+    assert digest(lines) == digest(lines[::-1]) == {"count": 2, "sha256": hashlib.sha256(b"a 1\nb 2").hexdigest()}
+    assert digest(lines) != digest(["a 2", "b 1"])
+    assert digest([]) == {"count": 0, "sha256": hashlib.sha256(b"").hexdigest()}
 
 
 def test_summary_names_the_page() -> None:

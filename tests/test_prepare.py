@@ -120,7 +120,7 @@ def test_layouts(layout: str, tmp_path: Path) -> None:
     prepare(make_challenge(tmp_path / "my data (2)", layout=layout), tmp_path / "prepared")
     found = open_prepared(tmp_path / "prepared")
     assert len(found.images) == 10
-    assert all(image.path is not None and image.path.is_file() for image in found.images.values())
+    assert all(image.path is not None and Path(image.path).is_file() for image in found.images.values())
 
 
 @pytest.mark.parametrize(

@@ -46,11 +46,11 @@ def test_records(prepared: Path, challenge: Path) -> None:
     assert found.questions.faults(encounter.answers, "x") == []
     image = found.images[image_id(1, 2)]
     assert image.encounter_id == "ENC00001"
-    assert image.path == challenge / "images_final/images_train" / f"{image_id(1, 2)}.jpg"
-    assert image.mask == prepared / "masks" / f"{image_id(1, 2)}.tiff"
+    assert image.path == str(challenge / "images_final/images_train" / f"{image_id(1, 2)}.jpg")
+    assert image.mask == str(prepared / "masks" / f"{image_id(1, 2)}.tiff")
     assert list(image.annotators) == ["ann0", "ann1"]
     assert (image.height, image.width, image.upright) == (48, 64, False)
-    assert image.sha256 == hashlib.sha256(image.path.read_bytes()).hexdigest()
+    assert image.sha256 == hashlib.sha256(Path(image.path).read_bytes()).hexdigest()
     assert open_photo(image.path, image.upright).size == (64, 48)
     assert read_mask(image.mask, "m").shape == (48, 64)
     assert found.sha256 == hashlib.sha256((prepared / "prepare.json").read_bytes()).hexdigest()
@@ -108,16 +108,16 @@ def test_paths_are_relative_and_move_together(copy: Path, tmp_path: Path) -> Non
     found = open_prepared(moved / "prepared")
     for image in found.images.values():
         assert image.path is not None
-        assert image.path.is_file()
-        assert image.path.is_relative_to(moved)
-        assert all(path.is_file() for path in image.annotators.values())
+        assert Path(image.path).is_file()
+        assert Path(image.path).is_relative_to(moved)
+        assert all(Path(path).is_file() for path in image.annotators.values())
 
 
 def test_prepared_folder_reached_through_a_link(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "deep" / "er").mkdir(parents=True)
     (tmp_path / "deep" / "er" / "alias").symlink_to(copy, target_is_directory=True)
     found = open_prepared(tmp_path / "deep" / "er" / "alias")
-    assert all(image.path is not None and image.path.is_file() for image in found.images.values())
+    assert all(image.path is not None and Path(image.path).is_file() for image in found.images.values())
 
 
 def test_moved_photos_say_to_prepare_again(copy: Path, tmp_path: Path) -> None:

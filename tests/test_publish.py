@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from small import files_of, make_prepared, write_folder, write_zip
 
@@ -104,8 +105,8 @@ def test_exit_codes_and_json(here: Path, monkeypatch: pytest.MonkeyPatch, capsys
 
 def test_cells_that_a_spreadsheet_would_run() -> None:
     item = {"image": "=HYPERLINK(1)", "dice": -0.5}
-    text = publish.items_csv([{"name": "s", "reports": [{"task": "seg", "items": [item]}]}])
-    assert text == "system,task,image,dice\ns,seg,'=HYPERLINK(1),-0.5\n"
+    lines = publish.items_csv([{"name": "s", "reports": [{"task": "seg", "items": [item]}]}])
+    assert "".join(lines) == "system,task,image,dice\ns,seg,'=HYPERLINK(1),-0.5\n"
 
 
 def test_masks_are_read_when_asked_for(here: Path) -> None:
@@ -121,3 +122,14 @@ def test_masks_are_read_when_asked_for(here: Path) -> None:
             readers["IMG_ENC00011_00002"]()
     assert mask.shape == (24, 32)
     assert set(mask.ravel().tolist()) == {0, 1}
+
+
+def test_rows_of_items_are_those_of_pandas() -> None:
+    photo = {"image": 'a,"b"', "annotators": 3, "fault": "", "lesion": 1e-5, "dice_max": None, "dice_ann0": 0.1 + 0.2}
+    other = {"image": "c", "annotators": 2, "fault": "two\nlines", "lesion": 0.5, "dice_max": 1.0, "dice_ann1": 1 / 3}
+    answer = {"encounter": "E", "parent": "CQID010", "gold": "0 1", "predicted": "", "credit": 0.5, "fault": ""}
+    seg, cvqa = {"task": "seg", "items": [photo, other]}, {"task": "cvqa", "items": [answer]}
+    for reports in ([seg], [cvqa], [seg, cvqa], [cvqa, seg]):
+        rows = [{"system": "s", "task": one["task"], **item} for one in reports for item in one["items"]]
+        text = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").replace('"two\nlines"', "two\\x0alines")
+        assert "".join(publish.items_csv([{"name": "s", "reports": reports}])) == text

@@ -58,7 +58,7 @@ def test_merge_each_gives_a_train_sample_an_annotator(tmp_path: Path) -> None:
     prepared = open_prepared(make_prepared(tmp_path, merge="each"))
     train = seg.samples(prepared, "train", CONFIG)
     assert [s.id for s in train[:3]] == [image_id("ENC00001", 1)] * 3
-    assert [s.images[0].mask.name[-9:] for s in train[:3] if s.images[0].mask] == [
+    assert [s.images[0].mask[-9:] for s in train[:3] if s.images[0].mask] == [
         "ann0.tiff",
         "ann1.tiff",
         "ann2.tiff",

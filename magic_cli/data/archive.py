@@ -1,6 +1,7 @@
 """A folder, a zip or one file as a flat list of named members; nothing is ever extracted to disk."""
 
 import io
+import os
 import stat
 import struct
 import zipfile
@@ -24,6 +25,7 @@ _ENCRYPTED = 1
 class Archive:
     """The files below a folder, or of a zip, by their path relative to the root, "/" between folders.
 
+    A folder's members are names alone (None; see `path`), a zip's what it says of them.
     `faults` are lines about members that are refused (and not in `members`): unsafe names, encryption,
     a declared size over 1 GiB, a name twice. `folders` are the folders that are named ("masks_preds/"): all of a
     folder's, the entries of a zip.
@@ -31,20 +33,25 @@ class Archive:
 
     source: str
     is_zip: bool
-    members: Mapping[str, Path | zipfile.ZipInfo]
+    members: Mapping[str, zipfile.ZipInfo | None]
     folders: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
+    root: Path = Path()
     _zip: zipfile.ZipFile | None = field(default=None, repr=False)
 
     def where(self, name: str) -> str:
         """Return how a member is called in a message: its path, after the zip's where it is in one."""
         return f"{self.source}:{name}" if self.is_zip else printable(Path(self.source) / name)
 
+    def path(self, name: str) -> Path | None:
+        """Return a member's own file; None in a zip."""
+        return None if self.is_zip else self.root / name
+
     def size(self, name: str) -> int:
         """Return how many bytes a member has, a zip's as it says; 0 where it cannot be known."""
         member = self.members[name]
         try:
-            return member.stat().st_size if isinstance(member, Path) else member.file_size
+            return member.file_size if member else (self.root / name).stat().st_size
         except OSError:
             return 0
 
@@ -59,8 +66,8 @@ class Archive:
             if self.size(name) > MAX_BYTES:
                 got = f"{self.size(name)} bytes"
                 raise SubmissionError(problem(self.where(name), got, "at most 1 GiB", "check the file"))
-            if isinstance(member, Path):
-                return member.open("rb")
+            if member is None:
+                return (self.root / name).open("rb")
             assert self._zip is not None  # noqa: S101  a ZipInfo came from this zip
             return io.BytesIO(self._zip.read(member))
         except SubmissionError:
@@ -83,12 +90,11 @@ def open_archive(source: Path, handle: IO[bytes] | None = None) -> Iterator[Arch
     """
     name = printable(source)
     if handle is None and source.is_dir():
-        found = {p.relative_to(source).as_posix(): p for p in sorted(source.rglob("*"))}
-        folders = tuple(f"{name}/" for name, path in found.items() if path.is_dir())
-        yield Archive(name, False, {name: path for name, path in found.items() if path.is_file()}, folders)
+        folders, files = _list_folder(source)
+        yield Archive(name, False, dict.fromkeys(files), tuple(f"{folder}/" for folder in folders), root=source)
         return
     if handle is None and source.suffix == ".json" and source.is_file():
-        yield Archive(printable(source.parent), False, {source.name: source})
+        yield Archive(printable(source.parent), False, {source.name: None}, root=source.parent)
         return
     try:
         if handle is None:
@@ -102,6 +108,23 @@ def open_archive(source: Path, handle: IO[bytes] | None = None) -> Iterator[Arch
         raise SubmissionError(problem(name, f"no zip ({error})", "a folder or a zip", "build it again")) from None
     with file:
         yield _list_zip(name, file)
+
+
+def _list_folder(root: Path) -> tuple[list[str], list[str]]:
+    """Return the folders and the files below a folder, in the order of their paths' parts."""
+    folders: list[str] = []
+    files: list[str] = []
+    for folder, inner, names in os.walk(root):
+        for name in (*inner, *names):
+            path = Path(folder, name)
+            found = folders if path.is_dir() else files
+            if found is folders or path.is_file():
+                found.append(path.relative_to(root).as_posix())
+    return sorted(folders, key=_parts), sorted(files, key=_parts)
+
+
+def _parts(name: str) -> list[str]:
+    return name.split("/")
 
 
 def _check_directory(source: Path) -> None:
@@ -127,7 +150,7 @@ def _list_zip(source: str, file: zipfile.ZipFile) -> Archive:
     total = sum(info.file_size for info in infos)
     if total > MAX_TOTAL:
         raise SubmissionError(problem(source, f"{total / (1 << 30):.0f} GiB", "at most 64 GiB", "build it again"))
-    members: dict[str, Path | zipfile.ZipInfo] = {}
+    members: dict[str, zipfile.ZipInfo | None] = {}
     folders, faults = [], []
     for info in infos:
         fault = _fault(info, twice=info.filename in members)
@@ -138,7 +161,7 @@ def _list_zip(source: str, file: zipfile.ZipFile) -> Archive:
             folders.append(info.filename)
         else:
             members[info.filename] = info
-    return Archive(source, True, members, tuple(folders), tuple(faults), file)
+    return Archive(source, True, members, tuple(folders), tuple(faults), _zip=file)
 
 
 def _fault(info: zipfile.ZipInfo, twice: bool) -> tuple[str, str, str] | None:

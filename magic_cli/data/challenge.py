@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from magic_cli.data.folder import PHOTO_SUFFIXES, Folder, key_of, scan
+from magic_cli.data.folder import PHOTO_SUFFIXES, Folder, below, key_of, scan
 from magic_cli.data.ledger import Ledger
 from magic_cli.data.pairing import pair
 from magic_cli.data.prompts import check_prompt, prompt_halves, whole
@@ -19,6 +19,8 @@ from magic_cli.errors import DataError, problem, told
 from magic_cli.files import sha256
 from magic_cli.questions import QuestionSchema, load_questions, parse_questions
 from magic_cli.records import Encounter
+
+_NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,9 @@ class Challenge:
 
     root: Path
     questions: QuestionSchema
-    encounters: Mapping[str, Encounter]
-    photos: Mapping[str, Path]
-    masks: Mapping[str, Mapping[str, Path]]
+    encounters: dict[str, Encounter]
+    photos: Mapping[str, str]
+    masks: Mapping[str, Mapping[str, str]]
     inputs: Mapping[str, str]
     ledger: Ledger
 
@@ -43,9 +45,16 @@ class Challenge:
         """The encounter of each listed photo, in the order of the encounters."""
         return {image_id: encounter for encounter in self.encounters.values() for image_id in encounter.image_ids}
 
-    def name(self, path: Path) -> str:
+    def forget_texts(self) -> None:
+        """Keep of the encounters no word and no answer: once these are written, they are half of what is held."""
+        for eid, one in self.encounters.items():
+            answers = None if one.answers is None else _NOTHING
+            bare = replace(one, title=_NOTHING, content=_NOTHING, responses=(), question="", answer="", answers=answers)
+            self.encounters[eid] = bare
+
+    def name(self, path: str) -> str:
         """Return the path of a file below the root, as messages show it."""
-        return path.relative_to(self.root).as_posix()
+        return below(path, self.root)
 
 
 def open_challenge(root: Path, prompt: str = "qa", responses: bool = True) -> Challenge:
@@ -100,7 +109,7 @@ class _Reader:
         self.owners: dict[str, tuple[str, str]] = {}  # key of a photo to its listed file name and its encounter
 
     def add(self, table: Table) -> None:
-        """Read all rows of a table; tables come in the order train, valid, test."""
+        """Read all rows of a table and drop them; tables come in the order train, valid, test."""
         file = self.found.name(table.path)
         if not table.split:
             line = problem(file, "no split in its name", "train, valid or test in it", "rename the file")
@@ -112,6 +121,7 @@ class _Reader:
                 self.ledger.lose(fault, "encounters")
             elif self._is_new(row["encounter_id"], table.split, file):
                 self._keep(row, table.split, file)
+        table.rows.clear()  # as much again as what is kept of them
 
     def _is_new(self, eid: str, split: str, file: str) -> bool:
         known, where = self.encounters.get(eid), f"{file}:{eid}"
@@ -226,4 +236,5 @@ def _with_answers(
             if faults:
                 more = f" (and {len(faults) - 1} more in this row)" if len(faults) > 1 else ""
                 ledger.lose(faults[0] + more, "answers")
+        table.rows.clear()
     return {eid: replace(encounter, answers=answers.get(eid)) for eid, encounter in encounters.items()}

@@ -30,7 +30,7 @@ class Fit:
     problems: tuple[str, ...]
 
 
-def fit(photo: Path, masks: Mapping[str, Path], name: Callable[[Path], str]) -> Fit:
+def fit(photo: str, masks: Mapping[str, str], name: Callable[[str], str]) -> Fit:
     """Read a photo and its annotators' masks, and keep the masks of the photo's raw or EXIF-upright size.
 
     Where annotators disagree about the orientation, the greater number decides; in a tie the photo as stored.
@@ -57,9 +57,9 @@ def fit(photo: Path, masks: Mapping[str, Path], name: Callable[[Path], str]) -> 
     return Fit(size, sha256, upright, read, kinds, digests, tuple(problems))
 
 
-def _bytes(path: Path, where: str) -> bytes:
+def _bytes(path: str, where: str) -> bytes:
     try:
-        return path.read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise DataError(printable(f"{where}: cannot be read ({error.strerror}); check the file")) from None
 

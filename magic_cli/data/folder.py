@@ -5,7 +5,8 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
+from sys import intern
 
 from magic_cli.data.ledger import Ledger
 from magic_cli.data.prepared import MANIFEST
@@ -17,12 +18,15 @@ _MASK = re.compile(r"(.+)_mask_(ann\d+)\.(?:tiff?|png)", re.I)
 _CHALLENGE_PHOTO = re.compile(r"IMG_ENC\w*_\w+", re.I)
 _JUNK = "__macosx"
 
-Sources = tuple[Path, ...]
+Sources = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Files by what they are. Photos and masks are keyed by the photo's name, without extension, in lower case."""
+    """Files by what they are. Photos and masks are keyed by the photo's name, without extension, in lower case.
+
+    They are named by absolute paths, as text: a `Path` takes four times the memory, and there are four a photo.
+    """
 
     root: Path
     jsons: list[Path] = field(default_factory=list)
@@ -30,9 +34,14 @@ class Folder:
     masks: dict[str, dict[str, Sources]] = field(default_factory=dict)
     archives: list[Path] = field(default_factory=list)
 
-    def name(self, path: Path) -> str:
+    def name(self, path: str | Path) -> str:
         """Return the path of a file below the root, as messages show it."""
-        return printable(path.relative_to(self.root).as_posix())
+        return printable(below(path, self.root))
+
+
+def below(path: str | Path, root: Path) -> str:
+    """Return the path of a file relative to a folder that it lies in, "/" between folders."""
+    return str(path)[len(str(root)) :].lstrip(os.sep).replace(os.sep, "/")
 
 
 def key_of(image_id: str) -> str:
@@ -40,9 +49,9 @@ def key_of(image_id: str) -> str:
     return image_id.casefold()
 
 
-def is_challenge_photo(path: Path) -> bool:
+def is_challenge_photo(path: str) -> bool:
     """Say whether a file is named as the challenge names photos, `IMG_ENC..._....jpg`."""
-    return _CHALLENGE_PHOTO.fullmatch(path.stem) is not None
+    return _CHALLENGE_PHOTO.fullmatch(PurePath(path).stem) is not None
 
 
 def scan(root: Path, ledger: Ledger) -> Folder:
@@ -60,17 +69,18 @@ def scan(root: Path, ledger: Ledger) -> Folder:
     if (root / MANIFEST).is_file():
         raise DataError(problem(root, "a prepared dataset", "the raw challenge folder", "give that one as --data"))
     found = Folder(root.resolve())
-    for path in _walk(found.root, ledger, set()):
+    for path in _walk(str(found.root), ledger, set()):
         _sort_in(found, path)
     return found
 
 
-def _walk(folder: Path, ledger: Ledger, seen: set[tuple[int, int]]) -> Iterator[Path]:
+def _walk(folder: str, ledger: Ledger, seen: set[tuple[int, int]]) -> Iterator[str]:
     try:
-        status = folder.stat()
+        status = os.stat(folder)  # noqa: PTH116  text, as all that is found
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
-        ledger.lose(printable(f"{folder.name}: folder cannot be read ({error.strerror}); check its permissions"))
+        name = PurePath(folder).name
+        ledger.lose(printable(f"{name}: folder cannot be read ({error.strerror}); check its permissions"))
         return
     mark = (status.st_dev, status.st_ino)
     if mark in seen or any(entry.name == MANIFEST for entry in entries):
@@ -84,27 +94,28 @@ def _walk(folder: Path, ledger: Ledger, seen: set[tuple[int, int]]) -> Iterator[
         except OSError:  # a link to itself
             continue
         if inner:
-            yield from _walk(Path(entry.path), ledger, seen)
+            yield from _walk(entry.path, ledger, seen)
         elif file:
-            yield Path(entry.path)
+            yield entry.path
 
 
-def _sort_in(found: Folder, path: Path) -> None:
-    suffix, mask = path.suffix.casefold(), _MASK.fullmatch(path.name)
+def _sort_in(found: Folder, path: str) -> None:
+    name = PurePath(path).name
+    suffix, mask = PurePath(name).suffix.casefold(), _MASK.fullmatch(name)
     if mask:
         by_annotator = found.masks.setdefault(key_of(mask[1]), {})
-        name = mask[2].casefold()
-        by_annotator[name] = (*by_annotator.get(name, ()), path)
+        annotator = intern(mask[2].casefold())
+        by_annotator[annotator] = (*by_annotator.get(annotator, ()), path)
     elif suffix in PHOTO_SUFFIXES:
-        key = key_of(path.stem)
+        key = key_of(PurePath(name).stem)
         found.photos[key] = (*found.photos.get(key, ()), path)
     elif suffix == ".json":
-        found.jsons.append(path)
+        found.jsons.append(Path(path))
     elif suffix in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"):
-        found.archives.append(path)
+        found.archives.append(Path(path))
 
 
-def same_bytes(paths: Sequence[Path]) -> bool:
+def same_bytes(paths: Sequence[str | Path]) -> bool:
     """Say whether files are copies of each other, byte for byte."""
     try:
         return all(filecmp.cmp(paths[0], other, shallow=False) for other in paths[1:])

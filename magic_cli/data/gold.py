@@ -27,7 +27,7 @@ class GoldImage:
     """One photo's masks by annotator, "ann0", "ann1", ..., in the order of their numbers."""
 
     encounter_id: str
-    annotators: Mapping[str, Path]
+    annotators: Mapping[str, str]
 
     def masks(self) -> Iterator[NDArray[np.bool_]]:
         """Yield the annotators' masks, (H, W) bool, one in memory at a time.
@@ -44,10 +44,10 @@ class GoldImage:
             yield mask
 
 
-def _read(path: Path) -> NDArray[np.bool_]:
-    raw = read_raw(path, str(path))
+def _read(path: str) -> NDArray[np.bool_]:
+    raw = read_raw(path, path)
     if raw.dtype != np.uint8 or raw.ndim != 2 or not raw.size or raw.max() > 1:
-        raw = decode_mask(raw, str(path))[0]
+        raw = decode_mask(raw, path)[0]
     return raw.view(np.bool_)  # no copy: scoring is timed
 
 
@@ -66,7 +66,7 @@ class Gold:
     questions: QuestionSchema
     images: Mapping[str, GoldImage] = field(default_factory=dict)
     answers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    photos: Mapping[str, Path] = field(default_factory=dict)
+    photos: Mapping[str, str] = field(default_factory=dict)
     majority: Mapping[str, int] | None = None
     prior: NDArray[np.float32] | None = None
     upright: Mapping[str, bool] = field(default_factory=dict)
@@ -98,8 +98,10 @@ def gold_of(prepared: Prepared, split: str) -> Gold:
     return _some(Gold(source, prepared.questions, images, answers, photos, **known), split)
 
 
-def _in_order(annotators: Mapping[str, Path]) -> dict[str, Path]:
-    return dict(sorted(annotators.items(), key=lambda item: (len(item[0]), item[0])))
+def _in_order(annotators: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the same mapping where it is in order already: a dataset has one a photo."""
+    names = sorted(annotators, key=lambda name: (len(name), name))
+    return annotators if names == list(annotators) else {name: annotators[name] for name in names}
 
 
 def _answers_of(encounters: Iterable[Encounter]) -> dict[str, Mapping[str, int]]:
@@ -137,7 +139,7 @@ def open_gold(path: Path, split: str) -> Gold:
     if not path.is_dir():
         raise DataError(f"{printable(path)}: no such file or folder; give a gold file, a folder of masks or prepared/")
     if (path / MANIFEST).is_file():
-        return gold_of(open_prepared(path), split)
+        return gold_of(open_prepared(path, texts=False), split)
     platform = (path / ANSWERS).is_file() or (path / MASKS).is_dir()
     if not platform and any(_is_encounters(file) for file in path.rglob("*.json")):
         return _from_challenge(path, split)
@@ -194,7 +196,7 @@ def _list_masks(folder: Path, split: str) -> dict[str, GoldImage]:
     Raises:
         DataError: one annotator's mask of an image is there twice; all of them at once.
     """
-    found: dict[str, dict[str, Path]] = {}
+    found: dict[str, dict[str, str]] = {}
     encounters: dict[str, str] = {}
     lines = []
     for path in sorted(folder.rglob("*_mask_ann*.tiff")):
@@ -208,7 +210,7 @@ def _list_masks(folder: Path, split: str) -> dict[str, GoldImage]:
             lines.append(
                 problem(path, "a second file of this name", "one", f"remove it or {masks[match['annotator']]}")
             )
-        masks[match["annotator"]] = path
+        masks[match["annotator"]] = str(path)
     if lines:
         raise DataError(lines[:_MOST])
     return {image: GoldImage(encounters[image], _in_order(masks)) for image, masks in found.items()}

@@ -103,7 +103,7 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def check_photo(path: Path, where: str) -> tuple[PhotoSize, str]:
+def check_photo(path: str, where: str) -> tuple[PhotoSize, str]:
     """Read a photo once, decode all of it, and return its size and the hex SHA-256 of its bytes.
 
     A JPEG is decoded at an eighth of its size, which still reads all of its data but is several times faster.
@@ -112,11 +112,11 @@ def check_photo(path: Path, where: str) -> tuple[PhotoSize, str]:
         DataError: one line, for a photo that is missing, truncated, damaged or of more than 200 megapixels.
     """
     try:
-        data = path.read_bytes()
+        data = Path(path).read_bytes()
     except OSError as error:
         raise DataError(printable(f"{where}: cannot be read ({error.strerror}); check the file")) from None
     with _opened(io.BytesIO(data), where) as image:
-        raw, odd = (image.height, image.width), _odd(image, path.suffix.casefold())
+        raw, odd = (image.height, image.width), _odd(image, Path(path).suffix.casefold())
         image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
         image.load()
         return PhotoSize(raw, _orientation(image), odd), hashlib.sha256(data).hexdigest()
@@ -131,7 +131,7 @@ def _odd(image: Image.Image, suffix: str) -> str:
     return "" if suffix in _SUFFIXES.get(kind, ()) else f"{kind}, whatever its name says: read as what it is"
 
 
-def open_photo(path: Path, upright: bool, at_least: int | None = None) -> Image.Image:
+def open_photo(path: str | Path, upright: bool, at_least: int | None = None) -> Image.Image:
     """Return a photo, fully decoded, as 8-bit RGB.
 
     Args:
@@ -143,6 +143,7 @@ def open_photo(path: Path, upright: bool, at_least: int | None = None) -> Image.
     Raises:
         DataError: one line, for a photo that is missing, truncated, damaged or of more than 200 megapixels.
     """
+    path = Path(path)
     if path.exists() and not path.is_file():  # a pipe or a device would be read for ever
         raise DataError(problem(path, "no regular file", "a JPEG or PNG photo", "copy or download it again"))
     with _opened(path, path) as image:

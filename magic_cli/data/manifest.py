@@ -74,10 +74,12 @@ def agreement(dices: Mapping[str, float]) -> dict[str, Any] | None:
     }
 
 
-def digest(rows: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Return how many files there are, and one SHA-256 over their names and SHA-256s in order of name."""
-    lines = sorted(f"{name} {sha256}" for name, sha256 in rows)
-    return {"count": len(lines), "sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest()}
+def digest(lines: Iterable[str]) -> dict[str, Any]:
+    """Return how many files there are, and one SHA-256 over their lines "NAME SHA256", sorted."""
+    ordered, whole = sorted(lines), hashlib.sha256()
+    for number, line in enumerate(ordered):
+        whole.update(f"\n{line}".encode() if number else line.encode())
+    return {"count": len(ordered), "sha256": whole.hexdigest()}
 
 
 def summary(manifest: Mapping[str, Any], page: Path | None = None) -> list[str]:

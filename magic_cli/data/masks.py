@@ -29,7 +29,7 @@ class Unreadable(DataError):  # noqa: N818  it is about the file
         self.error = error
 
 
-def read_raw(source: Path | IO[bytes], where: str) -> NDArray[Any]:
+def read_raw(source: str | Path | IO[bytes], where: str) -> NDArray[Any]:
     """Return the array of a TIFF as stored: any shape, any dtype, nothing scaled.
 
     tifffile reads it, as the official scorer does; Pillow is the fallback for LZW and fax compression, which
@@ -38,13 +38,13 @@ def read_raw(source: Path | IO[bytes], where: str) -> NDArray[Any]:
     Raises:
         DataError: one line, for a file that is missing, damaged or asks for too much (limits.py).
     """
-    if isinstance(source, Path):
+    if isinstance(source, str | Path):
         with _opened(source, where) as file:  # not read_bytes: this copies pixels once
             return read_stored(file, where)[0]
     return read_stored(source, where)[0]
 
 
-def map_stored(path: Path, where: str) -> tuple[NDArray[Any], str]:
+def map_stored(path: str | Path, where: str) -> tuple[NDArray[Any], str]:
     """Read a file as `read_stored`, but map it into memory where its pixels lie there as they are: no copy.
 
     The array is read-only then, and must not outlive changes of the file: for scoring, which reads pixels once.
@@ -59,7 +59,8 @@ def map_stored(path: Path, where: str) -> tuple[NDArray[Any], str]:
 
 
 @contextmanager
-def _opened(path: Path, where: str) -> Iterator[IO[bytes]]:
+def _opened(path: str | Path, where: str) -> Iterator[IO[bytes]]:
+    path = Path(path)
     if path.exists() and not path.is_file():  # a pipe would be waited for, a device read for ever
         raise Unreadable(problem(where, "no regular file", "a TIFF mask", "copy it again"), "IsADirectoryError")
     try:
@@ -177,7 +178,7 @@ def _sample(array: NDArray[Any]) -> str:
     return f"{{{shown}}}"
 
 
-def read_mask(source: Path | IO[bytes], where: str) -> Mask:
+def read_mask(source: str | Path | IO[bytes], where: str) -> Mask:
     """Read a mask as (H, W) uint8 in {0, 1}; stored as {0, 1}, {0, 255} or bool, (H, W) or (H, W, 1).
 
     Raises:

@@ -1,15 +1,15 @@
 """Which photos and masks on disk belong to which listed photo, and what is missing, doubled or left over."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import PurePath
 
 from magic_cli.data.folder import ANNOTATORS, Folder, Sources, is_challenge_photo, key_of, same_bytes
 from magic_cli.data.ledger import Ledger
 from magic_cli.errors import problem
 from magic_cli.records import SPLITS, Encounter
 
-Photos = dict[str, Path]
-Masks = dict[str, dict[str, Path]]
+Photos = dict[str, str]
+Masks = dict[str, dict[str, str]]
 
 
 def pair(
@@ -72,9 +72,9 @@ class _Pairing:
         if path:
             self.photos[image_id] = path
 
-    def _one(self, paths: Sources, name: str, what: str) -> Path | None:
+    def _one(self, paths: Sources, name: str, what: str) -> str | None:
         """Return the one file among several of the same name: copies are fine, else the listed name decides."""
-        exact = tuple(path for path in paths if path.name == name)
+        exact = tuple(path for path in paths if PurePath(path).name == name)
         ordered = [*exact, *(path for path in paths if path not in exact)]
         if len(paths) == 1:
             return ordered[0]

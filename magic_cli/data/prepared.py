@@ -28,6 +28,7 @@ from magic_cli.records import SPLITS, Encounter, ImageRecord
 
 ENCOUNTERS, IMAGES, QUESTIONS, MANIFEST = "encounters.jsonl", "images.jsonl", "questions.json", "prepare.json"
 MEAN_MASK, PAGE = "mean_mask.png", "index.html"
+_NO_TEXTS: Mapping[str, Any] = {"title": {}, "content": {}, "responses": (), "question": "", "answer": ""}
 
 
 @dataclass(frozen=True)
@@ -69,16 +70,16 @@ class Prepared:
         return self._of(split)[1]
 
 
-def link(target: Path, root: Path) -> str:
+def link(target: str, root: Path) -> str:
     """Return `target` as written into a row: relative to `root`, absolute on another drive; "/" everywhere."""
     try:
         return Path(os.path.relpath(target, root)).as_posix()
     except ValueError:
-        return target.as_posix()
+        return Path(target).as_posix()
 
 
-def _resolve(root: Path, written: str | None) -> Path | None:
-    return None if written is None else Path(os.path.normpath(root / written))
+def _resolve(root: Path, written: str) -> str:
+    return os.path.normpath(root / written)
 
 
 def encounter_row(encounter: Encounter) -> dict[str, Any]:
@@ -112,13 +113,14 @@ def image_row(image: ImageRecord, root: Path) -> dict[str, Any]:
     }
 
 
-def _encounter(row: Mapping[str, Any]) -> Encounter:
-    said = tuple(_texts(response) for response in row["responses"])
-    lists = {"image_ids": tuple(row["image_ids"]), "responses": said}
-    texts = {name: _texts(row[name]) for name in ("title", "content")}
-    halves = {name: whole(row[name]) for name in ("question", "answer")}
+def _encounter(row: Mapping[str, Any], texts: bool) -> Encounter:
     answers = None if row["answers"] is None else _once(row["answers"])
-    return Encounter(**{**row, **lists, **texts, **halves, "split": intern(row["split"]), "answers": answers})
+    found = {**row, "image_ids": tuple(row["image_ids"]), "split": intern(row["split"]), "answers": answers}
+    if not texts:
+        return Encounter(**{**found, **_NO_TEXTS})
+    found["responses"] = tuple(_texts(response) for response in row["responses"])
+    found |= {name: _texts(row[name]) for name in ("title", "content")}
+    return Encounter(**{**found, **{name: whole(row[name]) for name in ("question", "answer")}})
 
 
 def _texts(row: Mapping[str, str]) -> dict[str, str]:
@@ -131,10 +133,10 @@ def _once(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _image(row: Mapping[str, Any], root: Path) -> ImageRecord:
-    annotators = {intern(name): Path(os.path.normpath(root / path)) for name, path in row["annotators"].items()}
-    paths = {"path": _resolve(root, row["path"]), "mask": _resolve(root, row["mask"]), "annotators": annotators}
+    files = {key: None if row[key] is None else _resolve(root, row[key]) for key in ("path", "mask")}
+    annotators = {intern(name): _resolve(root, path) for name, path in row["annotators"].items()}
     names = {name: intern(row[name]) for name in ("encounter_id", "split")}
-    return ImageRecord(**{**row, **paths, **names})
+    return ImageRecord(**{**row, **files, **names, "annotators": annotators})
 
 
 def valid_rows(name: str, rows: Iterable[Any], where: str, lines: list[str]) -> Iterator[Any]:
@@ -146,8 +148,11 @@ def valid_rows(name: str, rows: Iterable[Any], where: str, lines: list[str]) -> 
             yield row
 
 
-def open_prepared(root: Path) -> Prepared:
+def open_prepared(root: Path, texts: bool = True) -> Prepared:
     """Read prepared/ and check every row of it; paths become absolute, photos and masks are not opened.
+
+    Args:
+        texts: False keeps no word of the encounters, for what needs none: they are most of what is held.
 
     Raises:
         DataError: no prepared dataset there, or it is damaged; all problems at once.
@@ -161,7 +166,7 @@ def open_prepared(root: Path) -> Prepared:
     lines = schema.problems("prepared", manifest, str(manifest_path))
     # row by row: parsed rows take several times the memory of what is kept of them
     rows = valid_rows("encounter", each_row(root / ENCOUNTERS), str(root / ENCOUNTERS), lines)
-    encounters = [_encounter(row) for row in rows]
+    encounters = [_encounter(row, texts) for row in rows]
     rows = valid_rows("image", each_row(root / IMAGES), str(root / IMAGES), lines)
     images = [_image(row, real) for row in rows]
     _raise(lines)

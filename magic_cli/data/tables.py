@@ -22,7 +22,10 @@ _RELEVANT = re.compile(r"(?<![a-z])(?:train|val|test)|cvqa|" + DEFINITIONS)
 
 @dataclass(frozen=True)
 class Table:
-    """One JSON file: its parsed list of rows and the split that its name, or its folder's, tells ("" for none)."""
+    """One JSON file: its parsed list of rows and the split that its name, or its folder's, tells ("" for none).
+
+    Who has read the rows clears them: of all that is read of a challenge, they are the most.
+    """
 
     path: Path
     rows: list[Any]

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
+from sys import intern
 from typing import Any
 
 import numpy as np
@@ -158,7 +159,8 @@ def _items(key: Key, answers: Mapping[str, Answer], sums: Floats) -> Iterator[di
 def _shown(values: AbstractSet[int]) -> str:
     """Return the indices of a set, ascending; "?" stands for each value that is none."""
     indices = sorted(value for value in values if isinstance(value, int))
-    return " ".join([str(index) for index in indices] + ["?"] * (len(values) - len(indices)))
+    # a few different texts, many thousand times
+    return intern(" ".join([str(index) for index in indices] + ["?"] * (len(values) - len(indices))))
 
 
 def _rows(key: Key, answers: Mapping[str, Answer], figures: Mapping[str, float]) -> Iterator[dict[str, Any]]:

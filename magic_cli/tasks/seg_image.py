@@ -5,8 +5,10 @@ is regular; only a mask with other values, or of another shape, becomes a second
 """
 
 from array import array
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from sys import intern
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from magic_cli.submission import Unread
 NOT_FOUND = "not found"
 MISSING, UNREADABLE, SHAPE = "no prediction", "unreadable", "another shape"
 VALUES, BRIGHT = "other values", "values {0, 255}"
+TRIVIAL = ("empty", "full", "training mean mask")
 GOLD, MORE, EMPTY = "gold of {0, 255}", "more annotators", "empty"
 _MOST = MOST_MASKS - 3
 Shape = tuple[int, ...]
@@ -59,8 +62,10 @@ class Found:
 class Judged:
     """What is kept of a photo: a few numbers. Terms are those of metrics/tally.py.
 
-    `official` is None where the official scorer stops (`stop` names the exception). `human` and `system` are, for each
-    annotator left out, the terms of that annotator and of the system against the others.
+    `official` is None where the official scorer stops (`stop` names the exception). Of several things of a kind, the
+    numbers stand one after the other, as a row of arrays takes three times their memory: `pairs` are the Jaccard and
+    Dice of each of the `annotators`; `baselines` the terms of TRIVIAL masks (without a prior, the first two); `human`
+    and `system`, for each annotator left out, those of that annotator and of the system against the others.
     """
 
     fault: str
@@ -69,13 +74,14 @@ class Judged:
     causes: tuple[str, ...]
     strict: Terms
     official: Terms | None
-    pairs: Mapping[str, tuple[float, float]]
+    annotators: tuple[str, ...]
+    pairs: Terms
     pixels: int
     lesion: float
     hollow: bool
-    baselines: Mapping[str, Terms] = field(default_factory=dict)
-    human: Mapping[str, Terms] = field(default_factory=dict)
-    system: Mapping[str, Terms] = field(default_factory=dict)
+    baselines: Terms = ()
+    human: Terms = ()
+    system: Terms = ()
 
 
 def read_truth(gold: GoldImage) -> Truth:
@@ -93,7 +99,7 @@ def read_truth(gold: GoldImage) -> Truth:
         raise DataError(problem(where, f"{len(gold.annotators)} annotators", f"at most {_MOST}", "leave some out"))
     for name, path in gold.annotators.items():
         try:
-            mask, packed, kind = _gold_mask(map_stored(path, str(path))[0], str(path))
+            mask, packed, kind = _gold_mask(map_stored(path, path)[0], path)
         except DataError as error:
             lines += error.problems
             continue
@@ -191,19 +197,16 @@ def judge(found: Found, truth: Truth, prior: Bits | None, rules: Rules) -> Judge
     stop = found.stop if known else found.stop or "KeyError: none of ann0 to ann3"
     pairs = _pairs(overlap, 0)
     sizes = [gold for _, _, gold in pairs]
-    baselines = {"empty": _constant(overlap, 0, rules.empty), "full": _constant(overlap, pixels, rules.empty)}
+    baselines = [_constant(overlap, 0, rules.empty), _constant(overlap, pixels, rules.empty)]
     if prior is not None:
-        baselines["training mean mask"] = _terms(overlap, len(planes) - 1, rules.empty)
-    human, system = _left_out(overlap, list(truth.planes), rules.empty, found.strict is None)
+        baselines.append(_terms(overlap, len(planes) - 1, rules.empty))
+    human, system = _left_out(overlap, rules.empty, found.strict is None)
     causes = found.causes
     causes += (GOLD,) if truth.bright else ()
     causes += (MORE,) if not set(truth.planes) <= set(OFFICIAL) else ()
     hollow = found.strict is not None and any(not one + gold for _, one, gold in pairs)
     causes += (EMPTY,) if hollow else ()
-    scores = {
-        name: tally.ratios(pair, rules.empty, found.strict is None)
-        for name, pair in zip(truth.planes, pairs, strict=True)
-    }
+    scores = [tally.ratios(pair, rules.empty, found.strict is None) for pair in pairs]
     lesion = sum(sizes) / len(sizes) / pixels
     return Judged(
         found.fault,
@@ -212,11 +215,12 @@ def judge(found: Found, truth: Truth, prior: Bits | None, rules: Rules) -> Judge
         causes,
         strict,
         official if known else None,
-        scores,
+        tuple(map(intern, truth.planes)),
+        _row(scores),
         pixels,
         lesion,
         hollow,
-        baselines,
+        _row(baselines),
         human,
         system,
     )
@@ -239,6 +243,10 @@ def _kept_terms(pairs: Sequence[tally.Pair], pooled: tally.Pair, empty: str, fau
     return array("d", tally.terms(pairs, pooled, empty, fault))
 
 
+def _row(parts: Iterable[Terms]) -> Terms:
+    return array("d", chain.from_iterable(parts))
+
+
 def _terms(overlap: Overlap, one: int, empty: str, fault: bool = False) -> Terms:
     return _kept_terms(_pairs(overlap, one), _pair(overlap, one, overlap.majority), empty, fault)
 
@@ -250,17 +258,17 @@ def _constant(overlap: Overlap, size: int, empty: str) -> Terms:
     return _kept_terms(pairs[:-1], pairs[-1], empty)
 
 
-def _left_out(overlap: Overlap, names: Sequence[str], empty: str, fault: bool) -> tuple[dict[str, Terms], ...]:
-    """Return the terms of each annotator, and of the system, against the other annotators; {} of one annotator."""
-    if len(names) < 2:
-        return {}, {}
-    human: dict[str, Terms] = {}
-    system: dict[str, Terms] = {}
-    for k, name in enumerate(names):
+def _left_out(overlap: Overlap, empty: str, fault: bool) -> tuple[Terms, Terms]:
+    """Return the terms of each annotator, and of the system, against the other annotators; none of one annotator."""
+    if overlap.annotators < 2:
+        return (), ()
+    human: list[Terms] = []
+    system: list[Terms] = []
+    for k in range(overlap.annotators):
         rest = overlap.majority + 1 + k
         for found, one, wrong in ((human, overlap.systems + k, False), (system, 0, fault)):
-            found[name] = _kept_terms(_pairs(overlap, one, k), _pair(overlap, one, rest), empty, wrong)
-    return human, system
+            found.append(tally.terms(_pairs(overlap, one, k), _pair(overlap, one, rest), empty, wrong))
+    return _row(human), _row(system)
 
 
 def _official(cells: Cells, overlap: Overlap, truth: Truth, one: int) -> Terms:

@@ -1,6 +1,7 @@
 """The segmentation model: image pyramid + text condition -> lesion probabilities."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -102,7 +103,7 @@ class SegModel(TaskModel):
             full = Image.fromarray(read_mask(path, str(path)) * np.uint8(255))
             return np.asarray(full.resize((side, side), Image.Resampling.BOX))
 
-        stat = path.stat()
+        stat = Path(path).stat()
         return torch.from_numpy(self._store.get(f"mask {path} {stat.st_size} {stat.st_mtime_ns} {side}", load).copy())
 
     def _logits(self, batch: Batch) -> Tensor:

@@ -164,23 +164,24 @@ def _notes(judged: Mapping[str, Judged], rules: Rules, ignored: int) -> Iterable
 def _item(image: str, encounter: str, one: Judged) -> dict[str, Any]:
     fault = f"{one.fault}: {one.detail}" if one.detail else one.fault
     counted = one.strict[TERMS.index("images")] > 0
-    row: dict[str, Any] = {"image": image, "encounter": encounter, "annotators": len(one.pairs), "fault": fault}
+    row: dict[str, Any] = {"image": image, "encounter": encounter, "annotators": len(one.annotators), "fault": fault}
     row |= {"pixels": one.pixels, "lesion": one.lesion}
     for name in ("dice_max", "dice_mean", "jaccard_max", "jaccard_mean"):
         row[name] = one.strict[TERMS.index(name.replace("_", "_meanof"))] if counted else None
-    for annotator, (jaccard, dice) in one.pairs.items():
+    for annotator, jaccard, dice in zip(one.annotators, one.pairs[::2], one.pairs[1::2], strict=True):
         row |= finite({f"dice_{annotator}": dice, f"jaccard_{annotator}": jaccard})
     return row
 
 
 def _annotators(judged: Mapping[str, Judged]) -> list[str]:
-    return sorted({name for one in judged.values() for name in one.pairs}, key=lambda name: (len(name), name))
+    return sorted({name for one in judged.values() for name in one.annotators}, key=lambda name: (len(name), name))
 
 
 def _rows(judged: Mapping[str, Judged]) -> tuple[dict[str, Any], ...]:
     rows = []
     for name in _annotators(judged):
-        pairs = [one.pairs[name] for one in judged.values() if name in one.pairs and not math.isnan(one.pairs[name][0])]
+        own = [(one.pairs, 2 * one.annotators.index(name)) for one in judged.values() if name in one.annotators]
+        pairs = [(row[at], row[at + 1]) for row, at in own if not math.isnan(row[at])]
         jaccard, dice = np.array(pairs).mean(0).tolist() if pairs else (None, None)
         rows.append({"annotator": name, "images": len(pairs), "dice": dice, "jaccard": jaccard})
     return tuple(rows)
@@ -189,8 +190,16 @@ def _rows(judged: Mapping[str, Judged]) -> tuple[dict[str, Any], ...]:
 def _baselines(
     judged: Mapping[str, Judged], sums: Callable[[Iterable[Terms]], NDArray[np.float64]], empty: str
 ) -> dict[str, dict[str, float]]:
-    names = next(iter(judged.values())).baselines
-    return {name: _figures(sums(one.baselines[name] for one in judged.values()), empty) for name in names}
+    wide, count = len(TERMS), len(next(iter(judged.values())).baselines) // len(TERMS)
+    return {
+        name: _figures(sums(one.baselines[k * wide : (k + 1) * wide] for one in judged.values()), empty)
+        for k, name in enumerate(kinds.TRIVIAL[:count])
+    }
+
+
+def _each(terms: Terms) -> NDArray[np.float64]:
+    """Return terms that stand one after the other as (n, 9)."""
+    return np.array(terms).reshape(-1, len(TERMS))
 
 
 def _agreement(judged: Mapping[str, Judged], empty: str) -> dict[str, Any] | None:
@@ -204,7 +213,7 @@ def _agreement(judged: Mapping[str, Judged], empty: str) -> dict[str, Any] | Non
         return None
     rows = []
     for name in _annotators(judged):
-        own = [one.human[name] for one in several if name in one.human]
+        own = [_each(one.human)[one.annotators.index(name)] for one in several if name in one.annotators]
         if own:
             figures = _figures(np.array(own), empty)
             rows.append({"annotator": name, "images": figures[NUMBER]} | {key: figures[key] for key in FIGURES[:4]})
@@ -216,10 +225,11 @@ def _agreement(judged: Mapping[str, Judged], empty: str) -> dict[str, Any] | Non
     }
 
 
-def _mean_of(images: Iterable[Mapping[str, Terms]], empty: str) -> dict[str, float]:
+def _mean_of(images: Iterable[Terms], empty: str) -> dict[str, float]:
     sums = np.zeros(len(TERMS))
     for image in images:
-        counted = np.array([terms for terms in image.values() if terms[4]]).reshape(-1, len(TERMS))
+        counted = _each(image)
+        counted = counted[counted[:, 4] != 0]
         if len(counted):
             sums += np.concatenate([counted[:, :5].mean(0), counted[:, 5:].sum(0)])
     return dict(zip(FIGURES, tally.figures(sums, empty).tolist(), strict=True))

@@ -186,7 +186,7 @@ def test_cells_are_no_formulas(start: str) -> None:
     text = f"{start}HYPERLINK(1)"
     item = {"image": text, "encounter": text, "dice_max": -0.5, "fault": text, "parent": text}
     made = items_csv([{"name": text, "reports": [{"task": "seg", "items": [item]}]}])
-    _, row = csv.reader(io.StringIO(made))
+    _, row = csv.reader(io.StringIO("".join(made), newline=""))
     assert [cell for cell in row if cell.startswith(("=", "+", "@", "\t", "\r"))] == []
     assert [cell for cell in row if cell.startswith("-")] == ["-0.5"]
 
