@@ -13,7 +13,7 @@ from magic_cli import provenance
 from magic_cli.data.archive import Archive, open_archive
 from magic_cli.data.prepared import MANIFEST, open_prepared
 from magic_cli.data.rows import read_rows
-from magic_cli.errors import SubmissionError, UsageError, problem
+from magic_cli.errors import DataError, SubmissionError, UsageError, problem
 from magic_cli.files import refuse_existing, sha256, sweep, write_atomic
 from magic_cli.findings import Expected, expected_of
 from magic_cli.linter import lint
@@ -47,12 +47,14 @@ def package(
 
     Raises:
         SubmissionError: everything that the linter found. UsageError: no predictions given.
-        DataError: `out` exists, `data` is not prepared, or the split is empty.
+        DataError: `out` exists or is one of the predictions, `data` is not prepared, or the split is empty.
     """
     if seg is None and cvqa is None:
         raise UsageError("package: nothing given, expected --seg DIR or --cvqa FILE_OR_DIR; run `magic predict` first")
     if not dry_run:
         refuse_existing(out, overwrite)
+    if any(path is not None and path.resolve() == out.resolve() for path in (seg, cvqa)):
+        raise DataError(problem(out, "predictions to pack", "another file", "choose another --out"))
     expected = expected_of(open_prepared(data, texts=False), split)
     with ExitStack() as stack:
         masks = _open(stack, seg, "masks")

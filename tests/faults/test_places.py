@@ -133,3 +133,12 @@ def test_help_on_a_full_disk(place: Path) -> None:
     assert done.returncode == 3
     assert done.stderr.count("\n") == 1
     assert "stdout or a file: cannot be written (No space left on device)" in done.stderr
+
+
+def test_a_zip_in_the_place_of_what_it_is_made_from(magic: Magic, place: Path) -> None:
+    before = Path(ANSWERS).read_bytes()
+    Path("link.json").symlink_to(ANSWERS)
+    for name in (ANSWERS, "link.json"):
+        words = ("package", "--cvqa", ANSWERS, *GIVEN, "--out", name, "--overwrite")
+        refused(magic(*words), 3, f"{name}: got predictions to pack")
+    assert Path(ANSWERS).read_bytes() == before
