@@ -69,6 +69,7 @@ def train(
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Refuse inexact operations.")] = False,
     modality: Annotated[str | None, typer.Option(help="cvqa: both, text or image.")] = None,
     encounter_text: opt.EncounterText = None,
+    lang: opt.Languages = None,
     weights: opt.Weights = None,
     device: opt.Device = "auto",
     tune: opt.Tune = None,
@@ -86,7 +87,7 @@ def train(
     from magic_cli import tasks
 
     flags: dict[str, Any] = {"modality": modality, "encounter_text": encounter_text, "tune": tune, "seed": seed}
-    flags["weights"] = str(weights.resolve()) if weights else None
+    flags |= {"lang": lang, "weights": str(weights.resolve()) if weights else None}
     tasks.check_weights(task, preset, settings or [], **flags)
     from magic_cli import folds as cross
     from magic_cli import outcome, runs

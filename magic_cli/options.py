@@ -74,6 +74,8 @@ _DECODE = "cvqa: decide slots one by one, or the set that is expected to score m
 Decode = Annotated[str | None, typer.Option(metavar="slot|set", help=_DECODE, callback=_decode)]
 _QUERY = typer.Option("--encounter-text/--no-encounter-text", help="cvqa, head options: read the query.")
 EncounterText = Annotated[bool | None, _QUERY]
+_LANG = "cvqa: languages of the texts that the rules read: en, es, zh, several by comma; default en."
+Languages = Annotated[str | None, typer.Option(metavar="LANG[,LANG]", help=_LANG)]
 _CKPTS = "Checkpoint, here or in runs/TASK/, or a folder of runs (folds, seeds); several are averaged."
 Ckpts = Annotated[list[Path] | None, typer.Option(help=_CKPTS)]
 _SYSTEMS = "With --vote: JSON files, folders or zips of closed answers, made by anyone."

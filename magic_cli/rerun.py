@@ -23,7 +23,8 @@ from magic_cli.provenance import Place, Recorded
 
 _MOST = 100
 _SHOWN = 20
-_SETTLED = ("modality", "encounter_text", "tune", "seed", "weights")  # options of a training that are settings too
+# options of a training that are settings too
+_SETTLED = ("modality", "encounter_text", "lang", "tune", "seed", "weights")
 
 
 class _Plan:

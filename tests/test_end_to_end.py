@@ -125,6 +125,15 @@ def test_cvqa_modalities(magic: Magic, drawn_prepared: Path, modality: str) -> N
     assert json.loads(out)["config"]["modality"] == modality
 
 
+def test_languages_of_the_rules(magic: Magic, drawn_prepared: Path) -> None:
+    words = ("train", "cvqa", "--preset", "tiny", "--modality", "text", "--data", drawn_prepared, "--dry-run")
+    code, out, err = magic(*words, "--lang", "zh,en", "--json")
+    assert code == 0, err
+    assert json.loads(out)["config"]["lang"] == "zh,en"
+    code, _, err = magic(*words, "--lang", "fr")
+    assert (code, err.splitlines()[-1]) == (3, "error: lang: got 'fr', expected one or several of en, es, zh, by comma")
+
+
 def test_text_without_photos_and_without_valid_answers(magic: Magic, tmp_path: Path) -> None:
     """data/dermavqa-text's case: a fifth of the train encounters is held out, nobody needs a photo."""
     make_challenge(tmp_path / "raw", splits={"train": 10, "valid": 2, "test": 2}, photos=False)
