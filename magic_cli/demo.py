@@ -109,7 +109,7 @@ def steps(preset: str, overwrite: bool) -> tuple[Step, ...]:
 
 def _call(step: Step, cwd: Path) -> dict[str, Any] | None:
     """Run one step; its stdout is returned when it is JSON, and goes to stderr with its logs otherwise."""
-    command = [sys.executable, "-m", "magic_cli", *step.words]
+    command = [sys.executable, "-P", "-m", "magic_cli", *step.words]  # -P: a json.py in that folder is not run
     process = subprocess.Popen(
         command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if step.parse else _STDERR, text=True
     )

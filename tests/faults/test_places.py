@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from harness import Magic, accepted, clean, left, refused
 
+from magic_cli import demo
+
 TINY = ("--preset", "tiny", "--modality", "text", "--no-cache", "--set", "epochs=1")
 GIVEN = ("--data", "given/prepared", "--split", "valid")
 ANSWERS = "given/one/data_cvqa_sys.json"
@@ -142,3 +144,13 @@ def test_a_zip_in_the_place_of_what_it_is_made_from(magic: Magic, place: Path) -
         words = ("package", "--cvqa", ANSWERS, *GIVEN, "--out", name, "--overwrite")
         refused(magic(*words), 3, f"{name}: got predictions to pack")
     assert Path(ANSWERS).read_bytes() == before
+
+
+def test_python_files_where_the_demo_works_are_not_run(tmp_path: Path) -> None:
+    """`python -m` looks for modules in the working folder first."""
+    for name in ("json", "typer", "magic_cli"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')")
+    found = demo._call(demo.Step(("doctor", "--json"), parse=True), tmp_path)
+    assert found is not None
+    assert found["command"] == "doctor"
+    assert not (tmp_path / "canary").exists()
