@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -109,10 +110,9 @@ def steps(preset: str, overwrite: bool) -> tuple[Step, ...]:
 
 def _call(step: Step, cwd: Path) -> dict[str, Any] | None:
     """Run one step; its stdout is returned when it is JSON, and goes to stderr with its logs otherwise."""
-    command = [sys.executable, "-P", "-m", "magic_cli", *step.words]  # -P: a json.py in that folder is not run
-    process = subprocess.Popen(
-        command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if step.parse else _STDERR, text=True
-    )
+    command, stdout = [sys.executable, "-m", "magic_cli", *step.words], subprocess.PIPE if step.parse else _STDERR
+    safe = os.environ | {"PYTHONSAFEPATH": "1"}  # a json.py that lies in that folder is not run
+    process = subprocess.Popen(command, cwd=cwd, env=safe, stdin=subprocess.DEVNULL, stdout=stdout, text=True)
     try:
         output, _ = process.communicate()
     except KeyboardInterrupt as interruption:
