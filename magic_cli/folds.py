@@ -208,5 +208,9 @@ def _held_out(plan: Plan) -> Iterator[Prediction]:
 
 def _ended(plan: Plan, fold: int) -> dict[str, Any]:
     """Return how a fold's training ended: number of epochs, loss of the last one."""
-    last = read_jsonl(plan.folder(fold) / "metrics.jsonl")[-1]
+    path = plan.folder(fold) / "metrics.jsonl"
+    last = (read_jsonl(path) or [None])[-1]
+    if not isinstance(last, dict) or not all(isinstance(last.get(key), int | float) for key in ("epoch", "loss")):
+        remedy = f"remove {path.with_name('best.pt')}, and --resume trains this fold again"
+        raise CheckpointError(problem(path, "no row of a finished training", "its epoch and loss", remedy))
     return {"epochs": last["epoch"], "loss": last["loss"]}

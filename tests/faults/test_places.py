@@ -5,11 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from harness import Magic, accepted, clean, left, refused
 
-from magic_cli import demo
+from magic_cli import demo, folds
+from magic_cli.errors import CheckpointError
 
 TINY = ("--preset", "tiny", "--modality", "text", "--no-cache", "--set", "epochs=1")
 GIVEN = ("--data", "given/prepared", "--split", "valid")
@@ -154,3 +157,11 @@ def test_python_files_where_the_demo_works_are_not_run(tmp_path: Path) -> None:
     assert found is not None
     assert found["command"] == "doctor"
     assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"epoch": 1, "loss": null}', "null", '"x"'])
+def test_curves_of_a_finished_fold_that_are_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "metrics.jsonl").write_text(text)
+    plan: Any = SimpleNamespace(folder=lambda _: tmp_path)
+    with pytest.raises(CheckpointError, match=r"no row of a finished training.*--resume trains this fold again"):
+        folds._ended(plan, 0)
