@@ -55,6 +55,7 @@ def sites(text: str, lang: str = "en") -> set[str]:
         "NO ITCHING",
         "pain and itching were denied",
         "pain and itching are absent",
+        "there is hardly any itching",
     ],
 )
 def test_negated_itch(text: str) -> None:
@@ -89,6 +90,7 @@ def test_negated_itch(text: str) -> None:
         "No obvious trigger, then itchy papules appeared",
         "I have no idea what this itchy thing is",
         "not sure whether it itches",
+        "no pain, itching is severe",
     ],
 )
 def test_itch(text: str) -> None:
@@ -159,6 +161,8 @@ def test_durations(text: str, days: float, bucket: str) -> None:
         "aged 30 years",
         "a woman, 30 years",
         "1/2 year",
+        "I apply it twice a day",
+        "once a week",
         "after two days it was gone",
         "a week later",
         "2 months pregnant",
@@ -227,6 +231,10 @@ def test_bucket_borders(days: float, bucket: int) -> None:
         ("all over the whole body", {"whole body"}),
         ("on the scrotum", {"genital"}),
         ("Hand, FOOT and Mouth", {"upper limb", "lower limb", "head"}),
+        ("on the back of my left hand", {"upper limb"}),
+        ("the backs of both feet", {"lower limb"}),
+        ("back of the neck and upper back", {"neck", "back"}),
+        ("it came back last week", set()),
         # parts of other words are no sites
         ("I could not handle it", set()),
         ("handsome; chinese; earlier; footnote", set()),
