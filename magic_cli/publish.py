@@ -1,11 +1,10 @@
 """What `magic score --out` leaves behind: scores.json, report.json, per_item.csv and report.html."""
 
-import csv
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from magic_cli.records import Mask
 from magic_cli.submission import Submission, open_predictions
 
 SCORES, REPORT, ITEMS, PAGE = "scores.json", "report.json", "per_item.csv", "report.html"
+_AT_A_TIME = 4096  # rows
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a cell that starts so
 
 
@@ -69,25 +69,18 @@ def _history(run: Path) -> list[Mapping[str, Any]]:
     return rows
 
 
-class _Echo:
-    """A file for csv.writer, whose writerow then returns the line."""
-
-    def write(self, line: str) -> str:
-        return line
-
-
 def items_csv(systems: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the lines of a CSV of all systems' items: images with every annotator's figures, then parent questions.
+    """Yield a CSV of all systems' items, part by part: images with every annotator's figures, then parent questions.
 
-    Cells that a spreadsheet would take for a formula are preceded by an apostrophe. Counts are written as 3.0 where
-    not every row has one, as pandas, which reads such columns as floats, would write them.
+    Cells that a spreadsheet would take for a formula are preceded by an apostrophe.
     """
-    counts = Counter(key for row in _rows(systems) for key in row)  # keeps the order of the columns
-    gaps = {key for key, number in counts.items() if number < counts["system"]}
-    lines: Any = csv.writer(_Echo(), lineterminator="\n")
-    yield lines.writerow(counts)
-    for row in _rows(systems):
-        yield lines.writerow(_cell(row.get(key), key in gaps) for key in counts)
+    import pandas as pd
+
+    columns, rows = list(dict.fromkeys(key for row in _rows(systems) for key in row)), _rows(systems)
+    yield pd.DataFrame(columns=columns).to_csv(index=False, lineterminator="\n")
+    while some := [{key: _cell(value) for key, value in row.items()} for row in islice(rows, _AT_A_TIME)]:
+        frame = pd.DataFrame(some, columns=columns, dtype=object)  # as they are: 3, not 3.0 where others have none
+        yield frame.to_csv(index=False, header=False, lineterminator="\n")
 
 
 def _rows(systems: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -96,9 +89,9 @@ def _rows(systems: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
             yield from ({"system": system["name"], "task": one["task"], **item} for item in one["items"])
 
 
-def _cell(value: object, as_float: bool) -> object:
+def _cell(value: object) -> object:
     if not isinstance(value, str):
-        return float(value) if as_float and isinstance(value, int) else value
+        return value
     text = printable(value)  # an end of a line in a cell would be one of a row
     return f"'{text}" if value.startswith(_FORMULA) else text
 

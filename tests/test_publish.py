@@ -4,7 +4,6 @@ import csv
 import json
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from small import files_of, make_prepared, write_folder, write_zip
 
@@ -124,12 +123,18 @@ def test_masks_are_read_when_asked_for(here: Path) -> None:
     assert set(mask.ravel().tolist()) == {0, 1}
 
 
-def test_rows_of_items_are_those_of_pandas() -> None:
+def test_rows_of_items(monkeypatch: pytest.MonkeyPatch) -> None:
     photo = {"image": 'a,"b"', "annotators": 3, "fault": "", "lesion": 1e-5, "dice_max": None, "dice_ann0": 0.1 + 0.2}
     other = {"image": "c", "annotators": 2, "fault": "two\nlines", "lesion": 0.5, "dice_max": 1.0, "dice_ann1": 1 / 3}
     answer = {"encounter": "E", "parent": "CQID010", "gold": "0 1", "predicted": "", "credit": 0.5, "fault": ""}
-    seg, cvqa = {"task": "seg", "items": [photo, other]}, {"task": "cvqa", "items": [answer]}
-    for reports in ([seg], [cvqa], [seg, cvqa], [cvqa, seg]):
-        rows = [{"system": "s", "task": one["task"], **item} for one in reports for item in one["items"]]
-        text = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").replace('"two\nlines"', "two\\x0alines")
-        assert "".join(publish.items_csv([{"name": "s", "reports": reports}])) == text
+    reports = [{"task": "seg", "items": [photo, other]}, {"task": "cvqa", "items": [answer]}]
+    expected = (
+        "system,task,image,annotators,fault,lesion,dice_max,dice_ann0,dice_ann1,encounter,parent,gold,predicted,credit\n"
+        's,seg,"a,""b""",3,,1e-05,,0.30000000000000004,,,,,,\n'
+        "s,seg,c,2,two\\x0alines,0.5,1.0,,0.3333333333333333,,,,,\n"
+        "s,cvqa,,,,,,,,E,CQID010,0 1,,0.5\n"
+    )
+    for at_a_time in (1, 2, 3, 4096):
+        monkeypatch.setattr(publish, "_AT_A_TIME", at_a_time)
+        assert "".join(publish.items_csv([{"name": "s", "reports": reports}])) == expected
+    assert "".join(publish.items_csv([{"name": "s", "reports": []}])) == "\n"
