@@ -9,6 +9,7 @@ from PIL import Image
 
 from magic_cli.config import CvqaConfig, SegConfig, resolve
 from magic_cli.errors import ConfigError, DataError, MagicError, WeightsError
+from magic_cli.files import sha256
 from magic_cli.model.augment import turn
 from magic_cli.model.cache import FeatureCache
 from magic_cli.model.encoders import TextEncoder, TinyImage, TinyText
@@ -33,8 +34,9 @@ QUESTIONS = load_questions(None)
 def record(tmp_path: Path) -> ImageRecord:
     """A photo without any symmetry."""
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "IMG_1.png")
-    return ImageRecord("IMG_1", "ENC1", "train", tmp_path / "IMG_1.png", 40, 60, sha256="a" * 64)
+    path = tmp_path / "IMG_1.png"
+    Image.fromarray(pixels).save(path)
+    return ImageRecord("IMG_1", "ENC1", "train", str(path), 40, 60, sha256=sha256(path))
 
 
 # --- photos
@@ -73,6 +75,15 @@ def test_exif_orientation_follows_the_record(tmp_path: Path) -> None:
     for upright, top in ((False, 255), (True, 0)):
         made = ImageRecord("x", "E", "train", tmp_path / "x.png", 32, 32, upright=upright)
         assert photo_item(encoder, made, 0).load()[:, 0, 0].tolist() == [top] * 3
+
+
+def test_a_photo_that_was_replaced_since_is_refused(record: ImageRecord) -> None:
+    """Its features would be kept, and later be found, as those of the photo that was prepared."""
+    assert record.path is not None
+    photo = Image.open(record.path)
+    photo.transpose(Image.Transpose.ROTATE_180).save(record.path)
+    with pytest.raises(DataError, match=r"IMG_1\.png: got another photo, .* run `magic prepare` again"):
+        photo_item(TinyImage(32, pooled=True), record, 0).load()
 
 
 def test_a_photo_that_is_not_there_is_one_line(record: ImageRecord) -> None:

@@ -53,7 +53,7 @@ def test_a_text_is_encoded_once_in_prediction_without_a_cache(frozen: bool) -> N
 
 def test_a_photos_vector_is_made_once_in_prediction_and_its_pyramid_is_not_kept(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
-    record = ImageRecord("a", "E", "test", tmp_path / "a.png", 8, 8, sha256="0" * 64)
+    record = ImageRecord("a", "E", "test", str(tmp_path / "a.png"), 8, 8)
     for pooled, calls in ((True, [1]), (False, [2, 2])):
         encoder, seen = TinyImage(32, pooled), []
         encoder.register_forward_hook(lambda *_, seen=seen: seen.append(len(_[1][0])))

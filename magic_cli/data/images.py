@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from magic_cli.data.libtiff import strict
 from magic_cli.data.limits import MAX_PIXELS
 from magic_cli.errors import DataError, printable, problem
+from magic_cli.files import sha256 as hash_of
 
 _LARGE = 40_000_000  # pixels; larger photos are decoded one at a time, whatever the number of threads
 # what photos really are, whatever their names say; not all that Pillow knows: its EPS would start Ghostscript
@@ -131,7 +132,7 @@ def _odd(image: Image.Image, suffix: str) -> str:
     return "" if suffix in _SUFFIXES.get(kind, ()) else f"{kind}, whatever its name says: read as what it is"
 
 
-def open_photo(path: str | Path, upright: bool, at_least: int | None = None) -> Image.Image:
+def open_photo(path: str | Path, upright: bool, at_least: int | None = None, sha256: str = "") -> Image.Image:
     """Return a photo, fully decoded, as 8-bit RGB.
 
     Args:
@@ -139,14 +140,17 @@ def open_photo(path: str | Path, upright: bool, at_least: int | None = None) -> 
         upright: apply the EXIF orientation (`ImageRecord.upright`: what lays the photo on its masks).
         at_least: let a JPEG be decoded at 1/2, 1/4 or 1/8 as long as neither side falls below this many
             pixels; faster by a factor of about four, pixel values differ a little. None: exact.
+        sha256: that of the photo's bytes as it was prepared; "" for any. What is cached is kept under it.
 
     Raises:
-        DataError: one line, for a photo that is missing, truncated, damaged or of more than 200 megapixels.
+        DataError: one line, for a photo that is missing, truncated, damaged, of more than 200 megapixels, or another.
     """
     path = Path(path)
     if path.exists() and not path.is_file():  # a pipe or a device would be read for ever
         raise DataError(problem(path, "no regular file", "a JPEG or PNG photo", "copy or download it again"))
     with _opened(path, path) as image:
+        if sha256 and hash_of(path) != sha256:
+            raise DataError(problem(path, "another photo", "the one that was prepared", "run `magic prepare` again"))
         if at_least is not None:
             image.draft("RGB", (at_least, at_least))
         image.load()

@@ -23,7 +23,7 @@ def photo_item(encoder: ImageEncoder, record: ImageRecord, view: int) -> Item:
     def load() -> Tensor:
         if record.path is None:
             raise DataError(f"{record.image_id}: no photo; run `magic prepare` on the folder that has it")
-        return turn(encoder.pixels(open_photo(record.path, record.upright)), view).contiguous()
+        return turn(encoder.pixels(open_photo(record.path, record.upright, sha256=record.sha256)), view).contiguous()
 
     return Item(encoder.key(f"photo {record.sha256} {record.upright} {view}"), load)
 

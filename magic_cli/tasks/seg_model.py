@@ -88,7 +88,7 @@ class SegModel(TaskModel):
 
         def load() -> Pixels:
             assert record.path is not None  # noqa: S101  samples() gives photos that are there only
-            photo = open_photo(record.path, record.upright, at_least=2 * side)
+            photo = open_photo(record.path, record.upright, at_least=2 * side, sha256=record.sha256)
             return np.asarray(photo.resize((side, side), Image.Resampling.BICUBIC))
 
         pixels = self._store.get(f"photo {record.sha256} {record.upright} {side} draft", load)
