@@ -142,10 +142,11 @@ def _stop(process: subprocess.Popen[str]) -> None:
 
 
 def _failed(step: Step, code: int) -> MagicError:
-    line = f"demo: `magic {' '.join(step.words)}` ended with exit code {code}; its own message is above"
     if code < 0:  # it could say nothing
-        cause = " (out of memory?)" if code == -9 else ""
-        line = f"demo: `magic {' '.join(step.words)}` was ended by signal {-code}{cause}; --overwrite starts again"
+        told = f"was ended by signal {-code}{' (out of memory?)' if code == -9 else ''}; --overwrite starts again"
+    else:
+        told = f"ended with exit code {code}; its own message is above"
+    line = f"demo: `magic {' '.join(step.words)}` {told}"
     if code in (130, -2):
         return Interrupted(line)
     error = MagicError(line)

@@ -126,12 +126,11 @@ def train(
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the files of a cross-validation that are in a folder; the record of one that has not begun is none."""
+    """Return the files of a cross-validation that are in a folder."""
     written = folder / PREDICTIONS
     known = (folder / FILE, written / ANSWERS, written / TOLD, *(written / MASKS).glob(f"*{SUFFIX}"))
     runs_ = (path / name for path in folder.glob("fold-*") for name in runs.FILES)
-    found, record = [path for path in (*known, *runs_) if path.is_file()], written / provenance.FILE
-    return [*found, record] if found and record.is_file() else found
+    return provenance.with_record([path for path in (*known, *runs_) if path.is_file()], written)
 
 
 def _before(file: Path) -> dict[str, Any]:

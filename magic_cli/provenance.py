@@ -110,6 +110,12 @@ def beside(file: Path) -> Path:
     return file.with_name(file.name + _BESIDE)
 
 
+def with_record(files: list[Path], folder: Path) -> list[Path]:
+    """Return the files of a result, and the record in its folder; alone, that is of a run that has not begun."""
+    record = folder / FILE
+    return [*files, record] if files and record.is_file() else files
+
+
 def begin(file: Path) -> None:
     """Results beside the record `file` are about to be replaced: what it says of the old ones ends here.
 

@@ -160,10 +160,8 @@ def train(
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the files of a run that are in a folder; the record of one that has not begun is none."""
-    found = [folder / name for name in FILES if (folder / name).is_file()]
-    record = folder / provenance.FILE
-    return [*found, record] if found and record.is_file() else found
+    """Return the files of a run that are in a folder."""
+    return provenance.with_record([folder / name for name in FILES if (folder / name).is_file()], folder)
 
 
 def restored(path: Path, name: str, prepared: Prepared, weights: str | None = None) -> tuple[TaskModel, Config]:

@@ -115,11 +115,9 @@ def _list_folder(root: Path) -> tuple[list[str], list[str]]:
     folders: list[str] = []
     files: list[str] = []
     for folder, inner, names in os.walk(root):
-        for name in (*inner, *names):
-            path = Path(folder, name)
-            found = folders if path.is_dir() else files
-            if found is folders or path.is_file():
-                found.append(path.relative_to(root).as_posix())
+        here = Path(folder).relative_to(root)
+        folders += [(here / name).as_posix() for name in inner]
+        files += [(here / name).as_posix() for name in names if Path(folder, name).is_file()]
     return sorted(folders, key=_parts), sorted(files, key=_parts)
 
 

@@ -41,7 +41,7 @@ class Folder:
 
 def below(path: str | Path, root: Path) -> str:
     """Return the path of a file relative to a folder that it lies in, "/" between folders."""
-    return str(path)[len(str(root)) :].lstrip(os.sep).replace(os.sep, "/")
+    return PurePath(path).relative_to(root).as_posix()
 
 
 def key_of(image_id: str) -> str:

@@ -190,10 +190,9 @@ def _rows(judged: Mapping[str, Judged]) -> tuple[dict[str, Any], ...]:
 def _baselines(
     judged: Mapping[str, Judged], sums: Callable[[Iterable[Terms]], NDArray[np.float64]], empty: str
 ) -> dict[str, dict[str, float]]:
-    wide, count = len(TERMS), len(next(iter(judged.values())).baselines) // len(TERMS)
+    names = kinds.TRIVIAL[: len(_each(next(iter(judged.values())).baselines))]
     return {
-        name: _figures(sums(one.baselines[k * wide : (k + 1) * wide] for one in judged.values()), empty)
-        for k, name in enumerate(kinds.TRIVIAL[:count])
+        name: _figures(sums(_each(one.baselines)[k] for one in judged.values()), empty) for k, name in enumerate(names)
     }
 
 
