@@ -321,7 +321,7 @@ print("PROBE", code, ",".join(loaded()), file=sys.stderr)
 
 def probe(words: list[str], cwd: Path) -> tuple[int, list[str]]:
     """Run a command line in a fresh interpreter; return its exit code and the heavy packages it loaded."""
-    done = subprocess.run([sys.executable, "-c", PROBE, *words], cwd=cwd, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", PROBE, *words], cwd=cwd, capture_output=True, text=True, timeout=60)
     assert "PROBE" in done.stderr, done.stderr
     _, code, packages = (done.stderr.strip().splitlines()[-1] + " ").split(" ")[:3]
     return int(code), [p for p in packages.split(",") if p]
