@@ -18,6 +18,7 @@ from PIL import Image
 
 from magic_cli.config import resolve
 from magic_cli.data.masks import write_mask
+from magic_cli.files import sha256
 from magic_cli.model import pixels
 from magic_cli.model.cache import FeatureCache
 from magic_cli.records import ImageRecord
@@ -37,7 +38,7 @@ def drawn(root: Path, number: int) -> ImageRecord:
     path, lesion = root / f"{number}.jpg", root / f"{number}.tiff"
     Image.fromarray(photo.clip(0, 255).astype(np.uint8)).save(path, quality=90)
     write_mask(lesion, mask)
-    return ImageRecord(f"IMG_{number}", "E", "train", path, HEIGHT, WIDTH, False, lesion, {}, f"{number:064x}")
+    return ImageRecord(f"IMG_{number}", "E", "train", path, HEIGHT, WIDTH, False, lesion, {}, sha256(path))
 
 
 def timed(call: Callable[[], object]) -> float:
