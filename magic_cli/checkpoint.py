@@ -1,4 +1,4 @@
-"""best.pt (what was trained + CheckpointMeta) and state.pt (everything `--resume` needs), both atomic."""
+"""best.pt: what was trained and its CheckpointMeta, written atomically; here too is the file format of state.pt."""
 
 import dataclasses
 import json

@@ -66,7 +66,9 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/TASK.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")] = False,
     folds: Annotated[int | None, typer.Option(min=2, help="Cross-validate on split train, by encounter.")] = None,
-    deterministic: Annotated[bool, typer.Option("--deterministic", help="Refuse inexact operations.")] = False,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Fail on non-deterministic operations instead of warning.")
+    ] = False,
     modality: Annotated[str | None, typer.Option(help="cvqa: both, text or image.")] = None,
     encounter_text: opt.EncounterText = None,
     lang: opt.Languages = None,

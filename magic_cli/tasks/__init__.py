@@ -1,4 +1,4 @@
-"""The tasks, each a plain module with the four functions of the seam (engine.Task)."""
+"""The tasks, each a plain module with the functions and the constant that engine.Task lists."""
 
 from collections.abc import Sequence
 from importlib import import_module
