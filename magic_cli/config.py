@@ -170,8 +170,8 @@ class CvqaConfig(Config):
     """Closed VQA: what the answer head sees, and which head it is. examples/ablation.md has what each part is worth.
 
     `unit`: a training sample is an encounter with all its questions, or one question (the paper).
-    `head`: "slots" = log-prior bias + linear head per (slot, option) (specs/closed-vqa.md); "options" = the paper's
-    FFN([text; image]) over question || option, of `width`.
+    `head`: "slots" = log-prior bias + linear head per (slot, option); "options" = the paper's FFN([text; image])
+    over question || option, of `width`.
     `encounter_text` puts the query into the "options" head's input (the paper's input has none).
     The rest is of head "slots":
     `bag` adds the words of the text, hashed into so many buckets (data/bag.py); 0 for none.

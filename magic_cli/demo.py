@@ -111,7 +111,7 @@ def steps(preset: str, overwrite: bool) -> tuple[Step, ...]:
 def _call(step: Step, cwd: Path) -> dict[str, Any] | None:
     """Run one step; its stdout is returned when it is JSON, and goes to stderr with its logs otherwise."""
     command, stdout = [sys.executable, "-m", "magic_cli", *step.words], subprocess.PIPE if step.parse else _STDERR
-    safe = os.environ | {"PYTHONSAFEPATH": "1"}  # a json.py that lies in that folder is not run
+    safe = os.environ | {"PYTHONSAFEPATH": "1"}  # modules that lie in that folder are not imported
     process = subprocess.Popen(command, cwd=cwd, env=safe, stdin=subprocess.DEVNULL, stdout=stdout, text=True)
     try:
         output, _ = process.communicate()

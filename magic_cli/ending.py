@@ -1,4 +1,4 @@
-"""How a command ends: its result on stdout, or lines on stderr, and the exit codes of DESIGN.md section 1."""
+"""How a command ends: its result on stdout, or lines on stderr, and the exit code (errors.py has the table)."""
 
 import contextlib
 import errno

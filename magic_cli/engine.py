@@ -73,7 +73,7 @@ class TaskModel(nn.Module):
 
 
 class Task(Protocol):
-    """A module of tasks/: what its samples, model, score and deliverable are (DESIGN.md section 3)."""
+    """A module of tasks/: what its samples, model, score and deliverable are."""
 
     MONITOR: str
 
@@ -158,7 +158,7 @@ def keep_memory() -> None:
 
 
 def insist() -> None:
-    """Refuse operations that do not repeat bit by bit, instead of warning of them (--deterministic).
+    """Fail on non-deterministic operations instead of warning (--deterministic).
 
     Source: https://docs.pytorch.org/docs/stable/notes/randomness.html; cuBLAS's workspace: accelerator_for.
     """

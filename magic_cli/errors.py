@@ -1,4 +1,4 @@
-"""Every error a user can meet, with the exit code it leaves behind (DESIGN.md section 1).
+"""Every error a user can meet, with the exit code it leaves behind.
 
 MagicError                1  unexpected, but with a message of ours
 ├── UsageError            2  the command line cannot be understood

@@ -1,4 +1,4 @@
-"""What is wrong with a submission, said before it is uploaded: each case of specs/peers.md section 2, by name.
+"""What is wrong with a submission, said before it is uploaded: each case of examples/official-scorer.md, by name.
 
 The official scorer stops at the first bad item and loses both tasks, or silently counts zero. The linter lists
 all problems at once, equal ones together, with one mask in memory at a time; photos are never opened.
@@ -24,7 +24,7 @@ from magic_cli.submission import ANSWERS, MASKS, SUFFIX, Layout, find_layout, im
 
 _JUNK = re.compile(r"(^|/)(__MACOSX/|\.DS_Store$|Thumbs\.db$|desktop\.ini$|\._[^/]*$)", re.IGNORECASE)
 _IMAGE = re.compile(r"IMG_[^_]+_[^_.]+")
-# none, deflate (two numbers) and packbits: what tifffile decodes without imagecodecs (peers.md cases 59 to 62)
+# none, deflate (two numbers) and packbits: what tifffile decodes without imagecodecs (cases 59 to 62)
 _COMPRESSIONS = (1, 8, 32946, 32773)
 _LARGEST = MAX_PIXELS + (1 << 20)  # bytes of a plain file that is worth reading at once
 Fault = tuple[str, str, str, str]

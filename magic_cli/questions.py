@@ -2,7 +2,7 @@
 
 The challenge asks one parent question (CQID020) through several slots (CQID020-001 .. -009). A gold answer
 is a *set* of options a parent; slots hold the set's values in free order, then "Not mentioned" as padding
-(specs/closed-vqa.md, "Structure of the gold"). Everything that touches answers goes through this module.
+(examples/closed-questions.md, "Structure of the gold"). Everything that touches answers goes through this module.
 """
 
 import re

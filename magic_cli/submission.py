@@ -1,7 +1,8 @@
 """Predictions in files: the official names, where they are in a folder or zip, reading and writing them.
 
-Layout (specs/peers.md section 2): masks_preds/IMG_<encounter>_<number>_mask_sys.tiff and data_cvqa_sys.json at the
-root. Reading for `score` is lenient about the place (said in `notes`); linter.py is strict about everything.
+Layout: masks_preds/IMG_<encounter>_<number>_mask_sys.tiff and data_cvqa_sys.json at the root
+(examples/official-scorer.md, "Layout"). Reading for `score` is lenient about the place (said in `notes`); linter.py
+is strict about everything.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The official scorer as specs/peers.md section 2 tells it: small, slow, one pixel and one answer at a time.
+"""The official scorer as examples/official-scorer.md tells it: small, slow, one pixel and one answer at a time.
 
 Nothing of the package is used, and no numpy arithmetic: plain loops over lists, Python sets. Where the official
 scorer stops, these functions raise the same exception. tests/test_parity.py compares the package with them.

@@ -1,4 +1,4 @@
-"""metrics/answers.py against hand figures of specs/peers.md section 2, properties and sklearn."""
+"""metrics/answers.py against hand figures (examples/official-scorer.md, "Figures"), properties and sklearn."""
 
 import tracemalloc
 

@@ -1,4 +1,4 @@
-"""linter.py and sheet.py: each row of specs/peers.md section 2 that crashes or silently loses is refused by name.
+"""linter.py and sheet.py: each case of examples/official-scorer.md that stops or loses is refused by name.
 
 Each case takes a valid submission, breaks one thing, and asserts that the message names the file and the fault.
 """
@@ -107,7 +107,7 @@ ANSWERS_CASES: dict[str, tuple[Callable[[Files], Any], list[str]]] = {
         ["ENC00022:CQID011-003: got no answer"],
     ),
     "05 lacks a parent": (with_rows(drop_parent), ["6 items", "ENC00022:CQID011-001", "CQID011-006"]),
-    "06 no rows, though masks": (with_rows(lambda _: {}), ["got a JSON object"]),
+    "08 an empty object": (with_rows(lambda _: {}), ["got a JSON object"]),
     "07 JSON absent": (lambda files: files.pop(ANSWERS), [f"{ANSWERS}: got no such file"]),
     "07 JSON misnamed": (
         lambda files: files.update({"sys.json": files.pop(ANSWERS)}),

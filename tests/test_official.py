@@ -1,4 +1,4 @@
-"""metrics/official.py: cases 01 to 25 of specs/peers.md section 2, one test each."""
+"""metrics/official.py: cases 01 to 25 of examples/official-scorer.md."""
 
 from typing import Any
 
@@ -130,6 +130,7 @@ def test_19_a_key_of_another_length_is_dropped() -> None:
 
 
 def test_20_an_extra_key_of_11_characters_needs_one_dash() -> None:
+    """Cases 20 and 20b."""
     cause = "ValueError: a key of 11 characters without exactly one dash"
     assert stops(changed("explanation", 1)) == (f"{cause} (ENC00001:explanation)",)
     assert stops(changed("CQID-10-001", 1)) == (f"{cause} (ENC00001:CQID-10-001)",)

@@ -1,7 +1,7 @@
 """The official scorer's figures: its three cases (when they are at hand), golden cases of ours, and a slow reference.
 
 tests/golden/overlap.json holds run lengths and figures only. tests/reference.py is the official scorer as
-specs/peers.md section 2 tells it; everything here goes through real files, open_gold and open_predictions.
+examples/official-scorer.md tells it; everything here goes through real files, open_gold and open_predictions.
 """
 
 import itertools
@@ -264,7 +264,7 @@ def explained(report: Report) -> None:
 
 
 def test_golden_answers(tmp_path: Path) -> None:
-    """specs/peers.md cases 21 to 24: gold {2, 7}."""
+    """Cases 21 to 24: gold {2, 7}."""
     for case in json.loads((GOLDEN / "answers.json").read_text()):
         for name, file in (("gold", "gold.json"), ("found", "data_cvqa_sys.json")):
             row = answers("ENC00001") | {f"CQID011-{n:03}": value for n, value in enumerate(case[name], 1)}

@@ -107,9 +107,10 @@ def test_gold_of_real_answers_scores_one(real: Prepared, tmp_path: Path) -> None
 def test_constant_answers_on_real_text(
     name: str, expected: float, within: float, real: Prepared, tmp_path: Path
 ) -> None:
-    """specs/closed-vqa.md has 0.145 for option 0, and "about 0.27" for "Not mentioned" everywhere, which is 0.330.
+    """The figures of examples/closed-questions.md, "Constants to beat".
 
-    Counted by hand too: of the nine parents, 0, 0.440, 0.497, 0.410, 0.461, 0.550, 0.023, 0.027, 0.560.
+    "Not mentioned" was counted by hand too. The nine parents: 0, 0.440, 0.497, 0.410, 0.461, 0.550, 0.023, 0.027 and
+    0.560.
     """
     gold, questions = gold_of(real, "train"), real.questions
     zero = dict.fromkeys(questions.by_qid, 0)
@@ -126,7 +127,7 @@ def test_constant_answers_on_real_text(
 @pytest.mark.realdata
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_majority_of_the_training_folds_on_real_text(seed: int, real: Prepared, tmp_path: Path) -> None:
-    """specs/closed-vqa.md: 0.584, sd over folds 0.017 there; through files and our scorer, fold by fold."""
+    """0.584 (examples/closed-questions.md, "Constants to beat"), through files and our scorer, fold by fold."""
     gold, questions = gold_of(real, "train"), real.questions
     samples = cvqa.samples(real, "train", CvqaConfig(modality="text"))
     dealt = deal(cvqa.strata(samples, questions), 5, seed)

@@ -1,4 +1,4 @@
-"""Every case of specs/peers.md section 2 that concerns masks (30 to 64), on both tracks.
+"""The cases of examples/official-scorer.md that concern masks (30 to 64), on both tracks.
 
 The official side is compared with tests/reference.py; the strict side with a slow count of our own.
 """
@@ -298,7 +298,7 @@ def test_cases_45_and_46_gold_of_0_and_255(masks: Any, bright: tuple[str, ...], 
     assert f"takes only 1 for foreground in the gold of {{0, 255}} of 1 image ({ONE})" in line
 
 
-def test_all_gold_of_0_and_255_as_ecosystem_md_measured_it(tmp_path: Path) -> None:
+def test_case_46_all_gold_of_0_and_255(tmp_path: Path) -> None:
     """Mean-of figures 0.0, but the pooled ones 1.0."""
     gold = {image: {"ann0": mask * np.uint8(255)} for image, mask in GOOD.items()}
     report = scored(tmp_path, files(), refs(gold), Rules())
@@ -379,7 +379,7 @@ def test_case_30_an_empty_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["{}_mask_sys.tif", "{}_mask_sys.png"])
 def test_only_masks_that_are_not_found(name: str, tmp_path: Path) -> None:
-    """specs/ecosystem.md section 0: extension .tif gives 0.0 everywhere, and nothing stops."""
+    """Cases 49 and 51, all masks so: 0.0 everywhere, and nothing stops."""
     preds = {name.format(image): tiff(mask) for image, mask in GOOD.items()}
     report = scored(tmp_path, preds, refs(), Rules())
     assert set((report.official or {"": 1}).values()) == {0}

@@ -92,7 +92,7 @@ def test_nothing_is_extracted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize(
     ("files", "text"),
-    [
+    [  # JSON_ONLY: cases 31 and 30 of examples/official-scorer.md
         (below("sub", FILES), "sub/masks_preds/: found here, but the platform looks for masks_preds/ at the root"),
         (LOOSE, "found here, but the platform looks for masks_preds/"),
         (MASKS_ONLY | {ANSWERS: b"[]"}, "gives 0 for the closed questions"),
@@ -118,6 +118,7 @@ def test_notes(tmp_path: Path, files: dict[str, bytes], text: str) -> None:
     ],
 )
 def test_what_stops_the_whole_official_run(tmp_path: Path, files: dict[str, bytes], text: str) -> None:
+    """Cases 07 and 25, and rows without an id."""
     with open_predictions(write_zip(tmp_path / "s.zip", files)) as found:
         assert [text in stop for stop in found.stops] == [True], found.stops
 
@@ -157,6 +158,7 @@ def test_an_empty_masks_folder_is_a_legal_prediction(tmp_path: Path, write: Any)
 
 @pytest.mark.parametrize("data", [b"[]", b"{}", b" [ ]\n"])
 def test_no_rows_are_legal(tmp_path: Path, data: bytes) -> None:
+    """Cases 06 and 08."""
     (tmp_path / "p.json").write_bytes(data)
     with open_predictions(tmp_path / "p.json") as found:
         assert found.tasks_with(GOLD) == ("cvqa",)

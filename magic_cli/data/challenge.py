@@ -1,6 +1,6 @@
 """The raw challenge folder as people really have it: encounters, answers, and where photos and masks are.
 
-Layouts, file names and known gaps: specs/peers.md section 1. Nothing is found by a fixed path. Data that is lost is a
+Layouts, file names and known gaps: examples/challenge-data.md. Nothing is found by a fixed path. Data that is lost is a
 problem, one line each; choices and harmless oddities are notes.
 """
 

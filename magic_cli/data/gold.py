@@ -17,7 +17,7 @@ from magic_cli.questions import QuestionSchema, load_questions
 from magic_cli.records import SPLITS, Encounter
 
 MASKS, ANSWERS = "masks_refs", "data_cvqa_ref.json"
-OFFICIAL = ("ann0", "ann1", "ann2", "ann3")  # all that the official scorer knows (peers.md case 57)
+OFFICIAL = ("ann0", "ann1", "ann2", "ann3")  # all that the official scorer knows: examples/official-scorer.md, case 57
 _MASK = re.compile(r"(?P<image>IMG_(?P<encounter>.+)_[^_]+)_mask_(?P<annotator>ann\d+)\.tiff")
 _MOST = 20
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from magic_cli.records import SPLITS, Encounter, ImageRecord
 
-# Encounters, photos, annotators' masks and encounters with closed answers: specs/peers.md section 1.
+# Encounters, photos, annotators' masks and encounters with closed answers.
+# Source: examples/challenge-data.md, "Published counts".
 PUBLISHED: Mapping[str, Mapping[str, int]] = {
     "train": {"encounters": 842, "images": 2474, "masks": 7448, "answered": 300},
     "valid": {"encounters": 56, "images": 157, "masks": 472, "answered": 56},

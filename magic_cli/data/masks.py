@@ -33,7 +33,7 @@ def read_raw(source: str | Path | IO[bytes], where: str) -> NDArray[Any]:
     """Return the array of a TIFF as stored: any shape, any dtype, nothing scaled.
 
     tifffile reads it, as the official scorer does; Pillow is the fallback for LZW and fax compression, which
-    tifffile reads only with the 79 MB imagecodecs (specs/ecosystem.md). A PNG is read too.
+    tifffile reads only with the 79 MB imagecodecs (examples/challenge-data.md, "Compressions"). A PNG is read too.
 
     Raises:
         DataError: one line, for a file that is missing, damaged or asks for too much (limits.py).
@@ -191,7 +191,7 @@ def merge_masks(masks: Sequence[Mask], rule: str) -> Mask:
     """Merge the masks of one image, each (H, W) uint8 {0, 1}, into one of the same kind.
 
     Rules: "or" (foreground where any annotator says so: the paper's), "majority" (where at least half do, so
-    that a tie is foreground, as in the official scorer: specs/peers.md cases 55/56), "intersection".
+    that a tie is foreground, as in the official scorer: examples/official-scorer.md, cases 55 and 56), "intersection".
 
     Raises:
         DataError: no mask, or masks of different sizes. ConfigError: an unknown rule.

@@ -45,7 +45,7 @@ def strip_html(text: str) -> str:
     """Remove real HTML tags, comments, scripts and styles, and decode entities; all other text stays verbatim.
 
     Only the names of HTML elements count as tags, and only with well-formed attributes, so that `EO <0.7`,
-    `<季节性皮炎>`, `2<x<5 cm` and `a<b and c>d` survive (specs/ecosystem.md, "HTML stripping, measured").
+    `<季节性皮炎>`, `2<x<5 cm` and `a<b and c>d` survive (examples/challenge-data.md, "Tags in texts").
     A tag that breaks the line (`<br>`, `<p>`) leaves a space, any other (`<b>`) leaves nothing.
 
     >>> strip_html("EO <b>high</b>,<br/>not <0.7 &amp; rising")

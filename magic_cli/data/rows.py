@@ -1,6 +1,6 @@
 """Rows of predicted answers: parsed as they are, and each read leniently, so that one bad row costs itself only.
 
-What the official scorer makes of them: specs/peers.md section 2, cases 01 to 25.
+What the official scorer makes of them: examples/official-scorer.md, cases 01 to 25.
 """
 
 import codecs

@@ -1,6 +1,6 @@
 """Rule features of a patient's text in several languages: onset, itch with negation, sites, words.
 
-Evidence: specs/closed-vqa.md ("Rule features worth having") and examples/ablation.md. The words are in data/words.
+Evidence: examples/closed-questions.md, "Rule features", and examples/ablation.md. The words are in data/words.
 """
 
 from collections.abc import Sequence

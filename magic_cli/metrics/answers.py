@@ -1,6 +1,6 @@
 """Closed answers: intersection over maximum of option sets, macro-F1 over slots, and the sums both follow from.
 
-IoM: specs/peers.md section 2 (cases 21 to 24); macro-F1: the paper's model selection, defined as sklearn does.
+IoM: examples/official-scorer.md, cases 21 to 24; macro-F1: the paper's model selection, defined as sklearn does.
 """
 
 from collections.abc import Hashable

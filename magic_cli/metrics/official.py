@@ -1,9 +1,11 @@
-"""The official scorer's closed-question figures, bug for bug: specs/peers.md section 2, cases 01 to 25.
+"""The official scorer's closed-question figures, bug for bug.
+
+Source: examples/official-scorer.md, cases 01 to 25.
 
 What it does: an id is what stands before the first dash, rows of one id unite, keys count by their length alone,
 and values go into Python sets as they are ("0" is never 0; 0.0 and False are). It stops at the first thing it
 cannot read; here all of them are listed. Lists and objects stop it in rows of extra encounters too: that is our
-reading of case 12, which the specification does not tell apart.
+reading of case 12, which was measured in a row of the gold only.
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence

@@ -128,7 +128,10 @@ def memberships(masks: int) -> NDArray[np.bool_]:
 
 
 def majority(votes: NDArray[Any], annotators: int) -> NDArray[np.bool_]:
-    """Return where at least ceil(annotators / 2) vote: a tie is foreground (specs/peers.md cases 55 and 56)."""
+    """Return where at least ceil(annotators / 2) vote: a tie is foreground.
+
+    Source: examples/official-scorer.md, cases 55 and 56.
+    """
     return np.asarray(votes >= -(-annotators // 2))
 
 

@@ -1,6 +1,6 @@
 """The six official figures from sums over photos, with what to do about 0/0: as official, or decided by a rule.
 
-Formulas: specs/peers.md section 2 ("Metric identity facts"). A photo's terms add up over photos, so that figures
+Formulas: examples/official-scorer.md, "Figures". A photo's terms add up over photos, so that figures
 of any set of photos, or of resampled encounters, follow from sums.
 """
 

@@ -1,7 +1,7 @@
 """Image and text encoders behind one interface: what they read, what they give, and a fingerprint.
 
 An encoder turns loaded items (uint8 pixels, token ids) into a dict of tensors, one row an item. Frozen, it
-stays in eval mode and its outputs may be cached under `key` (DESIGN.md section 5).
+stays in eval mode and its outputs may be cached under `key` (cache.py).
 """
 
 import hashlib

@@ -62,11 +62,12 @@ class PyramidDecoder(nn.Module):
 
 
 class SlotHead(nn.Module):
-    """Scores of every option of every slot from one input vector (specs/closed-vqa.md).
+    """Scores of every option of every slot from one input vector.
 
     score(slot, option) = log prior + linear(slot, option) · x, where x (B, D) is [image; encounter text; rules],
     centred and scaled block by block. With `width`, <A x, B e(question || option)> / width is added, where e (R, T)
-    are the texts of all R (slot, option) rows. linear and A start at zero: untrained, the head answers with the prior.
+    are the texts of all R (slot, option) rows. linear and A start at zero: untrained, the head answers with the prior
+    (examples/closed-questions.md, "Constants to beat").
 
     Args:
         blocks: width of each part of x.

@@ -1,7 +1,8 @@
 """Hugging Face checkpoints of the `paper` presets, from the local cache or a folder; never the network.
 
 CLIPSeg as released (transformers), not as the paper words it: FiLM conditioning at the deepest tap instead of
-concatenation, 1,127,009 trainable decoder parameters instead of "about 6.5 M" (specs/performance.md C).
+concatenation, 1,127,009 trainable decoder parameters instead of "about 6.5 M" (examples/evidence.md, "The paper's
+CLIPSeg, faithfully").
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """Photos and masks at training size, decoded and shrunk once: one uint8 .npy file each, mapped when read.
 
-Decoding a photo of five megapixels takes 40 to 100 ms, reading its shrunk pixels well under one
-(specs/performance.md part B). Written atomically: two runs may share a folder, a kill leaves nothing wrong. The
+Decoding a photo of five megapixels with its mask takes 47 ms, reading the shrunk pixels of both 1.2 ms
+(examples/evidence.md, "Caches"). Written atomically: two runs may share a folder, a kill leaves nothing wrong. The
 cache folder's limit counts them too: what was used longest ago goes when the next run makes room (lease.py).
 """
 

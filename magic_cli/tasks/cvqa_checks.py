@@ -60,8 +60,8 @@ def _languages(questions: QuestionSchema) -> Iterator[str]:
 def _order(questions: QuestionSchema, encounters: Mapping[str, Encounter]) -> Iterator[str]:
     """Yield a line for each parent in whose answers "Not mentioned" precedes a value.
 
-    Gold never has that (specs/closed-vqa.md, Structure of the gold): these indices were counted from 1, or along other
-    options than those of the definitions.
+    Gold never has that (examples/closed-questions.md, "Structure of the gold"): these indices were counted from 1, or
+    along other options than those of the definitions.
     """
     for parent, qids in questions.parents.items():
         padding = questions.not_mentioned(parent)

@@ -1,6 +1,6 @@
 """One photo, judged on both tracks: what the official scorer makes of a predicted mask, and what it deserves.
 
-The official side is that of specs/peers.md section 2, cases 30 to 64. It costs nothing extra where the stored mask
+The official side is that of examples/official-scorer.md, cases 30 to 64. It costs nothing extra where the stored mask
 is regular; only a mask with other values, or of another shape, becomes a second mask to count.
 """
 

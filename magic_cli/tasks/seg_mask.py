@@ -27,7 +27,8 @@ def to_mask(
 
     Returns:
         uint8 (H, W) in {0, 1}, never empty: where nothing is above the threshold, the pixels at the map's
-        maximum (within 1e-6) are foreground, as an empty mask risks the official scorer's NaN (peers.md case 43).
+        maximum (within 1e-6) are foreground, as an empty mask risks the official scorer's NaN
+            (examples/official-scorer.md, case 43).
 
     Raises:
         DataError: a probability is NaN.

@@ -2,7 +2,7 @@
 
 `python forks.py` is that process. It imports what commands need, starts no thread, and for each line of JSON on stdin
 runs jobs side by side, each in a fork with Python's signal handlers as they are at a start, until all have ended. What
-befalls a job is moments.py's. `Forks` is the other end of its pipes; test_starts.py compares it with real processes.
+befalls a job is moments.py's. `Forks` is the other end of its pipes; test_matrix.py compares it with real processes.
 """
 
 import atexit
