@@ -29,7 +29,8 @@ MODULES = (
     *("magic_cli.__main__", "magic_cli.cli", "magic_cli.ending", "magic_cli.prepare", "magic_cli.folds"),
     *("magic_cli.package", "magic_cli.publish", "magic_cli.referee", "magic_cli.demo", "magic_cli.outcome"),
     *("magic_cli.tasks.seg", "magic_cli.tasks.seg_model", "magic_cli.tasks.cvqa", "magic_cli.tasks.cvqa_model"),
-    *("magic_cli.tasks.cvqa_vote", "jsonschema", "tifffile", "torch.utils.serialization.config", "typer._adapters"),
+    *("magic_cli.tasks.cvqa_vote", "jsonschema", "jsonschema_rs", "tifffile", "typer._adapters"),
+    "torch.utils.serialization.config",
     *("pandas.io.formats.csvs", "jinja2", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
 )
 
