@@ -178,8 +178,9 @@ class Submission:
                 with self.archive.read(name) as file:
                     stored, error = read_stored(file, where)
         except (Unreadable, SubmissionError) as wrong:
-            error = getattr(wrong, "error", "BadZipFile")
-            return Prediction(image, {}, None, Unread(error if self.sought else ""), str(wrong))
+            error, pixels = getattr(wrong, "error", "BadZipFile"), getattr(wrong, "stored", None)
+            unread = Unread(error if self.sought else "")
+            return Prediction(image, {}, None, pixels if self.sought and pixels is not None else unread, str(wrong))
         raw: Any = stored if self.sought and not error else Unread(error if self.sought else "")
         if stored.dtype == np.uint8 and stored.ndim == 2:
             return Prediction(image, {"mask": stored}, stored.shape, raw)

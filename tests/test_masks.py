@@ -1,7 +1,9 @@
 """Masks: every kind people have is read as {0, 1}, other things are refused in one line."""
 
+import importlib.util
 import io
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from magic_cli.data import masks
-from magic_cli.data.masks import decode_mask, merge_masks, read_mask, read_raw, write_mask
+from magic_cli.data.masks import Unreadable, decode_mask, merge_masks, read_mask, read_raw, write_mask
 from magic_cli.errors import ConfigError, DataError
 
 MASK = np.array([[0, 1, 1], [0, 0, 1]], np.uint8)
@@ -83,7 +85,7 @@ def test_tifffile_reads(options: dict[str, object]) -> None:
     np.testing.assert_array_equal(read_mask(tiff(BIG, **options), "m"), BIG)
 
 
-@pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "group3", "group4", "tiff_adobe_deflate", None])
+@pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "tiff_adobe_deflate", None])
 def test_bilevel_and_compressions_of_pillow(compression: str | None) -> None:
     source = pillow(Image.fromarray(BIG * 255).convert("1"), compression=compression)
     assert read_raw(source, "m").dtype == bool
@@ -93,8 +95,35 @@ def test_bilevel_and_compressions_of_pillow(compression: str | None) -> None:
 
 def test_white_is_zero_is_read_alike_by_both_readers() -> None:
     image = Image.fromarray(BIG * 255).convert("1")
-    stored = [read_raw(pillow(image, tiffinfo={262: 0}, compression=c), "m") for c in (None, "group4")]
+    stored = [read_raw(pillow(image, tiffinfo={262: 0}, compression=c), "m") for c in (None, "tiff_lzw")]
     np.testing.assert_array_equal(stored[0], stored[1])
+
+
+@pytest.mark.parametrize("compression", ["tiff_ccitt", "group3", "group4", "tiff_raw_16"])
+def test_fax_codes_are_refused_sound_or_damaged(compression: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Decoders turn damaged codes into other pixels and raise nothing (examples/challenge-data.md, "Compressions")."""
+    sound = pillow(Image.fromarray(BIG * 255).convert("1"), compression=compression).getvalue()
+    for data in (sound, sound[:10] + bytes(4) + sound[14:]):
+        with pytest.raises(Unreadable, match=r"^m\.tiff: got CCITT \(fax\) .*, zlib or LZW; save it with") as caught:
+            read_raw(io.BytesIO(data), "m.tiff")
+        if importlib.util.find_spec("imagecodecs") is None:
+            assert caught.value.error.startswith("ValueError")
+            assert caught.value.stored is None
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_fax_coded_file_that_tifffile_cannot_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("magic_cli.data.masks._read_tifffile", Mock(side_effect=tifffile.TiffFileError("no tags")))
+    with pytest.raises(Unreadable, match=r"got CCITT \(fax\) compression") as caught:
+        read_raw(pillow(Image.fromarray(BIG * 255).convert("1"), compression="group4"), "m.tiff")
+    assert caught.value.error == "TiffFileError"
+
+
+def test_damaged_lzw_is_noticed() -> None:
+    data = pillow(Image.fromarray(BIG * 255), compression="tiff_lzw").getvalue()
+    np.testing.assert_array_equal(read_mask(io.BytesIO(data), "m"), BIG)
+    with pytest.raises(DataError, match="an unreadable file"):
+        read_mask(io.BytesIO(data[:12] + b"\xff" * 4 + data[16:]), "m")
 
 
 def test_png_mask_is_read() -> None:

@@ -286,16 +286,27 @@ def test_an_unreadable_mask_is_a_prediction_with_a_fault(tmp_path: Path, data: b
 
 def test_what_only_pillow_reads_stops_the_official_scorer(tmp_path: Path) -> None:
     image = Image.fromarray(blob((14, 12)) * 255)
-    image.convert("1").save(tmp_path / "IMG_1_1_mask_sys.tiff", compression="group4")
     image.save(tmp_path / "IMG_1_2_mask_sys.tiff", compression="tiff_lzw")
     image.save(tmp_path / "IMG_1_3_mask_sys.tiff", "PNG")
     with open_predictions(tmp_path) as found:
-        fax, lzw, png = masks_of(found).values()
-    assert np.array_equal(fax.arrays["mask"], blob((14, 12)))
+        lzw, png = masks_of(found).values()
     assert np.array_equal(lzw.arrays["mask"], blob((14, 12)) * 255)
     assert png.raw == Unread("TiffFileError")
     if importlib.util.find_spec("imagecodecs") is None:
-        assert fax.raw == lzw.raw == Unread("ValueError: needs imagecodecs")
+        assert lzw.raw == Unread("ValueError: needs imagecodecs")
+
+
+def test_a_fax_coded_mask_is_refused_and_the_official_scorer_reads_it_with_imagecodecs(tmp_path: Path) -> None:
+    image = Image.fromarray(blob((14, 12)) * 255)
+    image.convert("1").save(tmp_path / "IMG_1_1_mask_sys.tiff", compression="group4")
+    with open_predictions(tmp_path) as found:
+        [fax] = masks_of(found).values()
+    assert fax.arrays == {}
+    assert "IMG_1_1_mask_sys.tiff: got CCITT (fax) compression" in fax.fault
+    if importlib.util.find_spec("imagecodecs") is None:
+        assert fax.raw == Unread("ValueError: needs imagecodecs")
+    else:
+        np.testing.assert_array_equal(fax.raw, blob((14, 12)) == 1)
 
 
 def test_a_mask_that_is_not_found_does_not_stop_the_official_scorer_either(tmp_path: Path) -> None:

@@ -13,8 +13,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps
 
-from magic_cli.data.libtiff import strict
-from magic_cli.data.limits import MAX_PIXELS
+from magic_cli.data.limits import COMPRESSION, FAX, MAX_PIXELS
 from magic_cli.errors import DataError, printable, problem
 from magic_cli.files import sha256 as hash_of
 
@@ -75,10 +74,13 @@ quiet = _Quiet()
 def _opened(source: Path | IO[bytes], where: Path | str) -> Iterator[Image.Image]:
     """Open an image lazily; whatever goes wrong inside the block becomes one DataError line."""
     try:
-        with quiet(), strict(), Image.open(source, formats=_FORMATS) as image:
+        with quiet(), Image.open(source, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 pixels = f"{image.width * image.height / 1e6:.0f} megapixels"
                 raise DataError(problem(where, pixels, "at most 200", "shrink it, or check where it comes from"))
+            if getattr(image, "tag_v2", {}).get(COMPRESSION) in FAX:
+                remedy = "save it as PNG (damage to a fax-coded photo cannot be noticed)"
+                raise DataError(problem(where, "CCITT (fax) compression", "a JPEG or PNG photo", remedy))
             with _one_large if image.width * image.height > _LARGE else nullcontext():
                 yield image
     except DataError:

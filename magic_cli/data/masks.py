@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from magic_cli.data.limits import MAX_PIXELS, claims
+from magic_cli.data.limits import COMPRESSION, FAX, MAX_PIXELS, claims
 from magic_cli.data.plain import read_plain
 from magic_cli.errors import ConfigError, DataError, printable, problem, some
 from magic_cli.records import Mask
@@ -22,21 +22,25 @@ _PHOTOMETRIC = 262
 
 
 class Unreadable(DataError):  # noqa: N818  it is about the file
-    """A mask file that cannot be read; `error` names the exception that stopped tifffile, as it stops others."""
+    """A mask file that is refused.
 
-    def __init__(self, line: str, error: str) -> None:
+    `error` names the exception that stops tifffile, hence the official scorer. Where neither stops, it is "", and
+    `stored` is the array that they read.
+    """
+
+    def __init__(self, line: str, error: str, stored: NDArray[Any] | None = None) -> None:
         super().__init__(line)
-        self.error = error
+        self.error, self.stored = error, stored
 
 
 def read_raw(source: str | Path | IO[bytes], where: str) -> NDArray[Any]:
     """Return the array of a TIFF as stored: any shape, any dtype, nothing scaled.
 
-    tifffile reads it, as the official scorer does; Pillow is the fallback for LZW and fax compression, which
-    tifffile reads only with the 79 MB imagecodecs (examples/challenge-data.md, "Compressions"). A PNG is read too.
+    tifffile reads it, as the official scorer does; Pillow is the fallback for LZW, which tifffile reads only with the
+    79 MB imagecodecs (examples/challenge-data.md, "Compressions"). A PNG is read too.
 
     Raises:
-        DataError: one line, for a file that is missing, damaged or asks for too much (limits.py).
+        DataError: one line, for a file that is missing, damaged, fax-coded (CCITT) or asks for too much (limits.py).
     """
     if isinstance(source, str | Path):
         with _opened(source, where) as file:  # not read_bytes: this copies pixels once
@@ -76,7 +80,7 @@ def read_stored(source: IO[bytes], where: str) -> tuple[NDArray[Any], str]:
     """Return the array of a TIFF as stored, and why tifffile, hence the official scorer, cannot read it ("": it can).
 
     Raises:
-        Unreadable: a file that is damaged or asks for too much (limits.py).
+        Unreadable: a file that is damaged, fax-coded (CCITT) or asks for too much (limits.py).
     """
     plain = read_plain(source.getvalue()) if isinstance(source, io.BytesIO) else None  # a tenth of the time
     if plain is not None:
@@ -87,12 +91,17 @@ def read_stored(source: IO[bytes], where: str) -> tuple[NDArray[Any], str]:
     except DataError:
         raise
     except Exception as error:  # decoders have no common base class of errors
-        name = type(error).__name__
-        codecs = "imagecodecs" in str(error)
-        if codecs or isinstance(error, tifffile.TiffFileError):
+        name, official = type(error).__name__, _official(error)
+        if official != name or isinstance(error, tifffile.TiffFileError):
             source.seek(0)
-            return _read_pillow(source, where, name), f"{name}: needs imagecodecs" if codecs else name
+            return _read_pillow(source, where, name), official
         raise _damaged(where, error, name) from None
+
+
+def _official(error: Exception) -> str:
+    """Return what stops the official scorer, by tifffile's error."""
+    name = type(error).__name__
+    return f"{name}: needs imagecodecs" if "imagecodecs" in str(error) else name
 
 
 def _damaged(where: str, error: Exception, official: str) -> Unreadable:
@@ -117,20 +126,36 @@ def _read_tifffile(source: IO[bytes], where: str) -> NDArray[Any]:
         if too_much:
             line = problem(where, too_much, "at most 200 megapixels and 1 GiB", "check the file")
             raise Unreadable(line, "ValueError: another size")
+        if int(file.series[0].keyframe.compression) in FAX:
+            raise _fax_coded(file, where)
         return np.asarray(file.series[0].asarray())
+
+
+def _fax_coded(file: Any, where: str) -> Unreadable:
+    """Refuse pixels whose damage nobody would notice; the official scorer reads them where imagecodecs is installed."""
+    try:
+        return Unreadable(_fax_line(where), "", np.asarray(file.series[0].asarray()))
+    except Exception as error:  # decoders have no common base class of errors
+        return Unreadable(_fax_line(where), _official(error))
+
+
+def _fax_line(where: str) -> str:
+    remedy = "save it with one of these (damage to a fax-coded mask cannot be noticed)"
+    return problem(where, "CCITT (fax) compression", "none, zlib or LZW", remedy)
 
 
 def _read_pillow(source: IO[bytes], where: str, official: str) -> NDArray[Any]:
     from PIL import Image  # imported here, as scoring is timed
 
     from magic_cli.data.images import quiet
-    from magic_cli.data.libtiff import strict
 
     try:
-        with quiet(), strict(), Image.open(source, formats=_READ_BY_PILLOW) as image:
+        with quiet(), Image.open(source, formats=_READ_BY_PILLOW) as image:
             _refuse_huge(image.width * image.height, where)
             if getattr(image, "n_frames", 1) > 1:
                 raise Unreadable(problem(where, "several pages", "one", "keep the first page"), official)
+            if getattr(image, "tag_v2", {}).get(COMPRESSION) in FAX:
+                raise Unreadable(_fax_line(where), official)
             array = np.array(image)
             # Pillow turns white-is-zero around; tifffile, hence the official scorer, does not.
             white_is_zero = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO

@@ -168,7 +168,9 @@ def _strict(
         turned = "transposed, " if form == shape[::-1] else ""
         return None, SHAPE, f"{turned}{stored.shape if stored is not None else ''} for {shape}", ""
     if mask is None:
-        return None, VALUES if form else UNREADABLE, prediction.fault, ""
+        # bool holds no other values: it is refused for how it is stored (fax codes, which imagecodecs reads)
+        odd_values = stored is not None and stored.dtype != bool
+        return None, VALUES if odd_values else UNREADABLE, prediction.fault, ""
     packed = pack(mask)
     if packed is not None:
         return packed, "", "", "0/1"

@@ -23,6 +23,7 @@ _SHOWN = ("dice_meanofmax", *FIGURES, NUMBER)
 _CAUSES = {
     kinds.BRIGHT: "the official scorer counts {} with values {{0, 255}} as empty",
     kinds.VALUES: "the official scorer casts {} to uint8, where only 1 is foreground",
+    kinds.UNREADABLE: "with imagecodecs, the official scorer reads the fax codes of {}",
     kinds.SHAPE: "the official scorer flattens {} of another shape and compares the pixels as they come",
     kinds.GOLD: "the official scorer takes only 1 for foreground in the gold of {{0, 255}} of {}",
     kinds.MORE: "the official scorer knows only ann0 to ann3, strictly all annotators count, in {}",

@@ -91,6 +91,10 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "SVG": (lambda: b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", "damaged"),
     "PDF": (lambda: saved(draw_photo(SIZE), "PDF"), "damaged"),
     "ICO": (lambda: saved(draw_photo(SIZE), "ICO"), "damaged"),
+    "TIFF of fax codes": (
+        lambda: saved(Image.fromarray(draw_lesion(SIZE) * 255).convert("1"), "TIFF", compression="group4"),
+        "CCITT (fax) compression, expected a JPEG or PNG photo; save it as PNG",
+    ),
     "HEIC": (lambda: b"\0\0\0\x18ftypheic" + bytes(200), "damaged"),
 }
 
