@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -141,7 +141,7 @@ def test_jsonschema_rs_says_yes_to_what_is_usual(name: str) -> None:
     assert schema._surely_valid(name, VALID[name])
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(changed())
 @example(("encounter", ENCOUNTER | {"title": {"en\n": "x"}}))
 @example(("encounter", ENCOUNTER | {"title": {"en": "\ud800"}}))
