@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from magic_cli.errors import ConfigError
-from magic_cli.records import MASK_FIGURES
+from magic_cli.metrics.tally import MASK_SCORES
 
 PRESETS = Path(__file__).parent / "presets"
 LANGUAGES = ("en", "es", "zh")  # those of data/words
@@ -19,7 +19,7 @@ _CHOICES = {
     "tune": ("head", "last", "all", "lora"),
     "cache_dtype": ("float32", "float16", "bfloat16"),
     "loss": ("bce", "bce+dice", "focal"),
-    "threshold_for": ("none", *MASK_FIGURES),
+    "threshold_for": ("none", *MASK_SCORES),
     "modality": ("both", "text", "image"),
     "unit": ("encounter", "question"),
     "head": ("slots", "options"),

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from magic_cli.records import MASK_FIGURES
+from magic_cli.metrics.tally import MASK_SCORES
 
 SOURCE = "IReL, IIT(BHU) at MEDIQA-MAGIC 2025, Tables 1 and 2 (test set)"
-KEYS: Mapping[str, tuple[str, ...]] = {"seg": MASK_FIGURES, "cvqa": ("accuracy_all",)}
+KEYS: Mapping[str, tuple[str, ...]] = {"seg": MASK_SCORES, "cvqa": ("accuracy_all",)}
 _KLE1 = ("KLE1", 0.638, 0.554, 0.751, 0.671, 0.541, 0.702)
 _H3N1 = ("H3N1", 0.636, 0.547, 0.743, 0.659, 0.514, 0.679)
 _BEST = ("Anastasia", 0.677, 0.591, 0.783, 0.705, 0.646, 0.785)

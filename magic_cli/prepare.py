@@ -194,8 +194,8 @@ def _mask_name(image_id: str) -> str:
 
 def _pairwise_dice(masks: Sequence[Mask]) -> float | None:
     """Return the mean Dice over all pairs of annotators, 1.0 for two empty masks; None for fewer than two."""
-    values = [dice(overlap_counts(one, other)) for one, other in combinations(masks, 2)]
-    return float(np.mean([1.0 if np.isnan(value) else value for value in values])) if values else None
+    values = [dice(*overlap_counts(first, second), if_undefined=1.0) for first, second in combinations(masks, 2)]
+    return float(np.mean(values)) if values else None
 
 
 def _orientation_rule(photos: Iterable[_Photo]) -> bool:

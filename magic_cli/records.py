@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 SPLITS = ("train", "valid", "test")
-MASK_FIGURES = ("jaccard_meanofmax", "jaccard_meanofmean", "dice_meanofmax", "dice_meanofmean", "jaccard", "dice")
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ def answers(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def seg_figures(sums: np.ndarray) -> np.ndarray:
-    return tally.figures(sums, "one")
+    return tally.scores_from_sums(sums, "one")
 
 
 def clusters(sums: np.ndarray, figures: Callable[[np.ndarray], np.ndarray], names: tuple[str, ...] = ()) -> Clusters:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from magic_cli.metrics.answers import AnswerTerms, iom
+from magic_cli.metrics.answers import AnswerTerms, credit_per_option, iom
 
 sets = st.frozensets(st.integers(0, 9), max_size=6)
 
@@ -36,6 +36,12 @@ def test_iom_is_symmetric_bounded_and_one_only_for_equal_sets(a: frozenset[int],
     assert (iom(a, b) == 1.0) == (a == b and bool(a))
 
 
+@given(sets, sets)
+def test_iom_is_the_credit_of_the_shared_options(a: frozenset[int], b: frozenset[int]) -> None:
+    if a or b:
+        assert iom(a, b) == float(len(a & b) * credit_per_option(len(a), len(b)))
+
+
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[AnswerTerms, np.ndarray, np.ndarray, np.ndarray]:
     terms = AnswerTerms(draw(st.integers(1, 3)), tuple(draw(st.lists(st.integers(2, 5), min_size=1, max_size=4))))
@@ -53,7 +59,7 @@ def test_figures_from_sums_equal_means_and_sklearn(
 ) -> None:
     """sklearn is told the options that occur; -1, nothing valid found, is none of them."""
     terms, credit, found, gold = case
-    figures = terms.figures(terms.sums(credit, found, gold).sum(0))
+    figures = terms.scores(terms.sums(credit, found, gold).sum(0))
     slots = zip(found.T, gold.T, strict=True)
     f1 = [f1_score(g, f, average="macro", labels=np.setdiff1d(np.union1d(g, f), [-1])) for f, g in slots]
     assert figures == pytest.approx([*credit.mean(0), credit.mean(0).mean(), np.mean(f1)], abs=1e-12)
@@ -64,7 +70,7 @@ def test_sums_by_hand() -> None:
     terms = AnswerTerms(1, (2,))
     sums = terms.sums(np.array([[1.0], [0.0], [0.0]]), np.array([[1], [-1], [0]]), np.array([[1], [0], [1]]))
     assert sums.tolist() == [[1, 1, 0, 1, 0, 2], [0, 1, 0, 0, 1, 0], [0, 1, 0, 0, 1, 1]]
-    assert terms.figures(sums.sum(0)).tolist() == pytest.approx([1 / 3, 1 / 3, (0 / 2 + 2 / 3) / 2])
+    assert terms.scores(sums.sum(0)).tolist() == pytest.approx([1 / 3, 1 / 3, (0 / 2 + 2 / 3) / 2])
 
 
 def test_one_missing_answer_is_a_miss_and_no_class_of_its_own() -> None:
@@ -72,13 +78,13 @@ def test_one_missing_answer_is_a_miss_and_no_class_of_its_own() -> None:
     found, gold = np.zeros((81, 1), int), np.zeros((81, 1), int)
     found[0] = -1
     terms = AnswerTerms(1, (3,))
-    assert terms.figures(terms.sums(np.ones((81, 1)), found, gold).sum(0))[-1] == pytest.approx(160 / 161)
+    assert terms.scores(terms.sums(np.ones((81, 1)), found, gold).sum(0))[-1] == pytest.approx(160 / 161)
 
 
 def test_a_label_that_is_nowhere_does_not_count() -> None:
     terms = AnswerTerms(1, (5, 5))
     same = np.array([[3, 0], [3, 1]])
-    assert terms.figures(terms.sums(np.ones((2, 1)), same, same).sum(0)).tolist() == [1.0, 1.0, 1.0]
+    assert terms.scores(terms.sums(np.ones((2, 1)), same, same).sum(0)).tolist() == [1.0, 1.0, 1.0]
 
 
 @settings(max_examples=20, deadline=None)
@@ -89,11 +95,11 @@ def test_figures_take_any_leading_axes(
     terms, credit, found, gold = case
     sums = terms.sums(credit, found, gold)
     counts = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), (2, resamples))
-    figures = terms.figures(counts @ sums)
+    figures = terms.scores(counts @ sums)
     assert figures.shape == (2, resamples, terms.parents + 2)
-    assert figures[1, -1] == pytest.approx(terms.figures(counts[1, -1] @ sums), abs=1e-12)
+    assert figures[1, -1] == pytest.approx(terms.scores(counts[1, -1] @ sums), abs=1e-12)
     rows = np.repeat(np.arange(len(sums)), counts[1, -1])
-    again = terms.figures(terms.sums(credit[rows], found[rows], gold[rows]).sum(0))
+    again = terms.scores(terms.sums(credit[rows], found[rows], gold[rows]).sum(0))
     assert figures[1, -1] == pytest.approx(again, abs=1e-12)
 
 

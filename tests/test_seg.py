@@ -225,7 +225,7 @@ def test_agreement_of_each_annotator_with_the_others(gold: Gold) -> None:
         for key, mark in (("dice_meanofmax", False), ("dice_meanofmean", True)):
             expected = np.mean([np.mean(list_) for name, list_ in values.items() if name.endswith("mean") == mark])
             assert found[side][key] == pytest.approx(expected)
-        assert list(found[side]) == list(tally.FIGURES)
+        assert list(found[side]) == list(tally.MASK_SCORES)
     first = found["annotators"][0]
     assert (first["annotator"], first["images"]) == ("ann0", 3)
     assert first["dice_meanofmax"] == pytest.approx(np.mean([sides["human"][image][0] for image in VALID]))

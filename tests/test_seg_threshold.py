@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from magic_cli.data.gold import Gold, GoldImage
 from magic_cli.data.masks import write_mask
 from magic_cli.errors import DataError
-from magic_cli.metrics.tally import FIGURES
+from magic_cli.metrics.tally import MASK_SCORES
 from magic_cli.questions import load_questions
 from magic_cli.records import Prediction
 from magic_cli.tasks import seg
 from magic_cli.tasks.seg_mask import to_mask
-from magic_cli.tasks.seg_threshold import GRID, best_threshold, figures_at
+from magic_cli.tasks.seg_threshold import GRID, best_threshold, scores_at
 
 QUESTIONS = load_questions(None)
 
@@ -44,11 +44,11 @@ def drawn(root: Path, seed: int, photos: int = 4) -> tuple[Gold, list[Prediction
 def test_every_threshold_scores_as_if_it_were_alone(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     gold, found = drawn(tmp_path_factory.mktemp("t"), seed)
     grid = [0.02, 0.3, 0.5, 0.77, 0.95, 0.999]
-    swept = figures_at(gold, iter(found), grid)
+    swept = scores_at(gold, iter(found), grid)
     for row, threshold in zip(swept, grid, strict=True):
         decided = [Prediction(p.id, {"mask": to_mask(p, threshold)}, p.shape) for p in found]
         figures = seg.score(gold, decided).figures
-        assert row == pytest.approx([figures[name] for name in FIGURES], abs=1e-12)
+        assert row == pytest.approx([figures[name] for name in MASK_SCORES], abs=1e-12)
 
 
 def test_pixels_on_a_threshold_are_background(tmp_path: Path) -> None:
@@ -56,16 +56,16 @@ def test_pixels_on_a_threshold_are_background(tmp_path: Path) -> None:
     write_mask(tmp_path / "a.tiff", np.array([[0, 0, 1]], np.uint8))
     gold = Gold("g", QUESTIONS, {"I": GoldImage("E", {"ann0": tmp_path / "a.tiff"})})
     one = Prediction("I", {"mask": np.array([[0.1, 0.43, 0.6]], np.float32)}, (1, 3))
-    at = figures_at(gold, [one], [0.42, 0.43, 0.6, 0.7])
-    assert at[:, FIGURES.index("dice")] == pytest.approx([2 / 3, 1, 1, 1])
+    at = scores_at(gold, [one], [0.42, 0.43, 0.6, 0.7])
+    assert at[:, MASK_SCORES.index("dice")] == pytest.approx([2 / 3, 1, 1, 1])
 
 
-@pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.parametrize("figure", MASK_SCORES)
 def test_the_best_is_the_best_of_the_grid(figure: str, tmp_path: Path) -> None:
     gold, found = drawn(tmp_path, 5, photos=6)
     chosen = best_threshold(gold, iter(found), figure, 0.5)
     grid = sorted({*GRID, 0.5})
-    values = figures_at(gold, found, grid)[:, FIGURES.index(figure)]
+    values = scores_at(gold, found, grid)[:, MASK_SCORES.index(figure)]
     assert chosen["settings"]["threshold"] in grid
     assert chosen["after"] == values.max() == values[grid.index(chosen["settings"]["threshold"])]
     assert chosen["before"] == values[grid.index(0.5)]
@@ -97,9 +97,9 @@ def test_a_calibrated_map_keeps_what_a_shy_one_lowers(tmp_path: Path) -> None:
 def test_other_photos_are_left_out_and_nan_is_named(tmp_path: Path) -> None:
     gold, found = drawn(tmp_path, 1)
     other = Prediction("J", {"mask": np.ones((2, 2), np.float32)}, (2, 2))
-    assert np.array_equal(figures_at(gold, [other, *found], [0.5]), figures_at(gold, found, [0.5]))
+    assert np.array_equal(scores_at(gold, [other, *found], [0.5]), scores_at(gold, found, [0.5]))
     with pytest.raises(DataError, match="training diverged"):
-        figures_at(gold, [Prediction("I0", {"mask": np.full((2, 2), np.nan, np.float32)}, found[0].shape)], [0.5])
+        scores_at(gold, [Prediction("I0", {"mask": np.full((2, 2), np.nan, np.float32)}, found[0].shape)], [0.5])
 
 
 def test_memory_does_not_grow_with_photos(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_memory_does_not_grow_with_photos(tmp_path: Path) -> None:
 
     def peak(count: int) -> int:
         tracemalloc.start()
-        figures_at(gold, stream(count), GRID)
+        scores_at(gold, stream(count), GRID)
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return most

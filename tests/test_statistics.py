@@ -260,7 +260,7 @@ def test_one_wrong_answer_gives_an_interval() -> None:
 
 
 def test_no_figure_of_no_encounter_is_asked_for() -> None:
-    one = clustered.clusters(clustered.answers(np.random.default_rng(0), 1), clustered.ANSWERS.figures)
+    one = clustered.clusters(clustered.answers(np.random.default_rng(0), 1), clustered.ANSWERS.scores)
     assert all(math.isnan(interval.low) for interval in intervals(one, 100).values())
 
 
@@ -456,7 +456,7 @@ def test_other_encounters_are_named() -> None:
     assert "ENC00000, ENC90000 of one system only" in str(caught.value)
     with pytest.raises(DataError, match=r"ENC00006 and 2 more of one system only"):
         paired(one, Clusters(one.ids[:2], one.names, one.sums[:2], one.figures))
-    with pytest.raises(DataError, match="mean, ratio of one system only, expected the same figures"):
+    with pytest.raises(DataError, match="mean, ratio of one system only, expected the same scores"):
         paired(one, Clusters(one.ids, ("ratio",), one.sums, one.figures))
 
 

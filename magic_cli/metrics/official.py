@@ -1,4 +1,4 @@
-"""The official scorer's closed-question figures, bug for bug.
+"""The official scorer's closed-question scores, bug for bug.
 
 Source: examples/official-scorer.md, cases 01 to 25.
 
@@ -29,7 +29,7 @@ def head(encounter: str) -> str:
 def official_answers(
     gold: Mapping[str, Mapping[str, Any]], rows: Sequence[Any]
 ) -> tuple[dict[str, float] | None, tuple[str, ...]]:
-    """Return the official figures under the official keys, or None and a line a cause that stops the scorer.
+    """Return the official scores under the official keys, or None and one line per cause that stops the scorer.
 
     Args:
         gold: encounter id to {qid: option index}, with the qids of QIDS.
@@ -37,28 +37,28 @@ def official_answers(
 
     Without any row all accuracies and the number of encounters are 0, as official (case 06).
     """
-    stops: list[str] = []
-    found = _sets(rows, stops)
+    errors: list[str] = []
+    submitted = _sets(rows, errors)
     truth = _sets([{"encounter_id": encounter, **row} for encounter, row in gold.items()], [])
     if not rows:
-        return _figures(dict.fromkeys(SLOTS, 0.0), 0), ()
-    stops += _missing(truth, found)
-    if stops:
-        return None, tuple(stops)
+        return _with_mean(dict.fromkeys(SLOTS, 0.0), 0), ()
+    errors += _missing(truth, submitted)
+    if errors:
+        return None, tuple(errors)
     means = {
-        parent: sum(iom(found[encounter][parent], sets[parent]) for encounter, sets in truth.items()) / len(truth)
+        parent: sum(iom(submitted[encounter][parent], sets[parent]) for encounter, sets in truth.items()) / len(truth)
         for parent in SLOTS
     }
-    return _figures(means, len(truth)), ()
+    return _with_mean(means, len(truth)), ()
 
 
-def _figures(means: Mapping[str, float], count: int) -> dict[str, float]:
-    figures = {f"accuracy_{parent}": value for parent, value in means.items()}
-    return figures | {"accuracy_all": sum(means.values()) / len(means), "number_cvqa_instances": count}
+def _with_mean(means: Mapping[str, float], count: int) -> dict[str, float]:
+    scores = {f"accuracy_{parent}": value for parent, value in means.items()}
+    return scores | {"accuracy_all": sum(means.values()) / len(means), "number_cvqa_instances": count}
 
 
-def _sets(rows: Iterable[Any], stops: list[str]) -> Sets:
-    """Return the sets of values by encounter and parent; what would have stopped the reading goes to `stops`."""
+def _sets(rows: Iterable[Any], errors: list[str]) -> Sets:
+    """Return the sets of values by encounter and parent; what would have stopped the reading goes to `errors`."""
     sets: Sets = {}
     faults: dict[str, list[str]] = {}
     for number, row in enumerate(rows):
@@ -82,16 +82,16 @@ def _sets(rows: Iterable[Any], stops: list[str]) -> Sets:
                 parents.setdefault(parent, set())
             else:
                 parents.setdefault(parent, set()).add(value)
-    stops += [f"{cause} ({some(items)})" for cause, items in faults.items()]
+    errors += [f"{cause} ({some(items)})" for cause, items in faults.items()]
     return sets
 
 
-def _missing(truth: Sets, found: Sets) -> list[str]:
+def _missing(truth: Sets, submitted: Sets) -> list[str]:
     """Return the lines of encounters, then parent questions, that the official scorer would look up in vain."""
-    absent = [encounter for encounter in truth if encounter not in found]
+    absent = [encounter for encounter in truth if encounter not in submitted]
     lines = [f"KeyError: {len(absent)} of {len(truth)} encounters have no row ({some(absent)})"] if absent else []
     for parent in SLOTS:
-        bare = [encounter for encounter in truth if encounter in found and parent not in found[encounter]]
+        bare = [encounter for encounter in truth if encounter in submitted and parent not in submitted[encounter]]
         if bare:
             lines.append(f"KeyError: {parent} has no answer in {len(bare)} of {len(truth)} encounters ({some(bare)})")
     return lines

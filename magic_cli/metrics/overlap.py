@@ -1,13 +1,16 @@
-"""Overlap of masks of one photo: pixels counted once for every combination of masks, all else follows from these.
+"""Dice and Jaccard, and the pixel counts of one photo's masks that both follow from.
 
-With P masks there are 2^P cells: cell i holds the pixels that are foreground in exactly the masks whose bit is set
-in i. Pairs, majority votes and votes with one annotator left out are sums of cells, in whole numbers.
+These are the only formulas of Dice and Jaccard; every mask score is built on them (metrics/tally.py). Pixels are
+counted once for every combination of masks: with P masks there are 2^P cells, and cell i holds the pixels that are
+foreground in exactly the masks whose bit is set in i. Pairs, majority votes and votes with one annotator left out are
+sums of cells, in whole numbers.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,37 +19,84 @@ from magic_cli.errors import DataError, problem
 
 Bits = NDArray[np.uint64]
 Cells = NDArray[np.int64]
+Floats = NDArray[np.float64]
 MOST_MASKS = 12  # 4,096 cells
 _PIXELS = 1 << 18  # a chunk and its bits stay in the second-level cache
 _WORDS = 1 << 13
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Pixels found and there (tp), found only (fp), there only (fn)."""
+class Counts(NamedTuple):
+    """Pixels on which a predicted mask and a gold mask agree and disagree.
+
+    tp: foreground in both; fp: in the predicted mask only; fn: in the gold mask only.
+    """
 
     tp: int
     fp: int
     fn: int
 
 
-def dice(counts: Counts) -> float:
-    """Return 2 tp / (2 tp + fp + fn), in [0, 1]; NaN where nothing was found and nothing is there."""
-    pixels = 2 * counts.tp + counts.fp + counts.fn
-    return 2 * counts.tp / pixels if pixels else float("nan")
+@overload
+def dice(tp: float, fp: float, fn: float, if_undefined: float = ...) -> float: ...
+@overload
+def dice(tp: Floats, fp: Floats, fn: Floats, if_undefined: float | Floats = ...) -> Floats: ...
+def dice(tp: Any, fp: Any, fn: Any, if_undefined: Any = math.nan) -> Any:
+    """Return the Dice coefficient 2 tp / (2 tp + fp + fn), in [0, 1].
+
+    Args:
+        tp, fp, fn: pixels as in Counts, or their sums over photos: numbers, or float64 arrays of one shape.
+        if_undefined: the value where all three are 0, as both masks are empty; a number, or an array of that shape.
+            What it should be is a matter of rules, which metrics/tally.py holds.
+
+    Source: Dice, Measures of the amount of ecologic association between species (1945); of masks,
+    2 |A ∩ B| / (|A| + |B|).
+
+    >>> dice(3, 2, 2)
+    0.6
+    >>> dice(np.array([3.0, 0.0]), np.array([2.0, 0.0]), np.array([2.0, 0.0]), if_undefined=1.0)
+    array([0.6, 1. ])
+    """
+    total = 2 * tp + fp + fn
+    if isinstance(total, np.ndarray):
+        return _divide(2 * tp, total, if_undefined)
+    return 2 * tp / total if total else if_undefined  # numbers: much faster so, and a photo has dozens of pairs
 
 
-def jaccard(counts: Counts) -> float:
-    """Return tp / (tp + fp + fn), in [0, 1]; NaN where nothing was found and nothing is there."""
-    pixels = counts.tp + counts.fp + counts.fn
-    return counts.tp / pixels if pixels else float("nan")
+@overload
+def jaccard(tp: float, fp: float, fn: float, if_undefined: float = ...) -> float: ...
+@overload
+def jaccard(tp: Floats, fp: Floats, fn: Floats, if_undefined: float | Floats = ...) -> Floats: ...
+def jaccard(tp: Any, fp: Any, fn: Any, if_undefined: Any = math.nan) -> Any:
+    """Return the Jaccard index tp / (tp + fp + fn), in [0, 1]; also known as intersection over union.
+
+    Args:
+        tp, fp, fn, if_undefined: as for `dice`.
+
+    Source: Jaccard, The distribution of the flora in the alpine zone (1912); of masks, |A ∩ B| / |A ∪ B|.
+
+    >>> jaccard(3, 2, 1)
+    0.5
+    >>> jaccard(0, 0, 0)
+    nan
+    """
+    total = tp + fp + fn
+    if isinstance(total, np.ndarray):
+        return _divide(tp, total, if_undefined)
+    return tp / total if total else if_undefined
 
 
-def overlap_counts(found: NDArray[Any], gold: NDArray[Any]) -> Counts:
+def _divide(part: Floats, total: Floats, if_undefined: float | Floats) -> Floats:
+    """Return part / total, and `if_undefined` where the total is 0."""
+    ratio = np.empty(total.shape)
+    ratio[...] = if_undefined
+    return np.divide(part, total, out=ratio, where=total > 0)
+
+
+def overlap_counts(predicted: NDArray[Any], gold: NDArray[Any]) -> Counts:
     """Count the pixels on which two binary masks agree and disagree.
 
     Args:
-        found: (H, W) mask, bool or integer in {0, 1}; other values are refused.
+        predicted: (H, W) mask, bool or integer in {0, 1}; other values are refused.
         gold: (H, W) mask of the same shape, same rule.
 
     Raises:
@@ -55,14 +105,16 @@ def overlap_counts(found: NDArray[Any], gold: NDArray[Any]) -> Counts:
     >>> overlap_counts(np.array([[1, 1]]), np.array([[1, 0]]))
     Counts(tp=1, fp=1, fn=0)
     """
-    if gold.shape != found.shape:
-        raise DataError(problem("mask", f"shape {found.shape}", gold.shape, "keep the photo's (H, W)"))
-    bits = [pack(_small(mask)) for mask in (found, gold)]
-    for mask, packed in zip((found, gold), bits, strict=True):
-        if packed is None:
+    if gold.shape != predicted.shape:
+        raise DataError(problem("mask", f"shape {predicted.shape}", gold.shape, "keep the photo's (H, W)"))
+    packed: list[Bits] = []
+    for mask in (predicted, gold):
+        bits = pack(_small(mask))
+        if bits is None:
             raise DataError(problem("mask", f"{mask.dtype} with other values", "0 and 1 only", "threshold the mask"))
-    _, only_found, only_gold, both = count_cells([b for b in bits if b is not None], found.size)
-    return Counts(int(both), int(only_found), int(only_gold))
+        packed.append(bits)
+    _, only_predicted, only_gold, both = count_cells(packed, gold.size).tolist()
+    return Counts(both, only_predicted, only_gold)
 
 
 def _small(mask: NDArray[Any]) -> NDArray[Any]:
@@ -122,9 +174,8 @@ def count_cells(planes: Sequence[Bits], pixels: int) -> Cells:
 
 @lru_cache(maxsize=64)
 def memberships(masks: int) -> NDArray[np.bool_]:
-    """Return (2^masks, masks) bool: which masks a cell is in."""
-    found: NDArray[np.bool_] = (np.arange(1 << masks)[:, None] >> np.arange(masks)) & 1 == 1
-    return found
+    """Return (2^masks, masks) bool: whether a cell (row) lies in a mask (column)."""
+    return np.asarray((np.arange(1 << masks)[:, None] >> np.arange(masks)) & 1 == 1)
 
 
 def majority(votes: NDArray[Any], annotators: int) -> NDArray[np.bool_]:
@@ -137,35 +188,67 @@ def majority(votes: NDArray[Any], annotators: int) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """What cells tell of some masks ("systems") and the annotators of a photo.
+    """Pixel counts of every pair of one photo's masks: the systems', the annotators' and their majorities.
 
-    `pixels` is the photo's. For columns that are the systems, the annotators, their majority and the majorities of
-    all annotators but one, in this order, `both[i, j]` is the number of pixels that are in both i and j.
+    systems, annotators: how many there are.
+    pixels: of the photo.
+    both: both[i][j] is the number of pixels that are foreground in columns i and j. The columns are the systems, the
+        annotators, the annotators' majority, and the majorities of all annotators but the first, the second, ...;
+        these only where there are two annotators or more.
     """
 
     systems: int
     annotators: int
     pixels: int
-    both: NDArray[np.int64]
+    both: Sequence[Sequence[int]]
 
     @property
     def majority(self) -> int:
         """Column of the annotators' majority; the next are those with annotator 0, 1, ... left out."""
         return self.systems + self.annotators
 
+    def area(self, column: int) -> int:
+        """Return the number of foreground pixels of a column."""
+        return self.both[column][column]
+
+    def counts(self, predicted: int, gold: int) -> Counts:
+        """Return the counts of the mask in column `predicted` against the one in column `gold`."""
+        row = self.both[predicted]
+        tp = row[gold]
+        return Counts(tp, row[predicted] - tp, self.both[gold][gold] - tp)
+
+    def against_annotators(self, predicted: int, without: int | None = None) -> list[Counts]:
+        """Return the counts of a column against each annotator, in order, but for the one numbered `without`."""
+        return [self.counts(predicted, self.systems + k) for k in range(self.annotators) if k != without]
+
+    def against_majority(self, predicted: int, without: int | None = None) -> Counts:
+        """Return the counts of a column against the majority of all annotators, or of all but `without`."""
+        return self.counts(predicted, self.majority if without is None else self.majority + 1 + without)
+
 
 @lru_cache(maxsize=64)
 def _columns(systems: int, annotators: int) -> NDArray[np.int64]:
+    """Return (2^(systems + annotators), columns of Overlap): 1 where a cell is foreground in a column, else 0."""
     members = memberships(systems + annotators)
     votes = members[:, systems:].sum(1)
-    found = [*members.T, majority(votes, annotators)]
+    columns = [*members.T, majority(votes, annotators)]
     if annotators > 1:
-        found += [majority(votes - member, annotators - 1) for member in members.T[systems:].astype(np.int64)]
-    return np.array(found, np.int64).T
+        columns += [majority(votes - member, annotators - 1) for member in members.T[systems:].astype(np.int64)]
+    return np.array(columns, np.int64).T
 
 
 def overlap_of(cells: Cells, systems: int) -> Overlap:
-    """Return the pairwise counts of cells whose first `systems` masks are systems and whose others are annotators."""
-    annotators = cells.size.bit_length() - 1 - systems
+    """Return the pairwise counts of cells whose first `systems` masks are systems and whose others are annotators.
+
+    Args:
+        cells: (2^P,) pixels of every combination of P masks, as `count_cells` returns them.
+    """
+    return overlaps_of(cells[None], systems)[0]
+
+
+def overlaps_of(cells: Cells, systems: int) -> list[Overlap]:
+    """Return `overlap_of` of each row of (N, 2^P) cells of one photo, as of the masks of N thresholds; all at once."""
+    annotators = cells.shape[1].bit_length() - 1 - systems
     columns = _columns(systems, annotators)
-    return Overlap(systems, annotators, int(cells.sum()), columns.T @ (cells[:, None] * columns))
+    both: list[list[list[int]]] = (columns.T @ (cells[:, :, None] * columns)).tolist()
+    return [Overlap(systems, annotators, int(pixels), rows) for pixels, rows in zip(cells.sum(1), both, strict=True)]

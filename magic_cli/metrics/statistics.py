@@ -1,6 +1,6 @@
-"""How sure a figure is: intervals by resampling encounters, paired differences with permutation p-values.
+"""How sure a score is: intervals by resampling encounters, paired differences with permutation p-values.
 
-Photos and questions of an encounter depend on each other, so encounters are drawn, never photos. Every figure
+Photos and questions of an encounter depend on each other, so encounters are drawn, never photos. Every score
 follows from sums over encounters (records.Clusters): a resample is a row of integer weights times these sums.
 
 The interval. Bootstrap over clusters as in Efron & Tibshirani, An Introduction to the Bootstrap (1993). Plain
@@ -11,12 +11,12 @@ and for pooled pixels, where a few big lesions count most; BCa was worse there. 
     being the jackknife's; for a mean this is Hesterberg's expanded percentile interval;
   - the degrees of freedom of t are Satterthwaite's (1946) for the jackknife's variance: a few encounters that carry
     most of it lower them, at least to 3;
-  - the distances from the bootstrap's median to these percentiles are laid off from the figure itself: resamples
+  - the distances from the bootstrap's median to these percentiles are laid off from the score itself: resamples
     lack some of the rare answers, so that macro-F1 is another on average in them.
 In that table nominal 95 % are 92.7 to 95.8 % for means and ratios of 20 to 100 encounters, 89 to 95 % of 10; for
 accuracies of 0.9 and more, of which few encounters show few values, up to 100 % of the intervals that are given.
-What it says: where the figure of another set of as many encounters from the same source may lie on average. For
-means and ratios that is nearly the figure of infinitely many; macro-F1 itself depends on the number of encounters.
+What it says: where the score of another set of as many encounters from the same source may lie on average. For
+means and ratios that is nearly the score of infinitely many; macro-F1 itself depends on the number of encounters.
 """
 
 from collections.abc import Callable, Iterator
@@ -39,12 +39,12 @@ _SAME = 1e-10
 """Figures nearer than this, relative to their size, are the same but for rounding."""
 _SHOWN = 5
 Floats = NDArray[np.float64]
-Figures = Callable[[Floats], Floats]
+Scores = Callable[[Floats], Floats]
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A figure of one system minus that of another, in [-1, 1], its 95 % interval, and a p-value in (0, 1]."""
+    """A score of one system minus that of another, in [-1, 1], its 95 % interval, and a p-value in (0, 1]."""
 
     difference: float
     low: float
@@ -55,17 +55,17 @@ class Difference:
 def intervals(
     clusters: Clusters, resamples: int = 10_000, seed: int = 2025, level: float = LEVEL
 ) -> dict[str, Interval]:
-    """Return the confidence interval of every figure, by name, all from the same resamples of encounters.
+    """Return the confidence interval of every score, by name, all from the same resamples of encounters.
 
     Args:
-        clusters: sums of (encounters, terms), and figures in [0, 1].
+        clusters: sums of (encounters, terms), and scores in [0, 1].
         resamples: at least 2; 10,000 leave bounds uncertain by about a hundredth of the interval's width.
         seed: same seed, same bounds, in whatever order the encounters are.
         level: nominal coverage, inside (0, 1).
 
-    Each interval holds its figure and lies in [0, 1]. Bounds are NaN where resampling has nothing to say: fewer
+    Each interval holds its score and lies in [0, 1]. Bounds are NaN where resampling has nothing to say: fewer
     than two encounters; no spread, as when every answer is right (with 56 encounters a true accuracy of 0.95 gives
-    that 1 time in 18); a figure undefined without one of the encounters, or in more resamples than a tail holds
+    that 1 time in 18); a score undefined without one of the encounters, or in more resamples than a tail holds
     ((1 - level) / 2). Fewer undefined resamples are left out. Below some 20 encounters intervals are too narrow.
 
     Raises:
@@ -82,10 +82,10 @@ def intervals(
 
 
 def paired(a: Clusters, b: Clusters, resamples: int = 10_000, seed: int = 2025) -> dict[str, Difference]:
-    """Compare two systems on the same encounters: figure(a) - figure(b), 95 % interval and p-value of each figure.
+    """Compare two systems on the same encounters: score(a) - score(b), 95 % interval and p-value of each score.
 
     Args:
-        a, b: sums of the same encounters, in any order, and the same figures in [0, 1].
+        a, b: sums of the same encounters, in any order, and the same scores in [0, 1].
         resamples: of the interval, drawn once for both systems, and random swaps for the p-value; at least 2.
         seed: same seed, same result.
 
@@ -93,16 +93,16 @@ def paired(a: Clusters, b: Clusters, resamples: int = 10_000, seed: int = 2025) 
     of Hypotheses, 2005): if both systems are alike, each encounter's results could as well be swapped. p is the
     share of swaps whose difference is at least as large, the observed one counted in: (1 + those) / (1 + resamples),
     exact over all 2^n for n <= 13 encounters, so never below 1 / 2^(n - 1) there. No allowance for the number of
-    figures compared. A figure that no encounter tells apart differs by 0, from 0 to 0, with p 1; bounds are
-    otherwise NaN as in `intervals`. An undefined figure has NaN throughout; a swap that undefines it counts against
+    scores compared. A score that no encounter tells apart differs by 0, from 0 to 0, with p 1; bounds are
+    otherwise NaN as in `intervals`. An undefined score has NaN throughout; a swap that undefines it counts against
     a difference.
 
     Raises:
-        DataError: the encounters, or the figures, are not the same.
+        DataError: the encounters, or the scores, are not the same.
         ValueError: resamples out of range, ids that do not fit the rows.
     """
     _check_same("encounters", a.ids, b.ids)
-    _check_same("figures", a.names, b.names)
+    _check_same("scores", a.names, b.names)
     (_, ours), (_, theirs) = _sorted(a), _sorted(b)
     terms = ours.shape[1]
 
@@ -126,8 +126,8 @@ def _check_same(what: str, a: tuple[str, ...], b: tuple[str, ...]) -> None:
         more = f" and {len(odd) - _SHOWN} more" if len(odd) > _SHOWN else ""
         got = f"{', '.join(odd[:_SHOWN])}{more} of one system only"
         raise DataError(problem("comparison", got, f"the same {what}", "score both against the same gold"))
-    if what == "figures" and a != b:
-        raise ValueError("figures of the systems are in another order")
+    if what == "scores" and a != b:
+        raise ValueError("scores of the systems are in another order")
 
 
 def _sorted(clusters: Clusters) -> tuple[tuple[str, ...], Floats]:
@@ -140,23 +140,23 @@ def _sorted(clusters: Clusters) -> tuple[tuple[str, ...], Floats]:
     return tuple(ids[at] for at in order), sums if ready else sums[order]
 
 
-def _bounds(sums: Floats, figures: Figures, resamples: int, seed: int, level: float, least: float) -> Floats:
-    """Return the lower and upper bounds of all figures, (2, figures), in [least, 1]."""
+def _bounds(sums: Floats, scores: Scores, resamples: int, seed: int, level: float, least: float) -> Floats:
+    """Return the lower and upper bounds of all scores, (2, scores), in [least, 1]."""
     if resamples < 2:
         raise ValueError(f"{resamples} resamples: at least 2")
-    value = figures(sums.sum(0))
+    value = scores(sums.sum(0))
     if len(sums) < 2:
         return np.full((2, value.size), np.nan)
-    found = np.concatenate([figures(block) for block in _resampled(sums, resamples, seed)])
-    lost = np.isnan(found).mean(0) > (1 - level) / 2
-    error, freedom = _jackknife(sums, figures)
+    resampled = np.concatenate([scores(block) for block in _resampled(sums, resamples, seed)])
+    lost = np.isnan(resampled).mean(0) > (1 - level) / 2
+    error, freedom = _jackknife(sums, scores)
     z = NormalDist().inv_cdf((1 + level) / 2)
     with np.errstate(invalid="ignore", divide="ignore"):
-        spread = _spread(found)
+        spread = _spread(resampled)
         width = _t(z, freedom) * error / spread
-        found.sort(axis=0)  # NaN last
-        middle = _quantile(found, np.full(value.size, 0.5))
-        tails = [_quantile(found, _normal(sign * width)) for sign in (-1, 1)]
+        resampled.sort(axis=0)  # NaN last
+        middle = _quantile(resampled, np.full(value.size, 0.5))
+        tails = [_quantile(resampled, _normal(sign * width)) for sign in (-1, 1)]
         bounds = np.clip(value + (np.stack(tails) - middle), least, 1.0)
     bounds[:, lost | ~(np.minimum(error, spread) > _SAME)] = np.nan
     return bounds
@@ -178,17 +178,18 @@ def _resampled(sums: Floats, resamples: int, seed: int) -> Iterator[Floats]:
         yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64) @ sums
 
 
-def _jackknife(sums: Floats, figures: Figures) -> tuple[Floats, Floats]:
-    """Return each figure's standard error and its degrees of freedom, leaving out one encounter after the other.
+def _jackknife(sums: Floats, scores: Scores) -> tuple[Floats, Floats]:
+    """Return each score's standard error and its degrees of freedom, leaving out one encounter after the other.
 
     Satterthwaite: 2 / (relative variance of the error's square), which is (kurtosis - 1) / n over encounters.
-    NaN where a figure is undefined without one of the encounters.
+    NaN where a score is undefined without one of the encounters.
     """
-    n, total, start, found = len(sums), sums.sum(0), 0, []
+    n, total, start = len(sums), sums.sum(0), 0
+    blocks = []
     for rows in _rows(n, sums.shape[1]):
-        found.append(figures(total - sums[start : start + rows]))
+        blocks.append(scores(total - sums[start : start + rows]))
         start += rows
-    values = np.concatenate(found)
+    values = np.concatenate(blocks)
     squares = (values - values.mean(0)) ** 2
     spread = squares.sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -197,12 +198,12 @@ def _jackknife(sums: Floats, figures: Figures) -> tuple[Floats, Floats]:
     return np.sqrt((n - 1) / n * spread), freedom
 
 
-def _spread(found: Floats) -> Floats:
-    """Return the standard deviation of each figure over the resamples that define it."""
-    there = ~np.isnan(found)
-    count = np.maximum(there.sum(0), 1)
-    mean = np.where(there, found, 0.0).sum(0) / count
-    squares = np.where(there, found - mean, 0.0) ** 2
+def _spread(resampled: Floats) -> Floats:
+    """Return the standard deviation of each score over the resamples that define it."""
+    defined = ~np.isnan(resampled)
+    count = np.maximum(defined.sum(0), 1)
+    mean = np.where(defined, resampled, 0.0).sum(0) / count
+    squares = np.where(defined, resampled - mean, 0.0) ** 2
     return np.asarray(np.sqrt(squares.sum(0) / count), np.float64)
 
 
@@ -237,9 +238,9 @@ def _quantile(ordered: Floats, share: Floats) -> Floats:
 
 
 def _swap(
-    both: Floats, gap: Figures, observed: Floats, tie: Floats, resamples: int, seed: int
+    both: Floats, gap: Scores, observed: Floats, tie: Floats, resamples: int, seed: int
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return the p-value of each figure, and whether no swap at all makes a difference to it."""
+    """Return the p-value of each score, and whether no swap at all makes a difference to it."""
     n, terms = len(both), both.shape[1] // 2
     change, total = both[:, terms:] - both[:, :terms], both.sum(0)
     most, reached = np.zeros(observed.shape), np.zeros(observed.shape)

@@ -1,82 +1,102 @@
-"""The six official figures from sums over photos, with what to do about 0/0: as official, or decided by a rule.
+"""The six mask scores of the challenge, from terms that add up over photos.
 
-Formulas: examples/official-scorer.md, "Figures". A photo's terms add up over photos, so that figures
-of any set of photos, or of resampled encounters, follow from sums.
+A photo is worth nine numbers (TERMS). Their sums over any photos, or over resampled encounters, give the scores of
+these photos. Formulas: examples/official-scorer.md, "Figures"; Dice and Jaccard: metrics/overlap.py.
+
+Dice and Jaccard of two empty masks are 0/0. What they count as is decided here and nowhere else, by the rule `empty`:
+    rule      a pair of empty masks                     pooled pixels, where no mask holds any
+    "one"     1                                         1, but 0 if a photo has a fault
+    "zero"    0                                         0
+    "skip"    left out; a photo of such pairs as well   0
+    "nan"     NaN, and so is the photo (official)       NaN (official), but 0 if a photo has a fault
 """
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from magic_cli.records import MASK_FIGURES
+from magic_cli.metrics.overlap import Counts, Floats, Overlap, dice, jaccard
 
-FIGURES = MASK_FIGURES
-TERMS = (*FIGURES[:4], "images", "tp", "fp", "fn", "faults")
+MASK_SCORES = ("jaccard_meanofmax", "jaccard_meanofmean", "dice_meanofmax", "dice_meanofmean", "jaccard", "dice")
+TERMS = (*MASK_SCORES[:4], "images", "tp", "fp", "fn", "faults")
 OFFICIAL = "nan"
+_EMPTY_PAIR = {"one": 1.0, "zero": 0.0, "skip": math.nan, OFFICIAL: math.nan}
+_EMPTY_POOL = {"one": 1.0, "zero": 0.0, "skip": 0.0, OFFICIAL: math.nan}
 _IMAGES, _TP, _FP, _FN, _FAULTS = range(4, 9)
-Pair = tuple[int, int, int]
-"""Pixels in both masks, in the first, in the second."""
 
 
-def ratios(pair: Pair, empty: str, fault: bool = False) -> tuple[float, float]:
+def jaccard_and_dice(counts: Counts, empty: str, fault: bool = False) -> tuple[float, float]:
     """Return Jaccard and Dice of two masks, each in [0, 1], NaN where the pair is left out.
 
     Args:
-        pair: their pixels.
-        empty: two empty masks are "one", "zero", or left out ("skip", and the official "nan").
-        fault: the first mask is not there or not valid: 0, whatever the second is.
+        counts: their pixels.
+        empty: the rule for two empty masks, see the top of this module.
+        fault: the predicted mask is missing or invalid: 0, whatever the gold mask is.
+
+    >>> jaccard_and_dice(Counts(3, 2, 1), "one")
+    (0.5, 0.6666666666666666)
     """
-    both, first, second = pair
     if fault:
         return 0.0, 0.0
-    if not first + second:
-        value = {"one": 1.0, "zero": 0.0}.get(empty, math.nan)
-        return value, value
-    return both / (first + second - both), 2 * both / (first + second)
+    tp, fp, fn = counts
+    if_undefined = _EMPTY_PAIR[empty]
+    return jaccard(tp, fp, fn, if_undefined), dice(tp, fp, fn, if_undefined)
 
 
-def terms(pairs: Sequence[Pair], pooled: Pair, empty: str, fault: bool = False) -> list[float]:
-    """Return what one photo adds to the sums of TERMS.
+def image_terms(pairs: Sequence[Counts], pooled: Counts, empty: str, fault: bool = False) -> list[float]:
+    """Return what one photo adds to the sums of TERMS, nine numbers.
 
     Args:
-        pairs: the system against each annotator.
-        pooled: the system against the annotators' majority.
-        empty, fault: as in `ratios`. With "skip" a photo without any pair adds nothing at all; with "nan" one pair
-            without a value makes the photo's values NaN, as the official scorer does.
+        pairs: the predicted mask against each annotator; at least one.
+        pooled: the predicted mask against the annotators' majority.
+        empty, fault: as for `jaccard_and_dice`.
+
+    >>> image_terms([Counts(3, 2, 1), Counts(5, 0, 0)], Counts(4, 1, 0), "one")
+    [1.0, 0.75, 1.0, 0.8333333333333333, 1.0, 4.0, 1.0, 0.0, 0.0]
     """
-    values = [ratios(pair, empty, fault) for pair in pairs]
+    scores = [jaccard_and_dice(pair, empty, fault) for pair in pairs]
     if empty == "skip":
-        values = [pair for pair in values if not math.isnan(pair[0])]
-        if not values:
+        scores = [pair for pair in scores if not math.isnan(pair[0])]
+        if not scores:
             return [0.0] * len(TERMS)
-    found: list[float] = []
-    for scores in zip(*values, strict=True):
-        undefined = any(map(math.isnan, scores))
-        found += [math.nan if undefined else max(scores), sum(scores) / len(scores)]
-    both, first, second = pooled
-    return [*found, 1.0, float(both), float(first - both), float(second - both), float(fault)]
+    terms: list[float] = []
+    for values in zip(*scores, strict=True):  # Jaccard against each annotator, then Dice
+        undefined = any(map(math.isnan, values))
+        terms += [math.nan if undefined else max(values), sum(values) / len(values)]
+    return [*terms, 1.0, *map(float, pooled), float(fault)]
 
 
-def figures(sums: NDArray[np.float64], empty: str) -> NDArray[np.float64]:
-    """Return the six figures, (..., 6) in the order of FIGURES, from sums (..., 9) of TERMS.
+def column_terms(
+    overlap: Overlap, column: int, empty: str, fault: bool = False, without: int | None = None
+) -> list[float]:
+    """Return the terms of one mask of a photo, a column of `overlap`, against the photo's annotators.
+
+    Args:
+        empty, fault: as for `jaccard_and_dice`.
+        without: the number of an annotator who is left out, of the majority too; None for none.
+    """
+    pairs = overlap.against_annotators(column, without)
+    return image_terms(pairs, overlap.against_majority(column, without), empty, fault)
+
+
+def scores_from_sums(sums: Floats, empty: str) -> Floats:
+    """Return the six scores, float64 (..., 6) in the order of MASK_SCORES.
 
     meanofmax and meanofmean: best and mean annotator of each photo, averaged over photos; jaccard and dice: pixels
-    pooled over photos, against majority masks. Without a photo all six are 0.0, as official. Where nothing at all
-    was found and nothing is there, the pooled ones are NaN as official ("nan"), 1.0 for "one" if no photo has a
-    fault, else 0.0.
+    pooled over photos, against majority masks. Without any photo all six are 0.0, as official.
+
+    Args:
+        sums: (..., 9) sums over photos, in the order of TERMS.
+        empty: the rule for empty masks, see the top of this module.
+
+    >>> terms = image_terms([Counts(3, 2, 1), Counts(5, 0, 0)], Counts(4, 1, 0), "one")
+    >>> scores_from_sums(np.array(terms), "one").round(2).tolist()
+    [1.0, 0.75, 1.0, 0.83, 0.8, 0.89]
     """
-    images, tp = sums[..., _IMAGES], sums[..., _TP]
-    wrong = sums[..., _FP] + sums[..., _FN]
+    images = sums[..., _IMAGES]
     means = sums[..., :4] / np.maximum(images, 1)[..., None]
-    hollow = 0.0
-    if empty == OFFICIAL:
-        hollow = math.nan
-    elif empty == "one":
-        hollow = 1.0
-    undefined = np.where((images > 0) & (sums[..., _FAULTS] == 0), hollow, 0.0)
-    pooled = [
-        np.where(tp + wrong > 0, weight * tp / np.maximum(weight * tp + wrong, 1), undefined) for weight in (1, 2)
-    ]
-    return np.concatenate([means, np.stack(pooled, -1)], -1)
+    if_undefined = np.where((images > 0) & (sums[..., _FAULTS] == 0), _EMPTY_POOL[empty], 0.0)
+    counts = sums[..., _TP], sums[..., _FP], sums[..., _FN]
+    pooled = np.stack([jaccard(*counts, if_undefined), dice(*counts, if_undefined)], -1)
+    return np.concatenate([means, pooled], -1)

@@ -11,8 +11,12 @@ from torch.nn import functional as F
 def mask_loss(logits: Tensor, masks: Tensor, kind: str) -> Tensor:
     """Return the loss of (B, h, w) logits against (B, H, W) masks in [0, 1]; logits are upsampled first.
 
-    "bce": binary cross-entropy on logits (IReL paper, section 4.1.4). "bce+dice": plus 1 - soft Dice an
-    image, smoothed by one pixel. "focal": `focal_loss`.
+    "bce": binary cross-entropy on logits (IReL paper, section 4.1.4). "bce+dice": plus the mean over images of
+    1 - soft Dice (Milletari et al., V-Net, 3DV 2016, with sums in place of sums of squares). "focal": `focal_loss`.
+
+    Soft Dice is not the score of metrics/overlap.py, which counts pixels of decided masks: it sums probabilities, so
+    that it has a gradient, and adds one pixel to both sides of the fraction, so that it is 1 for two empty masks and
+    its gradient stays bounded on small lesions.
     """
     logits = logits.float()  # the sums below overflow in half precision
     if logits.shape[-2:] != masks.shape[-2:]:
@@ -21,10 +25,10 @@ def mask_loss(logits: Tensor, masks: Tensor, kind: str) -> Tensor:
         return focal_loss(logits, masks)
     loss = F.binary_cross_entropy_with_logits(logits, masks)
     if kind == "bce+dice":
-        found = torch.sigmoid(logits)
-        overlap = (found * masks).sum((1, 2))
-        dice = (2 * overlap + 1) / (found.sum((1, 2)) + masks.sum((1, 2)) + 1)
-        loss = loss + (1 - dice).mean()
+        probabilities = torch.sigmoid(logits)
+        overlap = (probabilities * masks).sum((1, 2))
+        soft_dice = (2 * overlap + 1) / (probabilities.sum((1, 2)) + masks.sum((1, 2)) + 1)
+        loss = loss + (1 - soft_dice).mean()
     return loss
 
 

@@ -42,7 +42,7 @@ class Key:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The names of `terms.figures`."""
+        """The names of `terms.scores`."""
         return (*(f"accuracy_{parent}" for parent in self.gold.questions.parents), MONITOR, "f1_macro")
 
     @cached_property
@@ -83,7 +83,7 @@ class Key:
 
     def figures(self, sums: Floats) -> dict[str, float]:
         """Return the figures of (encounters, terms) by name, the number of encounters last."""
-        values = self.terms.figures(sums.sum(0))
+        values = self.terms.scores(sums.sum(0))
         return dict(zip(self.names, values.tolist(), strict=True)) | {"number_cvqa_instances": len(sums)}
 
 
@@ -126,7 +126,7 @@ def score(
         items=tuple(_items(key, answers, sums)),
         errors=errors(gold, predictions),
         baselines=_trivial(key, gold.majority),
-        clusters=Clusters(tuple(gold.answers), key.names, sums, key.terms.figures),
+        clusters=Clusters(tuple(gold.answers), key.names, sums, key.terms.scores),
     )
 
 

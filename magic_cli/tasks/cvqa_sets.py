@@ -12,6 +12,8 @@ of exact expected-F1 maximisation (Dembczyński et al., An exact algorithm for F
 import numpy as np
 from numpy.typing import NDArray
 
+from magic_cli.metrics.answers import credit_per_option
+
 Floats = NDArray[np.float64]
 
 
@@ -63,13 +65,14 @@ def best_set(slots: Floats, padding: int) -> frozenset[int]:
     sets the smallest, of lower indices.
     """
     count, options = slots.shape
-    there, sizes = inclusion(slots, padding), np.arange(count + 1)
+    included = inclusion(slots, padding)
     best, most = frozenset({padding}), -1.0
     for size in range(1, min(count, options) + 1):
-        worth = there @ (1 / np.maximum(size, sizes))
+        worth = included @ np.array([float(credit_per_option(size, gold_size)) for gold_size in range(count + 1)])
         order = [option for option in np.argsort(-worth, kind="stable").tolist() if option != padding]
         full = [order[:size]] if size == count and len(order) >= size else []
-        for some in ([padding, *order[: size - 1]], *full):
-            if worth[some].sum() > most + 1e-12:
-                best, most = frozenset(some), float(worth[some].sum())
+        for candidate in ([padding, *order[: size - 1]], *full):
+            expected = float(worth[candidate].sum())
+            if expected > most + 1e-12:
+                best, most = frozenset(candidate), expected
     return best

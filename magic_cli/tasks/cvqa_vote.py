@@ -16,6 +16,7 @@ from magic_cli.errors import SubmissionError, UsageError, problem, some
 from magic_cli.files import refuse_existing
 from magic_cli.findings import Expected, expected_of
 from magic_cli.linter import lint
+from magic_cli.metrics.answers import credit_per_option
 from magic_cli.questions import QuestionSchema
 from magic_cli.records import Prediction
 from magic_cli.submission import ANSWERS, Layout, find_layout
@@ -43,28 +44,36 @@ class Ballot:
         votes choose among sizes. With one slot this is the most frequent answer. Ties: the set that the submission
         listed first agrees with more, then the second, and so on; then the smaller set, the lower indices.
         """
-        whole = lcm(*range(1, self.slots + 1))  # votes are counted in whole numbers: ties are exact
+        unit = lcm(*range(1, self.slots + 1))  # votes are counted in whole numbers: ties are exact
+        numbers = [len(submitted) for submitted in sets]
+        shares = [
+            [unit // credit_per_option(size, number).denominator for number in numbers]
+            for size in range(1, self.slots + 1)
+        ]
         first = 1 if self.padding is None else 0
-        found = [self._best(sets, values, whole) for values in range(first, min(self.slots, self.options) + 1)]
-        votes = [sum(rank) for rank, _, _ in found]
+        candidates = [self._best(sets, n, shares) for n in range(first, min(self.slots, self.options) + 1)]
+        votes = [sum(rank) for rank, _, _ in candidates]
         # min keeps the first of equals: the smaller set
-        rank, chosen, tied = min(found, key=lambda one: (-sum(one[0]), [-vote for vote in one[0]]))
+        rank, chosen, tied = min(candidates, key=lambda best: (-sum(best[0]), [-vote for vote in best[0]]))
         return chosen, tied or votes.count(sum(rank)) > 1
 
-    def _best(self, sets: Sets, values: int, whole: int) -> tuple[list[int], frozenset[int], bool]:
-        """Return each submission's votes for the best set of so many values, that set, and whether votes were tied."""
+    def _best(self, sets: Sets, values: int, shares: Sequence[Sequence[int]]) -> tuple[list[int], frozenset[int], bool]:
+        """Return each submission's votes for the best set of so many values, that set, and whether votes were tied.
+
+        `shares` holds, for each size of a set from 1 on, the votes that each submission gives to each of its options.
+        """
         fill = frozenset({self.padding} if self.padding is not None and values < self.slots else ())
-        size = values + len(fill)
-        share = [whole // max(size, len(one)) for one in sets]
+        share = shares[values + len(fill) - 1]
         ranks = {
-            option: [worth * (option in one) for worth, one in zip(share, sets, strict=True)]
+            option: [worth * (option in submitted) for worth, submitted in zip(share, sets, strict=True)]
             for option in range(self.options)
             if option != self.padding
         }
         order = sorted(ranks, key=lambda option: (-sum(ranks[option]), [-vote for vote in ranks[option]], option))
         tied = 0 < values < len(order) and sum(ranks[order[values - 1]]) == sum(ranks[order[values]])
         chosen = frozenset(order[:values]) | fill
-        return [worth * len(chosen & one) for worth, one in zip(share, sets, strict=True)], chosen, tied
+        votes = [worth * len(chosen & submitted) for worth, submitted in zip(share, sets, strict=True)]
+        return votes, chosen, tied
 
 
 def merge(submissions: Sequence[Rows], questions: QuestionSchema) -> tuple[dict[str, dict[str, int]], int]:

@@ -17,8 +17,20 @@ from numpy.typing import NDArray
 from magic_cli.data.gold import OFFICIAL, GoldImage
 from magic_cli.data.masks import decode_mask, map_stored
 from magic_cli.errors import DataError, problem
-from magic_cli.metrics import tally
-from magic_cli.metrics.overlap import MOST_MASKS, Bits, Cells, Overlap, count_cells, memberships, overlap_of, pack
+from magic_cli.metrics.overlap import (
+    MOST_MASKS,
+    Bits,
+    Cells,
+    Counts,
+    Overlap,
+    count_cells,
+    majority,
+    memberships,
+    overlap_of,
+    pack,
+)
+from magic_cli.metrics.tally import OFFICIAL as OFFICIAL_RULE
+from magic_cli.metrics.tally import column_terms, image_terms, jaccard_and_dice
 from magic_cli.records import Prediction, Rules
 from magic_cli.submission import Unread
 
@@ -66,6 +78,7 @@ class Judged:
     numbers stand one after the other, as a row of arrays takes three times their memory: `pairs` are the Jaccard and
     Dice of each of the `annotators`; `baselines` the terms of TRIVIAL masks (without a prior, the first two); `human`
     and `system`, for each annotator left out, those of that annotator and of the system against the others.
+    `has_empty_pair` tells that the predicted mask and an annotator's are both empty: 0/0.
     """
 
     fault: str
@@ -78,7 +91,7 @@ class Judged:
     pairs: Terms
     pixels: int
     lesion: float
-    hollow: bool
+    has_empty_pair: bool
     baselines: Terms = ()
     human: Terms = ()
     system: Terms = ()
@@ -193,23 +206,24 @@ def judge(found: Found, truth: Truth, prior: Bits | None, rules: Rules) -> Judge
     pixels = truth.shape[0] * truth.shape[1]
     cells = count_cells([*planes, *truth.planes.values()], pixels)
     overlap = overlap_of(cells, len(planes))
-    strict = _terms(overlap, 0, rules.empty, found.strict is None)
+    fault = found.strict is None
+    strict = array("d", column_terms(overlap, 0, rules.empty, fault))
     official = _official(cells, overlap, truth, int(second)) if found.official is not None and not found.stop else None
     known = any(name in OFFICIAL for name in truth.planes)
     stop = found.stop if known else found.stop or "KeyError: none of ann0 to ann3"
-    pairs = _pairs(overlap, 0)
-    sizes = [gold for _, _, gold in pairs]
+    pairs = overlap.against_annotators(0)
+    areas = [overlap.area(len(planes) + k) for k in range(overlap.annotators)]
     baselines = [_constant(overlap, 0, rules.empty), _constant(overlap, pixels, rules.empty)]
     if prior is not None:
-        baselines.append(_terms(overlap, len(planes) - 1, rules.empty))
-    human, system = _left_out(overlap, rules.empty, found.strict is None)
+        baselines.append(column_terms(overlap, len(planes) - 1, rules.empty))
+    human, system = _left_out(overlap, rules.empty, fault)
     causes = found.causes
     causes += (GOLD,) if truth.bright else ()
     causes += (MORE,) if not set(truth.planes) <= set(OFFICIAL) else ()
-    hollow = found.strict is not None and any(not one + gold for _, one, gold in pairs)
-    causes += (EMPTY,) if hollow else ()
-    scores = [tally.ratios(pair, rules.empty, found.strict is None) for pair in pairs]
-    lesion = sum(sizes) / len(sizes) / pixels
+    has_empty_pair = not fault and not all(map(any, pairs))
+    causes += (EMPTY,) if has_empty_pair else ()
+    scores = [jaccard_and_dice(pair, rules.empty, fault) for pair in pairs]
+    lesion = sum(areas) / len(areas) / pixels
     return Judged(
         found.fault,
         found.detail,
@@ -221,70 +235,48 @@ def judge(found: Found, truth: Truth, prior: Bits | None, rules: Rules) -> Judge
         _row(scores),
         pixels,
         lesion,
-        hollow,
+        has_empty_pair,
         _row(baselines),
         human,
         system,
     )
 
 
-def _pairs(overlap: Overlap, one: int, without: int | None = None) -> list[tally.Pair]:
-    """Return a mask (a column) against every annotator, or all but one."""
-    both = overlap.both
-    others = (overlap.systems + k for k in range(overlap.annotators) if k != without)
-    return [(int(both[one, k]), int(both[one, one]), int(both[k, k])) for k in others]
-
-
-def _pair(overlap: Overlap, one: int, other: int) -> tally.Pair:
-    both = overlap.both
-    return int(both[one, other]), int(both[one, one]), int(both[other, other])
-
-
-def _kept_terms(pairs: Sequence[tally.Pair], pooled: tally.Pair, empty: str, fault: bool = False) -> Terms:
-    """Return the terms of metrics/tally.py in half of a list's memory: a dozen of them are kept of each photo."""
-    return array("d", tally.terms(pairs, pooled, empty, fault))
-
-
 def _row(parts: Iterable[Terms]) -> Terms:
+    """Return all terms one after the other, in half of a list's memory: a dozen of each photo are kept."""
     return array("d", chain.from_iterable(parts))
-
-
-def _terms(overlap: Overlap, one: int, empty: str, fault: bool = False) -> Terms:
-    return _kept_terms(_pairs(overlap, one), _pair(overlap, one, overlap.majority), empty, fault)
 
 
 def _constant(overlap: Overlap, size: int, empty: str) -> Terms:
     """Return the terms of a mask that is empty (size 0) or full (size: all pixels)."""
-    sizes = [int(overlap.both[k, k]) for k in range(overlap.systems, overlap.majority + 1)]
-    pairs = [(gold if size else 0, size, gold) for gold in sizes]
-    return _kept_terms(pairs[:-1], pairs[-1], empty)
+    areas = [overlap.area(column) for column in range(overlap.systems, overlap.majority + 1)]
+    pairs = [Counts(area, size - area, 0) if size else Counts(0, 0, area) for area in areas]
+    return image_terms(pairs[:-1], pairs[-1], empty)
 
 
 def _left_out(overlap: Overlap, empty: str, fault: bool) -> tuple[Terms, Terms]:
     """Return the terms of each annotator, and of the system, against the other annotators; none of one annotator."""
     if overlap.annotators < 2:
         return (), ()
-    human: list[Terms] = []
-    system: list[Terms] = []
-    for k in range(overlap.annotators):
-        rest = overlap.majority + 1 + k
-        for found, one, wrong in ((human, overlap.systems + k, False), (system, 0, fault)):
-            found.append(tally.terms(_pairs(overlap, one, k), _pair(overlap, one, rest), empty, wrong))
-    return _row(human), _row(system)
+    numbers = range(overlap.annotators)
+    human = _row(column_terms(overlap, overlap.systems + k, empty, without=k) for k in numbers)
+    return human, _row(column_terms(overlap, 0, empty, fault, without=k) for k in numbers)
 
 
-def _official(cells: Cells, overlap: Overlap, truth: Truth, one: int) -> Terms:
+def _official(cells: Cells, overlap: Overlap, truth: Truth, system: int) -> Terms:
     """Return the official terms: ann0 to ann3 only, 255 is no foreground but weighs 255 in the majority vote."""
     names = list(truth.planes)
     used = [k for k, name in enumerate(names) if name in OFFICIAL]
     if len(used) == len(names) and not truth.bright:
-        return _terms(overlap, one, tally.OFFICIAL)
+        return array("d", column_terms(overlap, system, OFFICIAL_RULE))
     if not used:
         return []
     members = memberships(overlap.systems + overlap.annotators)
     votes = sum(members[:, overlap.systems + k] * (255 if names[k] in truth.bright else 1) for k in used)
-    agreed = np.asarray(votes >= -(-len(used) // 2))
-    found = int(overlap.both[one, one])
-    pairs = [(0, found, 0) if names[k] in truth.bright else _pair(overlap, one, overlap.systems + k) for k in used]
-    pooled = (int(cells[agreed & members[:, one]].sum()), found, int(cells[agreed].sum()))
-    return _kept_terms(pairs, pooled, tally.OFFICIAL)
+    agreed = majority(np.asarray(votes), len(used))
+    area = overlap.area(system)
+    pairs = [
+        Counts(0, area, 0) if names[k] in truth.bright else overlap.counts(system, overlap.systems + k) for k in used
+    ]
+    tp = int(cells[agreed & members[:, system]].sum())
+    return array("d", image_terms(pairs, Counts(tp, area - tp, int(cells[agreed].sum()) - tp), OFFICIAL_RULE))

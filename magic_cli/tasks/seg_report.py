@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 from magic_cli.data.gold import Gold
 from magic_cli.errors import some
 from magic_cli.files import finite
-from magic_cli.metrics import tally
-from magic_cli.metrics.tally import FIGURES, OFFICIAL, TERMS
+from magic_cli.metrics.tally import MASK_SCORES, OFFICIAL, TERMS, scores_from_sums
 from magic_cli.records import Clusters, Report, Rules
 from magic_cli.tasks import seg_image as kinds
 from magic_cli.tasks.seg_image import Judged, Terms
 from magic_cli.tasks.seg_score import Bench
 
 NUMBER = "number_segmentation_instances"
-_SHOWN = ("dice_meanofmax", *FIGURES, NUMBER)
+_SHOWN = ("dice_meanofmax", *MASK_SCORES, NUMBER)
 _CAUSES = {
     kinds.BRIGHT: "the official scorer counts {} with values {{0, 255}} as empty",
     kinds.VALUES: "the official scorer casts {} to uint8, where only 1 is foreground",
@@ -44,13 +43,13 @@ def report_of(gold: Gold, rules: Rules, bench: Bench) -> Report:
         return found
 
     clusters = Clusters(
-        ids, FIGURES, sums(one.strict for one in judged.values()), partial(tally.figures, empty=rules.empty)
+        ids, MASK_SCORES, sums(one.strict for one in judged.values()), partial(scores_from_sums, empty=rules.empty)
     )
     strict = _figures(clusters.sums, rules.empty)
     stops = tuple(_stops(judged)) if bench.found else ()
     official: dict[str, float] | None = None
     if not bench.found:
-        official = dict.fromkeys((*FIGURES, NUMBER), 0.0) | {NUMBER: 0}
+        official = dict.fromkeys((*MASK_SCORES, NUMBER), 0.0) | {NUMBER: 0}
     elif not stops:
         official = _figures(sums(one.official or one.strict for one in judged.values()), OFFICIAL)
     differences = _differences(judged, strict, sums) if bench.found else _unfound(strict, judged)
@@ -72,8 +71,8 @@ def report_of(gold: Gold, rules: Rules, bench: Bench) -> Report:
 
 def _figures(sums: NDArray[np.float64], empty: str) -> dict[str, float]:
     total = sums.sum(0)
-    values = (float(value) for value in tally.figures(total, empty))
-    return dict(zip(FIGURES, values, strict=True)) | {NUMBER: int(total[TERMS.index("images")])}
+    values = (float(value) for value in scores_from_sums(total, empty))
+    return dict(zip(MASK_SCORES, values, strict=True)) | {NUMBER: int(total[TERMS.index("images")])}
 
 
 def _stops(judged: Mapping[str, Judged]) -> Iterable[str]:
@@ -132,7 +131,7 @@ def _effect(official: Mapping[str, float], strict: Mapping[str, float]) -> str:
 def _unfound(strict: Mapping[str, float], judged: Mapping[str, Judged]) -> Iterable[str]:
     scored = [image for image, one in judged.items() if one.fault != kinds.MISSING]
     why = "finds none of the masks" if scored else "counts no images where there is no mask at all"
-    yield f"the official scorer {why}" + _effect(dict.fromkeys((*FIGURES, NUMBER), 0.0), strict)
+    yield f"the official scorer {why}" + _effect(dict.fromkeys((*MASK_SCORES, NUMBER), 0.0), strict)
 
 
 def _refused(judged: Mapping[str, Judged]) -> Iterable[str]:
@@ -145,12 +144,12 @@ def _refused(judged: Mapping[str, Judged]) -> Iterable[str]:
 
 
 def _notes(judged: Mapping[str, Judged], rules: Rules, ignored: int) -> Iterable[str]:
-    hollow = [image for image, one in judged.items() if one.hollow]
-    if hollow:
+    empty_pairs = [image for image, one in judged.items() if one.has_empty_pair]
+    if empty_pairs:
         rule = {"one": "counts as 1", "zero": "counts as 0"}.get(rules.empty, "is left out")
         yield (
-            f"{len(hollow)} of {len(judged)} images have an empty prediction beside an annotator's empty mask "
-            f"({some(hollow)}): strictly, such a pair {rule} (--empty); officially it is 0/0."
+            f"{len(empty_pairs)} of {len(judged)} images have an empty prediction beside an annotator's empty mask "
+            f"({some(empty_pairs)}): strictly, such a pair {rule} (--empty); officially it is 0/0."
         )
     out = [image for image, one in judged.items() if not one.strict[TERMS.index("images")]]
     if out:
@@ -216,7 +215,7 @@ def _agreement(judged: Mapping[str, Judged], empty: str) -> dict[str, Any] | Non
         own = [_each(one.human)[one.annotators.index(name)] for one in several if name in one.annotators]
         if own:
             figures = _figures(np.array(own), empty)
-            rows.append({"annotator": name, "images": figures[NUMBER]} | {key: figures[key] for key in FIGURES[:4]})
+            rows.append({"annotator": name, "images": figures[NUMBER]} | {key: figures[key] for key in MASK_SCORES[:4]})
     return {
         "images": len(several),
         "annotators": rows,
@@ -232,4 +231,4 @@ def _mean_of(images: Iterable[Terms], empty: str) -> dict[str, float]:
         counted = counted[counted[:, 4] != 0]
         if len(counted):
             sums += np.concatenate([counted[:, :5].mean(0), counted[:, 5:].sum(0)])
-    return dict(zip(FIGURES, tally.figures(sums, empty).tolist(), strict=True))
+    return dict(zip(MASK_SCORES, scores_from_sums(sums, empty).tolist(), strict=True))

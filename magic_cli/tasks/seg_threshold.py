@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from magic_cli.data.gold import Gold, GoldImage
 from magic_cli.data.maps import Map
-from magic_cli.metrics import tally
-from magic_cli.metrics.overlap import Overlap, overlap_of
+from magic_cli.metrics.overlap import overlaps_of
+from magic_cli.metrics.tally import MASK_SCORES, TERMS, column_terms, scores_from_sums
 from magic_cli.records import Prediction
 from magic_cli.tasks.seg_mask import cut_of, full_map
 
@@ -28,7 +28,7 @@ def best_threshold(gold: Gold, predictions: Iterable[Prediction], figure: str, f
     Args:
         gold: annotators' masks; predictions of other photos are left out.
         predictions: probabilities, as they come; each photo's are dropped after they were counted.
-        figure: one of tally.FIGURES.
+        figure: one of MASK_SCORES.
 
     Returns:
         {"settings": {"threshold"}, "figure", "fixed", "before", "after"}; `after` is optimistic, as it is the highest
@@ -38,21 +38,21 @@ def best_threshold(gold: Gold, predictions: Iterable[Prediction], figure: str, f
         DataError: a gold mask is damaged, or a probability is NaN.
     """
     grid = sorted({*GRID, fixed})
-    values = figures_at(gold, predictions, grid)[:, tally.FIGURES.index(figure)]
+    values = scores_at(gold, predictions, grid)[:, MASK_SCORES.index(figure)]
     order = sorted(range(len(grid)), key=lambda k: (-values[k], abs(grid[k] - fixed)))
     chosen = {"settings": {"threshold": grid[order[0]]}, "figure": figure, "fixed": fixed}
     return chosen | {"before": float(values[grid.index(fixed)]), "after": float(values[order[0]])}
 
 
-def figures_at(gold: Gold, predictions: Iterable[Prediction], grid: Sequence[float]) -> NDArray[np.float64]:
-    """Return what `score` would say at each threshold: (len(grid), 6), columns as in tally.FIGURES; see above."""
+def scores_at(gold: Gold, predictions: Iterable[Prediction], grid: Sequence[float]) -> NDArray[np.float64]:
+    """Return the strict scores at each threshold: (len(grid), 6), columns as in MASK_SCORES; see above."""
     cuts = np.array(grid, np.float32)
-    sums = np.zeros((len(grid), len(tally.TERMS)))
+    sums = np.zeros((len(grid), len(TERMS)))
     for prediction in predictions:
         if prediction.id in gold.images:
-            found = _cells(full_map(prediction), gold.images[prediction.id], cuts)
-            sums += [_terms(overlap_of(cells, 1)) for cells in found]
-    return tally.figures(sums, "one")
+            cells = _cells(full_map(prediction), gold.images[prediction.id], cuts)
+            sums += [column_terms(overlap, 0, "one") for overlap in overlaps_of(cells, 1)]
+    return scores_from_sums(sums, "one")
 
 
 def _cells(full: Map, gold: GoldImage, cuts: NDArray[np.float32]) -> Counts:
@@ -72,9 +72,3 @@ def _cells(full: Map, gold: GoldImage, cuts: NDArray[np.float32]) -> Counts:
     for k in np.flatnonzero(cuts >= full.max()):  # nothing lies above these: the mask is never empty
         inside[k] = np.bincount(codes[flat > cut_of(full, float(cuts[k]))], minlength=cells)
     return np.stack([whole.sum(1) - inside, inside], 2).reshape(len(cuts), 2 * cells)
-
-
-def _terms(overlap: Overlap) -> list[float]:
-    both, annotators = overlap.both, range(1, 1 + overlap.annotators)
-    pairs = [(int(both[0, k]), int(both[0, 0]), int(both[k, k])) for k in (*annotators, overlap.majority)]
-    return tally.terms(pairs[:-1], pairs[-1], "one")

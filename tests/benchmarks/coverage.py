@@ -25,7 +25,7 @@ TASKS = {
     "seg": (clustered.photos, clustered.seg_figures, ("Jmax", "Jmean", "Dmax", "Dmean", "J", "D"), range(6), 2000),
     "cvqa": (
         clustered.answers,
-        clustered.ANSWERS.figures,
+        clustered.ANSWERS.scores,
         ("a.60", "a.94", "a.90", "mean", "f1"),
         (0, 1, 6, 9, 10),
         400,
