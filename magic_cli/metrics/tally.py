@@ -53,7 +53,7 @@ def image_terms(pairs: Sequence[Counts], pooled: Counts, empty: str, fault: bool
         empty, fault: as for `jaccard_and_dice`.
 
     >>> image_terms([Counts(3, 2, 1), Counts(5, 0, 0)], Counts(4, 1, 0), "one")
-    [1.0, 0.75, 1.0, 0.8333333333333333, 1.0, 4.0, 1.0, 0.0, 0.0]
+    [1.0, 0.75, 1.0, 0.8333333333333333, 1.0, 4, 1, 0, 0.0]
     """
     scores = [jaccard_and_dice(pair, empty, fault) for pair in pairs]
     if empty == "skip":
@@ -62,9 +62,9 @@ def image_terms(pairs: Sequence[Counts], pooled: Counts, empty: str, fault: bool
             return [0.0] * len(TERMS)
     terms: list[float] = []
     for values in zip(*scores, strict=True):  # Jaccard against each annotator, then Dice
-        undefined = any(map(math.isnan, values))
-        terms += [math.nan if undefined else max(values), sum(values) / len(values)]
-    return [*terms, 1.0, *map(float, pooled), float(fault)]
+        mean = sum(values) / len(values)
+        terms += [math.nan if math.isnan(mean) else max(values), mean]
+    return [*terms, 1.0, *pooled, float(fault)]
 
 
 def column_terms(

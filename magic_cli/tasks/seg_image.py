@@ -207,11 +207,11 @@ def judge(found: Found, truth: Truth, prior: Bits | None, rules: Rules) -> Judge
     cells = count_cells([*planes, *truth.planes.values()], pixels)
     overlap = overlap_of(cells, len(planes))
     fault = found.strict is None
-    strict = array("d", column_terms(overlap, 0, rules.empty, fault))
+    pairs = overlap.against_annotators(0)
+    strict = array("d", image_terms(pairs, overlap.against_majority(0), rules.empty, fault))
     official = _official(cells, overlap, truth, int(second)) if found.official is not None and not found.stop else None
     known = any(name in OFFICIAL for name in truth.planes)
     stop = found.stop if known else found.stop or "KeyError: none of ann0 to ann3"
-    pairs = overlap.against_annotators(0)
     areas = [overlap.area(len(planes) + k) for k in range(overlap.annotators)]
     baselines = [_constant(overlap, 0, rules.empty), _constant(overlap, pixels, rules.empty)]
     if prior is not None:
