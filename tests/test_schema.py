@@ -121,9 +121,9 @@ def changed(draw: st.DrawFn) -> tuple[str, Any]:
             del place[key]
         elif isinstance(place, dict) and draw(st.booleans()):
             new_key = draw(TEXTS | st.sampled_from([f"{key}\n", f"{key} "]))
-            place[new_key] = draw(LEAVES) if draw(st.booleans()) else place[key]
+            place[new_key] = copy.deepcopy(draw(LEAVES) if draw(st.booleans()) else place[key])
         else:
-            place[key] = draw(VALUES)
+            place[key] = copy.deepcopy(draw(VALUES))  # ODD's own lists must not be changed by the next step
     return name, root[0]
 
 
