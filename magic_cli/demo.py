@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from magic_cli.config import resolve
+from magic_cli.config import Config, resolve
 from magic_cli.data.cases import Case, invent
 from magic_cli.data.drawing import Photo, draw_photo, outline
 from magic_cli.data.masks import write_mask
@@ -53,7 +53,7 @@ def run(out: Path, preset: str, overwrite: bool, counts: Mapping[str, int] | Non
     """
     refuse_existing(out, overwrite)
     check_target(out / DATA, None, MARK, overwrite)  # real data may lie there
-    resolve("seg", preset)  # a misspelt preset is said now, not after the drawing
+    resolve(Config, preset)  # a misspelt preset is said now, not after the drawing
     start = time.monotonic()
     log(f"drawing skin photos, outlines and questions to {out / DATA} ...")
     with staged(out / DATA) as folder:

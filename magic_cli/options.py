@@ -29,6 +29,11 @@ def _decode(way: str | None) -> str | None:
     return way
 
 
+def _renamed(value: str | None) -> None:
+    if value is not None:
+        raise typer.BadParameter(f"renamed; use --finetune {printable(value)}")
+
+
 def voting(context: typer.Context, task: str, ckpt: list[Path], preds: list[Path], vote: bool) -> bool:
     """Tell whether `predict` merges predictions instead of loading checkpoints; refuse a mixture of both."""
     if vote and task != "cvqa":
@@ -65,7 +70,11 @@ CacheDir = Annotated[Path | None, typer.Option(help="Folder of cached features; 
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Encode anew instead of keeping frozen features.")]
 Weights = Annotated[Path | None, typer.Option(help="Folder with the Hugging Face checkpoints of preset paper.")]
 Split = Annotated[str, typer.Option(help="train, valid or test.")]
-Tune = Annotated[str | None, typer.Option(help="What learns beside the head: head (nothing), last, all or lora.")]
+_SETTINGS = "key=value, repeatable: --set epochs=5; --set help lists all settings."
+Settings = Annotated[list[str] | None, typer.Option("--set", help=_SETTINGS)]
+_FINETUNE = "What learns in the encoders: head (nothing), last, all or lora."
+Finetune = Annotated[str | None, typer.Option(metavar="head|last|all|lora", help=_FINETUNE)]
+FormerTune = Annotated[str | None, typer.Option("--tune", hidden=True, callback=_renamed, help="Renamed: --finetune.")]
 _CUT = "seg: lesion lies above it; default: the checkpoint's own."
 Threshold = Annotated[float | None, typer.Option(min=0.001, max=0.999, help=_CUT)]
 Largest = Annotated[bool, typer.Option("--largest", help="seg: keep the largest region only.")]

@@ -198,7 +198,7 @@ def weights(options: Options, found: Options) -> dict[str, str]:
     for config in configs:
         from magic_cli.model import weights
 
-        folder = options.get("weights") or config.get("weights")
+        folder = options.get("weights") or config.get("weights_dir")
         names = [str(config.get(key)) for key in ("image_encoder", "text_encoder")]
         digests |= weights.digests(names, Path(folder) if folder else None)
     return digests

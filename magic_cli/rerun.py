@@ -15,7 +15,8 @@ from typing import Any
 
 import typer
 
-from magic_cli import likeness, machine, provenance, schema
+from magic_cli import likeness, machine, provenance, schema, tasks
+from magic_cli.config import from_dict
 from magic_cli.errors import DataError, SubmissionError, capped, printable, problem, some
 from magic_cli.files import read_json, sha256
 from magic_cli.progress import log, speaks, track
@@ -24,7 +25,7 @@ from magic_cli.provenance import Place, Recorded
 _MOST = 100
 _SHOWN = 20
 # options of a training that are settings too
-_SETTLED = ("modality", "encounter_text", "lang", "tune", "seed", "weights")
+_SETTLED = ("modality", "encounter_text", "lang", "finetune", "seed", "weights")
 
 
 class _Plan:
@@ -35,6 +36,8 @@ class _Plan:
         self.verb, *words = self.record["argv"]
         self.command, self.context = _parsed(file, self.verb, words, commands)
         self.options: dict[str, Any] = self.context.params
+        if self.verb == "train" and self.record["settings"]:
+            from_dict(tasks.CONFIGS[self.options["task"]], self.record["settings"], f"{file}:settings")
         where = provenance.place(self.verb, self.options)
         if where is None:
             line = problem(f"{file}:argv", "a command that writes no results", "one that does", "is it a run.json?")

@@ -54,8 +54,9 @@ def divide(task: Task, prepared: Prepared, config: Config) -> Data:
         split = "train"
         encounters = sorted({sample.encounter.encounter_id for sample in train})
         random.Random(config.seed).shuffle(encounters)  # noqa: S311  not a secret
-        held = set(encounters[: round(config.holdout * len(encounters))])
-        log(f"split valid has no gold: {len(held)} of {len(encounters)} train encounters are held out (--set holdout=)")
+        held = set(encounters[: round(config.holdout_fraction * len(encounters))])
+        share = f"{len(held)} of {len(encounters)} train encounters"
+        log(f"split valid has no gold: {share} are held out (--set holdout_fraction=)")
         valid = once(s for s in train if s.encounter.encounter_id in held)
         train = [s for s in train if s.encounter.encounter_id not in held]
     if not train or not valid:
@@ -88,11 +89,11 @@ def settled(
             which are refused, not ignored.
     """
     if not meta:
-        return resolve(name, preset or "small", settings, **flags)
+        return resolve(tasks.CONFIGS[name], preset or "small", settings, **flags)
     if meta["task"] != name:
         raise CheckpointError(f"{where}: is of task '{meta['task']}', not '{name}'; give that run's --out")
-    config = from_dict(name, meta["config"], str(where))
-    asked = resolve(name, preset or config.preset, settings, **flags).as_dict()
+    config = from_dict(tasks.CONFIGS[name], meta["config"], str(where))
+    asked = resolve(tasks.CONFIGS[name], preset or config.preset, settings, **flags).as_dict()
     given = {pair.partition("=")[0] for pair in settings} | {k for k, v in flags.items() if v is not None}
     given |= {"preset"} if preset else set()
     other = [
@@ -171,7 +172,8 @@ def restored(path: Path, name: str, prepared: Prepared, weights: str | None = No
         CheckpointError: it is damaged, of another task, of other questions, or of other encoder weights.
     """
     meta, learned = checkpoint.load_best(path, name)
-    config = from_dict(name, {**meta.config, **({"weights": weights} if weights else {})}, str(path))
+    found_here = {"weights_dir": weights} if weights else {}
+    config = from_dict(tasks.CONFIGS[name], {**meta.config, **found_here}, str(path))
     if list(meta.questions) != prepared.questions.as_json() and name == "cvqa":
         raise CheckpointError(f"{path}: was trained on other questions than {prepared.root} has; train anew")
     model: TaskModel = tasks.load(name).build(config, prepared.questions)
@@ -203,7 +205,8 @@ def predictions(
     runs = []
     for path in ckpts:
         model, config = restored(path, name, prepared, weights)
-        config = dataclasses.replace(config, precision=precision or config.precision)
+        if precision:
+            config = from_dict(type(config), config.as_dict() | {"precision": precision}, "--precision")
         samples: Sequence[Sample] = list(islice(task.samples(prepared, split, config), limit))
         if not samples:
             raise DataError(

@@ -83,8 +83,8 @@ class Trainer:
         self.core.cache = cache
         self.at = Position()
         ours = self.accelerator.process_index, self.accelerator.num_processes
-        self.train_set = Views(data.train, config.seed, config.views_seen)
-        self.batches = Batches(self.train_set, config.batch_size, config.accumulate, *ours)
+        self.train_set = Views(data.train, config.seed, config.n_views)
+        self.batches = Batches(self.train_set, config.batch_size, config.grad_accum_steps, *ours)
         self.average: Average | None = None
         self.updating = False
         self.stop = Interrupt()
@@ -169,7 +169,9 @@ class Trainer:
         factor = rate(self.config, self.at.updates, self.total)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * factor
-        self.accelerator.clip_grad_norm_((p for p in self.model.parameters() if p.requires_grad), self.config.clip)
+        self.accelerator.clip_grad_norm_(
+            (p for p in self.model.parameters() if p.requires_grad), self.config.grad_clip_norm
+        )
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.at.updates += 1

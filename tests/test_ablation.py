@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from magic_cli.cli import app
 from magic_cli.config import resolve
 from magic_cli.records import Clusters
+from magic_cli.tasks.cvqa_config import CvqaConfig
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def magic(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 def test_one_table_a_folder(
     ablation: ModuleType, magic: Any, drawn_prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--out", str(tmp_path / "out"), "--preset", "tiny", "--set", "epochs=1", "--set", "bag=64"]
+    words = ["--out", str(tmp_path / "out"), "--preset", "tiny", "--set", "epochs=1", "--set", "hashed_words=64"]
     words += ["--only", "default", "text-only", "rules-off", "decode-slot"]
     ablation.main([*words, "--valid", str(drawn_prepared), "--parents"], magic)
     table = capsys.readouterr().out
@@ -71,7 +72,7 @@ def test_folds_are_judged_by_what_they_have_not_seen(
     ablation: ModuleType, magic: Any, drawn_prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Decided anew as in training, the folds' checkpoints give the figures of the cross-validation itself."""
-    words = ["--out", str(tmp_path / "out"), "--preset", "tiny", "--set", "epochs=1", "--set", "bag=64"]
+    words = ["--out", str(tmp_path / "out"), "--preset", "tiny", "--set", "epochs=1", "--set", "hashed_words=64"]
     words += ["--set", "decode=slot", "--folds", str(drawn_prepared), "--seeds", "0", "1"]
     ablation.main([*words, "--only", "default", "decode-slot"], magic)
     table = capsys.readouterr().out
@@ -111,9 +112,9 @@ def test_shuffles_are_averaged_by_encounter(ablation: ModuleType) -> None:
 
 def test_every_row_is_made_of_real_settings(ablation: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert len({part.name for part in ablation.PARTS}) == len(ablation.PARTS)
-    default = resolve("cvqa", "small")
+    default = resolve(CvqaConfig, "small")
     for part in ablation.PARTS[1:]:
-        assert part.decode or part.photos or resolve("cvqa", "small", part.settings) != default
+        assert part.decode or part.photos or resolve(CvqaConfig, "small", part.settings) != default
         assert part.decode != "set"
     ablation.main(["--list"])
     assert len(capsys.readouterr().out.splitlines()) == len(ablation.PARTS)

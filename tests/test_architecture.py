@@ -46,6 +46,7 @@ LAYERS: tuple[tuple[frozenset[str], ...], ...] = (
                 "package",
                 "report",
                 "outcome",
+                "settings_help",
                 "leaderboard",
                 "page",
                 "report_page",
@@ -75,6 +76,7 @@ LIGHT = (
         "submission",
         "report",
         "outcome",
+        "settings_help",
         "referee",
         "leaderboard",
         "page",
@@ -330,6 +332,7 @@ def probe(words: list[str], cwd: Path) -> tuple[int, list[str]]:
 def test_light_commands_import_no_torch(tmp_path: Path) -> None:
     assert probe(["--help"], tmp_path) == (0, [])
     assert probe(["train", "--help"], tmp_path) == (0, [])
+    assert probe(["train", "seg", "--set", "help"], tmp_path) == (0, [])
     assert probe(["doctor"], tmp_path)[1] == []
     examples = Path(__file__).resolve().parents[1] / "examples"
     for pred, gold in (("preds.json", "gold.json"), ("masks_preds", "masks_refs")):

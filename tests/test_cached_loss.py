@@ -15,13 +15,14 @@ from magic_cli.config import resolve
 from magic_cli.data.prepared import open_prepared
 from magic_cli.engine import TaskModel, accelerator_for, fill_cache
 from magic_cli.model.cache import FeatureCache
+from magic_cli.tasks import CONFIGS
 
 BOUNDS = {"float32": 0.0, "float16": 2**-11, "bfloat16": 2**-8}
 SETTINGS = {
     "seg": ["views=4"],
     "seg, crops": ["crop=0.5"],
     "cvqa": [],
-    "cvqa, options": ["head=options", "unit=question"],
+    "cvqa, options": ["head=options", "sample_unit=question"],
 }
 Step = tuple[Tensor, list[Tensor]]
 
@@ -31,11 +32,11 @@ class Run:
 
     def __init__(self, name: str, prepared: Path) -> None:
         task, data = tasks.load(name.partition(",")[0]), open_prepared(prepared)
-        self.config = resolve(name.partition(",")[0], "tiny", SETTINGS[name])
+        self.config = resolve(CONFIGS[name.partition(",")[0]], "tiny", SETTINGS[name])
         self.accelerator = accelerator_for(self.config, "cpu")
         samples = list(task.samples(data, "train", self.config))
         self.samples = samples[:: max(1, len(samples) // 8)][:8]
-        self.views = [5 * n % self.config.views_seen for n in range(len(self.samples))]
+        self.views = [5 * n % self.config.n_views for n in range(len(self.samples))]
         self.model: TaskModel = task.build(self.config, data.questions)
         self.model.begin(self.samples)
         learner = torch.optim.SGD([p for p in self.model.parameters() if p.requires_grad], lr=0.3)

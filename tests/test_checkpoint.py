@@ -88,6 +88,9 @@ def test_other_formats_and_tasks_are_refused_with_a_remedy(tmp_path: Path, meta:
     checkpoint.save_best(path, Model(), dataclasses.replace(meta, format=99))
     with pytest.raises(CheckpointError, match="format 99"):
         checkpoint.load_best(path)
+    checkpoint.save_best(path, Model(), dataclasses.replace(meta, format=1))  # its settings had other names
+    with pytest.raises(CheckpointError, match=r"best\.pt: got format 1, expected 2; train again with this version"):
+        checkpoint.load_best(path)
     checkpoint.save_best(path, Model(), meta)
     with pytest.raises(CheckpointError, match="made for task 'seg', not 'cvqa'"):
         checkpoint.load_best(path, "cvqa")

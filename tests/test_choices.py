@@ -13,6 +13,7 @@ import pytest
 
 from magic_cli import cli
 from magic_cli.config import resolve
+from magic_cli.tasks.seg_config import SegConfig
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def magic(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
 
 
 def test_one_table_of_all_rows(choices: ModuleType, magic: Any, drawn: Path, tmp_path: Path, capsys: Any) -> None:
-    rows = ["default", "merge-each", "threshold-chosen", "tta", "largest", "tune-lora"]
+    rows = ["default", "merge-each", "threshold-chosen", "tta", "largest", "finetune-lora"]
     words = ["--data", str(drawn), "--out", str(tmp_path / "out"), "--preset", "tiny", "--only", *rows]
     line = [*words, "--set", "epochs=1"]
     choices.main(line, magic)
@@ -86,8 +87,8 @@ def test_every_row_is_made_of_real_options(choices: ModuleType) -> None:
     assert len({row.name for row in choices.CHOICES}) == len(choices.CHOICES)
     for row in choices.CHOICES:
         pairs = [word for word in row.train if "=" in word]
-        tune = dict(zip(row.train, row.train[1:], strict=False)).get("--tune")
-        assert resolve("seg", "small", pairs, tune=tune)
+        mode = dict(zip(row.train, row.train[1:], strict=False)).get("--finetune")
+        assert resolve(SegConfig, "small", pairs, finetune=mode)
         assert row.merge in ("or", "majority", "intersection", "each")
         assert set(row.predict) <= {"--threshold", "0.5", "--tta", "--largest", "--fill-holes"}
     folders = {name: options for row in choices.CHOICES for name, options in row.runs()}

@@ -22,6 +22,7 @@ from magic_cli.records import Prediction, Sample
 from magic_cli.submission import open_predictions
 from magic_cli.tasks import seg
 from magic_cli.tasks.cvqa_answers import decide
+from magic_cli.tasks.seg_config import SegConfig
 from magic_cli.tasks.seg_mask import to_mask
 from magic_cli.tasks.seg_model import build
 
@@ -71,7 +72,7 @@ def test_each_merge_rule_trains_on_its_masks(rule: str, drawn: Path, tmp_path: P
     """What the loss sees is the merged mask; with `each`, every annotator's own, one sample an annotator."""
     prepare(drawn, tmp_path / "prepared", merge=rule)
     prepared = open_prepared(tmp_path / "prepared")
-    config = resolve("seg", "tiny", ["views=1"])
+    config = resolve(SegConfig, "tiny", ["views=1"])
     train_samples = seg.samples(prepared, "train", config)
     model = build(config, prepared.questions).train()
     by_photo: dict[str, list[Sample]] = {}
@@ -96,11 +97,11 @@ def test_each_merge_rule_trains_on_its_masks(rule: str, drawn: Path, tmp_path: P
 def test_masks_of_each_annotator_differ_where_annotators_do(drawn: Path, tmp_path: Path) -> None:
     prepare(drawn, tmp_path / "prepared", merge="each")
     prepared = open_prepared(tmp_path / "prepared")
-    config = resolve("seg", "tiny", ["crop=0.5"])
+    config = resolve(SegConfig, "tiny", ["crop=0.5"])
     some = [s for s in seg.samples(prepared, "train", config) if len(s.images[0].annotators) > 1]
     pair = [s for s in some if s.id == some[0].id][:2]
     for settings in (["views=1"], ["crop=0.5"]):
-        model = build(resolve("seg", "tiny", settings), prepared.questions).train()
+        model = build(resolve(SegConfig, "tiny", settings), prepared.questions).train()
         first, second = model.collate(pair, [3, 3])["masks"]
         assert not torch.equal(first, second)
 
@@ -114,7 +115,7 @@ def test_held_out_encounters_are_scored_once_a_photo(drawn: Path, tmp_path: Path
     for path in (*raw.rglob("valid_cvqa.json"), *(p for p in raw.rglob("*_mask_*") if "valid" in p.parts)):
         path.unlink()
     prepare(raw, tmp_path / "prepared", merge="each")
-    made = train(tmp_path / "prepared", tmp_path / "run", "holdout=0.3")
+    made = train(tmp_path / "prepared", tmp_path / "run", "holdout_fraction=0.3")
     assert made["valid_samples"] == made["best"]["number_segmentation_instances"] < made["train_samples"]
 
 
@@ -270,11 +271,11 @@ def test_closed_answers_are_decided_anew(monkeypatch: Any, drawn_prepared: Path,
 def test_train_tune_is_a_flag(monkeypatch: Any, capsys: Any, drawn_prepared: Path, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     words = ["--preset", "tiny", "--set", "epochs=1", "--data", drawn_prepared, "--out", tmp_path / "run", "--json"]
-    monkeypatch.setattr(sys, "argv", ["magic", "train", "seg", "--tune", "lora", *map(str, words)])
+    monkeypatch.setattr(sys, "argv", ["magic", "train", "seg", "--finetune", "lora", *map(str, words)])
     with pytest.raises(SystemExit):
         cli.main()
     out, err = capsys.readouterr()
-    assert json.loads(out)["config"]["tune"] == "lora"
+    assert json.loads(out)["config"]["finetune"] == "lora"
     learning, total = json.loads(out)["parameters"], "parameters learn"
     assert f"{learning:,} of " in err
     assert total in err

@@ -8,15 +8,18 @@ from typing import Any
 import pytest
 
 from magic_cli import config
-from magic_cli.config import CONFIGS, Config, CvqaConfig, SegConfig, from_dict, preset_names, resolve
+from magic_cli.config import FRACTION, Config, Range, from_dict, preset_names, resolve, settings_of
 from magic_cli.errors import ConfigError
+from magic_cli.tasks import CONFIGS
+from magic_cli.tasks.cvqa_config import CvqaConfig
+from magic_cli.tasks.seg_config import SegConfig
 
 TASKS = tuple(CONFIGS)
 
 
-def lines(*args: Any, **flags: Any) -> tuple[str, ...]:
+def lines(task: str, *args: Any, **flags: Any) -> tuple[str, ...]:
     with pytest.raises(ConfigError) as raised:
-        resolve(*args, **flags)
+        resolve(CONFIGS[task], *args, **flags)
     assert raised.value.exit_code == 3
     return raised.value.problems
 
@@ -31,26 +34,24 @@ def presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("preset", preset_names())
 def test_every_preset_loads_for_every_task(task: str, preset: str) -> None:
-    found = resolve(task, preset)
+    found = resolve(CONFIGS[task], preset)
     assert type(found) is CONFIGS[task]
     assert found.preset == preset
     assert json.loads(json.dumps(found.as_dict())) == found.as_dict()
-    again = from_dict(task, json.loads(json.dumps(found.as_dict())), "best.pt")
+    again = from_dict(CONFIGS[task], json.loads(json.dumps(found.as_dict())), "best.pt")
     assert again == found
 
 
 def test_shipped_presets_are_the_documented_ones() -> None:
     assert preset_names() == ("paper", "quick", "small", "tiny")
-    seg, cvqa = resolve("seg", "paper"), resolve("cvqa", "paper")
-    assert (seg.image_encoder, seg.image_size, seg.lr, seg.clip) == ("CIDAS/clipseg-rd64-refined", 352, 9e-4, 1.0)
-    assert (seg.batch_size, seg.epochs, seg.tune) == (32, 30, "head")
+    seg, cvqa = resolve(SegConfig, "paper"), resolve(CvqaConfig, "paper")
+    assert (seg.image_encoder, seg.image_size, seg.lr) == ("CIDAS/clipseg-rd64-refined", 352, 9e-4)
+    assert (seg.batch_size, seg.epochs, seg.finetune) == (32, 30, "head")
     assert (cvqa.image_size, cvqa.text_window, cvqa.lr, cvqa.epochs, cvqa.dropout) == (224, 128, 5e-4, 10, 0.1)
-    assert isinstance(seg, SegConfig)
     assert seg.loss == "bce"
-    assert isinstance(cvqa, CvqaConfig)
-    assert (cvqa.head, cvqa.unit) == ("options", "question")
+    assert (cvqa.head, cvqa.sample_unit) == ("options", "question")
     for task in TASKS:
-        small, tiny = resolve(task, "small"), resolve(task, "tiny")
+        small, tiny = resolve(CONFIGS[task], "small"), resolve(CONFIGS[task], "tiny")
         assert (small.image_encoder, small.text_encoder) == ("lite0", "minilm")
         assert (tiny.image_encoder, tiny.text_encoder, tiny.image_size) == ("tiny", "tiny", 64)
     assert Config().preset == "small"
@@ -66,24 +67,24 @@ def test_every_preset_is_checked_against_the_ranges(preset: str) -> None:
 def test_a_preset_of_ones_own_is_checked_like_all_others(presets: Path) -> None:
     (presets / "mine.toml").write_text('[shared]\nepochs = 3\n[seg]\nlr = 1\nwidth = "wide"\nepoch = 4\n')
     assert preset_names() == ("mine",)
-    assert resolve("cvqa", "mine").epochs == 3
+    assert resolve(CvqaConfig, "mine").epochs == 3
     assert lines("seg", "mine") == (
         "preset mine: width: got str, expected int",
         "preset mine: epoch: no such setting for task 'seg'; did you mean epochs?",
     )
     (presets / "mine.toml").write_text("[seg]\nlr = 1\n")
-    lr = resolve("seg", "mine").lr
+    lr = resolve(SegConfig, "mine").lr
     assert (lr, type(lr)) == (1.0, float)  # a whole number is a number
 
 
 def test_set_wins_over_flags_over_the_tasks_table_over_the_shared_one(presets: Path) -> None:
-    (presets / "p.toml").write_text("[shared]\nepochs = 2\nbatch_size = 2\nlr = 0.5\nclip = 2.0\n[seg]\nlr = 0.25\n")
-    assert resolve("seg", "p").clip == 2.0
-    assert (resolve("seg", "p").lr, resolve("cvqa", "p").lr) == (0.25, 0.5)
-    assert resolve("seg", "p", (), epochs=3, batch_size=None).epochs == 3
-    assert resolve("seg", "p", (), epochs=3, batch_size=None).batch_size == 2
-    assert resolve("seg", "p", ("epochs=4",), epochs=3).epochs == 4
-    assert resolve("seg", "p", ("epochs=4", "epochs=5"), epochs=3).epochs == 5
+    (presets / "p.toml").write_text("[shared]\nepochs = 2\nbatch_size = 2\nlr = 0.5\nrank = 2\n[seg]\nlr = 0.25\n")
+    assert resolve(SegConfig, "p").rank == 2
+    assert (resolve(SegConfig, "p").lr, resolve(CvqaConfig, "p").lr) == (0.25, 0.5)
+    assert resolve(SegConfig, "p", (), epochs=3, batch_size=None).epochs == 3
+    assert resolve(SegConfig, "p", (), epochs=3, batch_size=None).batch_size == 2
+    assert resolve(SegConfig, "p", ("epochs=4",), epochs=3).epochs == 4
+    assert resolve(SegConfig, "p", ("epochs=4", "epochs=5"), epochs=3).epochs == 5
 
 
 @pytest.mark.parametrize(
@@ -96,14 +97,14 @@ def test_set_wins_over_flags_over_the_tasks_table_over_the_shared_one(presets: P
         ("rules=No", "rules", False),
         ("rules=TRUE", "rules", True),
         ("rules=1", "rules", True),
-        ("weights=/a=b", "weights", "/a=b"),
+        ("weights_dir=/a=b", "weights_dir", "/a=b"),
         ("monitor=", "monitor", ""),
         ("seed=0", "seed", 0),
         (f"seed={2**32 - 1}", "seed", 2**32 - 1),
     ],
 )
 def test_set_converts_to_the_settings_type(pair: str, name: str, value: object) -> None:
-    found = getattr(resolve("cvqa", "tiny", (pair,)), name)
+    found = getattr(resolve(CvqaConfig, "tiny", (pair,)), name)
     assert (found, type(found)) == (value, type(value))
 
 
@@ -122,15 +123,16 @@ def test_set_converts_to_the_settings_type(pair: str, name: str, value: object) 
         ("preset=paper", "--set preset=paper: no such setting for task 'cvqa'; "),
         ("epochs=0", "epochs: got 0, expected at least 1"),
         ("lr=nan", "lr: got nan, expected at least 1e-09"),
-        ("lr=inf", "lr: got inf, expected at least 1e-09"),
+        ("lr=inf", "lr: got inf, expected at most 1000000"),
         ("lr=-1", "lr: got -1.0, expected at least 1e-09"),
         ("image_size=31", "image_size: got 31, expected at least 32"),
         ("workers=-1", "workers: got -1, expected at least 0"),
-        ("holdout=1", "holdout: got 1.0, expected a number in [0, 1)"),
+        ("holdout_fraction=1", "holdout_fraction: got 1.0, expected a number in [0, 1)"),
+        ("dropout=-0.1", "dropout: got -0.1, expected a number in [0, 1)"),
         ("dropout=1.5", "dropout: got 1.5, expected a number in [0, 1)"),
         ("warmup=1", "warmup: got 1.0, expected a number in [0, 1)"),
         ("modality=images", "modality: got 'images', expected one of both, text, image"),
-        ("tune=none", "tune: got 'none', expected one of head, last, all, lora"),
+        ("finetune=none", "finetune: got 'none', expected one of head, last, all, lora"),
         ("rank=0", "rank: got 0, expected at least 1"),
         (f"seed={2**32}", f"seed: got {2**32}, expected at most {2**32 - 1}"),
     ],
@@ -144,7 +146,9 @@ def test_each_mistake_is_one_line(pair: str, line: str) -> None:
     ("pair", "line"),
     [
         ("threshold=1", "threshold: got 1.0, expected a number in [0, 1)"),
-        ("threshold=-0.1", "threshold: got -0.1, expected at least 0"),
+        ("threshold=-0.1", "threshold: got -0.1, expected a number in [0, 1)"),
+        ("crop=0", "crop: got 0.0, expected a number in (0, 1]"),
+        ("colour=1.5", "colour: got 1.5, expected at most 1"),
         ("threshold_for=iou", "threshold_for: got 'iou', expected one of none, jaccard_meanofmax, "),
         ("loss=dice", "loss: got 'dice', expected one of bce, bce+dice, focal"),
     ],
@@ -165,14 +169,14 @@ def test_all_set_pairs_are_looked_at_before_the_first_complaint() -> None:
 
 
 def test_all_values_out_of_range_are_listed_at_once() -> None:
-    found = lines("seg", "tiny", ("epochs=0", "loss=dice", "dropout=2", "clip=0"))
-    assert sorted(line.split(":")[0] for line in found) == ["clip", "dropout", "epochs", "loss"]
+    found = lines("seg", "tiny", ("epochs=0", "loss=dice", "dropout=2", "grad_clip_norm=0", "crop=2"))
+    assert sorted(line.split(":")[0] for line in found) == ["crop", "dropout", "epochs", "grad_clip_norm", "loss"]
 
 
 def test_from_dict_lists_all_wrong_types_and_unknown_keys() -> None:
     values = {"epochs": True, "lr": "1e-3", "rules": 1, "preset": None, "widht": 3, "seed": 1.0, "dropout": False}
     with pytest.raises(ConfigError) as raised:
-        from_dict("cvqa", values, "best.pt:")
+        from_dict(CvqaConfig, values, "best.pt:")
     assert raised.value.problems == (
         "best.pt: epochs: got bool, expected int",
         "best.pt: lr: got str, expected float",
@@ -196,8 +200,55 @@ def test_flags_are_range_checked_too() -> None:
     assert lines("cvqa", "tiny", (), modality="sound") == ("modality: got 'sound', expected one of both, text, image",)
 
 
+def test_conflicts_between_settings_are_listed_with_values_out_of_range() -> None:
+    found = lines("cvqa", "tiny", ("lang=en,fr", "joint_slots=true", "decode=slot", "epochs=0"))
+    assert [line.split(":")[0] for line in found] == ["epochs", "lang", "joint_slots"]
+
+
 @pytest.mark.parametrize("task", TASKS)
-def test_every_field_is_of_a_plain_type_and_configs_are_frozen(task: str) -> None:
-    assert {field.type for field in dataclasses.fields(CONFIGS[task])} <= {int, float, str, bool}
+def test_former_names_are_refused_with_the_new_ones(task: str, presets: Path) -> None:
+    """As --set all of them, a line each; in a file one line for all of them. No new name is a former one."""
+    former = CONFIGS[task].former_names
+    (presets / "p.toml").write_text("")
+    assert lines(task, "p", [f"{name}=1" for name in former]) == tuple(
+        f"--set {name}=1: renamed; use {new}=1" for name, new in former.items()
+    )
+    assert set(former.values()) <= set(settings_of(CONFIGS[task])) - set(former)
+    with pytest.raises(ConfigError) as raised:
+        from_dict(CONFIGS[task], {"epochs": 3, "tune": "all", "clip": 1.0}, "runs/state.pt")
+    new = "tune is now finetune, clip is now grad_clip_norm"
+    line = f"runs/state.pt from an earlier version: {new}; use the new names, or train again"
+    assert raised.value.problems == (line,)
+
+
+def test_former_names_of_closed_questions_are_unknown_to_segmentation() -> None:
+    assert lines("cvqa", "tiny", ("bag=0",)) == ("--set bag=0: renamed; use hashed_words=0",)
+    [line] = lines("seg", "tiny", ("bag=0",))
+    assert line.startswith("--set bag=0: no such setting for task 'seg'")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "inside", "outside"),
+    [
+        (Range(1, 3), (1, 2.5, 3), (0.9, 3.1, float("nan"), 10**400)),
+        (FRACTION, (0, 0.999), (1, -0.1, float("inf"))),
+        (Range(0, 1, open_low=True), (1e-300, 1), (0, 1.1)),
+    ],
+)
+def test_bounds(bounds: Range, inside: tuple[float, ...], outside: tuple[float, ...]) -> None:
+    assert [value in bounds for value in inside] == [True] * len(inside)
+    assert [value in bounds for value in outside] == [False] * len(outside)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_field_declares_a_plain_type_its_bounds_and_a_sentence(task: str) -> None:
+    for name, setting in settings_of(CONFIGS[task]).items():
+        assert setting.value_type in (int, float, str, bool)
+        assert (setting.bounds is not None) == (setting.value_type in (int, float)), name
+        assert setting.doc.endswith("."), name
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_configs_are_frozen(task: str) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        resolve(task, "tiny").epochs = 3  # type: ignore[misc]
+        resolve(CONFIGS[task], "tiny").epochs = 3  # type: ignore[misc]

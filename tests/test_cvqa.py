@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 from small import ENCOUNTERS, QUESTIONS, answers, make_prepared
 
-from magic_cli.config import CvqaConfig
 from magic_cli.data.gold import Gold, gold_of
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.errors import DataError, SubmissionError
@@ -24,6 +23,7 @@ from magic_cli.records import Prediction, Report
 from magic_cli.submission import open_predictions
 from magic_cli.tasks import cvqa, cvqa_score
 from magic_cli.tasks.cvqa_answers import Answer, decide, rows_of
+from magic_cli.tasks.cvqa_config import CvqaConfig
 from magic_cli.tasks.cvqa_score import Key
 
 CONFIG = CvqaConfig()
@@ -76,7 +76,7 @@ def test_encounters_without_answers_are_predicted_but_not_learned_from(prepared:
 
 def test_one_sample_a_question(prepared: Prepared) -> None:
     """Of train alone: predicted one by one, the questions of an encounter would encode its photos 27 times."""
-    config = CvqaConfig(unit="question")
+    config = CvqaConfig(sample_unit="question")
     found = cvqa.samples(prepared, "train", config)
     assert [(s.id, s.qids) for s in found] == [(e, (qid,)) for e in ("ENC00001", "ENC00002") for qid in QIDS]
     assert [(s.id, s.qids) for s in cvqa.samples(prepared, "valid", config)] == [(e, tuple(QIDS)) for e in perfect()]

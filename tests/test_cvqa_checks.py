@@ -9,11 +9,11 @@ import pytest
 from makers import make_challenge
 from small import make_prepared
 
-from magic_cli.config import CvqaConfig
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.prepare import prepare
 from magic_cli.questions import parse_questions
 from magic_cli.tasks import cvqa
+from magic_cli.tasks.cvqa_config import CvqaConfig
 
 TEXT = CvqaConfig(modality="text")
 BOTH = CvqaConfig()

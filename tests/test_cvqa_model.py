@@ -9,11 +9,12 @@ import pytest
 import torch
 from small import QUESTIONS, answers
 
-from magic_cli.config import CvqaConfig, resolve
+from magic_cli.config import resolve
 from magic_cli.data.rules import BLOCKS
 from magic_cli.errors import ConfigError
 from magic_cli.records import Encounter, Sample
 from magic_cli.tasks import cvqa_model
+from magic_cli.tasks.cvqa_config import CvqaConfig
 from magic_cli.tasks.cvqa_model import CvqaModel
 
 TEXTS = ("It itches, on the hand, for two weeks", "A mole on my back since childhood", "Red spots, no itch")
@@ -31,7 +32,7 @@ SAMPLES = [sample(number, text) for number, text in enumerate(TEXTS)]
 
 
 def model(*settings: str) -> CvqaModel:
-    config = resolve("cvqa", "tiny", settings, modality="text")
+    config = resolve(CvqaConfig, "tiny", settings, modality="text")
     assert isinstance(config, CvqaConfig)
     torch.manual_seed(0)
     return cvqa_model.build(config, QUESTIONS)
@@ -59,8 +60,8 @@ def shaken(*settings: str) -> CvqaModel:
 
 def test_blocks_are_text_words_and_each_kind_of_rule() -> None:
     assert model().head.blocks == [32, 2048, *BLOCKS]
-    assert model("bag=0").head.blocks == [32, *BLOCKS]
-    assert model("bag=16", "rules=false").head.blocks == [32, 16]
+    assert model("hashed_words=0").head.blocks == [32, *BLOCKS]
+    assert model("hashed_words=16", "rules=false").head.blocks == [32, 16]
 
 
 def test_untrained_it_answers_with_the_training_prior() -> None:
@@ -83,7 +84,7 @@ def test_rare_words_are_those_of_training_alone() -> None:
     assert "rarity" in made.state_dict()
 
 
-@pytest.mark.parametrize("settings", [(), ("rules=false",), ("bag=0",)])
+@pytest.mark.parametrize("settings", [(), ("rules=false",), ("hashed_words=0",)])
 def test_the_text_decides(settings: Sequence[str]) -> None:
     one, other = predicted(shaken(*settings), SAMPLES[:2])
     assert any(not np.allclose(one.arrays[qid], other.arrays[qid], atol=1e-3) for qid in QUESTIONS.by_qid)
@@ -102,8 +103,8 @@ def test_rules_read_the_languages_that_are_asked_for() -> None:
 
 
 def test_the_penalty_grows_with_the_weights_and_can_be_left_out() -> None:
-    assert loss(shaken("shrink=0.1", "dropout=0")) > loss(shaken("shrink=0", "dropout=0"))
-    assert loss(shaken("shrink=0", "dropout=0")) == loss(shaken("shrink=0", "dropout=0"))
+    assert loss(shaken("group_lasso=0.1", "dropout=0")) > loss(shaken("group_lasso=0", "dropout=0"))
+    assert loss(shaken("group_lasso=0", "dropout=0")) == loss(shaken("group_lasso=0", "dropout=0"))
 
 
 @pytest.mark.parametrize(("few", "many", "times"), [(6, 24, 2.0), (60, 240, 2.0), (240, 480, 2.0)])
@@ -111,12 +112,12 @@ def test_the_penalty_weighs_less_the_more_there_is_to_learn_from(few: int, many:
     """Of few encounters as one over the square root of their number, of 240 and more as one over it."""
 
     def penalty(encounters: int) -> float:
-        made = model("dropout=0", "shrink=1000")
+        made = model("dropout=0", "group_lasso=1000")
         made.begin(SAMPLES)
         made.encounters.fill_(encounters)
         with torch.no_grad():
             made.head.linear.weight.fill_(0.1)  # type: ignore[operator, union-attr]
-        plain = dataclasses.replace(made.config, shrink=0.0)
+        plain = dataclasses.replace(made.config, group_lasso=0.0)
         with_it = loss(made)
         made.config = plain
         return with_it - loss(made)
@@ -132,7 +133,7 @@ def test_the_penalty_counts_encounters_not_samples() -> None:
 
 def test_a_joint_set_chooses_among_what_may_follow() -> None:
     """The likelihood of canonical answers can only grow when impossible ones are ruled out."""
-    assert loss(shaken("joint=true", "dropout=0")) < loss(shaken("dropout=0"))
+    assert loss(shaken("joint_slots=true", "dropout=0")) < loss(shaken("dropout=0"))
 
 
 def test_the_loss_over_parents_is_added() -> None:
@@ -142,9 +143,11 @@ def test_the_loss_over_parents_is_added() -> None:
     assert twice - plain == pytest.approx(2 * (once - plain), rel=1e-4)
 
 
-@pytest.mark.parametrize("settings", [("joint=true",), ("hierarchy=0.5",), ("option_term=true",), ("unit=question",)])
+@pytest.mark.parametrize(
+    "settings", [("joint_slots=true",), ("hierarchy=0.5",), ("option_term=true",), ("sample_unit=question",)]
+)
 def test_every_setting_trains(settings: Sequence[str]) -> None:
-    made = model(*settings, "dropout=0", "shrink=0.01")
+    made = model(*settings, "dropout=0", "group_lasso=0.01")
     made.begin(SAMPLES)
     optimizer = torch.optim.Adam([p for p in made.parameters() if p.requires_grad], 0.05)
     before = loss(made)
@@ -165,11 +168,11 @@ def test_predictions_say_how_they_are_to_be_decided(decode: str) -> None:
 @pytest.mark.parametrize("setting", ["lang=fr", "lang=en,en", "lang=", "lang=en;zh", "decode=best"])
 def test_settings_that_do_not_exist(setting: str) -> None:
     with pytest.raises(ConfigError, match="expected one"):
-        resolve("cvqa", "small", [setting])
+        resolve(CvqaConfig, "small", [setting])
 
 
 def test_a_joint_set_is_decided_as_a_set() -> None:
     with pytest.raises(ConfigError, match="decode=set"):
-        resolve("cvqa", "small", ["joint=true", "decode=slot"])
+        resolve(CvqaConfig, "small", ["joint_slots=true", "decode=slot"])
     with pytest.raises(ConfigError, match="hierarchy"):
-        resolve("cvqa", "small", ["joint=true", "hierarchy=1"])
+        resolve(CvqaConfig, "small", ["joint_slots=true", "hierarchy=1"])

@@ -13,9 +13,10 @@ import torch
 from magic_cli import runs
 from magic_cli.config import resolve
 from magic_cli.engine import accelerator_for
+from magic_cli.tasks.seg_config import SegConfig
 
 # 10 training photos in batches of 3: the last batch is one photo, so that one of the processes has none.
-SETTINGS = ("epochs=2", "batch_size=3", "accumulate=2", "dropout=0", "ema=0.9")
+SETTINGS = ("epochs=2", "batch_size=3", "grad_accum_steps=2", "dropout=0", "ema=0.9")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2")
 # Run by every process: trains, and writes down what its model was asked to collate and to predict.
 DRIVER = """
@@ -26,6 +27,7 @@ from magic_cli import runs
 from magic_cli.__main__ import leave
 from magic_cli.config import resolve
 from magic_cli.engine import accelerator_for, average, predict
+from magic_cli.tasks.seg_config import SegConfig
 from magic_cli.tasks.seg_model import SegModel
 from test_distributed import SETTINGS
 from test_engine import Echo, samples
@@ -38,7 +40,7 @@ def noted(self, samples, views):
 SegModel.collate = noted
 found = runs.train("seg", data, out / "seg", runs.Place("cpu", out / "cache"), preset="tiny", settings=SETTINGS)
 
-config = resolve("seg", "tiny", ["batch_size=4"])
+config = resolve(SegConfig, "tiny", ["batch_size=4"])
 accelerator = accelerator_for(config, "cpu")
 lengths = {}
 for count in (1, 3, 4, 5, 8, 9, 13):
@@ -146,5 +148,5 @@ def test_a_launcher_that_started_one_process_is_noticed(
     for name in ("LOCAL_RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    accelerator_for(resolve("seg", "tiny"), "cpu")
+    accelerator_for(resolve(SegConfig, "tiny"), "cpu")
     assert "torchrun --nproc_per_node" in capsys.readouterr().err

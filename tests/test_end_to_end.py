@@ -156,8 +156,8 @@ def test_the_paper_head_trains_on_tiny_encoders(magic: Magic, drawn_prepared: Pa
     """One sample a question, FFN over question || option, both towers tuned, early stopping on macro-F1."""
     settings = [
         "head=options",
-        "unit=question",
-        "tune=all",
+        "sample_unit=question",
+        "finetune=all",
         "epochs=1",
         "monitor=f1_macro",
         "batch_size=32",

@@ -14,6 +14,7 @@ from magic_cli.errors import ConfigError
 from magic_cli.model.encoders import TinyText
 from magic_cli.records import Encounter, Prediction, Sample
 from magic_cli.tasks.inputs import text_item
+from magic_cli.tasks.seg_config import SegConfig
 from magic_cli.trainer import optimizer_for
 
 
@@ -49,14 +50,14 @@ def samples(count: int) -> list[Sample]:
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9])
 def test_every_sample_is_predicted_once_in_order(count: int) -> None:
-    config = resolve("seg", "tiny", ["batch_size=4"])
+    config = resolve(SegConfig, "tiny", ["batch_size=4"])
     found = list(predict(Echo(), samples(count), config, accelerator_for(config, "cpu")))
     assert [len(p.id) for p in found] == list(range(1, count + 1))
     assert [int(p.arrays["v"][0]) for p in found] == list(range(1, count + 1))
 
 
 def test_a_view_reaches_the_model() -> None:
-    config = resolve("seg", "tiny")
+    config = resolve(SegConfig, "tiny")
     found = list(predict(Echo(), samples(3), config, accelerator_for(config, "cpu"), view=3))
     assert {int(p.arrays["v"][1]) for p in found} == {3}
 
@@ -75,23 +76,23 @@ def test_average_is_the_mean_and_wants_one_order() -> None:
 
 
 def test_data_loader_workers_give_the_same_predictions() -> None:
-    config = resolve("seg", "tiny", ["batch_size=2", "workers=2"])
+    config = resolve(SegConfig, "tiny", ["batch_size=2", "workers=2"])
     found = list(predict(Echo(), samples(5), config, accelerator_for(config, "cpu")))
     assert [len(p.id) for p in found] == [1, 2, 3, 4, 5]
 
 
 def test_an_absent_device_is_named() -> None:
     with pytest.raises(ConfigError, match="expected one of auto, cpu"):
-        accelerator_for(resolve("seg", "tiny"), "tpu")
+        accelerator_for(resolve(SegConfig, "tiny"), "tpu")
 
 
 def test_fp16_falls_back_on_the_cpu(capsys: pytest.CaptureFixture[str]) -> None:
-    assert accelerator_for(resolve("seg", "tiny", ["precision=fp16"]), "cpu").mixed_precision == "no"
+    assert accelerator_for(resolve(SegConfig, "tiny", ["precision=fp16"]), "cpu").mixed_precision == "no"
     assert "needs a GPU" in capsys.readouterr().err
 
 
 def test_biases_and_norms_do_not_decay() -> None:
-    groups = optimizer_for(Echo(), resolve("seg", "tiny", ["weight_decay=0.5"])).param_groups
+    groups = optimizer_for(Echo(), resolve(SegConfig, "tiny", ["weight_decay=0.5"])).param_groups
     assert {(group["params"][0].ndim, group["weight_decay"]) for group in groups} == {(2, 0.5), (1, 0.0)}
 
 
@@ -104,7 +105,8 @@ def test_keep_memory_can_be_called_anywhere(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_process_may_change_its_precision() -> None:
     """Accelerate refuses a second precision in one process; an ensemble or folds may bring one."""
     for precision in ("no", "bf16", "no"):
-        assert accelerator_for(resolve("seg", "tiny", [f"precision={precision}"]), "cpu").mixed_precision == precision
+        config = resolve(SegConfig, "tiny", [f"precision={precision}"])
+        assert accelerator_for(config, "cpu").mixed_precision == precision
 
 
 @pytest.mark.parametrize(("precision", "expected"), [("no", torch.float32), ("bf16", torch.bfloat16)])
@@ -114,8 +116,8 @@ def test_prediction_computes_in_the_precision_of_its_settings(precision: str, ex
             assert self.head(batch["x"].float()).dtype == expected
             return super().predict(batch, view)
 
-    config = resolve("seg", "tiny", [f"precision={precision}"])
-    assert len(list(predict(Seen(), samples(3), config, accelerator_for(resolve("seg", "tiny"), "cpu")))) == 3
+    config = resolve(SegConfig, "tiny", [f"precision={precision}"])
+    assert len(list(predict(Seen(), samples(3), config, accelerator_for(resolve(SegConfig, "tiny"), "cpu")))) == 3
     with autocast("fp16", torch.device("cpu")):  # where float16 is not possible nothing changes
         assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.float32
 

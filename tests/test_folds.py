@@ -21,6 +21,8 @@ from magic_cli.files import write_json
 from magic_cli.model.cache import FeatureCache
 from magic_cli.records import Sample
 from magic_cli.tasks import cvqa, seg
+from magic_cli.tasks.cvqa_config import CvqaConfig
+from magic_cli.tasks.seg_config import SegConfig
 from magic_cli.trainer import Trainer
 
 SETTINGS = ("epochs=2", "batch_size=2", "patience=1")
@@ -135,7 +137,7 @@ def test_figures_of_folds_are_those_of_their_encounters(done: Path, drawn_prepar
 
 def test_the_majority_is_that_of_the_other_folds(drawn_prepared: Path) -> None:
     prepared = open_prepared(drawn_prepared)
-    samples, questions = cvqa.samples(prepared, "train", resolve("cvqa", "tiny")), prepared.questions
+    samples, questions = cvqa.samples(prepared, "train", resolve(CvqaConfig, "tiny")), prepared.questions
     parts = (samples[:3], samples[3:5], samples[5:])
     guessed = {p.id: p.arrays for p in cvqa.guesses(parts, questions)["training majority"]}
     for part in parts:
@@ -145,7 +147,7 @@ def test_the_majority_is_that_of_the_other_folds(drawn_prepared: Path) -> None:
 
 
 def test_the_mean_mask_is_that_of_the_other_folds(drawn_prepared: Path) -> None:
-    samples = seg.samples(open_prepared(drawn_prepared), "train", resolve("seg", "tiny"))
+    samples = seg.samples(open_prepared(drawn_prepared), "train", resolve(SegConfig, "tiny"))
     questions = open_prepared(drawn_prepared).questions
     whole = {p.id: p.arrays["mask"] for p in seg.guesses((samples[:4], samples[4:]), questions)["training mean mask"]}
     assert [whole[s.id].shape for s in samples] == [(s.images[0].height, s.images[0].width) for s in samples]
@@ -154,14 +156,14 @@ def test_the_mean_mask_is_that_of_the_other_folds(drawn_prepared: Path) -> None:
 
 
 def test_lesion_sizes_are_terciles(drawn_prepared: Path) -> None:
-    samples = seg.samples(open_prepared(drawn_prepared), "train", resolve("seg", "tiny"))
+    samples = seg.samples(open_prepared(drawn_prepared), "train", resolve(SegConfig, "tiny"))
     sizes = seg.strata(samples, open_prepared(drawn_prepared).questions)
     assert sorted(label for some in sizes.values() for label in some) == ["large"] * 2 + ["medium"] * 3 + ["small"] * 3
 
 
 def test_answers_are_labels_whatever_slot_they_stand_in(drawn_prepared: Path) -> None:
     prepared = open_prepared(drawn_prepared)
-    samples = cvqa.samples(prepared, "train", resolve("cvqa", "tiny"))
+    samples = cvqa.samples(prepared, "train", resolve(CvqaConfig, "tiny"))
     labels = cvqa.strata(samples, prepared.questions)
     sets = prepared.questions.to_sets(samples[0].encounter.answers or {})
     assert set(labels[samples[0].id]) == {f"{parent}={option}" for parent, some in sets.items() for option in some}
@@ -264,7 +266,7 @@ def test_more_folds_than_encounters_is_one_line(task: str, drawn_prepared: Path,
 def test_masks_of_each_annotator_and_the_papers_unit_are_held_out_whole(
     drawn: Path, drawn_prepared: Path, tmp_path: Path
 ) -> None:
-    """--merge each gives a photo several samples, unit=question an encounter: predicted once, or slot by slot."""
+    """--merge each gives a photo several samples, sample_unit=question an encounter: predicted once or by slot."""
     from magic_cli.prepare import prepare
 
     prepare(drawn, tmp_path / "each", merge="each")
@@ -276,7 +278,7 @@ def test_masks_of_each_annotator_and_the_papers_unit_are_held_out_whole(
         drawn_prepared,
         tmp_path / "cvqa",
         count=2,
-        settings=["epochs=1", "unit=question", "head=options", "batch_size=32"],
+        settings=["epochs=1", "sample_unit=question", "head=options", "batch_size=32"],
     )
     assert sum(part["held_samples"] for part in result["parts"]) == 8 * len(
         open_prepared(drawn_prepared).questions.slots
@@ -286,7 +288,7 @@ def test_masks_of_each_annotator_and_the_papers_unit_are_held_out_whole(
 
 def test_samples_are_judged_once(drawn_prepared: Path) -> None:
     prepared = open_prepared(drawn_prepared)
-    samples: list[Sample] = list(cvqa.samples(prepared, "train", resolve("cvqa", "tiny", ["unit=question"])))
+    samples: list[Sample] = list(cvqa.samples(prepared, "train", CvqaConfig(sample_unit="question")))
     assert runs.once(samples) == samples
     assert runs.once([*samples, *samples]) == samples
 

@@ -22,7 +22,9 @@ from magic_cli.model import hub
 from magic_cli.model.cache import FeatureCache
 from magic_cli.questions import load_questions
 from magic_cli.records import Encounter, ImageRecord, Sample
-from magic_cli.tasks import cvqa_model, seg_model
+from magic_cli.tasks import CONFIGS, cvqa_model, seg_model
+from magic_cli.tasks.cvqa_config import CvqaConfig
+from magic_cli.tasks.seg_config import SegConfig
 
 
 @pytest.fixture
@@ -85,7 +87,8 @@ def test_the_features_of_a_cache_give_the_same_logits_and_loss(weights: Path, sa
     found = {}
     for kind in ("", "float32", "float16"):
         settings = ["image_size=64", *([f"cache_dtype={kind}"] if kind else [])]
-        model = seg_model.build(resolve("seg", "paper", settings, weights=str(weights)), load_questions(None)).train()
+        config = resolve(SegConfig, "paper", settings, weights_dir=str(weights))
+        model = seg_model.build(config, load_questions(None)).train()
         model.cache = FeatureCache(tmp_path / "cache", kind) if kind else None
         for encoder, item in model.frozen([seen], 1) if kind else ():
             model.cache.fill(encoder, [item], torch.device("cpu"))
@@ -114,10 +117,11 @@ def test_the_end_token_is_found_in_both_kinds_of_published_configurations(old: b
 
 def test_the_preset_has_the_numbers_of_the_paper() -> None:
     """IReL paper, sections 4.1.1, 4.1.4 and 4.1.5; AdamW's decay is torch's default, which the paper leaves alone."""
-    config = resolve("seg", "paper")
-    wanted = {"image_size": 352, "loss": "bce", "lr": 9e-4, "schedule": "constant", "clip": 1.0, "batch_size": 32}
-    wanted |= {"precision": "fp16", "tune": "head", "text_window": 77, "monitor": "", "ema": 0.0, "views": 1}
-    wanted |= {"weight_decay": 0.01, "accumulate": 1, "crop": 1.0, "colour": 0.0, "seed": 0}
+    config = resolve(SegConfig, "paper")
+    wanted = {"image_size": 352, "loss": "bce", "lr": 9e-4, "schedule": "constant", "batch_size": 32}
+    wanted |= {"precision": "fp16", "finetune": "head", "text_window": 77, "monitor": "", "ema": 0.0, "views": 1}
+    wanted |= {"grad_accum_steps": 1, "grad_clip_norm": 1.0, "weight_decay": 0.01}
+    wanted |= {"crop": 1.0, "colour": 0.0, "seed": 0}
     assert {name: getattr(config, name) for name in wanted} == wanted
     assert 20 <= config.epochs <= 30
     assert config.patience > 0
@@ -126,7 +130,7 @@ def test_the_preset_has_the_numbers_of_the_paper() -> None:
 
 
 def test_only_the_decoder_learns(weights: Path, sample: Sample) -> None:
-    config = resolve("seg", "paper", ["image_size=64"], weights=str(weights))
+    config = resolve(SegConfig, "paper", ["image_size=64"], weights_dir=str(weights))
     model = seg_model.build(config, load_questions(None)).train()
     masks = Path(sample.images[0].path).with_suffix(".tiff")
     Image.fromarray(np.eye(40, 50, dtype=np.uint8)).save(masks)
@@ -151,7 +155,7 @@ def test_prompts_keep_both_halves_within_77_tokens(weights: Path, sample: Sample
 
 
 def test_paper_cvqa_scores_each_option_and_tunes_both_towers(weights: Path, sample: Sample) -> None:
-    config = resolve("cvqa", "paper", ["image_size=64"], weights=str(weights))
+    config = resolve(CvqaConfig, "paper", ["image_size=64"], weights_dir=str(weights))
     model = cvqa_model.build(config, load_questions(None)).train()
     batch = model.collate([sample, sample], [0, 0])
     loss = model.loss(batch)
@@ -167,7 +171,7 @@ def test_paper_cvqa_scores_each_option_and_tunes_both_towers(weights: Path, samp
 
 @pytest.mark.parametrize("task", ["seg", "cvqa"])
 def test_missing_weights_name_what_to_bring(task: str, tmp_path: Path) -> None:
-    config = resolve(task, "paper", weights=str(tmp_path))
+    config = resolve(CONFIGS[task], "paper", weights_dir=str(tmp_path))
     with pytest.raises(WeightsError, match=r"config\.json") as caught:
         (seg_model if task == "seg" else cvqa_model).build(config, load_questions(None))
     assert caught.value.exit_code == 5
@@ -186,10 +190,10 @@ def test_paper_presets_train_and_predict(task: str, weights: Path, drawn_prepare
     place = runs.Place("cpu", tmp_path / "cache")
     settings = ["image_size=64", "epochs=1", "workers=0"] + (["batch_size=64"] if task == "cvqa" else [])
     found = runs.train(
-        task, drawn_prepared, tmp_path / "run", place, preset="paper", settings=settings, weights=str(weights)
+        task, drawn_prepared, tmp_path / "run", place, preset="paper", settings=settings, weights_dir=str(weights)
     )
     meta, learned = load_best(tmp_path / "run" / "best.pt", task)
-    assert meta.config["weights"] == str(weights)
+    assert meta.config["weights_dir"] == str(weights)
     assert any(name.startswith("images.") for name in learned) == (task == "cvqa")
     assert found["best"]["epoch"] == 1
     ckpt = [tmp_path / "run" / "best.pt"]
@@ -214,7 +218,7 @@ def test_the_released_decoder_has_1_127_009_parameters() -> None:
 @pytest.mark.parametrize("task", ["seg", "cvqa"])
 def test_paper_presets_cross_validate(task: str, weights: Path, drawn_prepared: Path, tmp_path: Path) -> None:
     settings = ["image_size=64", "epochs=1", "workers=0"] + (["batch_size=64"] if task == "cvqa" else [])
-    options: dict[str, Any] = {"preset": "paper", "settings": settings, "weights": str(weights)}
+    options: dict[str, Any] = {"preset": "paper", "settings": settings, "weights_dir": str(weights)}
     place = runs.Place("cpu", tmp_path / "cache")
     found = folds.train(task, drawn_prepared, tmp_path / "run", place, 2, **options)
     assert found["encounters"] == 8

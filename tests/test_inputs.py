@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from magic_cli.config import CvqaConfig, SegConfig, resolve
+from magic_cli.config import resolve
 from magic_cli.errors import ConfigError, DataError, MagicError, WeightsError
 from magic_cli.files import sha256
 from magic_cli.model.augment import turn
@@ -16,6 +16,7 @@ from magic_cli.model.encoders import TextEncoder, TinyImage, TinyText
 from magic_cli.questions import load_questions, parse_questions
 from magic_cli.records import Encounter, ImageRecord, Sample
 from magic_cli.tasks import cvqa_model
+from magic_cli.tasks.cvqa_config import CvqaConfig
 from magic_cli.tasks.inputs import (
     encoded,
     gather,
@@ -24,6 +25,7 @@ from magic_cli.tasks.inputs import (
     text_encoder,
     text_item,
 )
+from magic_cli.tasks.seg_config import SegConfig
 
 CPU = torch.device("cpu")
 VIEWS = range(8)
@@ -173,9 +175,9 @@ def test_what_is_not_in_the_cache_is_reported_not_computed_in_secret(record: Ima
 
 
 def test_the_tiny_encoders_by_name() -> None:
-    images, texts = pretrained(resolve("seg", "tiny"), pooled=False)
+    images, texts = pretrained(resolve(SegConfig, "tiny"), pooled=False)
     assert (type(images), type(texts), images.size, texts.window) == (TinyImage, TinyText, 64, 64)
-    assert pretrained(resolve("cvqa", "tiny"), pooled=True)[0].channels == (24,)
+    assert pretrained(resolve(CvqaConfig, "tiny"), pooled=True)[0].channels == (24,)
 
 
 @pytest.mark.parametrize(
@@ -188,13 +190,13 @@ def test_the_tiny_encoders_by_name() -> None:
 )
 def test_unknown_encoders_are_refused(setting: str, line: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        pretrained(resolve("cvqa", "tiny", (setting,)), pooled=True)
+        pretrained(resolve(CvqaConfig, "tiny", (setting,)), pooled=True)
     assert raised.value.problems == (line,)
 
 
 @pytest.mark.parametrize("name", ["image_encoder", "text_encoder"])
 def test_hub_names_without_weights_are_refused(name: str, tmp_path: Path) -> None:
-    config = resolve("cvqa", "tiny", (f"{name}=owner/model",), weights=str(tmp_path))
+    config = resolve(CvqaConfig, "tiny", (f"{name}=owner/model",), weights_dir=str(tmp_path))
     with pytest.raises(WeightsError, match=r"model: got no config\.json") as raised:
         pretrained(config, pooled=True)
     assert raised.value.exit_code == 5
@@ -202,8 +204,8 @@ def test_hub_names_without_weights_are_refused(name: str, tmp_path: Path) -> Non
 
 def test_a_pyramid_of_a_hub_model_is_refused() -> None:
     with pytest.raises(ConfigError, match="image_encoder 'owner/model'"):
-        pretrained(resolve("seg", "tiny", ("image_encoder=owner/model",)), pooled=False)
-    config = resolve("seg", "tiny")
+        pretrained(resolve(SegConfig, "tiny", ("image_encoder=owner/model",)), pooled=False)
+    config = resolve(SegConfig, "tiny")
     assert isinstance(config, SegConfig)
     assert isinstance(text_encoder(config), TinyText)
 
@@ -221,7 +223,7 @@ def sample(number: int, *images: ImageRecord) -> Sample:
 @pytest.mark.parametrize("head", ["slots", "options"])
 def test_learning_from_photos_needs_one(record: ImageRecord, head: str) -> None:
     """Else the means would be of nothing, and the loss NaN."""
-    config = resolve("cvqa", "tiny", (f"head={head}",))
+    config = resolve(CvqaConfig, "tiny", (f"head={head}",))
     assert isinstance(config, CvqaConfig)
     model = cvqa_model.build(config, QUESTIONS)
     with pytest.raises(MagicError, match="no training encounter has a photo; use --modality text") as raised:
@@ -234,7 +236,7 @@ def test_learning_from_photos_needs_one(record: ImageRecord, head: str) -> None:
 
 def test_options_that_differ_in_a_number_are_different_inputs() -> None:
     rows = [{"qid": "Q-1", "question_en": "1 How long?", "options_en": ["2 weeks", "3 weeks (please specify)"]}]
-    config = resolve("cvqa", "tiny", ("option_term=true",), modality="text")
+    config = resolve(CvqaConfig, "tiny", ("option_term=true",), modality="text")
     assert isinstance(config, CvqaConfig)
     model = cvqa_model.build(config, parse_questions(rows, "made"))
     assert model._rows["Q-1"] == [("how long?", "2 weeks"), ("how long?", "3 weeks")]

@@ -15,6 +15,7 @@ from magic_cli.model import memory
 from magic_cli.model.encoders import TinyImage, TinyText
 from magic_cli.records import Encounter, ImageRecord, Prediction, Sample
 from magic_cli.tasks.inputs import encoded, gather, photo_item, text_item
+from magic_cli.tasks.seg_config import SegConfig
 
 
 class Reader(TaskModel):
@@ -70,7 +71,7 @@ SAMPLE = Sample("E", Encounter("E", "test", (), {}, {}, (), "", ""), ())
 
 def test_an_encoder_that_learns_forgets_before_it_predicts_again() -> None:
     """Between two predictions the weights move, as between two epochs: both say what their weights say."""
-    model, config = Reader(), resolve("seg", "tiny")
+    model, config = Reader(), resolve(SegConfig, "tiny")
     here = accelerator_for(config, "cpu")
     before = next(iter(predict(model, [SAMPLE], config, here))).arrays["found"].copy()
     with torch.no_grad():

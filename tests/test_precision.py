@@ -16,7 +16,8 @@ from magic_cli.config import Config, resolve
 from magic_cli.data.prepared import open_prepared
 from magic_cli.engine import accelerator_for, loader_for
 from magic_cli.questions import load_questions
-from magic_cli.tasks import seg, seg_model
+from magic_cli.tasks import CONFIGS, seg, seg_model
+from magic_cli.tasks.seg_config import SegConfig
 from magic_cli.trainer import optimizer_for
 
 SETTINGS = ("epochs=2", "batch_size=4", "dropout=0", "ema=0")
@@ -41,9 +42,9 @@ def test_bfloat16_trains_as_float32_does_within_its_digits(drawn_prepared: Path,
 def test_a_bfloat16_step_of_the_real_models(which: str, drawn_prepared: Path, tmp_path: Path) -> None:
     if which == "clipseg":
         save_clipseg(tmp_path / CLIPSEG)
-        config = resolve("seg", "paper", ["image_size=64", "precision=bf16"], weights=str(tmp_path))
+        config = resolve(SegConfig, "paper", ["image_size=64", "precision=bf16"], weights_dir=str(tmp_path))
     else:
-        config = resolve("seg", "small", ["image_size=64", "precision=bf16", "tune=all"])
+        config = resolve(SegConfig, "small", ["image_size=64", "precision=bf16", "finetune=all"])
     accelerator = accelerator_for(config, "cpu")
     model = seg_model.build(config, load_questions(None)).train()
     samples = seg.samples(open_prepared(drawn_prepared), "train", config)[:2]
@@ -91,8 +92,8 @@ def test_accumulated_batches_equal_the_large_one_also_at_the_end_of_an_epoch(
     Float sums differ in order, and AdamW enlarges that where a gradient is all but zero: 2e-3 of a tensor's norm.
     """
     found = [
-        train(drawn_prepared, tmp_path / str(size), f"loss={loss}", f"batch_size={size}", f"accumulate={every}")[1]
-        for size, every in ((3, 2), (6, 1))
+        train(drawn_prepared, tmp_path / str(size), f"loss={loss}", f"batch_size={size}", f"grad_accum_steps={n}")[1]
+        for size, n in ((3, 2), (6, 1))
     ]
     for name, tensor in found[1]["weights"].items():
         assert (found[0]["weights"][name] - tensor).norm() <= 2e-3 * tensor.norm(), name
@@ -105,7 +106,7 @@ def test_workers_bring_the_same_batches(drawn_prepared: Path, tmp_path: Path) ->
 
 
 def test_batches_for_cuda_come_through_pinned_memory() -> None:
-    config = resolve("seg", "tiny")
+    config = resolve(SegConfig, "tiny")
     model = seg_model.build(config, load_questions(None))
     assert loader_for(model, Views([], 0), config, [], cuda=True).pin_memory
     assert not loader_for(model, Views([], 0), config, [], cuda=False).pin_memory
@@ -130,7 +131,7 @@ class Reads(TorchDispatchMode):
 @pytest.mark.parametrize("task", ["seg", "cvqa"])
 def test_a_training_step_reads_nothing_back(task: str, drawn_prepared: Path) -> None:
     """Forward, backward, clipping and averaging queue work only; the loss is read once an epoch."""
-    config, prepared = resolve(task, "tiny", ["ema=0.9"]), open_prepared(drawn_prepared)
+    config, prepared = resolve(CONFIGS[task], "tiny", ["ema=0.9"]), open_prepared(drawn_prepared)
     accelerator, module = accelerator_for(config, "cpu"), tasks.load(task)
     model = module.build(config, prepared.questions).train()
     samples = module.samples(prepared, "train", config)[:4]

@@ -110,9 +110,9 @@ def test_weights_are_those_of_the_encoders_in_use(tmp_path: Path) -> None:
     by_hub = digests(["owner/net"], tmp_path)
     assert by_hub == {f"owner/net/{name}": sha256(folder / name) for name in ("config.json", "model.safetensors")}
     assert digests(["owner/nothing", "../../etc/passwd", ""], tmp_path) == {}
-    config = {"image_encoder": "owner/net", "text_encoder": "tiny", "weights": str(tmp_path)}
+    config = {"image_encoder": "owner/net", "text_encoder": "tiny", "weights_dir": str(tmp_path)}
     assert provenance.weights({"weights": None}, {"config": config}) == by_hub
-    assert provenance.weights({"weights": tmp_path}, {"config": config | {"weights": ""}}) == by_hub
+    assert provenance.weights({"weights": tmp_path}, {"config": config | {"weights_dir": ""}}) == by_hub
     assert provenance.weights({}, {}) == {}
 
 

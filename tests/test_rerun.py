@@ -348,6 +348,20 @@ def test_settings_that_cannot_be(here: Path) -> None:
     assert any("surprise" in line for line in refused(here, "runs/cvqa"))
 
 
+def test_former_names_of_settings_and_options_are_refused_with_the_new_ones(here: Path) -> None:
+    name = "runs/cvqa/run.json"
+    words, settings = record(here, name)["argv"], record(here, name)["settings"]
+    former = {"tune": settings.pop("finetune"), "clip": settings.pop("grad_clip_norm"), **settings}
+    write_record(here, name, settings=former)
+    [line] = refused(here, name)
+    assert "run.json:settings" in line
+    assert "tune is now finetune, clip is now grad_clip_norm" in line
+    write_record(here, name, argv=[*words, "--tune", "head"])
+    [line] = refused(here, name)
+    assert "run.json:argv" in line
+    assert "renamed; use --finetune head" in line
+
+
 def test_words_are_never_a_shell_s_and_results_go_where_the_user_says(here: Path) -> None:
     """Whatever --out, --overwrite and names a record has: victims stay, nothing is run, results are in a new folder."""
     victim = here / "victim"

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 SETTINGS = (
-    *("tune=all", "encoder_lr=1e-3", "crop=0.5", "colour=0.2", "ema=0.9", "accumulate=2"),
+    *("finetune=all", "encoder_lr=1e-3", "crop=0.5", "colour=0.2", "ema=0.9", "grad_accum_steps=2"),
     *("batch_size=3", "epochs=12", "patience=0", "workers=1"),
 )
 

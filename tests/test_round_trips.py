@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from magic_cli.config import CvqaConfig
 from magic_cli.data.archive import open_archive
 from magic_cli.data.gold import Gold, gold_of
 from magic_cli.data.prepared import Prepared, open_prepared
@@ -21,6 +20,7 @@ from magic_cli.prepare import prepare
 from magic_cli.records import Report
 from magic_cli.submission import ANSWERS, Layout, open_predictions, write_answers
 from magic_cli.tasks import cvqa
+from magic_cli.tasks.cvqa_config import CvqaConfig
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "dermavqa-text"
 Rows = Mapping[str, Mapping[str, int]]

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from magic_cli.config import LANGUAGES
 from magic_cli.data.lexicon import FOLDER, TABLES, lexicon
 from magic_cli.data.rules import BLOCKS, BUCKETS, NAMES, bucket_of, first_duration, itch, rule_features
+from magic_cli.tasks.cvqa_config import LANGUAGES
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "dermavqa-text"
 WORDS = ("no", "itch", "not", "for", "3", "years", "old", "a", "hand", ".", ",", "-", "ago", "10", "but", "half")

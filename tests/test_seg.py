@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from small import blob, image_id, images_of, make_prepared, tiff, write_folder
 
-from magic_cli.config import SegConfig
 from magic_cli.data.gold import Gold, GoldImage, gold_of
 from magic_cli.data.maps import resize_map
 from magic_cli.data.prepared import Prepared, open_prepared
@@ -24,6 +23,7 @@ from magic_cli.metrics import tally
 from magic_cli.records import Prediction, Report
 from magic_cli.submission import open_predictions
 from magic_cli.tasks import seg
+from magic_cli.tasks.seg_config import SegConfig
 from magic_cli.tasks.seg_mask import mean_mask
 
 CONFIG = SegConfig()

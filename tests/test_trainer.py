@@ -15,6 +15,7 @@ from magic_cli import runs
 from magic_cli.config import resolve
 from magic_cli.engine import TaskModel
 from magic_cli.errors import CheckpointError, ConfigError, DataError, EmptySplit, Interrupted
+from magic_cli.tasks.seg_config import SegConfig
 from magic_cli.trainer import Trainer, rate
 
 SETTINGS = ("epochs=3", "batch_size=4")
@@ -109,7 +110,7 @@ def test_training_on_the_cache_equals_training_without(drawn_prepared: Path, tmp
 def test_accumulated_gradients_equal_the_large_batch(drawn_prepared: Path, tmp_path: Path) -> None:
     """Six samples: batches of 2 x 3 accumulated = one batch of 6, up to the order of float sums."""
     common = ["epochs=1", "dropout=0", "loss=bce", "lr=1e-4"]
-    for name, more in (("small", ["batch_size=2", "accumulate=3"]), ("large", ["batch_size=6"])):
+    for name, more in (("small", ["batch_size=2", "grad_accum_steps=3"]), ("large", ["batch_size=6"])):
         train(drawn_prepared, tmp_path / name, settings=[*common, *more])
     one, other = weights(tmp_path / "small" / "best.pt"), weights(tmp_path / "large" / "best.pt")
     for name, tensor in one.items():
@@ -117,7 +118,7 @@ def test_accumulated_gradients_equal_the_large_batch(drawn_prepared: Path, tmp_p
 
 
 def test_tuning_all_moves_the_encoder_and_head_leaves_it(drawn_prepared: Path, tmp_path: Path) -> None:
-    train(drawn_prepared, tmp_path / "all", settings=["tune=all", "encoder_lr=1e-3", "epochs=1"])
+    train(drawn_prepared, tmp_path / "all", settings=["finetune=all", "encoder_lr=1e-3", "epochs=1"])
     train(drawn_prepared, tmp_path / "head", settings=["epochs=1"])
     assert any(name.startswith("images.") for name in weights(tmp_path / "all" / "best.pt"))
     assert not any(name.startswith("images.") for name in weights(tmp_path / "head" / "best.pt"))
@@ -171,12 +172,12 @@ def test_seeds_repeat_and_differ(drawn_prepared: Path, unbroken: Path, tmp_path:
 
 
 def test_schedule_warms_up_and_ends_near_zero() -> None:
-    config = resolve("seg", "tiny", ["warmup=0.1", "schedule=cosine"])
+    config = resolve(SegConfig, "tiny", ["warmup=0.1", "schedule=cosine"])
     factors = [rate(config, update, 100) for update in range(100)]
     assert factors[0] == pytest.approx(0.1)
     assert max(factors) == pytest.approx(1.0)
     assert factors[-1] < 0.01
-    assert rate(resolve("seg", "tiny", ["schedule=constant"]), 7, 100) == 1
+    assert rate(resolve(SegConfig, "tiny", ["schedule=constant"]), 7, 100) == 1
 
 
 def test_two_processes_train_one_run(drawn_prepared: Path, tmp_path: Path) -> None:
@@ -215,7 +216,7 @@ def test_a_fault_in_valid_is_not_taken_for_missing_gold(drawn_prepared: Path) ->
                 raise self.error("valid is damaged")
             return seg.samples(prepared, split, config)
 
-    data, config, task = open_prepared(drawn_prepared), resolve("seg", "tiny"), Faulty()
+    data, config, task = open_prepared(drawn_prepared), resolve(SegConfig, "tiny"), Faulty()
     with pytest.raises(DataError, match="valid is damaged"):
         runs.divide(task, data, config)
     task.error = EmptySplit
@@ -227,7 +228,7 @@ def test_deterministic_runs_are_equal_and_mere_warnings_are_errors(
     drawn_prepared: Path, tmp_path: Path, task: str
 ) -> None:
     """All that is random at work: encoders tuned, dropout, photos cropped and recoloured, weights averaged."""
-    settings = ["tune=all", "encoder_lr=1e-3", "dropout=0.3", "ema=0.9", "views=4"]
+    settings = ["finetune=all", "encoder_lr=1e-3", "dropout=0.3", "ema=0.9", "views=4"]
     settings += ["crop=0.5", "colour=0.3"] if task == "seg" else []
     try:
         for name in ("one", "other"):
@@ -252,7 +253,7 @@ def test_without_anything_held_back_all_epochs_are_trained_and_the_last_weights_
     from magic_cli.tasks import seg
     from magic_cli.trainer import Data
 
-    prepared, config = open_prepared(drawn_prepared), resolve("seg", "tiny", ["epochs=3", "patience=1", "lr=1e-9"])
+    prepared, config = open_prepared(drawn_prepared), resolve(SegConfig, "tiny", ["epochs=3", "patience=1", "lr=1e-9"])
     samples, questions = seg.samples(prepared, "train", config), prepared.questions
     data = Data(seg, samples, (), Gold("nothing", questions), questions, prepared.sha256)
     trainer = Trainer("seg", data, config, tmp_path / "seg", "cpu", None)

@@ -18,6 +18,8 @@ from magic_cli.model.encoders import Encoder, Lite0, TextEncoder, TinyImage, Tin
 from magic_cli.model.tuning import Adapter, last_stage, tune
 from magic_cli.questions import load_questions
 from magic_cli.tasks import cvqa_model, seg, seg_model
+from magic_cli.tasks.cvqa_config import CvqaConfig
+from magic_cli.tasks.seg_config import SegConfig
 
 MODES = ("head", "last", "all", "lora")
 QUESTIONS = load_questions(None)
@@ -161,7 +163,7 @@ def test_an_encoder_without_stages_says_so() -> None:
     class Plain(Encoder):
         pass
 
-    with pytest.raises(ConfigError, match="Plain has no stages; use tune=head"):
+    with pytest.raises(ConfigError, match="Plain has no stages; use finetune=head"):
         last_stage(Plain())
 
 
@@ -177,8 +179,8 @@ def test_dropout_and_statistics_follow_what_learns(weights: Path) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_a_model_saves_what_it_trained_and_loads_it_back_exactly(mode: str, weights: Path, tmp_path: Path) -> None:
     """CLIPSeg: the same photo gives the same logits, bit by bit, after a trip through a file."""
-    settings = ["image_size=64", f"tune={mode}", "rank=3"]
-    config = resolve("seg", "paper", settings, weights=str(weights))
+    settings = ["image_size=64", f"finetune={mode}", "rank=3"]
+    config = resolve(SegConfig, "paper", settings, weights_dir=str(weights))
     model, other = seg_model.build(config, QUESTIONS), seg_model.build(config, QUESTIONS)
     if mode != "head":
         train(model.images)
@@ -197,7 +199,7 @@ def test_a_model_saves_what_it_trained_and_loads_it_back_exactly(mode: str, weig
 
 
 def test_the_running_mean_is_of_what_learns(weights: Path) -> None:
-    config = resolve("seg", "tiny", ["tune=last"])
+    config = resolve(SegConfig, "tiny", ["finetune=last"])
     model = seg_model.build(config, QUESTIONS)
     average = Average(model, 0.5)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -216,10 +218,10 @@ def test_the_running_mean_is_of_what_learns(weights: Path) -> None:
 def test_whole_runs(task: str, mode: str, drawn_prepared: Path, tmp_path: Path) -> None:
     """Train, save, predict; frozen encoders are cached and others are not."""
     place = runs.Place("cpu", tmp_path / "cache")
-    settings = ["epochs=1", "batch_size=4", f"tune={mode}", "rank=2", "encoder_lr=1e-2", "views=1"]
+    settings = ["epochs=1", "batch_size=4", f"finetune={mode}", "rank=2", "encoder_lr=1e-2", "views=1"]
     made = runs.train(task, drawn_prepared, tmp_path / "run", place, preset="tiny", settings=settings)
     meta, kept = checkpoint.load_best(tmp_path / "run" / "best.pt", task)
-    assert (meta.config["tune"], meta.config["rank"]) == (mode, 2)
+    assert (meta.config["finetune"], meta.config["rank"]) == (mode, 2)
     photos = {name for name in kept if name.startswith("images.")}
     expected = {
         "head": set(),
@@ -241,13 +243,13 @@ def test_whole_runs(task: str, mode: str, drawn_prepared: Path, tmp_path: Path) 
 @pytest.mark.parametrize("mode", MODES)
 def test_only_frozen_encoders_are_cached(mode: str, drawn_prepared: Path) -> None:
     prepared = open_prepared(drawn_prepared)
-    config = resolve("seg", "tiny", [f"tune={mode}"])
+    config = resolve(SegConfig, "tiny", [f"finetune={mode}"])
     model = seg_model.build(config, QUESTIONS)
     asked = [encoder for encoder, _ in model.frozen(seg.samples(prepared, "train", config), 1)]
     assert (model.images in asked) == (mode == "head")
     assert model.texts in asked
     for head in ("slots", "options"):
-        both = cvqa_model.build(resolve("cvqa", "tiny", [f"tune={mode}", f"head={head}"]), QUESTIONS)
+        both = cvqa_model.build(resolve(CvqaConfig, "tiny", [f"finetune={mode}", f"head={head}"]), QUESTIONS)
         assert [e.is_frozen for e in (both.images, both.texts)] == [mode == "head", mode in ("head", "lora")]
 
 
@@ -256,8 +258,8 @@ def test_frozen_bytes_are_the_same_after_a_run(drawn_prepared: Path, tmp_path: P
     from magic_cli.trainer import Trainer
 
     for mode in ("last", "lora"):
-        settings = ["epochs=2", f"tune={mode}", "ema=0.9", "encoder_lr=1e-2", "weight_decay=0.5"]
-        config = resolve("seg", "tiny", settings)
+        settings = ["epochs=2", f"finetune={mode}", "ema=0.9", "encoder_lr=1e-2", "weight_decay=0.5"]
+        config = resolve(SegConfig, "tiny", settings)
         task = runs.tasks.load("seg")
         parts = runs.divide(task, open_prepared(drawn_prepared), config)
         trainer = Trainer("seg", parts, config, tmp_path / mode, "cpu", None)

@@ -38,7 +38,7 @@ class Lexicon:
 
 @cache
 def lexicon(lang: str) -> Lexicon:
-    """Read the word lists of a language (config.LANGUAGES)."""
+    """Read the word lists of a language (tasks.cvqa_config.LANGUAGES)."""
     read = tomllib.loads((FOLDER / f"{lang}.toml").read_text(encoding="utf-8"))
     border = r"\b" if read["whole_words"] else ""
     tables: dict[str, Any] = {

@@ -92,7 +92,7 @@ def last_stage(encoder: Encoder) -> tuple[str, ...]:
             return ("second",)
         case TinyText():
             return ("table",)
-    raise ConfigError(f"tune=last: {type(encoder).__name__} has no stages; use tune=head or tune=all")
+    raise ConfigError(f"finetune=last: {type(encoder).__name__} has no stages; use finetune=head or finetune=all")
 
 
 def reached(encoder: Encoder) -> tuple[str, ...] | None:

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from magic_cli.config import resolve
+from magic_cli.config import Config, resolve
 from magic_cli.errors import WeightsError
 from magic_cli.model.weights import hub_dir
+from magic_cli.tasks.cvqa_config import CvqaConfig
+from magic_cli.tasks.seg_config import SegConfig
 
-NAMES = ("seg", "cvqa")
+CONFIGS: dict[str, type[Config]] = {config.task: config for config in (SegConfig, CvqaConfig)}
+NAMES = tuple(CONFIGS)
 DECISIONS = {"seg": ("threshold", "largest", "fill_holes"), "cvqa": ("decode",)}
 """The options of each task's `write`: what can be decided anew from the same probabilities."""
 
@@ -25,12 +28,12 @@ def check_weights(name: str, preset: str, settings: Sequence[str], **flags: Any)
         WeightsError: some are not here; a line for each lists the files to bring.
         ConfigError: the settings are wrong.
     """
-    config = resolve(name, preset or "small", settings, **flags)
+    config = resolve(CONFIGS[name], preset or "small", settings, **flags)
     lines: list[str] = []
     for hub_name in dict.fromkeys((config.image_encoder, config.text_encoder)):
         try:
             if "/" in hub_name:
-                hub_dir(hub_name, config.weights_dir)
+                hub_dir(hub_name, config.weights_path)
         except WeightsError as error:
             lines += error.problems
     if lines:

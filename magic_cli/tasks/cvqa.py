@@ -20,14 +20,14 @@ from magic_cli.tasks.cvqa_score import score as score
 from magic_cli.tasks.cvqa_text import save
 
 if TYPE_CHECKING:
-    from magic_cli.config import CvqaConfig
     from magic_cli.engine import TaskModel
+    from magic_cli.tasks.cvqa_config import CvqaConfig
 
 
 def samples(prepared: Prepared, split: str, config: "CvqaConfig") -> tuple[Sample, ...]:
     """Return one sample an encounter with its photos and all questions; train and valid: of those with answers.
 
-    `config.modality` "text" leaves photos away; "image" needs at least one a sample. `config.unit`
+    `config.modality` "text" leaves photos away; "image" needs at least one a sample. `config.sample_unit`
     "question" gives train one sample an encounter and slot instead (the paper's).
 
     Raises:
@@ -44,7 +44,7 @@ def samples(prepared: Prepared, split: str, config: "CvqaConfig") -> tuple[Sampl
         raise DataError(problem(prepared.root, got, "one or more", "use --modality both or text"))
     qids = tuple(prepared.questions.by_qid)
     # One a question is how the paper learns; predicted one by one, the questions would ask for each photo 27 times.
-    units = [(qid,) for qid in qids] if config.unit == "question" and split == "train" else [qids]
+    units = [(qid,) for qid in qids] if config.sample_unit == "question" and split == "train" else [qids]
     return tuple(Sample(e.encounter_id, e, photos[e.encounter_id], unit) for e in encounters for unit in units)
 
 

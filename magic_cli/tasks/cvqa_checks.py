@@ -10,7 +10,7 @@ from magic_cli.questions import QuestionSchema
 from magic_cli.records import Encounter, Sample
 
 if TYPE_CHECKING:
-    from magic_cli.config import CvqaConfig
+    from magic_cli.tasks.cvqa_config import CvqaConfig
 
 _MOST = 10
 _ANSWERS = "cvqa"  # in the name of every file of answers (data/tables.py)

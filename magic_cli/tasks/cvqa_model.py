@@ -10,7 +10,6 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 from torch.nn import functional as F
 
-from magic_cli.config import CvqaConfig
 from magic_cli.data.bag import bag_of_words, rarity
 from magic_cli.data.prompts import written_in
 from magic_cli.data.rules import BLOCKS, rule_features
@@ -24,6 +23,7 @@ from magic_cli.model.tuning import tune
 from magic_cli.questions import QuestionSchema, normalise, plain
 from magic_cli.records import Prediction, Sample
 from magic_cli.tasks.cvqa_answers import SETS
+from magic_cli.tasks.cvqa_config import CvqaConfig
 from magic_cli.tasks.inputs import encoded, gather, photo_item, pretrained, text_encoder, text_item
 
 # Of photos, text, its words, each kind of rules: the last three chosen by five folds over 300 DermaVQA encounters.
@@ -51,13 +51,13 @@ class CvqaModel(TaskModel):
             self.images, self.texts = pretrained(config, pooled=True)
         for encoder in (self.images, self.texts):
             if encoder is not None:
-                tune(encoder, config.tune, config.rank)
+                tune(encoder, config.finetune, config.rank)
         sizes = [q.size for q in questions.slots]
         self.starts = [0, *accumulate(sizes)]
         self.parents = _grouped(questions)
         image_dim = self.images.channels[0] if self.images else 0
         self.reads_text = config.modality != "image"
-        self.reads_bag = config.bag if self.reads_text and config.head == "slots" else 0
+        self.reads_bag = config.hashed_words if self.reads_text and config.head == "slots" else 0
         self.register_buffer("rarity", torch.ones(self.reads_bag))
         self.register_buffer("encounters", torch.ones(()))
         self.reads_rules = config.rules and self.reads_text
@@ -227,11 +227,11 @@ class CvqaModel(TaskModel):
     def _slot_loss(self, head: SlotHead, batch: Batch) -> Tensor:
         """Return the loss over slots, and what the settings add: of a parent's set, of the weights' norms."""
         scores, gold = self._slot_scores(head, batch), batch["gold"]
-        if self.config.joint:
+        if self.config.joint_slots:
             scores = scores.masked_fill(~successors(self.starts, self.parents, gold), _BARRED)
         # One over n drowns the little that few encounters say; one over its square root is the rate that chance has.
         many = torch.maximum(self.encounters, (_FEW * self.encounters).sqrt())
-        norms = head.norms().sum(1).mean() * self.config.shrink / many
+        norms = head.norms().sum(1).mean() * self.config.group_lasso / many
         loss: Tensor = slot_loss(scores, self.starts, gold) + norms
         if self.config.hierarchy and self.parents:
             several = [slots for slots, _ in self.parents]

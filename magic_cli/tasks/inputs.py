@@ -70,7 +70,7 @@ def pretrained(config: Config, pooled: bool) -> tuple[ImageEncoder, TextEncoder]
     elif config.image_encoder == "tiny":
         images = encoders.TinyImage(config.image_size, pooled)
     elif "/" in config.image_encoder and pooled:
-        images = hub.SwinPooled(config.image_encoder, config.weights_dir, config.image_size)
+        images = hub.SwinPooled(config.image_encoder, config.weights_path, config.image_size)
     else:
         raise ConfigError(f"image_encoder {config.image_encoder!r}: expected lite0, tiny or a Hub name (owner/name)")
     return images, text_encoder(config)
@@ -83,5 +83,5 @@ def text_encoder(config: Config) -> TextEncoder:
     if config.text_encoder == "tiny":
         return encoders.TinyText(config.text_window)
     if "/" in config.text_encoder:
-        return hub.bert(config.text_encoder, config.weights_dir, config.text_window)
+        return hub.bert(config.text_encoder, config.weights_path, config.text_window)
     raise ConfigError(f"text_encoder {config.text_encoder!r}: expected minilm, tiny or a Hub name (owner/name)")

@@ -24,8 +24,8 @@ from magic_cli.tasks.seg_score import judge_all
 from magic_cli.tasks.seg_threshold import best_threshold
 
 if TYPE_CHECKING:
-    from magic_cli.config import SegConfig
     from magic_cli.engine import TaskModel
+    from magic_cli.tasks.seg_config import SegConfig
 
 MONITOR = "dice_meanofmax"
 _RULES = Rules()

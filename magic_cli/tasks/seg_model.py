@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from magic_cli.config import SegConfig
 from magic_cli.data.images import open_photo
 from magic_cli.data.masks import read_mask
 from magic_cli.engine import Batch, TaskModel
@@ -23,6 +22,7 @@ from magic_cli.model.tuning import tune
 from magic_cli.questions import QuestionSchema
 from magic_cli.records import ImageRecord, Prediction, Sample
 from magic_cli.tasks.inputs import encoded, gather, photo_item, pretrained, text_item
+from magic_cli.tasks.seg_config import SegConfig
 
 ROOM = 1.5  # stored photos are larger than the model's input, so that a crop still has its pixels
 Parts = tuple[ImageEncoder, TextEncoder, PyramidDecoder | ClipSegHead]
@@ -39,14 +39,14 @@ class SegModel(TaskModel):
         super().__init__()
         self.config = config
         if "/" in config.image_encoder:
-            parts: Parts = clipseg(config.image_encoder, config.weights_dir, config.image_size, config.text_window)
+            parts: Parts = clipseg(config.image_encoder, config.weights_path, config.image_size, config.text_window)
         else:
             images, texts = pretrained(config, pooled=False)
             parts = images, texts, PyramidDecoder(images.channels, texts.dim, config.width, config.dropout)
         self.images, self.texts, self.head = parts
         self.texts.freeze()
-        tune(self.images, config.tune, config.rank)
-        self.augment = Augment(config.image_size, config.crop, config.colour) if config.endless else None
+        tune(self.images, config.finetune, config.rank)
+        self.augment = Augment(config.image_size, config.crop, config.colour) if config.random_views else None
 
     def frozen(self, samples: Sequence[Sample], views: int) -> Iterable[tuple[Encoder, Item]]:
         """Yield every photo in every view, when the image encoder is frozen, and every prompt."""

@@ -59,8 +59,8 @@ PARTS = (
     Part("text-only", modality="text", photos=True),
     Part("image-only", modality="image", photos=True),
     Part("rules-off", ("rules=false",)),
-    Part("words-off", ("bag=0",)),
-    Part("rules-and-words-off", ("rules=false", "bag=0")),
+    Part("words-off", ("hashed_words=0",)),
+    Part("rules-and-words-off", ("rules=false", "hashed_words=0")),
     Part("text-encoder-random", ("text_encoder=tiny",)),
     Part("lang-en-zh", ("lang=en,zh",)),
     Part("lang-en-es-zh", ("lang=en,es,zh",)),
@@ -69,9 +69,9 @@ PARTS = (
     Part("option-term", ("option_term=true",)),
     Part("decode-slot", decode="slot"),
     Part("hierarchy", ("hierarchy=1",)),
-    Part("joint-sets", ("joint=true",)),
-    Part("shrink-off", ("shrink=0",)),
-    Part("shrink-off-decay", ("shrink=0", "weight_decay=0.5", "lr=1e-2")),
+    Part("joint-sets", ("joint_slots=true",)),
+    Part("shrink-off", ("group_lasso=0",)),
+    Part("shrink-off-decay", ("group_lasso=0", "weight_decay=0.5", "lr=1e-2")),
 )
 
 

@@ -54,7 +54,7 @@ CHOICES = (
     Choice("ensemble-of-3", seeds=(0, 1, 2)),
     Choice("ensemble-of-3-tta", predict=("--threshold", "0.5", "--tta"), seeds=(0, 1, 2)),
     Choice("all-of-it", predict=("--tta", "--largest", "--fill-holes"), seeds=(0, 1, 2)),
-    *(Choice(f"tune-{mode}", train=("--tune", mode)) for mode in ("head", "last", "all", "lora")),
+    *(Choice(f"finetune-{mode}", train=("--finetune", mode)) for mode in ("head", "last", "all", "lora")),
 )
 
 

@@ -30,6 +30,7 @@ from magic_cli.engine import accelerator_for, moved
 from magic_cli.model.cache import FeatureCache
 from magic_cli.questions import load_questions
 from magic_cli.records import Encounter, ImageRecord, Sample
+from magic_cli.tasks.seg_config import SegConfig
 from magic_cli.tasks.seg_model import SegModel, build
 from magic_cli.trainer import optimizer_for
 
@@ -170,9 +171,9 @@ def equivalence(plain: Plain, exact: SegModel, half: SegModel, samples: list[Sam
 
 def trained(folder: Path, work: Path, samples: list[Sample], pipe: Connection) -> Callable[[], None]:
     """Check that our model is transformers', time the cache build, and return a training step as trainer.py does it."""
-    common = {"weights": str(folder)}
+    common = {"weights_dir": str(folder)}
     kinds = ("float32", "float16")
-    configs = [resolve("seg", "paper", [f"cache_dtype={kind}", "workers=0"], **common) for kind in kinds]
+    configs = [resolve(SegConfig, "paper", [f"cache_dtype={kind}", "workers=0"], **common) for kind in kinds]
     accelerator = accelerator_for(configs[1], "cpu")
     exact, half = (model_for(config, work / "features") for config in configs)
     first = samples[:BATCH]
@@ -202,7 +203,7 @@ def side(kind: str, folder: Path, work: Path, pipe: Connection) -> None:
     if kind == "ours":
         step = trained(folder, work, samples, pipe)
     else:
-        config = resolve("seg", "paper", weights=str(folder))
+        config = resolve(SegConfig, "paper", weights_dir=str(folder))
         model = model_for(config, None)
         plain = Plain(folder, model, samples[:BATCH])
         del model

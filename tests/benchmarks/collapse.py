@@ -29,6 +29,7 @@ from magic_cli.files import read_jsonl, write_jsonl
 from magic_cli.progress import log
 from magic_cli.records import Prediction, Sample
 from magic_cli.tasks import cvqa
+from magic_cli.tasks.cvqa_config import CvqaConfig
 from magic_cli.tasks.cvqa_review import MAJORITY, review
 from magic_cli.trainer import Data, Trainer
 
@@ -38,7 +39,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "as in the paper": (),
     "with encounter text": ("encounter_text=true",),
     "with encounter text, tower at 2e-5": ("encounter_text=true", "encoder_lr=2e-5"),
-    "with encounter text, tower frozen": ("encounter_text=true", "tune=head"),
+    "with encounter text, tower frozen": ("encounter_text=true", "finetune=head"),
 }
 AT = (0, 25, 50, 100, 200, 400, 800, 1600)
 
@@ -109,7 +110,7 @@ def run(prepared: Prepared, name: str, modality: str, steps: int, most: int, out
         found: list[dict[str, Any]] = read_jsonl(file)
         return found
     log(name)
-    config = resolve("cvqa", "paper", [*SETTINGS, f"modality={modality}", *VARIANTS[name]])
+    config = resolve(CvqaConfig, "paper", [*SETTINGS, f"modality={modality}", *VARIANTS[name]])
     trial = Trial.of(prepared, config, steps, most)
     nothing = Gold("nothing is held back", prepared.questions)
     data = Data(cvqa, trial.train, (), nothing, prepared.questions, prepared.sha256)

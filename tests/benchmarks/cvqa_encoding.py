@@ -32,6 +32,7 @@ from magic_cli.model.encoders import Encoder
 from magic_cli.model.weights import minilm_dir
 from magic_cli.questions import load_questions
 from magic_cli.records import Encounter, ImageRecord, Sample
+from magic_cli.tasks.cvqa_config import CvqaConfig
 from magic_cli.tasks.cvqa_model import CvqaModel, build
 
 QUESTIONS = load_questions(None)
@@ -121,7 +122,7 @@ def ours(model: CvqaModel, config: Config, samples: list[Sample]) -> float:
 def paper(weights: Path, samples: list[Sample]) -> tuple[Callable[[], float], Callable[[], float], CvqaModel]:
     """Return what measures cold and warm, and the model."""
     settings = ["precision=no", "workers=0"]
-    config = resolve("cvqa", "paper", settings, weights=str(weights))
+    config = resolve(CvqaConfig, "paper", settings, weights_dir=str(weights))
     model = build(config, QUESTIONS)  # type: ignore[arg-type]
 
     def warm() -> float:
@@ -137,7 +138,7 @@ def paper(weights: Path, samples: list[Sample]) -> tuple[Callable[[], float], Ca
 
 def small(root: Path, samples: list[Sample]) -> tuple[Callable[[], float], Callable[[], float], CvqaModel]:
     """Return what measures cold and warm, and the model; cold counts the option texts, which `build` encodes."""
-    config = resolve("cvqa", "small", [])
+    config = resolve(CvqaConfig, "small", [])
     model = build(config, QUESTIONS)  # type: ignore[arg-type]
     assert model.images is not None
 

@@ -16,6 +16,7 @@ from magic_cli import runs, tasks
 from magic_cli.config import resolve
 from magic_cli.data.gold import Gold, gold_of
 from magic_cli.data.prepared import open_prepared
+from magic_cli.tasks.cvqa_config import CvqaConfig
 from magic_cli.trainer import Data, Trainer
 
 HELD, ENOUGH = 100, 240
@@ -37,7 +38,7 @@ def main() -> None:
         for seed in given.seeds:
             found = []
             for factor in (1.0, max(1.0, (ENOUGH / size) ** 0.5)):
-                config = resolve("cvqa", "small", [f"shrink={5 * factor}"], modality=given.modality, seed=seed)
+                config = resolve(CvqaConfig, "small", [f"group_lasso={5 * factor}"], modality=given.modality, seed=seed)
                 samples = list(task.samples(prepared, "train", config))
                 random.Random(1000 + seed).shuffle(samples)  # noqa: S311
                 held, train = samples[:HELD], samples[HELD : HELD + size]

@@ -299,8 +299,10 @@ class Checkpoint(Reader):
         super().__init__(folder)
         import torch
 
-        meta = {"format": 1, "task": "seg", "config": {}, "questions": [], "encoders": {}, "history": [], "score": None}
-        self.meta = meta | {"seed": 0, "manifest_sha256": "", "versions": {}}
+        from magic_cli.checkpoint import FORMAT
+
+        meta = {"format": FORMAT, "task": "seg", "config": {}, "questions": [], "encoders": {}, "history": []}
+        self.meta = meta | {"score": None, "seed": 0, "manifest_sha256": "", "versions": {}}
         self.weights = {"head.weight": torch.zeros(3, 2), "head.bias": torch.ones(2)}
         self.path = folder / "best.pt"
         self.seeds = [self.stored(self.meta)]

@@ -29,6 +29,7 @@ from magic_cli.data.prepared import open_prepared
 from magic_cli.engine import accelerator_for, predict
 from magic_cli.model import memory
 from magic_cli.records import Prediction, Sample
+from magic_cli.tasks.seg_config import SegConfig
 from magic_cli.tasks.seg_model import SegModel
 
 PHOTOS, ROUNDS = 6, 3
@@ -66,7 +67,7 @@ def side(kind: str, folder: Path, work: Path, pipe: Connection) -> None:
     torch.set_num_threads(1)
     samples = read_samples(work)
     samples = [replace(s, encounter=samples[i // 3 * 3].encounter) for i, s in enumerate(samples)]
-    base = resolve("seg", "paper", ["precision=no", "workers=0"], weights=str(folder))
+    base = resolve(SegConfig, "paper", ["precision=no", "workers=0"], weights_dir=str(folder))
     model = model_for(base, None).eval()
     parts = {sample.id: model.collate([sample], [0]) for sample in samples}
     model.collate = lambda asked, _: joined(model, [parts[s.id] for s in asked])  # type: ignore[method-assign]

@@ -22,6 +22,7 @@ from magic_cli.files import sha256
 from magic_cli.model import pixels
 from magic_cli.model.cache import FeatureCache
 from magic_cli.records import ImageRecord
+from magic_cli.tasks.seg_config import SegConfig
 from magic_cli.tasks.seg_model import ROOM, SegModel
 
 HEIGHT, WIDTH, ROUNDS = 1944, 2592, 5
@@ -52,7 +53,7 @@ def main(count: int) -> None:
     pixels._memory.room = 0  # else what is decoded without a folder would be kept in memory
     with tempfile.TemporaryDirectory() as folder:
         records = [drawn(Path(folder), number) for number in range(count)]
-        model = SegModel(resolve("seg", "tiny", ["image_size=256", "crop=0.5"]))
+        model = SegModel(resolve(SegConfig, "tiny", ["image_size=256", "crop=0.5"]))
         cache = FeatureCache(Path(folder) / "cache", "float16")
         for size in (256, 352):
             object.__setattr__(model.config, "image_size", size)

@@ -238,6 +238,7 @@ STATES: dict[str, Callable[[Path], bytes]] = {
     "of another task": lambda path: changed(path, task="seg"),
     "of other data": lambda path: changed(path, data="0" * 64),
     "of no data": lambda path: changed(path, data=None),
+    "with former names of settings": lambda path: configured(path, tune="all", clip=1.0),
     "of an unknown position": lambda path: positioned(path, later=1),
     "position of wrong types": lambda path: positioned(path, best="high", history=3),
     "without an optimizer": lambda path: without(path, "optimizer"),

@@ -1,6 +1,5 @@
 """Every setting of every task with values it cannot have, and every option of every command: exit 2 or 3, one line."""
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,11 @@ from typing import Any
 import pytest
 from harness import Magic, left, refused
 
-from magic_cli.config import _CHOICES, CONFIGS, from_dict
+from magic_cli.config import Setting, from_dict, settings_of
 from magic_cli.errors import ConfigError
+from magic_cli.tasks import CONFIGS
 
-FIELDS = [(task, field) for task, kind in CONFIGS.items() for field in dataclasses.fields(kind)]
+SETTINGS = [(task, setting) for task, kind in CONFIGS.items() for setting in settings_of(kind).values()]
 TEXTS: dict[Any, tuple[str, ...]] = {
     int: ("", "x", "1.5", "1_0", "٣", "-1", "9" * 400, "9" * 5000, "inf", "nan", "0x10", "1e3"),
     float: ("", "x", "1_0.0", "-1", "-1e-9", "9" * 400, "1e400", "inf", "-inf", "nan", "1,5", "1e7"),
@@ -26,26 +26,26 @@ VALUES: dict[Any, tuple[Any, ...]] = {
 }
 
 
-def texts(field: Any) -> Iterator[str]:
-    yield from TEXTS[field.type]
-    if field.name in _CHOICES:
-        yield from ("", "nonsense", _CHOICES[field.name][0].upper() + " ")
+def texts(setting: Setting) -> Iterator[str]:
+    yield from TEXTS[setting.value_type]
+    if setting.choices:
+        yield from ("", "nonsense", setting.choices[0].upper() + " ")
 
 
-@pytest.mark.parametrize(("task", "field"), FIELDS, ids=[f"{task}-{field.name}" for task, field in FIELDS])
-def test_no_setting_takes_what_it_cannot_have(magic: Magic, ready: Path, task: str, field: Any) -> None:
+@pytest.mark.parametrize(("task", "setting"), SETTINGS, ids=[f"{task}-{setting.name}" for task, setting in SETTINGS])
+def test_no_setting_takes_what_it_cannot_have(magic: Magic, ready: Path, task: str, setting: Setting) -> None:
     """As `--set`, and as a value in a checkpoint."""
-    for text in texts(field):
-        words = ("train", task, "--preset", "tiny", "--data", ready, "--set", f"{field.name}={text}")
-        refused(magic(*words), 3, field.name)
-    for value in (*VALUES[field.type], *(("nonsense",) if field.name in _CHOICES else ())):
-        with pytest.raises(ConfigError, match=field.name):
-            from_dict(task, {field.name: value}, "best.pt")
+    for text in texts(setting):
+        words = ("train", task, "--preset", "tiny", "--data", ready, "--set", f"{setting.name}={text}")
+        refused(magic(*words), 3, setting.name)
+    for value in (*VALUES[setting.value_type], *(("nonsense",) if setting.choices else ())):
+        with pytest.raises(ConfigError, match=setting.name):
+            from_dict(CONFIGS[task], {setting.name: value}, "best.pt")
     assert left(Path()) == []
 
 
 def test_the_tables_above_know_every_type() -> None:
-    assert {field.type for _, field in FIELDS} == set(TEXTS) == set(VALUES)
+    assert {setting.value_type for _, setting in SETTINGS} == set(TEXTS) == set(VALUES)
 
 
 WORDS = {
@@ -62,7 +62,9 @@ WORDS = {
     "no such image encoder": (3, "train", "seg", "--preset", "tiny", "--set", "image_encoder=best"),
     "an encoder outside": (3, "train", "cvqa", "--preset", "tiny", "--set", "text_encoder=../../etc"),
     "no such modality": (3, "train", "cvqa", "--preset", "tiny", "--modality", "smell"),
-    "no such tuning": (3, "train", "cvqa", "--preset", "tiny", "--tune", "some"),
+    "no such tuning": (3, "train", "cvqa", "--preset", "tiny", "--finetune", "some"),
+    "the former name of an option": (2, "train", "cvqa", "--preset", "tiny", "--tune", "all"),
+    "the former name of a setting": (3, "train", "cvqa", "--preset", "tiny", "--set", "joint=true"),
     "a seed below zero": (3, "train", "cvqa", "--preset", "tiny", "--seed", -1),
     "a seed that is text": (2, "train", "cvqa", "--seed", "x"),
     "no such device": (3, "train", "cvqa", "--preset", "tiny", "--device", "tpu"),

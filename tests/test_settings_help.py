@@ -1,0 +1,61 @@
+"""`magic train TASK --set help`: every setting, its default of the preset, its values; nothing else is needed."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from magic_cli import schema
+from magic_cli.cli import app
+from magic_cli.config import settings_of
+from magic_cli.settings_help import settings_help
+from magic_cli.tasks import CONFIGS
+from magic_cli.tasks.cvqa_config import CvqaConfig
+from magic_cli.tasks.seg_config import SegConfig
+
+
+@pytest.mark.parametrize("task", CONFIGS)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_command_needs_no_data_and_writes_nothing(
+    task: str, as_json: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["train", task, "--preset", "paper", "--set", "epochs=3", "--set", "help"]
+    result = CliRunner().invoke(app, [*words, *(["--json"] if as_json else [])])
+    assert (result.exit_code, list(tmp_path.iterdir())) == (0, [])
+    names = [name for name in settings_of(CONFIGS[task]) if name != "preset"]
+    if as_json:
+        found = json.loads(result.stdout)
+        assert schema.problems("settings", found, "--json") == []
+        assert [row["name"] for row in found["settings"]] == names
+    else:
+        starts = [line[2:].split(" ")[0] for line in result.stdout.splitlines() if line.startswith("  ")]
+        assert [start for start in starts if start] == ["setting", *names]
+        assert result.stdout.endswith(f"next: magic train {task} --preset paper --set NAME=VALUE\n")
+
+
+def test_rows_show_types_bounds_choices_and_the_defaults_of_the_preset() -> None:
+    rows = {row["name"]: row for row in settings_help(SegConfig, "paper").to_json()["settings"]}
+    assert rows["image_size"].items() >= {"type": "integer", "minimum": 32, "maximum": 4096, "default": 352}.items()
+    assert rows["dropout"].items() >= {"type": "number", "minimum": 0, "exclusiveMaximum": 1}.items()
+    assert rows["crop"].items() >= {"exclusiveMinimum": 0, "maximum": 1, "default": 1.0}.items()
+    assert rows["loss"].items() >= {"enum": ["bce", "bce+dice", "focal"], "default": "bce"}.items()
+    assert rows["threshold_for"]["enum"][:2] == ["none", "jaccard_meanofmax"]
+    assert "enum" not in rows["monitor"]
+
+
+def test_lines_are_aligned_and_say_the_same() -> None:
+    text = settings_help(CvqaConfig, "tiny").lines()
+    head = text[1]
+    columns = [head.index(name) for name in ("default", "values", "meaning")]
+    rows = {line.split()[0]: line for line in text[2:-1]}
+    assert [rows["dropout"][at:].split("  ")[0] for at in columns[:2]] == ["0.1", "number in [0, 1)"]
+    assert [rows["rules"][at:].split("  ")[0] for at in columns[:2]] == ["true", "true or false"]
+    assert [rows["finetune"][at:].split("  ")[0] for at in columns[:2]] == ["head", "head | last | all | lora"]
+    assert all(line[at - 1] == " " for line in text[1:-1] if len(line) > columns[2] for at in columns)
+
+
+def test_a_preset_that_is_not_there_is_refused() -> None:
+    result = CliRunner().invoke(app, ["train", "seg", "--preset", "smal", "--set", "help"])
+    assert "did you mean small?" in str(result.exception)
