@@ -25,9 +25,9 @@ LAYERS: tuple[tuple[frozenset[str], ...], ...] = (
         frozenset({"shape"}),
     ),
     (frozenset({"files"}), frozenset({"records"})),
-    (frozenset({"schema"}), frozenset({"metrics"})),
+    (frozenset({"schema"}),),
     (frozenset({"questions"}), frozenset({"progress"})),
-    (frozenset({"config"}), frozenset({"data"}), frozenset({"model"})),
+    (frozenset({"config"}), frozenset({"data"}), frozenset({"model"}), frozenset({"metrics"})),
     (
         frozenset(
             {
@@ -247,7 +247,7 @@ def test_layers() -> None:
         ({"data__a": "from magic_cli.tasks import seg", "tasks__seg": ""}, "data.a -> tasks.seg"),
         ({"data__a": "import magic_cli.model.b", "model__b": ""}, "data.a -> model.b"),
         ({"metrics__a": "from ..data import b", "data__b": ""}, "metrics.a -> data.b"),
-        ({"metrics__a": "from magic_cli.model.b import f", "model__b": "f = 1"}, "metrics.a -> model.b"),
+        ({"model__a": "from magic_cli.metrics.b import f", "metrics__b": "f = 1"}, "model.a -> metrics.b"),
         ({"config": "def f():\n    from magic_cli import engine", "engine": ""}, "config -> engine"),
         ({"files": "from .schema import load", "schema": "load = 1"}, "files -> schema"),
         ({"records": "import magic_cli.files", "files": ""}, "records -> files"),
