@@ -12,8 +12,8 @@ import numpy as np
 
 from magic_cli import provenance, report, report_page
 from magic_cli.data.gold import Gold
-from magic_cli.data.parts import parts
 from magic_cli.data.prepared import MANIFEST
+from magic_cli.data.staging import replace_results
 from magic_cli.errors import DataError, printable, problem
 from magic_cli.files import read_jsonl, refuse_existing, sha256, write_json, write_parts, write_text
 from magic_cli.records import Mask
@@ -44,7 +44,7 @@ def publish(
     refuse_existing(out, overwrite)
     history = None if run is None else _history(run)
     found["provenance"]["sha256"] = {str(path): digest(path) for path in (*preds, gold_path)}
-    with parts(out, (REPORT, ITEMS, PAGE, "scores*.json")) as folder:
+    with replace_results(out, (REPORT, ITEMS, PAGE, "scores*.json")) as folder:
         names = [REPORT, ITEMS, PAGE]
         for number, system in enumerate(found["systems"], 1):
             names.append(SCORES if number == 1 else f"scores_{number}.json")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from magic_cli import provenance
 from magic_cli.data.gold import Gold
-from magic_cli.data.parts import parts
+from magic_cli.data.staging import replace_results
 from magic_cli.data.told import TOLD, told_line
 from magic_cli.files import write_jsonl
 from magic_cli.questions import QuestionSchema
@@ -35,7 +35,7 @@ def save(
     found = by_encounter(predictions)
     soft = all(_probabilities(found.get(encounter, ()), questions) for encounter in rows)
     names = [ANSWERS, TOLD] if soft else [ANSWERS]
-    with parts(out, (ANSWERS, TOLD)) as folder:
+    with replace_results(out, (ANSWERS, TOLD)) as folder:
         write_answers(folder / ANSWERS, [{"encounter_id": encounter, **row} for encounter, row in rows.items()])
         if TOLD in names:
             told = ((name, row, _rounded(_probabilities(found[name], questions))) for name, row in rows.items())

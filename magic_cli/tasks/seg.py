@@ -10,8 +10,8 @@ import numpy as np
 from magic_cli import provenance
 from magic_cli.data.gold import Gold
 from magic_cli.data.masks import write_mask
-from magic_cli.data.parts import parts
 from magic_cli.data.prepared import Prepared
+from magic_cli.data.staging import replace_results
 from magic_cli.errors import EmptySplit, problem
 from magic_cli.questions import QuestionSchema
 from magic_cli.records import ImageRecord, Mask, Prediction, Report, Rules, Sample
@@ -130,7 +130,7 @@ def write(
         DataError: a prediction is no mask, or the folder cannot be written.
     """
     names = []
-    with parts(out, (MASKS,), f"*{SUFFIX}") as folder:
+    with replace_results(out, (MASKS,), f"*{SUFFIX}") as folder:
         for prediction in predictions:
             mask: Mask = to_mask(prediction, **decision)
             names.append(f"{MASKS}/{mask_name(prediction.id)}")

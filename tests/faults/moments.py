@@ -17,7 +17,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-_CALLS = ("fsync", "replace", "rename", "unlink", "remove", "mkdir", "rmdir")
+_CALLS = ("fsync", "link", "replace", "rename", "unlink", "remove", "mkdir", "rmdir")
 
 
 class Points:
@@ -120,10 +120,10 @@ def arrange(job: dict[str, Any], count: mmap.mmap) -> None:
         setattr(os, name, points.around(getattr(os, name)))
     io.open = points.open(io.open)  # type: ignore[assignment]
     from magic_cli import demo, referee
-    from magic_cli.data import parts, staging
+    from magic_cli.data import staging
 
     referee._provenance = lambda: {"argv": [], "versions": {}, "made": ""}
-    staging.exchange = parts.exchange = points.around(staging.exchange)
+    staging.exchange = points.around(staging.exchange)
     demo.COUNTS, demo._SIZES = {"train": 3, "valid": 2, "test": 1}, ((48, 64),)
     steps = demo.steps
     demo.steps = lambda *words: tuple(_quick(step) for step in steps(*words))
