@@ -19,7 +19,7 @@ from typing import Any
 from magic_cli import __version__
 from magic_cli.errors import ConfigError, MagicError, WeightsError, printable
 from magic_cli.files import cache_root
-from magic_cli.model import lease, storage, weights
+from magic_cli.model import storage, weights
 from magic_cli.model.storage import spoken
 
 PACKAGES = ("torch", "torchvision", "transformers", "timm", "accelerate", "numpy", "pillow", "tifffile")
@@ -78,7 +78,7 @@ def clear_cache(cache_dir: Path | None = None) -> dict[str, Any]:
         DataError: a run uses the cache, or a file cannot be removed.
     """
     folder = cache_dir or cache_root() / "features"
-    return {"path": str(folder), **lease.clear(folder)}
+    return {"path": str(folder), **storage.clear(folder)}
 
 
 def lines(found: dict[str, Any]) -> list[str]:
@@ -240,7 +240,8 @@ def _cached(cache: dict[str, Any]) -> Row:
     except ConfigError as error:
         return Row("folders", "cached", _told(cache), _MISSING, error.problems[0])
     if cache["bytes"] > most:
-        return Row("folders", "cached", _told(cache), _NOTE, "over its limit (MAGIC_CACHE_GB): the next run makes room")
+        remedy = "over its limit (MAGIC_CACHE_GB): the next run makes room; what was used within 24 hours stays"
+        return Row("folders", "cached", _told(cache), _NOTE, remedy)
     return Row(
         "folders", "cached", _told(cache), _OK, "magic doctor --clear-cache removes it" if cache["items"] else ""
     )

@@ -211,6 +211,7 @@ def fill_cache(model: TaskModel, samples: Sequence[Sample], views: int, accelera
     """Encode once what the frozen encoders will be asked for, the work shared; without a cache, do nothing."""
     if model.cache is None:
         return
+    model.cache.hold()  # shrunk photos are kept in it, too
     wanted: dict[Encoder, dict[str, Item]] = {}
     for encoder, item in model.frozen(samples, views):
         wanted.setdefault(encoder, {}).setdefault(item.key, item)

@@ -16,8 +16,10 @@ if sys.platform != "win32":
 _held: set[int] = set()
 
 
-def locked(file: IO[bytes] | int, wait: bool = False) -> bool:
-    """Lock an open file or folder until it is closed, and tell whether that went well.
+def locked(file: IO[bytes] | int, wait: bool = False, shared: bool = False) -> bool:
+    """Lock an open file or folder until it is closed, and return whether that succeeded.
+
+    Several processes may hold a `shared` lock; nobody holds another one meanwhile.
 
     Raises:
         OSError: there are no locks on this disk.
@@ -25,7 +27,7 @@ def locked(file: IO[bytes] | int, wait: bool = False) -> bool:
     if sys.platform == "win32":
         return False
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     return True

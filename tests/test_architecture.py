@@ -62,7 +62,7 @@ LAYERS: tuple[tuple[frozenset[str], ...], ...] = (
     ),
     (frozenset({"tasks"}),),
     (frozenset({"runs", "choosing", "folds", "pooled", "review", "referee", "publish"}),),
-    (frozenset({"options"}), frozenset({"ending"}), frozenset({"system"})),
+    (frozenset({"options"}), frozenset({"ending"})),
     (frozenset({"cli", "demo", "doctor", "rerun"}),),
     (frozenset({"__main__"}),),
 )

@@ -20,7 +20,7 @@ from safetensors.torch import save
 from magic_cli.errors import DataError
 from magic_cli.model.cache import FeatureCache, Item, encode
 from magic_cli.model.encoders import Encoder, Features, TinyImage, TinyText
-from magic_cli.model.lease import lease
+from magic_cli.model.storage import LOCK, clear
 
 CPU = torch.device("cpu")
 KEY = "ab" * 32
@@ -52,8 +52,8 @@ def items(*numbers: float) -> list[Item]:
 
 
 def files(root: Path) -> list[str]:
-    """Names of all files but the marks of runs."""
-    return sorted(path.name for path in root.rglob("*") if path.is_file() and path.parent.name != ".runs")
+    """Names of all files but the lock."""
+    return sorted(path.name for path in root.rglob("*") if path.is_file() and path.name != LOCK)
 
 
 def only(root: Path) -> Path:
@@ -118,12 +118,27 @@ def test_features_too_large_for_the_type_are_refused(tmp_path: Path, dtype: str,
     assert cache.read(KEY)["p1"].tolist()[1] == torch.inf
 
 
-def test_workers_get_the_cache_without_its_lease(tmp_path: Path) -> None:
+def test_a_run_holds_the_folder_and_its_workers_do_not(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, "float32")
     cache.fill(Counting(), items(5), CPU)
     copy = pickle.loads(pickle.dumps(cache))  # noqa: S301  our own bytes
     assert copy.read(f"{5:064x}")["square"].tolist() == [25]
-    assert (copy._lease, cache._lease) == (None, lease(tmp_path))
+    with pytest.raises(DataError, match="a run uses it"):
+        clear(tmp_path)
+    del cache
+    assert clear(tmp_path)["files"] == 1
+    assert copy.fill(Counting(), items(5), CPU) == 1
+    with pytest.raises(DataError, match="a run uses it"):
+        clear(tmp_path)
+
+
+def test_what_is_read_is_noted_as_used(tmp_path: Path) -> None:
+    """At each epoch, so that no other run evicts it."""
+    cache = FeatureCache(tmp_path, "float32")
+    cache.fill(Counting(), items(5), CPU)
+    os.utime(only(tmp_path), (0, 5))
+    cache.read(f"{5:064x}")
+    assert abs(only(tmp_path).stat().st_mtime - time.time()) < 60
 
 
 def test_an_empty_file_counts_as_missing(tmp_path: Path) -> None:
@@ -176,10 +191,11 @@ def test_a_run_makes_room_but_keeps_what_it_needs(tmp_path: Path, monkeypatch: p
 
 def test_a_lowered_limit_holds_where_nothing_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FeatureCache(tmp_path, "float32").fill(Counting(), items(1, 2, 3, 4), CPU)
+    for number in (1, 2, 3):
+        os.utime(tmp_path / "float32" / "00" / f"{number:064x}.safetensors", (0, 1000 + number))
     monkeypatch.setenv("MAGIC_CACHE_GB", str(2 * only_size(tmp_path) / 1e9))
     assert FeatureCache(tmp_path, "float32").fill(Counting(), items(3), CPU) == 0
-    assert len(files(tmp_path)) == 2
-    assert f"{3:064x}.safetensors" in files(tmp_path)
+    assert files(tmp_path) == [f"{number:064x}.safetensors" for number in (3, 4)]
 
 
 def test_the_two_precisions_do_not_meet(tmp_path: Path) -> None:
@@ -384,4 +400,4 @@ def test_a_killed_writer_leaves_nothing_wrong(filled: Path) -> None:
     del cache
     FeatureCache(root, "float32").fill(encoder, wanted, CPU)
     assert not temporary.exists()
-    assert lease(root).alone  # the dead process does not count as a user
+    assert clear(root)["files"] == 200  # the dead process does not count as a user

@@ -14,7 +14,7 @@ from magic_cli.cli import app
 from magic_cli.errors import WeightsError
 from magic_cli.files import cache_root
 from magic_cli.model import weights
-from magic_cli.model.lease import lease
+from magic_cli.model.storage import CacheUse
 
 
 def row(found: dict, name: str) -> dict:
@@ -170,14 +170,13 @@ def test_clear_cache_frees_what_is_ours(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_cache_in_use_is_not_cleared(tmp_path: Path) -> None:
-    """In a process of its own: locks of one process do not hold it up."""
     path = keep(tmp_path, 1, 2000, 5)
-    held = lease(tmp_path)
+    use = CacheUse(tmp_path)
     command = [sys.executable, "-m", "magic_cli", "doctor", "--clear-cache", "--cache-dir", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == f"error: {tmp_path}: a run uses it; clear it when that run has ended\n"
-    assert (path.exists(), held.alone) == (True, True)
+    assert (path.exists(), use.needed) == (True, set())
 
 
 def test_paper_weights_are_optional_and_say_where_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

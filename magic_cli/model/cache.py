@@ -1,8 +1,8 @@
 """Outputs of frozen encoders, computed once per distinct item and reused in every epoch and run.
 
 One safetensors file an item, named by SHA-256 of (weights, preprocessing, content), written atomically, so
-that two runs may share a folder and a killed writer leaves nothing wrong. Reading maps the file. The folder's
-limit is storage.py's, and who may remove what is lease.py's.
+that two runs may share a folder and a killed writer leaves nothing wrong. Reading maps the file. storage.py keeps the
+folder to its limit.
 """
 
 import contextlib
@@ -18,8 +18,7 @@ from safetensors.torch import load_file, save
 
 from magic_cli.errors import DataError
 from magic_cli.model.encoders import Encoder, Features
-from magic_cli.model.lease import Lease, lease
-from magic_cli.model.storage import free_bytes, put, spoken, touch
+from magic_cli.model.storage import CacheUse, free_bytes, put, spoken, touch
 from magic_cli.progress import log, track
 
 
@@ -39,24 +38,31 @@ class FeatureCache:
 
     def __init__(self, root: Path, dtype: str) -> None:
         self.root, self.dtype = root / dtype, getattr(torch, dtype)
-        self._lease: Lease | None = None
+        self._use: CacheUse | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the lease to the process that holds it: workers of a data loader only read."""
-        return self.__dict__ | {"_lease": None}
+        """Leave the lock to the process that holds it: workers of a data loader only read."""
+        return self.__dict__ | {"_use": None}
+
+    def hold(self) -> CacheUse:
+        """Keep the folder from being cleared while this object lives; before that, nothing is written into it."""
+        self._use = self._use or CacheUse(self.root.parent)
+        return self._use
 
     def _path(self, key: str) -> Path:
         return self.root / key[:2] / f"{key}.safetensors"
 
     def read(self, key: str) -> Features:
-        """Return the float32 features of an item that `fill` has seen.
+        """Return the float32 features of an item that `fill` has seen, and note their use: so eviction spares them.
 
         Raises:
             DataError: the cache was cleared or damaged meanwhile; a damaged file is removed.
         """
         path = self._path(key)
         try:
-            return {name: tensor.float() for name, tensor in load_file(path).items()}
+            features = {name: tensor.float() for name, tensor in load_file(path).items()}
+            touch(path)
+            return features
         except (OSError, SafetensorError):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
@@ -83,7 +89,7 @@ class FeatureCache:
     def fill(self, encoder: Encoder, items: Iterable[Item], device: torch.device, batch_size: int = 16) -> int:
         """Encode and store what is missing; return how many items were encoded.
 
-        The first batch tells how much all will take; what was used longest ago makes room for it.
+        The first batch tells how much all will take; what was not used for a day, the oldest first, makes room for it.
 
         Raises:
             DataError: the disk or the limit has no room for this run, said before anything is stored; and as `write`.
@@ -91,19 +97,19 @@ class FeatureCache:
         wanted = {item.key: item for item in items}
         if not wanted:
             return 0
-        self._lease = lease(self.root.parent)
-        self._lease.needed |= {f"{self.root.name}/{key}" for key in wanted}
+        use = self.hold()
+        use.needed |= {f"{self.root.name}/{key}" for key in wanted}
         todo = [item for key, item in wanted.items() if not touch(self._path(key))]
         batches = [todo[i : i + batch_size] for i in range(0, len(todo), batch_size)]
         if not batches:
-            self._lease.make_room(0)
+            use.make_room(0)
         for number, batch in enumerate(track(batches, "encoding")):
             found = encode(encoder, [item.load() for item in batch], device)
             packed = [self._packed({n: t[row] for n, t in found.items()}) for row in range(len(batch))]
             if number == 0:
                 each = sum(map(len, packed)) / len(batch)
                 self._announce(encoder, len(todo), len(batches), each)
-                self._lease.make_room(round(each * len(todo)))
+                use.make_room(round(each * len(todo)))
             for item, data in zip(batch, packed, strict=True):
                 put(self._path(item.key), data)
         return len(todo)

@@ -2,7 +2,7 @@
 
 Decoding a photo of five megapixels with its mask takes 47 ms, reading the shrunk pixels of both 1.2 ms
 (examples/evidence.md, "Caches"). Written atomically: two runs may share a folder, a kill leaves nothing wrong. The
-cache folder's limit counts them too: what was used longest ago goes when the next run makes room (lease.py).
+cache folder's limit counts them too: what was used longest ago goes when the next run makes room (storage.py).
 """
 
 import contextlib

@@ -1,7 +1,15 @@
-"""The folder that caches share: what lies in it, and how large it may grow. Who may remove what is lease.py's.
+"""The folder that caches share: what is in it, how large it may grow, and who may remove what.
 
-Layout: DTYPE/ab/KEY.safetensors (features) and pixels/ab/KEY.npy, each beside its temporary file while it is written.
-Only files of these names are ever counted or removed: whatever else lies there belongs to somebody else.
+Layout: DTYPE/ab/KEY.safetensors (features) and pixels/ab/KEY.npy, each beside its temporary file while it is written,
+and .magic.lock. Only files of these names are ever counted or removed: everything else belongs to somebody else.
+
+Files note when they were last used, to the hour. Eviction removes what was used longest ago, and nothing that was used
+within 24 hours or that its own run asked for. A run holds the lock shared while it lives; the system frees it when the
+run and its data loader's workers have ended, killed or not. `clear` takes it alone, or refuses.
+
+What this gives up: a folder that fills within one day passes its limit (a log line says so); a run that leaves its
+features unread for a day may have to encode them again; where there are no locks (Windows, some network disks), or
+its file can neither be made nor read, `clear` does not see a run.
 """
 
 import contextlib
@@ -9,17 +17,24 @@ import os
 import re
 import secrets
 import shutil
+import sys
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from magic_cli.errors import ConfigError, DataError
+from magic_cli.lock import locked
+from magic_cli.progress import log
 
 LIMIT_GB = 20.0
 SUFFIX = {"float16": ".safetensors", "float32": ".safetensors", "bfloat16": ".safetensors", "pixels": ".npy"}
+LOCK = ".magic.lock"
+_RECENT = 24 * 3600.0  # seconds: what was used within them is never evicted
 _FRESH = 3600.0  # seconds: how exactly the time of the last use is kept
 _DEAD = 3600.0  # seconds: whoever writes a file for longer is dead
+_OPEN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # a pipe in the lock's place must not hold us up
 _KEY, _TEMPORARY = re.compile("[0-9a-f]{64}"), re.compile(r"\.?[0-9a-f]{60,64}\..*\.tmp")
 
 
@@ -47,16 +62,16 @@ def limit() -> float:
     """
     text = os.environ.get("MAGIC_CACHE_GB", "").strip()
     try:
-        found = float(text) if text else LIMIT_GB
+        gigabytes = float(text) if text else LIMIT_GB
     except ValueError:
-        found = 0
-    if not found > 0:
+        gigabytes = 0
+    if not gigabytes > 0:
         raise ConfigError(f"MAGIC_CACHE_GB={text}: expected a number of gigabytes above 0, such as {LIMIT_GB:.0f}")
-    return found * 1e9
+    return gigabytes * 1e9
 
 
 def free_bytes(root: Path) -> int:
-    """Return the free bytes of the disk that a folder, which may not exist yet, lies on."""
+    """Return the free bytes of the disk of a folder that may not exist yet."""
     return shutil.disk_usage(next(p for p in (root, *root.absolute().parents) if p.exists())).free
 
 
@@ -64,7 +79,7 @@ def touch(path: Path) -> int:
     """Note that a file is in use, at most once an hour; return its size in bytes, 0 where there is none."""
     try:
         stat = path.stat()
-        if time.time() - stat.st_mtime > _FRESH:
+        if abs(time.time() - stat.st_mtime) > _FRESH:  # the clock may have been wrong
             with contextlib.suppress(OSError):  # a shared cache may be another user's, or read-only
                 os.utime(path)
     except OSError:
@@ -123,6 +138,130 @@ def sweep(root: Path) -> None:
 
 
 def _scan(folder: Path) -> list[os.DirEntry[str]]:
-    with contextlib.suppress(OSError), os.scandir(folder) as found:
-        return list(found)
+    with contextlib.suppress(OSError), os.scandir(folder) as items:
+        return list(items)
     return []
+
+
+class CacheUse:
+    """This process's use of a cache folder, as long as the object lives: `clear` refuses meanwhile.
+
+    `needed` are the names ("KIND/KEY") of the files that this run asks for; they are never evicted by it.
+
+    Raises:
+        ConfigError: the limit cannot be understood.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.needed: set[str] = set()
+        self._warned = False
+        limit()
+        sweep(root)
+        with contextlib.suppress(OSError):  # a cache may be read-only, and full all the same
+            descriptor = _lock(root, shared=True)
+            if descriptor is not None:
+                weakref.finalize(self, os.close, descriptor)
+
+    def make_room(self, new: int) -> None:
+        """Remove what was used longest ago until `new` bytes more fit the limit and the disk.
+
+        What is needed, or was used within 24 hours, stays, if need be over the limit.
+
+        Raises:
+            DataError: this run alone needs more than the limit, or the disk has no room.
+        """
+        files = sorted(entries(self.root), key=lambda entry: entry.used)
+        total, most, free = sum(entry.size for entry in files), limit(), free_bytes(self.root)
+        own = new + sum(entry.size for entry in files if entry.name in self.needed)
+        if new and own > most:
+            got = f"{spoken(own)} of features for this run, at most {spoken(most)} may be kept"
+            raise DataError(f"{self.root}: {got}; set MAGIC_CACHE_GB={own / 1e9 + 0.1:.1f}, or use --no-cache")
+        idle = [entry for entry in files if entry.name not in self.needed and entry.finished and _is_old(entry.used)]
+        if new > free + sum(entry.size for entry in idle):
+            got = f"{spoken(new)} of features to keep, {spoken(free)} of disk free"
+            raise DataError(f"{self.root}: {got}; free space, choose another --cache-dir, or use --no-cache")
+        excess = total + new - min(most, total + free)
+        freed = _evict(self.root, idle, excess)
+        if freed < excess and not self._warned:
+            self._warned = True
+            over = f"{spoken(total + new - freed)}, over its limit of {spoken(most)} (MAGIC_CACHE_GB)"
+            log(f"{self.root}: {over}; what was used within 24 hours stays")
+
+
+def _is_old(used: float) -> bool:
+    return abs(time.time() - used) > _RECENT  # a time to come is that of a clock that was wrong
+
+
+def _evict(root: Path, idle: list[Entry], excess: float) -> int:
+    """Remove the first files of `idle` until `excess` bytes are freed; return how many bytes were."""
+    freed = count = 0
+    for entry in idle:
+        if freed >= excess:
+            break
+        with contextlib.suppress(OSError):
+            if _is_old(entry.path.stat().st_mtime):  # asked again: another run may have begun to use it
+                entry.path.unlink()
+                freed, count = freed + entry.size, count + 1
+    if count:
+        log(f"{root}: {count} files, used longest ago, removed to make room ({spoken(freed)})")
+    return freed
+
+
+def clear(root: Path) -> dict[str, int]:
+    """Remove everything that magic wrote into a cache folder, and the folders that are empty then.
+
+    Returns {"files": removed, "bytes": freed, "left": files and folders of somebody else in it}.
+
+    Raises:
+        DataError: a run uses the folder, or a file cannot be removed.
+    """
+    removed: list[Entry] = []
+    if (root / LOCK).exists() or any(entries(root)):
+        try:
+            with contextlib.ExitStack() as stack:
+                descriptor = _lock(root, shared=False)
+                if descriptor is not None:
+                    stack.callback(os.close, descriptor)
+                elif sys.platform != "win32":
+                    raise DataError(f"{root}: a run uses it; clear it when that run has ended")
+                for entry in entries(root):
+                    entry.path.unlink(missing_ok=True)
+                    removed.append(entry)
+                (root / LOCK).unlink(missing_ok=True)
+        except OSError as error:
+            where = error.filename or root
+            raise DataError(f"{where}: cannot be removed ({error.strerror or error}); check its owner") from None
+    for folder in (*nests(root), *(root / kind for kind in SUFFIX), root):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    left = len(list(root.iterdir())) if root.is_dir() else 0
+    return {"files": len(removed), "bytes": sum(entry.size for entry in removed), "left": left}
+
+
+def _lock(root: Path, shared: bool) -> int | None:
+    """Return a descriptor that holds the folder's lock; a shared one waits for a `clear` to end.
+
+    None where others hold it, and where there are no locks. Raises OSError: the file can neither be made nor read.
+    """
+    path = root / LOCK
+    while True:
+        root.mkdir(parents=True, exist_ok=True)
+        with (
+            contextlib.suppress(FileNotFoundError),
+            contextlib.ExitStack() as stack,
+        ):  # the folder was cleared meanwhile
+            descriptor = _open(path)
+            stack.callback(os.close, descriptor)
+            if not locked(descriptor, wait=shared, shared=shared):
+                return None
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                stack.pop_all()
+                return descriptor
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | _OPEN, 0o666)
+    except OSError:  # another user's, or on a read-only disk
+        return os.open(path, os.O_RDONLY | _OPEN)

@@ -265,8 +265,8 @@ def leftovers(folder: Path) -> list[str]:
     found = [path.relative_to(folder) for path in folder.rglob("*")]
     hidden = [p.as_posix() for p in found if any(part.startswith(".") or part == DRAFT for part in p.parts)]
     cache = [entry.path for root in folder.rglob("cache") for entry in storage.entries(root) if not entry.finished]
-    marks = re.compile(r"(^|/)cache/\.runs(/lock)?$")
-    return [name for name in hidden if not marks.search(name) and folder / name not in cache]
+    lock = f"cache/{storage.LOCK}"
+    return [name for name in hidden if not name.endswith(lock) and folder / name not in cache]
 
 
 def ended_well(ended: Ended, broken: Break, done: bool) -> None:
