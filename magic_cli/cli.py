@@ -7,10 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from magic_cli import options as opt
-from magic_cli.ending import emit, leave
+from magic_cli.ending import Commands, emit, leave, open_streams
 from magic_cli.interrupt import listen
 from magic_cli.provenance import Recorded, keep
-from magic_cli.system import Commands, open_streams
 
 app = typer.Typer(
     name="magic",

@@ -1,7 +1,8 @@
-"""How a command ends: its result on stdout, or lines on stderr, and the exit code (errors.py has the table)."""
+"""The process of a command: its streams, its result on stdout or lines on stderr, and its exit code (errors.py)."""
 
 import contextlib
 import errno
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from magic_cli.errors import DataError, Interrupted, MagicError, printable
 from magic_cli.files import finite, json_text
@@ -19,6 +21,8 @@ from magic_cli.progress import log, silence, speaks
 _QUOTED = (OSError, RuntimeError, MemoryError, ImportError)
 _PACKAGE = Path(__file__).parent
 _INTERRUPTED = "interrupted; what was finished is kept"
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_WAY = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO}
 
 
 def emit(as_json: bool, command: str, result: dict[str, Any], lines: Sequence[str]) -> None:
@@ -84,3 +88,52 @@ def _said(error: Exception) -> tuple[int, list[str]]:
     place = f" in {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     told = f": {printable(error)[:300]}" if isinstance(error, _QUOTED) and str(error) else ""
     return 1, [f"unexpected {type(error).__name__}{place}{told}; run again with --debug and report it"]
+
+
+class Commands(TyperGroup):
+    """All commands. An OSError that none of them handles (permissions, a full disk) becomes a DataError."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the command line. Raises DataError for what the system says of a path or of stdout."""
+        try:
+            return super().main(*args, **options)
+        except OSError as error:
+            known = _refused(error)
+            if known is None:
+                raise
+            raise known from error
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command. Raises DataError where the working folder was removed: every path begins there."""
+        try:
+            Path.cwd()
+        except OSError as error:
+            line = f"the working folder cannot be used ({error.strerror}); cd to a folder that is there"
+            raise DataError(line) from None
+        return super().invoke(ctx)
+
+
+def _refused(error: OSError) -> MagicError | None:
+    """Return the error for what the user can fix, None for what only a programmer can."""
+    place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    if error.errno in _NO_ROOM:
+        where = place or "stdout or a file"
+        return DataError(f"{where}: cannot be written ({error.strerror}); free space, or send it elsewhere")
+    if error.errno in _NO_WAY and place:
+        return DataError(f"{place}: cannot be used ({error.strerror}); check the path and its permissions")
+    return None
+
+
+def open_streams() -> None:
+    """Give a process without stdin, stdout or stderr (`>&-`, some schedulers) streams that lead nowhere.
+
+    Otherwise the next file that is opened gets the number of the one that is closed, and warnings of C libraries go
+    into it; and Python has None in place of the stream.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123  for the whole process

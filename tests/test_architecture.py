@@ -71,7 +71,7 @@ HEAVY = frozenset(
 )
 LIGHT = (
     *("errors", "files", "records", "schema", "questions", "progress", "config", "data", "metrics"),
-    *("model.weights", "model.storage", "model.lease"),
+    *("model.weights", "model.storage"),
     *(
         "submission",
         "report",
@@ -93,7 +93,6 @@ LIGHT = (
         "machine",
         "provenance",
         "rerun",
-        "system",
     ),
 )
 MOST_LINES, MOST_COMMAND_LINES = 300, 25
