@@ -49,10 +49,15 @@ def named(key: object) -> str:
     return told(key).strip("'")
 
 
-def some(names: Iterable[str], most: int = 10) -> str:
-    """Return names as a list for a message, the first ones and "..." where there are more."""
+def some(names: Iterable[str], most: int = 10, total: bool = False) -> str:
+    """Return names as a list for a message, the first ones and "..." where there are more; with their `total` number.
+
+    >>> some(["a", "b", "c"], most=2, total=True)
+    'a, b, ... 3 in all'
+    """
     listed = list(names)
-    return ", ".join(listed[:most]) + (", ..." if len(listed) > most else "")
+    more = f", ... {len(listed)} in all" if total else ", ..."
+    return ", ".join(listed[:most]) + (more if len(listed) > most else "")
 
 
 def capped(lines: Sequence[str], where: object, most: int = 20) -> list[str]:

@@ -6,7 +6,8 @@ import math
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
@@ -68,12 +69,12 @@ def _beside(path: Path) -> tuple[Path, IO[bytes]]:
 
 
 def is_leftover(name: str) -> bool:
-    """Tell whether a file or folder has the name of what grows beside its target until it is whole."""
+    """Return whether a file or folder has the name of what grows beside its target until it is whole."""
     return _LEFTOVER.fullmatch(name) is not None
 
 
 def is_empty(folder: Path) -> bool:
-    """Tell whether a folder holds nothing, or leftovers alone."""
+    """Return whether a folder holds nothing, or leftovers alone."""
     return all(is_leftover(item.name) for item in folder.iterdir())
 
 
@@ -145,12 +146,15 @@ def parse_json(text: str) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise KeyTwice(f"key {told(twice)} twice in one object")
-    return found
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        raise KeyTwice(f"key {told(repeated_keys(pairs)[0])} twice in one object")
+    return unique
+
+
+def repeated_keys(pairs: Sequence[tuple[str, Any]]) -> list[str]:
+    """Return the keys that a JSON object has several times, each once, in the order of their first places."""
+    return [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
 
 
 class KeyTwice(ValueError):  # noqa: N818  it says what is wrong

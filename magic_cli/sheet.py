@@ -1,14 +1,14 @@
 """The linter's half for data_cvqa_sys.json: the file, its rows, their ids, keys and values."""
 
 import codecs
-import json
 import re
 from collections.abc import Callable
 from typing import Any
 
 from magic_cli import schema
-from magic_cli.data.rows import read_bytes
+from magic_cli.data.rows import parse_answers, read_bytes
 from magic_cli.errors import SubmissionError, named, told
+from magic_cli.files import repeated_keys
 from magic_cli.findings import Expected, Findings
 from magic_cli.questions import QuestionSchema, load_questions
 
@@ -59,8 +59,8 @@ def _parse(found: Findings, name: str) -> list[Any] | None:
     if data.startswith(codecs.BOM_UTF8):
         found.add(name, "a byte-order mark", "UTF-8 without one", "save it as plain UTF-8 (the official scorer stops)")
     try:
-        rows = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_hook(found, name))
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of thousands of digits
+        rows = parse_answers(data, _noting_repeated_keys(found, name))
+    except ValueError as error:
         found.add(name, "invalid JSON", "a JSON list", "write it again (the official scorer stops)", str(error)[:80])
         return None
     if not isinstance(rows, list):
@@ -71,15 +71,12 @@ def _parse(found: Findings, name: str) -> list[Any] | None:
     return rows
 
 
-def _hook(found: Findings, name: str) -> Callable[[list[tuple[str, Any]]], Row]:
+def _noting_repeated_keys(found: Findings, name: str) -> Callable[[list[tuple[str, Any]]], Row]:
     def build(pairs: list[tuple[str, Any]]) -> Row:
         row = dict(pairs)
-        if len(row) < len(pairs):
-            keys = [key for key, _ in pairs]
-            for key in {key for key in keys if keys.count(key) > 1}:
-                found.add(
-                    f"{name}:{row.get('encounter_id')}:{key}", "the same key twice", "each key once", "remove one"
-                )
+        for key in repeated_keys(pairs):
+            where = f"{name}:{row.get('encounter_id')}:{key}"
+            found.add(where, "the same key twice", "each key once", "remove one")
         return row
 
     return build

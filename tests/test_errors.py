@@ -79,5 +79,7 @@ def test_lists_name_the_first_and_say_that_there_are_more() -> None:
     assert some([]) == ""
     assert some(str(n) for n in range(10)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
     assert some(map(str, range(4)), most=3) == "0, 1, 2, ..."
+    assert some(map(str, range(4)), most=3, total=True) == "0, 1, 2, ... 4 in all"
+    assert some(map(str, range(3)), most=3, total=True) == "0, 1, 2"
     assert capped(["a", "b"], "f", most=2) == ["a", "b"]
     assert capped(["a", "b", "c", "d"], "f", most=2) == ["a", "b", "f: 2 more problems of this kind"]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from small import QUESTIONS, answers
 
-from magic_cli.metrics.official import QIDS, SLOTS, head, official_answers, some
+from magic_cli.metrics.official import QIDS, SLOTS, head, official_answers
 
 GOLD = {"ENC00001": answers("ENC00001"), "ENC00002": answers("ENC00002")}
 ACCURACIES = [f"accuracy_{parent}" for parent in SLOTS]
@@ -164,10 +164,3 @@ def test_all_stops_are_listed_at_once_and_lists_are_cut() -> None:
 def test_a_row_without_an_id(row: Any) -> None:
     [line] = stops([*rows(), row])
     assert line == "KeyError, AttributeError or TypeError: no encounter_id that is text (row 2)"
-
-
-def test_some() -> None:
-    assert some([]) == ""
-    assert some(["a", "b"]) == "a, b"
-    assert some([str(n) for n in range(10)]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
-    assert some([str(n) for n in range(11)]).endswith("8, 9, ... 11 in all")

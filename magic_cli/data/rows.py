@@ -5,7 +5,7 @@ What the official scorer makes of them: examples/official-scorer.md, cases 01 to
 
 import codecs
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -29,7 +29,10 @@ def read_rows(archive: Archive, name: str, notes: list[str]) -> list[Any]:
         SubmissionError: it is no JSON, or no list.
     """
     where = archive.where(name)
-    rows = _parse(read_bytes(archive, name), where)
+    try:
+        rows = parse_answers(read_bytes(archive, name))
+    except ValueError as error:
+        raise SubmissionError(problem(where, f"invalid JSON ({error})", "a JSON list", "write it again")) from None
     if rows == {}:
         rows = []
     if not isinstance(rows, list):
@@ -49,11 +52,16 @@ def read_bytes(archive: Archive, name: str) -> bytes:
         return file.read()
 
 
-def _parse(data: bytes, where: str) -> Any:
+def parse_answers(data: bytes, pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """Parse the JSON of answers, with or without a byte-order mark; `pairs_hook` as that of `json.loads`.
+
+    Raises:
+        ValueError: not UTF-8, not JSON, nested too deeply, or a number of thousands of digits.
+    """
     try:
-        return json.loads(data.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of thousands of digits
-        raise SubmissionError(problem(where, f"invalid JSON ({error})", "a JSON list", "write it again")) from None
+        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=pairs_hook)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
 
 
 def has_mark(data: bytes) -> bool:

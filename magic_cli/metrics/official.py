@@ -11,13 +11,13 @@ reading of case 12, which was measured in a row of the gold only.
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
+from magic_cli.errors import some
 from magic_cli.metrics.answers import iom
 
 SLOTS = {"CQID010": 1, "CQID011": 6, "CQID012": 6, "CQID015": 1, "CQID020": 9, "CQID025": 1}
 SLOTS |= {"CQID034": 1, "CQID035": 1, "CQID036": 1}
 QIDS = frozenset(f"{parent}-{number:03}" for parent, count in SLOTS.items() for number in range(1, count + 1))
 KEY_LENGTH = len("CQID010-001")
-_MOST = 10
 Sets = dict[str, dict[str, set[Hashable]]]
 
 
@@ -82,22 +82,19 @@ def _sets(rows: Iterable[Any], errors: list[str]) -> Sets:
                 parents.setdefault(parent, set())
             else:
                 parents.setdefault(parent, set()).add(value)
-    errors += [f"{cause} ({some(items)})" for cause, items in faults.items()]
+    errors += [f"{cause} ({some(items, total=True)})" for cause, items in faults.items()]
     return sets
 
 
 def _missing(truth: Sets, submitted: Sets) -> list[str]:
     """Return the lines of encounters, then parent questions, that the official scorer would look up in vain."""
     absent = [encounter for encounter in truth if encounter not in submitted]
-    lines = [f"KeyError: {len(absent)} of {len(truth)} encounters have no row ({some(absent)})"] if absent else []
+    lines: list[str] = []
+    if absent:
+        lines.append(f"KeyError: {len(absent)} of {len(truth)} encounters have no row ({some(absent, total=True)})")
     for parent in SLOTS:
         bare = [encounter for encounter in truth if encounter in submitted and parent not in submitted[encounter]]
         if bare:
-            lines.append(f"KeyError: {parent} has no answer in {len(bare)} of {len(truth)} encounters ({some(bare)})")
+            count = f"{len(bare)} of {len(truth)} encounters"
+            lines.append(f"KeyError: {parent} has no answer in {count} ({some(bare, total=True)})")
     return lines
-
-
-def some(items: Sequence[str]) -> str:
-    """Return up to ten items, and how many there are where that is not all of them."""
-    more = f", ... {len(items)} in all" if len(items) > _MOST else ""
-    return ", ".join(items[:_MOST]) + more

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from magic_cli.data.gold import Gold
-from magic_cli.metrics.official import some
+from magic_cli.errors import some
 from magic_cli.questions import QuestionSchema
 from magic_cli.records import Prediction
 from magic_cli.tasks.cvqa_sets import best_set
@@ -67,11 +67,12 @@ def refused(answers: Mapping[str, Answer]) -> Iterator[str]:
             bare.setdefault(parent, []).append(encounter)
         wrong += [f"{encounter}:{qid}: {kind}" for qid, kind in answer.wrong.items()]
     for fault, places in zero.items():
-        yield f"{len(places)} of {len(answers)} encounters count as zero: {fault} ({some(places)})"
+        yield f"{len(places)} of {len(answers)} encounters count as zero: {fault} ({some(places, total=True)})"
     for parent, places in bare.items():
-        yield f"{parent} counts as zero in {len(places)} of {len(answers)} encounters: no answer ({some(places)})"
+        names = some(places, total=True)
+        yield f"{parent} counts as zero in {len(places)} of {len(answers)} encounters: no answer ({names})"
     if wrong:
-        yield f"values that are no option index count as wrong: {len(wrong)} ({some(wrong)})"
+        yield f"values that are no option index count as wrong: {len(wrong)} ({some(wrong, total=True)})"
 
 
 def decide(predictions: Iterable[Prediction], questions: QuestionSchema, decode: str | None = None) -> dict[str, int]:
@@ -167,7 +168,7 @@ def _answer(rows: Sequence[Row], questions: QuestionSchema) -> Answer:
                 if kind:
                     wrong[qid] = kind
     if against.total():
-        return Answer(fault="rows that contradict each other", detail=some([*+against]))
+        return Answer(fault="rows that contradict each other", detail=some([*+against], total=True))
     sets = {questions.by_qid[qid].parent for qid in slots}
     return Answer(slots, bare=tuple(p for p in questions.parents if p not in sets), wrong=wrong)
 
