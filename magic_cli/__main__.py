@@ -4,17 +4,17 @@ import os
 import sys
 from typing import NoReturn
 
-from magic_cli.interrupt import fall_silent, listen, unheard
+from magic_cli.io.signals import fall_silent, listen, unheard
 
 
 def start() -> NoReturn:
-    """Run the command line; ending.py says how it ends. Signals are understood while it still loads."""
+    """Run the command line; cli/process.py says how it ends. Signals are understood while it still loads."""
     code: int | None = None
     try:
         try:
             listen()
             sys.unraisablehook = unheard
-            from magic_cli.cli import main
+            from magic_cli.cli.app import main
 
             main()
         except SystemExit as leaving:

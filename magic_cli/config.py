@@ -15,7 +15,9 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_ori
 from magic_cli.errors import ConfigError
 
 PRESETS = Path(__file__).parent / "presets"
+
 SettingValue = bool | int | float | str
+
 AnyConfig = TypeVar("AnyConfig", bound="Config")
 
 

@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 _LONGEST = 4000  # characters of a line; an id may be as long as its file
+
 _WORD = re.compile(r"[\w.,:+-]{0,40}", re.ASCII)
 
 

@@ -175,7 +175,7 @@ class Report:
 class CheckpointMeta:
     """What best.pt says about itself; stored as JSON, checked against schemas/checkpoint.schema.json.
 
-    `chosen` is what the task chose after training (choosing.py); `config` holds the chosen settings already.
+    `chosen` is what the task chose after training (training/selection.py); `config` holds the chosen settings already.
     """
 
     format: int

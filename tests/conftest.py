@@ -9,11 +9,11 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from makers import make_challenge
-from recorded import make_recorded
+from challenge_folders import make_challenge
+from recorded_run import make_recorded
 
-from magic_cli.demo import draw_dataset
-from magic_cli.prepare import prepare
+from magic_cli.commands.prepare import prepare
+from magic_cli.data.sources.synthetic.dataset import draw_dataset
 
 
 @pytest.fixture(autouse=True)

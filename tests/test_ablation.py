@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small import make_prepared
+from tiny_dataset import make_prepared
 from typer.testing import CliRunner
 
-from magic_cli.cli import app
+from magic_cli.cli.app import app
 from magic_cli.config import resolve
 from magic_cli.records import Clusters
-from magic_cli.tasks.cvqa_config import CvqaConfig
+from magic_cli.tasks.cvqa.config import CvqaConfig
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from magic_cli import cli
+from magic_cli.cli import app
 from magic_cli.config import resolve
-from magic_cli.tasks.seg_config import SegConfig
+from magic_cli.tasks.seg.config import SegConfig
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def magic(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
         os.chdir(folder)
         try:
             with pytest.raises(SystemExit) as left:
-                cli.main()
+                app.main()
         finally:
             os.chdir(before)
         out, err = capsys.readouterr()

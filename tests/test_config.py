@@ -11,8 +11,8 @@ from magic_cli import config
 from magic_cli.config import FRACTION, Config, Range, from_dict, preset_names, resolve, settings_of
 from magic_cli.errors import ConfigError
 from magic_cli.tasks import CONFIGS
-from magic_cli.tasks.cvqa_config import CvqaConfig
-from magic_cli.tasks.seg_config import SegConfig
+from magic_cli.tasks.cvqa.config import CvqaConfig
+from magic_cli.tasks.seg.config import SegConfig
 
 TASKS = tuple(CONFIGS)
 

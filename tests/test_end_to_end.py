@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from makers import make_challenge
+from challenge_folders import make_challenge
 
-from magic_cli import cli, schema
+from magic_cli.cli import app
 from magic_cli.data.prepared import open_prepared
+from magic_cli.io import schema
 
 Magic = Callable[..., tuple[int, str, str]]
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -29,7 +30,7 @@ def magic(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
     def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["magic", *map(str, words)])
         with pytest.raises(SystemExit) as left:
-            cli.main()
+            app.main()
         out, err = capsys.readouterr()
         return int(left.value.code or 0), out, err
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from makers import answers_row, encounter_row
-from small import make_prepared
+from challenge_folders import answers_row, encounter_row
+from tiny_dataset import make_prepared
 
-from magic_cli.data.archive import open_archive
-from magic_cli.data.challenge import open_challenge
 from magic_cli.data.prepared import open_prepared
+from magic_cli.data.sources.dermavqa.reader import open_challenge
+from magic_cli.submission.archive import open_archive
 
 PHOTOS = 100
 

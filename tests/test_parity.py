@@ -1,6 +1,6 @@
 """The official scorer's figures: its three cases (when they are at hand), golden cases of ours, and a slow reference.
 
-tests/golden/overlap.json holds run lengths and figures only. tests/reference.py is the official scorer as
+tests/golden/overlap.json holds run lengths and figures only. tests/builders/reference_scorer.py is the official scorer as
 examples/official-scorer.md tells it; everything here goes through real files, open_gold and open_predictions.
 """
 
@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
+import reference_scorer
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from small import QUESTIONS, answers, tiff
+from tiny_dataset import QUESTIONS, answers, tiff
 
 from magic_cli import tasks
 from magic_cli.data.gold import open_gold
 from magic_cli.errors import SubmissionError
 from magic_cli.records import Report
-from magic_cli.submission import open_predictions
+from magic_cli.submission.reader import open_predictions
 
 CASES = Path(__file__).resolve().parents[2] / "shared" / "scorer-parity"
 GOLDEN = Path(__file__).parent / "golden"
@@ -79,7 +79,7 @@ def write_masks(root: Path, gold: Golds, system: Masks, options: list[dict[str, 
 
 def by_reference(gold: Golds, system: Masks) -> dict[str, float]:
     lists = {image: {name: mask.tolist() for name, mask in masks.items()} for image, masks in gold.items()}
-    return reference.segmentation(lists, {image: mask.tolist() for image, mask in system.items()})
+    return reference_scorer.segmentation(lists, {image: mask.tolist() for image, mask in system.items()})
 
 
 def expand(runs: list[int], shape: list[int]) -> np.ndarray:
@@ -230,7 +230,7 @@ def test_random_answers(
     (root / "gold.json").write_text(json.dumps(gold))
     (root / "data_cvqa_sys.json").write_text(json.dumps(system))
     try:
-        expected = reference.answers(gold, system)
+        expected = reference_scorer.answers(gold, system)
     except (KeyError, ValueError, TypeError) as error:
         expected, kind = None, type(error).__name__
     heads = {row["encounter_id"].split("-")[0] for row in system}

@@ -6,13 +6,14 @@ from types import ModuleType
 
 import pytest
 
-from magic_cli import runs
+from magic_cli.commands import train
 from magic_cli.data.prepared import open_prepared
+from magic_cli.training import runtime
 
 
 @pytest.fixture(scope="module")
 def prompts() -> ModuleType:
-    path = Path(__file__).parent / "benchmarks" / "prompts.py"
+    path = Path(__file__).parent / "benchmarks" / "data/prompts.py"
     spec = importlib.util.spec_from_file_location("prompts", path)
     assert spec is not None
     assert spec.loader is not None
@@ -36,8 +37,8 @@ def test_texts_are_kept_emptied_or_those_of_the_next(prompts: ModuleType, drawn_
 def test_predicts_and_scores(
     prompts: ModuleType, drawn_prepared: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    place = runs.Place("cpu", tmp_path / "cache")
-    runs.train("seg", drawn_prepared, tmp_path / "run", place, preset="tiny", settings=("epochs=1",))
+    place = runtime.Place("cpu", tmp_path / "cache")
+    train.train("seg", drawn_prepared, tmp_path / "run", place, preset="tiny", settings=("epochs=1",))
     prompts.main([str(tmp_path / "run" / "best.pt"), str(drawn_prepared), "--out", str(tmp_path / "out")])
     assert {path.name for path in (tmp_path / "out").iterdir()} == set(prompts.KINDS)
     shown = capfd.readouterr().out

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from magic_cli import demo
-from magic_cli.cli import app
+from magic_cli.cli.app import app
+from magic_cli.commands import demo
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

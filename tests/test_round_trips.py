@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from magic_cli.data.archive import open_archive
+from magic_cli.commands.package import package
+from magic_cli.commands.prepare import prepare
 from magic_cli.data.gold import Gold, gold_of
 from magic_cli.data.prepared import Prepared, open_prepared
-from magic_cli.data.strata import deal
-from magic_cli.files import read_json
-from magic_cli.findings import expected_of
-from magic_cli.linter import lint
-from magic_cli.package import package
-from magic_cli.prepare import prepare
+from magic_cli.data.stratify import deal
+from magic_cli.io.files import read_json
 from magic_cli.records import Report
-from magic_cli.submission import ANSWERS, Layout, open_predictions, write_answers
+from magic_cli.submission.archive import open_archive
+from magic_cli.submission.expected import expected_of
+from magic_cli.submission.lint import lint
+from magic_cli.submission.reader import ANSWERS, Layout, open_predictions, write_answers
 from magic_cli.tasks import cvqa
-from magic_cli.tasks.cvqa_config import CvqaConfig
+from magic_cli.tasks.cvqa.config import CvqaConfig
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "dermavqa-text"
 Rows = Mapping[str, Mapping[str, int]]

@@ -8,11 +8,11 @@ import pytest
 from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
-from magic_cli import schema
-from magic_cli.cli import app
-from magic_cli.files import read_json, read_jsonl
-from magic_cli.prepare import prepare
-from magic_cli.questions import FALLBACK
+from magic_cli.cli.app import app
+from magic_cli.commands.prepare import prepare
+from magic_cli.data.questions import FALLBACK
+from magic_cli.io import schema
+from magic_cli.io.files import read_json, read_jsonl
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMAS = sorted(path.name.removesuffix(".schema.json") for path in (ROOT / "schemas").iterdir())
@@ -88,7 +88,7 @@ def test_score_fits(pred: str, gold: str, tmp_path: Path) -> None:
 def test_checkpoint_and_predictions_fit(
     task: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from magic_cli.checkpoint import load_best
+    from magic_cli.training.checkpoint import load_best
 
     monkeypatch.chdir(tmp_path)
     data = ["--data", str(prepared), "--cache-dir", str(tmp_path / "cache")]

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from magic_cli import schema
-from magic_cli.cli import app
+from magic_cli.cli.app import app
+from magic_cli.commands.settings_help import settings_help
 from magic_cli.config import settings_of
-from magic_cli.settings_help import settings_help
+from magic_cli.io import schema
 from magic_cli.tasks import CONFIGS
-from magic_cli.tasks.cvqa_config import CvqaConfig
-from magic_cli.tasks.seg_config import SegConfig
+from magic_cli.tasks.cvqa.config import CvqaConfig
+from magic_cli.tasks.seg.config import SegConfig
 
 
 @pytest.mark.parametrize("task", CONFIGS)

@@ -11,14 +11,17 @@ from numpy.typing import NDArray
 
 from magic_cli.data.masks import decode_mask, read_raw
 from magic_cli.data.prepared import MANIFEST, MEAN_MASK, Prepared, open_prepared
+from magic_cli.data.questions import QuestionSchema, load_questions
 from magic_cli.errors import DataError, capped, printable, problem
-from magic_cli.files import read_json
-from magic_cli.questions import QuestionSchema, load_questions
+from magic_cli.io.files import read_json
 from magic_cli.records import SPLITS, Encounter
 
 MASKS, ANSWERS = "masks_refs", "data_cvqa_ref.json"
+
 OFFICIAL = ("ann0", "ann1", "ann2", "ann3")  # all that the official scorer knows: examples/official-scorer.md, case 57
+
 _MASK = re.compile(r"(?P<image>IMG_(?P<encounter>.+)_[^_]+)_mask_(?P<annotator>ann\d+)\.tiff")
+
 _MOST = 20
 
 
@@ -151,7 +154,7 @@ def _is_encounters(path: Path) -> bool:
 
 
 def _from_challenge(path: Path, split: str) -> Gold:
-    from magic_cli.data.challenge import open_challenge
+    from magic_cli.data.sources.dermavqa.reader import open_challenge
 
     found = open_challenge(path)
     encounters = [e for e in found.encounters.values() if e.split == split]

@@ -15,13 +15,17 @@ from PIL import Image, ImageOps
 
 from magic_cli.data.limits import COMPRESSION, FAX, MAX_PIXELS
 from magic_cli.errors import DataError, printable, problem
-from magic_cli.files import sha256 as hash_of
+from magic_cli.io.files import sha256 as hash_of
 
 _LARGE = 40_000_000  # pixels; larger photos are decoded one at a time, whatever the number of threads
+
 # what photos really are, whatever their names say; not all that Pillow knows: its EPS would start Ghostscript
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+
 _SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",)}
+
 _ORIENTATION = 274
+
 _one_large = threading.Lock()
 
 

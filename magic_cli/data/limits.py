@@ -10,13 +10,21 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 MAX_PIXELS = 200_000_000  # of a photo or mask
+
 MAX_BYTES = 1 << 30  # of an array, a file of a submission, or what a strip unpacks to
+
 MAX_PAGES = 64
+
 _NAMES_FILES = ("is_ome", "is_mmstack", "is_micromanager", "is_ndtiff", "is_scn")  # tifffile would open them
+
 FAX = frozenset((2, 3, 4, 32771))  # CCITT compressions: libtiff and imagecodecs turn damaged codes into other pixels
+
 COMPRESSION = 259  # the TIFF tag
+
 _PIECE = 1 << 20
+
 _LZMA, _PACKBITS = 34925, 32773
+
 # compression to how many bytes one byte can become at most, in the libraries that tifffile uses without imagecodecs
 # (its PackBits makes a list of pointers first)
 _GROWTH = {8: 1032, 32946: 1032, _PACKBITS: 64 * 9, _LZMA: 8192}

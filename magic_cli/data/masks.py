@@ -10,14 +10,17 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from magic_cli.data.fast_tiff import read_plain
 from magic_cli.data.limits import COMPRESSION, FAX, MAX_PIXELS, claims
-from magic_cli.data.plain import read_plain
 from magic_cli.errors import ConfigError, DataError, printable, problem, some
 from magic_cli.records import Mask
 
 MERGES = ("or", "majority", "intersection")
+
 _READ_BY_PILLOW = ("TIFF", "PNG", "BMP", "GIF")  # not all that Pillow knows: its EPS would start Ghostscript
+
 _WHITE_IS_ZERO = 0
+
 _PHOTOMETRIC = 262
 
 
@@ -40,7 +43,7 @@ def read_raw(source: str | Path | IO[bytes], where: str) -> NDArray[Any]:
     79 MB imagecodecs (examples/challenge-data.md, "Compressions"). A PNG is read too.
 
     Raises:
-        DataError: one line, for a file that is missing, damaged, fax-coded (CCITT) or asks for too much (limits.py).
+        DataError: one line, for a file that is missing, damaged, fax-coded (CCITT) or too large (data/limits.py).
     """
     if isinstance(source, str | Path):
         with _opened(source, where) as file:  # not read_bytes: this copies pixels once
@@ -80,7 +83,7 @@ def read_stored(source: IO[bytes], where: str) -> tuple[NDArray[Any], str]:
     """Return the array of a TIFF as stored, and why tifffile, hence the official scorer, cannot read it ("": it can).
 
     Raises:
-        Unreadable: a file that is damaged, fax-coded (CCITT) or asks for too much (limits.py).
+        Unreadable: a file that is damaged, fax-coded (CCITT) or asks for too much (data/limits.py).
     """
     plain = read_plain(source.getvalue()) if isinstance(source, io.BytesIO) else None  # a tenth of the time
     if plain is not None:
@@ -239,7 +242,7 @@ def merge_masks(masks: Sequence[Mask], rule: str) -> Mask:
 def write_mask(path: Path, mask: Mask) -> None:
     """Write an (H, W) mask as uint8 {0, 1}, 2-D, zlib TIFF: the same bytes for the same mask.
 
-    Into a folder that is put in place as a whole (data/staging.py, which also brings it to the disk): a kill may
+    Into a folder that is put in place as a whole (io/staging.py, which also brings it to the disk): a kill may
     leave half a file. Each mask brought to the disk alone: 11 of the 27 s of `predict` for 2,474 small photos.
 
     Raises:

@@ -18,16 +18,18 @@ from pathlib import Path
 from sys import intern
 from typing import Any
 
-from magic_cli import schema
 from magic_cli.data.limits import MAX_PIXELS
 from magic_cli.data.prompts import whole
+from magic_cli.data.questions import QuestionSchema, parse_questions
 from magic_cli.errors import DataError, printable, problem
-from magic_cli.files import each_row, read_json
-from magic_cli.questions import QuestionSchema, parse_questions
+from magic_cli.io import schema
+from magic_cli.io.files import each_row, read_json
 from magic_cli.records import SPLITS, Encounter, ImageRecord
 
 ENCOUNTERS, IMAGES, QUESTIONS, MANIFEST = "encounters.jsonl", "images.jsonl", "questions.json", "prepare.json"
+
 MEAN_MASK, PAGE = "mean_mask.png", "index.html"
+
 _NO_TEXTS: Mapping[str, Any] = {"title": {}, "content": {}, "responses": (), "question": "", "answer": ""}
 
 

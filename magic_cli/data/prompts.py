@@ -9,17 +9,24 @@ from magic_cli.errors import ConfigError, problem
 from magic_cli.records import Encounter
 
 PROMPTS = ("qa", "query", "answer", "fixed")
+
 FIXED = "skin lesion"
 
 _BREAKING = """blockquote body br center dd div dl dt figcaption figure footer h1 h2 h3 h4 h5 h6 head header hr html img
     li main nav ol p pre section table tbody td tfoot th thead title tr ul"""
+
 _INLINE = "a abbr b big code del em font i ins kbd label link mark meta q s small span strike strong sub sup tt u wbr"
+
 _HIDDEN = frozenset({"script", "style"})
+
 _BLOCKS = frozenset(_BREAKING.split())
+
 _TAGS = _BLOCKS | _HIDDEN | frozenset(_INLINE.split())
+
 _CANDIDATE = re.compile(
     r"""<!--(?:(?!<!--).)*?-->|<!doctype[^<>]*>|</?[a-z](?:[^<>"']|"[^"]*"|'[^']*')*>""", re.I | re.S
 )
+
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.I)
 
 

@@ -1,6 +1,6 @@
 """Dice and Jaccard, and the pixel counts of one photo's masks that both follow from.
 
-These are the only formulas of Dice and Jaccard; every mask score is built on them (metrics/tally.py). Pixels are
+These are the only formulas of Dice and Jaccard; every mask score is built on them (metrics/mask_scores.py). Pixels are
 counted once for every combination of masks: with P masks there are 2^P cells, and cell i holds the pixels that are
 foreground in exactly the masks whose bit is set in i. Pairs, majority votes and votes with one annotator left out are
 sums of cells, in whole numbers.
@@ -18,10 +18,15 @@ from numpy.typing import NDArray
 from magic_cli.errors import DataError, problem
 
 Bits = NDArray[np.uint64]
+
 Cells = NDArray[np.int64]
+
 Floats = NDArray[np.float64]
+
 MOST_MASKS = 12  # 4,096 cells
+
 _PIXELS = 1 << 18  # a chunk and its bits stay in the second-level cache
+
 _WORDS = 1 << 13
 
 
@@ -38,15 +43,19 @@ class Counts(NamedTuple):
 
 @overload
 def dice(tp: float, fp: float, fn: float, if_undefined: float = ...) -> float: ...
+
+
 @overload
 def dice(tp: Floats, fp: Floats, fn: Floats, if_undefined: float | Floats = ...) -> Floats: ...
+
+
 def dice(tp: Any, fp: Any, fn: Any, if_undefined: Any = math.nan) -> Any:
     """Return the Dice coefficient 2 tp / (2 tp + fp + fn), in [0, 1].
 
     Args:
         tp, fp, fn: pixels as in Counts, or their sums over photos: numbers, or float64 arrays of one shape.
         if_undefined: the value where all three are 0, as both masks are empty; a number, or an array of that shape.
-            What it should be is a matter of rules, which metrics/tally.py holds.
+            What it should be is a matter of rules, which metrics/mask_scores.py holds.
 
     Source: Dice, Measures of the amount of ecologic association between species (1945); of masks,
     2 |A ∩ B| / (|A| + |B|).
@@ -64,8 +73,12 @@ def dice(tp: Any, fp: Any, fn: Any, if_undefined: Any = math.nan) -> Any:
 
 @overload
 def jaccard(tp: float, fp: float, fn: float, if_undefined: float = ...) -> float: ...
+
+
 @overload
 def jaccard(tp: Floats, fp: Floats, fn: Floats, if_undefined: float | Floats = ...) -> Floats: ...
+
+
 def jaccard(tp: Any, fp: Any, fn: Any, if_undefined: Any = math.nan) -> Any:
     """Return the Jaccard index tp / (tp + fp + fn), in [0, 1]; also known as intersection over union.
 

@@ -6,13 +6,16 @@ from typing import Any
 
 from magic_cli.config import Config, resolve
 from magic_cli.errors import WeightsError
-from magic_cli.model.weights import hub_dir
-from magic_cli.tasks.cvqa_config import CvqaConfig
-from magic_cli.tasks.seg_config import SegConfig
+from magic_cli.models.weights import hub_dir
+from magic_cli.tasks.cvqa.config import CvqaConfig
+from magic_cli.tasks.seg.config import SegConfig
 
 CONFIGS: dict[str, type[Config]] = {config.task: config for config in (SegConfig, CvqaConfig)}
+
 NAMES = tuple(CONFIGS)
+
 DECISIONS = {"seg": ("threshold", "largest", "fill_holes"), "cvqa": ("decode",)}
+
 """The options of each task's `write`: what can be decided anew from the same probabilities."""
 
 

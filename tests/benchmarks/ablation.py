@@ -7,7 +7,7 @@ Each row differs from `default` (preset small) in one thing. On a folder of --fo
 split train (magic train --folds 5), once a seed; on one of --valid they are trained on split train and judged on split
 valid. Where there are no photos, the text is all there is. Everything goes through the command line: magic train
 --resume, then magic predict for what is decided anew; stopped, the same line goes on. Figures are accuracy_all and its
-difference to `default` on the same encounters, with the 95 % interval over encounters (metrics/statistics.py);
+difference to `default` on the same encounters, with the 95 % interval over encounters (metrics/bootstrap.py);
 --parents adds those of each parent question. With several seeds, an encounter's figures are means over them.
 
 Early stopping saw the very encounters of --valid, for each row alike: those figures are a little optimistic.
@@ -27,10 +27,10 @@ import numpy as np
 
 from magic_cli.data.gold import gold_of
 from magic_cli.data.prepared import open_prepared
-from magic_cli.metrics.statistics import paired
+from magic_cli.metrics.bootstrap import paired
 from magic_cli.records import Clusters
-from magic_cli.submission import open_predictions
-from magic_cli.table import Table
+from magic_cli.report.table import Table
+from magic_cli.submission.reader import open_predictions
 from magic_cli.tasks import cvqa
 
 Magic = Callable[[Sequence[str], Path], str]

@@ -9,8 +9,8 @@ import sys
 
 CHILD = """
 import sys, time, torch
-from magic_cli.engine import keep_memory
-from magic_cli.model.encoders import Lite0
+from magic_cli.training.inference import keep_memory
+from magic_cli.models.encoders import Lite0
 if sys.argv[1] == "keep":
     keep_memory()
 encoder = Lite0(256, pooled=False)

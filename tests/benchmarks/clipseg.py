@@ -26,13 +26,14 @@ from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, CLIPTokeniz
 
 from magic_cli.config import Config, resolve
 from magic_cli.data.masks import write_mask
-from magic_cli.engine import accelerator_for, moved
-from magic_cli.model.cache import FeatureCache
-from magic_cli.questions import load_questions
+from magic_cli.data.questions import load_questions
+from magic_cli.models.cache.features import FeatureCache
 from magic_cli.records import Encounter, ImageRecord, Sample
-from magic_cli.tasks.seg_config import SegConfig
-from magic_cli.tasks.seg_model import SegModel, build
-from magic_cli.trainer import optimizer_for
+from magic_cli.tasks.seg.config import SegConfig
+from magic_cli.tasks.seg.model import SegModel, build
+from magic_cli.training.devices import accelerator_for
+from magic_cli.training.loader import moved
+from magic_cli.training.trainer import optimizer_for
 
 NAME = "clipseg-rd64-refined"
 PHOTO = (2100, 2400)  # five megapixels, as the challenge's mean
@@ -170,7 +171,7 @@ def equivalence(plain: Plain, exact: SegModel, half: SegModel, samples: list[Sam
 
 
 def trained(folder: Path, work: Path, samples: list[Sample], pipe: Connection) -> Callable[[], None]:
-    """Check that our model is transformers', time the cache build, and return a training step as trainer.py does it."""
+    """Check that our model is transformers', time the cache build, and return a step as training/trainer.py does it."""
     common = {"weights_dir": str(folder)}
     kinds = ("float32", "float16")
     configs = [resolve(SegConfig, "paper", [f"cache_dtype={kind}", "workers=0"], **common) for kind in kinds]

@@ -23,15 +23,15 @@ from typing import Any
 from magic_cli.config import Config, resolve
 from magic_cli.data.gold import Gold, gold_of
 from magic_cli.data.prepared import Prepared, open_prepared
-from magic_cli.data.strata import deal
-from magic_cli.engine import predict
-from magic_cli.files import read_jsonl, write_jsonl
-from magic_cli.progress import log
+from magic_cli.data.stratify import deal
+from magic_cli.io.files import read_jsonl, write_jsonl
+from magic_cli.io.progress import log
 from magic_cli.records import Prediction, Sample
 from magic_cli.tasks import cvqa
-from magic_cli.tasks.cvqa_config import CvqaConfig
-from magic_cli.tasks.cvqa_review import MAJORITY, review
-from magic_cli.trainer import Data, Trainer
+from magic_cli.tasks.cvqa.config import CvqaConfig
+from magic_cli.tasks.cvqa.validation import MAJORITY, review
+from magic_cli.training.inference import predict
+from magic_cli.training.trainer import Data, Trainer
 
 # What pip brings, and no half precision on a CPU.
 SETTINGS = ("text_encoder=minilm", "image_encoder=lite0", "precision=no", "workers=0", "epochs=1")

@@ -1,8 +1,8 @@
-"""How often 95 % intervals hold the true figure, on made encounters whose true figures are known (tests/clustered.py).
+"""How often 95 % intervals hold the true figure, on made encounters whose true figures are known.
 
 Run: OPENBLAS_NUM_THREADS=1 python tests/benchmarks/coverage.py [DATA SETS a row, 1000]   (about five minutes)
 
-"ours" is magic_cli.metrics.statistics; the others are its alternatives. "missed" is the share of intervals that lie
+"ours" is magic_cli.metrics.bootstrap; the others are its alternatives. "missed" is the share of intervals that lie
 wholly above / wholly below the true figure. "none" is the share of data sets without an interval (no spread: every
 answer right); these are not among the others. f1 @n: macro-F1 against its mean over data sets of this size, which
 is what an interval can know about; f1 against infinitely many encounters. Standard error of a 95: 0.7 of 1000 sets.
@@ -15,17 +15,23 @@ from statistics import NormalDist
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import clustered
+import encounter_sums
 
-from magic_cli.metrics import statistics
+from magic_cli.metrics import bootstrap
 
 SIZES, RESAMPLES = (10, 20, 30, 56, 100), 1000
 Z = NormalDist().inv_cdf(0.975)
 TASKS = {
-    "seg": (clustered.photos, clustered.seg_figures, ("Jmax", "Jmean", "Dmax", "Dmean", "J", "D"), range(6), 2000),
+    "seg": (
+        encounter_sums.photos,
+        encounter_sums.seg_figures,
+        ("Jmax", "Jmean", "Dmax", "Dmean", "J", "D"),
+        range(6),
+        2000,
+    ),
     "cvqa": (
-        clustered.answers,
-        clustered.ANSWERS.scores,
+        encounter_sums.answers,
+        encounter_sums.ANSWERS.scores,
         ("a.60", "a.94", "a.90", "mean", "f1"),
         (0, 1, 6, 9, 10),
         400,
@@ -40,17 +46,17 @@ def shares(z: np.ndarray) -> np.ndarray:
 def alternatives(sums: np.ndarray, figures, seed: int) -> dict[str, np.ndarray]:
     """Return (2, figures) bounds of each other method: percentile, expanded percentile (Hesterberg), BCa (Efron)."""
     n = len(sums)
-    found = np.sort(np.concatenate([figures(b) for b in statistics._resampled(sums, RESAMPLES, seed)]), 0)
+    found = np.sort(np.concatenate([figures(b) for b in bootstrap._resampled(sums, RESAMPLES, seed)]), 0)
     value, one_out = figures(sums.sum(0)), figures(sums.sum(0) - sums)
 
     def quantiles(z: np.ndarray) -> np.ndarray:
-        return statistics._quantile(found, shares(z))
+        return bootstrap._quantile(found, shares(z))
 
     below = ((found < value - 1e-12).mean(0) + (found <= value + 1e-12).mean(0)) / 2
     bias = np.array([NormalDist().inv_cdf(min(max(share, 1e-6), 1 - 1e-6)) for share in below])
     away = one_out.mean(0) - one_out
     bend = (away**3).sum(0) / np.maximum(6 * (away**2).sum(0) ** 1.5, 1e-30)
-    wide = float(statistics._t(Z, np.array(n - 1.0))) * np.sqrt(n / (n - 1))
+    wide = float(bootstrap._t(Z, np.array(n - 1.0))) * np.sqrt(n / (n - 1))
     same = np.ones(value.size)
     return {
         "percentile": np.stack([quantiles(sign * Z * same) for sign in (-1, 1)]),
@@ -67,7 +73,7 @@ def simulate(task: str, n: int, count: int) -> tuple[dict[str, np.ndarray], np.n
     values = []
     for seed in range(count):
         sums = make(rng, n)
-        ours = statistics.intervals(clustered.clusters(sums, figures), RESAMPLES, seed)
+        ours = bootstrap.intervals(encounter_sums.clusters(sums, figures), RESAMPLES, seed)
         rows = alternatives(sums, figures, seed) | {"ours": np.array([[i.low, i.high] for i in ours.values()]).T}
         for name, row in rows.items():
             bounds.setdefault(name, []).append(row[:, kept])
@@ -81,7 +87,7 @@ def shown(numbers: np.ndarray, form: str = "{:6.1f}") -> str:
 
 def table(count: int) -> None:
     for task, (make, figures, names, kept, thousands) in TASKS.items():
-        true = clustered.truth(make, figures, thousands)[list(kept)]
+        true = encounter_sums.truth(make, figures, thousands)[list(kept)]
         more = task == "cvqa"
         heads = [*names, "f1 @n"] if more else list(names)
         print(
@@ -110,9 +116,9 @@ def pairs(count: int) -> None:
     for n in (10, 30, 56):
         rng, held, small = np.random.default_rng([n, 8]), [], []
         for seed in range(count):
-            base, one, other = (clustered.photos(rng, n) for _ in range(3))
-            a, b = (clustered.clusters(base + more, clustered.seg_figures) for more in (one, other))
-            found = statistics.paired(a, b, 500, seed).values()
+            base, one, other = (encounter_sums.photos(rng, n) for _ in range(3))
+            a, b = (encounter_sums.clusters(base + more, encounter_sums.seg_figures) for more in (one, other))
+            found = bootstrap.paired(a, b, 500, seed).values()
             held.append([d.low <= 0 <= d.high for d in found])
             small.append([d.p <= 0.05 for d in found])
         cells = zip(100 * np.mean(held, 0), 100 * np.mean(small, 0), strict=True)

@@ -25,15 +25,16 @@ from PIL import Image
 from transformers import BertConfig, BertModel, BertTokenizerFast, SwinConfig, SwinModel
 
 from magic_cli.config import Config, resolve
-from magic_cli.engine import accelerator_for, fill_cache, predict
-from magic_cli.model import memory
-from magic_cli.model.cache import FeatureCache
-from magic_cli.model.encoders import Encoder
-from magic_cli.model.weights import minilm_dir
-from magic_cli.questions import load_questions
+from magic_cli.data.questions import load_questions
+from magic_cli.models.cache import memo
+from magic_cli.models.cache.features import FeatureCache
+from magic_cli.models.encoders import Encoder
+from magic_cli.models.weights import minilm_dir
 from magic_cli.records import Encounter, ImageRecord, Sample
-from magic_cli.tasks.cvqa_config import CvqaConfig
-from magic_cli.tasks.cvqa_model import CvqaModel, build
+from magic_cli.tasks.cvqa.config import CvqaConfig
+from magic_cli.tasks.cvqa.model import CvqaModel, build
+from magic_cli.training.devices import accelerator_for
+from magic_cli.training.inference import fill_cache, predict
 
 QUESTIONS = load_questions(None)
 ENCOUNTERS, PHOTOS, TIMED, ROUNDS, WINDOW = 3, 3, 5, 3, 128
@@ -145,7 +146,7 @@ def small(root: Path, samples: list[Sample]) -> tuple[Callable[[], float], Calla
     def cold() -> float:
         model.cache = None
         for encoder in (model.images, model.texts):
-            memory.forget_all(encoder)
+            memo.forget_all(encoder)
         with encoding(model.texts) as spent:
             model._encode_options()
         return ours(model, config, samples[:1]) + sum(spent)

@@ -12,12 +12,14 @@ import random
 import tempfile
 from pathlib import Path
 
-from magic_cli import runs, tasks
+from magic_cli import tasks
+from magic_cli.commands import predict
 from magic_cli.config import resolve
 from magic_cli.data.gold import Gold, gold_of
 from magic_cli.data.prepared import open_prepared
-from magic_cli.tasks.cvqa_config import CvqaConfig
-from magic_cli.trainer import Data, Trainer
+from magic_cli.tasks.cvqa.config import CvqaConfig
+from magic_cli.training import runtime
+from magic_cli.training.trainer import Data, Trainer
 
 HELD, ENOUGH = 100, 240
 
@@ -31,7 +33,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4, 5])
     given = parser.parse_args()
     prepared, task = open_prepared(given.data), tasks.load("cvqa")
-    gold, place = gold_of(prepared, "train"), runs.Place.of("cpu", None, False)
+    gold, place = gold_of(prepared, "train"), runtime.Place.of("cpu", None, False)
     nothing = Gold("nothing is held back", prepared.questions)
     print("encounters  seed  majority  default  one over n")
     for size in given.sizes:
@@ -49,7 +51,7 @@ def main() -> None:
                     trainer = Trainer("cvqa", data, config, Path(out), "cpu", place.features(config))
                     trainer.run(resume=False)
                 guess = task.guesses((train, held), prepared.questions)["training majority"]
-                told = ([p for p in guess if p.id in truth.answers], runs.seen(trainer.core, config, held, place)[0])
+                told = ([p for p in guess if p.id in truth.answers], predict.seen(trainer.core, config, held, place)[0])
                 found += [task.score(truth, some).figures["accuracy_all"] for some in told[bool(found) :]]
             print(f"{size:10} {seed:5}  {found[0]:8.4f} {found[1]:8.4f} {found[2]:11.4f}", flush=True)
 

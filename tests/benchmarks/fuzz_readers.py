@@ -13,22 +13,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import tifffile
-from makers import answers_row, encounter_row, make_challenge
+from challenge_folders import answers_row, encounter_row, make_challenge
 from PIL import Image
-from small import ANSWERS, files_of, make_prepared
+from tiny_dataset import ANSWERS, files_of, make_prepared
 
-from magic_cli.data.archive import open_archive
-from magic_cli.data.challenge import open_challenge
+from magic_cli.data.fast_tiff import read_plain
 from magic_cli.data.images import check_photo, open_photo
 from magic_cli.data.masks import decode_mask, map_stored, read_raw, read_stored
-from magic_cli.data.plain import read_plain
 from magic_cli.data.prepared import open_prepared
+from magic_cli.data.questions import FALLBACK, parse_questions
+from magic_cli.data.sources.dermavqa.reader import open_challenge
 from magic_cli.errors import MagicError
-from magic_cli.files import read_json
-from magic_cli.findings import expected_of
-from magic_cli.linter import lint, mask_faults
-from magic_cli.questions import FALLBACK, parse_questions
-from magic_cli.submission import open_predictions
+from magic_cli.io.files import read_json
+from magic_cli.submission.archive import open_archive
+from magic_cli.submission.expected import expected_of
+from magic_cli.submission.lint import lint, mask_faults
+from magic_cli.submission.reader import open_predictions
 
 Random = random.Random
 NUMBERS = (0, 1, 2, 7, 8, 255, 256, 32773, 34925, 65535, 2**16, 2**31 - 1, 2**31, 2**32 - 1)
@@ -148,7 +148,7 @@ def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 class Tiff(Reader):
-    """data/masks.py, data/plain.py and the linter; what both our reader and tifffile read is the same array."""
+    """data/masks.py, data/fast_tiff.py and the linter; what both our reader and tifffile read is the same array."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -195,7 +195,7 @@ class Photo(Reader):
 
 
 class Zip(Reader):
-    """data/archive.py, submission.py, the linter."""
+    """submission/archive.py, submission/reader.py, the linter."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -235,7 +235,7 @@ class Answers(Zip):
 
 
 class Tables(Reader):
-    """data/challenge.py: rows of encounters, answers and definitions, and their bytes."""
+    """data/sources/dermavqa/reader.py: rows of encounters, answers and definitions, and their bytes."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -293,13 +293,13 @@ class Dataset(Reader):
 
 
 class Checkpoint(Reader):
-    """checkpoint.py: best.pt as bytes and as meta data."""
+    """training/checkpoint.py: best.pt as bytes and as meta data."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         import torch
 
-        from magic_cli.checkpoint import FORMAT
+        from magic_cli.training.checkpoint import FORMAT
 
         meta = {"format": FORMAT, "task": "seg", "config": {}, "questions": [], "encoders": {}, "history": []}
         self.meta = meta | {"score": None, "seed": 0, "manifest_sha256": "", "versions": {}}
@@ -329,7 +329,7 @@ class Checkpoint(Reader):
         return buffer.getvalue()
 
     def read(self, data: bytes) -> None:
-        from magic_cli import checkpoint
+        from magic_cli.training import checkpoint
 
         self.path.write_bytes(data)
         checkpoint.load_best(self.path)

@@ -62,7 +62,7 @@ def draw(root: Path, size: int) -> None:
 
     import numpy as np
 
-    from magic_cli.questions import FALLBACK, load_questions
+    from magic_cli.data.questions import FALLBACK, load_questions
 
     rng, questions, pool = np.random.default_rng(2025), load_questions(None), _masks()
     number = 0

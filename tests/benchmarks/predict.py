@@ -23,14 +23,16 @@ import torch
 from clipseg import NAME, cpu, make_checkpoint, make_samples, model_for, read_samples
 from transformers import CLIPSegForImageSegmentation
 
-from magic_cli import runs
+from magic_cli.commands import predict as predict_command
 from magic_cli.config import resolve
 from magic_cli.data.prepared import open_prepared
-from magic_cli.engine import accelerator_for, predict
-from magic_cli.model import memory
+from magic_cli.models.cache import memo
 from magic_cli.records import Prediction, Sample
-from magic_cli.tasks.seg_config import SegConfig
-from magic_cli.tasks.seg_model import SegModel
+from magic_cli.tasks.seg.config import SegConfig
+from magic_cli.tasks.seg.model import SegModel
+from magic_cli.training import runtime
+from magic_cli.training.devices import accelerator_for
+from magic_cli.training.inference import predict
 
 PHOTOS, ROUNDS = 6, 3
 
@@ -84,7 +86,7 @@ def side(kind: str, folder: Path, work: Path, pipe: Connection) -> None:
         if kind == "plain":
             found = plain_side(net, model, samples)
         else:
-            memory.forget_all(model.texts)  # as a new command, which has read no prompt yet
+            memo.forget_all(model.texts)  # as a new command, which has read no prompt yet
             config = replace(base, precision=asked[0], batch_size=asked[1])
             found = list(predict(model, samples, config, accelerator))
         pipe.send((time.process_time() - start, found))
@@ -136,10 +138,12 @@ def joined(model: SegModel, parts: list[dict]) -> dict:
 
 
 def of_checkpoint(ckpt: Path, data: Path, limit: int) -> None:
-    prepared, place = open_prepared(data), runs.Place("cpu", None)
+    prepared, place = open_prepared(data), runtime.Place("cpu", None)
 
     def side(precision: str) -> list[Prediction]:
-        return list(runs.predictions("seg", [ckpt], prepared, "valid", place, limit=limit, precision=precision))
+        return list(
+            predict_command.predictions("seg", [ckpt], prepared, "valid", place, limit=limit, precision=precision)
+        )
 
     kept, found = side("no"), side("bf16")
     said(f"{ckpt}, {len(kept)} valid photos, bf16", kept, found)

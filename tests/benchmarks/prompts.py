@@ -12,9 +12,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from magic_cli import runs
+from magic_cli.commands import predict
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.tasks import seg
+from magic_cli.training import runtime
 
 KINDS = ("own", "empty", "other")
 
@@ -40,8 +41,8 @@ def main(words: list[str] | None = None) -> None:
     given = parser.parse_args(words)
     prepared = open_prepared(given.prepared)
     for kind in KINDS:
-        found = runs.predictions(
-            "seg", [given.ckpt], prompted(prepared, kind), "valid", runs.Place("cpu", None), tta=given.tta
+        found = predict.predictions(
+            "seg", [given.ckpt], prompted(prepared, kind), "valid", runtime.Place("cpu", None), tta=given.tta
         )
         seg.write(found, prepared, given.out / kind)
     line = [sys.executable, "-m", "magic_cli", "score", *KINDS, str(given.prepared.resolve()), "--against", "own"]

@@ -16,7 +16,7 @@ CHILD = """
 import sys, time, tracemalloc
 import numpy as np
 from magic_cli.metrics import tally
-from magic_cli.metrics.answers import AnswerTerms
+from magic_cli.metrics.answer_sets import AnswerTerms
 from magic_cli.records import Clusters
 
 def made(task, n, shift=0):

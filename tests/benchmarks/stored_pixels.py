@@ -18,12 +18,12 @@ from PIL import Image
 
 from magic_cli.config import resolve
 from magic_cli.data.masks import write_mask
-from magic_cli.files import sha256
-from magic_cli.model import pixels
-from magic_cli.model.cache import FeatureCache
+from magic_cli.io.files import sha256
+from magic_cli.models.cache import pixels
+from magic_cli.models.cache.features import FeatureCache
 from magic_cli.records import ImageRecord
-from magic_cli.tasks.seg_config import SegConfig
-from magic_cli.tasks.seg_model import ROOM, SegModel
+from magic_cli.tasks.seg.config import SegConfig
+from magic_cli.tasks.seg.model import ROOM, SegModel
 
 HEIGHT, WIDTH, ROUNDS = 1944, 2592, 5
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from harness import Ended, Magic, make_raw
-from small import files_of, make_prepared, write_folder
+from tiny_dataset import files_of, make_prepared, write_folder
 from trials import World
 
-from magic_cli import cli
-from magic_cli.prepare import prepare
+from magic_cli.cli import app
+from magic_cli.commands.prepare import prepare
 
 
 def no_network(*_: object, **__: object) -> None:
@@ -47,7 +47,7 @@ def magic(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
         monkeypatch.setattr(sys, "argv", ["magic", *map(str, words)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            app.main()
         return Ended(int(ended.value.code or 0), *capsys.readouterr())
 
     return run

@@ -26,10 +26,22 @@ from typing import Any, NoReturn
 Job = dict[str, Any]
 LONGEST = 120.0  # seconds: a job that takes longer hangs
 MODULES = (
-    *("magic_cli.__main__", "magic_cli.cli", "magic_cli.ending", "magic_cli.prepare", "magic_cli.folds"),
-    *("magic_cli.package", "magic_cli.publish", "magic_cli.referee", "magic_cli.demo", "magic_cli.outcome"),
-    *("magic_cli.tasks.seg", "magic_cli.tasks.seg_model", "magic_cli.tasks.cvqa", "magic_cli.tasks.cvqa_model"),
-    *("magic_cli.tasks.cvqa_vote", "jsonschema", "jsonschema_rs", "tifffile", "typer._adapters"),
+    *(
+        "magic_cli.__main__",
+        "magic_cli.cli.app",
+        "magic_cli.cli.process",
+        "magic_cli.commands.prepare",
+        "magic_cli.commands.cross_validate",
+    ),
+    *(
+        "magic_cli.commands.package",
+        "magic_cli.commands.score",
+        "magic_cli.commands.score",
+        "magic_cli.commands.demo",
+        "magic_cli.report.run_text",
+    ),
+    *("magic_cli.tasks.seg", "magic_cli.tasks.seg.model", "magic_cli.tasks.cvqa", "magic_cli.tasks.cvqa.model"),
+    *("magic_cli.tasks.cvqa.vote", "jsonschema", "jsonschema_rs", "tifffile", "typer._adapters"),
     "torch.utils.serialization.config",
     *("pandas.io.formats.csvs", "jinja2", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
 )
@@ -213,7 +225,7 @@ def serve() -> None:
             importlib.import_module(name)
     from PIL import Image
 
-    from magic_cli import page, plots
+    from magic_cli.report import page, plots
 
     Image.init()
     plots.histogram([0.2, 0.4], name="warm", title="warm", axis="warm")  # fonts are sought once

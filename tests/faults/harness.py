@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from makers import make_challenge
-from recorded import Ended
+from challenge_folders import make_challenge
+from recorded_run import Ended
 
-from magic_cli import schema
-from magic_cli.prepare import prepare
+from magic_cli.commands.prepare import prepare
+from magic_cli.io import schema
 
 # what a patient wrote: it must never be seen in a message
 CANARY = "Xanthippe itches since Tuesday"

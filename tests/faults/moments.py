@@ -119,12 +119,13 @@ def arrange(job: dict[str, Any], count: mmap.mmap) -> None:
     for name in _CALLS:
         setattr(os, name, points.around(getattr(os, name)))
     io.open = points.open(io.open)  # type: ignore[assignment]
-    from magic_cli import demo, referee
-    from magic_cli.data import staging
+    from magic_cli.commands import demo, score
+    from magic_cli.data.sources.synthetic import dataset
+    from magic_cli.io import staging
 
-    referee._provenance = lambda: {"argv": [], "versions": {}, "made": ""}
+    score._provenance = lambda: {"argv": [], "versions": {}, "made": ""}
     staging.exchange = points.around(staging.exchange)
-    demo.COUNTS, demo._SIZES = {"train": 3, "valid": 2, "test": 1}, ((48, 64),)
+    demo.COUNTS, dataset._SIZES = {"train": 3, "valid": 2, "test": 1}, ((48, 64),)
     steps = demo.steps
     demo.steps = lambda *words: tuple(_quick(step) for step in steps(*words))
     demo.subprocess = types.SimpleNamespace(**vars(subprocess) | {"Popen": Step})
@@ -166,9 +167,9 @@ def _worker(number: int) -> None:
     """Let the data loader's process that makes the N-th batch be killed while it does."""
     from torch.utils.data import get_worker_info
 
-    from magic_cli import engine
+    from magic_cli.training import loader
 
-    count, original = mmap.mmap(-1, 8), engine._collate
+    count, original = mmap.mmap(-1, 8), loader._collate
 
     def collate(*words: Any) -> Any:
         if get_worker_info() is not None:
@@ -177,7 +178,7 @@ def _worker(number: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
         return original(*words)
 
-    engine._collate = collate
+    loader._collate = collate
 
 
 FAULTS: dict[str, Callable[[Any], None]] = {"clock": _clock, "size": _size, "bounds": _bounds, "worker": _worker}

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from harness import CANARY, Magic, accepted, clean, left, refused
-from small import ANSWERS, files_of, make_prepared, write_folder, write_zip
+from tiny_dataset import ANSWERS, files_of, make_prepared, write_folder, write_zip
 
-from magic_cli.data import archive
+from magic_cli.submission import archive
 
 MASK = "masks_preds/IMG_ENC00011_00001_mask_sys.tiff"
 FILES = files_of("valid")

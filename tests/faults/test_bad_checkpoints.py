@@ -20,11 +20,12 @@ TRAIN = ("train", "cvqa", "--preset", "tiny", "--modality", "text", "--set", "ep
 @pytest.fixture(scope="module")
 def run(ready: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with best.pt and state.pt of closed questions. Read it, never write to it."""
-    from magic_cli import runs
+    from magic_cli.commands import train
+    from magic_cli.training import runtime
 
     out = tmp_path_factory.mktemp("run") / "cvqa"
     settings = ["epochs=1", "modality=text"]
-    runs.train("cvqa", ready, out, runs.Place("cpu"), preset="tiny", settings=settings)
+    train.train("cvqa", ready, out, runtime.Place("cpu"), preset="tiny", settings=settings)
     return out
 
 

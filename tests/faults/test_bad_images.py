@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from challenge_folders import draw_lesion, draw_photo, image_id, save_mask
 from harness import CANARY, Magic, accepted, copied, left, refused
-from makers import draw_lesion, draw_photo, image_id, save_mask
 from PIL import Image
 
 from magic_cli.data.images import open_photo

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from harness import CANARY, Magic, accepted, clean, copied, left, refused
-from small import ANSWERS, files_of, make_prepared, row, write_folder
+from tiny_dataset import ANSWERS, files_of, make_prepared, row, write_folder
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from challenge_folders import draw_lesion, image_id
 from harness import CANARY, Magic, accepted, clean, copied, left, refused
-from makers import draw_lesion, image_id
 from PIL import Image
-from small import files_of, make_prepared, write_folder
+from tiny_dataset import files_of, make_prepared, write_folder
 
 from magic_cli.data.masks import Unreadable, read_raw
 from magic_cli.errors import DataError

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from harness import EVERY_COMMAND, Magic, accepted, one_object
 
-from magic_cli import demo, ending, schema
-from magic_cli.cli import app
+from magic_cli.cli import output
+from magic_cli.cli.app import app
+from magic_cli.commands import demo
 from magic_cli.errors import MagicError, WeightsError
+from magic_cli.io import schema
 
 COMMANDS = {command.callback.__name__ for command in app.registered_commands if command.callback}
 
@@ -108,7 +110,7 @@ def test_an_interruption_is_an_object_too(magic: Magic, place: Path, monkeypatch
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("magic_cli.prepare.prepare", interrupted)
+    monkeypatch.setattr("magic_cli.commands.prepare.prepare", interrupted)
     ended = magic("prepare", "--data", "given/DermaVQA", "--json")
     assert one_object(ended, "error")["exit_code"] == ended.code == 130
     assert "interrupted" in ended.err
@@ -137,12 +139,12 @@ def test_what_nobody_expected_quotes_no_data(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("magic_cli.prepare.prepare", fail)
+    monkeypatch.setattr("magic_cli.commands.prepare.prepare", fail)
     ended = magic("prepare", "--data", "given/DermaVQA", "--json")
     assert one_object_with(ended.out)["exit_code"] == ended.code == 1
     assert "itches" not in ended.out + ended.err
     assert told in ended.err
-    assert f"unexpected {type(error).__name__} in cli.py:" in ended.err
+    assert f"unexpected {type(error).__name__} in cli/app.py:" in ended.err
     assert "itches" in magic("prepare", "--data", "given/DermaVQA", "--debug").err or "itches" not in str(error)
 
 
@@ -187,5 +189,5 @@ def test_messages_are_printed_by_one_process_of_several(magic: Magic, monkeypatc
 
 
 def test_accepted_words_are_seen(magic: Magic) -> None:
-    assert ending.emit.__doc__
+    assert output.emit.__doc__
     accepted(magic("--version"), "magic 0.")

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from challenge_folders import image_id
 from harness import CANARY, Magic, accepted, clean, copied, left, refused
-from makers import image_id
-from small import ANSWERS, files_of, make_prepared, write_folder
+from tiny_dataset import ANSWERS, files_of, make_prepared, write_folder
 
+from magic_cli.commands.score import items_csv
 from magic_cli.errors import printable
-from magic_cli.files import json_text
-from magic_cli.publish import items_csv
+from magic_cli.io.files import json_text
 
 MARKUP = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}"
 TERMINAL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\r\n\b\x7f"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from harness import Magic, accepted, clean, left, refused
 
-from magic_cli import demo, folds
+from magic_cli.commands import cross_validate, demo
 from magic_cli.errors import CheckpointError
 
 TINY = ("--preset", "tiny", "--modality", "text", "--no-cache", "--set", "epochs=1")
@@ -60,7 +60,7 @@ def test_a_path_that_the_system_does_not_take(magic: Magic, place: Path, words: 
     assert json.loads(as_json.out)["errors"] == [line.removeprefix("error: ")]
 
 
-BOUNDED = "import moments; moments.FAULTS['bounds'](None); from magic_cli.cli import main; main()"
+BOUNDED = "import moments; moments.FAULTS['bounds'](None); from magic_cli.cli.app import main; main()"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="root is held to permissions by giving up capabilities")
@@ -164,4 +164,4 @@ def test_curves_of_a_finished_fold_that_are_none(tmp_path: Path, text: str) -> N
     (tmp_path / "metrics.jsonl").write_text(text)
     plan: Any = SimpleNamespace(folder=lambda _: tmp_path)
     with pytest.raises(CheckpointError, match=r"no row of a finished training.*--resume trains this fold again"):
-        folds._ended(plan, 0)
+        cross_validate._ended(plan, 0)

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from challenge_folders import image_id
 from harness import CANARY, Magic, accepted, clean, copied, left, refused
-from makers import image_id
 
 TRAIN = ("train", "cvqa", "--preset", "tiny", "--modality", "text", "--no-cache")
 
@@ -79,11 +79,11 @@ def test_messages_of_a_run_that_fails(magic: Magic, ready: Path, monkeypatch: py
     def choke(self: object, text: str) -> list[int]:
         raise ValueError(f"cannot encode {text!r}")
 
-    monkeypatch.setattr("magic_cli.model.encoders.TinyText.ids", choke)
+    monkeypatch.setattr("magic_cli.models.encoders.TinyText.ids", choke)
     ended = magic(*TRAIN, "--data", ready)
     assert ended.code == 1
     assert "Xanthippe" not in ended.out + ended.err
-    assert "unexpected ValueError in inputs.py:" in ended.err
+    assert "unexpected ValueError in tasks/encoding.py:" in ended.err
     assert [name for name in left(Path()) if name.endswith(".tmp")] == []
 
 

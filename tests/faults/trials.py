@@ -11,14 +11,14 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from challenge_folders import make_challenge
 from forks import Ended, Forks, job
-from makers import make_challenge
 
-from magic_cli import checkpoint
 from magic_cli.data.prepared import open_prepared
-from magic_cli.draft import FOLDER as DRAFT
-from magic_cli.files import read_jsonl
-from magic_cli.model import storage
+from magic_cli.io.files import read_jsonl
+from magic_cli.models.cache import store
+from magic_cli.training import checkpoint, resume
+from magic_cli.training.run_folder import FOLDER as DRAFT
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGKILL")
 GIVEN = "../given"
@@ -264,8 +264,8 @@ def leftovers(folder: Path) -> list[str]:
     """Return what should not be there after a command: hidden files and drafts; in the cache, unfinished files."""
     found = [path.relative_to(folder) for path in folder.rglob("*")]
     hidden = [p.as_posix() for p in found if any(part.startswith(".") or part == DRAFT for part in p.parts)]
-    cache = [entry.path for root in folder.rglob("cache") for entry in storage.entries(root) if not entry.finished]
-    lock = f"cache/{storage.LOCK}"
+    cache = [entry.path for root in folder.rglob("cache") for entry in store.entries(root) if not entry.finished]
+    lock = f"cache/{store.LOCK}"
     return [name for name in hidden if not name.endswith(lock) and folder / name not in cache]
 
 
@@ -321,7 +321,7 @@ def readable(out: Path) -> None:
         if path.name == "best.pt":
             checkpoint.load_best(path)
         elif path.name == "state.pt":
-            checkpoint.load_state(path)
+            resume.load_state(path)
         elif path.suffix == ".jsonl":
             assert read_jsonl(path)
         elif path.name == "prepare.json":

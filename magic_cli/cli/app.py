@@ -1,0 +1,293 @@
+"""The `magic` command: parse, call, print. No domain logic, and no torch until a command needs it."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from magic_cli.cli import options as opt
+from magic_cli.cli.output import emit
+from magic_cli.cli.process import Commands, leave, open_streams
+from magic_cli.io.run_record import Recorded, keep
+from magic_cli.io.signals import listen
+
+app = typer.Typer(
+    name="magic",
+    cls=Commands,
+    help="Segment skin lesions and answer closed questions for MEDIQA-MAGIC 2025, from raw folder to submission.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def root(
+    version: opt.Version = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Segment skin lesions and answer closed questions for MEDIQA-MAGIC 2025, from raw folder to submission."""
+
+
+@app.command(cls=Recorded)
+def prepare(
+    data: Annotated[Path, typer.Option("--data", help="The challenge's folder, as it was unpacked.")],
+    out: Annotated[Path, typer.Option(help="Where the prepared dataset goes.")] = Path("prepared"),
+    merge: Annotated[str, typer.Option(help="Annotators' masks: or, majority, intersection, each.")] = "or",
+    prompt: Annotated[str, typer.Option(help="Text of a photo: qa, query, answer, fixed.")] = "qa",
+    responses: Annotated[bool, typer.Option("--responses/--no-responses", help="Use the clinicians' answers.")] = True,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at lost data instead of leaving it out.")] = False,
+    overwrite: opt.Overwrite = False,
+    dry_run: opt.DryRun = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Turn the raw challenge folder into one clean, checked dataset.
+
+    Example: `magic prepare --data DermaVQA/`
+    """
+    from magic_cli.commands import prepare as module
+
+    options: dict[str, Any] = {"merge": merge, "prompt": prompt, "responses": responses, "strict": strict}
+    manifest = module.prepare(data, out, overwrite=overwrite, dry_run=dry_run, **options)
+    keep(manifest)
+    last = "nothing written (--dry-run)" if dry_run else f"{out}: ready; next: magic train seg (or: magic train cvqa)"
+    page = None if dry_run else out / "index.html"
+    emit(as_json, "prepare", manifest, [*module.summary(manifest, page), last])
+
+
+@app.command(cls=Recorded)
+def train(
+    task: opt.Task,
+    data: opt.Prepared = Path("prepared"),
+    preset: Annotated[str, typer.Option(help="small (default), quick, tiny or paper.")] = "",
+    settings: opt.Settings = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/TASK.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")] = False,
+    folds: Annotated[int | None, typer.Option(min=2, help="Cross-validate on split train, by encounter.")] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Fail on non-deterministic operations instead of warning.")
+    ] = False,
+    modality: Annotated[str | None, typer.Option(help="cvqa: both, text or image.")] = None,
+    encounter_text: opt.EncounterText = None,
+    lang: opt.Languages = None,
+    weights: opt.Weights = None,
+    device: opt.Device = "auto",
+    finetune: opt.Finetune = None,
+    _tune: opt.FormerTune = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    cache_dir: opt.CacheDir = None,
+    no_cache: opt.NoCache = False,
+    overwrite: opt.Overwrite = False,
+    dry_run: opt.DryRun = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Train a task on the prepared dataset; writes best.pt, state.pt and metrics.jsonl, with --folds for each fold.
+
+    Example: `magic train seg`, `magic train cvqa --modality text --folds 5`
+    """
+    from magic_cli import tasks
+    from magic_cli.commands import settings_help
+
+    if settings_help.WORD in (settings or []):
+        shown = settings_help.settings_help(tasks.CONFIGS[task], preset or "small")
+        emit(as_json, "train", shown.to_json(), shown.lines())
+        return
+    flags: dict[str, Any] = {"modality": modality, "encounter_text": encounter_text, "finetune": finetune, "seed": seed}
+    flags |= {"lang": lang, "weights_dir": str(weights.resolve()) if weights else None}
+    tasks.check_weights(task, preset, settings or [], **flags)
+    from magic_cli.commands import cross_validate as cross
+    from magic_cli.commands import train as train_command
+    from magic_cli.report import run_text
+    from magic_cli.training import runtime
+
+    place, run = runtime.Place.of(device, cache_dir, no_cache), out or Path("runs") / task
+    modes = {"resume": resume, "overwrite": overwrite, "dry_run": dry_run, "deterministic": deterministic}
+    options: dict[str, Any] = {"preset": preset, "settings": settings or [], **modes, **flags}
+    found = (cross.train if folds else train_command.train)(
+        task, data, run, place, *([folds] if folds else []), **options
+    )
+    keep(found)
+    emit(as_json, "train", found, (run_text.folded if folds else run_text.trained)(found))
+
+
+@app.command(cls=Recorded)
+def predict(
+    context: typer.Context,
+    task: opt.Task,
+    preds: opt.Preds = None,
+    ckpt: opt.Ckpts = None,
+    vote: opt.Vote = False,
+    data: opt.Prepared = Path("prepared"),
+    split: opt.Split = "test",
+    out: Annotated[Path | None, typer.Option(help="Default predictions/TASK.")] = None,
+    tta: Annotated[bool, typer.Option("--tta", help="Average over four flipped views.")] = False,
+    threshold: opt.Threshold = None,
+    largest: opt.Largest = False,
+    fill_holes: opt.FillHoles = False,
+    decode: opt.Decode = None,
+    limit: Annotated[int | None, typer.Option(min=1, max=1_000_000_000, help="Only the first N samples.")] = None,
+    precision: Annotated[str | None, typer.Option(help="no, bf16 or fp16; default: as in training.")] = None,
+    weights: opt.Weights = None,
+    device: opt.Device = "auto",
+    cache_dir: opt.CacheDir = None,
+    no_cache: opt.NoCache = False,
+    overwrite: opt.Overwrite = False,
+    dry_run: opt.DryRun = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Predict a split: masks under the official names, or the row of answers of every encounter.
+
+    Example: `magic predict seg --ckpt best.pt`, `magic predict cvqa --vote mine.json theirs.zip`
+    """
+    from magic_cli.report import run_text
+
+    target, modes = out or Path("predictions") / task, {"overwrite": overwrite, "dry_run": dry_run}
+    if opt.voting(context, task, ckpt or [], preds or [], vote):
+        from magic_cli.commands import vote as vote_command
+
+        found = vote_command.vote(preds or [], data, split, target, **modes)
+    else:
+        from magic_cli.commands import predict as predict_command
+        from magic_cli.training import runtime
+
+        place = runtime.Place.of(device, cache_dir, no_cache)
+        options: dict[str, Any] = {"tta": tta, "limit": limit, "weights": str(weights.resolve()) if weights else None}
+        options["precision"] = precision
+        decision = {"threshold": threshold, "largest": largest, "fill_holes": fill_holes, "decode": decode}
+        found = predict_command.predict_to(
+            task, ckpt or [], data, split, target, place, decision=decision, **modes, **options
+        )
+    keep(found)
+    emit(as_json, "predict", found, run_text.predicted(found, dry_run))
+
+
+@app.command(cls=Recorded)
+def score(
+    files: opt.PredsAndGold,
+    split: opt.Split = "valid",
+    official: Annotated[bool, typer.Option("--official", help="Only what the official scorer prints.")] = False,
+    strict: opt.StrictOnly = False,
+    empty: Annotated[str, typer.Option(help="Empty mask against empty mask, strict: one, zero or skip.")] = "one",
+    accept_255: Annotated[bool, typer.Option("--accept-255", help="Strict: read masks of 0/255 as 0/1.")] = False,
+    against: Annotated[Path | None, typer.Option(help="Other predictions: paired differences, p-values.")] = None,
+    leaderboard: Annotated[bool, typer.Option("--leaderboard", help="Show the published test-set figures.")] = False,
+    resamples: Annotated[int, typer.Option(min=100, max=1_000_000, help="Bootstrap resamples, sign flips.")] = 10_000,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Masks read at a time.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html, per_item.csv, *.json.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Run folder, for training curves in report.html.")] = None,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Score predictions: the official figures, strict ones with 95 % intervals, and trivial answers beside them.
+
+    Example: `magic score preds.json gold.json`, `magic score runA.zip runB.zip prepared/ --out report`
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # starting threads costs more than they bring here
+    if len(files) < 2 or (official and strict):
+        raise typer.BadParameter("PRED... GOLD needs two paths or more" if len(files) < 2 else "--official or --strict")
+    from magic_cli.commands import score as referee
+    from magic_cli.records import Rules
+    from magic_cli.report import score_text
+
+    *preds, gold = files
+    track = "official" if official else "strict" if strict else "both"
+    options = referee.Options(split, track, Rules(empty, accept_255), resamples, workers=workers)
+    found, truth = referee.judge(preds, gold, options, against, leaderboard)
+    last = "next: the same line with --out report, for report.html and per_item.csv"
+    if out is not None:
+        from magic_cli.commands.score import publish
+
+        publish(found, truth, preds, gold, out, run, overwrite)
+        keep(found, referee.exit_code(found))
+        last = f"{out / 'report.html'}: written, beside per_item.csv and scores.json; next: open it in a browser"
+    emit(as_json, "score", found, [*score_text.lines(found), last])
+    raise typer.Exit(referee.exit_code(found))
+
+
+@app.command(cls=Recorded)
+def package(
+    seg: Annotated[Path | None, typer.Option(help="Folder of predicted masks.")] = None,
+    cvqa: Annotated[Path | None, typer.Option(help="data_cvqa_sys.json, or its folder.")] = None,
+    data: opt.Prepared = Path("prepared"),
+    split: opt.Split = "test",
+    out: Annotated[Path, typer.Option(help="The zip to upload.")] = Path("submission.zip"),
+    check_only: Annotated[Path | None, typer.Option(metavar="SUBMISSION", help="Only check a zip or folder.")] = None,
+    overwrite: opt.Overwrite = False,
+    dry_run: opt.DryRun = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Check predictions against everything the official scorer crashes on or scores zero, then zip them.
+
+    Example: `magic package --seg predictions/seg --cvqa predictions/cvqa --split test`
+    """
+    from magic_cli.commands import package as module
+
+    if check_only is not None:
+        result = module.check_submission(check_only, data, split)
+    else:
+        result = module.package(seg, cvqa, data, split, out, overwrite=overwrite, dry_run=dry_run)
+        keep(result)
+    emit(as_json, "package", result, module.summary(result))
+
+
+@app.command()
+def rerun(
+    record: Annotated[Path, typer.Argument(metavar="RUN_JSON", help="run.json of a result, or its folder.")],
+    out: Annotated[Path | None, typer.Option(help="New folder; default: OUT.rerun beside the old result.")] = None,
+    dry_run: opt.DryRun = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Repeat what a run.json records, in a new folder, and say whether the results are identical (exit 4: not).
+
+    Example: `magic rerun runs/cvqa/run.json`
+    """
+    from magic_cli.commands import rerun as module
+
+    found = module.rerun(record, out, dry_run, typer.main.get_group(app).commands)
+    emit(as_json, "rerun", found, module.lines(found))
+    raise typer.Exit(module.exit_code(found))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to work in.")] = Path("magic-demo"),
+    preset: Annotated[str, typer.Option(help="quick, small or tiny.")] = "quick",
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Draw a small dataset and run all five steps on it, on the CPU, in minutes.
+
+    Example: `magic demo`
+    """
+    from magic_cli.commands import demo as module
+
+    found = module.run(out, preset, overwrite)
+    emit(as_json, "demo", found, module.summary(found))
+
+
+@app.command()
+def doctor(
+    deep: Annotated[bool, typer.Option("--deep", help="Also verify checksums and ask torch for devices.")] = False,
+    clear_cache: Annotated[bool, typer.Option("--clear-cache", help="Remove cached features and photos.")] = False,
+    cache_dir: opt.CacheDir = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Say what is installed, what is missing, what the cache holds, and what to do about it.
+
+    Example: `magic doctor`, `magic doctor --clear-cache`
+    """
+    from magic_cli.commands import doctor as module
+
+    cleared = {"cleared": module.clear_cache(cache_dir)} if clear_cache else {}
+    found = module.inspect(deep, cache_dir) | cleared
+    emit(as_json, "doctor", found, module.lines(found))
+    raise typer.Exit(found["exit_code"])
+
+
+def main() -> None:
+    """Run the command line; cli/process.py says how it ends."""
+    listen()
+    open_streams()
+    leave(app)

@@ -1,0 +1,133 @@
+"""Options that commands share, or that are too long to read among others."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from magic_cli import __version__
+from magic_cli.errors import printable
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"magic {__version__}")
+        raise typer.Exit
+
+
+def _task(name: str) -> str:
+    from magic_cli import tasks
+
+    if name not in tasks.NAMES:
+        raise typer.BadParameter(f"{printable(name)!r} is not one of {', '.join(tasks.NAMES)}")
+    return name
+
+
+def _decode(way: str | None) -> str | None:
+    if way not in (None, "slot", "set"):
+        raise typer.BadParameter(f"{printable(way)!r} is not one of slot, set")
+    return way
+
+
+def _renamed(value: str | None) -> None:
+    if value is not None:
+        raise typer.BadParameter(f"renamed; use --finetune {printable(value)}")
+
+
+def voting(context: typer.Context, task: str, ckpt: list[Path], preds: list[Path], vote: bool) -> bool:
+    """Tell whether `predict` merges predictions instead of loading checkpoints; refuse a mixture of both."""
+    if vote and task != "cvqa":
+        raise typer.BadParameter(f"--vote merges closed answers: magic predict cvqa --vote ..., not {task}")
+    if ckpt and (vote or preds):
+        raise typer.BadParameter("--ckpt or --vote PRED..., not both")
+    if not ckpt and not vote:
+        raise typer.BadParameter("--ckpt FILE is missing" + (" (or --vote, for predictions)" if preds else ""))
+    if vote and len(preds) < 2:
+        raise typer.BadParameter(f"--vote needs two predictions or more, got {len(preds)}")
+    if vote and (other := _given(context) - _VOTED):
+        told = ", ".join(sorted(f"--{name.replace('_', '-')}" for name in other))
+        raise typer.BadParameter(f"--vote only merges finished answers; leave out {told}")
+    return vote
+
+
+_VOTED = {"task", "preds", "vote", "data", "split", "out", "overwrite", "dry_run", "as_json"}
+
+
+def _given(context: typer.Context) -> set[str]:
+    """Return the parameters that the command line names."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")]
+
+Task = Annotated[str, typer.Argument(metavar="TASK", help="seg or cvqa.", callback=_task)]
+
+Prepared = Annotated[Path, typer.Option("--data", help="Folder that `magic prepare` wrote.")]
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")]
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+
+CacheDir = Annotated[Path | None, typer.Option(help="Folder of cached features; MAGIC_CACHE_GB (20) limits it.")]
+
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Encode anew instead of keeping frozen features.")]
+
+Weights = Annotated[Path | None, typer.Option(help="Folder with the Hugging Face checkpoints of preset paper.")]
+
+Split = Annotated[str, typer.Option(help="train, valid or test.")]
+
+_SETTINGS = "key=value, repeatable: --set epochs=5; --set help lists all settings."
+
+Settings = Annotated[list[str] | None, typer.Option("--set", help=_SETTINGS)]
+
+_FINETUNE = "What learns in the encoders: head (nothing), last, all or lora."
+
+Finetune = Annotated[str | None, typer.Option(metavar="head|last|all|lora", help=_FINETUNE)]
+
+FormerTune = Annotated[str | None, typer.Option("--tune", hidden=True, callback=_renamed, help="Renamed: --finetune.")]
+
+_CUT = "seg: lesion lies above it; default: the checkpoint's own."
+
+Threshold = Annotated[float | None, typer.Option(min=0.001, max=0.999, help=_CUT)]
+
+Largest = Annotated[bool, typer.Option("--largest", help="seg: keep the largest region only.")]
+
+FillHoles = Annotated[bool, typer.Option("--fill-holes", help="seg: fill holes in lesions.")]
+
+_DECODE = "cvqa: decide slots one by one, or the set that is expected to score most; default: as in training."
+
+Decode = Annotated[str | None, typer.Option(metavar="slot|set", help=_DECODE, callback=_decode)]
+
+_QUERY = typer.Option("--encounter-text/--no-encounter-text", help="cvqa, head options: read the query.")
+
+EncounterText = Annotated[bool | None, _QUERY]
+
+_LANG = "cvqa: languages of the texts that the rules read: en, es, zh, several by comma; default en."
+
+Languages = Annotated[str | None, typer.Option(metavar="LANG[,LANG]", help=_LANG)]
+
+_CKPTS = "Checkpoint, here or in runs/TASK/, or a folder of runs (folds, seeds); several are averaged."
+
+Ckpts = Annotated[list[Path] | None, typer.Option(help=_CKPTS)]
+
+_SYSTEMS = "With --vote: JSON files, folders or zips of closed answers, made by anyone."
+
+Preds = Annotated[list[Path] | None, typer.Argument(metavar="PRED", help=_SYSTEMS)]
+
+_VOTE = (
+    "cvqa: merge predictions. A question's answer is the option set with the highest mean accuracy (common options over"
+    " the larger set) were each file right equally often; ties: the file named first."
+)
+
+Vote = Annotated[bool, typer.Option("--vote", help=_VOTE)]
+
+StrictOnly = Annotated[bool, typer.Option("--strict", help="Only strict figures; exit 4 if an item is refused.")]
+
+_FILES = "Predictions (JSON, folder or zip), one or several; gold last."
+
+PredsAndGold = Annotated[list[Path], typer.Argument(metavar="PRED... GOLD", help=_FILES)]

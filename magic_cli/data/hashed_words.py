@@ -1,0 +1,45 @@
+"""A text as a bag of hashed words: no vocabulary to keep, and words that training never saw cost nothing.
+
+Weinberger et al., Feature hashing for large scale multitask learning (2009), without signs. The weights of words are
+learned from training texts alone (tasks/cvqa/model.py).
+"""
+
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterable
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+_WORD = re.compile(r"[\u3400-\u9fff]+|[^\W_]{2,}")
+
+
+@lru_cache(maxsize=4096)  # of texts: training asks for the same ones in every epoch
+def bag_of_words(text: str, size: int) -> NDArray[np.float32]:
+    """Return 1 + log(count) of the words in each of `size` buckets, 0 where none is; float32 (size,), read-only.
+
+    Words of two letters or more, lower-case; Chinese, which has no spaces, in pairs of characters.
+    """
+    counts = Counter(zlib.crc32(word.encode()) % size for word in _words(text))
+    found = np.zeros(size, np.float32)
+    found[list(counts)] = 1 + np.log(np.array(list(counts.values()), np.float32))
+    found.flags.writeable = False
+    return found
+
+
+def _words(text: str) -> list[str]:
+    words = []
+    for run in _WORD.findall(text.lower()):
+        pairs = run[0] >= "\u3400" and run[0] <= "\u9fff"
+        words += [run[at : at + 2] for at in range(max(1, len(run) - 1))] if pairs else [run]
+    return words
+
+
+def rarity(bags: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return log((1 + n) / (1 + n with a word in the bucket)) + 1 of each bucket of n bags (size,), float32."""
+    count, with_it = 0, np.zeros((), np.int64)
+    for bag in bags:  # one by one: all of them together are 8 kB an encounter
+        count, with_it = count + 1, with_it + (bag > 0)
+    return np.asarray(np.log((1 + count) / (1 + with_it)) + 1, np.float32)

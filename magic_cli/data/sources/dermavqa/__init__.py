@@ -1,0 +1,1 @@
+"""The DermaVQA folder of the MEDIQA-MAGIC challenge."""

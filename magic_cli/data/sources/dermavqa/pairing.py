@@ -1,0 +1,138 @@
+"""Which photos and masks on disk belong to which listed photo, and what is missing, doubled or left over."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import PurePath
+
+from magic_cli.data.issues import Ledger
+from magic_cli.data.sources.dermavqa.scan import ANNOTATORS, Folder, Sources, is_challenge_photo, key_of, same_bytes
+from magic_cli.errors import problem
+from magic_cli.records import SPLITS, Encounter
+
+Photos = dict[str, str]
+
+Masks = dict[str, dict[str, str]]
+
+
+def pair(
+    found: Folder, encounters: Iterable[Encounter], names: Mapping[str, str], ledger: Ledger
+) -> tuple[Photos, Masks]:
+    """Join the photos that encounters list with the files of a folder, and these with their masks, by image id.
+
+    `names` maps the key of an image id to the file name in the encounter's row, which decides between
+    IMG_1.jpg and IMG_1.png. Every listed photo that is not there and every left-over photo or mask is a problem, but
+    a folder without any photo is text-only data: one note.
+    """
+    return _Pairing(found, names, ledger).pair(encounters)
+
+
+class _Pairing:
+    def __init__(self, found: Folder, names: Mapping[str, str], ledger: Ledger) -> None:
+        self.found, self.names, self.ledger = found, names, ledger
+        self.photos: Photos = {}
+        self.masks: Masks = {}
+        self.copies: list[str] = []
+
+    def pair(self, encounters: Iterable[Encounter]) -> tuple[Photos, Masks]:
+        listed: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
+        for encounter in encounters:
+            listed[encounter.split] |= dict.fromkeys(encounter.image_ids, encounter.encounter_id)
+        ids = {key_of(image_id): image_id for images in listed.values() for image_id in images}
+        self._find_photos(listed)
+        self._find_masks(ids)
+        self._list_strangers(ids)
+        self._list_bare(listed)
+        if self.copies:
+            count = "1 file is a copy" if len(self.copies) == 1 else f"{len(self.copies):,} files are copies"
+            self.ledger.note(f"{count} of others, byte for byte (such as {self.copies[0]}): one of each is used")
+        return self.photos, self.masks
+
+    def _find_photos(self, listed: Mapping[str, Mapping[str, str]]) -> None:
+        total = sum(map(len, listed.values()))
+        if not any(self._is_there(image_id) for images in listed.values() for image_id in images):
+            self.ledger.note(f"0 of {total:,} photos found: text-only dataset")
+            return
+        for split, images in listed.items():
+            if images and not any(map(self._is_there, images)):
+                got = f"0 of {len(images):,} photos"
+                line = problem(split, got, "all of them", "add the folder with its photos")
+                self.ledger.lose(line, "images", len(images))
+                continue
+            for image_id, encounter_id in images.items():
+                self._find_photo(image_id, encounter_id)
+
+    def _is_there(self, image_id: str) -> bool:
+        return key_of(image_id) in self.found.photos
+
+    def _find_photo(self, image_id: str, encounter_id: str) -> None:
+        if not self._is_there(image_id):
+            line = problem(image_id, f"no photo for {encounter_id}", "a JPEG or PNG file", "copy it, or unlist it")
+            self.ledger.lose(line, "images")
+            return
+        key = key_of(image_id)
+        path = self._one(self.found.photos[key], self.names.get(key, ""), "images")
+        if path:
+            self.photos[image_id] = path
+
+    def _one(self, paths: Sources, name: str, what: str) -> str | None:
+        """Return the one file among several of the same name: copies are fine, else the listed name decides."""
+        exact = tuple(path for path in paths if PurePath(path).name == name)
+        ordered = [*exact, *(path for path in paths if path not in exact)]
+        if len(paths) == 1:
+            return ordered[0]
+        if same_bytes(ordered):
+            self.copies += [self.found.name(path) for path in ordered[1:]]
+            return ordered[0]
+        got, where = f"{len(paths)} files that differ, also {self.found.name(ordered[1])}", self.found.name(ordered[0])
+        if exact and same_bytes(exact):
+            self.ledger.lose(problem(where, got, "one file a name", "remove the others; this one is used"))
+            return exact[0]
+        self.ledger.lose(problem(where, got, "one file a name", "remove all but the right one; none is used"), what)
+        return None
+
+    def _list_strangers(self, ids: Mapping[str, str]) -> None:
+        """List photos on disk that no encounter names: the challenge's own train.json lacks one."""
+        for key, paths in self.found.photos.items():
+            if key not in ids and is_challenge_photo(paths[0]):
+                masks = len(self.found.masks.get(key, {}))
+                got = "a photo that no encounter lists" + (f" (masks: {masks})" if masks else "")
+                line = problem(self.found.name(paths[0]), got, "listed photos", "add it to the row of its encounter")
+                self.ledger.lose(line, "images")
+                self.ledger.left_out["masks"] += masks
+
+    def _find_masks(self, ids: Mapping[str, str]) -> None:
+        orphans = 0
+        for key, by_annotator in self.found.masks.items():
+            image_id = ids.get(key, "")
+            if image_id:
+                self._find_annotators(image_id, by_annotator)
+            if not self.photos:
+                orphans += len(by_annotator)
+            elif image_id not in self.photos and (image_id or key not in self.found.photos):
+                where = self.found.name(next(iter(by_annotator.values()))[0])
+                got = f"masks without a photo ({len(by_annotator)} of this name)"
+                line = problem(where, got, "a photo for each mask", "copy the photo, or remove the masks")
+                self.ledger.lose(line, "masks", len(by_annotator))
+        if orphans:
+            self.ledger.note(f"{orphans:,} masks are not used, for want of photos")
+
+    def _find_annotators(self, image_id: str, by_annotator: Mapping[str, Sources]) -> None:
+        for annotator, paths in sorted(by_annotator.items()):
+            if annotator not in ANNOTATORS:
+                line = problem(self.found.name(paths[0]), annotator, "ann0 to ann3", "rename or remove it")
+                self.ledger.lose(line, "masks")
+                continue
+            path = self._one(paths, "", "masks")
+            if path:
+                self.masks.setdefault(image_id, {})[annotator] = path
+
+    def _list_bare(self, listed: Mapping[str, Mapping[str, str]]) -> None:
+        """List photos without a mask where most have one; hidden gold and partly drawn data lack nothing."""
+        for split, images in listed.items():
+            photos = [image_id for image_id in images if image_id in self.photos]
+            bare = [image_id for image_id in photos if key_of(image_id) not in self.found.masks]
+            if bare and len(bare) * 2 <= len(photos):
+                remedy = "copy its masks; seg cannot use it"
+                for image_id in bare:
+                    self.ledger.lose(problem(image_id, "no mask", "one to four masks", remedy))
+            elif bare and len(bare) < len(photos):
+                self.ledger.note(f"{split}: {len(photos) - len(bare):,} of {len(photos):,} photos have a mask")

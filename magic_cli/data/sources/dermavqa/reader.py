@@ -1,0 +1,240 @@
+"""The raw challenge folder as people really have it: encounters, answers, and where photos and masks are.
+
+Layouts, file names and known gaps: examples/challenge-data.md. Nothing is found by a fixed path. Data that is lost is a
+problem, one line each; choices and harmless oddities are notes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from magic_cli.data.issues import Ledger
+from magic_cli.data.prompts import check_prompt, prompt_halves, whole
+from magic_cli.data.questions import QuestionSchema, load_questions, parse_questions
+from magic_cli.data.sources.dermavqa.pairing import pair
+from magic_cli.data.sources.dermavqa.scan import PHOTO_SUFFIXES, Folder, below, key_of, scan
+from magic_cli.data.sources.dermavqa.tables import Table, Tables, read_tables
+from magic_cli.errors import DataError, problem, told
+from magic_cli.io.files import sha256
+from magic_cli.records import Encounter
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """A challenge folder, read but with no photo or mask opened yet.
+
+    `photos` and `masks` hold only what belongs to an encounter, by image id; `masks[image_id]` maps "ann0".."ann3"
+    to a file, whether the photo is there or not. `inputs` maps the JSON files used, by their path below `root`,
+    to their SHA-256.
+    """
+
+    root: Path
+    questions: QuestionSchema
+    encounters: dict[str, Encounter]
+    photos: Mapping[str, str]
+    masks: Mapping[str, Mapping[str, str]]
+    inputs: Mapping[str, str]
+    ledger: Ledger
+
+    @cached_property
+    def owner(self) -> dict[str, Encounter]:
+        """The encounter of each listed photo, in the order of the encounters."""
+        return {image_id: encounter for encounter in self.encounters.values() for image_id in encounter.image_ids}
+
+    def forget_texts(self) -> None:
+        """Keep of the encounters no word and no answer: once these are written, they are half of what is held."""
+        for eid, one in self.encounters.items():
+            answers = None if one.answers is None else _NOTHING
+            bare = replace(one, title=_NOTHING, content=_NOTHING, responses=(), question="", answer="", answers=answers)
+            self.encounters[eid] = bare
+
+    def name(self, path: str) -> str:
+        """Return the path of a file below the root, as messages show it."""
+        return below(path, self.root)
+
+
+def open_challenge(root: Path, prompt: str = "qa", responses: bool = True) -> Challenge:
+    """Read a challenge folder: JSON files wherever they are, and which photos and masks belong to them.
+
+    Args:
+        root: any folder that holds the challenge's files, at any depth.
+        prompt: kind of prompt, see `prompt_halves`.
+        responses: False leaves the clinicians' responses out altogether.
+
+    Raises:
+        DataError: no encounters below `root`, or a definitions file that is damaged (all of its problems).
+        ConfigError: an unknown kind of prompt.
+    """
+    check_prompt(prompt, responses)
+    ledger = Ledger()
+    found = scan(root, ledger)
+    tables = read_tables(found, ledger)
+    if not tables.encounters:
+        raise DataError([*ledger.problems, _nothing(found, root)])
+    reader = _Reader(found, ledger, prompt, responses)
+    for table in tables.encounters:
+        reader.add(table)
+    questions = _questions(tables, found, ledger)
+    encounters = _with_answers(reader.encounters, tables.answers, questions, found, ledger)
+    photos, masks = pair(found, encounters.values(), {key: name for key, (name, _) in reader.owners.items()}, ledger)
+    used = (*tables.definitions, *tables.encounters, *tables.answers)
+    inputs = {found.name(table.path): sha256(table.path) for table in used}
+    return Challenge(found.root, questions, encounters, photos, masks, inputs, ledger)
+
+
+def _nothing(found: Folder, root: Path) -> str:
+    remedy = "give the folder that holds train.json and the photos as --data"
+    if found.archives:
+        remedy = f"unpack {found.name(found.archives[0])} first"
+    return problem(root, "no encounters below it", "train.json, valid.json or test.json", remedy)
+
+
+def _questions(tables: Tables, found: Folder, ledger: Ledger) -> QuestionSchema:
+    if not tables.definitions:
+        ledger.note("no closedquestions_definitions*.json found: the 27 questions of the 2025 challenge are used")
+        return load_questions(None)
+    return parse_questions(tables.definitions[0].rows, found.name(tables.definitions[0].path))
+
+
+class _Reader:
+    """Rows of the encounter tables, one after the other, into encounters that share no id and no photo."""
+
+    def __init__(self, found: Folder, ledger: Ledger, prompt: str, responses: bool) -> None:
+        self.found, self.ledger, self.prompt, self.responses = found, ledger, prompt, responses
+        self.encounters: dict[str, Encounter] = {}
+        self.owners: dict[str, tuple[str, str]] = {}  # key of a photo to its listed file name and its encounter
+
+    def add(self, table: Table) -> None:
+        """Read all rows of a table and drop them; tables come in the order train, valid, test."""
+        file = self.found.name(table.path)
+        if not table.split:
+            line = problem(file, "no split in its name", "train, valid or test in it", "rename the file")
+            self.ledger.lose(line, "encounters", len(table.rows))
+            return
+        for index, row in enumerate(table.rows):
+            fault = _fault(row, f"{file}:{index}")
+            if fault:
+                self.ledger.lose(fault, "encounters")
+            elif self._is_new(row["encounter_id"], table.split, file):
+                self._keep(row, table.split, file)
+        table.rows.clear()  # as much again as what is kept of them
+
+    def _is_new(self, eid: str, split: str, file: str) -> bool:
+        known, where = self.encounters.get(eid), f"{file}:{eid}"
+        if known is None:
+            return True
+        if known.split == split:
+            self.ledger.lose(
+                problem(where, "this encounter twice", "once", "remove one; the first is used"), "encounters"
+            )
+            return False
+        # what is scored must not be trained on: the later split keeps it
+        line = problem(where, f"also in {known.split}", "one split", f"remove one; {split} keeps it")
+        self.ledger.lose(line, "encounters")
+        del self.encounters[eid]
+        return True
+
+    def _keep(self, row: Mapping[str, Any], split: str, file: str) -> None:
+        encounter = self._encounter(row, split)
+        where = f"{file}:{encounter.encounter_id}"
+        if not encounter.image_ids:
+            self.ledger.lose(problem(f"{where}:image_ids", "no photo", "at least one", "complete the row"))
+        if len(encounter.image_ids) < len(row["image_ids"]):
+            self.ledger.note(problem(f"{where}:image_ids", "a photo twice", "once", "used once"))
+        self.encounters[encounter.encounter_id] = encounter
+        for name in row["image_ids"]:
+            self._claim(encounter.encounter_id, name, where)
+
+    def _encounter(self, row: Mapping[str, Any], split: str) -> Encounter:
+        title, content = _texts(row, "query_title_"), _texts(row, "query_content_")
+        rows = (row.get("responses") or []) if self.responses else []
+        said = tuple(_texts(response, "content_") for response in rows)
+        question, answer = prompt_halves(title, content, said, self.prompt)
+        ids: dict[str, str] = {}
+        for name in row["image_ids"]:
+            ids.setdefault(key_of(_stem(name)), _stem(name))
+        return Encounter(row["encounter_id"], split, tuple(ids.values()), title, content, said, question, answer)
+
+    def _claim(self, eid: str, name: str, where: str) -> None:
+        """Give a photo to one encounter only: of two splits the later one keeps it."""
+        key = key_of(_stem(name))
+        rival = self.encounters.get(self.owners.get(key, ("", ""))[1])
+        if rival is None:
+            self.owners[key] = name, eid
+        if rival is None or rival.encounter_id == eid:
+            return
+        keeper, loser = self.encounters[eid], rival
+        if keeper.split == rival.split:
+            keeper, loser = loser, keeper
+        self.owners[key] = name, keeper.encounter_id
+        got = f"{_stem(name)}, also of {rival.encounter_id}"
+        remedy = f"unlist it in one; {keeper.encounter_id} keeps it"
+        self.ledger.lose(problem(where, got, "one encounter a photo", remedy), "images")
+        ids = tuple(image_id for image_id in loser.image_ids if key_of(image_id) != key)
+        self.encounters[loser.encounter_id] = replace(loser, image_ids=ids)
+
+
+def _fault(row: Any, where: str) -> str:
+    """Return what makes a row no encounter, "" for a good one."""
+    if not isinstance(row, dict) or not isinstance(row.get("encounter_id"), str) or not row["encounter_id"].strip():
+        return problem(where, "no encounter_id", "a string such as ENC00001", "complete the row")
+    if not row["encounter_id"].isprintable():
+        return problem(where, "an encounter_id with control characters", "a plain id", "mend the row")
+    names = row.get("image_ids")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return problem(f"{where}:image_ids", type(names).__name__, "a list of file names", "mend the row")
+    bad = [name for name in names if not name.isprintable() or not name.strip(". ") or "/" in name or "\\" in name]
+    if bad:
+        return problem(f"{where}:image_ids", repr(bad[0])[:60], "a plain file name", "give the name without a folder")
+    responses = row.get("responses") or []
+    if not isinstance(responses, list) or not all(isinstance(response, dict) for response in responses):
+        return problem(f"{where}:responses", "another type", "a list of objects", "mend the row")
+    return ""
+
+
+def _texts(row: Mapping[str, Any], prefix: str) -> dict[str, str]:
+    """Return language to text of keys such as `query_title_en`; null counts as no text."""
+    found = {key.removeprefix(prefix): text for key, text in row.items() if key.startswith(prefix)}
+    return {
+        lang: whole(text)
+        for lang, text in found.items()
+        if len(lang) == 2 and lang.isalpha() and lang.islower() and isinstance(text, str)
+    }
+
+
+def _stem(name: str) -> str:
+    suffix = Path(name).suffix
+    return name[: -len(suffix)] if suffix.casefold() in PHOTO_SUFFIXES else name
+
+
+def _with_answers(
+    encounters: Mapping[str, Encounter],
+    tables: tuple[Table, ...],
+    questions: QuestionSchema,
+    found: Folder,
+    ledger: Ledger,
+) -> dict[str, Encounter]:
+    """Return the encounters with their closed answers; rows with a fault, or that contradict, are left out."""
+    answers: dict[str, dict[str, int] | None] = {}
+    for table in tables:
+        for index, row in enumerate(table.rows):
+            file = found.name(table.path)
+            eid = row.get("encounter_id") if isinstance(row, dict) else None
+            if not isinstance(eid, str) or eid not in encounters:
+                got, remedy = f"answers for {told(eid)}", "remove the row, or add its encounter"
+                ledger.lose(problem(f"{file}:{index}", got, "an encounter of train, valid or test", remedy), "answers")
+                continue
+            faults = questions.faults(row, f"{file}:{eid}")
+            values = {qid: value for qid, value in row.items() if qid != "encounter_id"}
+            if not faults and answers.setdefault(eid, values) != values:
+                answers[eid] = None
+                faults = [problem(f"{file}:{eid}", "rows that differ", "one row", "remove one; neither is used")]
+            if faults:
+                more = f" (and {len(faults) - 1} more in this row)" if len(faults) > 1 else ""
+                ledger.lose(faults[0] + more, "answers")
+        table.rows.clear()
+    return {eid: replace(encounter, answers=answers.get(eid)) for eid, encounter in encounters.items()}

@@ -1,0 +1,145 @@
+"""The JSON tables of a challenge folder: which are encounters, answers or definitions, and which one counts."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from magic_cli.data.issues import Ledger
+from magic_cli.data.sources.dermavqa.scan import Folder, same_bytes
+from magic_cli.errors import DataError, problem, some
+from magic_cli.io.files import read_json
+
+DEFINITIONS = "closedquestions_definitions"
+
+_SPLITS = {"tr": "train", "va": "valid", "te": "test"}
+
+_SPLIT = re.compile(r"(?<![a-z])(train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?)(?:set)?(?![a-z])")
+
+_VERSION = re.compile(r"(?<![a-z])v(\d+)")
+
+_OFFICIAL = re.compile(r"(?:train|valid|test)(?:_ht)?(?:_cvqa)?")
+
+_RELEVANT = re.compile(r"(?<![a-z])(?:train|val|test)|cvqa|" + DEFINITIONS)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One JSON file: its parsed list of rows and the split that its name, or its folder's, tells ("" for none).
+
+    Who has read the rows clears them: of all that is read of a challenge, they are the most.
+    """
+
+    path: Path
+    rows: list[Any]
+    split: str
+
+    def ids(self) -> set[str]:
+        """Encounter ids of all rows that have one."""
+        return {r["encounter_id"] for r in self.rows if isinstance(r, dict) and isinstance(r.get("encounter_id"), str)}
+
+    def rank(self) -> tuple[bool, int, bool, int, str]:
+        """Order of trust: corrected, then the highest version, then the plain name, then the shortest."""
+        stem = self.path.stem.casefold()
+        version = max([int(number[-9:]) for number in _VERSION.findall(stem)], default=0)
+        plain = stem.removesuffix("_cvqa") == self.split
+        return "corrected" in stem, version, plain, -len(stem), self.path.as_posix()
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables that count, by kind: at most one of definitions."""
+
+    definitions: tuple[Table, ...]
+    encounters: tuple[Table, ...]
+    answers: tuple[Table, ...]
+
+
+def split_of(path: Path, root: Path) -> str:
+    """Return the one split that a file's name tells, or else that of the nearest folder; "" without any."""
+    relative = path.relative_to(root)
+    for part in (path.stem, *reversed(relative.parts[:-1])):
+        words = {_SPLITS[word[:2]] for word in _SPLIT.findall(part.casefold())}
+        if len(words) == 1:
+            return words.pop()
+    return ""
+
+
+def read_tables(found: Folder, ledger: Ledger) -> Tables:
+    """Read every JSON file of a folder, tell what it is by content and name, and choose among versions.
+
+    Raises:
+        DataError: a definitions file is not JSON.
+    """
+    kinds: dict[str, list[Table]] = {"definitions": [], "encounters": [], "answers": []}
+    for path in found.jsons:
+        try:
+            rows = read_json(path)
+        except DataError as error:
+            lines = [line.replace(f"{found.root}{os.sep}", "") for line in error.problems]
+            if DEFINITIONS in path.name.casefold():
+                raise DataError(lines) from None
+            if _RELEVANT.search(path.name.casefold()):
+                ledger.lose(lines[0])
+            continue
+        kind = _kind(rows, path)
+        if not kind and _OFFICIAL.fullmatch(path.stem.casefold()):
+            expected = "a list of objects with an encounter_id"
+            ledger.lose(problem(found.name(path), "no table of encounters or answers", expected, "was it changed?"))
+        if kind:
+            kinds[kind].append(Table(path, rows, split_of(path, found.root)))
+    return Tables(
+        definitions=_definitions(kinds["definitions"], found, ledger),
+        encounters=tuple(_choose(kinds["encounters"], found, ledger)),
+        answers=tuple(_choose(kinds["answers"], found, ledger)),
+    )
+
+
+def _kind(rows: Any, path: Path) -> str:
+    name = path.stem.casefold()
+    if DEFINITIONS in name:
+        return "definitions"
+    keys = {key for row in rows if isinstance(row, dict) for key in row} if isinstance(rows, list) else set()
+    if "qid" in keys:
+        return "definitions"
+    if "encounter_id" not in keys:
+        return ""
+    if "image_ids" in keys or any(key.startswith("query_") for key in keys):
+        return "encounters"
+    # data_cvqa_sys.json and the like are somebody's predictions, not gold
+    return "answers" if "cvqa" in name and not name.endswith("sys") else ""
+
+
+def _definitions(tables: list[Table], found: Folder, ledger: Ledger) -> tuple[Table, ...]:
+    ranked = sorted(tables, key=lambda t: (DEFINITIONS in t.path.name.casefold(), t.rank()), reverse=True)
+    for other in ranked[1:]:
+        what = "a copy" if same_bytes((ranked[0].path, other.path)) else "another version"
+        ledger.note(f"{found.name(other.path)}: {what} of {found.name(ranked[0].path)}; not used")
+    return tuple(ranked[:1])
+
+
+def _choose(tables: list[Table], found: Folder, ledger: Ledger) -> Iterator[Table]:
+    """Yield the tables to use, split by split: the most trusted one, and those that share no encounter with it."""
+    for split in ("train", "valid", "test", ""):
+        used: list[Table] = []
+        for table in sorted((t for t in tables if t.split == split), key=Table.rank, reverse=True):
+            rival = next((u for u in used if u.ids() & table.ids()), None)
+            if rival is None:
+                used.append(table)
+            else:
+                _pass_over(table, rival, used, found, ledger)
+        yield from used
+
+
+def _pass_over(table: Table, rival: Table, used: Sequence[Table], found: Folder, ledger: Ledger) -> None:
+    name, better = found.name(table.path), found.name(rival.path)
+    if same_bytes((table.path, rival.path)):
+        ledger.note(f"{name}: a copy of {better}; not used")
+        return
+    ledger.note(f"{name}: another version of {better}; not used")
+    only = sorted(table.ids().difference(*(u.ids() for u in used)))
+    if only:
+        got = f"{len(only)} encounters that {better} lacks ({some(only, most=3)})"
+        ledger.lose(problem(name, got, "one complete file a split", "remove the file that is out of date"))

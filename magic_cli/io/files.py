@@ -1,0 +1,285 @@
+"""Files: atomic writes, hashes, JSON that says where it is wrong."""
+
+import hashlib
+import json
+import math
+import os
+import re
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO, Any
+
+from magic_cli.errors import DataError, printable, problem, told
+from magic_cli.io.locks import locked
+
+MAX_JSON = 1 << 28
+
+# what drives a terminal or turns the writing direction, and half surrogate pairs, which UTF-8 cannot hold
+_LEFTOVER = re.compile(r"\..{1,60}(?:\.[0-9a-f]{8}\.tmp|-[0-9a-f]{8})", re.DOTALL)
+
+_UNSAFE = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+
+
+def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Call `write` on a temporary file beside `path`, fsync it and rename it over `path`.
+
+    A kill at any moment leaves the old file or the new one, never a torn one. Parents are made.
+    The file gets the permissions that the user's umask gives.
+
+    Raises:
+        DataError: the folder cannot be written or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary, opened = _beside(path)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be written ({reason}); choose another --out") from None
+    try:
+        with opened as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+            if os.name == "posix":  # while it is locked, so that nobody takes it for a dead writer's
+                temporary.replace(path)
+        if os.name != "posix":
+            temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        reason = error if isinstance(error, OSError) else error.__context__  # torch.save hides a full disk
+        if not isinstance(reason, OSError):
+            raise
+        raise DataError(f"{path}: cannot be written ({reason.strerror or reason}); free space or --out") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> tuple[Path, IO[bytes]]:
+    """Make and lock a temporary file; the system applies the umask, as asking for it would switch it off."""
+    while True:
+        temporary = path.parent / f".{path.name[:60]}.{secrets.token_hex(4)}.tmp"
+        opened = temporary.open("x+b")
+        with suppress(OSError):
+            locked(opened)
+        if os.fstat(opened.fileno()).st_nlink:
+            return temporary, opened
+        opened.close()  # swept away before it was locked
+
+
+def is_leftover(name: str) -> bool:
+    """Return whether a file or folder has the name of what grows beside its target until it is whole."""
+    return _LEFTOVER.fullmatch(name) is not None
+
+
+def is_empty(folder: Path) -> bool:
+    """Return whether a folder holds nothing, or leftovers alone."""
+    return all(is_leftover(item.name) for item in folder.iterdir())
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files of killed writers in a folder; those that a process writes now are locked."""
+    with suppress(OSError):
+        for path in [path for path in folder.iterdir() if is_leftover(path.name) and path.suffix == ".tmp"]:
+            with suppress(OSError), path.open("r+b") as file:
+                if locked(file):
+                    path.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically; half surrogate pairs (of file names that are no UTF-8) are written as \\udc80."""
+    write_parts(path, (text,))
+
+
+def finite(value: Any) -> Any:
+    """Return a JSON value like `value`: NaN and infinities become null at any depth, tuples lists.
+
+    A dict in which nothing changes is returned as it is: a report has tens of thousands of them.
+    """
+    if isinstance(value, Mapping):
+        found = {key: finite(inner) for key, inner in value.items()}
+        same = isinstance(value, dict) and all(found[key] is inner for key, inner in value.items())
+        return value if same else found
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return valid JSON, readable in any script, that can be printed: nothing in it drives a terminal.
+
+    NaN is refused by `json`. Control characters and half surrogate pairs are escaped; they are read back the same.
+    """
+    return _safe(json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False))
+
+
+def _safe(text: str) -> str:
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write valid, sorted-as-given, indented UTF-8 JSON atomically; NaN is refused by `json`."""
+    words = json.JSONEncoder(ensure_ascii=False, indent=2, allow_nan=False).iterencode(value)
+    # some at a time: all words of a long report take five times the memory of its text
+    parts = iter(lambda: _safe("".join(islice(words, 4096))), "")
+    write_parts(path, chain(parts, ("\n",)))
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line, atomically, in UTF-8 as `write_text`; rows are asked for one by one."""
+    write_parts(path, (json_text(row) + "\n" for row in rows))
+
+
+def write_parts(path: Path, parts: Iterable[str]) -> None:
+    """Write UTF-8 text as `write_text`, whose parts are asked for one by one."""
+    write_atomic(path, lambda file: file.writelines(part.encode("utf-8", "backslashreplace") for part in parts))
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON in which no object has a key twice: of two values, one would be lost without a word.
+
+    Raises:
+        ValueError: it is no such JSON; a JSONDecodeError where a place is known. RecursionError: nested too deeply.
+    """
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        raise KeyTwice(f"key {told(repeated_keys(pairs)[0])} twice in one object")
+    return unique
+
+
+def repeated_keys(pairs: Sequence[tuple[str, Any]]) -> list[str]:
+    """Return the keys that a JSON object has several times, each once, in the order of their first places."""
+    return [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+
+
+class KeyTwice(ValueError):  # noqa: N818  it says what is wrong
+    """A JSON object has a key twice."""
+
+
+def _read(path: Path) -> bytes:
+    """Return a file's bytes; DataError for more than 256 MiB, of which no more are read. A pipe will do."""
+    found = bytearray()
+    with path.open("rb") as file:
+        _refuse_long(path, os.fstat(file.fileno()).st_size)
+        while block := file.read(1 << 20):
+            found += block
+            _refuse_long(path, len(found))
+    return bytes(found)
+
+
+def _refuse_long(path: Path, size: int) -> None:
+    if size > MAX_JSON:
+        got = f"{size >> 20} MiB or more"
+        raise DataError(problem(path, got, f"at most {MAX_JSON >> 20} MiB of JSON", "is it the right file?"))
+
+
+def read_json(path: Path) -> Any:
+    """Parse a UTF-8 JSON file, with or without a byte-order mark.
+
+    Raises:
+        DataError: the file is missing, over 256 MiB, not UTF-8, not JSON, or has a key twice in an object; the
+            message gives line and column where they are known.
+    """
+    try:
+        return parse_json(_read(path).decode("utf-8-sig"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; check the path") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+    except UnicodeDecodeError as error:
+        raise DataError(problem(path, f"byte {error.start} that is not UTF-8", "UTF-8", "re-encode it")) from None
+    except json.JSONDecodeError as error:
+        where = f"{path}:{error.lineno}:{error.colno}"
+        raise DataError(f"{where}: not valid JSON ({error.msg}); was it cut off while copying?") from None
+    except KeyTwice as error:
+        raise DataError(problem(path, error, "each key once", "remove one of both")) from None
+    except RecursionError:
+        raise DataError(f"{path}: JSON nested too deeply; expected a list of flat objects") from None
+    except ValueError:  # Python refuses to read an integer of more than 4,300 digits
+        raise DataError(problem(path, "an integer of thousands of digits", "JSON data", "check the file")) from None
+
+
+def read_jsonl(path: Path) -> list[Any]:
+    """Parse one JSON value a line, with or without a byte-order mark; blank lines are skipped.
+
+    Raises:
+        DataError: as `read_json`, with the line's number.
+    """
+    return list(each_row(path))
+
+
+def each_row(path: Path) -> Iterator[Any]:
+    """Yield the values of `read_jsonl` as they are read: of a long file, one line is in memory at a time."""
+    number = start = 0
+    try:
+        for number, line in enumerate(_lines(path), 1):
+            text = line.decode("utf-8" if start else "utf-8-sig")
+            start += len(line)
+            if text.strip():
+                yield _row(text, f"{path}:{number}")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; run `magic prepare` first") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+    except UnicodeDecodeError as error:
+        got = f"byte {start + error.start} that is not UTF-8"
+        raise DataError(problem(path, got, "UTF-8", "re-encode it")) from None
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Yield a file's lines with their ends; raises as `_read`."""
+    with path.open("rb") as file:
+        _refuse_long(path, os.fstat(file.fileno()).st_size)
+        size = 0
+        while line := file.readline(MAX_JSON + 1 - size):
+            _refuse_long(path, size := size + len(line))
+            yield line
+
+
+def _row(text: str, where: str) -> Any:
+    try:
+        return parse_json(text)
+    except KeyTwice as error:
+        raise DataError(problem(where, error, "each key once", "remove one of both")) from None
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", "a number too long, or nested too deeply")
+        raise DataError(f"{where}: not valid JSON ({reason}); run `magic prepare` again") from None
+
+
+def sha256(path: Path) -> str:
+    """Return the hex SHA-256 of a file's bytes, read in 1 MiB blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raise DataError when `path` exists (a folder: is not empty) and `overwrite` is false."""
+    taken = not is_empty(path) if path.is_dir() else path.exists()
+    if taken and not overwrite:
+        raise DataError(f"{printable(path)}: already there; use --overwrite, or another --out")
+
+
+def cache_root() -> Path:
+    """Return where caches live unless --cache-dir says otherwise: $XDG_CACHE_HOME/magic or ~/.cache/magic.
+
+    The folder may not exist yet. A relative XDG_CACHE_HOME is ignored, as its specification asks.
+
+    Raises:
+        DataError: nobody knows the user's home, as in a container that runs under any number.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        return (base if base.is_absolute() else Path.home() / ".cache") / "magic"
+    except RuntimeError:
+        remedy = "set HOME or XDG_CACHE_HOME, or use --cache-dir"
+        raise DataError(problem("HOME", "no home folder of this user", "a place for the cache", remedy)) from None

@@ -1,0 +1,104 @@
+"""The official scorer's closed-question scores, bug for bug.
+
+Source: examples/official-scorer.md, cases 01 to 25.
+
+What it does: an id is what stands before the first dash, rows of one id unite, keys count by their length alone,
+and values go into Python sets as they are ("0" is never 0; 0.0 and False are). It stops at the first thing it
+cannot read; here all of them are listed. Lists and objects stop it in rows of extra encounters too: that is our
+reading of case 12, which was measured in a row of the gold only.
+"""
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+from magic_cli.errors import some
+from magic_cli.metrics.answer_sets import iom
+
+SLOTS = {"CQID010": 1, "CQID011": 6, "CQID012": 6, "CQID015": 1, "CQID020": 9, "CQID025": 1}
+
+SLOTS |= {"CQID034": 1, "CQID035": 1, "CQID036": 1}
+
+QIDS = frozenset(f"{parent}-{number:03}" for parent, count in SLOTS.items() for number in range(1, count + 1))
+
+KEY_LENGTH = len("CQID010-001")
+
+Sets = dict[str, dict[str, set[Hashable]]]
+
+
+def head(encounter: str) -> str:
+    """Return what the official scorer takes for the id of an encounter (case 16)."""
+    return encounter.split("-")[0]
+
+
+def official_answers(
+    gold: Mapping[str, Mapping[str, Any]], rows: Sequence[Any]
+) -> tuple[dict[str, float] | None, tuple[str, ...]]:
+    """Return the official scores under the official keys, or None and one line per cause that stops the scorer.
+
+    Args:
+        gold: encounter id to {qid: option index}, with the qids of QIDS.
+        rows: the parsed rows of a submission, unchanged.
+
+    Without any row all accuracies and the number of encounters are 0, as official (case 06).
+    """
+    errors: list[str] = []
+    submitted = _sets(rows, errors)
+    truth = _sets([{"encounter_id": encounter, **row} for encounter, row in gold.items()], [])
+    if not rows:
+        return _with_mean(dict.fromkeys(SLOTS, 0.0), 0), ()
+    errors += _missing(truth, submitted)
+    if errors:
+        return None, tuple(errors)
+    means = {
+        parent: sum(iom(submitted[encounter][parent], sets[parent]) for encounter, sets in truth.items()) / len(truth)
+        for parent in SLOTS
+    }
+    return _with_mean(means, len(truth)), ()
+
+
+def _with_mean(means: Mapping[str, float], count: int) -> dict[str, float]:
+    scores = {f"accuracy_{parent}": value for parent, value in means.items()}
+    return scores | {"accuracy_all": sum(means.values()) / len(means), "number_cvqa_instances": count}
+
+
+def _sets(rows: Iterable[Any], errors: list[str]) -> Sets:
+    """Return the sets of values by encounter and parent; what would have stopped the reading goes to `errors`."""
+    sets: Sets = {}
+    faults: dict[str, list[str]] = {}
+    for number, row in enumerate(rows):
+        encounter = row.get("encounter_id") if isinstance(row, Mapping) else None
+        if not isinstance(encounter, str):
+            faults.setdefault("KeyError, AttributeError or TypeError: no encounter_id that is text", []).append(
+                f"row {number}"
+            )
+            continue
+        parents = sets.setdefault(head(encounter), {})
+        for key, value in row.items():
+            if len(key) != KEY_LENGTH:
+                continue
+            parent, dash, rest = key.partition("-")
+            if not dash or "-" in rest:
+                faults.setdefault("ValueError: a key of 11 characters without exactly one dash", []).append(
+                    f"{encounter}:{key}"
+                )
+            elif not isinstance(value, Hashable):
+                faults.setdefault("TypeError: a list or an object cannot be in a set", []).append(f"{encounter}:{key}")
+                parents.setdefault(parent, set())
+            else:
+                parents.setdefault(parent, set()).add(value)
+    errors += [f"{cause} ({some(items, total=True)})" for cause, items in faults.items()]
+    return sets
+
+
+def _missing(truth: Sets, submitted: Sets) -> list[str]:
+    """Return the lines of encounters, then parent questions, that the official scorer would look up in vain."""
+    absent = [encounter for encounter in truth if encounter not in submitted]
+    lines: list[str] = []
+    if absent:
+        lines.append(f"KeyError: {len(absent)} of {len(truth)} encounters have no row ({some(absent, total=True)})")
+    for parent in SLOTS:
+        bare = [encounter for encounter in truth if encounter in submitted and parent not in submitted[encounter]]
+        if bare:
+            count = f"{len(bare)} of {len(truth)} encounters"
+            lines.append(f"KeyError: {parent} has no answer in {count} ({some(bare, total=True)})")
+    return lines

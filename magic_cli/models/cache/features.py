@@ -1,0 +1,128 @@
+"""Outputs of frozen encoders, computed once per distinct item and reused in every epoch and run.
+
+One safetensors file per item, named by the SHA-256 of (weights, preprocessing, content) and written atomically, so
+that two runs may share a folder and a killed writer leaves nothing wrong. Reading maps the file.
+models/cache/store.py keeps the folder to its limit.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import send_to_device
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from magic_cli.errors import DataError
+from magic_cli.io.progress import log, track
+from magic_cli.models.cache.store import CacheUse, free_bytes, put, spoken, touch
+from magic_cli.models.encoders import Encoder, Features
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something to encode: its cache key, and how to load it (pixels or token ids)."""
+
+    key: str
+    load: Callable[[], Any]
+
+
+class FeatureCache:
+    """A folder of encoder outputs in `dtype`: float32 is exact; float16 and bfloat16 take half the size.
+
+    Rounding moves a value by at most 2^-11 (float16) or 2^-8 (bfloat16) of itself.
+    """
+
+    def __init__(self, root: Path, dtype: str) -> None:
+        self.root, self.dtype = root / dtype, getattr(torch, dtype)
+        self._use: CacheUse | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the lock to the process that holds it: workers of a data loader only read."""
+        return self.__dict__ | {"_use": None}
+
+    def hold(self) -> CacheUse:
+        """Keep the folder from being cleared while this object lives; before that, nothing is written into it."""
+        self._use = self._use or CacheUse(self.root.parent)
+        return self._use
+
+    def _path(self, key: str) -> Path:
+        return self.root / key[:2] / f"{key}.safetensors"
+
+    def read(self, key: str) -> Features:
+        """Return the float32 features of an item that `fill` has seen, and note their use: so eviction spares them.
+
+        Raises:
+            DataError: the cache was cleared or damaged meanwhile; a damaged file is removed.
+        """
+        path = self._path(key)
+        try:
+            features = {name: tensor.float() for name, tensor in load_file(path).items()}
+            touch(path)
+            return features
+        except (OSError, SafetensorError):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            raise DataError(f"{path}: lost or damaged while in use; the same command, with --resume, goes on") from None
+
+    def write(self, key: str, features: Features) -> None:
+        """Store an item's features.
+
+        Raises:
+            DataError: a value is too large for the type; the folder cannot be written, or the disk is full.
+        """
+        put(self._path(key), self._packed(features))
+
+    def _packed(self, features: Features) -> bytes:
+        stored = {name: tensor.to(self.dtype).contiguous().cpu() for name, tensor in features.items()}
+        for name, tensor in features.items():
+            if (stored[name].isinf().cpu() & tensor.isfinite().cpu()).any():
+                kind, most = str(self.dtype).removeprefix("torch."), torch.finfo(self.dtype).max
+                got = f"features '{name}' of up to {tensor[tensor.isfinite()].abs().max().item():.3g}"
+                raise DataError(f"{self.root}: {got} do not fit {kind} (at most {most:.3g}); --set cache_dtype=float32")
+        packed: bytes = save(stored)
+        return packed
+
+    def fill(self, encoder: Encoder, items: Iterable[Item], device: torch.device, batch_size: int = 16) -> int:
+        """Encode and store what is missing; return how many items were encoded.
+
+        The first batch tells how much all will take; what was not used for a day, the oldest first, makes room for it.
+
+        Raises:
+            DataError: the disk or the limit has no room for this run, said before anything is stored; and as `write`.
+        """
+        wanted = {item.key: item for item in items}
+        if not wanted:
+            return 0
+        use = self.hold()
+        use.needed |= {f"{self.root.name}/{key}" for key in wanted}
+        todo = [item for key, item in wanted.items() if not touch(self._path(key))]
+        batches = [todo[i : i + batch_size] for i in range(0, len(todo), batch_size)]
+        if not batches:
+            use.make_room(0)
+        for number, batch in enumerate(track(batches, "encoding")):
+            found = encode(encoder, [item.load() for item in batch], device)
+            packed = [self._packed({n: t[row] for n, t in found.items()}) for row in range(len(batch))]
+            if number == 0:
+                each = sum(map(len, packed)) / len(batch)
+                self._announce(encoder, len(todo), len(batches), each)
+                use.make_room(round(each * len(todo)))
+            for item, data in zip(batch, packed, strict=True):
+                put(self._path(item.key), data)
+        return len(todo)
+
+    def _announce(self, encoder: Encoder, count: int, batches: int, each: float) -> None:
+        """Say what is encoded and how much it will take, where that is not little."""
+        if batches > 8:
+            size = f"{spoken(count * each)} in {self.root.name}, {spoken(free_bytes(self.root))} of disk free"
+            log(f"encoding {count} items once with {encoder.source} ({size}; kept in {self.root})")
+
+
+@torch.no_grad()
+def encode(encoder: Encoder, loaded: list[Any], device: torch.device) -> Features:
+    """Encode loaded items on `device`; the features come back on the CPU in float32."""
+    found = encoder.features(send_to_device(encoder.batch(loaded), device))
+    return {name: tensor.float().cpu() for name, tensor in found.items()}

@@ -1,0 +1,262 @@
+"""TODO models.cache.store."""
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import sys
+import time
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from magic_cli.errors import ConfigError, DataError
+from magic_cli.io.locks import locked
+from magic_cli.io.progress import log
+
+LIMIT_GB = 20.0
+
+SUFFIX = {"float16": ".safetensors", "float32": ".safetensors", "bfloat16": ".safetensors", "pixels": ".npy"}
+
+LOCK = ".magic.lock"
+
+_RECENT = 24 * 3600.0  # seconds: what was used within them is never evicted
+
+_FRESH = 3600.0  # seconds: how exactly the time of the last use is kept
+
+_DEAD = 3600.0  # seconds: whoever writes a file for longer is dead
+
+_OPEN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # a pipe in the lock's place must not hold us up
+
+_KEY, _TEMPORARY = re.compile("[0-9a-f]{64}"), re.compile(r"\.?[0-9a-f]{60,64}\..*\.tmp")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file of ours: `name` is "KIND/KEY", `used` the time of its last use to the hour, in seconds since 1970."""
+
+    name: str
+    path: Path
+    size: int
+    used: float
+    finished: bool
+
+
+def spoken(size: float) -> str:
+    """Return a number of bytes for people."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.2f} MB"
+
+
+def limit() -> float:
+    """Return how many bytes a cache folder may hold: $MAGIC_CACHE_GB x 1e9, 20 GB unless set; "inf" is no limit.
+
+    Raises:
+        ConfigError: not a number above zero.
+    """
+    text = os.environ.get("MAGIC_CACHE_GB", "").strip()
+    try:
+        gigabytes = float(text) if text else LIMIT_GB
+    except ValueError:
+        gigabytes = 0
+    if not gigabytes > 0:
+        raise ConfigError(f"MAGIC_CACHE_GB={text}: expected a number of gigabytes above 0, such as {LIMIT_GB:.0f}")
+    return gigabytes * 1e9
+
+
+def free_bytes(root: Path) -> int:
+    """Return the free bytes of the disk of a folder that may not exist yet."""
+    return shutil.disk_usage(next(p for p in (root, *root.absolute().parents) if p.exists())).free
+
+
+def touch(path: Path) -> int:
+    """Note that a file is in use, at most once an hour; return its size in bytes, 0 where there is none."""
+    try:
+        stat = path.stat()
+        if abs(time.time() - stat.st_mtime) > _FRESH:  # the clock may have been wrong
+            with contextlib.suppress(OSError):  # a shared cache may be another user's, or read-only
+                os.utime(path)
+    except OSError:
+        return 0
+    return stat.st_size
+
+
+def put(path: Path, data: bytes | memoryview) -> None:
+    """Write the file KIND/ab/KEY of a cache in one step, with the permissions of the umask: a cache may be shared.
+
+    Nobody waits for the disk: what a machine that fails loses is made again, and 2,474 waits took 16 s.
+
+    Raises:
+        DataError: the folder cannot be written, or the disk is full.
+    """
+    temporary = path.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        where, reason = path.parent.parent, error.strerror or error
+        raise DataError(f"{where}: cannot be written ({reason}); use --cache-dir or --no-cache") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def entries(root: Path) -> Iterator[Entry]:
+    """Yield all files of ours below `root`, temporary ones too; links are not followed."""
+    for nest in nests(root):
+        kind = nest.parent.name
+        for item in _scan(nest):
+            stem, dot, rest = item.name.partition(".")
+            finished = dot + rest == SUFFIX[kind] and bool(_KEY.fullmatch(stem)) and stem.startswith(nest.name)
+            if finished or _TEMPORARY.fullmatch(item.name):
+                with contextlib.suppress(OSError):  # another process removes files too
+                    stat = item.stat(follow_symlinks=False)
+                    if item.is_file(follow_symlinks=False):
+                        yield Entry(f"{kind}/{stem}", Path(item.path), stat.st_size, stat.st_mtime, finished)
+
+
+def nests(root: Path) -> Iterator[Path]:
+    """Yield the folders KIND/ab."""
+    for kind in SUFFIX:
+        if not (root / kind).is_symlink():
+            yield from (Path(item.path) for item in _scan(root / kind) if item.is_dir(follow_symlinks=False))
+
+
+def sweep(root: Path) -> None:
+    """Remove what writers left behind that were killed more than an hour ago."""
+    for entry in entries(root):
+        if not entry.finished and time.time() - entry.used > _DEAD:
+            with contextlib.suppress(OSError):
+                entry.path.unlink()
+
+
+def _scan(folder: Path) -> list[os.DirEntry[str]]:
+    with contextlib.suppress(OSError), os.scandir(folder) as items:
+        return list(items)
+    return []
+
+
+class CacheUse:
+    """This process's use of a cache folder, as long as the object lives: `clear` refuses meanwhile.
+
+    `needed` are the names ("KIND/KEY") of the files that this run asks for; they are never evicted by it.
+
+    Raises:
+        ConfigError: the limit cannot be understood.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.needed: set[str] = set()
+        self._warned = False
+        limit()
+        sweep(root)
+        with contextlib.suppress(OSError):  # a cache may be read-only, and full all the same
+            descriptor = _lock(root, shared=True)
+            if descriptor is not None:
+                weakref.finalize(self, os.close, descriptor)
+
+    def make_room(self, new: int) -> None:
+        """Remove what was used longest ago until `new` bytes more fit the limit and the disk.
+
+        What is needed, or was used within 24 hours, stays, if need be over the limit.
+
+        Raises:
+            DataError: this run alone needs more than the limit, or the disk has no room.
+        """
+        files = sorted(entries(self.root), key=lambda entry: entry.used)
+        total, most, free = sum(entry.size for entry in files), limit(), free_bytes(self.root)
+        own = new + sum(entry.size for entry in files if entry.name in self.needed)
+        if new and own > most:
+            got = f"{spoken(own)} of features for this run, at most {spoken(most)} may be kept"
+            raise DataError(f"{self.root}: {got}; set MAGIC_CACHE_GB={own / 1e9 + 0.1:.1f}, or use --no-cache")
+        idle = [entry for entry in files if entry.name not in self.needed and entry.finished and _is_old(entry.used)]
+        if new > free + sum(entry.size for entry in idle):
+            got = f"{spoken(new)} of features to keep, {spoken(free)} of disk free"
+            raise DataError(f"{self.root}: {got}; free space, choose another --cache-dir, or use --no-cache")
+        excess = total + new - min(most, total + free)
+        freed = _evict(self.root, idle, excess)
+        if freed < excess and not self._warned:
+            self._warned = True
+            over = f"{spoken(total + new - freed)}, over its limit of {spoken(most)} (MAGIC_CACHE_GB)"
+            log(f"{self.root}: {over}; what was used within 24 hours stays")
+
+
+def _is_old(used: float) -> bool:
+    return abs(time.time() - used) > _RECENT  # a time to come is that of a clock that was wrong
+
+
+def _evict(root: Path, idle: list[Entry], excess: float) -> int:
+    """Remove the first files of `idle` until `excess` bytes are freed; return how many bytes were."""
+    freed = count = 0
+    for entry in idle:
+        if freed >= excess:
+            break
+        with contextlib.suppress(OSError):
+            if _is_old(entry.path.stat().st_mtime):  # asked again: another run may have begun to use it
+                entry.path.unlink()
+                freed, count = freed + entry.size, count + 1
+    if count:
+        log(f"{root}: {count} files, used longest ago, removed to make room ({spoken(freed)})")
+    return freed
+
+
+def clear(root: Path) -> dict[str, int]:
+    """Remove everything that magic wrote into a cache folder, and the folders that are empty then.
+
+    Returns {"files": removed, "bytes": freed, "left": files and folders of somebody else in it}.
+
+    Raises:
+        DataError: a run uses the folder, or a file cannot be removed.
+    """
+    removed: list[Entry] = []
+    if (root / LOCK).exists() or any(entries(root)):
+        try:
+            with contextlib.ExitStack() as stack:
+                descriptor = _lock(root, shared=False)
+                if descriptor is not None:
+                    stack.callback(os.close, descriptor)
+                elif sys.platform != "win32":
+                    raise DataError(f"{root}: a run uses it; clear it when that run has ended")
+                for entry in entries(root):
+                    entry.path.unlink(missing_ok=True)
+                    removed.append(entry)
+                (root / LOCK).unlink(missing_ok=True)
+        except OSError as error:
+            where = error.filename or root
+            raise DataError(f"{where}: cannot be removed ({error.strerror or error}); check its owner") from None
+    for folder in (*nests(root), *(root / kind for kind in SUFFIX), root):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    left = len(list(root.iterdir())) if root.is_dir() else 0
+    return {"files": len(removed), "bytes": sum(entry.size for entry in removed), "left": left}
+
+
+def _lock(root: Path, shared: bool) -> int | None:
+    """Return a descriptor that holds the folder's lock; a shared one waits for a `clear` to end.
+
+    None where others hold it, and where there are no locks. Raises OSError: the file can neither be made nor read.
+    """
+    path = root / LOCK
+    while True:
+        root.mkdir(parents=True, exist_ok=True)
+        with (
+            contextlib.suppress(FileNotFoundError),
+            contextlib.ExitStack() as stack,
+        ):  # the folder was cleared meanwhile
+            descriptor = _open(path)
+            stack.callback(os.close, descriptor)
+            if not locked(descriptor, wait=shared, shared=shared):
+                return None
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                stack.pop_all()
+                return descriptor
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | _OPEN, 0o666)
+    except OSError:  # another user's, or on a read-only disk
+        return os.open(path, os.O_RDONLY | _OPEN)

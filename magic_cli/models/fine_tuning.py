@@ -1,0 +1,127 @@
+"""What of an encoder learns beside the head: nothing, its last stage, everything, or low-rank adapters.
+
+| mode | learns in an encoder |
+|------|----------------------|
+| head | nothing; outputs are cached |
+| last | Lite0: blocks 5 and 6 (stride 32), pooled also the last convolution. CLIPSeg's vision transformer: the blocks \
+after its last tap but one (7 to 9 of 12). Swin: its last stage and norm. BERT and CLIP's text: the last layer |
+| all  | everything that its outputs depend on |
+| lora | adapters on the attention projections of transformers, on the pointwise convolutions of Lite0 |
+
+Everything else stays bit-identical: no gradients, and eval mode, so that no running statistics move.
+"""
+
+import re
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from magic_cli.errors import ConfigError
+from magic_cli.models.encoders import BertText, Encoder, Lite0, TinyImage, TinyText
+from magic_cli.models.huggingface import ClipText, ClipVision, SwinPooled
+
+# Attention in CLIP, Swin and BERT (transformers 5, then 4 where it differs), pointwise convolutions in Lite0.
+_ATTENTION = r"(q_proj|k_proj|v_proj|o_proj|out_proj|self\.(query|key|value)|attention\.output\.dense)"
+
+_POINTWISE = r"blocks\..*conv_pwl?"
+
+_ADAPTED = re.compile(rf"(.*\.)?({_ATTENTION}|{_POINTWISE}|first|second)")
+
+
+class Adapter(nn.Module):
+    """Low-rank change of a linear map or convolution: up(down(x)), zero at the start (Hu et al., LoRA, 2021).
+
+    The scale alpha / rank is 1.
+    """
+
+    def __init__(self, base: nn.Linear | nn.Conv2d, rank: int) -> None:
+        super().__init__()
+        self.down: nn.Linear | nn.Conv2d
+        self.up: nn.Linear | nn.Conv2d
+        if isinstance(base, nn.Linear):
+            self.down = nn.Linear(base.in_features, rank, bias=False)
+            self.up = nn.Linear(rank, base.out_features, bias=False)
+        else:
+            shape: dict[str, Any] = {name: getattr(base, name) for name in ("kernel_size", "stride", "padding")}
+            self.down = nn.Conv2d(base.in_channels, rank, bias=False, **shape)
+            self.up = nn.Conv2d(rank, base.out_channels, 1, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what is added to the base's output for input x."""
+        change: Tensor = self.up(self.down(x))
+        return change
+
+
+def _added(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    change: Tensor = module.get_submodule("lora")(inputs[0])
+    return output + change
+
+
+def adapt(encoder: Encoder, rank: int) -> tuple[str, ...]:
+    """Add adapters to an encoder, whose own tensors keep their names; return the adapters' paths."""
+    found = {n: m for n, m in encoder.named_modules() if isinstance(m, nn.Linear | nn.Conv2d) and _ADAPTED.fullmatch(n)}
+    for base in found.values():
+        adapter = Adapter(base, rank).to(base.weight.device)
+        if isinstance(base, nn.Conv2d):
+            adapter.to(memory_format=torch.channels_last)
+        base.add_module("lora", adapter)
+        base.register_forward_hook(_added)
+    return tuple(f"{name}.lora" for name in found)
+
+
+def last_stage(encoder: Encoder) -> tuple[str, ...]:
+    """Return the paths of an encoder's last stage.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    match encoder:
+        case Lite0():
+            return ("net.blocks.5", "net.blocks.6", *(("net.conv_head", "net.bn2") if encoder.pooled else ()))
+        case ClipVision():
+            before = sorted(encoder.taps)[-2] if len(encoder.taps) > 1 else len(encoder.blocks) - 2
+            return tuple(f"blocks.{number}" for number in range(before + 1, len(encoder.blocks)))
+        case ClipText():
+            layers = encoder.text_model.encoder.layers
+            return (f"text_model.encoder.layers.{len(layers) - 1}", "text_model.final_layer_norm", "projection")
+        case SwinPooled():
+            return (f"net.encoder.layers.{len(encoder.net.encoder.layers) - 1}", "net.layernorm")
+        case BertText():
+            return (f"net.encoder.layer.{len(encoder.net.encoder.layer) - 1}",)
+        case TinyImage():
+            return ("second",)
+        case TinyText():
+            return ("table",)
+    raise ConfigError(f"finetune=last: {type(encoder).__name__} has no stages; use finetune=head or finetune=all")
+
+
+def reached(encoder: Encoder) -> tuple[str, ...] | None:
+    """Return the paths of what an encoder's outputs depend on, None for all of it.
+
+    A parameter without a gradient stops training on several processes, and would be saved for nothing.
+    """
+    match encoder:
+        case Lite0() if not encoder.pooled:
+            return ("net.conv_stem", "net.bn1", "net.blocks")
+        case BertText():
+            return ("net.embeddings", "net.encoder")
+    return None
+
+
+def tune(encoder: Encoder, mode: str, rank: int) -> None:
+    """Say what of an encoder learns from now on; called once, after its weights were loaded and sealed.
+
+    Args:
+        mode: "head", "last", "all" or "lora".
+        rank: of the adapters; more than a layer has channels is allowed, and of no use.
+    """
+    if mode == "head":
+        encoder.freeze()
+    elif mode == "last":
+        encoder.learn(last_stage(encoder))
+    elif mode == "lora":
+        encoder.learn(adapt(encoder, rank))
+    elif (paths := reached(encoder)) is not None:
+        encoder.learn(paths)

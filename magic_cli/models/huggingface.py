@@ -1,0 +1,153 @@
+"""Hugging Face checkpoints of the `paper` presets, from the local cache or a folder; never the network.
+
+CLIPSeg as released (transformers), not as the paper words it: FiLM conditioning at the deepest tap instead of
+concatenation, 1,127,009 trainable decoder parameters instead of "about 6.5 M" (examples/evidence.md, "The paper's
+CLIPSeg, faithfully").
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import Tensor, nn
+
+from magic_cli.errors import WeightsError
+from magic_cli.io.progress import log
+from magic_cli.models.encoders import BertText, Features, ImageEncoder, TextEncoder
+from magic_cli.models.weights import LOCAL, hub_dir
+
+# CLIPSeg was trained on photos normalised by ImageNet's statistics, unlike the CLIP inside it.
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@contextmanager
+def _usable(name: str, folder: Any) -> Iterator[None]:
+    """Turn what `from_pretrained` raises at missing or torn files into one line that names the folder."""
+    try:
+        yield
+    except Exception as error:  # what is damaged raises whatever its bytes lead to
+        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise WeightsError(f"{folder}: not a usable checkpoint of {name} ({first}); copy all of its files") from None
+
+
+def _load(kind: Any, name: str, folder: Any) -> Any:
+    with _usable(name, folder):
+        return kind.from_pretrained(folder, **LOCAL)
+
+
+def _normalisation(folder: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[Any, Any, int]:
+    """Return mean, std and resampling of the checkpoint's own processor, else the published ones."""
+    from transformers import AutoImageProcessor
+
+    try:
+        found = AutoImageProcessor.from_pretrained(folder, **LOCAL)
+    except (OSError, ValueError):
+        log(f"{folder}: no preprocessor_config.json; photos are normalised by the published mean {mean}")
+        return mean, std, Image.Resampling.BILINEAR
+    return found.image_mean, found.image_std, int(getattr(found, "resample", Image.Resampling.BILINEAR))
+
+
+class ClipVision(ImageEncoder):
+    """The vision transformer of CLIPSeg up to its last tapped block (10 of 12): {"tap0", "tap1", "tap2"}.
+
+    Each tap is (B, 1 + patches, width): the hidden states that CLIPSeg's decoder reads, in its order.
+    """
+
+    def __init__(self, model: Any, name: str, folder: Any, size: int) -> None:
+        super().__init__(size, *_normalisation(folder, _IMAGENET_MEAN, _IMAGENET_STD))
+        self.source, self.taps = name, tuple(model.extract_layers)
+        vision = model.clip.vision_model
+        self.embeddings, self.norm = vision.embeddings, vision.pre_layrnorm
+        # Blocks after the last tap never reach the decoder: leaving them out is exact.
+        self.blocks = nn.ModuleList(vision.encoder.layers[: max(self.taps) + 1])
+        self.channels = (model.config.vision_config.hidden_size,) * len(self.taps)
+        self.seal()
+
+    def forward(self, pixels: Tensor) -> Features:
+        """Encode uint8 (B, 3, S, S)."""
+        hidden = self.norm(self.embeddings(self.normalise(pixels), interpolate_pos_encoding=True))
+        found = {}
+        for number, block in enumerate(self.blocks):
+            out = block(hidden, attention_mask=None)
+            hidden = out if isinstance(out, Tensor) else out[0]
+            if number in self.taps:
+                found[f"tap{self.taps.index(number)}"] = hidden
+        return found
+
+
+class ClipText(TextEncoder):
+    """The text half of CLIPSeg's CLIP, projected: {"text": (B, 512)}; 77 tokens, the end token kept."""
+
+    def __init__(self, model: Any, name: str, folder: Any, window: int) -> None:
+        from transformers import CLIPTokenizerFast
+
+        tokenizer = _load(CLIPTokenizerFast, name, folder)
+        limit = model.config.text_config.max_position_embeddings
+        super().__init__(min(window, limit), ([tokenizer.bos_token_id], [tokenizer.eos_token_id]))
+        self.tokenizer, self.source, self.pad = tokenizer, name, tokenizer.pad_token_id
+        self.text_model, self.projection = model.clip.text_model, model.clip.text_projection
+        self.dim = model.config.projection_dim
+        self.seal()
+
+    def ids(self, text: str) -> list[int]:
+        """Return CLIP byte-pair ids."""
+        found: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return found
+
+    def forward(self, batch: dict[str, Tensor]) -> Features:
+        """Encode {"input_ids", "attention_mask"} (B, L)."""
+        return {"text": self.projection(self.text_model(**batch).pooler_output)}
+
+
+class ClipSegHead(nn.Module):
+    """CLIPSeg's own decoder over the taps: logits (B, S, S)."""
+
+    def __init__(self, decoder: nn.Module) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, features: Features, text: Tensor) -> Tensor:
+        """Decode {"tap0", …} under the text condition (B, 512)."""
+        taps = [features[f"tap{i}"] for i in range(len(features))]
+        logits: Tensor = self.decoder(tuple(taps), text).logits
+        return logits
+
+
+def clipseg(name: str, weights: Path | None, size: int, window: int) -> tuple[ClipVision, ClipText, ClipSegHead]:
+    """Load CLIPSeg once and return its two encoders and its decoder.
+
+    Raises:
+        WeightsError: the checkpoint is neither in `weights` nor in the local Hugging Face cache.
+    """
+    from transformers import CLIPSegForImageSegmentation
+
+    folder = hub_dir(name, weights)
+    model = _load(CLIPSegForImageSegmentation, name, folder)
+    vision, text = ClipVision(model, name, folder, size), ClipText(model, name, folder, window)
+    return vision, text, ClipSegHead(model.decoder)
+
+
+class SwinPooled(ImageEncoder):
+    """Swin's patch embeddings, mean-pooled (paper section 4.2.3): {"pooled": (B, width)}."""
+
+    def __init__(self, name: str, weights: Path | None, size: int) -> None:
+        from transformers import AutoModel
+
+        folder = hub_dir(name, weights)
+        super().__init__(size, *_normalisation(folder, _IMAGENET_MEAN, _IMAGENET_STD))
+        self.net, self.source = _load(AutoModel, name, folder), name
+        self.channels = (int(getattr(self.net, "num_features", 0) or self.net.config.hidden_size),)
+        self.seal()
+
+    def forward(self, pixels: Tensor) -> Features:
+        """Encode uint8 (B, 3, S, S)."""
+        return {"pooled": self.net(pixel_values=self.normalise(pixels)).last_hidden_state.mean(1)}
+
+
+def bert(name: str, weights: Path | None, window: int) -> BertText:
+    """Load a BERT by name or from a folder; its [CLS] embedding is the text's vector."""
+    folder = hub_dir(name, weights)
+    with _usable(name, folder):
+        return BertText(folder, window, "cls", name)

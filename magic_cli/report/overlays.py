@@ -1,0 +1,189 @@
+"""Overlays: contours of masks on a photo, each with its own colour and its own kind of line.
+
+Contours are followed along the edges between pixels at the thumbnail's resolution, smoothed a little, and drawn
+dark below and coloured above, so that they are seen on any skin. The colours are those of Okabe and Ito, which
+people with any colour vision tell apart.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from magic_cli.data.images import open_photo
+from magic_cli.errors import DataError
+
+GREY = (200, 200, 200)
+
+_FINE = 2  # drawn at this many times the size, then shrunk: smooth lines without a graphics library
+
+_ALIKE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """How a contour is drawn: colour (#rrggbb), width and dashes (drawn, left out, ...) in thumbnail pixels."""
+
+    colour: str
+    width: float
+    dashes: tuple[float, ...] = ()
+
+
+FOUND = Line("#f0e442", 3.4)
+
+ANNOTATORS = (
+    Line("#56b4e9", 2.2, (9, 4)),
+    Line("#ff9d3a", 2.6, (4, 4.5)),
+    Line("#3ee0ae", 2.2, (10, 4, 3.5, 4)),
+    Line("#f09fd0", 1.6),
+)
+
+_HALO = "#101418"
+
+
+def line_of(number: int) -> Line:
+    """Return the line of annotator `number`, 0-based; from the fifth on they start again."""
+    return ANNOTATORS[number % len(ANNOTATORS)]
+
+
+def overlay(
+    photo: str | Path | None,
+    gold: Sequence[NDArray[Any]],
+    found: NDArray[Any] | None,
+    side: int = 480,
+    upright: bool | None = None,
+) -> Image.Image:
+    """Return a photo with the contours of its masks, RGB, no side above `side` pixels.
+
+    Args:
+        photo: JPEG or PNG. Plain grey where there is none, where it cannot be read or where it has another shape
+            than the masks.
+        gold: masks of the annotators in their order, (H, W) uint8 {0, 1} or bool, of one size.
+        found: the system's mask; one of another size than the annotators' is not drawn.
+        side: longer side of the picture; smaller masks are not enlarged, unless to half of it.
+        upright: apply the photo's EXIF orientation (ImageRecord.upright); None: where only so it has the masks' shape.
+
+    Raises:
+        ValueError: there is no mask at all.
+    """
+    masks = list(gold) if gold else [found] if found is not None else []
+    if not masks:
+        raise ValueError("no mask to lay on the photo")
+    height, width = masks[0].shape
+    longest = max(height, width)
+    scale = max(min(longest, side), side / 2) / longest  # lines on a stamp would hide it
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    picture = _photo(photo, size, (False, True) if upright is None else (upright,))
+    lines = [(shrink(mask, size), line_of(number)) for number, mask in enumerate(gold)]
+    if found is not None and found.shape == (height, width):
+        lines.insert(0, (shrink(found, size), FOUND))  # below: it is the thickest
+    layer = Image.new("RGBA", (size[1] * _FINE, size[0] * _FINE))
+    for mask, line in lines:
+        _draw(layer, mask, line)
+    layer = layer.resize((size[1], size[0]), Image.Resampling.BOX)
+    picture.paste(layer, mask=layer.getchannel("A"))
+    return picture
+
+
+def shrink(mask: NDArray[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return a mask at `size` (height, width), foreground where at least half is; a tiny lesion does not vanish."""
+    if mask.shape == size:
+        return np.asarray(mask, bool)
+    grey = Image.fromarray(np.asarray(mask, bool).astype(np.uint8) * 255)
+    share = np.asarray(grey.resize((size[1], size[0]), Image.Resampling.BOX))
+    small = share >= 128
+    return small if small.any() else share > 0
+
+
+def _photo(path: str | Path | None, size: tuple[int, int], ways: Sequence[bool]) -> Image.Image:
+    """Return the photo at `size` (height, width), as stored or turned: the first way with these proportions."""
+    for upright in ways:
+        try:
+            if path is None:
+                break
+            picture = open_photo(path, upright, at_least=max(size))
+        except DataError:
+            break
+        if abs(picture.width / picture.height * size[0] / size[1] - 1) < _ALIKE:
+            return picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)
+    return Image.new("RGB", (size[1], size[0]), GREY)
+
+
+def _draw(layer: Image.Image, mask: NDArray[np.bool_], line: Line) -> None:
+    pen = ImageDraw.Draw(layer)
+    paths = [_smooth(loop) * _FINE for loop in contours(mask)]
+    pieces = [piece for path in paths for piece in _dashed(path, tuple(d * _FINE for d in line.dashes))]
+    for colour, width in ((_HALO, line.width + 1.6), (line.colour, line.width)):
+        for piece in pieces:
+            pen.line([tuple(point) for point in piece.tolist()], colour, round(width * _FINE), "curve")
+
+
+def contours(mask: NDArray[np.bool_]) -> Iterator[NDArray[np.float64]]:
+    """Yield the closed edges of a mask's foreground as (n, 2) corners (x, y), first and last the same.
+
+    Corners are those of pixels: (0, 0) is the upper left of the mask. The foreground is at the right hand of who
+    walks along, holes are walked the other way; pixels that touch at a corner alone have edges of their own.
+    """
+    inside = np.pad(np.asarray(mask, bool), 1)
+    here = inside[1:-1, 1:-1]
+    edges: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    # per side of a pixel: the neighbour there, and the corners from and to, as (x, y) offsets
+    for dy, dx, start, end in (
+        (-1, 0, (0, 0), (1, 0)),
+        (0, 1, (1, 0), (1, 1)),
+        (1, 0, (1, 1), (0, 1)),
+        (0, -1, (0, 1), (0, 0)),
+    ):
+        rows, columns = inside.shape
+        there = inside[1 + dy : rows - 1 + dy, 1 + dx : columns - 1 + dx]
+        ys, xs = np.nonzero(here & ~there)
+        for x, y in zip(xs.tolist(), ys.tolist(), strict=True):
+            edges.setdefault((x + start[0], y + start[1]), []).append((x + end[0], y + end[1]))
+    while edges:
+        first = here_ = next(iter(edges))
+        loop, came = [first], (0, 0)
+        while True:
+            ways = edges[here_]
+            # where two edges leave, the right turn stays with this pixel: y points down
+            way = next((w for w in ways if _turns_right(came, here_, w)), ways[0])
+            ways.remove(way)
+            if not ways:
+                del edges[here_]
+            came, here_ = (way[0] - here_[0], way[1] - here_[1]), way
+            loop.append(way)
+            if way == first:
+                break
+        yield np.array(loop, float)
+
+
+def _turns_right(came: tuple[int, int], here: tuple[int, int], there: tuple[int, int]) -> bool:
+    return came[0] * (there[1] - here[1]) - came[1] * (there[0] - here[0]) > 0
+
+
+def _smooth(loop: NDArray[np.float64], reach: int = 3) -> NDArray[np.float64]:
+    """Return a closed path without its stairs: the mean of 2 * reach + 1 corners; short loops stay as they are."""
+    if len(loop) < 8 * reach:
+        return loop
+    ring = loop[:-1]
+    mean = np.mean([np.roll(ring, shift, 0) for shift in range(-reach, reach + 1)], 0)
+    return np.concatenate([mean, mean[:1]])
+
+
+def _dashed(path: NDArray[np.float64], dashes: tuple[float, ...]) -> Iterator[NDArray[np.float64]]:
+    """Yield the drawn pieces of a path; all of it where there are no dashes or it is shorter than two periods."""
+    steps = np.hypot(*np.diff(path, axis=0).T)
+    length = np.concatenate([[0.0], np.cumsum(steps)])
+    if not dashes or length[-1] < 2 * sum(dashes):
+        yield path
+        return
+    ends = np.cumsum(np.resize(dashes, int(length[-1] / sum(dashes) + 1) * len(dashes)))
+    starts = np.concatenate([[0.0], ends[:-1]])
+    for start, end in list(zip(starts, ends, strict=True))[::2]:
+        inner = path[(length > start) & (length < end)]
+        tips = [[np.interp(at, length, path[:, 0]), np.interp(at, length, path[:, 1])] for at in (start, end)]
+        if start < length[-1]:
+            yield np.concatenate([tips[:1], inner, tips[1:]])

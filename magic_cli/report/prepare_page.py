@@ -1,0 +1,283 @@
+"""prepared/index.html: what was found, what was lost, and where annotators disagree, to be looked at.
+
+It holds ids, numbers and pictures, no patient's text, and loads nothing. Bars are drawn here, not by matplotlib:
+a prepared dataset is the same bytes whether or not the extra is installed.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from magic_cli.data.manifest import BINS
+from magic_cli.data.masks import read_mask
+from magic_cli.errors import DataError
+from magic_cli.records import SPLITS, ImageRecord
+from magic_cli.report import overlays, page
+
+LOWEST, SPREAD = 24, 24  # pictures of at most 30 kB: the page stays below 2 MB, and takes seconds at most
+
+_SIDE = 360
+
+_FRAME = (40.0, 374.0, 26.0, 196.0)  # left, right, top and bottom of a plot's area, in a view of 382 x 238
+
+_SHOWN, _MOST = 10, 1_000  # problems that are not folded away, and that the page holds at all
+
+_MERGES = {
+    "or": "or: foreground where any annotator says so",
+    "majority": "majority: foreground where at least half of the annotators say so",
+    "intersection": "intersection: foreground where all annotators say so",
+    "each": "not at all: each annotator's mask stays on its own",
+}
+
+_PROMPTS = {
+    "qa": "qa: the query, then the clinicians' responses",
+    "query": "query: the query alone",
+    "answer": "answer: the clinicians' responses alone",
+    "fixed": "fixed: the same words for every photo",
+}
+
+_ROWS = {"encounters": "encounters", "images": "photos", "masks": "masks", "answered": "with closed answers"}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A photo with its annotators' contours: a data URI, its (width, height), and what the caption says."""
+
+    image_id: str
+    split: str
+    annotators: int
+    dice: float | None
+    lesion: float
+    source: str
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """Bars over [0, span): `bars` (x, y, width, height, text), ticks (place, text), marks (x, text), view units."""
+
+    title: str
+    label: str
+    axis: str
+    things: str
+    bars: tuple[tuple[float, float, float, float, str], ...]
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+    marks: tuple[tuple[float, str], ...]
+    frame: tuple[float, float, float, float] = _FRAME
+
+
+def html(
+    manifest: Mapping[str, Any], images: Sequence[ImageRecord], dices: Mapping[str, float], mean: Image.Image | None
+) -> str:
+    """Return the page of a prepared dataset.
+
+    Args:
+        manifest: prepare.json.
+        images: the photos, in file order; those shown are read again, with their annotators' masks.
+        dices: agreement of the photos with two or more annotators: mean Dice over pairs.
+        mean: the training mean mask, 8-bit grey; None without any.
+    """
+    lowest, spread = choose(images, dices)
+    pictures = list(_draw([*lowest, *spread], dices))
+    names = {image.image_id for image in lowest}
+    return page.render(
+        "prepare.html.jinja",
+        manifest=manifest,
+        splits=SPLITS,
+        shown=_SHOWN,
+        most=_MOST,
+        merges=_MERGES,
+        prompts=_PROMPTS,
+        sections=_sections(manifest),
+        facts=_facts(manifest),
+        counts=_counts(manifest),
+        annotators=sorted({int(n) for row in manifest["counts"].values() for n in row["annotators"]}),
+        lost=[f"{number:,} {what}" for what, number in manifest["left_out"].items() if number],
+        lines=[overlays.line_of(k) for k in range(max((p.annotators for p in pictures), default=0))],
+        agreement_plot=_agreement_plot(manifest["agreement"]),
+        length_plots=_length_plots(manifest["prompts"]),
+        length_rows=_length_rows(manifest["prompts"]),
+        lowest=[picture for picture in pictures if picture.image_id in names],
+        spread=[picture for picture in pictures if picture.image_id not in names],
+        others=sum(bool(image.annotators) for image in images) - len(lowest),
+        mean=_mean(mean),
+        inputs=_inputs(manifest["inputs"]),
+    )
+
+
+def choose(images: Sequence[ImageRecord], dices: Mapping[str, float]) -> tuple[list[ImageRecord], list[ImageRecord]]:
+    """Return the photos to show: those of lowest agreement, lowest first, and others at even distances.
+
+    At most 24 of each; the others have masks too and are in file order.
+    """
+    marked = [image for image in images if image.annotators]
+    ranked = sorted(
+        (image for image in marked if image.image_id in dices), key=lambda i: (dices[i.image_id], i.image_id)
+    )
+    lowest = ranked[:LOWEST]
+    names = {image.image_id for image in lowest}
+    rest = [image for image in marked if image.image_id not in names]
+    number = min(SPREAD, len(rest))
+    return lowest, [rest[(2 * k + 1) * len(rest) // (2 * number)] for k in range(number)]
+
+
+def _draw(images: Sequence[ImageRecord], dices: Mapping[str, float]) -> Iterator[Picture]:
+    """Yield the pictures in order; a photo or mask that vanished meanwhile is passed over."""
+    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
+    try:
+        for picture in pool.map(lambda image: _picture(image, dices.get(image.image_id)), images):
+            if picture is not None:
+                yield picture
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _picture(image: ImageRecord, dice: float | None) -> Picture | None:
+    try:
+        masks = [read_mask(path, path) for path in image.annotators.values()]
+        drawn = overlays.overlay(image.path, masks, None, _SIDE, image.upright)
+    except DataError:
+        return None
+    lesion = float(np.mean([np.count_nonzero(mask) / mask.size for mask in masks]))
+    source = page.data_uri(drawn, _SIDE)
+    return Picture(image.image_id, image.split, len(masks), dice, lesion, source, drawn.size)
+
+
+def _sections(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    found = [("counts", "Counts"), ("problems", "Problems and notes")]
+    found += [("annotators", "Annotators")] if _facts(manifest)["masks"] else []
+    found += [("prompts", "Prompt lengths")] if manifest["prompts"] else []
+    return [*found, ("inputs", "Inputs")]
+
+
+def _facts(manifest: Mapping[str, Any]) -> dict[str, int]:
+    keys = {"photos": "images", "listed": "listed", "encounters": "encounters", "masks": "masks"}
+    return {name: sum(manifest["counts"][split][key] for split in SPLITS) for name, key in keys.items()}
+
+
+def _inputs(inputs: Mapping[str, Any]) -> list[tuple[str, str]]:
+    files = list(inputs["files"].items())
+    together = [(f"{inputs[what]['count']:,} {what}", inputs[what]["sha256"]) for what in ("photos", "masks")]
+    return [*files, *together]
+
+
+def _counts(manifest: Mapping[str, Any]) -> list[tuple[str, list[tuple[int, int | None]]]]:
+    """Return rows (label, for each split the number found and the published one)."""
+    published = (manifest["published"] or {}).get("counts", {})
+    return [
+        (label, [(manifest["counts"][split][key], published.get(split, {}).get(key)) for split in SPLITS])
+        for key, label in _ROWS.items()
+    ]
+
+
+def _mean(mean: Image.Image | None) -> tuple[str, float] | None:
+    """Return the mean mask as a picture, stretched so that its greatest share is white, and that share."""
+    if mean is None:
+        return None
+    levels = np.asarray(mean, np.float64)
+    top = max(float(levels.max()), 1.0)
+    stretched = Image.fromarray(np.rint(255 * levels / top).astype(np.uint8))
+    return page.data_uri(stretched.resize((256, 256), Image.Resampling.BICUBIC)), float(levels.max()) / 255
+
+
+def _agreement_plot(agreement: Mapping[str, Any] | None) -> Plot | None:
+    if agreement is None:
+        return None
+    texts = [f"{k / BINS:.2f} to {(k + 1) / BINS:.2f}" for k in range(BINS)]
+    median = agreement["median_dice"]
+    ticks = [(k / 4, f"{k / 4:g}") for k in range(5)]
+    return _plot(
+        ("Agreement of annotators", "mean Dice over pairs of annotators", "photos"),
+        (agreement["histogram"], texts),
+        1.0,
+        ticks,
+        [(median, f"median {median:.2f}")],
+    )
+
+
+def _length_plots(prompts: Mapping[str, Any] | None) -> list[Plot]:
+    if prompts is None:
+        return []
+    lengths = prompts["lengths"]
+    texts = [text for text, _ in _length_rows(prompts)]
+    marks = [(window["tokens"], f"{window['model']} {window['tokens']}") for window in prompts["windows"]]
+    span = lengths["width"] * len(texts)
+    ticks = [(value, str(value)) for value in range(0, span - lengths["width"], 128)]
+    ticks.append((span - lengths["width"] / 2, f"{span - lengths['width']}+"))
+    return [
+        _plot((f"Prompts of {split}", "tokens", "prompts"), (lengths[split], texts), span, ticks, marks)
+        for split in SPLITS
+        if sum(lengths[split])
+    ]
+
+
+def _length_rows(prompts: Mapping[str, Any] | None) -> list[tuple[str, list[int]]]:
+    """Return rows (range of tokens, prompts of each split)."""
+    if prompts is None:
+        return []
+    lengths, width = prompts["lengths"], prompts["lengths"]["width"]
+    last = len(lengths[SPLITS[0]]) - 1
+    texts = [
+        f"{k * width} to {k * width + width - 1}" if k < last else f"{k * width} and more" for k in range(last + 1)
+    ]
+    return [(text, [lengths[split][k] for split in SPLITS]) for k, text in enumerate(texts)]
+
+
+def _plot(
+    words: tuple[str, str, str],
+    counts: tuple[Sequence[int], Sequence[str]],
+    span: float,
+    ticks: Sequence[tuple[float, str]],
+    marks: Sequence[tuple[float, str]],
+) -> Plot:
+    """Place bars of equal width on the view; `words` are title, axis and what is counted."""
+    title, axis, things = words
+    numbers, texts = counts
+    left, right, top, bottom = _FRAME
+    steps = _steps(max(numbers))
+    width, high = (right - left) / len(numbers), max(max(numbers) * 1.12, steps[-1])
+
+    def x(value: float) -> float:
+        return round(left + (right - left) * value / span, 2)
+
+    def y(value: float) -> float:
+        return round(bottom - (bottom - top) * value / high, 2)
+
+    bars = tuple(
+        (
+            round(left + k * width + 0.5, 2),
+            y(n),
+            round(width - 1, 2),
+            round(bottom - y(n), 2),
+            f"{text}: {n:,} {things}",
+        )
+        for k, (n, text) in enumerate(zip(numbers, texts, strict=True))
+        if n
+    )
+    said = ", ".join(text for _, text in marks)
+    return Plot(
+        title,
+        f"{title}: histogram of {sum(numbers):,} {things} over {axis}; marked: {said}.",
+        axis,
+        things,
+        bars,
+        tuple((x(value), text) for value, text in ticks),
+        tuple((y(value), f"{value:,}") for value in steps),
+        tuple((x(value), text) for value, text in marks),
+    )
+
+
+def _steps(most: int) -> list[int]:
+    """Return up to six round numbers from 0 to at least nine tenths of `most`, for an axis of counts.
+
+    >>> _steps(51), _steps(3), _steps(1)
+    ([0, 10, 20, 30, 40, 50], [0, 1, 2, 3], [0, 1])
+    """
+    step = next(s for power in range(20) for f in (1, 2, 5) if (s := f * 10**power) * 5 >= most)
+    return list(range(0, max(most, step) + 1, step))

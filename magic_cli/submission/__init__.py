@@ -1,0 +1,1 @@
+"""The challenge's files: names, archives, reading, linting."""

@@ -1,0 +1,63 @@
+"""What a submission has to hold, and what was found wrong with it; equal problems become one line."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from magic_cli.data.prepared import Prepared
+from magic_cli.data.questions import QuestionSchema
+from magic_cli.errors import DataError, problem, some
+from magic_cli.submission.archive import Archive
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a submission for one split has to hold, from the prepared dataset.
+
+    `encounters` and `images` map every id of the split to whether it is required: all of test; elsewhere
+    those with gold. `sizes` maps image ids to the photo's (height, width), where the photo is there.
+    """
+
+    split: str
+    questions: QuestionSchema
+    encounters: Mapping[str, bool]
+    images: Mapping[str, bool]
+    sizes: Mapping[str, Size]
+
+
+def expected_of(prepared: Prepared, split: str) -> Expected:
+    """Return what a submission for a prepared split has to hold; DataError for a split without encounters."""
+    encounters = prepared.encounters_of(split)
+    if not encounters:
+        got = f"no encounter in split {split!r}"
+        raise DataError(problem(prepared.root, got, "one or more", "choose another --split"))
+    whole = split == "test"
+    records = {image.image_id: image for image in prepared.images_of(split)}
+    images = {image: whole for e in encounters for image in e.image_ids}
+    images |= {image: whole or bool(r.mask or r.annotators) for image, r in records.items()}
+    sizes = {image: (r.height, r.width) for image, r in records.items() if r.height and r.width}
+    required = {e.encounter_id: whole or e.answers is not None for e in encounters}
+    return Expected(split, prepared.questions, required, images, sizes)
+
+
+@dataclass
+class Findings:
+    """Problems by kind, so that 300 equal ones stay readable: the first ten are named, the rest counted."""
+
+    archive: Archive
+    kinds: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)
+
+    def add(self, where: str, got: str, expected: str, remedy: str, detail: str = "") -> None:
+        """Note one problem; those with the same `got`, `expected` and `remedy` become one line."""
+        self.kinds.setdefault((got, expected, remedy), []).append(f"{where} ({detail})" if detail else where)
+
+    def lines(self) -> list[str]:
+        """Return one line a kind, in the order found, unsafe members first."""
+        lines = list(self.archive.faults)
+        for kind, places in self.kinds.items():
+            where = self.archive.where(places[0])
+            if len(places) > 1:
+                where = f"{self.archive.source}: {len(places)} items: {some(places)}"
+            lines.append(problem(where, *kind))
+        return lines

@@ -1,0 +1,30 @@
+"""What cross-validation asks of closed questions: labels to balance, and the majority of the other folds."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from magic_cli.data.questions import QuestionSchema
+from magic_cli.records import Prediction, Sample
+
+
+def strata(samples: Sequence[Sample], questions: QuestionSchema) -> dict[str, tuple[str, ...]]:
+    """Return every encounter's answers as labels, "CQID012=1": those of a parent as a set, in no order."""
+    rows = {sample.encounter.encounter_id: sample.encounter.answers or {} for sample in samples}
+    return {
+        encounter: tuple(f"{parent}={option}" for parent, some in questions.to_sets(row).items() for option in some)
+        for encounter, row in rows.items()
+    }
+
+
+def guesses(parts: Sequence[Sequence[Sample]], questions: QuestionSchema) -> Mapping[str, Iterable[Prediction]]:
+    """Return trivial answers to the samples of each part, learned from the other parts, by name."""
+    return {"training majority": _majority(parts, questions)}
+
+
+def _majority(parts: Sequence[Sequence[Sample]], questions: QuestionSchema) -> Iterator[Prediction]:
+    rows = [{s.encounter.encounter_id: s.encounter.answers or {} for s in part} for part in parts]
+    for number, held in enumerate(rows):
+        others = [row for other, part in enumerate(rows) if other != number for row in part.values()]
+        arrays = {qid: np.asarray(option) for qid, option in questions.majority(others).items()}
+        yield from (Prediction(encounter, arrays) for encounter in held)

@@ -1,0 +1,99 @@
+"""What does not line up in the data that closed questions are learned from: option texts, answers, texts, photos."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from magic_cli.data.prepared import MANIFEST, Prepared
+from magic_cli.data.prompts import written_in
+from magic_cli.data.questions import QuestionSchema
+from magic_cli.errors import capped, some
+from magic_cli.records import Encounter, Sample
+
+if TYPE_CHECKING:
+    from magic_cli.tasks.cvqa.config import CvqaConfig
+
+
+_MOST = 10
+
+_ANSWERS = "cvqa"  # in the name of every file of answers (data/sources/dermavqa/tables.py)
+
+_NO_DEFINITIONS = "no closedquestions_definitions"
+
+
+def checks(prepared: Prepared, samples: Sequence[Sample], config: "CvqaConfig") -> list[str]:
+    """Return a line for each thing that a run on these samples should know, [] where all lines up.
+
+    Of what `magic prepare` found, only what it says of answers and definitions is repeated. Ids are named, ten of each
+    kind.
+    """
+    own = {sample.encounter.encounter_id: sample.encounter for sample in samples}
+    found = [*_languages(prepared.questions), *_order(prepared.questions, own), *_left_out(prepared)]
+    found += _photos(prepared, own) if config.modality != "text" else ()
+    if config.modality != "image" and (config.head == "slots" or config.encounter_text):
+        bare = [encounter for encounter, one in own.items() if not (one.question + one.answer).strip()]
+        found += [f"{len(bare)} of {len(own)} encounters with answers have no text ({some(bare)})"] if bare else []
+    return [*found, *_unread(own, config)]
+
+
+def _unread(encounters: Mapping[str, Encounter], config: "CvqaConfig") -> Iterator[str]:
+    """Yield what is asked of the text and does not happen."""
+    if config.head != "slots" or config.modality == "image":
+        return
+    if not config.encounter_text:
+        yield "encounter_text=false is of head=options; this model reads the text, unless with --modality image"
+    other = [
+        encounter
+        for encounter, one in encounters.items()
+        if one.question + one.answer and not any(written_in(one, lang) for lang in config.languages)
+    ]
+    if config.rules and other:
+        got = f"{len(other)} of {len(encounters)} encounters with answers have no text in lang={config.lang}"
+        yield f"{got} ({some(other)}); their rules read the prompt, in whatever language it is"
+
+
+def _languages(questions: QuestionSchema) -> Iterator[str]:
+    """Yield a line for each parent whose languages have "Not mentioned" at different indices."""
+    for parent in questions.parents:
+        places = questions.unknown_of(parent)
+        if len(set(places.values())) > 1:
+            said = ", ".join(f"{index} in {lang}" for lang, index in places.items())
+            yield f"{parent}: Not mentioned is option {said}; the definitions' languages are not in one order"
+
+
+def _order(questions: QuestionSchema, encounters: Mapping[str, Encounter]) -> Iterator[str]:
+    """Yield a line for each parent in whose answers "Not mentioned" precedes a value.
+
+    Gold never has that (examples/closed-questions.md, "Structure of the gold"): these indices were counted from 1, or
+    along other options than those of the definitions.
+    """
+    for parent, qids in questions.parents.items():
+        padding = questions.not_mentioned(parent)
+        wrong = []
+        for encounter, one in encounters.items():
+            values = [(one.answers or {}).get(qid) for qid in qids]
+            if padding in values and set(values[values.index(padding) :]) != {padding}:
+                wrong.append(encounter)
+        if wrong:
+            got = f"{len(wrong)} of {len(encounters)} answers have a value after {padding}, Not mentioned"
+            yield f"{parent}: {got} ({some(wrong)}); were they counted along other options than the definitions'?"
+
+
+def _left_out(prepared: Prepared) -> Iterator[str]:
+    """Yield what `magic prepare` said of answers and definitions that do not fit, the first ten lines and a count."""
+    yield from (note for note in prepared.manifest["notes"] if note.startswith(_NO_DEFINITIONS))
+    lines = [line for line in prepared.manifest["problems"] if _ANSWERS in line.partition(":")[0].casefold()]
+    yield from capped(lines, prepared.root / MANIFEST, _MOST)
+
+
+def _photos(prepared: Prepared, encounters: Mapping[str, Encounter]) -> Iterator[str]:
+    """Yield which encounters are learned from without some or all of the photos that they list."""
+    none, few = [], []
+    for encounter, one in encounters.items():
+        there = [i for i in one.image_ids if i in prepared.images and prepared.images[i].path is not None]
+        if not there:
+            none.append(encounter)
+        elif len(there) < len(one.image_ids):
+            few.append(encounter)
+    for some_, what in ((none, "have no photo"), (few, "lack some of their photos")):
+        if some_:
+            yield f"{len(some_)} of {len(encounters)} encounters with answers {what} ({some(some_)})"

@@ -1,0 +1,88 @@
+"""What several tasks feed to encoders: photos in a view, the two halves of a text; cached when frozen."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from magic_cli.config import Config
+from magic_cli.data.images import open_photo
+from magic_cli.data.prompts import share_window
+from magic_cli.errors import ConfigError, DataError
+from magic_cli.models import encoders, huggingface
+from magic_cli.models.augment import turn
+from magic_cli.models.cache import memo
+from magic_cli.models.cache.features import FeatureCache, Item
+from magic_cli.models.encoders import Encoder, Features, ImageEncoder, TextEncoder
+from magic_cli.records import ImageRecord
+
+
+def photo_item(encoder: ImageEncoder, record: ImageRecord, view: int) -> Item:
+    """Return a photo in a view as something to encode."""
+
+    def load() -> Tensor:
+        if record.path is None:
+            raise DataError(f"{record.image_id}: no photo; run `magic prepare` on the folder that has it")
+        return turn(encoder.pixels(open_photo(record.path, record.upright, sha256=record.sha256)), view).contiguous()
+
+    return Item(encoder.key(f"photo {record.sha256} {record.upright} {view}"), load)
+
+
+def text_item(encoder: TextEncoder, question: str, answer: str) -> Item:
+    """Return the two halves of a text, which share the encoder's window fairly, as something to encode."""
+
+    def load() -> list[int]:
+        first, second = encoder.ids(question), encoder.ids(answer)
+        kept, room = share_window(len(first), len(second), encoder.room)
+        return encoder.join(first[:kept], second[:room])
+
+    return Item(encoder.key(f"text {question}\0{answer}"), load)
+
+
+def gather(encoder: Encoder, items: Sequence[Item], cache: FeatureCache | None) -> Any:
+    """Return {"features": …} read from the cache, or {"raw": …} to be encoded on the device."""
+    if cache is not None and encoder.is_frozen:
+        rows = [cache.read(item.key) for item in items]
+        return {"features": {name: torch.stack([row[name] for row in rows]) for name in rows[0]}}
+    return {"raw": encoder.batch([item.load() for item in items]), "keys": [item.key for item in items]}
+
+
+def encoded(encoder: Encoder, part: Any) -> Features:
+    """Return the features of what `gather` made; in prediction each text, and each photo's vector, is made once."""
+    if "features" in part:
+        found: Features = part["features"]
+        return found
+    if memo.fits(encoder) and torch.is_inference_mode_enabled():
+        return memo.recalled(encoder, part["keys"], part["raw"])
+    return encoder.features(part["raw"])
+
+
+def pretrained(config: Config, pooled: bool) -> tuple[ImageEncoder, TextEncoder]:
+    """Return the image encoder (pooled, or a pyramid) and the text encoder that a config names.
+
+    Raises:
+        WeightsError: weights are missing or damaged.
+        ConfigError: an unknown name.
+    """
+    images: ImageEncoder
+    if config.image_encoder == "lite0":
+        images = encoders.Lite0(config.image_size, pooled)
+    elif config.image_encoder == "tiny":
+        images = encoders.TinyImage(config.image_size, pooled)
+    elif "/" in config.image_encoder and pooled:
+        images = huggingface.SwinPooled(config.image_encoder, config.weights_path, config.image_size)
+    else:
+        raise ConfigError(f"image_encoder {config.image_encoder!r}: expected lite0, tiny or a Hub name (owner/name)")
+    return images, text_encoder(config)
+
+
+def text_encoder(config: Config) -> TextEncoder:
+    """Return the text encoder that a config names; raises as `pretrained`."""
+    if config.text_encoder == "minilm":
+        return encoders.minilm(config.text_window)
+    if config.text_encoder == "tiny":
+        return encoders.TinyText(config.text_window)
+    if "/" in config.text_encoder:
+        return huggingface.bert(config.text_encoder, config.weights_path, config.text_window)
+    raise ConfigError(f"text_encoder {config.text_encoder!r}: expected minilm, tiny or a Hub name (owner/name)")

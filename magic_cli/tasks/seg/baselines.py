@@ -1,0 +1,52 @@
+"""What cross-validation asks of segmentation: lesion sizes to balance, and the mean mask of the other folds."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from magic_cli.data.masks import read_mask
+from magic_cli.data.mean_mask import MeanMask
+from magic_cli.data.questions import QuestionSchema
+from magic_cli.io.progress import track
+from magic_cli.records import Prediction, Sample
+from magic_cli.tasks.seg.decide import mean_mask
+
+_SIZES = ("small", "medium", "large")
+
+
+def strata(samples: Sequence[Sample], questions: QuestionSchema) -> dict[str, tuple[str, ...]]:  # noqa: ARG001
+    """Return every encounter's lesion size as a label: the tercile of the mean share of its photos."""
+    shares: dict[str, list[float]] = {}
+    for sample in track(samples, "lesion sizes"):
+        path = sample.images[0].mask
+        if path is not None:
+            shares.setdefault(sample.encounter.encounter_id, []).append(float(read_mask(path, str(path)).mean()))
+    order = sorted(shares, key=lambda encounter: (float(np.mean(shares[encounter])), encounter))
+    return {encounter: (_SIZES[rank * len(_SIZES) // len(order)],) for rank, encounter in enumerate(order)}
+
+
+def guesses(parts: Sequence[Sequence[Sample]], questions: QuestionSchema) -> Mapping[str, Iterable[Prediction]]:  # noqa: ARG001
+    """Return trivial answers to the samples of each part, learned from the other parts, by name."""
+    return {"training mean mask": _mean_masks(parts)}
+
+
+def _mean_masks(parts: Sequence[Sequence[Sample]]) -> Iterator[Prediction]:
+    means = [_mean_mask(part) for part in parts]
+    for number, held in enumerate(parts):
+        others = [mean for other, mean in enumerate(means) if other != number]
+        masks = [(np.asarray(image, np.float32), mean.photos) for mean in others if (image := mean.image())]
+        mean = np.average([mask for mask, _ in masks], 0, [photos for _, photos in masks])
+        prior = np.asarray(mean / 255, np.float32)
+        for sample in {sample.id: sample for sample in held}.values():
+            photo = sample.images[0]
+            shape = photo.height, photo.width
+            yield Prediction(sample.id, {"mask": mean_mask(prior, shape)}, shape)
+
+
+def _mean_mask(part: Sequence[Sample]) -> MeanMask:
+    mean = MeanMask()
+    for sample in track(part, "mean mask"):
+        path = sample.images[0].mask
+        if path is not None:
+            mean.add([read_mask(path, str(path))])
+    return mean

@@ -1,0 +1,32 @@
+"""Settings of the segmentation task."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from magic_cli.config import FRACTION, Choices, Config, Range
+from magic_cli.metrics.mask_scores import MASK_SCORES
+
+
+@dataclass(frozen=True)
+class SegConfig(Config):
+    """Settings of the pyramid decoder, of its loss, of random views and of the decision."""
+
+    task: ClassVar[str] = "seg"
+
+    width: Annotated[int, Range(4, 4096), "Channels of the pyramid decoder."] = 64
+    loss: Annotated[Literal["bce", "bce+dice", "focal"], "Training loss on the decoder's logits."] = "bce+dice"
+    crop: Annotated[
+        float, Range(0, 1, open_low=True), "Smallest share of a photo's area that training sees; 1: always all of it."
+    ] = 1.0
+    colour: Annotated[float, Range(0, 1), "Strength of random brightness, contrast and saturation in training."] = 0.0
+    threshold: Annotated[float, FRACTION, "Pixels with a higher probability are lesion."] = 0.5
+    threshold_for: Annotated[
+        str,
+        Choices(("none", *MASK_SCORES)),
+        "Score for which the threshold is chosen on the validation photos after training (not with --folds).",
+    ] = "none"
+
+    @property
+    def random_views(self) -> bool:
+        """Whether photos are cropped or recoloured at random."""
+        return self.crop < 1 or self.colour > 0

@@ -1,0 +1,1 @@
+"""The one training loop, its state, devices, checkpoints, and the `Task` interface that it drives."""

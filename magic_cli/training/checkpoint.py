@@ -1,0 +1,161 @@
+"""best.pt: what was trained and its CheckpointMeta, written atomically; here too is the file format of state.pt."""
+
+import dataclasses
+import json
+import warnings
+import zipfile
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from magic_cli.errors import CheckpointError, problem
+from magic_cli.io import schema
+from magic_cli.io.files import write_atomic
+from magic_cli.models.encoders import Encoder
+from magic_cli.records import CheckpointMeta
+
+FORMAT = 2  # 1 had other names of settings
+
+
+def encoders(model: nn.Module) -> dict[str, Encoder]:
+    """Return the encoders of a model by attribute path."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, Encoder)}
+
+
+def live(model: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of a model's state that training may change, themselves: no frozen parts of encoders."""
+    frozen = {
+        f"{path}.{name}"
+        for path, encoder in encoders(model).items()
+        for name in encoder.state_dict()
+        if not encoder.learns(name)
+    }
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
+
+
+def learned(model: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of what training may have changed: what best.pt has to hold."""
+    return {name: tensor.cpu().clone() for name, tensor in live(model).items()}
+
+
+def load_learned(model: nn.Module, weights: dict[str, Tensor], where: Path) -> None:
+    """Put saved tensors into a model.
+
+    Raises:
+        CheckpointError: a tensor is missing, unknown or of another shape; the first few are named.
+    """
+    own = learned(model)
+    faults = [f"no {name}" for name in own if name not in weights]
+    faults += [f"unknown {name}" for name in weights if name not in own]
+    faults += [f"{n} is {tuple(weights[n].shape)}" for n in own if n in weights and own[n].shape != weights[n].shape]
+    if faults:
+        got = f"{len(faults)} tensors that do not fit ({', '.join(faults[:3])})"
+        raise CheckpointError(problem(where, got, "those of its own settings", "train again with this version"))
+    model.load_state_dict(weights, strict=False)
+
+
+def _check(path: Path, whole: bool) -> None:
+    """Refuse what torch.save did not write: no zip, packed members (torch would unpack any size), changed bytes.
+
+    Args:
+        whole: compare every checksum, which torch does not.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            packed = [i for i in file.infolist() if i.compress_type or i.file_size != i.compress_size]
+            bad = file.testzip() if whole and not packed else None
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; train first, or give --ckpt") from None
+    except PermissionError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    except Exception as error:  # a damaged zip raises whatever its bytes lead to
+        got = f"a damaged file, or no checkpoint ({type(error).__name__})"
+        remedy = "copy it again or train again; nothing in it was run"
+        raise CheckpointError(problem(path, got, "a best.pt of `magic train`", remedy)) from None
+    if packed or bad:
+        got = "packed members" if packed else f"changed bytes in {bad}"
+        raise CheckpointError(problem(path, got, "a file as torch.save wrote it", "copy it again or train again"))
+
+
+def _load(path: Path, mapped: bool = False) -> dict[str, Any]:
+    _check(path, whole=not mapped)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of foreign pickles: they are refused below, in our words
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except UnpicklingError:
+        remedy = "use a best.pt that `magic train` wrote; nothing in it was run"
+        raise CheckpointError(problem(path, "a pickle with code or foreign objects", "tensors only", remedy)) from None
+    except Exception as error:  # a damaged pickle raises whatever its bytes lead to
+        first = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise CheckpointError(f"{path}: damaged or not a checkpoint ({first}); copy it again or train again") from None
+    if not isinstance(loaded, dict) or not isinstance(loaded.get("meta"), str):
+        raise CheckpointError(problem(path, "a file without meta data", "a magic checkpoint", "use a best.pt"))
+    return loaded
+
+
+def save_best(path: Path, model: nn.Module, meta: CheckpointMeta) -> None:
+    """Write best.pt atomically; the same weights and meta give the same bytes."""
+    content = {"meta": json.dumps(dataclasses.asdict(meta), sort_keys=True), "weights": learned(model)}
+    write_atomic(path, lambda file: torch.save(content, file))
+
+
+def load_best(path: Path, task: str | None = None) -> tuple[CheckpointMeta, dict[str, Tensor]]:
+    """Read best.pt with `weights_only=True`, so that no code in it can run.
+
+    Raises:
+        CheckpointError: missing, damaged, of another format, or made for another task than `task`.
+    """
+    loaded = _load(path)
+    meta, weights = _meta(loaded, path), loaded.get("weights")
+    if meta.get("format") != FORMAT:
+        remedy = "train again with this version"
+        raise CheckpointError(problem(path, f"format {meta.get('format')}", FORMAT, remedy))
+    lines = schema.problems("checkpoint", meta, str(path))
+    if lines:
+        raise CheckpointError(lines)
+    if task is not None and meta["task"] != task:
+        raise CheckpointError(f"{path}: checkpoint was made for task '{meta['task']}', not '{task}'")
+    tensors = isinstance(weights, dict) and all(isinstance(t, Tensor) for t in weights.values())
+    if not isinstance(weights, dict) or not tensors or not all(isinstance(name, str) for name in weights):
+        raise CheckpointError(problem(path, "no tensors by name", "weights", "use a best.pt that `magic train` wrote"))
+    meta["questions"], meta["history"] = tuple(meta["questions"]), tuple(meta["history"])
+    return CheckpointMeta(**meta), weights
+
+
+def best_meta(path: Path) -> dict[str, Any]:
+    """Return the meta data of a checkpoint alone; its tensors stay on disk. Raises CheckpointError as `load_best`."""
+    return _meta(_load(path, mapped=True), path)
+
+
+def _meta(loaded: dict[str, Any], path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(loaded["meta"])
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: damaged meta data; copy it again or train again")
+    return found
+
+
+def find(ckpt: Path, task: str) -> tuple[list[Path], str]:
+    """Return the checkpoints a name stands for, and a note: what is not found here is looked up in runs/TASK/.
+
+    A folder stands for its best.pt, or for those of the folders in it (folds, seeds), in the order of their names.
+
+    Raises:
+        CheckpointError: it is in neither place, or the folder holds none.
+    """
+    there = ckpt if ckpt.exists() or ckpt.is_absolute() else Path("runs") / task / ckpt
+    note = "" if there == ckpt else f"{ckpt} is not here; using {there}"
+    if there.is_dir():
+        found = [there / "best.pt"] if (there / "best.pt").is_file() else sorted(there.glob("*/best.pt"))
+        if not found:
+            raise CheckpointError(problem(there, "no best.pt in it", "a folder of a run, or of runs", "check --ckpt"))
+        return found, note
+    if there.is_file():
+        return [there], note
+    raise CheckpointError(problem(ckpt, "no such file", f"it here or at {there}", f"run `magic train {task}` first"))

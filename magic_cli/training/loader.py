@@ -1,0 +1,137 @@
+"""Which samples a step sees, in which view: the order of an epoch, and what each process takes of a batch.
+
+Nothing here depends on how many processes share the work, except their shares: together they see every batch
+as one process would, each sample once. That is why accelerate prepares no loader here: it would fill the last
+batch up with samples that were seen already, and would make a batch larger with every process.
+"""
+
+import functools
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate.utils import send_to_device
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from magic_cli.config import Config
+from magic_cli.errors import MagicError, problem
+from magic_cli.io.signals import Interrupt
+from magic_cli.records import Sample
+from magic_cli.training.task_model import Batch, TaskModel
+
+
+class Views(Dataset[tuple[Sample, int]]):
+    """Samples with the view they are seen in: fixed, or drawn anew from (seed, epoch, index)."""
+
+    def __init__(self, samples: Sequence[Sample], seed: int, views: int = 1, view: int = 0) -> None:
+        self.samples, self.seed, self.views, self.view, self.epoch = samples, seed, views, view, 0
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Sample, int]:
+        if self.views == 1:
+            return self.samples[index], self.view
+        drawn = random.Random(f"{self.seed}/{self.epoch}/{index}")  # noqa: S311  not a secret
+        return self.samples[index], drawn.randrange(self.views)
+
+
+class Batches(Sampler[list[int]]):
+    """An epoch's batches of `size`, shuffled by the seed and the epoch alone; `every` of them make one update.
+
+    Process `rank` of `processes` takes its share of each batch. `start` is the first batch of a resumed epoch.
+    """
+
+    def __init__(self, data: Views, size: int, every: int = 1, rank: int = 0, processes: int = 1) -> None:
+        self.data, self.size, self.every, self.rank, self.processes = data, size, every, rank, processes
+        self.start = 0
+
+    @property
+    def total(self) -> int:
+        """Number of batches in a whole epoch."""
+        return -(-len(self.data) // self.size)
+
+    @property
+    def updates(self) -> int:
+        """Number of updates in a whole epoch; the last one may see fewer batches."""
+        return -(-self.total // self.every)
+
+    def __len__(self) -> int:
+        return self.total - self.start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(self.data.seed * 100_003 + self.data.epoch)
+        order = torch.randperm(len(self.data), generator=generator).tolist()
+        for first in range(self.start * self.size, len(order), self.size):
+            batch = order[first : first + self.size]
+            # A gradient is awaited from every process: one without a share takes a sample, at weight 0.
+            yield batch[self.rank :: self.processes] or batch[:1]
+
+    def share(self, number: int) -> float:
+        """Return the factor by which the mean over all processes of their mean losses is that of batch `number`."""
+        batch = self._samples(number, 1)
+        return len(range(self.rank, batch, self.processes)) * self.processes / batch
+
+    def weight(self, number: int) -> float:
+        """Return the part of batch `number` in its update: 1 alone, by number of samples where there are several."""
+        first = number // self.every * self.every
+        return self._samples(number, 1) / self._samples(first, self.every)
+
+    def closes(self, number: int) -> bool:
+        """Tell whether an update follows batch `number`."""
+        return (number + 1) % self.every == 0 or number + 1 == self.total
+
+    def _samples(self, first: int, batches: int) -> int:
+        return min(len(self.data), (first + batches) * self.size) - first * self.size
+
+
+def shared(count: int, size: int, rank: int, processes: int) -> list[list[int]]:
+    """Return the batches of 0..count-1, in order, that a process predicts; in each round the first ranks come first.
+
+    Every process gets the same number of them, so the last ones may be empty.
+    """
+    batches = [list(range(first, min(first + size, count))) for first in range(0, count, size)]
+    return [*batches, *([[]] * (-len(batches) % processes))][rank::processes]
+
+
+def loader_for(
+    model: TaskModel, dataset: Views, config: Config, batches: Iterable[list[int]], cuda: bool
+) -> DataLoader[Any]:
+    """Return a loader of these batches of indices; on CUDA through pinned memory, for copies that do not wait."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,  # any iterable with a length will do
+        num_workers=config.workers,
+        pin_memory=cuda,
+        worker_init_fn=Interrupt.ignore,
+        generator=torch.Generator(),  # else each iterator would draw from the global one, and resuming would differ
+        collate_fn=functools.partial(_collate, model),
+    )
+
+
+def moved(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Yield batches on a device; copies from pinned memory run beside the step before."""
+    for batch in batches:
+        yield send_to_device(batch, device, non_blocking=True)
+
+
+@contextmanager
+def workers(where: object, remedy: str) -> Iterator[None]:
+    """Say in one line that a worker of a data loader died; torch raises that anywhere, as its signal comes.
+
+    Raises:
+        MagicError: it did.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        got = f"the end of a data loader's process ({str(error).splitlines()[0].rstrip('. ')})"
+        raise MagicError(problem(where, got, "one that works to the end", f"free memory; {remedy}")) from None
+
+
+def _collate(model: TaskModel, pairs: Sequence[tuple[Sample, int]]) -> Batch:
+    return model.collate([sample for sample, _ in pairs], [view for _, view in pairs])

@@ -1,0 +1,294 @@
+"""The one training loop: epochs, early stopping on the task's own score, and a state that survives a kill."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from magic_cli.config import Config
+from magic_cli.data.gold import Gold
+from magic_cli.data.questions import QuestionSchema
+from magic_cli.errors import DataError, Interrupted
+from magic_cli.io import environment
+from magic_cli.io.files import finite, sweep, write_jsonl
+from magic_cli.io.progress import log, track
+from magic_cli.io.signals import Interrupt
+from magic_cli.models.cache.features import FeatureCache
+from magic_cli.records import CheckpointMeta, Sample
+from magic_cli.training import checkpoint, resume
+from magic_cli.training.devices import accelerator_for
+from magic_cli.training.ema import Average
+from magic_cli.training.inference import fill_cache, predict
+from magic_cli.training.loader import Batches, Views, loader_for, moved, workers
+from magic_cli.training.resume import Mark, Position, RandomStates
+from magic_cli.training.task import Task
+from magic_cli.training.task_model import TaskModel
+
+
+def rate(config: Config, update: int, total: int) -> float:
+    """Return the factor on the learning rate at an update: 1, or linear warm-up and cosine to 0."""
+    if config.schedule == "constant":
+        return 1.0
+    warm = max(1, round(config.warmup * total))
+    if update < warm:
+        return (update + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (update - warm) / max(1, total - warm)))
+
+
+def optimizer_for(model: TaskModel, config: Config) -> torch.optim.AdamW:
+    """Return AdamW over what learns: encoders at their own rate, no decay on biases and norms."""
+    inside = {id(p) for encoder in checkpoint.encoders(model).values() for p in encoder.parameters()}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            groups.setdefault((id(parameter) in inside, parameter.ndim > 1), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": (rate_ := config.encoder_lr if encoder else config.lr),
+                "base": rate_,
+                "weight_decay": config.weight_decay if decay else 0.0,
+            }
+            for (encoder, decay), parameters in groups.items()
+        ]
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What a run learns from and is judged by; `sha256` is that of the prepared manifest.
+
+    Without `valid` nothing is there to choose an epoch by: all are trained, and the last weights are kept.
+    """
+
+    task: Task
+    train: Sequence[Sample]
+    valid: Sequence[Sample]
+    gold: Gold
+    questions: QuestionSchema
+    sha256: str
+
+
+class Trainer:
+    """One run in one folder: best.pt, state.pt and metrics.jsonl."""
+
+    def __init__(self, name: str, data: Data, config: Config, out: Path, device: str, cache: FeatureCache | None):
+        """Build the model, after the seeds are set: its first weights belong to what a seed repeats."""
+        self.name, self.data, self.config, self.out = name, data, config, out
+        self.accelerator = accelerator_for(config, device)
+        self.core = data.task.build(config, data.questions)
+        self.core.cache = cache
+        self.at = Position()
+        ours = self.accelerator.process_index, self.accelerator.num_processes
+        self.train_set = Views(data.train, config.seed, config.n_views)
+        self.batches = Batches(self.train_set, config.batch_size, config.grad_accum_steps, *ours)
+        self.average: Average | None = None
+        self.updating = False
+        self.stop = Interrupt()
+
+    def run(self, resume: bool) -> Position:
+        """Train to the end, or to early stopping; return the final position.
+
+        Raises:
+            Interrupted: a signal came (io/signals.py); the state was saved after the step that was running.
+            DataError: the loss is no longer finite. MagicError: a worker of the data loader died; the state was saved.
+        """
+        sweep(self.out)
+        fill_cache(self.core, self.data.train, self.config.views, self.accelerator)
+        fill_cache(self.core, self.data.valid, 1, self.accelerator)
+        self.core.to(self.accelerator.device)
+        self.optimizer = optimizer_for(self.core, self.config)
+        saved = self._load() if resume else None
+        if saved is None:
+            self.core.begin(self.data.train)
+        cuda = self.accelerator.device.type == "cuda"
+        self.loader = loader_for(self.core, self.train_set, self.config, self.batches, cuda)
+        self.model, self.optimizer = self.accelerator.prepare(self.core, self.optimizer)
+        self.average = Average(self.core, self.config.ema) if self.config.ema else None
+        changing = checkpoint.live(self.core)
+        self.statistics = [tensor for name, tensor in self.core.named_buffers() if name in changing]
+        if saved is not None:
+            self._restore(saved)
+        self.total = self.batches.updates * self.config.epochs
+        with self.stop, workers(self.out, "saved; the same command with --resume goes on"):
+            while not self.at.finished:
+                self._epoch()
+                self._close()
+            if self.stop.requested:  # what is left to do starts from what is saved
+                raise self._interrupted()
+        self.accelerator.wait_for_everyone()  # the main process may still be writing best.pt
+        return self.at
+
+    def _epoch(self) -> None:
+        """Run what is left of the epoch; on a signal or a crash, save the state of the last whole update."""
+        self.train_set.epoch, self.batches.start = self.at.epoch, self.at.step
+        self.model.train()
+        # The sum stays on the device: reading it at every step would stall a GPU. MPS has no float64.
+        total = torch.tensor(self.at.loss_sum, device=self.accelerator.device)
+        done, mark = self.at.step, Mark.of(total, self.statistics)
+        try:
+            left = moved(self.loader, self.accelerator.device)
+            for batch in track(left, f"epoch {self.at.epoch + 1}/{self.config.epochs}", len(self.loader)):
+                total += self._step(batch, done)
+                done += 1
+                if self.batches.closes(done - 1):
+                    self.at.step, mark = done, Mark.of(total, self.statistics)
+                    self.updating = False
+                    if self.stop.requested:
+                        raise self._interrupted()
+        except BaseException as error:
+            self.at.loss_sum = mark.loss.item()
+            self._rescue(error, mark)
+            raise
+        self.at.loss_sum = self.accelerator.reduce(total, "mean").item()
+
+    def _step(self, batch: dict[str, Any], number: int) -> torch.Tensor:
+        """Learn from batch `number` of the epoch; return its loss, of which the processes' mean is the batch's."""
+        closes, share = self.batches.closes(number), self.batches.share(number)
+        with nullcontext() if closes else self.accelerator.no_sync(self.model):
+            with self.accelerator.autocast():
+                loss = self.model(batch)
+            self.accelerator.backward(loss * (share * self.batches.weight(number)))
+        if closes:
+            self._update()
+        found: torch.Tensor = loss.detach().float() * share
+        return found
+
+    def _rescue(self, error: BaseException, mark: Mark) -> None:
+        """Save what an error breaks off, unless it came in the middle of an update or exchange of weights."""
+        if not self.updating and (self.average is None or self.average.aside):
+            with nullcontext() if isinstance(error, Interrupted) else suppress(Exception):
+                mark.put_back(self.statistics)
+                self._save(mark.random)
+
+    def _update(self) -> None:
+        self.updating = True
+        factor = rate(self.config, self.at.updates, self.total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base"] * factor
+        self.accelerator.clip_grad_norm_(
+            (p for p in self.model.parameters() if p.requires_grad), self.config.grad_clip_norm
+        )
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.at.updates += 1
+        if self.average:
+            self.average.update()
+
+    def _close(self) -> None:
+        """Close the epoch: judge its weights, decide whether to go on, save the state.
+
+        What breaks this off leaves the state of the epoch's last step; it is closed once more when the run goes on.
+        """
+        mark, before = Mark.of(torch.tensor(self.at.loss_sum), self.statistics), self.at.copy()
+        try:
+            with self.average.applied() if self.average else nullcontext():
+                self._judge()
+        except BaseException as error:
+            self.at = before
+            self._rescue(error, mark)
+            raise
+        self._save(resume.random_states())
+        if self.stop.requested and not self.at.finished:
+            raise self._interrupted()
+
+    def _judge(self) -> None:
+        """Keep the weights that the model holds now if they are the best, or, with nothing held back, the last."""
+        loss = self.at.loss_sum / max(1, self.batches.total)
+        if not math.isfinite(loss):
+            raise DataError(f"{self.out}: the loss is {loss} in epoch {self.at.epoch + 1}; use a lower --set lr=")
+        start, judged = time.monotonic(), bool(self.data.valid)
+        figures = self._figures() if judged else {}
+        score = self._monitored(figures) if judged else -math.inf
+        self.at.history.append(finite({"epoch": self.at.epoch + 1, "loss": loss} | figures))
+        last = self.at.epoch + 1 >= self.config.epochs
+        keep = score > self.at.best if judged else last
+        if keep:
+            self.at.best, self.at.best_epoch = score, self.at.epoch
+        stale = self.at.epoch - self.at.best_epoch
+        self.at.epoch, self.at.step, self.at.loss_sum = self.at.epoch + 1, 0, 0.0
+        self.at.finished = last or (judged and 0 < self.config.patience <= stale)
+        if self.accelerator.is_main_process:
+            write_jsonl(self.out / "metrics.jsonl", self.at.history)
+            if keep:  # last: a fold that has it is finished
+                checkpoint.save_best(self.out / "best.pt", self.core, self._meta())
+        mark, took = " *" if keep else "", time.monotonic() - start
+        said = f", {self._monitor} {score:.4f}{mark} (scored in {took:.0f} s)" if judged else ""
+        log(f"epoch {self.at.epoch}: loss {loss:.4f}{said}")
+
+    def _figures(self) -> dict[str, float]:
+        report = self.data.task.score(self.data.gold, self._predictions())
+        return {**report.figures, **report.extra}
+
+    def _predictions(self) -> Iterator[Any]:
+        for prediction in predict(self.core, self.data.valid, self.config, self.accelerator):
+            if self.stop.requested:
+                raise self._interrupted()
+            yield prediction
+
+    @property
+    def _monitor(self) -> str:
+        return self.config.monitor or self.data.task.MONITOR
+
+    def _monitored(self, figures: Mapping[str, float]) -> float:
+        if self._monitor not in figures:
+            raise DataError(f"--set monitor={self._monitor}: no such figure; known: {', '.join(figures)}")
+        value = figures[self._monitor]
+        return -math.inf if math.isnan(value) else float(value)
+
+    def _meta(self) -> CheckpointMeta:
+        return CheckpointMeta(
+            format=checkpoint.FORMAT,
+            task=self.name,
+            config=self.config.as_dict(),
+            questions=tuple(self.data.questions.as_json()),
+            encoders={f"{path}={e.source}": e.weights_sha256 for path, e in checkpoint.encoders(self.core).items()},
+            history=tuple(self.at.history),
+            score=finite(self.at.best),
+            seed=self.config.seed,
+            manifest_sha256=self.data.sha256,
+            versions=environment.package_versions(),
+        )
+
+    def _save(self, random_states: RandomStates) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        tensors: dict[str, Any] = {"optimizer": self.optimizer.state_dict(), "random": random_states}
+        if self.accelerator.scaler is not None:
+            tensors["scaler"] = self.accelerator.scaler.state_dict()
+        tensors["weights"] = checkpoint.learned(self.core)
+        if self.average:
+            tensors["average"] = self.average.state()
+        whose = {"task": self.name, "config": self.config.as_dict(), "data": self.data.sha256}
+        resume.save(self.out / "state.pt", whose, self.at, tensors)
+
+    def _load(self) -> dict[str, Any] | None:
+        path = self.out / "state.pt"
+        if not path.is_file():
+            log(f"{path} is not there: starting from the beginning")
+            return None
+        self.at, tensors = resume.load(path, self.data.sha256)
+        with resume.fitting(path):
+            checkpoint.load_learned(self.core, tensors["weights"], path)
+        return tensors
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        with resume.fitting(self.out / "state.pt"):
+            self.optimizer.load_state_dict(saved["optimizer"])
+            if self.accelerator.scaler is not None and "scaler" in saved:
+                self.accelerator.scaler.load_state_dict(saved["scaler"])
+            if self.average:
+                self.average.load(saved["average"])
+            resume.restore(saved["random"])
+        log(f"resumed at epoch {self.at.epoch + 1}, step {self.at.step}")
+
+    def _interrupted(self) -> Interrupted:
+        where = f"epoch {self.at.epoch + 1}, step {self.at.step}"
+        return Interrupted(f"{self.out}: interrupted at {where}, saved; the same command with --resume goes on")

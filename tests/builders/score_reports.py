@@ -1,0 +1,219 @@
+"""Reports as `referee.judge` returns them, made by hand: any task, several systems, missing and hostile values."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from challenge_folders import draw_lesion, save_mask
+
+from magic_cli.data.gold import Gold, GoldImage
+from magic_cli.data.questions import load_questions
+from magic_cli.records import Mask
+
+HOSTILE = (
+    "<script>document.title='owned'</script>\"'><img src=x onerror=\"document.title='owned'\">{{ 7*7 }}&\x1b[31m\u202e"
+)
+SEG = ("jaccard_meanofmax", "jaccard_meanofmean", "dice_meanofmax", "dice_meanofmean", "jaccard", "dice")
+SIZE = (60, 80)
+HISTORY = [
+    {
+        "epoch": n + 1,
+        "loss": 1 / (n + 1),
+        "dice_meanofmax": 0.8 - 0.3 / (n + 1),
+        "jaccard_meanofmax": 0.7 - 0.3 / (n + 1),
+    }
+    for n in range(8)
+]
+ERRORS = [
+    {
+        "encounter": "ENC00001",
+        "parent": "CQID034",
+        "option": 6,
+        "answer": "<b>red</b>",
+        "probability": 0.9,
+        "gold": "x, y",
+    }
+]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What `report_page.html` takes."""
+
+    report: dict[str, Any]
+    gold: Gold
+    masks: dict[str, Callable[[], Mask]] = field(default_factory=dict)
+
+
+def judged(
+    folder: Path,
+    tasks: tuple[str, ...] = ("seg", "cvqa"),
+    systems: int = 1,
+    images: int = 16,
+    hostile: bool = False,
+    defined: bool = True,
+) -> Judged:
+    """Make a report, its gold (masks are written to `folder`) and a system's masks, the same ones each time.
+
+    `hostile` puts HOSTILE into every text, `defined=False` null into every figure that may be null.
+    """
+    ids = [f"IMG_ENC{n // 2:05}_{n % 2 + 1:05}" + (HOSTILE if hostile else "") for n in range(images)]
+    gold = Gold(_text("gold.json", hostile), load_questions(None), _gold_images(folder, ids) if "seg" in tasks else {})
+    names = [_text(f"runs/system{n + 1}", hostile) for n in range(systems)]
+    made = {"seg": lambda n: _seg(ids, n, hostile), "cvqa": lambda n: _cvqa(n, hostile)}
+    report = {
+        "schema": 1,
+        "format": "magic-report",
+        "gold": {"source": gold.source, "split": "valid"},
+        "settings": {"track": "both", "empty": "one", "accept_255": False, "resamples": 10_000, "seed": 2025},
+        "systems": [
+            {
+                "name": name,
+                "notes": [_text("a note of the system", hostile)],
+                "reports": [made[task](n) for task in tasks],
+            }
+            for n, name in enumerate(names)
+        ],
+        "comparisons": [_compared(task, name, _text("runs/old", hostile)) for name in names for task in tasks],
+        "leaderboard": [
+            {
+                "task": task,
+                "team": _text("team", hostile),
+                "run": 1,
+                "figures": {"dice" if task == "seg" else "accuracy_all": 0.5},
+            }
+            for task in tasks
+        ],
+        "provenance": {
+            "argv": ["magic", "score", _text("a b", hostile)],
+            "versions": {_text("numpy", hostile): _text("2.0", hostile)},
+            "made": "2026-01-02T03:04:05+00:00",
+            "sha256": {_text("gold.json", hostile): "0" * 64},
+        },
+        "notes": [_text("a note of the report", hostile)],
+    }
+    masks = {name: (lambda n=n: draw_lesion(SIZE, n)) for n, name in enumerate(ids)}
+    return Judged(report if defined else _undefined(report), gold, masks if "seg" in tasks else {})
+
+
+def _text(text: str, hostile: bool) -> str:
+    return text + HOSTILE if hostile else text
+
+
+def _gold_images(folder: Path, ids: list[str]) -> dict[str, GoldImage]:
+    found = {}
+    for number, name in enumerate(ids):
+        paths = {f"ann{k}": folder / f"{number}_{k}.tiff" for k in range(1 + number % 3)}
+        for k, path in enumerate(paths.values()):
+            save_mask(path, draw_lesion(SIZE, 2 * k))
+        found[name] = GoldImage(name[4:12], paths)
+    return found
+
+
+def _figures(keys: tuple[str, ...], top: float) -> dict[str, float]:
+    return {key: top - number / 50 for number, key in enumerate(keys)}
+
+
+def _common(task: str, keys: tuple[str, ...], count: str, number: int, hostile: bool) -> dict[str, Any]:
+    figures = _figures(keys, 0.8 - number / 20)
+    return {
+        "task": task,
+        "figures": figures | {count: 16},
+        "intervals": {key: [value - 0.05, value + 0.06] for key, value in figures.items()},
+        "official": {key: value - 0.01 * (number == 0) for key, value in figures.items()} | {count: 16},
+        "stops": [_text("ENC00001: KeyError", hostile)] if hostile else [],
+        "differences": [_text("official counts 1 mask as empty", hostile)] if hostile or number == 0 else [],
+        "refused": [_text(f"item {k}", hostile) for k in range(25)] if hostile else [],
+        "notes": [_text("a note of the task", hostile)],
+        "extra": {},
+        "baselines": {_text("trivial", hostile): _figures(keys, 0.4), "other": _figures(keys, 0.2)},
+        "agreement": None,
+    }
+
+
+def _seg(ids: list[str], number: int, hostile: bool) -> dict[str, Any]:
+    items = [
+        {
+            "image": name,
+            "encounter": name[4:12],
+            "annotators": 1 + n % 3,
+            "fault": _text("unreadable", hostile) if n == 3 else "",
+            "pixels": 4800,
+            "lesion": 0.5 ** (n % 9),
+            "dice_max": 0.0 if n == 3 else 0.98 - n / 20,
+            "dice_mean": 0.0 if n == 3 else 0.9 - n / 20,
+            "jaccard_max": 0.0 if n == 3 else 0.9 - n / 20,
+            "jaccard_mean": 0.0 if n == 3 else 0.8 - n / 20,
+            "dice_ann0": 0.5,
+            "jaccard_ann0": 0.4,
+        }
+        for n, name in enumerate(ids)
+    ]
+    people = [_text(f"ann{k}", hostile) for k in range(3)]
+    four = dict.fromkeys(SEG[:4], 0.85)
+    agreement = {
+        "images": 10,
+        "annotators": [{"annotator": name, "images": 10, **four} for name in people],
+        "human": four,
+        "system": dict.fromkeys(SEG[:4], 0.75),
+    }
+    rows = [{"annotator": name, "images": 12, "dice": 0.7, "jaccard": 0.6} for name in people]
+    common = _common("seg", SEG, "number_segmentation_instances", number, hostile)
+    return common | {"items": items, "rows": rows, "agreement": agreement, "errors": []}
+
+
+def _cvqa(number: int, hostile: bool) -> dict[str, Any]:
+    parents = [_text(f"CQID0{10 + k}", hostile) for k in range(3)]
+    keys = ("accuracy_all", *(f"accuracy_{parent}" for parent in parents))
+    rows = []
+    for k, parent in enumerate(parents):
+        options = [_text(f"option {n}", hostile) for n in range(3 + 4 * k)] + [_text("Not mentioned", hostile)]
+        table = np.zeros((len(options) + 1, len(options) + 1))
+        table[0, :3] = (5, 3, 1 / 3)
+        table[2, 2], table[2, -1], table[-1, 1] = 6, 1.5, 2
+        rows.append(
+            {
+                "parent": parent,
+                "question": _text("How many?", hostile) if k else "",
+                "accuracy": 0.6,
+                "n": 16,
+                "options": options,
+                "confusion": table.tolist(),
+            }
+        )
+    items = [
+        {
+            "encounter": "ENC1",
+            "parent": parent,
+            "gold": "0",
+            "predicted": "",
+            "credit": 0.0,
+            "fault": _text("", hostile),
+        }
+        for parent in parents
+    ]
+    common = _common("cvqa", keys, "number_cvqa_instances", number, hostile)
+    return common | {"items": items, "rows": rows, "extra": {"f1_macro": 0.5}, "errors": ERRORS}
+
+
+def _compared(task: str, system: str, other: str) -> dict[str, Any]:
+    difference = {"difference": 0.02, "low": -0.01, "high": 0.05, "p": 0.2}
+    figures = {
+        "dice": difference,
+        "dice_meanofmax": difference | {"p": 0.01},
+        "jaccard": difference | {"difference": -0.1, "low": -0.2, "high": -0.05, "p": 0.0004},
+    }
+    return {"task": task, "system": system, "other": other, "encounters": 8, "figures": figures}
+
+
+def _undefined(value: Any, key: str = "") -> Any:
+    """Return the report with null for every float, and no official figures, as where everything is left out."""
+    if key in ("credit", "confusion", "lesion"):
+        return value
+    if isinstance(value, dict):
+        return {name: None if name == "official" else _undefined(inner, name) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_undefined(inner, key) for inner in value]
+    return None if isinstance(value, float) else value

@@ -1,0 +1,148 @@
+"""commands/compare_results.py: of each kind of file what differs, and nothing where only the circumstances do."""
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from magic_cli.commands.compare_results import Places, difference
+
+
+def apart(tmp_path: Path, name: str, old: bytes, new: bytes) -> str:
+    """Return how a file of two results differs that were made in two working folders."""
+    places = Places(tmp_path / "old", tmp_path / "new", Path("/home/then"), tmp_path)
+    for folder, data in ((places.old, old), (places.new, new)):
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_bytes(data)
+    return difference(places.old / name, places.new / name, places)
+
+
+def values(tmp_path: Path, old: Any, new: Any) -> str:
+    return apart(tmp_path, "a.json", json.dumps(old).encode(), json.dumps(new).encode())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ({"a": 1}, {"a": 1}, ""),
+        ({"a": 0.5}, {"a": 0.25}, "a: 0.5 then, 0.25 now (-0.25)"),
+        ({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}}, "a.b[2]: 2 then, 3 now"),
+        ({"a": [1]}, {"a": [1, 2]}, "a: 1 items then, 2 now"),
+        ({"a": None}, {"a": 0.5}, "a: None then, 0.5 now"),
+        ({"a": True}, {"a": 1}, "a: True then, 1 now"),
+        ({"a": 1, "b": 2}, {"a": 1}, "b: 2 then, None now"),
+        ({"a": 1}, {"a": 1, "b": 2}, "b: None then, 2 now"),
+        ({"a": "itches"}, {"a": "hurts"}, "a: another text"),
+        ({"a": "itches badly"}, {"a": 1}, "a: text of 12 characters then, 1 now"),
+        ({"my skin": 1}, {"my skin": 2}, "text of 7 characters: 1 then, 2 now"),
+        ([0] * 7, [1] * 7, "; ".join(f"[{n}]: 0 then, 1 now" for n in range(1, 6)) + "; and 2 more"),
+        ({"provenance": {"made": "then"}, "a": 1}, {"provenance": {"made": "now"}, "a": 1}, ""),
+        ([10**400], [10**401], f"[1]: {'1' + 39 * '0'} then, {'1' + 39 * '0'} now"),
+    ],
+)
+def test_values(tmp_path: Path, old: Any, new: Any, said: str) -> None:
+    assert values(tmp_path, old, new) == said
+
+
+def test_paths_that_lead_to_the_same_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two working folders, and of two results in them."""
+    monkeypatch.chdir(tmp_path)
+    same = [
+        ("/home/then/prepared (split valid)", f"{tmp_path}/prepared (split valid)"),
+        ("old/folds", "new/folds"),
+        (str(tmp_path / "old" / "a"), str(tmp_path / "new" / "a")),
+        ("../photos/a.jpg", f"{tmp_path}/photos/a.jpg"),
+        ("masks/a.tiff", "./masks/a.tiff"),
+    ]
+    for old, new in same:
+        assert values(tmp_path, [old], [new]) == "", (old, new)
+    for old, new in (("old/folds", "newer/folds"), ("../a.jpg", "../b.jpg"), ("/home/then/a", "/home/now/a")):
+        assert values(tmp_path, [old], [new]) == "[1]: another text"
+
+
+def test_lines_of_json(tmp_path: Path) -> None:
+    assert apart(tmp_path, "a.jsonl", b'{"a": 1}\n{"a": 0.5}\n', b'{"a": 1}\n{"a": 1.0}\n').startswith(
+        "[2].a: 0.5 then"
+    )
+    assert apart(tmp_path, "a.jsonl", b"{}\n", b"{}\n\n") == ""
+
+
+def test_other_text(tmp_path: Path) -> None:
+    assert apart(tmp_path, "a.csv", b"a\nb\n", b"a\nc\n") == "1 of 2 lines differ"
+    assert apart(tmp_path, "a.csv", b"a\n", b"a\nb\n") == "1 lines then, 2 now"
+    assert apart(tmp_path, "a.csv", b"a\r\n", b"a\n") == "other ends of lines"
+    assert apart(tmp_path, "mean_mask.png", b"\x89PNG\xff", b"\x89PNG\xfe") == "1 of 1 lines differ"
+
+
+def test_a_page_says_when_and_where_it_was_made(tmp_path: Path) -> None:
+    page = '<p class="lead">made {}</p>\n<p>Dice {}</p><section aria-labelledby="provenance">\n{}</section><p>{}</p>'
+    pages = [page.format(*x).encode() for x in (("1", "2", "3", "/home/then/a"), ("4", "2", "5", f"{tmp_path}/a"))]
+    assert apart(tmp_path, "report.html", *pages) == ""
+    assert apart(tmp_path, "report.html", pages[0], pages[1].replace(b"Dice 2", b"Dice 3")) == "1 of 2 lines differ"
+
+
+def packed(path: Path, members: Mapping[str, bytes], pack: int = zipfile.ZIP_STORED) -> bytes:
+    with zipfile.ZipFile(path, "w", pack) as file:
+        for name, data in members.items():
+            file.writestr(name, data)
+    return path.read_bytes()
+
+
+def test_zips(tmp_path: Path) -> None:
+    first = packed(tmp_path / "z", {"a": b"1", "b": b"2"})
+    assert (
+        apart(tmp_path, "s.zip", first, packed(tmp_path / "z", {"a": b"1", "c": b"3"})) == "2 of 3 members differ: b; c"
+    )
+    other = packed(tmp_path / "z", {"a": b"1", "b": b"2"}, zipfile.ZIP_DEFLATED)
+    assert apart(tmp_path, "s.zip", first, other) == "packed in another way"
+    assert "cannot be compared (" in apart(tmp_path, "s.zip", b"no zip", other)
+
+
+def test_masks(tmp_path: Path) -> None:
+    mask, files = np.zeros((4, 6), np.uint8), []
+    for one, packing in ((mask, None), (mask, "zlib"), (mask + np.eye(4, 6, dtype=np.uint8), None), (mask.T, None)):
+        tifffile.imwrite(tmp_path / "m", one, compression=packing)
+        files.append((tmp_path / "m").read_bytes())
+    said = [apart(tmp_path, "m.tiff", files[0], other) for other in files[1:]]
+    assert said == [
+        "the same pixels in other bytes",
+        "4 of 24 pixels differ",
+        "(4, 6) uint8 then, (6, 4) uint8 now",
+    ]
+    assert "cannot be compared (" in apart(tmp_path, "m.tiff", b"", files[0])
+
+
+def test_checkpoints(recorded: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from torch import nn
+
+    from magic_cli.training.checkpoint import load_best, save_best
+
+    path = recorded / "runs" / "seg" / "best.pt"
+    meta, _ = load_best(path)
+
+    def saved(model: nn.Module, **changes: Any) -> bytes:
+        save_best(tmp_path / "b.pt", model, replace(meta, **changes))
+        return (tmp_path / "b.pt").read_bytes()
+
+    model, wider = nn.Linear(2, 1), nn.Linear(3, 1)
+    with_bias = saved(model)
+    assert apart(tmp_path, "best.pt", with_bias, saved(model, versions={"torch": "0.1"})) == ""
+    assert apart(tmp_path, "best.pt", with_bias, saved(model, seed=8)) == "seed: 0 then, 8 now"
+    longer = saved(model, history=({"epoch": 1, "loss": 0.5},))
+    shorter = saved(model, history=({"epoch": 1, "loss": 0.25},))
+    assert apart(tmp_path, "best.pt", longer, shorter) == "history[1].loss: 0.5 then, 0.25 now (-0.25)"
+    assert apart(tmp_path, "best.pt", with_bias, saved(wider)) == "tensors of another shape"
+    nn.init.constant_(model.bias, model.bias.item() + 0.125)
+    assert apart(tmp_path, "best.pt", with_bias, saved(model)) == "1 of 2 tensors differ, by 0.12 at most"
+    bare = saved(nn.Linear(2, 1, bias=False))
+    assert apart(tmp_path, "best.pt", with_bias, bare).startswith(
+        "2 tensors then, 1 now, of other names; 1 of 1 tensors"
+    )
+    assert "cannot be compared (" in apart(tmp_path, "best.pt", with_bias, b"PK")

@@ -1,0 +1,268 @@
+"""data/gold.py: the same gold from every form a user has it in, and one clear line where there is none."""
+
+import json
+from pathlib import Path
+
+import challenge_folders
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_dataset import (
+    ENCOUNTERS,
+    QUESTIONS,
+    answers,
+    blob,
+    files_of,
+    image_id,
+    make_prepared,
+    row,
+    tiff,
+    write_folder,
+)
+
+from magic_cli.data.gold import Gold, gold_of, open_gold
+from magic_cli.data.prepared import open_prepared
+from magic_cli.errors import DataError
+
+VALID = [encounter for encounter, (split, _) in ENCOUNTERS.items() if split == "valid"]
+
+
+def gold_files(folder: str = "") -> dict[str, bytes]:
+    return {
+        f"{folder}{image_id(e, n)}_mask_ann{k}.tiff": tiff(blob(size, k))
+        for e in VALID
+        for n, size in enumerate(ENCOUNTERS[e][1], 1)
+        for k in range(3)
+    }
+
+
+def gold_json() -> bytes:
+    return json.dumps([row(e) for e in VALID]).encode()
+
+
+def check_masks(gold: Gold) -> None:
+    assert list(gold.images) == [image_id("ENC00011", 1), image_id("ENC00011", 2), image_id("ENC00012", 1)]
+    for image, truth in gold.images.items():
+        assert truth.encounter_id == image[4:12]
+        assert list(truth.annotators) == ["ann0", "ann1", "ann2"]
+        for k, mask in enumerate(truth.masks()):
+            assert np.array_equal(mask, blob(mask.shape, k))
+
+
+def check_answers(gold: Gold) -> None:
+    assert gold.answers == {e: answers(e) for e in VALID}
+
+
+def test_prepared(tmp_path: Path) -> None:
+    gold = open_gold(make_prepared(tmp_path), "valid")
+    check_masks(gold)
+    check_answers(gold)
+    assert gold.only({"ENC00012", image_id("ENC00011", 2)}).images.keys() == {image_id("ENC00011", 2)}
+    assert gold.only({"ENC00012"}).answers.keys() == {"ENC00012"}
+
+
+def test_prepared_test_split_has_no_gold(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no masks and no answers for split 'test'.*--split valid"):
+        gold_of(open_prepared(make_prepared(tmp_path)), "test")
+
+
+def test_json_file(tmp_path: Path) -> None:
+    path = tmp_path / "gold.json"
+    path.write_bytes(gold_json())
+    gold = open_gold(path, "valid")
+    check_answers(gold)
+    assert not gold.images
+    assert gold.questions == QUESTIONS
+
+
+def test_definitions_beside_the_json_are_used(tmp_path: Path) -> None:
+    own = [{"qid": "Q1-001", "question_en": "Colour?", "options_en": ["red", "Not mentioned"]}]
+    (tmp_path / "closedquestions_definitions_mine.json").write_text(json.dumps(own))
+    (tmp_path / "gold.json").write_text(json.dumps([{"encounter_id": "E1", "Q1-001": 1}]))
+    gold = open_gold(tmp_path / "gold.json", "valid")
+    assert gold.answers == {"E1": {"Q1-001": 1}}
+    assert list(gold.questions.parents) == ["Q1"]
+
+
+@pytest.mark.parametrize("folder", ["", "masks_refs/", "deep (2)/er/"])
+def test_folder_of_masks(tmp_path: Path, folder: str) -> None:
+    check_masks(open_gold(write_folder(tmp_path, gold_files(folder)), "valid"))
+
+
+def test_folder_with_one_folder_a_split(tmp_path: Path) -> None:
+    write_folder(tmp_path, gold_files("segmentations/valid/"))
+    write_folder(tmp_path, {"segmentations/train/IMG_ENC00001_00001_mask_ann0.tiff": tiff(blob((9, 9)))})
+    check_masks(open_gold(tmp_path, "valid"))
+    assert list(open_gold(tmp_path, "train").images) == ["IMG_ENC00001_00001"]
+
+
+def test_platform_folder(tmp_path: Path) -> None:
+    gold = open_gold(write_folder(tmp_path, {**gold_files("masks_refs/"), "data_cvqa_ref.json": gold_json()}), "test")
+    check_masks(gold)
+    check_answers(gold)
+
+
+def test_masks_beside_the_challenges_answers(tmp_path: Path) -> None:
+    gold = open_gold(write_folder(tmp_path, {**gold_files(), "valid_cvqa.json": gold_json()}), "valid")
+    check_masks(gold)
+    check_answers(gold)
+
+
+def test_raw_challenge_folder(tmp_path: Path) -> None:
+    encounters = [
+        {
+            "encounter_id": e,
+            "image_ids": [f"{image_id(e, n)}.jpg" for n in range(1, len(ENCOUNTERS[e][1]) + 1)],
+            "query_title_en": "t",
+            "query_content_en": "c",
+            "responses": [],
+        }
+        for e in VALID
+    ]
+    files = gold_files("seg (2)/valid/") | {
+        "valid_cvqa.json": gold_json(),
+        "valid.json": json.dumps(encounters).encode(),
+    }
+    gold = open_gold(write_folder(tmp_path, files), "valid")
+    check_masks(gold)
+    check_answers(gold)
+    with pytest.raises(DataError, match="no masks and no answers"):
+        open_gold(tmp_path, "test")
+
+
+def test_every_annotator_is_listed_by_number(tmp_path: Path) -> None:
+    extra = {f"IMG_ENC00011_00001_mask_ann{k}.tiff": tiff(blob((24, 32))) for k in (10, 4)}
+    gold = open_gold(write_folder(tmp_path, gold_files() | extra), "valid")
+    assert list(gold.images["IMG_ENC00011_00001"].annotators) == ["ann0", "ann1", "ann2", "ann4", "ann10"]
+    assert list(gold.images["IMG_ENC00012_00001"].annotators) == ["ann0", "ann1", "ann2"]
+
+
+@pytest.mark.parametrize("name", ["annX", "ann", "ANN0", "ann0b", "mann0"])
+def test_other_names_are_no_annotators(tmp_path: Path, name: str) -> None:
+    extra = {f"IMG_ENC00011_00001_mask_{name}.tiff": tiff(blob((24, 32)))}
+    check_masks(open_gold(write_folder(tmp_path, gold_files() | extra), "valid"))
+
+
+def train_majority() -> dict[str, int]:
+    """Each slot's most frequent option over the two train encounters: the lower of both where they differ."""
+    first, second = (answers(e) for e, (split, _) in ENCOUNTERS.items() if split == "train")
+    return {qid: min(value, second[qid]) for qid, value in first.items()}
+
+
+def test_what_train_says_of_a_prepared_dataset(tmp_path: Path) -> None:
+    root = make_prepared(tmp_path)
+    gold = open_gold(root, "valid")
+    assert gold.majority == train_majority()
+    assert gold.prior is None
+    assert {image: Path(path).name for image, path in gold.photos.items()} == {
+        image: f"{image}.jpg" for image in gold.images
+    }
+    grey = np.arange(64 * 64, dtype=np.uint32).reshape(64, 64) % 256
+    Image.fromarray(grey.astype(np.uint8)).save(root / "mean_mask.png")
+    gold = open_gold(root, "valid")
+    assert gold.prior is not None
+    assert gold.prior.dtype == np.float32
+    np.testing.assert_allclose(gold.prior, grey / 255, atol=1e-7)
+    for part in (gold.only({"ENC00012"}), gold):
+        assert part.majority == train_majority()
+        assert part.prior is gold.prior
+        assert part.photos == gold.photos
+    train = open_gold(root, "train")
+    assert (train.majority, train.prior) == (None, None)
+    assert len(train.photos) == 3
+
+
+@pytest.mark.parametrize("image", [Image.new("L", (64, 64)), Image.new("RGB", (64, 64), "white")])
+def test_a_mean_mask_that_says_nothing_is_none(tmp_path: Path, image: Image.Image) -> None:
+    root = make_prepared(tmp_path)
+    image.save(root / "mean_mask.png")
+    assert open_gold(root, "valid").prior is None
+
+
+def test_slots_are_counted_in_canonical_order(tmp_path: Path) -> None:
+    """{2, 3} is written in either order: slot 1 is 2 in both, slot 2 is 3."""
+    rows = {e: answers(e) for e in ("ENC00001", "ENC00002")}
+    for row_, slots in zip(rows.values(), ((2, 3), (3, 2)), strict=True):
+        row_["CQID011-001"], row_["CQID011-002"] = slots
+    root = make_prepared(tmp_path)
+    lines = [json.loads(line) for line in (root / "encounters.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["answers"] = rows.get(line["encounter_id"], line["answers"])
+    (root / "encounters.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    majority = open_gold(root, "valid").majority
+    assert majority is not None
+    assert [majority["CQID011-001"], majority["CQID011-002"]] == [2, 3]
+
+
+def test_no_train_answers_no_majority(tmp_path: Path) -> None:
+    root = make_prepared(tmp_path)
+    lines = [json.loads(line) for line in (root / "encounters.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["answers"] = None if line["split"] == "train" else line["answers"]
+    (root / "encounters.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert open_gold(root, "valid").majority is None
+
+
+def test_a_challenge_folder_gives_photos_and_the_majority_of_train(challenge: Path) -> None:
+    gold = open_gold(challenge, "valid")
+    train = [challenge_folders.answers_row(number) for number in (1, 2, 3)]
+    assert gold.majority is not None
+    assert gold.majority["CQID034-001"] == min(row["CQID034-001"] for row in train)
+    assert gold.photos.keys() == gold.images.keys()
+    assert all(Path(path).is_file() for path in gold.photos.values())
+    assert gold.prior is None
+    assert open_gold(challenge, "train").majority is None
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [blob((24, 32)) * 255, blob((24, 32)).astype(bool), blob((24, 32)).astype(np.uint16), blob((24, 32))[..., None]],
+)
+def test_masks_as_people_store_them(tmp_path: Path, stored: np.ndarray) -> None:
+    gold = open_gold(write_folder(tmp_path, {"IMG_ENC00011_00001_mask_ann0.tiff": tiff(stored)}), "valid")
+    [mask] = gold.images["IMG_ENC00011_00001"].masks()
+    assert np.array_equal(mask, blob((24, 32)))
+
+
+def test_annotators_of_different_size(tmp_path: Path) -> None:
+    files = {f"IMG_ENC00011_00001_mask_ann{k}.tiff": tiff(blob((24, 32 + k))) for k in range(2)}
+    gold = open_gold(write_folder(tmp_path, files), "valid")
+    with pytest.raises(DataError, match=r"ann1\.tiff: got shape \(24, 33\)"):
+        list(gold.images["IMG_ENC00011_00001"].masks())
+
+
+def test_the_same_mask_twice_is_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path, gold_files("a/") | gold_files("b/"))
+    with pytest.raises(DataError, match="a second file of this name") as error:
+        open_gold(tmp_path, "valid")
+    assert len(error.value.problems) == 9
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({}, "no rows"),
+        ([], "no rows"),
+        ([7, {"encounter_id": 3}], "gold.json:1: got no encounter_id"),
+        ([row("ENC00011")] * 2, "ENC00011 twice"),
+        ([row("ENC00011") | {"CQID010-001": "1"}], "gold.json:ENC00011:CQID010-001"),
+        ([row("ENC00011") | {"CQID010-001": 99}], "an integer in 0..3"),
+        ([{"encounter_id": "ENC00011"}], "missing"),
+    ],
+)
+def test_damaged_json(tmp_path: Path, value: object, text: str) -> None:
+    path = tmp_path / "gold.json"
+    path.write_text(json.dumps(value))
+    with pytest.raises(DataError, match=text):
+        open_gold(path, "valid")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("nowhere", "no such file"), ("a.txt", "a .txt file"), ("e", "without gold")]
+)
+def test_nothing_there(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / "a.txt").write_text("x")
+    write_folder(tmp_path / "e", {"readme.md": b"x", **files_of("test")})
+    (tmp_path / "e" / "data_cvqa_sys.json").unlink()
+    with pytest.raises(DataError, match=text):
+        open_gold(tmp_path / name, "valid")

@@ -1,0 +1,403 @@
+"""models/cache/features.py: exact features, each item encoded once, and nothing torn by errors or by two runs at once."""
+
+import errno
+import multiprocessing
+import os
+import pickle
+import re
+import stat
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save
+
+from magic_cli.errors import DataError
+from magic_cli.models.cache.features import FeatureCache, Item, encode
+from magic_cli.models.cache.store import LOCK, clear
+from magic_cli.models.encoders import Encoder, Features, TinyImage, TinyText
+
+CPU = torch.device("cpu")
+KEY = "ab" * 32
+
+
+class Counting(Encoder):
+    """Gives each number's square and a constant; remembers the sizes of its batches."""
+
+    source = "test:counting"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[list[float]] = []
+        self.freeze()
+
+    def preprocessing(self) -> str:
+        return "none"
+
+    def batch(self, items: Sequence[Any]) -> torch.Tensor:
+        self.batches.append([float(item) for item in items])
+        return torch.tensor(self.batches[-1])
+
+    def forward(self, batch: torch.Tensor) -> Features:
+        return {"square": (batch**2)[:, None], "one": torch.ones(len(batch), 2, 3)}
+
+
+def items(*numbers: float) -> list[Item]:
+    return [Item(f"{int(n):064x}", lambda n=n: n) for n in numbers]  # type: ignore[misc]
+
+
+def files(root: Path) -> list[str]:
+    """Names of all files but the lock."""
+    return sorted(path.name for path in root.rglob("*") if path.is_file() and path.name != LOCK)
+
+
+def only(root: Path) -> Path:
+    [path] = root.rglob("*.safetensors")
+    return path
+
+
+def only_size(root: Path) -> int:
+    [size] = {path.stat().st_size for path in root.rglob("*.safetensors")}
+    return size
+
+
+def one_line(call: Any) -> str:
+    with pytest.raises(DataError) as raised:
+        call()
+    assert raised.value.exit_code == 3
+    [line] = raised.value.problems
+    return line
+
+
+PHOTOS = [Image.new("RGB", (20, 10), colour) for colour in ((250, 10, 10), (10, 200, 90))]
+FEATURES = {"p0": torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(0)) * 9, "text": torch.rand(5)}
+
+
+def test_float32_is_exact(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path, "float32")
+    special = {"x": torch.tensor([0.0, -0.0, 1e-38, 3e38, torch.finfo(torch.float32).eps, torch.inf])}
+    cache.write(KEY, FEATURES | special)
+    found = cache.read(KEY)
+    assert list(found) == sorted(FEATURES | special)
+    assert all(torch.equal(found[name], tensor) for name, tensor in (FEATURES | special).items())
+
+
+def test_float16_rounds_to_eleven_bits(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path, "float16")
+    cache.write(KEY, FEATURES)
+    for name, tensor in cache.read(KEY).items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, FEATURES[name].half().float())
+        assert ((tensor - FEATURES[name]).abs() <= FEATURES[name].abs() * 2**-11 + 2**-25).all()
+
+
+def test_bfloat16_rounds_to_eight_bits_and_keeps_the_range(tmp_path: Path) -> None:
+    cache, features = FeatureCache(tmp_path, "bfloat16"), FEATURES | {"large": torch.tensor([1e30, -7e4])}
+    cache.write(KEY, features)
+    for name, tensor in cache.read(KEY).items():
+        assert torch.equal(tensor, features[name].bfloat16().float())
+        assert ((tensor - features[name]).abs() <= features[name].abs() * 2**-8).all()
+    half = FeatureCache(tmp_path, "float16")
+    half.write(KEY, FEATURES)
+    assert only(half.root).stat().st_size < only(cache.root).stat().st_size + 8
+
+
+@pytest.mark.parametrize(("dtype", "value", "most"), [("float16", -7e4, "6.55e+04"), ("bfloat16", 3.4e38, "3.39e+38")])
+def test_features_too_large_for_the_type_are_refused(tmp_path: Path, dtype: str, value: float, most: str) -> None:
+    cache = FeatureCache(tmp_path, dtype)
+    line = one_line(lambda: cache.write(KEY, {"fine": torch.ones(3), "p1": torch.tensor([1.0, value, torch.inf])}))
+    got = f"features 'p1' of up to {abs(value):.3g} do not fit {dtype} (at most {most})"
+    assert line == f"{tmp_path / dtype}: {got}; --set cache_dtype=float32"
+    assert files(tmp_path) == []
+    cache.write(KEY, {"p1": torch.tensor([65504.0, torch.inf, torch.nan])})  # what was infinite stays so
+    assert cache.read(KEY)["p1"].tolist()[1] == torch.inf
+
+
+def test_a_run_holds_the_folder_and_its_workers_do_not(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path, "float32")
+    cache.fill(Counting(), items(5), CPU)
+    copy = pickle.loads(pickle.dumps(cache))  # noqa: S301  our own bytes
+    assert copy.read(f"{5:064x}")["square"].tolist() == [25]
+    with pytest.raises(DataError, match="a run uses it"):
+        clear(tmp_path)
+    del cache
+    assert clear(tmp_path)["files"] == 1
+    assert copy.fill(Counting(), items(5), CPU) == 1
+    with pytest.raises(DataError, match="a run uses it"):
+        clear(tmp_path)
+
+
+def test_what_is_read_is_noted_as_used(tmp_path: Path) -> None:
+    """At each epoch, so that no other run evicts it."""
+    cache = FeatureCache(tmp_path, "float32")
+    cache.fill(Counting(), items(5), CPU)
+    os.utime(only(tmp_path), (0, 5))
+    cache.read(f"{5:064x}")
+    assert abs(only(tmp_path).stat().st_mtime - time.time()) < 60
+
+
+def test_an_empty_file_counts_as_missing(tmp_path: Path) -> None:
+    """What a power cut leaves."""
+    cache = FeatureCache(tmp_path, "float32")
+    cache.fill(Counting(), items(6), CPU)
+    only(tmp_path).write_bytes(b"")
+    assert cache.fill(Counting(), items(6), CPU) == 1
+    assert cache.read(f"{6:064x}")["square"].tolist() == [36]
+
+
+def test_no_room_is_said_before_anything_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAGIC_CACHE_GB", "0.00001")
+    cache = FeatureCache(tmp_path, "float32")
+    line = one_line(lambda: cache.fill(Counting(), items(*range(100)), CPU))
+    each = len(save({"square": torch.zeros(1), "one": torch.ones(2, 3)}))
+    got = f"{100 * each / 1e6:.2f} MB of features for this run, at most 0.01 MB may be kept"
+    assert line == f"{tmp_path}: {got}; set MAGIC_CACHE_GB=0.1, or use --no-cache"
+    assert files(tmp_path) == []
+    monkeypatch.delenv("MAGIC_CACHE_GB")
+    usage = type("Usage", (), {"free": 100 * each - 1})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    assert "of disk free; free space, choose another --cache-dir" in one_line(
+        lambda: cache.fill(Counting(), items(*range(100)), CPU)
+    )
+    assert files(tmp_path) == []
+    usage.free += 1
+    assert cache.fill(Counting(), items(*range(100)), CPU) == 100
+
+
+def test_a_run_makes_room_but_keeps_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def size() -> int:
+        return sum(path.stat().st_size for path in tmp_path.rglob("*.safetensors"))
+
+    FeatureCache(tmp_path, "float32").fill(Counting(), items(1, 2, 3, 4), CPU)
+    for number, path in enumerate(sorted(tmp_path.rglob("*.safetensors"))):
+        os.utime(path, (0, 1000 + number))
+    each = size() // 4
+    monkeypatch.setenv("MAGIC_CACHE_GB", str(4 * each / 1e9))
+    cache = FeatureCache(tmp_path, "float32")
+    assert cache.fill(Counting(), items(1), CPU) == 0  # the oldest one, needed and touched
+    assert cache.fill(Counting(), items(5, 6), CPU) == 2
+    assert files(tmp_path) == [f"{n:064x}.safetensors" for n in (1, 4, 5, 6)]
+    assert "this run, at most" in one_line(lambda: cache.fill(Counting(), items(7, 8), CPU))
+    assert size() == 4 * each
+    cache = FeatureCache(tmp_path, "float32")  # the next run needs none of these
+    assert cache.fill(Counting(), items(7), CPU) == 1
+    assert files(tmp_path) == [f"{n:064x}.safetensors" for n in (1, 5, 6, 7)]
+
+
+def test_a_lowered_limit_holds_where_nothing_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FeatureCache(tmp_path, "float32").fill(Counting(), items(1, 2, 3, 4), CPU)
+    for number in (1, 2, 3):
+        os.utime(tmp_path / "float32" / "00" / f"{number:064x}.safetensors", (0, 1000 + number))
+    monkeypatch.setenv("MAGIC_CACHE_GB", str(2 * only_size(tmp_path) / 1e9))
+    assert FeatureCache(tmp_path, "float32").fill(Counting(), items(3), CPU) == 0
+    assert files(tmp_path) == [f"{number:064x}.safetensors" for number in (3, 4)]
+
+
+def test_the_two_precisions_do_not_meet(tmp_path: Path) -> None:
+    FeatureCache(tmp_path, "float16").write(KEY, FEATURES)
+    assert "lost or damaged" in one_line(lambda: FeatureCache(tmp_path, "float32").read(KEY))
+    assert files(tmp_path) == [f"{KEY}.safetensors"]
+
+
+def test_tensors_of_any_layout(tmp_path: Path) -> None:
+    cache, whole = FeatureCache(tmp_path, "float32"), torch.arange(12.0).view(3, 4)
+    cache.write(KEY, {"turned": whole.T, "row": whole[1], "number": torch.tensor(3.0)})
+    found = cache.read(KEY)
+    assert torch.equal(found["turned"], whole.T)
+    assert torch.equal(found["row"], whole[1])
+    assert found["number"] == 3
+
+
+def test_fill_encodes_each_key_once_and_never_again(tmp_path: Path) -> None:
+    cache, encoder = FeatureCache(tmp_path, "float32"), Counting()
+    assert cache.fill(encoder, items(1, 2, 1, 3, 2), CPU, batch_size=2) == 3
+    assert encoder.batches == [[1, 2], [3]]
+    assert cache.fill(encoder, iter(items(3, 2, 1)), CPU) == 0
+    assert FeatureCache(tmp_path, "float32").fill(encoder, items(3, 4), CPU) == 1
+    assert encoder.batches == [[1, 2], [3], [4]]
+    for number in (1, 2, 3, 4):
+        found = cache.read(f"{number:064x}")
+        assert found["square"].tolist() == [number**2]
+        assert found["one"].shape == (2, 3)
+
+
+def test_fill_loads_only_what_is_missing(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path, "float32")
+    cache.fill(Counting(), items(1), CPU)
+    cache.fill(Counting(), [Item(f"{1:064x}", lambda: pytest.fail("loaded again"))], CPU)
+
+
+def test_fill_of_nothing(tmp_path: Path) -> None:
+    encoder = Counting()
+    assert FeatureCache(tmp_path / "new", "float32").fill(encoder, [], CPU) == 0
+    assert encoder.batches == []
+    assert files(tmp_path) == []
+
+
+def test_long_fills_are_announced_short_ones_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cache = FeatureCache(tmp_path, "float32")
+    cache.fill(Counting(), items(*range(8)), CPU, batch_size=1)
+    assert capsys.readouterr() == ("", "")
+    cache.fill(Counting(), items(*range(20)), CPU, batch_size=1)
+    out, err = capsys.readouterr()
+    assert out == ""
+    size = 12 * only_size(tmp_path) / 1e6
+    start, end = err.split(" MB in float32, ")
+    assert start == f"encoding 12 items once with test:counting ({size:.2f}"
+    assert re.fullmatch(rf"[0-9.]+ GB of disk free; kept in {re.escape(str(tmp_path / 'float32'))}\)\n", end)
+
+
+def test_an_error_while_loading_keeps_what_was_done(tmp_path: Path) -> None:
+    def load() -> float:
+        raise DataError("IMG_1.jpg: truncated")
+
+    cache, encoder = FeatureCache(tmp_path, "float32"), Counting()
+    wanted = [*items(1, 2), Item("f" * 64, load), *items(3)]
+    assert "truncated" in one_line(lambda: cache.fill(encoder, wanted, CPU, batch_size=2))
+    assert files(tmp_path) == [f"{n:064x}.safetensors" for n in (1, 2)]
+
+
+@pytest.mark.parametrize("encoder", [TinyImage(16, True), TinyImage(16, False), TinyText(16)])
+def test_encode_gives_one_row_an_item_without_gradients(encoder: Encoder) -> None:
+    loaded = [encoder.pixels(photo) for photo in PHOTOS] if isinstance(encoder, TinyImage) else [[1, 5], [1, 6, 7]]
+    found = encode(encoder, loaded, CPU)
+    for name, tensor in found.items():
+        assert len(tensor) == 2
+        assert (tensor.dtype, tensor.requires_grad) == (torch.float32, False)
+        for row in range(2):
+            assert torch.allclose(tensor[row], encode(encoder, loaded[row : row + 1], CPU)[name][0], atol=1e-6)
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "noise", "longer"])
+def test_a_damaged_file_is_reported_removed_and_made_again(tmp_path: Path, damage: str) -> None:
+    cache, encoder = FeatureCache(tmp_path, "float32"), Counting()
+    cache.fill(encoder, items(7), CPU)
+    path = only(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes({"empty": b"", "cut": whole[:-3], "noise": b"\xff" * 500, "longer": whole + b"x"}[damage])
+    line = one_line(lambda: cache.read(f"{7:064x}"))
+    assert line == f"{path}: lost or damaged while in use; the same command, with --resume, goes on"
+    assert not path.exists()
+    assert cache.fill(encoder, items(7), CPU) == 1
+    assert cache.read(f"{7:064x}")["square"].tolist() == [49]
+
+
+def test_a_missing_file_or_folder_is_reported(tmp_path: Path) -> None:
+    assert "lost or damaged" in one_line(lambda: FeatureCache(tmp_path / "gone", "float16").read(KEY))
+    (tmp_path / "file").touch()
+    assert "lost or damaged" in one_line(lambda: FeatureCache(tmp_path / "file", "float16").read(KEY))
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    cache = FeatureCache(tmp_path / "file", "float32")
+    expected = f"{tmp_path / 'file' / 'float32'}: cannot be written (Not a directory); use --cache-dir or --no-cache"
+    assert one_line(lambda: cache.write(KEY, FEATURES)) == expected
+    assert one_line(lambda: cache.fill(Counting(), items(1), CPU)) == expected
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_no_temporary_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def replace(self: Path, _: object) -> None:
+        assert self.is_file()
+        raise error
+
+    cache = FeatureCache(tmp_path, "float32")
+    monkeypatch.setattr(Path, "replace", replace)
+    if isinstance(error, OSError):
+        assert "cannot be written (No space left on device)" in one_line(lambda: cache.write(KEY, FEATURES))
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            cache.write(KEY, FEATURES)
+    assert files(tmp_path) == []
+
+
+def test_others_may_read_a_shared_cache(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        FeatureCache(tmp_path, "float32").write(KEY, FEATURES)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(only(tmp_path).stat().st_mode) == 0o644
+
+
+def numbered(encoder: Encoder) -> list[Item]:
+    return [Item(encoder.key(str(n)), lambda n=n: [1, 2 + n]) for n in range(200)]  # type: ignore[misc]
+
+
+def fill_in_child(root: Path, name: str) -> None:
+    """Fill "shared", or be stuck in the 21st write to "killed"; starts when all are ready."""
+    torch.set_num_threads(1)
+    encoder, replace, done = TinyText(32), Path.replace, []
+    encoder.freeze()
+
+    def stuck(self: Path, target: Path) -> Path:
+        done.append(target)
+        if len(done) > 20:
+            (root / "stuck").touch()
+            time.sleep(600)
+        return replace(self, target)
+
+    if name == "killed":
+        Path.replace = stuck  # type: ignore[method-assign]
+    (root / f"{name}.ready").touch()
+    wait_for(root, "*.ready", 3)
+    folder = root / ("killed" if name == "killed" else "shared")
+    FeatureCache(folder, "float32").fill(encoder, numbered(encoder), CPU, batch_size=32)
+
+
+def wait_for(root: Path, pattern: str, count: int = 1) -> None:
+    end = time.monotonic() + 60
+    while len(list(root.glob(pattern))) < count and time.monotonic() < end:
+        time.sleep(0.001)
+    assert len(list(root.glob(pattern))) >= count
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two processes fill "shared" at once; a third one is killed in the middle of a write to "killed"."""
+    root, forked = tmp_path_factory.mktemp("filled"), multiprocessing.get_context("fork")
+    runs = [forked.Process(target=fill_in_child, args=(root, name)) for name in ("a", "b", "killed")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # forking a process with threads: these children use none
+        for run in runs:
+            run.start()
+    wait_for(root, "stuck")
+    runs[2].kill()
+    for run in runs:
+        run.join(60)
+    assert [run.exitcode for run in runs] == [0, 0, -9]
+    return root
+
+
+def check_all(cache: FeatureCache, encoder: Encoder) -> None:
+    for number in range(200):
+        expected = encode(encoder, [[1, 2 + number]], CPU)["text"][0]
+        assert torch.allclose(cache.read(encoder.key(str(number)))["text"], expected, atol=1e-6)
+
+
+def test_two_processes_may_fill_one_folder_at_once(filled: Path) -> None:
+    """Whoever writes a file last, it is whole and right."""
+    assert len(files(filled / "shared")) == 200  # and no temporary one
+    check_all(FeatureCache(filled / "shared", "float32"), TinyText(32))
+
+
+def test_a_killed_writer_leaves_nothing_wrong(filled: Path) -> None:
+    root, encoder = filled / "killed", TinyText(32)
+    encoder.freeze()
+    [temporary] = root.rglob("*.tmp")
+    cache = FeatureCache(root, "float32")
+    wanted = numbered(encoder)
+    assert cache.fill(encoder, wanted, CPU) == 180
+    check_all(cache, encoder)
+    assert temporary.exists()  # it could be somebody's who is writing
+    os.utime(temporary, (0, time.time() - 7200))
+    del cache
+    FeatureCache(root, "float32").fill(encoder, wanted, CPU)
+    assert not temporary.exists()
+    assert clear(root)["files"] == 200  # the dead process does not count as a user

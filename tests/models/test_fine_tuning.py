@@ -1,0 +1,275 @@
+"""models/fine_tuning.py: what learns in each mode, what stays bit-identical, what best.pt holds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_models import BERT, CLIPSEG, SWIN
+from torch import Tensor, nn
+
+from magic_cli.commands import predict
+from magic_cli.commands import train as train_command
+from magic_cli.config import resolve
+from magic_cli.data.prepared import open_prepared
+from magic_cli.data.questions import load_questions
+from magic_cli.errors import ConfigError
+from magic_cli.models import huggingface
+from magic_cli.models.encoders import Encoder, Lite0, TextEncoder, TinyImage, TinyText, minilm
+from magic_cli.models.fine_tuning import Adapter, last_stage, tune
+from magic_cli.tasks import seg
+from magic_cli.tasks.cvqa import model as cvqa_model
+from magic_cli.tasks.cvqa.config import CvqaConfig
+from magic_cli.tasks.seg import model as seg_model
+from magic_cli.tasks.seg.config import SegConfig
+from magic_cli.training import checkpoint, runtime
+from magic_cli.training.ema import Average
+
+MODES = ("head", "last", "all", "lora")
+QUESTIONS = load_questions(None)
+
+
+def make(kind: str, weights: Path) -> Encoder:
+    made: dict[str, object] = {
+        "tiny": lambda: TinyImage(64, pooled=False),
+        "tiny text": lambda: TinyText(32),
+        "lite0": lambda: Lite0(64, pooled=False),
+        "lite0 pooled": lambda: Lite0(64, pooled=True),
+        "minilm": lambda: minilm(32),
+        "clip vision": lambda: huggingface.clipseg(f"CIDAS/{CLIPSEG}", weights, 64, 77)[0],
+        "clip text": lambda: huggingface.clipseg(f"CIDAS/{CLIPSEG}", weights, 64, 77)[1],
+        "swin": lambda: huggingface.SwinPooled(f"microsoft/{SWIN}", weights, 64),
+        "bert": lambda: huggingface.bert(f"emilyalsentzer/{BERT}", weights, 32),
+    }
+    return made[kind]()  # type: ignore[operator,no-any-return]
+
+
+def batch_of(encoder: Encoder) -> object:
+    if isinstance(encoder, TextEncoder):
+        return encoder.batch([encoder.join(encoder.ids("red itch yes"), []), encoder.join(encoder.ids("no"), [])])
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (2, 3, 64, 64), generator=generator).to(torch.uint8)
+
+
+def loss_of(encoder: Encoder) -> Tensor:
+    return torch.stack([t.float().pow(2).mean() for t in encoder.features(batch_of(encoder)).values()]).sum()
+
+
+def train(encoder: Encoder, steps: int = 2) -> set[str]:
+    """Train an encoder a little, without dropout; return the names of the tensors that changed."""
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    learning = [p for p in encoder.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learning, lr=1e-2, weight_decay=0.1)
+    encoder.train()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss_of(encoder).backward()
+        optimizer.step()
+    return {name for name, tensor in encoder.state_dict().items() if not torch.equal(tensor, before[name])}
+
+
+STAGES = {
+    "tiny": ("second.",),
+    "lite0": ("net.blocks.5.", "net.blocks.6."),
+    "lite0 pooled": ("net.blocks.5.", "net.blocks.6.", "net.conv_head.", "net.bn2."),
+    "minilm": ("net.encoder.layer.5.",),
+    "clip vision": ("blocks.3.",),
+    "clip text": ("text_model.encoder.layers.1.", "text_model.final_layer_norm.", "projection."),
+    "swin": ("net.encoder.layers.1.", "net.layernorm."),
+    "bert": ("net.encoder.layer.0.",),
+    "tiny text": ("table.",),
+}
+
+
+@pytest.mark.parametrize("kind", list(STAGES))
+def test_last_trains_the_last_stage_and_nothing_else_moves(kind: str, weights: Path) -> None:
+    """All of the stage, running statistics too, and of the rest not one bit: no statistics, no decay."""
+    encoder = make(kind, weights)
+    tune(encoder, "last", 8)
+    stage = {name for name in encoder.state_dict() if name.startswith(STAGES[kind])}
+    assert {name for name in encoder.state_dict() if encoder.learns(name)} == stage
+    changed = train(encoder)
+    assert changed <= stage
+    # What softmax cancels (biases of keys), and masked or position-less parts, have no gradient but rounding.
+    assert {name for name in stage - changed if "k_proj.bias" not in name and "self.key.bias" not in name} == set()
+    assert not encoder.is_frozen
+
+
+@pytest.mark.parametrize("kind", list(STAGES))
+def test_all_reaches_every_parameter_that_learns(kind: str, weights: Path) -> None:
+    """One without a gradient would stop DistributedDataParallel: poolers and last convolutions that nobody reads."""
+    encoder = make(kind, weights)
+    before = {name: p.numel() for name, p in encoder.named_parameters()}
+    tune(encoder, "all", 8)
+    encoder.train()
+    loss_of(encoder).backward()
+    learning = {name for name, p in encoder.named_parameters() if p.requires_grad}
+    assert learning == {name for name, p in encoder.named_parameters() if p.grad is not None}
+    unread = {"lite0": 320 * 1280 + 2 * 1280, "minilm": 384 * 385, "bert": 16 * 17}
+    assert sum(size for name, size in before.items() if name not in learning) == unread.get(kind, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "places"),
+    [
+        ("tiny", 2),
+        ("lite0", 31),
+        ("clip vision", 4 * 4),
+        ("clip text", 2 * 4),
+        ("swin", 2 * 4),
+        ("bert", 1 * 4),
+        ("minilm", 6 * 4),
+    ],
+)
+def test_lora_starts_as_nothing_and_trains_adapters_only(kind: str, places: int, weights: Path) -> None:
+    encoder = make(kind, weights).eval()
+    names = set(encoder.state_dict())
+    with torch.no_grad():
+        before = encoder(batch_of(encoder))
+    tune(encoder, "lora", 2)
+    with torch.no_grad():
+        after = encoder(batch_of(encoder))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    adapters = {name for name in encoder.state_dict() if ".lora." in name}
+    assert set(encoder.state_dict()) - adapters == names
+    assert len(adapters) == 2 * places
+    assert {name for name in encoder.state_dict() if encoder.learns(name)} == adapters
+    changed = train(encoder)
+    assert changed == adapters
+    with torch.no_grad():
+        trained = encoder.eval()(batch_of(encoder))
+    assert any(not torch.equal(before[name], trained[name]) for name in before)
+
+
+@pytest.mark.parametrize("base", [nn.Linear(6, 5), nn.Conv2d(6, 5, 1), nn.Conv2d(6, 5, 3, 2, 1)])
+def test_an_adapter_is_a_change_of_the_weight_of_its_rank(base: nn.Linear | nn.Conv2d) -> None:
+    """base(x) + up(down(x)) = the same layer with weight W + B A, whose rank is no higher than asked."""
+    torch.manual_seed(0)
+    adapter = Adapter(base, 2)
+    nn.init.normal_(adapter.up.weight)
+    a, b = adapter.down.weight.flatten(1), adapter.up.weight.flatten(1)
+    assert torch.linalg.matrix_rank(b @ a) == 2
+    x = torch.randn(3, 6) if isinstance(base, nn.Linear) else torch.randn(3, 6, 8, 8)
+    apart = base(x) + adapter(x)
+    with torch.no_grad():
+        base.weight += (b @ a).view_as(base.weight)
+    assert torch.allclose(base(x), apart, atol=1e-5)
+
+
+def test_a_text_encoder_without_projections_stays_frozen(weights: Path) -> None:
+    encoder = make("tiny text", weights)
+    tune(encoder, "lora", 4)
+    assert encoder.is_frozen
+    assert not any(p.requires_grad for p in encoder.parameters())
+
+
+def test_an_encoder_without_stages_says_so() -> None:
+    class Plain(Encoder):
+        pass
+
+    with pytest.raises(ConfigError, match="Plain has no stages; use finetune=head"):
+        last_stage(Plain())
+
+
+def test_dropout_and_statistics_follow_what_learns(weights: Path) -> None:
+    encoder = make("lite0", weights)
+    tune(encoder, "last", 8)
+    encoder.train()
+    modes = {name: module.training for name, module in encoder.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    assert {name for name, on in modes.items() if on} == {n for n in modes if n.startswith(STAGES["lite0"])}
+    assert not any(module.training for module in encoder.eval().modules())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_model_saves_what_it_trained_and_loads_it_back_exactly(mode: str, weights: Path, tmp_path: Path) -> None:
+    """CLIPSeg: the same photo gives the same logits, bit by bit, after a trip through a file."""
+    settings = ["image_size=64", f"finetune={mode}", "rank=3"]
+    config = resolve(SegConfig, "paper", settings, weights_dir=str(weights))
+    model, other = seg_model.build(config, QUESTIONS), seg_model.build(config, QUESTIONS)
+    if mode != "head":
+        train(model.images)
+    nn.init.normal_(next(model.head.parameters()))
+    kept = checkpoint.learned(model)
+    torch.save(kept, tmp_path / "w.pt")
+    inside = {name for name in kept if name.startswith("images.")}
+    assert not any(name.startswith("texts.") for name in kept)
+    assert inside == {f"images.{name}" for name in model.images.state_dict() if model.images.learns(name)}
+    assert (mode == "head") == (not inside)
+    if mode == "lora":
+        assert all(".lora." in name for name in inside)
+    checkpoint.load_learned(other, torch.load(tmp_path / "w.pt", weights_only=True), tmp_path)
+    found = [m.eval().head(m.images(batch_of(m.images)), torch.ones(2, m.texts.dim)) for m in (model, other)]
+    assert torch.equal(*found)
+
+
+def test_the_running_mean_is_of_what_learns(weights: Path) -> None:
+    config = resolve(SegConfig, "tiny", ["finetune=last"])
+    model = seg_model.build(config, QUESTIONS)
+    average = Average(model, 0.5)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    names = {name for name in average.state() if name}
+    assert {n for n in names if n.startswith("images.")} == {"images.second.weight", "images.second.bias"}
+    train(model.images)
+    average.update()
+    with average.applied():
+        held = model.state_dict()
+        assert not torch.equal(held["images.second.weight"], before["images.second.weight"])
+        assert torch.equal(held["images.first.weight"], before["images.first.weight"])
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("task", ["seg", "cvqa"])
+def test_whole_runs(task: str, mode: str, drawn_prepared: Path, tmp_path: Path) -> None:
+    """Train, save, predict; frozen encoders are cached and others are not."""
+    place = runtime.Place("cpu", tmp_path / "cache")
+    settings = ["epochs=1", "batch_size=4", f"finetune={mode}", "rank=2", "encoder_lr=1e-2", "views=1"]
+    made = train_command.train(task, drawn_prepared, tmp_path / "run", place, preset="tiny", settings=settings)
+    meta, kept = checkpoint.load_best(tmp_path / "run" / "best.pt", task)
+    assert (meta.config["finetune"], meta.config["rank"]) == (mode, 2)
+    photos = {name for name in kept if name.startswith("images.")}
+    expected = {
+        "head": set(),
+        "last": {"images.second.weight", "images.second.bias"},
+        "all": {f"images.{part}.{name}" for part in ("first", "second") for name in ("weight", "bias")},
+        "lora": {f"images.{p}.lora.{name}.weight" for p in ("first", "second") for name in ("down", "up")},
+    }
+    assert photos == expected[mode]
+    assert made["parameters"] == sum(
+        t.numel() for n, t in kept.items() if n not in ("head.mean", "head.scale", "rarity", "encounters")
+    )
+    base = TinyImage(64, pooled=task == "cvqa").state_dict()
+    for name in photos if mode != "lora" else ():
+        assert not torch.equal(kept[name], base[name.removeprefix("images.")])
+    out = tmp_path / "out"
+    assert predict.predict_to(task, [tmp_path / "run" / "best.pt"], drawn_prepared, "test", out, place)["files"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_only_frozen_encoders_are_cached(mode: str, drawn_prepared: Path) -> None:
+    prepared = open_prepared(drawn_prepared)
+    config = resolve(SegConfig, "tiny", [f"finetune={mode}"])
+    model = seg_model.build(config, QUESTIONS)
+    asked = [encoder for encoder, _ in model.frozen(seg.samples(prepared, "train", config), 1)]
+    assert (model.images in asked) == (mode == "head")
+    assert model.texts in asked
+    for head in ("slots", "options"):
+        both = cvqa_model.build(resolve(CvqaConfig, "tiny", [f"finetune={mode}", f"head={head}"]), QUESTIONS)
+        assert [e.is_frozen for e in (both.images, both.texts)] == [mode == "head", mode in ("head", "lora")]
+
+
+def test_frozen_bytes_are_the_same_after_a_run(drawn_prepared: Path, tmp_path: Path) -> None:
+    """A whole run with weight decay, momentum and averaging: the frozen half of the encoder has not moved."""
+    from magic_cli.training.trainer import Trainer
+
+    for mode in ("last", "lora"):
+        settings = ["epochs=2", f"finetune={mode}", "ema=0.9", "encoder_lr=1e-2", "weight_decay=0.5"]
+        config = resolve(SegConfig, "tiny", settings)
+        task = train_command.tasks.load("seg")
+        parts = train_command.divide(task, open_prepared(drawn_prepared), config)
+        trainer = Trainer("seg", parts, config, tmp_path / mode, "cpu", None)
+        trainer.run(resume=False)
+        base, now = TinyImage(64, pooled=False).state_dict(), trainer.core.images.state_dict()
+        same = {name for name in base if torch.equal(base[name], now[name])}
+        assert same == {n for n in base if mode == "lora" or n.startswith("first.")}
+        texts, fresh = trainer.core.texts.state_dict(), TinyText(64).state_dict()
+        assert np.array_equal(texts["table.weight"].numpy(), fresh["table.weight"].numpy())

@@ -1,0 +1,188 @@
+"""Pages in a real browser: silent, alone, readable at any width and in the dark, reachable by keyboard, printable."""
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import browser
+import pytest
+from challenge_folders import draw_photo, save_photo
+from score_reports import HISTORY, SIZE, judged
+
+from magic_cli.report import score_page
+
+pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="no chromium: apt-get install chromium")
+PAGES = ("report", "hostile", "tables", "prepare")
+LOOKS = [(360, "light"), (360, "dark"), (1280, "light"), (1280, "dark")]
+
+WIDER = """[...document.querySelectorAll('body *')].filter(e => {
+  if (e.getBoundingClientRect().right <= innerWidth + 1) return false;
+  for (let up = e.parentElement; up; up = up.parentElement)
+    if (getComputedStyle(up).overflowX != 'visible') return false;
+  return getComputedStyle(e).position != 'absolute';
+}).map(e => e.tagName + '.' + e.className).slice(0, 5)"""
+
+NAMELESS = """[...document.querySelectorAll('img, svg, [role=region], [role=img], nav')].filter(e =>
+  !e.closest('[aria-hidden=true]') && !e.getAttribute('alt') && !e.getAttribute('aria-label')
+).map(e => e.outerHTML.slice(0, 200))"""
+
+# WCAG 2: contrast of each text with what lies below it, backgrounds composed from the page upwards
+FAINT = """(() => {
+  const parse = c => { const n = c.match(/[\\d.]+/g).map(Number); return [n[0], n[1], n[2], n[3] ?? 1]; };
+  const over = (a, b) => [0, 1, 2].map(i => a[i] * a[3] + b[i] * (1 - a[3])).concat(1);
+  const ground = e => {
+    const above = [];
+    for (let up = e; up; up = up.parentElement) above.unshift(parse(getComputedStyle(up).backgroundColor));
+    return above.reduce((below, layer) => over(layer, below), [255, 255, 255, 1]);
+  };
+  const light = c => { const [r, g, b] = c.map(v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const found = [], walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT); let count = 0;
+  for (let node; node = walk.nextNode();) {
+    const e = node.parentElement;
+    if (!node.textContent.trim() || !e.getClientRects().length || e.closest('style, title')) continue;
+    const style = getComputedStyle(e), below = ground(e), inSvg = e.closest('svg');
+    const colour = over(parse(inSvg ? style.fill : style.color), below);
+    const [high, low] = [light(colour), light(below)].sort((a, b) => b - a), ratio = (high + 0.05) / (low + 0.05);
+    count++; if (ratio < 4.5) found.push(ratio.toFixed(2) + ' ' + node.textContent.trim().slice(0, 40));
+  }
+  return [count, found.slice(0, 10)];
+})()"""
+
+STOPS = """[...document.querySelectorAll('a[href], [tabindex="0"], summary')].filter(e => e.checkVisibility()).length"""
+FOCUS = """(() => {
+  const e = document.activeElement, all = [...document.querySelectorAll('*')], style = getComputedStyle(e);
+  const visible = style.outlineStyle != 'none' && parseFloat(style.outlineWidth) >= 2;
+  return [all.indexOf(e), e === document.body, visible];
+})()"""
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> dict[str, Path]:
+    """The pages to look at; a further one is one more name."""
+    folder = tmp_path_factory.mktemp("pages")
+    save_photo(folder / "photo.jpg", draw_photo(SIZE, 1))
+    plain, hostile = judged(folder, systems=2), judged(folder, systems=2, hostile=True)
+    gold = replace(plain.gold, photos=dict.fromkeys(plain.gold.images, folder / "photo.jpg"))
+    found = {"prepare": prepared / "index.html"}
+    texts = {
+        "report": score_page.html(plain.report, gold, plain.masks, HISTORY),
+        "hostile": score_page.html(hostile.report, hostile.gold, hostile.masks, HISTORY),
+    }
+    with mock.patch.dict(sys.modules, {"matplotlib": None}):
+        texts["tables"] = score_page.html(plain.report, gold, plain.masks, HISTORY)
+    for name, text in texts.items():
+        found[name] = folder / f"{name}.html"
+        found[name].write_text(text, encoding="utf-8")
+    return found
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Browser]:
+    with browser.opened(tmp_path_factory.mktemp("browser")) as found:
+        yield found
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_is_said_fetched_or_run(chromium: browser.Browser, pages: dict[str, Path], name: str) -> None:
+    chromium.look(1280)
+    chromium.open(pages[name])
+    title = chromium.run("document.title")
+    assert title
+    assert title != "owned"
+    assert chromium.run("document.scripts.length") == 0
+    assert chromium.run("document.documentElement.lang") == "en"
+    assert chromium.run("document.compatMode") == "CSS1Compat"
+    assert chromium.complaints() == []
+    others = [url for url in chromium.requests() if not url.startswith("data:")]
+    assert others == [pages[name].resolve().as_uri()]
+    assert chromium.run("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_it_fits_and_is_read_at_any_width_and_in_the_dark(
+    chromium: browser.Browser, pages: dict[str, Path], name: str
+) -> None:
+    chromium.open(pages[name])
+    for width, scheme in LOOKS:
+        chromium.look(width, scheme=scheme)
+        assert chromium.run(WIDER) == [], width
+        assert chromium.run("document.documentElement.scrollWidth") <= width
+        count, faint = chromium.run(FAINT)
+        assert count > 20
+        assert faint == [], (width, scheme)
+    grounds = set()
+    for scheme in ("light", "dark"):
+        chromium.look(1280, scheme=scheme)
+        grounds.add(chromium.run("getComputedStyle(document.body).backgroundColor"))
+    assert len(grounds) == 2
+    assert chromium.run(NAMELESS) == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_keyboard_reaches_links_and_what_scrolls(
+    chromium: browser.Browser, pages: dict[str, Path], name: str
+) -> None:
+    chromium.look(360)
+    chromium.open(pages[name])
+    expected = chromium.run(STOPS)
+    assert expected > 3
+    seen: dict[int, bool] = {}
+    for _ in range(expected):
+        chromium.press_tab()
+        index, nowhere, visible = chromium.run(FOCUS)
+        assert not nowhere
+        seen[index] = visible
+    assert len(seen) == expected
+    assert all(seen.values()), "focus that cannot be seen"
+    scrolling = "[...document.querySelectorAll('*')].filter(e => e.scrollWidth > e.clientWidth + 1 && "
+    scrolling += "getComputedStyle(e).overflowX == 'auto' && e.tabIndex < 0).length"
+    assert chromium.run(scrolling) == 0
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_it_prints(chromium: browser.Browser, pages: dict[str, Path], name: str) -> None:
+    chromium.look(1280, scheme="dark")
+    chromium.open(pages[name])
+    pdf = chromium.pdf()
+    assert pdf.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 1
+    chromium.look(720, scheme="dark", media="print")  # A4 less its margins
+    assert chromium.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert chromium.run(FAINT)[1] == []
+    assert chromium.run(WIDER) == []
+
+
+def test_these_checks_can_fail(chromium: browser.Browser, tmp_path: Path) -> None:
+    (tmp_path / "bad.html").write_text(
+        "<title>a</title><p style='color:#999;background:#fff;width:2000px'>pale</p><img src=http://127.0.0.1:9/>"
+        "<svg><text y=20 fill='#eee'>paler</text></svg><script>document.title = 'owned'; console.log(1)</script>"
+    )
+    chromium.look(360)
+    chromium.open(tmp_path / "bad.html")
+    assert chromium.run("document.title") == "owned"
+    assert len(chromium.complaints()) >= 1
+    assert "http://127.0.0.1:9/" in chromium.requests()
+    assert chromium.run(WIDER) == ["P."]
+    assert len(chromium.run(NAMELESS)) == 2
+    assert [line[5:] for line in chromium.run(FAINT)[1]] == ["pale", "paler"]
+
+
+def test_even_what_slipped_through_would_not_run_or_fetch(chromium: browser.Browser, pages: dict[str, Path]) -> None:
+    chromium.look(1280)
+    chromium.open(pages["report"])
+    chromium.run(
+        """(async () => {
+        const script = document.createElement('script'); script.textContent = "document.title = 'owned'";
+        const image = new Image(); image.src = 'http://127.0.0.1:9/leak.png';
+        image.setAttribute('onerror', "document.title = 'owned'");
+        document.body.append(script, image); await new Promise(done => setTimeout(done, 200)); })()"""
+    )
+    assert chromium.run("document.title") != "owned"
+    failed = [e["params"] for e in chromium.events if e["method"] == "Network.loadingFailed"]
+    leaks = [url for url in chromium.requests() if url.startswith("http")]
+    assert all(one.get("blockedReason") == "csp" for one in failed)
+    assert len(failed) == len(leaks)

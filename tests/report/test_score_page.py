@@ -1,0 +1,273 @@
+"""report.html: everything of a report is on it, nothing of it runs or is fetched, whatever is missing or hostile."""
+
+import base64
+import re
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from challenge_folders import draw_photo, save_photo
+from score_reports import HISTORY, HOSTILE, SEG, SIZE, judged
+
+from magic_cli.data.gold import Gold
+from magic_cli.errors import DataError
+from magic_cli.report import page, score_page
+
+VOID = {"meta", "link", "img", "br"}
+
+
+@pytest.fixture
+def drawn_plots() -> None:
+    """Ask for this where a test is about plots."""
+    pytest.importorskip("matplotlib", reason="the extra `report` is not installed")
+
+
+@pytest.fixture(autouse=True)
+def no_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave matplotlib out elsewhere: it takes most of the time of a page."""
+    if "drawn_plots" not in request.fixturenames:
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+
+class Outline(HTMLParser):
+    """Check that tags nest, and collect headings, ids, links, pictures and tables."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.headings: list[int] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.tables, self.captions, self.tags = 0, 0, set()
+        self.text = ""
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = dict(attributes)
+        self.tags.add(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if found.get("id"):
+            self.ids.append(str(found["id"]))
+        if tag == "a":
+            self.links.append(str(found["href"]))
+        if tag == "img":
+            self.images.append(found)
+        if tag == "th":
+            assert found.get("scope") in ("row", "col", "colgroup"), found
+        self.tables += tag == "table"
+        self.captions += tag == "caption"
+        assert not [name for name in found if name.startswith("on")]
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if dict(attributes).get("id"):
+            self.ids.append(str(dict(attributes)["id"]))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.text += data
+
+
+def check(html: str) -> Outline:
+    """Return the outline of a page that any page of ours must have."""
+    found = Outline(html)
+    assert found.headings[0] == 1
+    assert found.headings.count(1) == 1
+    assert all(after - before <= 1 for before, after in zip(found.headings, found.headings[1:], strict=False))
+    assert len(found.ids) == len(set(found.ids))
+    assert {link.removeprefix("#") for link in found.links} <= set(found.ids)
+    assert found.tables == found.captions
+    assert all(image["alt"] and str(image["src"]).startswith("data:image/jpeg;base64,") for image in found.images)
+    assert not found.tags & {"script", "iframe", "object", "embed", "form", "base", "foreignobject"}
+    assert not re.search(r"https?://|url\((?!#)|@import", html)
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e]", html)
+    assert "None" not in found.text
+    assert "nan" not in found.text.lower().replace("nan”", "").split()
+    html.encode("utf-8")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("tasks", "hostile", "defined"),
+    [
+        (("seg",), False, True),
+        (("seg",), True, False),
+        (("cvqa",), False, True),
+        (("cvqa",), True, False),
+        (("seg", "cvqa"), True, True),
+        (("seg", "cvqa"), False, False),
+    ],
+)
+def test_any_report_makes_a_page(
+    drawn_plots: None, tmp_path: Path, tasks: tuple[str, ...], hostile: bool, defined: bool
+) -> None:
+    made = judged(tmp_path, tasks, systems=2, images=6, hostile=hostile, defined=defined)
+    found = check(score_page.html(made.report, made.gold, made.masks, HISTORY))
+    assert ("Segmentation" in found.text) == ("seg" in tasks)
+    assert ("Closed questions" in found.text) == ("cvqa" in tasks)
+    assert len(found.images) == (6 - 1 if "seg" in tasks and defined else 0)  # one file counts as zero
+    if hostile:
+        assert "<script>document.title" in found.text  # as text
+        assert "{{ 7*7 }}" in found.text
+        assert "\\x1b[31m\\x202e" in found.text
+
+
+@pytest.mark.parametrize("hostile", [False, True])
+def test_without_matplotlib_there_are_tables(
+    drawn_plots: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hostile: bool
+) -> None:
+    made = judged(tmp_path, images=6, hostile=hostile)
+    with_plots = score_page.html(made.report, made.gold, made.masks, HISTORY)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    without = score_page.html(made.report, made.gold, made.masks, HISTORY)
+    assert with_plots.count('role="img"') == 4
+    assert 'role="img"' not in without
+    found = check(without)
+    assert "pip install 'magic-cli[report]'" in found.text
+    assert "0.85 to 0.90" in found.text
+    assert "Epoch by epoch" in found.text
+
+
+def test_the_headline_holds_all_tracks(tmp_path: Path) -> None:
+    made = judged(tmp_path)
+    html = score_page.html(made.report, made.gold, made.masks)
+    text = " ".join(check(html).text.split())
+    one = made.report["systems"][0]["reports"][0]
+    for key in SEG:
+        assert f"{one['figures'][key]:.4f}" in text
+        assert f"≠ {one['official'][key]:.4f}" in text
+        low, high = one["intervals"][key]
+        assert f"{low:.3f} to {high:.3f}" in text
+        assert f"{one['baselines']['other'][key]:.4f}" in text
+    for words in ("official counts 1 mask as empty", "Annotators themselves", "0.8500", "magic score 'a b'", "0" * 64):
+        assert words in text
+    assert "“option 0” taken for “option 1” (3)" in text
+    assert "“option 2” missed (1.5)" in text
+    assert "“option 1” added (2)" in text
+    assert "runs/system1 against runs/old" in text
+    assert "0.010no clear difference" in text  # the interval holds 0
+    assert "< 0.001lower" in text
+    assert "Training" not in text
+
+
+def test_several_systems_mark_the_best_of_each_column(tmp_path: Path) -> None:
+    made = judged(tmp_path, ("seg",), systems=3)
+    made.report["systems"][2]["reports"][0]["figures"]["dice"] = 0.9
+    made.report["systems"][1]["reports"][0]["figures"]["dice"] = 0.9
+    html = score_page.html(made.report, made.gold, made.masks)
+    assert html.count(" (best)</span>") == 5 + 2  # a tie marks both
+    assert html.count(">★ </span>0.9000") == 2
+    assert "Details below are those of <b>runs/system1</b>" in html
+
+
+def test_official_that_stops_and_official_nan(tmp_path: Path) -> None:
+    made = judged(tmp_path, ("seg",))
+    one = made.report["systems"][0]["reports"][0]
+    one |= {"official": None, "stops": ["IMG_1: KeyError"], "differences": []}
+    html = score_page.html(made.report, made.gold, made.masks)
+    assert "The official scorer would stop" in html
+    assert ">stops</td>" in html
+    one |= {"official": dict.fromkeys(one["figures"]), "stops": []}
+    assert "≠ NaN" in score_page.html(made.report, made.gold, made.masks)
+    one |= {"official": dict(one["figures"]), "refused": []}
+    assert "Official and strict figures agree" in score_page.html(made.report, made.gold, made.masks)
+
+
+def test_many_refused_items_are_cut_and_counted(tmp_path: Path) -> None:
+    made = judged(tmp_path, ("cvqa",), hostile=True)
+    html = score_page.html(made.report, made.gold, {})
+    assert "25 items counted as zero" in html
+    assert "And 5 more" in html
+
+
+@pytest.mark.parametrize("images", [0, 1, 2, 3, 7, 12, 40])
+def test_which_images_are_shown(images: int) -> None:
+    items = [{"image": f"i{k:02}", "dice_max": k / 50, "fault": ""} for k in range(images)]
+    items.append({"image": "broken", "dice_max": 0.0, "fault": "unreadable"})
+    found = dict(score_page.choose(items))
+    shown = [item["image"] for rows in found.values() for item in rows]
+    assert "broken" not in shown
+    assert len(shown) == len(set(shown)) == min(images, 12)
+    if images >= 12:
+        assert [len(rows) for rows in found.values()] == [4, 4, 4]
+    if images:
+        assert found["Worst"][0]["image"] == "i00"
+    if images == 40:
+        assert [item["image"] for item in found["Best"]] == ["i39", "i38", "i37", "i36"]
+        assert [item["image"] for item in found["Around the median"]] == ["i18", "i19", "i20", "i21"]
+
+
+def test_pictures_hold_the_photo_and_are_small(tmp_path: Path) -> None:
+    made = judged(tmp_path, ("seg",), images=3)
+    save_photo(tmp_path / "photo.jpg", draw_photo(SIZE, 1))
+    gold = replace(made.gold, photos=dict.fromkeys(made.gold.images, tmp_path / "photo.jpg"))
+    grey = check(score_page.html(made.report, made.gold, made.masks))
+    photos = check(score_page.html(made.report, gold, made.masks))
+    assert all("without the photo" in str(image["alt"]) for image in grey.images)
+    assert not any("without the photo" in str(image["alt"]) for image in photos.images)
+    for image in [*grey.images, *photos.images]:
+        assert len(base64.b64decode(str(image["src"]).partition(",")[2])) <= 30_000
+
+
+def test_masks_that_cannot_be_read_cost_a_picture_not_the_page(tmp_path: Path) -> None:
+    made = judged(tmp_path, ("seg",), images=6)
+
+    def broken() -> None:
+        raise DataError("broken")
+
+    names = list(made.masks)
+    made.masks[names[0]] = broken  # type: ignore[assignment]
+    del made.masks[names[1]]
+    (tmp_path / "2_0.tiff").unlink()
+    assert len(check(score_page.html(made.report, made.gold, made.masks)).images) == 3
+    nothing = Gold("gold", made.gold.questions)
+    assert check(score_page.html(made.report, nothing, {})).images == []
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [],
+        [{"nothing": 1}],
+        [{"epoch": 1, "loss": 0.5}],
+        [{"epoch": 1, "loss": None, "dice": None}, {"epoch": 2, HOSTILE: 0.25}],
+        [{"epoch": 1, "loss": 0.5, "accuracy_all": 0.3, "f1_macro": 0.2}],
+    ],
+)
+def test_any_history(drawn_plots: None, tmp_path: Path, history: list[dict[str, object]]) -> None:
+    made = judged(tmp_path, ("cvqa",))
+    check(score_page.html(made.report, made.gold, {}, history))
+    with mock.patch.dict(sys.modules, {"matplotlib": None}):
+        check(score_page.html(made.report, made.gold, {}, history))
+
+
+def test_the_page_is_the_same_each_time(drawn_plots: None, tmp_path: Path) -> None:
+    first, second = (judged(tmp_path, images=4) for _ in range(2))
+    assert score_page.html(first.report, first.gold, first.masks, HISTORY) == score_page.html(
+        second.report, second.gold, second.masks, HISTORY
+    )
+
+
+def test_templates_speak_no_javascript() -> None:
+    for path in page.TEMPLATES.iterdir():
+        assert not re.search(r"<script|javascript:|\son\w+=|\|\s*safe\b|autoescape", path.read_text(), re.IGNORECASE), (
+            path
+        )
+
+
+def test_what_a_plot_leaves_out_is_said() -> None:
+    assert score_page._points(2_000) == "A point is an image; its lesion is the mean over annotators."
+    assert score_page._points(24_740).endswith("2,000 of 24,740 images are drawn; the medians are those of all.")

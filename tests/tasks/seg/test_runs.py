@@ -1,0 +1,286 @@
+"""What segmentation teams choose, in whole runs: merge rules, thresholds, ensembles, regions, tuning by flag."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from magic_cli.cli import app
+from magic_cli.commands import predict as predict_command
+from magic_cli.commands import train as train_command
+from magic_cli.commands.prepare import prepare
+from magic_cli.config import resolve
+from magic_cli.data.gold import gold_of
+from magic_cli.data.masks import merge_masks, read_mask
+from magic_cli.data.prepared import open_prepared
+from magic_cli.errors import ConfigError
+from magic_cli.records import Prediction, Sample
+from magic_cli.report import run_text
+from magic_cli.submission.reader import open_predictions
+from magic_cli.tasks import seg
+from magic_cli.tasks.cvqa.answers import decide
+from magic_cli.tasks.seg import score
+from magic_cli.tasks.seg.config import SegConfig
+from magic_cli.tasks.seg.decide import to_mask
+from magic_cli.tasks.seg.model import build
+from magic_cli.training import runtime
+from magic_cli.training.checkpoint import load_best
+
+FIGURE = "dice_meanofmax"
+
+
+def train(data: Path, out: Path, *settings: str, task: str = "seg", **options: Any) -> dict[str, Any]:
+    place = runtime.Place("cpu", data.parent / "cache")
+    return train_command.train(
+        task, data, out, place, preset="tiny", settings=["epochs=3", "batch_size=4", "lr=3e-2", *settings], **options
+    )
+
+
+def predict(ckpts: list[Path], data: Path, out: Path, **options: Any) -> dict[str, np.ndarray]:
+    place = runtime.Place("cpu", data.parent / "cache")
+    predict_command.predict_to("seg", ckpts, data, "valid", out, place, **options)
+    return {path.name: tifffile.imread(path) for path in sorted((out / "masks_preds").iterdir())}
+
+
+def maps(ckpts: list[Path], data: Path, **options: Any) -> list[Prediction]:
+    return list(
+        predict_command.predictions(
+            "seg", ckpts, open_prepared(data), "valid", runtime.Place("cpu", data.parent / "cache"), **options
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def plain(drawn_prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("plain")
+    train(drawn_prepared, out)
+    return out / "best.pt"
+
+
+@pytest.fixture(scope="module")
+def chosen(drawn_prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A run too short to be sure of anything: its best threshold is far from a half."""
+    out = tmp_path_factory.mktemp("chosen")
+    return out / "best.pt", train(drawn_prepared, out, f"threshold_for={FIGURE}")
+
+
+# --- merge
+
+
+@pytest.mark.parametrize("rule", ["or", "majority", "intersection", "each"])
+def test_each_merge_rule_trains_on_its_masks(rule: str, drawn: Path, tmp_path: Path) -> None:
+    """What the loss sees is the merged mask; with `each`, every annotator's own, one sample an annotator."""
+    prepare(drawn, tmp_path / "prepared", merge=rule)
+    prepared = open_prepared(tmp_path / "prepared")
+    config = resolve(SegConfig, "tiny", ["views=1"])
+    train_samples = seg.samples(prepared, "train", config)
+    model = build(config, prepared.questions).train()
+    by_photo: dict[str, list[Sample]] = {}
+    for sample in train_samples:
+        by_photo.setdefault(sample.id, []).append(sample)
+    for name, some in list(by_photo.items())[:4]:
+        record = prepared.images[name]
+        own = [read_mask(path, str(path)) for _, path in sorted(record.annotators.items())]
+        wanted = own if rule == "each" else [merge_masks(own, rule)]
+        assert len(some) == len(wanted)
+        found = model.collate(some, [0] * len(some))["masks"].numpy()
+        for mask, full in zip(found, wanted, strict=True):
+            assert mask.mean() / 255 == pytest.approx(full.mean(), abs=0.01)
+    assert len(train_samples) == sum(
+        len(i.annotators) if rule == "each" else 1 for i in prepared.images_of("train") if i.annotators
+    )
+    made = train(tmp_path / "prepared", tmp_path / "run")
+    assert made["train_samples"] == len(train_samples)
+    assert made["best"]["number_segmentation_instances"] == len(gold_of(prepared, "valid").images)
+
+
+def test_masks_of_each_annotator_differ_where_annotators_do(drawn: Path, tmp_path: Path) -> None:
+    prepare(drawn, tmp_path / "prepared", merge="each")
+    prepared = open_prepared(tmp_path / "prepared")
+    config = resolve(SegConfig, "tiny", ["crop=0.5"])
+    some = [s for s in seg.samples(prepared, "train", config) if len(s.images[0].annotators) > 1]
+    pair = [s for s in some if s.id == some[0].id][:2]
+    for settings in (["views=1"], ["crop=0.5"]):
+        model = build(resolve(SegConfig, "tiny", settings), prepared.questions).train()
+        first, second = model.collate(pair, [3, 3])["masks"]
+        assert not torch.equal(first, second)
+
+
+def test_held_out_encounters_are_scored_once_a_photo(drawn: Path, tmp_path: Path) -> None:
+    """Without gold in valid, a part of train is held out: three annotators are not three photos."""
+    import shutil
+
+    raw = tmp_path / "raw"
+    shutil.copytree(drawn, raw)
+    for path in (*raw.rglob("valid_cvqa.json"), *(p for p in raw.rglob("*_mask_*") if "valid" in p.parts)):
+        path.unlink()
+    prepare(raw, tmp_path / "prepared", merge="each")
+    made = train(tmp_path / "prepared", tmp_path / "run", "holdout_fraction=0.3")
+    assert made["valid_samples"] == made["best"]["number_segmentation_instances"] < made["train_samples"]
+
+
+# --- thresholds
+
+
+def test_the_threshold_is_chosen_stored_used_and_told(
+    drawn_prepared: Path, chosen: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    path, made = chosen
+    meta, _ = load_best(path, "seg")
+    threshold = meta.chosen["settings"]["threshold"]
+    assert made["chosen"] == meta.chosen
+    assert meta.config["threshold"] == threshold
+    assert (meta.chosen["fixed"], meta.chosen["figure"]) == (0.5, FIGURE)
+    assert meta.chosen["before"] == pytest.approx(made["best"][FIGURE])
+    assert meta.chosen["after"] >= meta.chosen["before"]
+    assert threshold != 0.5
+    gain = f"{meta.chosen['before']:.4f} -> {meta.chosen['after']:.4f}, optimistic there"
+    said = f"threshold {threshold:g} chosen on the validation samples: {FIGURE} {gain}"
+    assert said in run_text.trained(made)
+    written = predict([path], drawn_prepared, tmp_path / "own")
+    assert figures(tmp_path / "own", drawn_prepared)[FIGURE] == pytest.approx(meta.chosen["after"], abs=1e-9)
+    for p in maps([path], drawn_prepared):
+        assert np.array_equal(written[f"{p.id}_mask_sys.tiff"], to_mask(p, threshold))
+    predict([path], drawn_prepared, tmp_path / "fixed", decision={"threshold": 0.5})
+    assert figures(tmp_path / "fixed", drawn_prepared)[FIGURE] == pytest.approx(meta.chosen["before"], abs=1e-9)
+
+
+def figures(folder: Path, data: Path) -> dict[str, float]:
+    gold = gold_of(open_prepared(data), "valid")
+    with open_predictions(folder) as found:
+        return dict(score.score(gold, found.of("seg", gold)).figures)
+
+
+def test_choosing_does_not_change_the_weights(plain: Path, chosen: tuple[Path, dict[str, Any]]) -> None:
+    one, other = (load_best(path, "seg") for path in (plain, chosen[0]))
+    assert one[0].chosen == {}
+    assert one[0].history == other[0].history
+    assert all(torch.equal(one[1][name], other[1][name]) for name in one[1])
+
+
+def test_resuming_a_finished_run_keeps_the_choice(chosen: tuple[Path, dict[str, Any]], drawn_prepared: Path) -> None:
+    path, made = chosen
+    before = path.read_bytes()
+    again = train_command.train("seg", drawn_prepared, path.parent, runtime.Place("cpu"), resume=True)
+    assert again["chosen"] == made["chosen"]
+    assert path.read_bytes() == before
+
+
+def test_a_fixed_threshold_is_what_validation_uses(drawn_prepared: Path, tmp_path: Path) -> None:
+    low = train(drawn_prepared, tmp_path / "low", "threshold=0.02", "epochs=1")
+    half = train(drawn_prepared, tmp_path / "half", "epochs=1")
+    assert low["best"]["loss"] == half["best"]["loss"]
+    assert low["best"][FIGURE] != half["best"][FIGURE]
+    assert low["chosen"] == {}
+
+
+# --- ensembles
+
+
+def test_ensembles_of_other_sizes_and_thresholds(
+    drawn_prepared: Path, chosen: tuple[Path, dict[str, Any]], plain: Path, tmp_path: Path
+) -> None:
+    """64 and 96 pixels: the mean at the photo's size, cut at the mean of both thresholds."""
+    train(drawn_prepared, tmp_path / "big", "image_size=96", "threshold=0.3")
+    both = [plain, tmp_path / "big" / "best.pt"]
+    apart = [maps([path], drawn_prepared) for path in both]
+    for found, one, other in zip(maps(both, drawn_prepared), *apart, strict=True):
+        assert (one.arrays["mask"].shape, other.arrays["mask"].shape) == ((64, 64), (96, 96))
+        full = [to_full(p) for p in (one, other)]
+        assert found.arrays["mask"] == pytest.approx((full[0] + full[1]) / 2, abs=1e-6)
+        assert float(found.arrays["threshold"]) == pytest.approx(0.4)
+    twice = maps([plain, plain], drawn_prepared)
+    for one, other in zip(twice, apart[0], strict=True):
+        assert np.array_equal(one.arrays["mask"], other.arrays["mask"])
+
+
+def to_full(p: Prediction) -> np.ndarray:
+    from PIL import Image
+
+    assert p.shape is not None
+    size = (p.shape[1], p.shape[0])
+    return np.asarray(Image.fromarray(p.arrays["mask"]).resize(size, Image.Resampling.BILINEAR))
+
+
+def test_tta_of_an_ensemble_counts_every_view_once(drawn_prepared: Path, plain: Path, tmp_path: Path) -> None:
+    train(drawn_prepared, tmp_path / "big", "image_size=96", "epochs=1")
+    big = tmp_path / "big" / "best.pt"
+    both = maps([plain, big], drawn_prepared, tta=True)
+    apart = [maps([path], drawn_prepared, tta=True) for path in (plain, big)]
+    for found, one, other in zip(both, *apart, strict=True):
+        assert found.arrays["mask"] == pytest.approx((to_full(one) + to_full(other)) / 2, abs=1e-5)
+
+
+# --- the command line
+
+
+def test_flags_of_predict(monkeypatch: Any, drawn_prepared: Path, plain: Path, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def run(*words: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["magic", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            app.main()
+        return int(left.value.code or 0)
+
+    common = ["--ckpt", plain, "--data", drawn_prepared, "--split", "valid"]
+    wanted = {"threshold": ["--threshold", "0.6"], "largest": ["--largest"], "fill_holes": ["--fill-holes"]}
+    probabilities = maps([plain], drawn_prepared)
+    for name, words in wanted.items():
+        assert run("predict", "seg", *common, "--out", tmp_path / name, *words) == 0
+        options: dict[str, Any] = {name: 0.6 if name == "threshold" else True}
+        for p in probabilities:
+            written = tifffile.imread(tmp_path / name / "masks_preds" / f"{p.id}_mask_sys.tiff")
+            assert np.array_equal(written, to_mask(p, **options))
+    for bad in ("0", "1", "x"):
+        assert run("predict", "seg", *common, "--out", tmp_path / "bad", "--threshold", bad) == 2
+
+
+def test_a_task_refuses_what_another_decides(drawn_prepared: Path, tmp_path: Path) -> None:
+    place = runtime.Place("cpu")
+    decision = {"threshold": 0.5, "largest": False, "fill_holes": True, "decode": "set"}
+    with pytest.raises(ConfigError, match=r"--threshold, --fill-holes: of another task than 'cvqa'"):
+        predict_command.predict_to("cvqa", [], drawn_prepared, "valid", tmp_path, place, decision=decision)
+    with pytest.raises(ConfigError, match=r"--decode: of another task than 'seg'"):
+        predict_command.predict_to("seg", [], drawn_prepared, "valid", tmp_path, place, decision=decision)
+
+
+def test_closed_answers_are_decided_anew(monkeypatch: Any, drawn_prepared: Path, tmp_path: Path) -> None:
+    """--decode: as slots, as sets, and without it as in training; the same probabilities each time."""
+    place = runtime.Place("cpu", tmp_path / "cache")
+    settings = ["epochs=1", "lr=1e-6"]  # near the prior, where sets differ from slots
+    train_command.train("cvqa", drawn_prepared, tmp_path / "run", place, preset="tiny", settings=settings)
+    ckpt, rows = tmp_path / "run" / "best.pt", {}
+    for words in ([], ["--decode", "slot"], ["--decode", "set"], ["--decode", "best"]):
+        out = tmp_path / "-".join(["out", *words])
+        line = ["predict", "cvqa", "--ckpt", ckpt, "--data", drawn_prepared, "--split", "valid", "--out", out, *words]
+        monkeypatch.setattr(sys, "argv", ["magic", *map(str, line)])
+        with pytest.raises(SystemExit) as left:
+            app.main()
+        assert (left.value.code or 0) == (2 if "best" in words else 0)
+        if "best" not in words:
+            rows[words[-1] if words else ""] = (out / "data_cvqa_sys.json").read_text()
+    found = list(predict_command.predictions("cvqa", [ckpt], open_prepared(drawn_prepared), "valid", place))
+    questions = open_prepared(drawn_prepared).questions
+    for way, text in rows.items():
+        expected = [{"encounter_id": p.id} | decide([p], questions, way or None) for p in found]
+        assert json.loads(text) == expected
+    assert rows[""] == rows["set"]
+
+
+def test_train_tune_is_a_flag(monkeypatch: Any, capsys: Any, drawn_prepared: Path, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    words = ["--preset", "tiny", "--set", "epochs=1", "--data", drawn_prepared, "--out", tmp_path / "run", "--json"]
+    monkeypatch.setattr(sys, "argv", ["magic", "train", "seg", "--finetune", "lora", *map(str, words)])
+    with pytest.raises(SystemExit):
+        app.main()
+    out, err = capsys.readouterr()
+    assert json.loads(out)["config"]["finetune"] == "lora"
+    learning, total = json.loads(out)["parameters"], "parameters learn"
+    assert f"{learning:,} of " in err
+    assert total in err

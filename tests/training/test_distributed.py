@@ -1,0 +1,155 @@
+"""Two CPU processes as torchrun starts them: one run, the same samples and figures as one process, nothing twice."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from magic_cli.commands import train
+from magic_cli.config import resolve
+from magic_cli.tasks.seg.config import SegConfig
+from magic_cli.training import runtime
+from magic_cli.training.devices import accelerator_for
+
+# 10 training photos in batches of 3: the last batch is one photo, so that one of the processes has none.
+SETTINGS = ("epochs=2", "batch_size=3", "grad_accum_steps=2", "dropout=0", "ema=0.9")
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2")
+# Run by every process: trains, and writes down what its model was asked to collate and to predict.
+DRIVER = """
+import json, os, sys
+from pathlib import Path
+import torch
+from magic_cli.commands import train as train_command
+from magic_cli.training import runtime
+from magic_cli.__main__ import leave
+from magic_cli.config import resolve
+from magic_cli.training.inference import accelerator_for, average, predict
+from magic_cli.tasks.seg_config import SegConfig
+from magic_cli.tasks.seg.model import SegModel
+from test_distributed import SETTINGS
+from test_inference import Echo, samples
+
+data, out = Path(sys.argv[1]), Path(sys.argv[2])
+rank, seen, collate = os.environ["RANK"], [], SegModel.collate
+def noted(self, samples, views):
+    seen.append([self.training, [s.id for s in samples], list(views)])
+    return collate(self, samples, views)
+SegModel.collate = noted
+place = runtime.Place("cpu", out / "cache")
+found = train_command.train("seg", data, out / "seg", place, preset="tiny", settings=SETTINGS)
+
+config = resolve(SegConfig, "tiny", ["batch_size=4"])
+accelerator = accelerator_for(config, "cpu")
+lengths = {}
+for count in (1, 3, 4, 5, 8, 9, 13):
+    runs_ = [predict(Echo(), samples(count), config, accelerator, view) for view in (0, 2)]
+    lengths[count] = [[len(p.id), float(p.arrays["v"][1])] for p in average(runs_)]  # two loaders in turn, as --tta
+model = Echo()
+model.register_buffer("mean", torch.tensor([float(rank) + 5]))
+list(predict(model, samples(3), config, accelerator))
+result = {"found": found, "seen": seen, "lengths": lengths, "mean": model.mean.item()}
+(out / f"rank{rank}.json").write_text(json.dumps(result))
+leave(0)
+"""
+
+
+def environment(home: Path) -> dict[str, str]:
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    return os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(home), "PYTHONPATH": path}
+
+
+@pytest.fixture(scope="module")
+def together(drawn_prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run by two processes, with what each of them saw."""
+    out = tmp_path_factory.mktemp("together")
+    (out / "driver.py").write_text(DRIVER)
+    words = [*TORCHRUN, str(out / "driver.py"), str(drawn_prepared), str(out)]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment(out))
+    assert done.returncode == 0, done.stderr
+    (out / "stderr").write_text(done.stderr)
+    return out
+
+
+@pytest.fixture(scope="module")
+def alone(drawn_prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
+    """The folder of the same run by one process, and what it collated."""
+    from magic_cli.tasks.seg.model import SegModel
+
+    out, seen = tmp_path_factory.mktemp("alone"), []
+    with pytest.MonkeyPatch.context() as patch:
+        collate = SegModel.collate
+
+        def noted(self: SegModel, samples: Any, views: Any) -> Any:
+            seen.append([self.training, [s.id for s in samples], list(views)])
+            return collate(self, samples, views)
+
+        patch.setattr(SegModel, "collate", noted)
+        place = runtime.Place("cpu", out / "cache")
+        train.train("seg", drawn_prepared, out / "seg", place, preset="tiny", settings=SETTINGS)
+    return out, seen
+
+
+def ranks(out: Path) -> list[dict[str, Any]]:
+    return [json.loads((out / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def test_both_see_the_batches_of_one_process(together: Path, alone: tuple[Path, list[Any]]) -> None:
+    """Photo by photo and view by view; only where a process has no share it repeats one, which weighs nothing."""
+    everyone = (alone[1], *(rank["seen"] for rank in ranks(together)))
+    one, first, second = ([list(zip(i, v, strict=True)) for training, i, v in seen if training] for seen in everyone)
+    assert len(first) == len(second) == len(one) == 8
+    for whole, a, b in zip(one, first, second, strict=True):
+        if len(whole) == 1:
+            assert a == b == whole
+        else:
+            assert sorted([*a, *b]) == sorted(whole)
+
+
+def test_figures_and_weights_are_those_of_one_process(together: Path, alone: tuple[Path, list[Any]]) -> None:
+    """Up to the order of float sums, which Adam's division by small moments enlarges."""
+    histories = [(out / "seg" / "metrics.jsonl").read_text().splitlines() for out in (together, alone[0])]
+    for ours, theirs in zip(*(map(json.loads, lines) for lines in histories), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-4)
+    many, one = (torch.load(out / "seg" / "best.pt", weights_only=True)["weights"] for out in (together, alone[0]))
+    for name, tensor in one.items():
+        assert torch.allclose(many[name], tensor, atol=1e-4), name
+
+
+def test_every_valid_photo_is_scored_once(together: Path) -> None:
+    for rank in ranks(together):
+        found = rank["found"]
+        assert found["best"]["number_segmentation_instances"] == found["valid_samples"]
+    assert ranks(together)[0]["found"] == ranks(together)[1]["found"]
+    predicted = [i for rank in ranks(together) for training, ids, _ in rank["seen"] if not training for i in ids]
+    assert len(predicted) == 2 * found["valid_samples"]  # two epochs
+
+
+def test_predictions_are_gathered_once_and_in_order(together: Path) -> None:
+    """Also from two views in turn, whose loaders are open at the same time."""
+    for rank in ranks(together):
+        for count, rows in rank["lengths"].items():
+            assert rows == [[n, 1.0] for n in range(1, int(count) + 1)]
+
+
+def test_statistics_are_those_of_the_first_process(together: Path) -> None:
+    assert [rank["mean"] for rank in ranks(together)] == [5, 5]
+
+
+def test_one_process_speaks(together: Path) -> None:
+    assert (together / "stderr").read_text().count("epoch 1: loss") == 1
+
+
+def test_a_launcher_that_started_one_process_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`accelerate launch --cpu --num_processes 2` sets an address and starts one process, without a word."""
+    for name in ("LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    accelerator_for(resolve(SegConfig, "tiny"), "cpu")
+    assert "torchrun --nproc_per_node" in capsys.readouterr().err

@@ -1,0 +1,154 @@
+"""Half precision where a CPU can show it, accumulated gradients, and loaders with workers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from small_models import CLIPSEG, save_clipseg
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from magic_cli import tasks
+from magic_cli.commands import train as train_command
+from magic_cli.config import Config, resolve
+from magic_cli.data.prepared import open_prepared
+from magic_cli.data.questions import load_questions
+from magic_cli.tasks import CONFIGS, seg
+from magic_cli.tasks.seg import model as seg_model
+from magic_cli.tasks.seg.config import SegConfig
+from magic_cli.training import runtime, trainer
+from magic_cli.training.devices import accelerator_for
+from magic_cli.training.ema import Average
+from magic_cli.training.loader import Views, loader_for
+from magic_cli.training.trainer import optimizer_for
+
+SETTINGS = ("epochs=2", "batch_size=4", "dropout=0", "ema=0")
+
+
+def train(data: Path, out: Path, *settings: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    place = runtime.Place("cpu", data.parent / "cache")
+    found = train_command.train("seg", data, out, place, preset="tiny", settings=[*SETTINGS, *settings])
+    return found, torch.load(out / "state.pt", weights_only=True)
+
+
+def test_bfloat16_trains_as_float32_does_within_its_digits(drawn_prepared: Path, tmp_path: Path) -> None:
+    """Its seven bits of mantissa: the loss within 2 %; weights, moments and the checkpoint stay float32."""
+    exact, _ = train(drawn_prepared, tmp_path / "no")
+    half, state = train(drawn_prepared, tmp_path / "bf16", "precision=bf16")
+    assert half["best"]["loss"] == pytest.approx(exact["best"]["loss"], rel=0.02)
+    assert half["best"]["loss"] != exact["best"]["loss"]
+    assert {tensor.dtype for tensor in state["weights"].values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("which", ["lite0", "clipseg"])
+def test_a_bfloat16_step_of_the_real_models(which: str, drawn_prepared: Path, tmp_path: Path) -> None:
+    if which == "clipseg":
+        save_clipseg(tmp_path / CLIPSEG)
+        config = resolve(SegConfig, "paper", ["image_size=64", "precision=bf16"], weights_dir=str(tmp_path))
+    else:
+        config = resolve(SegConfig, "small", ["image_size=64", "precision=bf16", "finetune=all"])
+    accelerator = accelerator_for(config, "cpu")
+    model = seg_model.build(config, load_questions(None)).train()
+    samples = seg.samples(open_prepared(drawn_prepared), "train", config)[:2]
+    wrapped, optimizer = accelerator.prepare(model, optimizer_for(model, config))
+    before = [p.detach().clone() for p in model.head.parameters()]
+    accelerator.backward(wrapped(model.collate(samples, [0, 0])))
+    grads = [p.grad for p in model.parameters() if p.requires_grad and p.grad is not None]
+    assert grads
+    assert all(g.dtype == torch.float32 and torch.isfinite(g).all() for g in grads)
+    optimizer.step()
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.head.parameters(), strict=True))
+
+
+def test_float16_scales_its_loss_skips_what_overflows_and_resumes(
+    drawn_prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path of a GPU, with the CPU's scaler put in: accelerate itself refuses float16 here."""
+    accelerators: list[Accelerator] = []
+
+    def scaled(config: Config, device: str) -> Accelerator:
+        accelerator = accelerator_for(config, device)
+        accelerator.state._mixed_precision, accelerator.native_amp = "fp16", True
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60, backoff_factor=2.0**-15)
+        accelerators.append(accelerator)
+        return accelerator
+
+    monkeypatch.setattr(trainer, "accelerator_for", scaled)
+    found, state = train(drawn_prepared, tmp_path / "seg", "batch_size=2")
+    assert 1 < state["scaler"]["scale"] <= 2.0**30  # two overflows at least, and then steps that were taken
+    assert len(state["optimizer"]["state"]) > 0
+    assert all(torch.isfinite(tensor).all() for tensor in state["weights"].values())
+    assert found["best"]["loss"] < 10
+    place = runtime.Place("cpu", drawn_prepared.parent / "cache")
+    train_command.train("seg", drawn_prepared, tmp_path / "seg", place, resume=True)
+    assert accelerators[-1].scaler is not None
+    assert accelerators[-1].scaler.get_scale() == state["scaler"]["scale"]
+
+
+@pytest.mark.parametrize("loss", ["bce", "bce+dice"])
+def test_accumulated_batches_equal_the_large_one_also_at_the_end_of_an_epoch(
+    loss: str, drawn_prepared: Path, tmp_path: Path
+) -> None:
+    """Ten photos, updates of 6 and 4: 3 + 3 and 3 + 1 against 6 and 4.
+
+    Float sums differ in order, and AdamW enlarges that where a gradient is all but zero: 2e-3 of a tensor's norm.
+    """
+    found = [
+        train(drawn_prepared, tmp_path / str(size), f"loss={loss}", f"batch_size={size}", f"grad_accum_steps={n}")[1]
+        for size, n in ((3, 2), (6, 1))
+    ]
+    for name, tensor in found[1]["weights"].items():
+        assert (found[0]["weights"][name] - tensor).norm() <= 2e-3 * tensor.norm(), name
+
+
+def test_workers_bring_the_same_batches(drawn_prepared: Path, tmp_path: Path) -> None:
+    settings = ("crop=0.5", "colour=0.3", "epochs=1")
+    alone, helped = (train(drawn_prepared, tmp_path / n, *settings, f"workers={n}")[1] for n in ("0", "2"))
+    assert all(torch.equal(helped["weights"][name], tensor) for name, tensor in alone["weights"].items())
+
+
+def test_batches_for_cuda_come_through_pinned_memory() -> None:
+    config = resolve(SegConfig, "tiny")
+    model = seg_model.build(config, load_questions(None))
+    assert loader_for(model, Views([], 0), config, [], cuda=True).pin_memory
+    assert not loader_for(model, Views([], 0), config, [], cuda=False).pin_memory
+
+
+class Reads(TorchDispatchMode):
+    """Counts what would make a GPU wait for its numbers: item(), bool(tensor), masks as indices."""
+
+    waits = ("_local_scalar_dense", "is_nonzero", "nonzero", "masked_select")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in self.waits:
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("task", ["seg", "cvqa"])
+def test_a_training_step_reads_nothing_back(task: str, drawn_prepared: Path) -> None:
+    """Forward, backward, clipping and averaging queue work only; the loss is read once an epoch."""
+    config, prepared = resolve(CONFIGS[task], "tiny", ["ema=0.9"]), open_prepared(drawn_prepared)
+    accelerator, module = accelerator_for(config, "cpu"), tasks.load(task)
+    model = module.build(config, prepared.questions).train()
+    samples = module.samples(prepared, "train", config)[:4]
+    model.begin(samples)
+    averages = Average(model, config.ema)
+    batch = model.train().collate(samples, [0] * len(samples))
+    total = torch.zeros(())
+    with Reads() as seen:
+        loss = accelerator.prepare(model)(batch)
+        accelerator.backward(loss * 0.5)
+        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        averages.update()
+        total += loss.detach().float()
+    assert seen.found == []
+    with Reads() as noticed:
+        assert torch.ones(()).item() == 1
+    assert noticed.found

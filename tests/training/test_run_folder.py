@@ -1,0 +1,157 @@
+"""training/run_folder.py: an older run stays until the new one is whole, wherever that is cut off; one process per folder."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from magic_cli.errors import DataError, Interrupted
+from magic_cli.io.locks import holding
+from magic_cli.training.run_folder import Draft
+
+NAMES = ("best.pt", "folds.json", "fold-1/best.pt", "fold-2/best.pt")
+
+
+def ours(folder: Path) -> Iterator[Path]:
+    """As of runs: a record belongs to one only where there is more of it."""
+    found = [folder / name for name in NAMES if (folder / name).is_file()]
+    yield from [*found, folder / "run.json"] if found and (folder / "run.json").is_file() else found
+
+
+def write(folder: Path, text: str, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def found(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def draft(tmp_path: Path) -> Draft:
+    return Draft(tmp_path / "out", "folds", "folds.json", ours)
+
+
+def test_without_an_older_run_there_is_no_draft(draft: Draft) -> None:
+    assert draft.folder(resume=False, overwrite=False) == draft.out
+    assert draft.folder(resume=False, overwrite=True) == draft.out
+    assert draft.folder(resume=True, overwrite=False) == draft.out
+    draft.settle()
+    draft.publish(draft.out)
+    assert not draft.out.exists()
+
+
+def test_an_older_run_is_refused_or_kept(draft: Draft) -> None:
+    write(draft.out, "old", "best.pt", "notes.txt")
+    with pytest.raises(DataError, match=r"best\.pt: already there; use --overwrite"):
+        draft.folder(resume=False, overwrite=False)
+    work = draft.folder(resume=False, overwrite=True)
+    assert work == draft.out / "draft" / "folds"
+    assert draft.folder(resume=True, overwrite=False) == draft.out  # nothing was begun: the older run goes on
+    with draft.alone(work, resume=False):
+        pass
+    assert draft.folder(resume=True, overwrite=False) == work
+
+
+def test_a_draft_alone_is_not_overwritten_either(draft: Draft) -> None:
+    """Where somebody removed the older run by hand."""
+    write(draft.out / "draft" / "folds", "new", "best.pt")
+    with pytest.raises(DataError, match="draft/folds: already there"):
+        draft.folder(resume=False, overwrite=False)
+
+
+def prepared(draft: Draft) -> None:
+    write(draft.out, "old", "folds.json", "best.pt", "fold-1/best.pt", "fold-2/best.pt", "fold-2/mine.txt", "mine.txt")
+    write(draft.out / "draft" / "folds", "new", "folds.json", "fold-1/best.pt", "run.json")
+
+
+AFTER = {"folds.json": "new", "fold-1/best.pt": "new", "run.json": "new", "fold-2/mine.txt": "old", "mine.txt": "old"}
+
+
+def test_a_whole_run_takes_the_place_of_the_older_one(draft: Draft) -> None:
+    prepared(draft)
+    draft.publish(draft.out / "draft" / "folds")
+    assert found(draft.out) == AFTER
+    assert not (draft.out / "draft").exists()
+
+
+@pytest.mark.parametrize("call", ["unlink", "replace", "rmdir"])
+@pytest.mark.parametrize("number", range(4))
+def test_broken_off_anywhere_it_is_ended_by_the_next(
+    draft: Draft, call: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file is there all the while, old or new, until nothing of the new run needs the old one's place."""
+    prepared(draft)
+    original, calls = getattr(os, call), []
+
+    def broken(*words: object, **options: object) -> object:
+        if str(words[0]).startswith("/") and str(draft.out) not in str(words[0]):
+            return original(*words, **options)  # somebody else's: a mark that the garbage collector removes
+        calls.append(words)
+        if len(calls) > number:
+            raise KeyboardInterrupt
+        return original(*words, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, broken)
+        try:
+            draft.publish(draft.out / "draft" / "folds")
+        except KeyboardInterrupt:
+            assert set(found(draft.out).values()) == {"old", "new"}
+            new = {name.split("whole/")[-1] for name, text in found(draft.out).items() if text == "new"}
+            assert new == {"folds.json", "fold-1/best.pt", "run.json"}
+    draft.settle()
+    assert found(draft.out) == AFTER
+    assert not (draft.out / "draft").exists()
+
+
+def test_one_process_at_a_time(draft: Draft) -> None:
+    draft.out.mkdir()
+    with (
+        holding(draft.out),
+        pytest.raises(DataError, match="another process trains here; let it end first"),
+        draft.alone(draft.out, resume=True),
+    ):
+        pass
+    with draft.alone(draft.out, resume=True), holding(draft.out) as other:
+        assert other is False
+
+
+def test_what_another_process_finished_meanwhile_is_not_overwritten(draft: Draft) -> None:
+    work = draft.folder(resume=False, overwrite=False)
+    write(draft.out, "another's", "best.pt")
+    with pytest.raises(DataError, match=r"best\.pt: already there"), draft.alone(work, resume=False):
+        pass
+    assert found(draft.out) == {"best.pt": "another's"}
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_the_first_step(draft: Draft, tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    line = r"out: cannot be written \(.*\); choose another --out"
+    with pytest.raises(DataError, match=line), draft.alone(draft.out, resume=False):
+        pytest.fail("it started")
+
+
+def test_an_interruption_says_how_to_go_on_where_one_can(draft: Draft) -> None:
+    def interrupted() -> None:
+        with draft.alone(draft.out, resume=True):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        interrupted()
+    write(draft.out, "new", "folds.json")
+    with pytest.raises(Interrupted, match="out: interrupted; the same command with --resume goes on"):
+        interrupted()
+    assert not isinstance(caught.value, Interrupted)
+
+
+def test_of_several_processes_the_first_one_holds_and_publishes(draft: Draft, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared(draft)
+    monkeypatch.setenv("RANK", "1")
+    work = draft.out / "draft" / "folds"
+    with holding(draft.out), draft.alone(work, resume=False):
+        draft.publish(work)
+    assert work.is_dir()
