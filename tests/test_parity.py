@@ -1,7 +1,7 @@
 """The official scorer's figures: its three cases (when they are at hand), golden cases of ours, and a slow reference.
 
-tests/golden/overlap.json holds run lengths and figures only. tests/builders/reference_scorer.py is the official scorer as
-examples/official-scorer.md tells it; everything here goes through real files, open_gold and open_predictions.
+tests/golden/overlap.json holds run lengths and figures only. tests/builders/reference_scorer.py is the official
+scorer as examples/official-scorer.md tells it; everything here goes through real files, open_gold and open_predictions.
 """
 
 import itertools

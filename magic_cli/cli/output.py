@@ -17,10 +17,10 @@ def emit(as_json: bool, command: str, result: dict[str, Any], lines: Sequence[st
     shown = "\n".join(map(printable, lines))  # ids and names of files come from data
     text = json_text(finite({"schema": 1, "command": command, **result})) if as_json else shown
     if speaks():
-        _print(text)
+        print_text(text)
 
 
-def _print(text: str) -> None:
+def print_text(text: str) -> None:
     """Write to stdout; raises DataError where that is a file on a full disk."""
     try:
         typer.echo(text)

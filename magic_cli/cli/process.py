@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from typer.core import TyperGroup
 
-from magic_cli.cli.output import _print
+from magic_cli.cli.output import print_text
 from magic_cli.errors import DataError, Interrupted, MagicError, printable
 from magic_cli.io.files import json_text
 from magic_cli.io.progress import log, speaks
@@ -54,7 +54,7 @@ def leave(app: Callable[..., Any]) -> NoReturn:
         log(f"error: {line}" if code != 130 else line)
     if as_json and lines and speaks():
         with contextlib.suppress(MagicError):
-            _print(json_text({"schema": 1, "exit_code": code, "errors": lines}))
+            print_text(json_text({"schema": 1, "exit_code": code, "errors": lines}))
     raise SystemExit(code)
 
 

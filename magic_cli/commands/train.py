@@ -13,7 +13,7 @@ from magic_cli.errors import CheckpointError, ConfigError, DataError, EmptySplit
 from magic_cli.io import run_record
 from magic_cli.io.progress import log
 from magic_cli.records import Sample
-from magic_cli.training import resume as resume_command
+from magic_cli.training.resume import state_meta
 from magic_cli.training import selection
 from magic_cli.training.devices import insist
 from magic_cli.training.run_folder import Draft
@@ -111,7 +111,7 @@ def train(
         draft.settle()
     work = draft.folder(resume, overwrite)
     state = work / "state.pt"
-    before = resume_command.state_meta(state) if resume and state.is_file() else {}
+    before = state_meta(state) if resume and state.is_file() else {}
     config = settled(name, state, before, preset, settings, flags)
     if deterministic:
         insist()

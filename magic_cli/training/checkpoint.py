@@ -80,7 +80,7 @@ def _check(path: Path, whole: bool) -> None:
         raise CheckpointError(problem(path, got, "a file as torch.save wrote it", "copy it again or train again"))
 
 
-def _load(path: Path, mapped: bool = False) -> dict[str, Any]:
+def load_file(path: Path, mapped: bool = False) -> dict[str, Any]:
     _check(path, whole=not mapped)
     try:
         with warnings.catch_warnings():
@@ -109,8 +109,8 @@ def load_best(path: Path, task: str | None = None) -> tuple[CheckpointMeta, dict
     Raises:
         CheckpointError: missing, damaged, of another format, or made for another task than `task`.
     """
-    loaded = _load(path)
-    meta, weights = _meta(loaded, path), loaded.get("weights")
+    loaded = load_file(path)
+    meta, weights = load_meta(loaded, path), loaded.get("weights")
     if meta.get("format") != FORMAT:
         remedy = "train again with this version"
         raise CheckpointError(problem(path, f"format {meta.get('format')}", FORMAT, remedy))
@@ -128,10 +128,10 @@ def load_best(path: Path, task: str | None = None) -> tuple[CheckpointMeta, dict
 
 def best_meta(path: Path) -> dict[str, Any]:
     """Return the meta data of a checkpoint alone; its tensors stay on disk. Raises CheckpointError as `load_best`."""
-    return _meta(_load(path, mapped=True), path)
+    return load_meta(load_file(path, mapped=True), path)
 
 
-def _meta(loaded: dict[str, Any], path: Path) -> dict[str, Any]:
+def load_meta(loaded: dict[str, Any], path: Path) -> dict[str, Any]:
     try:
         found = json.loads(loaded["meta"])
     except (ValueError, RecursionError):

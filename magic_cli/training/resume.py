@@ -12,7 +12,7 @@ import torch
 
 from magic_cli.errors import CheckpointError, problem
 from magic_cli.io.files import finite, write_atomic
-from magic_cli.training.checkpoint import _load, _meta
+from magic_cli.training.checkpoint import load_file, load_meta
 
 _STATE = {"at": dict, "task": str, "config": dict, "data": str}
 
@@ -25,14 +25,14 @@ def save_state(path: Path, meta: dict[str, Any], tensors: dict[str, Any]) -> Non
 
 def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read what `save_state` wrote; raises CheckpointError as `load_best`."""
-    loaded = _load(path)
+    loaded = load_file(path)
     meta = _state(loaded, path)
     del loaded["meta"]
     return meta, loaded
 
 
 def _state(loaded: dict[str, Any], path: Path) -> dict[str, Any]:
-    meta = _meta(loaded, path)
+    meta = load_meta(loaded, path)
     if not all(isinstance(meta.get(key), kind) for key, kind in _STATE.items()):
         expected = f"meta data with {', '.join(_STATE)}"
         raise CheckpointError(problem(path, "another file", expected, "train anew with --overwrite"))
@@ -41,7 +41,7 @@ def _state(loaded: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def state_meta(path: Path) -> dict[str, Any]:
     """Return the meta data of a state alone; its tensors stay on disk. Raises CheckpointError as `load_best`."""
-    return _state(_load(path, mapped=True), path)
+    return _state(load_file(path, mapped=True), path)
 
 
 RandomStates = dict[str, torch.Tensor]

@@ -1,4 +1,4 @@
-"""models/cache/features.py: exact features, each item encoded once, and nothing torn by errors or by two runs at once."""
+"""models/cache/features.py: exact features, each item encoded once, nothing torn by errors or by two runs."""
 
 import errno
 import multiprocessing

@@ -1,4 +1,4 @@
-"""models/cache/store.py: our files alone are seen; what a run needs or used today stays; clearing spares other files."""
+"""models/cache/store.py: only our files are seen; what a run needs or used today stays; clearing spares the rest."""
 
 import gc
 import os

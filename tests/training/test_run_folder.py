@@ -1,4 +1,4 @@
-"""training/run_folder.py: an older run stays until the new one is whole, wherever that is cut off; one process per folder."""
+"""training/run_folder.py: an older run stays until the new one is whole; one process per folder."""
 
 import os
 from collections.abc import Iterator
