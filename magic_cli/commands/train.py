@@ -13,9 +13,9 @@ from magic_cli.errors import CheckpointError, ConfigError, DataError, EmptySplit
 from magic_cli.io import run_record
 from magic_cli.io.progress import log
 from magic_cli.records import Sample
-from magic_cli.training.resume import state_meta
 from magic_cli.training import selection
 from magic_cli.training.devices import insist
+from magic_cli.training.resume import state_meta
 from magic_cli.training.run_folder import Draft
 from magic_cli.training.runtime import Place
 from magic_cli.training.selection import choose
