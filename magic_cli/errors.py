@@ -21,7 +21,7 @@ _WORD = re.compile(r"[\w.,:+-]{0,40}", re.ASCII)
 
 
 def printable(value: object) -> str:
-    """Return `value` as text without control characters, so that data cannot drive the terminal."""
+    """Return `value` as text with unprintable characters escaped, so that data cannot control the terminal."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(value))
 
 
@@ -30,12 +30,12 @@ def problem(where: object, got: object, expected: object, remedy: str) -> str:
     return printable(f"{where}: got {got}, expected {expected}; {remedy}")
 
 
-def told(value: object) -> str:
-    """Return a value for a message: numbers and plain words as they are; of anything else what it is, no more.
+def redact(value: object) -> str:
+    """Format a value for an error message without leaking patient text.
 
-    It may be what a patient wrote, in a place where nobody expects it.
+    Numbers, booleans, null and single words of up to 40 ASCII characters are shown verbatim, anything else by its type.
 
-    >>> told(7), told("valid"), told("my skin itches")
+    >>> redact(7), redact("valid"), redact("my skin itches")
     ('7', "'valid'", 'text of 14 characters')
     """
     if isinstance(value, str):
@@ -45,15 +45,15 @@ def told(value: object) -> str:
     return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else type(value).__name__
 
 
-def named(key: object) -> str:
-    """Return a key for a message as `told` does a value, without quotation marks."""
-    return told(key).strip("'")
+def redact_key(key: object) -> str:
+    """Format a key for an error message like `redact`, without quotation marks."""
+    return redact(key).strip("'")
 
 
-def some(names: Iterable[str], most: int = 10, total: bool = False) -> str:
-    """Return names as a list for a message, the first ones and "..." where there are more; with their `total` number.
+def shorten(names: Iterable[str], most: int = 10, total: bool = False) -> str:
+    """Join names for a message: at most the first `most` of them, then "..." and, if `total`, how many there are.
 
-    >>> some(["a", "b", "c"], most=2, total=True)
+    >>> shorten(["a", "b", "c"], most=2, total=True)
     'a, b, ... 3 in all'
     """
     listed = list(names)
@@ -61,8 +61,8 @@ def some(names: Iterable[str], most: int = 10, total: bool = False) -> str:
     return ", ".join(listed[:most]) + (more if len(listed) > most else "")
 
 
-def capped(lines: Sequence[str], where: object, most: int = 20) -> list[str]:
-    """Return the first lines, and as the last one how many more there are."""
+def first_lines(lines: Sequence[str], where: object, most: int = 20) -> list[str]:
+    """Return at most the first `most` lines; if there are more, a last line "WHERE: N more problems of this kind"."""
     more = [f"{where}: {len(lines) - most} more problems of this kind"] if len(lines) > most else []
     return [*lines[:most], *more]
 

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from magic_cli import errors
-from magic_cli.errors import DataError, MagicError, capped, printable, problem, some
+from magic_cli.errors import DataError, MagicError, first_lines, printable, problem, shorten
 
 CODES = {
     "MagicError": 1,
@@ -76,10 +76,10 @@ def test_problems_are_lines_from_one_text_or_many() -> None:
 
 
 def test_lists_name_the_first_and_say_that_there_are_more() -> None:
-    assert some([]) == ""
-    assert some(str(n) for n in range(10)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
-    assert some(map(str, range(4)), most=3) == "0, 1, 2, ..."
-    assert some(map(str, range(4)), most=3, total=True) == "0, 1, 2, ... 4 in all"
-    assert some(map(str, range(3)), most=3, total=True) == "0, 1, 2"
-    assert capped(["a", "b"], "f", most=2) == ["a", "b"]
-    assert capped(["a", "b", "c", "d"], "f", most=2) == ["a", "b", "f: 2 more problems of this kind"]
+    assert shorten([]) == ""
+    assert shorten(str(n) for n in range(10)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+    assert shorten(map(str, range(4)), most=3) == "0, 1, 2, ..."
+    assert shorten(map(str, range(4)), most=3, total=True) == "0, 1, 2, ... 4 in all"
+    assert shorten(map(str, range(3)), most=3, total=True) == "0, 1, 2"
+    assert first_lines(["a", "b"], "f", most=2) == ["a", "b"]
+    assert first_lines(["a", "b", "c", "d"], "f", most=2) == ["a", "b", "f: 2 more problems of this kind"]

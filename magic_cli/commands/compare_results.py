@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from magic_cli.data.masks import read_raw
-from magic_cli.errors import MagicError, named, told
+from magic_cli.errors import MagicError, redact, redact_key
 from magic_cli.io.files import finite, read_json, read_jsonl
 from magic_cli.submission.archive import open_archive
 
@@ -86,7 +86,7 @@ def _leaves(old: Any, new: Any, places: Places, where: str = "") -> Iterator[str
     kind = type(old) if type(old) is type(new) else None
     if kind is dict:
         for key in [*old, *(key for key in new if key not in old)]:
-            yield from _leaves(old.get(key), new.get(key), places, f"{where}.{named(key)}".lstrip("."))
+            yield from _leaves(old.get(key), new.get(key), places, f"{where}.{redact_key(key)}".lstrip("."))
     elif kind is list and len(old) == len(new):
         for number, (one, other) in enumerate(zip(old, new, strict=True), 1):
             yield from _leaves(one, other, places, f"{where}[{number}]")
@@ -97,7 +97,7 @@ def _leaves(old: Any, new: Any, places: Places, where: str = "") -> Iterator[str
             yield f"{where}: another text"
     elif kind is None or old != new:
         apart = f" ({new - old:+.2g})" if kind is float else ""
-        yield f"{where}: {told(old)} then, {told(new)} now{apart}"
+        yield f"{where}: {redact(old)} then, {redact(new)} now{apart}"
 
 
 def _told(lines: list[str]) -> str:

@@ -18,7 +18,7 @@ import typer
 from magic_cli import tasks
 from magic_cli.commands import compare_results
 from magic_cli.config import from_dict
-from magic_cli.errors import DataError, SubmissionError, capped, printable, problem, some
+from magic_cli.errors import DataError, SubmissionError, first_lines, printable, problem, shorten
 from magic_cli.io import environment, run_record, schema
 from magic_cli.io.files import read_json, sha256
 from magic_cli.io.progress import log, speaks, track
@@ -170,7 +170,7 @@ def _check_inputs(plan: _Plan) -> None:
         if (got := here.get(name, "no such weights")) != digest:
             lines.append(_unlike(name, got, digest))
     if lines:
-        raise DataError(capped(lines, plan.file, _MOST))
+        raise DataError(first_lines(lines, plan.file, _MOST))
 
 
 def _unlike(name: str, got: str, digest: str) -> str:
@@ -196,7 +196,7 @@ def _notes(plan: _Plan) -> Iterator[str]:
     there = plan.old.outputs()
     changed = [name for name, digest in record["outputs"].items() if name not in there or sha256(there[name]) != digest]
     if changed:
-        yield f"no longer as recorded in {plan.old.root}: {some(changed)}"
+        yield f"no longer as recorded in {plan.old.root}: {shorten(changed)}"
 
 
 def _state(git: Mapping[str, Any] | None) -> str:
@@ -247,5 +247,5 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         return [same, f"{found['out']}: of no more use; it may be removed"]
     unlike = found["differences"]
     text = [f"{one['file']}: {one['what']}" for one in unlike]
-    text = capped(text, found["out"], _SHOWN)
+    text = first_lines(text, found["out"], _SHOWN)
     return [*text, f"not identical: {len(unlike)} of {found['compared']} files differ; {found['out']} has the new ones"]

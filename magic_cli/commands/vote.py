@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from magic_cli.data.prepared import Prepared, open_prepared
-from magic_cli.errors import SubmissionError, UsageError, problem, some
+from magic_cli.errors import SubmissionError, UsageError, problem, shorten
 from magic_cli.io.files import refuse_existing
 from magic_cli.submission.answers import read_rows
 from magic_cli.submission.archive import open_archive
@@ -70,7 +70,7 @@ def _read(files: Sequence[Path], expected: Expected, prepared: Prepared) -> list
     for file, held in zip(files, parsed, strict=True):
         lacking = [encounter for encounter in everything if encounter not in held]
         if lacking:
-            got = f"no row for {len(lacking)} encounters that other files have ({some(lacking)})"
+            got = f"no row for {len(lacking)} encounters that other files have ({shorten(lacking)})"
             lines.append(problem(file, got, "the same encounters in all files", "complete it, or leave it out"))
     if lines:
         raise SubmissionError(lines)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from magic_cli.data.masks import decode_mask, read_raw
 from magic_cli.data.prepared import MANIFEST, MEAN_MASK, Prepared, open_prepared
 from magic_cli.data.questions import QuestionSchema, load_questions
-from magic_cli.errors import DataError, capped, printable, problem
+from magic_cli.errors import DataError, first_lines, printable, problem
 from magic_cli.io.files import read_json
 from magic_cli.records import SPLITS, Encounter
 
@@ -235,5 +235,5 @@ def _read_answers(path: Path, questions: QuestionSchema) -> dict[str, dict[str, 
         lines += questions.faults(row, f"{path}:{encounter}")
         answers[encounter] = {qid: row[qid] for qid in questions.by_qid if qid in row}
     if lines:
-        raise DataError(capped(lines, path))
+        raise DataError(first_lines(lines, path))
     return answers

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from magic_cli.data.fast_tiff import read_plain
 from magic_cli.data.limits import COMPRESSION, FAX, MAX_PIXELS, claims
-from magic_cli.errors import ConfigError, DataError, printable, problem, some
+from magic_cli.errors import ConfigError, DataError, printable, problem, shorten
 from magic_cli.records import Mask
 
 MERGES = ("or", "majority", "intersection")
@@ -202,7 +202,7 @@ def decode_mask(raw: NDArray[Any], where: str) -> tuple[Mask, str]:
 
 
 def _sample(array: NDArray[Any]) -> str:
-    shown = some((f"{value:g}" for value in np.unique(array)[:5]), most=4)
+    shown = shorten((f"{value:g}" for value in np.unique(array)[:5]), most=4)
     return f"{{{shown}}}"
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from magic_cli.errors import DataError, named, problem, told
+from magic_cli.errors import DataError, problem, redact, redact_key
 from magic_cli.io import schema
 from magic_cli.io.files import read_json
 from magic_cli.records import Question
@@ -159,7 +159,7 @@ class QuestionSchema:
         for form in (plain, normalise):
             found = found or {i for options in languages for i, o in enumerate(options) if form(o) == form(text)}
         if len(found) != 1:
-            raise DataError(problem(qid, told(text), "the text of one option", "see the definitions file"))
+            raise DataError(problem(qid, redact(text), "the text of one option", "see the definitions file"))
         return found.pop()
 
     def faults(self, row: Mapping[str, Any], where: str) -> list[str]:
@@ -170,9 +170,9 @@ class QuestionSchema:
                 size = self.by_qid[key].size
                 if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < size:
                     expected = f"an integer in 0..{size - 1}"
-                    lines.append(problem(f"{where}:{key}", told(value), expected, "write the 0-based option index"))
+                    lines.append(problem(f"{where}:{key}", redact(value), expected, "write the 0-based option index"))
             elif key != "encounter_id":
-                place = f"{where}:{named(key)}"
+                place = f"{where}:{redact_key(key)}"
                 lines.append(problem(place, "an unknown key", "a qid of the definitions", "remove it"))
         return lines
 

@@ -13,7 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
-from magic_cli.errors import DataError, printable, problem, told
+from magic_cli.errors import DataError, printable, problem, redact
 from magic_cli.io.locks import locked
 
 MAX_JSON = 1 << 28
@@ -150,7 +150,7 @@ def parse_json(text: str) -> Any:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     unique = dict(pairs)
     if len(unique) < len(pairs):
-        raise KeyTwice(f"key {told(repeated_keys(pairs)[0])} twice in one object")
+        raise KeyTwice(f"key {redact(repeated_keys(pairs)[0])} twice in one object")
     return unique
 
 

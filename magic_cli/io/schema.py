@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from magic_cli.errors import named, printable, told
+from magic_cli.errors import printable, redact, redact_key
 
 _PLACES = (Path(__file__).parents[1] / "schemas", Path(__file__).parents[2] / "schemas")
 
@@ -46,7 +46,7 @@ def problems(name: str, value: Any, where: str, most: int = 20) -> list[str]:
         if len(lines) == most:
             lines.append(f"{where}: more problems of this kind follow; mend these first")
             break
-        field = ".".join(named(part) for part in error.absolute_path)  # a key may be a patient's text too
+        field = ".".join(redact_key(part) for part in error.absolute_path)  # a key may be a patient's text too
         lines.append(printable(f"{where}{':' if field else ''}{field}: {_short(error)}"))
     return lines
 
@@ -82,8 +82,8 @@ def _short(error: Any) -> str:
         return f"got {type(error.instance).__name__}, expected {error.validator_value}"
     if error.validator == "required":
         return f"{str(error.message)[:200]}; complete this entry"
-    if error.validator == "additionalProperties" and any(told(key) != repr(key) for key in error.instance):
+    if error.validator == "additionalProperties" and any(redact(key) != repr(key) for key in error.instance):
         return "got an unknown key, expected those of the schema"
     if error.validator in ("additionalProperties", "dependentRequired"):
         return str(error.message)[:200]
-    return f"got {told(error.instance)}, expected {error.validator} {str(error.validator_value)[:80]}"
+    return f"got {redact(error.instance)}, expected {error.validator} {str(error.validator_value)[:80]}"

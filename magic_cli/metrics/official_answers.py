@@ -11,7 +11,7 @@ reading of case 12, which was measured in a row of the gold only.
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from magic_cli.errors import some
+from magic_cli.errors import shorten
 from magic_cli.metrics.answer_sets import iom
 
 SLOTS = {"CQID010": 1, "CQID011": 6, "CQID012": 6, "CQID015": 1, "CQID020": 9, "CQID025": 1}
@@ -86,7 +86,7 @@ def _sets(rows: Iterable[Any], errors: list[str]) -> Sets:
                 parents.setdefault(parent, set())
             else:
                 parents.setdefault(parent, set()).add(value)
-    errors += [f"{cause} ({some(items, total=True)})" for cause, items in faults.items()]
+    errors += [f"{cause} ({shorten(items, total=True)})" for cause, items in faults.items()]
     return sets
 
 
@@ -95,10 +95,10 @@ def _missing(truth: Sets, submitted: Sets) -> list[str]:
     absent = [encounter for encounter in truth if encounter not in submitted]
     lines: list[str] = []
     if absent:
-        lines.append(f"KeyError: {len(absent)} of {len(truth)} encounters have no row ({some(absent, total=True)})")
+        lines.append(f"KeyError: {len(absent)} of {len(truth)} encounters have no row ({shorten(absent, total=True)})")
     for parent in SLOTS:
         bare = [encounter for encounter in truth if encounter in submitted and parent not in submitted[encounter]]
         if bare:
             count = f"{len(bare)} of {len(truth)} encounters"
-            lines.append(f"KeyError: {parent} has no answer in {count} ({some(bare, total=True)})")
+            lines.append(f"KeyError: {parent} has no answer in {count} ({shorten(bare, total=True)})")
     return lines

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from magic_cli.errors import SubmissionError, problem, some
+from magic_cli.errors import SubmissionError, problem, shorten
 from magic_cli.io.files import MAX_JSON
 from magic_cli.records import Prediction
 from magic_cli.submission.archive import Archive
@@ -122,7 +122,7 @@ def _whole(value: Any) -> int | None:
 
 def _fault(where: str, row: Mapping[str, Any], bad: Sequence[str]) -> str:
     # the type alone: a value may be what a patient wrote
-    got = some((f"{qid} {_kind(row[qid])}" for qid in bad), most=3)
+    got = shorten((f"{qid} {_kind(row[qid])}" for qid in bad), most=3)
     return problem(where, got, "integers", "write the 0-based option indices")
 
 

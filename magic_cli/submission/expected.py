@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.questions import QuestionSchema
-from magic_cli.errors import DataError, problem, some
+from magic_cli.errors import DataError, problem, shorten
 from magic_cli.submission.archive import Archive
 
 Size = tuple[int, int]
@@ -58,6 +58,6 @@ class Findings:
         for kind, places in self.kinds.items():
             where = self.archive.where(places[0])
             if len(places) > 1:
-                where = f"{self.archive.source}: {len(places)} items: {some(places)}"
+                where = f"{self.archive.source}: {len(places)} items: {shorten(places)}"
             lines.append(problem(where, *kind))
         return lines

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from magic_cli.data.questions import QuestionSchema, load_questions
-from magic_cli.errors import SubmissionError, named, told
+from magic_cli.errors import SubmissionError, redact, redact_key
 from magic_cli.io import schema
 from magic_cli.io.files import repeated_keys
 from magic_cli.submission.answers import parse_answers, read_bytes
@@ -117,9 +117,9 @@ def _lint_row(found: Findings, where: str, row: Row, questions: QuestionSchema) 
             if meant in questions.by_qid:
                 answered.add(meant)
                 remedy = "write three digits, as in CQID010-001 (officially the key is dropped)"
-                found.add(f"{where}:{named(key)}", "an unpadded key", "a qid of the definitions", remedy)
+                found.add(f"{where}:{redact_key(key)}", "an unpadded key", "a qid of the definitions", remedy)
             else:
-                found.add(f"{where}:{named(key)}", "an unknown key", "a qid of the definitions", "remove it")
+                found.add(f"{where}:{redact_key(key)}", "an unknown key", "a qid of the definitions", "remove it")
     for qid in questions.by_qid:
         if qid not in answered:
             remedy = "answer every slot (a missing parent stops the official scorer, a missing sibling changes the set)"
@@ -133,7 +133,7 @@ def _lint_value(found: Findings, where: str, value: Any, size: int) -> None:
     elif isinstance(value, bool):
         found.add(where, "true or false", _INTEGER, "write the option's index")
     elif isinstance(value, str):
-        found.add(where, "a string", _INTEGER, f'write 0, not "0" {silent}', told(value))
+        found.add(where, "a string", _INTEGER, f'write 0, not "0" {silent}', redact(value))
     elif isinstance(value, float):
         found.add(where, "a float", _INTEGER, "write 0, not 0.0: int(x) before json.dump", repr(value))
     elif not isinstance(value, int):

@@ -16,7 +16,7 @@ import numpy as np
 
 from magic_cli.data.gold import Gold
 from magic_cli.data.masks import Unreadable, decode_mask, map_stored, read_stored
-from magic_cli.errors import DataError, SubmissionError, problem, some
+from magic_cli.errors import DataError, SubmissionError, problem, shorten
 from magic_cli.io.files import write_text
 from magic_cli.records import Prediction, Question
 from magic_cli.submission.answers import has_mark, prediction_of, read_bytes, read_rows, stops_at
@@ -235,7 +235,7 @@ def _stops(archive: Archive, layout: Layout, rows: Sequence[Any]) -> Iterator[st
     if has_mark(read_bytes(archive, layout.answers)):
         yield f"{where}: starts with a byte-order mark (JSONDecodeError)"
     for error, numbers in stops_at(rows).items():
-        yield f"{where}: rows {some(map(str, numbers))} have no encounter_id as text ({error})"
+        yield f"{where}: rows {shorten(map(str, numbers))} have no encounter_id as text ({error})"
 
 
 def masks_in(archive: Archive, folder: str) -> dict[str, str]:
@@ -263,7 +263,7 @@ def missing_lines(missing: Sequence[str], wanted: Collection[str], kind: str) ->
         return []
     got = f"{len(missing)} of {len(wanted)} {kind} have no prediction (the official scorer stops with KeyError)"
     if len(missing) == len(wanted) > 10:
-        return [f"{got}: {some(missing)}; are these predictions of another split?"]
+        return [f"{got}: {shorten(missing)}; are these predictions of another split?"]
     return [f"{got}: {', '.join(missing)}"]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from magic_cli.data.gold import Gold
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.questions import QuestionSchema
-from magic_cli.errors import DataError, EmptySplit, problem, some
+from magic_cli.errors import DataError, EmptySplit, problem, shorten
 from magic_cli.records import Encounter, ImageRecord, Prediction, Sample
 from magic_cli.tasks.cvqa.answers import by_encounter, decide
 from magic_cli.tasks.cvqa.baselines import guesses as guesses
@@ -40,7 +40,7 @@ def samples(prepared: Prepared, split: str, config: "CvqaConfig") -> tuple[Sampl
     photos = {e.encounter_id: _photos(prepared, e, config.modality) for e in encounters}
     bare = [encounter for encounter, found in photos.items() if not found]
     if bare and config.modality == "image":
-        got = f"{len(bare)} encounters without a photo ({some(bare)})"
+        got = f"{len(bare)} encounters without a photo ({shorten(bare)})"
         raise DataError(problem(prepared.root, got, "one or more", "use --modality both or text"))
     qids = tuple(prepared.questions.by_qid)
     # One a question is how the paper learns; predicted one by one, the questions would ask for each photo 27 times.

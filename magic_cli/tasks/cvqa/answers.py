@@ -9,7 +9,7 @@ import numpy as np
 
 from magic_cli.data.gold import Gold
 from magic_cli.data.questions import QuestionSchema
-from magic_cli.errors import some
+from magic_cli.errors import shorten
 from magic_cli.records import Prediction
 from magic_cli.tasks.cvqa.decode import best_set
 
@@ -69,12 +69,12 @@ def refused(answers: Mapping[str, Answer]) -> Iterator[str]:
             bare.setdefault(parent, []).append(encounter)
         wrong += [f"{encounter}:{qid}: {kind}" for qid, kind in answer.wrong.items()]
     for fault, places in zero.items():
-        yield f"{len(places)} of {len(answers)} encounters count as zero: {fault} ({some(places, total=True)})"
+        yield f"{len(places)} of {len(answers)} encounters count as zero: {fault} ({shorten(places, total=True)})"
     for parent, places in bare.items():
-        names = some(places, total=True)
+        names = shorten(places, total=True)
         yield f"{parent} counts as zero in {len(places)} of {len(answers)} encounters: no answer ({names})"
     if wrong:
-        yield f"values that are no option index count as wrong: {len(wrong)} ({some(wrong, total=True)})"
+        yield f"values that are no option index count as wrong: {len(wrong)} ({shorten(wrong, total=True)})"
 
 
 def decide(predictions: Iterable[Prediction], questions: QuestionSchema, decode: str | None = None) -> dict[str, int]:
@@ -170,7 +170,7 @@ def _answer(rows: Sequence[Row], questions: QuestionSchema) -> Answer:
                 if kind:
                     wrong[qid] = kind
     if against.total():
-        return Answer(fault="rows that contradict each other", detail=some([*+against], total=True))
+        return Answer(fault="rows that contradict each other", detail=shorten([*+against], total=True))
     sets = {questions.by_qid[qid].parent for qid in slots}
     return Answer(slots, bare=tuple(p for p in questions.parents if p not in sets), wrong=wrong)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from magic_cli.data.prepared import MANIFEST, Prepared
 from magic_cli.data.prompts import written_in
 from magic_cli.data.questions import QuestionSchema
-from magic_cli.errors import capped, some
+from magic_cli.errors import first_lines, shorten
 from magic_cli.records import Encounter, Sample
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def checks(prepared: Prepared, samples: Sequence[Sample], config: "CvqaConfig") 
     found += _photos(prepared, own) if config.modality != "text" else ()
     if config.modality != "image" and (config.head == "slots" or config.encounter_text):
         bare = [encounter for encounter, one in own.items() if not (one.question + one.answer).strip()]
-        found += [f"{len(bare)} of {len(own)} encounters with answers have no text ({some(bare)})"] if bare else []
+        found += [f"{len(bare)} of {len(own)} encounters with answers have no text ({shorten(bare)})"] if bare else []
     return [*found, *_unread(own, config)]
 
 
@@ -48,7 +48,7 @@ def _unread(encounters: Mapping[str, Encounter], config: "CvqaConfig") -> Iterat
     ]
     if config.rules and other:
         got = f"{len(other)} of {len(encounters)} encounters with answers have no text in lang={config.lang}"
-        yield f"{got} ({some(other)}); their rules read the prompt, in whatever language it is"
+        yield f"{got} ({shorten(other)}); their rules read the prompt, in whatever language it is"
 
 
 def _languages(questions: QuestionSchema) -> Iterator[str]:
@@ -75,14 +75,14 @@ def _order(questions: QuestionSchema, encounters: Mapping[str, Encounter]) -> It
                 wrong.append(encounter)
         if wrong:
             got = f"{len(wrong)} of {len(encounters)} answers have a value after {padding}, Not mentioned"
-            yield f"{parent}: {got} ({some(wrong)}); were they counted along other options than the definitions'?"
+            yield f"{parent}: {got} ({shorten(wrong)}); were they counted along other options than the definitions'?"
 
 
 def _left_out(prepared: Prepared) -> Iterator[str]:
     """Yield what `magic prepare` said of answers and definitions that do not fit, the first ten lines and a count."""
     yield from (note for note in prepared.manifest["notes"] if note.startswith(_NO_DEFINITIONS))
     lines = [line for line in prepared.manifest["problems"] if _ANSWERS in line.partition(":")[0].casefold()]
-    yield from capped(lines, prepared.root / MANIFEST, _MOST)
+    yield from first_lines(lines, prepared.root / MANIFEST, _MOST)
 
 
 def _photos(prepared: Prepared, encounters: Mapping[str, Encounter]) -> Iterator[str]:
@@ -96,4 +96,4 @@ def _photos(prepared: Prepared, encounters: Mapping[str, Encounter]) -> Iterator
             few.append(encounter)
     for some_, what in ((none, "have no photo"), (few, "lack some of their photos")):
         if some_:
-            yield f"{len(some_)} of {len(encounters)} encounters with answers {what} ({some(some_)})"
+            yield f"{len(some_)} of {len(encounters)} encounters with answers {what} ({shorten(some_)})"

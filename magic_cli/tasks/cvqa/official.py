@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from magic_cli.data.gold import Gold
-from magic_cli.errors import some
+from magic_cli.errors import shorten
 from magic_cli.metrics.official_answers import KEY_LENGTH, QIDS, SLOTS, head, official_answers
 from magic_cli.tasks.cvqa.answers import Answer, Row
 
@@ -67,7 +67,7 @@ def compare(gold: Gold, rows: Mapping[str, Sequence[Row]], answers: Mapping[str,
     figures, stops = state.figures()
     causes = [cause for cause in _causes(gold, rows, answers) if cause.items]
     if figures is None:
-        differences = (f"the official scorer {c.does} ({some(c.items, total=True)})" for c in causes)
+        differences = (f"the official scorer {c.does} ({shorten(c.items, total=True)})" for c in causes)
         return Official(None, stops, tuple(differences))
     if not state.rows:
         effect = _effect(figures, strict)
@@ -83,7 +83,9 @@ def _explained(state: _State, figures: Figures, causes: Sequence[_Cause]) -> tup
         state = _filled(cause.repair(state))
         after = state.figures()[0] or figures  # a filled state has figures
         if not _equal(figures, after):
-            lines.append(f"the official scorer {cause.does} ({some(cause.items, total=True)}){_effect(figures, after)}")
+            lines.append(
+                f"the official scorer {cause.does} ({shorten(cause.items, total=True)}){_effect(figures, after)}"
+            )
         figures = after
     return tuple(lines)
 

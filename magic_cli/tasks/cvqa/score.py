@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.data.gold import Gold
-from magic_cli.errors import DataError, SubmissionError, named, problem, some
+from magic_cli.errors import DataError, SubmissionError, problem, redact_key, shorten
 from magic_cli.metrics.answer_sets import AnswerTerms, Floats, iom
 from magic_cli.metrics.official_answers import head
 from magic_cli.records import Clusters, Prediction, Report, Rules, Sample
@@ -138,9 +138,9 @@ def score(
 def _refuse_other_split(gold: Gold, rows: Mapping[str, Sequence[Row]]) -> None:
     heads = {head(encounter) for encounter in gold.answers}
     if rows and not any(encounter in gold.answers or head(encounter) in heads for encounter in rows):
-        got = f"answers for {some([encounter or 'no encounter' for encounter in rows], total=True)}"
+        got = f"answers for {shorten([encounter or 'no encounter' for encounter in rows], total=True)}"
         remedy = "are these predictions of another split?"
-        lines = [problem(gold.source, got, f"for {some(gold.answers, total=True)}", remedy)]
+        lines = [problem(gold.source, got, f"for {shorten(gold.answers, total=True)}", remedy)]
         raise SubmissionError(lines + [row.fault for row in rows.get("", ())][:_MOST])
 
 
@@ -219,14 +219,14 @@ def _notes(gold: Gold, rows: Mapping[str, Sequence[Row]], answers: Mapping[str, 
         yield f"{len(ignored)} predicted encounters have no gold and are left out, as the official scorer does."
     again = [e for e, answer in answers.items() if len(rows.get(e, ())) > 1 and not answer.fault]
     if again:
-        yield f"{len(again)} encounters have several rows that agree: {some(again, total=True)}."
+        yield f"{len(again)} encounters have several rows that agree: {shorten(again, total=True)}."
     few = [e for e, answer in answers.items() if any(_partly(answer, qids) for qids in parents.values())]
     if few:
-        names = some(few, total=True)
+        names = shorten(few, total=True)
         yield f"{len(few)} encounters lack slots of a question, whose set is smaller, as official: {names}."
     other = sorted({key for e in answers for row in rows.get(e, ()) for key in row.raw if key not in asked})
     if other:
-        yield f"Keys that are no question are left out: {some([named(key) for key in other], total=True)}."
+        yield f"Keys that are no question are left out: {shorten([redact_key(key) for key in other], total=True)}."
 
 
 def _partly(answer: Answer, qids: Iterable[str]) -> bool:

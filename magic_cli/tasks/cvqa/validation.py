@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from magic_cli.data.gold import Gold
-from magic_cli.errors import some
+from magic_cli.errors import shorten
 from magic_cli.io.files import finite
 from magic_cli.metrics.calibration import BINS, ece
 from magic_cli.records import Prediction
@@ -65,7 +65,7 @@ def collapsed(models: Sequence[Constant]) -> list[str]:
     worst = models[bad[0] - 1]
     where = f"fold {', '.join(map(str, bad))} of {len(models)}: " if len(models) > 1 else ""
     remedy = "lower lr and encoder_lr (--set), and is the encounter's text in the input (--encounter-text)?"
-    return [f"{where}{worst}, though the right answers differ ({some(worst.slots)}); {remedy}"]
+    return [f"{where}{worst}, though the right answers differ ({shorten(worst.slots)}); {remedy}"]
 
 
 def review(

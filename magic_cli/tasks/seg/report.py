@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.data.gold import Gold
-from magic_cli.errors import some
+from magic_cli.errors import shorten
 from magic_cli.io.files import finite
 from magic_cli.metrics.mask_scores import MASK_SCORES, OFFICIAL, TERMS, scores_from_sums
 from magic_cli.records import Clusters, Report, Rules
@@ -80,7 +80,7 @@ def _stops(judged: Mapping[str, Judged]) -> Iterable[str]:
     """Yield a line for each exception that the official scorer stops with, and where."""
     for error, images in _groups((one.stop, image) for image, one in judged.items()):
         text = "KeyError: the official scorer finds no mask" if error == kinds.NOT_FOUND else error
-        yield f"{_count(images)} ({some(images)}): {text}"
+        yield f"{_count(images)} ({shorten(images)}): {text}"
 
 
 def _groups(pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, list[str]]]:
@@ -116,7 +116,7 @@ def _differences(
             one.official if one.official is not None and image in changed else one.strict
             for image, one in judged.items()
         )
-        text = _CAUSES[cause].format(_count(images)) + f" ({some(images)})"
+        text = _CAUSES[cause].format(_count(images)) + f" ({shorten(images)})"
         yield text + _effect(_figures(mixed, OFFICIAL), strict)
 
 
@@ -140,7 +140,7 @@ def _refused(judged: Mapping[str, Judged]) -> Iterable[str]:
     named = {image: f"{image}: {one.detail}" if one.detail else image for image, one in judged.items()}
     for fault, images in _groups((one.fault, image) for image, one in judged.items()):
         remedy = "; --accept-255 reads them as {0, 1}" if fault == kinds.BRIGHT else ""
-        listed = some(named[image] for image in images)
+        listed = shorten(named[image] for image in images)
         yield f"{len(images)} of {len(judged)} images count as zero: {fault} ({listed}){remedy}"
 
 
@@ -150,14 +150,14 @@ def _notes(judged: Mapping[str, Judged], rules: Rules, ignored: int) -> Iterable
         rule = {"one": "counts as 1", "zero": "counts as 0"}.get(rules.empty, "is left out")
         yield (
             f"{len(empty_pairs)} of {len(judged)} images have an empty prediction beside an annotator's empty mask "
-            f"({some(empty_pairs)}): strictly, such a pair {rule} (--empty); officially it is 0/0."
+            f"({shorten(empty_pairs)}): strictly, such a pair {rule} (--empty); officially it is 0/0."
         )
     out = [image for image, one in judged.items() if not one.strict[TERMS.index("images")]]
     if out:
-        yield f"{_count(out)} left out, as all annotators' masks and the prediction are empty: {some(out)}."
+        yield f"{_count(out)} left out, as all annotators' masks and the prediction are empty: {shorten(out)}."
     bright = [image for image, one in judged.items() if kinds.GOLD in one.causes]
     if bright:
-        yield f"The gold of {_count(bright)} holds 0 and 255, strictly read as 0 and 1 ({some(bright)})."
+        yield f"The gold of {_count(bright)} holds 0 and 255, strictly read as 0 and 1 ({shorten(bright)})."
     if ignored:
         yield f"{ignored} predicted images have no gold and are left out, as the official scorer does."
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from magic_cli.data.gold import Gold
-from magic_cli.errors import DataError, SubmissionError, capped, problem
+from magic_cli.errors import DataError, SubmissionError, first_lines, problem
 from magic_cli.metrics.overlap import Bits, pack
 from magic_cli.records import Prediction, Report, Rules
 from magic_cli.submission.reader import Unread, missing_lines
@@ -94,7 +94,7 @@ def judge_all(gold: Gold, predictions: Iterable[Prediction], rules: Rules, worke
     results = dict(_spread(one, work(), workers))
     damaged = [line for result in results.values() if isinstance(result, DataError) for line in result.problems]
     if damaged:
-        raise DataError(capped(damaged, gold.source))
+        raise DataError(first_lines(damaged, gold.source))
     whole = {image: result for image in gold.images if isinstance(result := results[image], Judged)}
     return Bench(whole, extra["found"] > 0, extra["ignored"])
 

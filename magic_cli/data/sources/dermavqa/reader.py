@@ -16,7 +16,7 @@ from magic_cli.data.questions import QuestionSchema, load_questions, parse_quest
 from magic_cli.data.sources.dermavqa.pairing import pair
 from magic_cli.data.sources.dermavqa.scan import PHOTO_SUFFIXES, Folder, below, key_of, scan
 from magic_cli.data.sources.dermavqa.tables import Table, Tables, read_tables
-from magic_cli.errors import DataError, problem, told
+from magic_cli.errors import DataError, problem, redact
 from magic_cli.io.files import sha256
 from magic_cli.records import Encounter
 
@@ -225,7 +225,7 @@ def _with_answers(
             file = found.name(table.path)
             eid = row.get("encounter_id") if isinstance(row, dict) else None
             if not isinstance(eid, str) or eid not in encounters:
-                got, remedy = f"answers for {told(eid)}", "remove the row, or add its encounter"
+                got, remedy = f"answers for {redact(eid)}", "remove the row, or add its encounter"
                 ledger.lose(problem(f"{file}:{index}", got, "an encounter of train, valid or test", remedy), "answers")
                 continue
             faults = questions.faults(row, f"{file}:{eid}")

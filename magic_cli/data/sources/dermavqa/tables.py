@@ -9,7 +9,7 @@ from typing import Any
 
 from magic_cli.data.issues import Ledger
 from magic_cli.data.sources.dermavqa.scan import Folder, same_bytes
-from magic_cli.errors import DataError, problem, some
+from magic_cli.errors import DataError, problem, shorten
 from magic_cli.io.files import read_json
 
 DEFINITIONS = "closedquestions_definitions"
@@ -141,5 +141,5 @@ def _pass_over(table: Table, rival: Table, used: Sequence[Table], found: Folder,
     ledger.note(f"{name}: another version of {better}; not used")
     only = sorted(table.ids().difference(*(u.ids() for u in used)))
     if only:
-        got = f"{len(only)} encounters that {better} lacks ({some(only, most=3)})"
+        got = f"{len(only)} encounters that {better} lacks ({shorten(only, most=3)})"
         ledger.lose(problem(name, got, "one complete file a split", "remove the file that is out of date"))
