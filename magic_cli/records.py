@@ -40,7 +40,7 @@ class ImageRecord:
     """
 
     image_id: str
-    encounter_id: str
+    case_id: str
     split: str
     path: str | None
     height: int
@@ -52,7 +52,7 @@ class ImageRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Encounter:
+class Case:
     """One patient query with its photos, prompt halves and closed answers.
 
     `title`, `content` and each response map a language to text. `question` and `answer` are the
@@ -60,7 +60,7 @@ class Encounter:
     None where the encounter has no closed answers.
     """
 
-    encounter_id: str
+    case_id: str
     split: str
     image_ids: tuple[str, ...]
     title: Mapping[str, str]
@@ -79,7 +79,7 @@ class Sample:
     """
 
     id: str
-    encounter: Encounter
+    case: Case
     images: tuple[ImageRecord, ...]
     qids: tuple[str, ...] = ()
 

@@ -379,7 +379,7 @@ def test_prepare_package_and_vote_import_no_torch(drawn: Path, tmp_path: Path) -
         mask = np.eye(image.height, image.width, dtype=np.uint8)
         write_mask(tmp_path / "seg" / "masks_preds" / f"{image.image_id}_mask_sys.tiff", mask)
     answers = prepared.questions.to_slots(prepared.questions.empty_sets())
-    rows = [{"encounter_id": e.encounter_id} | answers for e in prepared.encounters_of("test")]
+    rows = [{"encounter_id": e.case_id} | answers for e in prepared.cases_of("test")]
     (tmp_path / "answers.json").write_text(json.dumps(rows))
     assert probe(["package", "--seg", "seg", "--cvqa", "answers.json", "--split", "test"], tmp_path) == (0, [])
     assert (tmp_path / "submission.zip").is_file()

@@ -57,7 +57,7 @@ def test_from_raw_folder_to_submission(magic: Magic, drawn: Path, tmp_path: Path
     data = open_prepared(tmp_path / "prepared")
     wanted = {f"masks_preds/{i.image_id}_mask_sys.tiff" for i in data.images_of("test")}
     assert {name for name in names if not name.endswith("/")} == wanted | {"data_cvqa_sys.json"}
-    assert [row["encounter_id"] for row in rows] == [e.encounter_id for e in data.encounters_of("test")]
+    assert [row["encounter_id"] for row in rows] == [e.case_id for e in data.cases_of("test")]
     assert all(type(row[qid]) is int for row in rows for qid in data.questions.by_qid)
 
 

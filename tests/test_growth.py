@@ -89,8 +89,8 @@ def test_photos_of_a_prepared_dataset(tmp_path: Path) -> None:
 def test_a_prepared_dataset_without_texts_is_the_same_but_for_them(tmp_path: Path) -> None:
     root = make_prepared(tmp_path)
     whole, bare = open_prepared(root), open_prepared(root, texts=False)
-    assert (whole.images, whole.sha256, whole.encounters.keys()) == (bare.images, bare.sha256, bare.encounters.keys())
-    for one, other in zip(whole.encounters.values(), bare.encounters.values(), strict=True):
+    assert (whole.images, whole.sha256, whole.cases.keys()) == (bare.images, bare.sha256, bare.cases.keys())
+    for one, other in zip(whole.cases.values(), bare.cases.values(), strict=True):
         assert (one.split, one.image_ids, one.answers) == (other.split, other.image_ids, other.answers)
         assert (dict(other.title), dict(other.content), other.responses) == ({}, {}, ())
         assert (other.question, other.answer) == ("", "")

@@ -24,14 +24,12 @@ def prompts() -> ModuleType:
 
 def test_texts_are_kept_emptied_or_those_of_the_next(prompts: ModuleType, drawn_prepared: Path) -> None:
     prepared = open_prepared(drawn_prepared)
-    valid = [e.question for e in prepared.encounters_of("valid")]
+    valid = [e.question for e in prepared.cases_of("valid")]
     found = {kind: prompts.prompted(prepared, kind) for kind in prompts.KINDS}
-    texts = {kind: [e.question for e in data.encounters_of("valid")] for kind, data in found.items()}
+    texts = {kind: [e.question for e in data.cases_of("valid")] for kind, data in found.items()}
     assert texts == {"own": valid, "empty": [""] * len(valid), "other": [*valid[1:], valid[0]]}
-    assert all(data.encounters_of("train") == prepared.encounters_of("train") for data in found.values())
-    assert [e.encounter_id for e in found["other"].encounters_of("valid")] == [
-        e.encounter_id for e in prepared.encounters_of("valid")
-    ]
+    assert all(data.cases_of("train") == prepared.cases_of("train") for data in found.values())
+    assert [e.case_id for e in found["other"].cases_of("valid")] == [e.case_id for e in prepared.cases_of("valid")]
 
 
 def test_predicts_and_scores(

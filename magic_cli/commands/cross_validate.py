@@ -70,7 +70,7 @@ class Plan:
         parts = [
             {
                 "fold": fold + 1,
-                "encounters": sorted({sample.encounter.encounter_id for sample in part}),
+                "encounters": sorted({sample.case.case_id for sample in part}),
                 "train_samples": len(self.learned_from(fold)),
                 "held_samples": len(train_command.once(part)),
             }
@@ -158,7 +158,7 @@ def _plan(name: str, prepared: Prepared, config: Config, out: Path, place: runti
     samples = task.samples(prepared, "train", config)
     dealt = deal(task.strata(samples, prepared.questions), folds, config.seed)
     fold_of = {encounter: fold for fold, part in enumerate(dealt) for encounter in part}
-    parts = tuple(tuple(s for s in samples if fold_of[s.encounter.encounter_id] == fold) for fold in range(folds))
+    parts = tuple(tuple(s for s in samples if fold_of[s.case.case_id] == fold) for fold in range(folds))
     log(f"{name}: {folds} folds over {len(fold_of)} encounters of split train")
     log("split valid is left alone: no epoch, threshold or other setting is chosen on any photo or answer")
     return Plan(name, prepared, config, out, place, parts)

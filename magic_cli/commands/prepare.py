@@ -26,7 +26,7 @@ from magic_cli.io.progress import track
 from magic_cli.io.staging import check_target, staged
 from magic_cli.metrics.overlap import dice, overlap_counts
 from magic_cli.models.weights import minilm_dir
-from magic_cli.records import SPLITS, Encounter, ImageRecord, Mask
+from magic_cli.records import SPLITS, Case, ImageRecord, Mask
 from magic_cli.report import prepare_page
 from magic_cli.report.prepare_text import summary as summary
 
@@ -110,15 +110,15 @@ def prepare(
 
 def _build(challenge: Challenge, settings: dict[str, Any], target: _Target | None, strict: bool) -> dict[str, Any]:
     """Check all photos, return the manifest, and write the dataset where a target is given."""
-    prompts = prompt_lengths(challenge.encounters.values(), challenge.ledger)
+    prompts = prompt_lengths(challenge.cases.values(), challenge.ledger)
     if target:
-        write_jsonl(target.folder / ENCOUNTERS, map(encounter_row, challenge.encounters.values()))
+        write_jsonl(target.folder / ENCOUNTERS, map(encounter_row, challenge.cases.values()))
     challenge.forget_texts()
     photos = list(_read_photos(challenge, target))
     default = _orientation_rule(photos)
     root = target.root if target else challenge.root
     images = [_record(photo, challenge, root, settings["merge"], default) for photo in photos]
-    counts = count(challenge.encounters.values(), images)
+    counts = count(challenge.cases.values(), images)
     manifest = _manifest(challenge, photos, {"settings": settings, "counts": counts, "prompts": prompts})
     if strict and challenge.ledger.problems:
         lost = f"{len(challenge.ledger.problems)} problems; nothing was written: mend them, or leave out --strict"
@@ -210,7 +210,7 @@ def _record(photo: _Photo, challenge: Challenge, root: Path, merge: str, default
     encounter = challenge.owner[photo.image_id]
     return ImageRecord(
         image_id=photo.image_id,
-        encounter_id=encounter.encounter_id,
+        case_id=encounter.case_id,
         split=encounter.split,
         path=challenge.photos[photo.image_id],
         height=height,
@@ -264,7 +264,7 @@ def _orientation(photos: Sequence[_Photo], ledger: Ledger) -> dict[str, Any]:
     return {"photos": len(turned), "raw": told[False], "upright": told[True], "undecided": told[None], "rule": rule}
 
 
-def prompt_lengths(encounters: Iterable[Encounter], ledger: Ledger) -> dict[str, Any] | None:
+def prompt_lengths(encounters: Iterable[Case], ledger: Ledger) -> dict[str, Any] | None:
     """Return how long prompts are, how many exceed 77 (CLIP) and 256 (MiniLM) tokens, and what is kept of each half.
 
     Tokens are MiniLM's WordPieces, which stand in for CLIP's BPE too. See `window_use` and `length_histogram`.

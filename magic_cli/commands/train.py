@@ -35,13 +35,13 @@ def divide(task: Task, prepared: Prepared, config: Config) -> Data:
     split, valid = "valid", _valid(task, prepared, config)
     if not valid:
         split = "train"
-        encounters = sorted({sample.encounter.encounter_id for sample in train})
+        encounters = sorted({sample.case.case_id for sample in train})
         random.Random(config.seed).shuffle(encounters)  # noqa: S311  not a secret
         held = set(encounters[: round(config.holdout_fraction * len(encounters))])
         share = f"{len(held)} of {len(encounters)} train encounters"
         log(f"split valid has no gold: {share} are held out (--set holdout_fraction=)")
-        valid = once(s for s in train if s.encounter.encounter_id in held)
-        train = [s for s in train if s.encounter.encounter_id not in held]
+        valid = once(s for s in train if s.case.case_id in held)
+        train = [s for s in train if s.case.case_id not in held]
     if not train or not valid:
         got = f"{len(train)} samples to train on, {len(valid)} to validate on"
         raise DataError(f"{prepared.root}: {got}; `magic prepare` says what was found, and what was left out")

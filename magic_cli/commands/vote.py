@@ -63,10 +63,10 @@ def _read(files: Sequence[Path], expected: Expected, prepared: Prepared) -> list
                 lines += error.problems
                 continue
             named = {row.pop("encounter_id"): row for row in rows}
-            parsed.append({encounter: named[encounter] for encounter in prepared.encounters if encounter in named})
+            parsed.append({encounter: named[encounter] for encounter in prepared.cases if encounter in named})
     if lines:
         raise SubmissionError(lines)
-    everything = [encounter for encounter in prepared.encounters if any(encounter in rows for rows in parsed)]
+    everything = [encounter for encounter in prepared.cases if any(encounter in rows for rows in parsed)]
     for file, held in zip(files, parsed, strict=True):
         lacking = [encounter for encounter in everything if encounter not in held]
         if lacking:

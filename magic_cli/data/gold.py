@@ -14,7 +14,7 @@ from magic_cli.data.prepared import MANIFEST, MEAN_MASK, Prepared, open_prepared
 from magic_cli.data.questions import QuestionSchema, load_questions
 from magic_cli.errors import DataError, first_lines, printable, problem
 from magic_cli.io.files import read_json
-from magic_cli.records import SPLITS, Encounter
+from magic_cli.records import SPLITS, Case
 
 MASKS, ANSWERS = "masks_refs", "data_cvqa_ref.json"
 
@@ -29,7 +29,7 @@ _MOST = 20
 class GoldImage:
     """One photo's masks by annotator, "ann0", "ann1", ..., in the order of their numbers."""
 
-    encounter_id: str
+    case_id: str
     annotators: Mapping[str, str]
 
     def masks(self) -> Iterator[NDArray[np.bool_]]:
@@ -87,15 +87,15 @@ def gold_of(prepared: Prepared, split: str) -> Gold:
         DataError: the split has neither masks nor answers, as test.
     """
     images = {
-        image.image_id: GoldImage(image.encounter_id, _in_order(image.annotators))
+        image.image_id: GoldImage(image.case_id, _in_order(image.annotators))
         for image in prepared.images_of(split)
         if image.annotators
     }
-    answers = _answers_of(prepared.encounters_of(split))
+    answers = _answers_of(prepared.cases_of(split))
     photos = {image.image_id: image.path for image in prepared.images_of(split) if image.path is not None}
     known: dict[str, Any] = {"upright": {image.image_id: image.upright for image in prepared.images_of(split)}}
     if split != "train":
-        majority = prepared.questions.majority(_answers_of(prepared.encounters_of("train")).values()) or None
+        majority = prepared.questions.majority(_answers_of(prepared.cases_of("train")).values()) or None
         known |= {"majority": majority, "prior": _read_prior(prepared.root / MEAN_MASK)}
     source = f"{prepared.root} (split {split})"
     return _some(Gold(source, prepared.questions, images, answers, photos, **known), split)
@@ -107,8 +107,8 @@ def _in_order(annotators: Mapping[str, str]) -> Mapping[str, str]:
     return annotators if names == list(annotators) else {name: annotators[name] for name in names}
 
 
-def _answers_of(encounters: Iterable[Encounter]) -> dict[str, Mapping[str, int]]:
-    return {e.encounter_id: e.answers for e in encounters if e.answers is not None}
+def _answers_of(encounters: Iterable[Case]) -> dict[str, Mapping[str, int]]:
+    return {e.case_id: e.answers for e in encounters if e.answers is not None}
 
 
 def _read_prior(path: Path) -> NDArray[np.float32] | None:
@@ -157,15 +157,15 @@ def _from_challenge(path: Path, split: str) -> Gold:
     from magic_cli.data.sources.dermavqa.reader import open_challenge
 
     found = open_challenge(path)
-    encounters = [e for e in found.encounters.values() if e.split == split]
+    encounters = [e for e in found.cases.values() if e.split == split]
     images = {
-        image: GoldImage(e.encounter_id, _in_order(found.masks[image]))
+        image: GoldImage(e.case_id, _in_order(found.masks[image]))
         for e in encounters
         for image in e.image_ids
         if found.masks.get(image)
     }
     photos = {image: found.photos[image] for e in encounters for image in e.image_ids if image in found.photos}
-    train = _answers_of(e for e in found.encounters.values() if e.split == "train" != split)
+    train = _answers_of(e for e in found.cases.values() if e.split == "train" != split)
     majority = found.questions.majority(train.values()) or None
     return _some(Gold(printable(path), found.questions, images, _answers_of(encounters), photos, majority), split)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from magic_cli.records import SPLITS, Encounter, ImageRecord
+from magic_cli.records import SPLITS, Case, ImageRecord
 
 # Encounters, photos, annotators' masks and encounters with closed answers.
 # Source: examples/challenge-data.md, "Published counts".
@@ -22,7 +22,7 @@ BINS = 20  # of the histogram of agreement, over 0..1
 LOWEST = 30  # photos that are named
 
 
-def count(encounters: Iterable[Encounter], images: Iterable[ImageRecord]) -> dict[str, dict[str, Any]]:
+def count(encounters: Iterable[Case], images: Iterable[ImageRecord]) -> dict[str, dict[str, Any]]:
     """Return the counts of each split: encounters, photos listed and usable, masks, masks a photo, answered."""
     counts: dict[str, dict[str, Any]] = {
         split: {"encounters": 0, "listed": 0, "images": 0, "masks": 0, "annotators": Counter(), "answered": 0}

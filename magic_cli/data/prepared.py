@@ -24,7 +24,7 @@ from magic_cli.data.questions import QuestionSchema, parse_questions
 from magic_cli.errors import DataError, printable, problem
 from magic_cli.io import schema
 from magic_cli.io.files import each_row, read_json
-from magic_cli.records import SPLITS, Encounter, ImageRecord
+from magic_cli.records import SPLITS, Case, ImageRecord
 
 ENCOUNTERS, IMAGES, QUESTIONS, MANIFEST = "encounters.jsonl", "images.jsonl", "questions.json", "prepare.json"
 
@@ -44,26 +44,26 @@ class Prepared:
     root: Path
     manifest: Mapping[str, Any]
     questions: QuestionSchema
-    encounters: Mapping[str, Encounter]
+    cases: Mapping[str, Case]
     images: Mapping[str, ImageRecord]
     sha256: str
 
     @cached_property
-    def _by_split(self) -> dict[str, tuple[tuple[Encounter, ...], tuple[ImageRecord, ...]]]:
+    def _by_split(self) -> dict[str, tuple[tuple[Case, ...], tuple[ImageRecord, ...]]]:
         return {
             split: (
-                tuple(e for e in self.encounters.values() if e.split == split),
+                tuple(e for e in self.cases.values() if e.split == split),
                 tuple(i for i in self.images.values() if i.split == split),
             )
             for split in SPLITS
         }
 
-    def _of(self, split: str) -> tuple[tuple[Encounter, ...], tuple[ImageRecord, ...]]:
+    def _of(self, split: str) -> tuple[tuple[Case, ...], tuple[ImageRecord, ...]]:
         if split not in SPLITS:
             raise DataError(problem("--split", split, " or ".join(SPLITS), "choose one of these"))
         return self._by_split[split]
 
-    def encounters_of(self, split: str) -> tuple[Encounter, ...]:
+    def cases_of(self, split: str) -> tuple[Case, ...]:
         """Return the encounters of a split in file order; DataError for a split other than train, valid, test."""
         return self._of(split)[0]
 
@@ -84,10 +84,10 @@ def _resolve(root: Path, written: str) -> str:
     return os.path.normpath(root / written)
 
 
-def encounter_row(encounter: Encounter) -> dict[str, Any]:
+def encounter_row(encounter: Case) -> dict[str, Any]:
     """Return the line of encounters.jsonl that holds an encounter."""
     return {
-        "encounter_id": encounter.encounter_id,
+        "encounter_id": encounter.case_id,
         "split": encounter.split,
         "image_ids": list(encounter.image_ids),
         "title": dict(encounter.title),
@@ -103,7 +103,7 @@ def image_row(image: ImageRecord, root: Path) -> dict[str, Any]:
     """Return the line of images.jsonl that holds a photo, with paths relative to `root`."""
     return {
         "image_id": image.image_id,
-        "encounter_id": image.encounter_id,
+        "encounter_id": image.case_id,
         "split": image.split,
         "path": None if image.path is None else link(image.path, root),
         "height": image.height,
@@ -115,14 +115,15 @@ def image_row(image: ImageRecord, root: Path) -> dict[str, Any]:
     }
 
 
-def _encounter(row: Mapping[str, Any], texts: bool) -> Encounter:
+def _encounter(row: Mapping[str, Any], texts: bool) -> Case:
     answers = None if row["answers"] is None else _once(row["answers"])
-    found = {**row, "image_ids": tuple(row["image_ids"]), "split": intern(row["split"]), "answers": answers}
+    found = {key: value for key, value in row.items() if key != "encounter_id"} | {"case_id": row["encounter_id"]}
+    found |= {"image_ids": tuple(row["image_ids"]), "split": intern(row["split"]), "answers": answers}
     if not texts:
-        return Encounter(**{**found, **_NO_TEXTS})
+        return Case(**{**found, **_NO_TEXTS})
     found["responses"] = tuple(_texts(response) for response in row["responses"])
     found |= {name: _texts(row[name]) for name in ("title", "content")}
-    return Encounter(**{**found, **{name: whole(row[name]) for name in ("question", "answer")}})
+    return Case(**{**found, **{name: whole(row[name]) for name in ("question", "answer")}})
 
 
 def _texts(row: Mapping[str, str]) -> dict[str, str]:
@@ -137,8 +138,9 @@ def _once(row: Mapping[str, Any]) -> dict[str, Any]:
 def _image(row: Mapping[str, Any], root: Path) -> ImageRecord:
     files = {key: None if row[key] is None else _resolve(root, row[key]) for key in ("path", "mask")}
     annotators = {intern(name): _resolve(root, path) for name, path in row["annotators"].items()}
-    names = {name: intern(row[name]) for name in ("encounter_id", "split")}
-    return ImageRecord(**{**row, **files, **names, "annotators": annotators})
+    names = {"case_id": intern(row["encounter_id"]), "split": intern(row["split"])}
+    rest = {key: value for key, value in row.items() if key != "encounter_id"}
+    return ImageRecord(**{**rest, **files, **names, "annotators": annotators})
 
 
 def valid_rows(name: str, rows: Iterable[Any], where: str, lines: list[str]) -> Iterator[Any]:
@@ -178,7 +180,7 @@ def open_prepared(root: Path, texts: bool = True) -> Prepared:
         root=real,
         manifest=manifest,
         questions=questions,
-        encounters={encounter.encounter_id: encounter for encounter in encounters},
+        cases={encounter.case_id: encounter for encounter in encounters},
         images={image.image_id: image for image in images},
         sha256=hashlib.sha256(manifest_path.read_bytes()).hexdigest(),
     )
@@ -190,7 +192,7 @@ def _raise(lines: list[str]) -> None:
 
 
 def _lost(
-    root: Path, manifest: Mapping[str, Any], encounters: Sequence[Encounter], images: Sequence[ImageRecord]
+    root: Path, manifest: Mapping[str, Any], encounters: Sequence[Case], images: Sequence[ImageRecord]
 ) -> Iterator[str]:
     """Yield a line for each split with other numbers of rows than were written: a file cut at a line's end is valid."""
     splits = (
@@ -205,15 +207,15 @@ def _lost(
 
 
 def _contradictions(
-    root: Path, encounters: Sequence[Encounter], images: Sequence[ImageRecord], questions: QuestionSchema
+    root: Path, encounters: Sequence[Case], images: Sequence[ImageRecord], questions: QuestionSchema
 ) -> Iterator[str]:
     """Yield a line for each repeated id, photo without its encounter and answer outside the questions."""
     splits: dict[str, str] = {}
     for number, row in enumerate(encounters, 1):
         where = f"{root / ENCOUNTERS}:{number}"
-        if row.encounter_id in splits:
-            yield problem(where, f"{row.encounter_id} twice", "once", "remove one row")
-        splits[row.encounter_id] = row.split
+        if row.case_id in splits:
+            yield problem(where, f"{row.case_id} twice", "once", "remove one row")
+        splits[row.case_id] = row.split
         if row.answers is not None:
             yield from questions.faults(row.answers, f"{where}:answers")
     seen: set[str] = set()
@@ -224,6 +226,6 @@ def _contradictions(
         seen.add(image.image_id)
         if image.height * image.width > MAX_PIXELS:
             yield problem(where, f"{image.height} x {image.width} pixels", "at most 200 megapixels", "prepare again")
-        if splits.get(image.encounter_id) != image.split:
-            got = f"{image.encounter_id} in {image.split}"
+        if splits.get(image.case_id) != image.split:
+            got = f"{image.case_id} in {image.split}"
             yield problem(where, got, f"an encounter of {ENCOUNTERS}", "prepare again")

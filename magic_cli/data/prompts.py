@@ -6,7 +6,7 @@ from html import unescape
 from html.parser import HTMLParser
 
 from magic_cli.errors import ConfigError, problem
-from magic_cli.records import Encounter
+from magic_cli.records import Case
 
 PROMPTS = ("qa", "query", "answer", "fixed")
 
@@ -142,7 +142,7 @@ def prompt_halves(
     return question, answer
 
 
-def written_in(encounter: Encounter, lang: str) -> str:
+def written_in(encounter: Case, lang: str) -> str:
     """Return what was written about an encounter in one language, cleaned; "" where nothing was.
 
     Halves that its prompt leaves out (--prompt, --no-responses) are left out here too.

@@ -28,7 +28,7 @@ class Expected:
 
 def expected_of(prepared: Prepared, split: str) -> Expected:
     """Return what a submission for a prepared split has to hold; DataError for a split without encounters."""
-    encounters = prepared.encounters_of(split)
+    encounters = prepared.cases_of(split)
     if not encounters:
         got = f"no encounter in split {split!r}"
         raise DataError(problem(prepared.root, got, "one or more", "choose another --split"))
@@ -37,7 +37,7 @@ def expected_of(prepared: Prepared, split: str) -> Expected:
     images = {image: whole for e in encounters for image in e.image_ids}
     images |= {image: whole or bool(r.mask or r.annotators) for image, r in records.items()}
     sizes = {image: (r.height, r.width) for image, r in records.items() if r.height and r.width}
-    required = {e.encounter_id: whole or e.answers is not None for e in encounters}
+    required = {e.case_id: whole or e.answers is not None for e in encounters}
     return Expected(split, prepared.questions, required, images, sizes)
 
 

@@ -28,7 +28,7 @@ from magic_cli.config import Config, resolve
 from magic_cli.data.masks import write_mask
 from magic_cli.data.questions import load_questions
 from magic_cli.models.cache.features import FeatureCache
-from magic_cli.records import Encounter, ImageRecord, Sample
+from magic_cli.records import Case, ImageRecord, Sample
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.model import SegModel, build
 from magic_cli.training.devices import accelerator_for
@@ -85,7 +85,7 @@ def read_samples(folder: Path) -> list[Sample]:
     for photo in sorted(folder.glob("*.jpg")):
         number = int(photo.stem)
         prompt = ("red itchy spots on the arm " * (4 - number % 3 // 2), "eczema try a cream " * (number % 3))
-        encounter = Encounter(f"ENC{number:05}", "train", (), {}, {}, (), *prompt, answers)
+        encounter = Case(f"ENC{number:05}", "train", (), {}, {}, (), *prompt, answers)
         place = photo, *PHOTO, False, photo.with_suffix(".tiff"), {}, f"{number:064}"
         found.append(Sample(photo.stem, encounter, (ImageRecord(photo.stem, f"ENC{number:05}", "train", *place),)))
     return found

@@ -30,7 +30,7 @@ from magic_cli.models.cache import memo
 from magic_cli.models.cache.features import FeatureCache
 from magic_cli.models.encoders import Encoder
 from magic_cli.models.weights import minilm_dir
-from magic_cli.records import Encounter, ImageRecord, Sample
+from magic_cli.records import Case, ImageRecord, Sample
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.cvqa.model import CvqaModel, build
 from magic_cli.training.devices import accelerator_for
@@ -64,7 +64,7 @@ def make_samples(folder: Path) -> list[Sample]:
             Image.fromarray(pixels).resize((640, 480)).save(path)
             records.append(ImageRecord(path.stem, name, "test", path, 480, 640, sha256=f"{number:032}{photo:032}"))
         ids = tuple(record.image_id for record in records)
-        encounter = Encounter(name, "test", ids, {}, {}, (), f"{QUERY * 2} Patient {number}.", "")
+        encounter = Case(name, "test", ids, {}, {}, (), f"{QUERY * 2} Patient {number}.", "")
         found.append(Sample(name, encounter, tuple(records), tuple(QUESTIONS.by_qid)))
     return found
 

@@ -44,7 +44,7 @@ def main() -> None:
                 samples = list(task.samples(prepared, "train", config))
                 random.Random(1000 + seed).shuffle(samples)  # noqa: S311
                 held, train = samples[:HELD], samples[HELD : HELD + size]
-                ids = [sample.encounter.encounter_id for sample in held]
+                ids = [sample.case.case_id for sample in held]
                 truth = dataclasses.replace(gold, answers={one: gold.answers[one] for one in ids})
                 data = Data(task, train, (), nothing, prepared.questions, prepared.sha256)
                 with tempfile.TemporaryDirectory() as out:

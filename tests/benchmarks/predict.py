@@ -68,7 +68,7 @@ def side(kind: str, folder: Path, work: Path, pipe: Connection) -> None:
     """Be one of the two processes: predict all photos when asked, send CPU seconds, at first also the masks."""
     torch.set_num_threads(1)
     samples = read_samples(work)
-    samples = [replace(s, encounter=samples[i // 3 * 3].encounter) for i, s in enumerate(samples)]
+    samples = [replace(s, case=samples[i // 3 * 3].case) for i, s in enumerate(samples)]
     base = resolve(SegConfig, "paper", ["precision=no", "workers=0"], weights_dir=str(folder))
     model = model_for(base, None).eval()
     parts = {sample.id: model.collate([sample], [0]) for sample in samples}

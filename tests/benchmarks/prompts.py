@@ -22,13 +22,13 @@ KINDS = ("own", "empty", "other")
 
 def prompted(prepared: Prepared, kind: str, split: str = "valid") -> Prepared:
     """Return prepared data whose encounters of a split have their own texts, none, or the next encounter's."""
-    names = [name for name, encounter in prepared.encounters.items() if encounter.split == split]
-    found = dict(prepared.encounters)
+    names = [name for name, encounter in prepared.cases.items() if encounter.split == split]
+    found = dict(prepared.cases)
     for name, following in zip(names, [*names[1:], *names[:1]], strict=True):
-        said = prepared.encounters[{"own": name, "other": following}.get(kind, name)]
+        said = prepared.cases[{"own": name, "other": following}.get(kind, name)]
         texts = ("", "") if kind == "empty" else (said.question, said.answer)
         found[name] = replace(found[name], question=texts[0], answer=texts[1])
-    return replace(prepared, encounters=found)
+    return replace(prepared, cases=found)
 
 
 def main(words: list[str] | None = None) -> None:

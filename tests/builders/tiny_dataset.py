@@ -13,7 +13,7 @@ from magic_cli.data.masks import write_mask
 from magic_cli.data.prepared import encounter_row, image_row
 from magic_cli.data.questions import QuestionSchema, load_questions
 from magic_cli.io.files import write_json, write_jsonl
-from magic_cli.records import SPLITS, Encounter, ImageRecord, Mask
+from magic_cli.records import SPLITS, Case, ImageRecord, Mask
 
 # encounter -> (split, sizes of its photos); nothing is square, so that transposing shows
 ENCOUNTERS: dict[str, tuple[str, list[tuple[int, int]]]] = {
@@ -65,7 +65,7 @@ def make_prepared(root: Path, merge: str = "or", photos: bool = True) -> Path:
             path = str(root / "photos" / f"{image}.jpg") if photos else None
             records.append(ImageRecord(image, encounter, split, path, height, width, False, mask, annotators, "0" * 64))
         given = None if split == "test" else answers(encounter)
-        encounters.append(Encounter(encounter, split, ids, {"en": "t"}, {"en": "c"}, (), "q", "a", given))
+        encounters.append(Case(encounter, split, ids, {"en": "t"}, {"en": "c"}, (), "q", "a", given))
     write_jsonl(root / "encounters.jsonl", [encounter_row(e) for e in encounters])
     write_jsonl(root / "images.jsonl", [image_row(r, root) for r in records])
     write_json(root / "questions.json", QUESTIONS.as_json())

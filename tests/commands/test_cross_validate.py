@@ -59,7 +59,7 @@ def files(out: Path) -> dict[str, str]:
 
 def test_every_encounter_is_held_out_once(done: Path, drawn_prepared: Path) -> None:
     held = [encounter for part in found(done)["parts"] for encounter in part["encounters"]]
-    assert sorted(held) == sorted(e.encounter_id for e in open_prepared(drawn_prepared).encounters_of("train"))
+    assert sorted(held) == sorted(e.case_id for e in open_prepared(drawn_prepared).cases_of("train"))
     assert sorted(len(part["encounters"]) for part in found(done)["parts"]) == [2, 3, 3]
 
 
@@ -70,7 +70,7 @@ def test_no_fold_learns_from_an_encounter_that_it_holds_out(
     original, seen = Trainer.run, []
 
     def run(self: Trainer, resume: bool) -> Any:
-        seen.append({sample.encounter.encounter_id for sample in self.data.train})
+        seen.append({sample.case.case_id for sample in self.data.train})
         assert not self.data.valid
         assert not self.data.gold.answers
         return original(self, resume)
@@ -128,7 +128,7 @@ def test_figures_of_folds_are_those_of_their_encounters(done: Path, drawn_prepar
     values = []
     for part in read["parts"]:
         held = set(part["encounters"])
-        ids = held | {image for image, truth in gold.images.items() if truth.encounter_id in held}
+        ids = held | {image for image, truth in gold.images.items() if truth.case_id in held}
         alone = gold.only(ids)
         with open_predictions(done / "folds") as predictions:
             report_ = module.score(alone, predictions.of(read["task"], alone))
@@ -144,7 +144,7 @@ def test_the_majority_is_that_of_the_other_folds(drawn_prepared: Path) -> None:
     parts = (samples[:3], samples[3:5], samples[5:])
     guessed = {p.id: p.arrays for p in cvqa.guesses(parts, questions)["training majority"]}
     for part in parts:
-        others = [s.encounter.answers for s in samples if s not in part]
+        others = [s.case.answers for s in samples if s not in part]
         wanted = questions.majority(row for row in others if row is not None)
         assert all({q: int(v) for q, v in guessed[sample.id].items()} == wanted for sample in part)
 
@@ -168,7 +168,7 @@ def test_answers_are_labels_whatever_slot_they_stand_in(drawn_prepared: Path) ->
     prepared = open_prepared(drawn_prepared)
     samples = cvqa.samples(prepared, "train", resolve(CvqaConfig, "tiny"))
     labels = cvqa.strata(samples, prepared.questions)
-    sets = prepared.questions.to_sets(samples[0].encounter.answers or {})
+    sets = prepared.questions.to_sets(samples[0].case.answers or {})
     assert set(labels[samples[0].id]) == {f"{parent}={option}" for parent, some in sets.items() for option in some}
 
 

@@ -49,7 +49,7 @@ def tall(root: Path, orientation: int, mask_size: tuple[int, int], encounter: in
 def test_prompts_are_tokenized_some_at_a_time(challenge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the tokenizer returns for 3,000 encounters took 50 MiB."""
     found = open_challenge(challenge)
-    whole, asked = prompt_lengths(found.encounters.values(), found.ledger), []
+    whole, asked = prompt_lengths(found.cases.values(), found.ledger), []
     original = tokenizers.Tokenizer
 
     class Watched:
@@ -67,7 +67,7 @@ def test_prompts_are_tokenized_some_at_a_time(challenge: Path, monkeypatch: pyte
 
     monkeypatch.setattr(tokenizers, "Tokenizer", Watched)
     monkeypatch.setattr("magic_cli.commands.prepare._HALVES", 3)
-    assert prompt_lengths(found.encounters.values(), found.ledger) == whole
+    assert prompt_lengths(found.cases.values(), found.ledger) == whole
     assert asked == [3, 3, 3, 3, 2]
 
 
@@ -207,11 +207,11 @@ def test_prompts_and_responses(folder: Path, tmp_path: Path) -> None:
     prepare(folder, tmp_path / "a", responses=False)
     found = open_prepared(tmp_path / "a")
     assert found.manifest["settings"]["responses"] is False
-    assert all(e.answer == "" and e.responses == () for e in found.encounters.values())
+    assert all(e.answer == "" and e.responses == () for e in found.cases.values())
     assert "Eczema" not in (tmp_path / "a" / "encounters.jsonl").read_text(encoding="utf-8")
     assert [w["kept_answer"] for w in found.manifest["prompts"]["windows"]] == [None, None]
     prepare(folder, tmp_path / "b", prompt="fixed")
-    assert {(e.question, e.answer) for e in open_prepared(tmp_path / "b").encounters.values()} == {("skin lesion", "")}
+    assert {(e.question, e.answer) for e in open_prepared(tmp_path / "b").cases.values()} == {("skin lesion", "")}
 
 
 def test_prompt_windows_by_hand(tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_photo_none_of_whose_masks_fits_is_left_out_and_counted(folder: Path, tm
     assert manifest["counts"]["train"]["images"] == 3
     found = open_prepared(tmp_path / "p")
     assert image_id(1) not in found.images
-    assert found.encounters["ENC00001"].image_ids == (image_id(1), image_id(1, 2))
+    assert found.cases["ENC00001"].image_ids == (image_id(1), image_id(1, 2))
     assert not (tmp_path / "p" / "masks" / f"{image_id(1)}.tiff").exists()
 
 
@@ -362,7 +362,7 @@ def test_text_only(tmp_path: Path) -> None:
     found = open_prepared(tmp_path / "p")
     assert manifest["notes"] == ["0 of 10 photos found: text-only dataset"]
     assert (manifest["problems"], manifest["agreement"], found.images) == ([], None, {})
-    assert len(found.encounters) == 7
+    assert len(found.cases) == 7
 
 
 def test_one_annotator_has_nobody_to_agree_with_and_two_empty_masks_agree(folder: Path, tmp_path: Path) -> None:
@@ -559,5 +559,5 @@ def test_dermavqa_text(tmp_path: Path) -> None:
     found = open_prepared(tmp_path / "p")
     text = (tmp_path / "p" / "encounters.jsonl").read_text(encoding="utf-8")
     assert "<季节性皮炎>" in text
-    assert any("EO <0.7 *10^9/L" in f"{e.question} {e.answer}" for e in found.encounters.values())
+    assert any("EO <0.7 *10^9/L" in f"{e.question} {e.answer}" for e in found.cases.values())
     assert "photos 0 of 2,474 0 of 157 0 of 314" in " ".join(" ".join(summary(manifest)).split())

@@ -54,7 +54,7 @@ def only_problem(challenge: Challenge, *parts: str) -> str:
 
 def splits(challenge: Challenge) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for encounter in challenge.encounters.values():
+    for encounter in challenge.cases.values():
         counts[encounter.split] = counts.get(encounter.split, 0) + 1
     return counts
 
@@ -68,8 +68,8 @@ def test_every_layout_is_read_alike(layout: str, tmp_path: Path) -> None:
     assert {i: sorted(masks) for i, masks in found.masks.items()} == {
         i: ["ann0", "ann1"] for i in found.photos if found.owner[i].split != "test"
     }
-    assert sum(encounter.answers is not None for encounter in found.encounters.values()) == 5
-    assert found.encounters["ENC00001"].answers == {k: v for k, v in answers_row(1).items() if k != "encounter_id"}
+    assert sum(encounter.answers is not None for encounter in found.cases.values()) == 5
+    assert found.cases["ENC00001"].answers == {k: v for k, v in answers_row(1).items() if k != "encounter_id"}
     assert len(found.questions.slots) == 27
     assert sorted(Path(name).name for name in found.inputs) == sorted(
         [DEFINITIONS, "train.json", "valid.json", "test.json", "train_cvqa.json", "valid_cvqa.json"]
@@ -115,7 +115,7 @@ def test_text_only_data_is_one_note(tmp_path: Path) -> None:
     assert found.ledger.problems == []
     assert found.ledger.notes == ["0 of 10 photos found: text-only dataset"]
     assert found.photos == {}
-    assert found.encounters["ENC00001"].image_ids == (image_id(1), image_id(1, 2))
+    assert found.cases["ENC00001"].image_ids == (image_id(1), image_id(1, 2))
 
 
 def test_masks_without_any_photo_are_kept_as_gold(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_missing_photo(folder: Path) -> None:
     assert found.ledger.problems[0].startswith(f"{image_id(2)}: got no photo for ENC00002")
     assert "masks without a photo (2 of this name)" in found.ledger.problems[1]
     assert dict(found.ledger.left_out) == {"images": 1, "masks": 2}
-    assert "ENC00002" in found.encounters
+    assert "ENC00002" in found.cases
 
 
 def test_all_photos_of_one_split_missing_is_one_line(folder: Path) -> None:
@@ -219,7 +219,7 @@ def test_encounter_twice_in_a_split(folder: Path) -> None:
     edit(folder / "train.json", lambda rows: rows.append(rows[0] | {"query_title_en": "later"}))
     found = open_challenge(folder)
     only_problem(found, "train.json:ENC00001: got this encounter twice")
-    assert found.encounters["ENC00001"].question.startswith("Rash number 1")
+    assert found.cases["ENC00001"].question.startswith("Rash number 1")
     assert found.ledger.left_out["encounters"] == 1
 
 
@@ -227,7 +227,7 @@ def test_encounter_in_two_splits_is_kept_where_it_is_scored(folder: Path) -> Non
     edit(folder / "test.json", lambda rows: rows.append(read_json(folder / "train.json")[0]))
     found = open_challenge(folder)
     only_problem(found, "test.json:ENC00001: got also in train", "test keeps it")
-    assert found.encounters["ENC00001"].split == "test"
+    assert found.cases["ENC00001"].split == "test"
     assert splits(found) == {"train": 2, "valid": 2, "test": 3}
     assert image_id(1) in found.photos
 
@@ -238,10 +238,10 @@ def test_photo_of_two_encounters_belongs_to_the_later_split(folder: Path) -> Non
     found = open_challenge(folder)
     assert len(found.ledger.problems) == 2
     assert "test.json:ENC00006: got IMG_ENC00001_00002, also of ENC00001" in found.ledger.problems[1]
-    assert found.owner[image_id(1, 2)].encounter_id == "ENC00006"
-    assert found.encounters["ENC00001"].image_ids == (image_id(1),)
-    assert found.owner[image_id(2)].encounter_id == "ENC00002"  # the first, within a split
-    assert found.encounters["ENC00003"].image_ids == (image_id(3),)
+    assert found.owner[image_id(1, 2)].case_id == "ENC00006"
+    assert found.cases["ENC00001"].image_ids == (image_id(1),)
+    assert found.owner[image_id(2)].case_id == "ENC00002"  # the first, within a split
+    assert found.cases["ENC00003"].image_ids == (image_id(3),)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_row_that_is_not_an_object_and_encounter_without_photos(folder: Path) ->
     found = open_challenge(folder)
     assert "train.json:3: got no encounter_id" in found.ledger.problems[0]
     assert "train.json:ENC00050:image_ids: got no photo" in found.ledger.problems[1]
-    assert found.encounters["ENC00050"].image_ids == ()
+    assert found.cases["ENC00050"].image_ids == ()
 
 
 def test_photo_twice_in_one_row_is_used_once(folder: Path) -> None:
@@ -279,7 +279,7 @@ def test_photo_twice_in_one_row_is_used_once(folder: Path) -> None:
     found = open_challenge(folder)
     assert found.ledger.problems == []
     assert found.ledger.notes == ["train.json:ENC00001:image_ids: got a photo twice, expected once; used once"]
-    assert found.encounters["ENC00001"].image_ids == (image_id(1), image_id(1, 2))
+    assert found.cases["ENC00001"].image_ids == (image_id(1), image_id(1, 2))
 
 
 def test_texts_null_missing_and_half_a_surrogate(folder: Path) -> None:
@@ -289,14 +289,14 @@ def test_texts_null_missing_and_half_a_surrogate(folder: Path) -> None:
     (folder / "train.json").write_text(text, encoding="utf-8")
     found = open_challenge(folder)
     assert found.ledger.problems == []
-    assert found.encounters["ENC00001"].question.startswith("皮疹 It itches")
-    assert found.encounters["ENC00001"].responses == ()
-    assert found.encounters["ENC00002"].question == ""
-    assert found.encounters["ENC00003"].title["en"] == "\ufffd rash"
+    assert found.cases["ENC00001"].question.startswith("皮疹 It itches")
+    assert found.cases["ENC00001"].responses == ()
+    assert found.cases["ENC00002"].question == ""
+    assert found.cases["ENC00003"].title["en"] == "\ufffd rash"
 
 
 def test_responses_can_be_left_out_altogether(folder: Path) -> None:
-    found = open_challenge(folder, responses=False).encounters["ENC00001"]
+    found = open_challenge(folder, responses=False).cases["ENC00001"]
     assert (found.answer, found.responses) == ("", ())
     assert found.question
     with pytest.raises(ConfigError, match="--no-responses"):
@@ -324,7 +324,7 @@ def test_best_of_several_versions(names: list[str], used: str, folder: Path) -> 
     assert used in found.inputs
     assert len(found.ledger.notes) == len(names) - 1
     assert all(f"another version of {used}; not used" in note for note in found.ledger.notes)
-    assert found.encounters[rows[0]["encounter_id"]].question.startswith(used)
+    assert found.cases[rows[0]["encounter_id"]].question.startswith(used)
 
 
 def test_encounters_that_only_a_passed_over_version_has(folder: Path) -> None:
@@ -365,8 +365,8 @@ def test_answers_with_a_fault_are_left_out(change: Callable[[Any], object], expe
     edit(folder / "train_cvqa.json", change)
     found = open_challenge(folder)
     only_problem(found, expected.replace('"', ""))
-    assert found.encounters["ENC00001"].answers is None
-    assert found.encounters["ENC00002"].answers is not None
+    assert found.cases["ENC00001"].answers is None
+    assert found.cases["ENC00002"].answers is not None
     assert found.ledger.left_out["answers"] == 1
 
 
@@ -384,7 +384,7 @@ def test_answers_of_nobody_and_twice_the_same(folder: Path) -> None:
         "valid_cvqa.json:4: got answers for None",
         "valid_cvqa.json:5: got answers for None",
     ]
-    assert found.encounters["ENC00004"].answers is not None
+    assert found.cases["ENC00004"].answers is not None
 
 
 def test_definitions_with_a_missing_key(folder: Path) -> None:

@@ -43,7 +43,7 @@ def gold_json() -> bytes:
 def check_masks(gold: Gold) -> None:
     assert list(gold.images) == [image_id("ENC00011", 1), image_id("ENC00011", 2), image_id("ENC00012", 1)]
     for image, truth in gold.images.items():
-        assert truth.encounter_id == image[4:12]
+        assert truth.case_id == image[4:12]
         assert list(truth.annotators) == ["ann0", "ann1", "ann2"]
         for k, mask in enumerate(truth.masks()):
             assert np.array_equal(mask, blob(mask.shape, k))

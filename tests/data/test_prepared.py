@@ -18,7 +18,7 @@ from magic_cli.data.prepared import encounter_row, image_row, link, open_prepare
 from magic_cli.errors import DataError
 from magic_cli.io import files
 from magic_cli.io.files import read_jsonl
-from magic_cli.records import Encounter, ImageRecord
+from magic_cli.records import Case, ImageRecord
 
 
 @pytest.fixture
@@ -36,16 +36,16 @@ def rewrite(path: Path, change: Callable[[list[dict[str, Any]]], object]) -> Non
 
 def test_records(prepared: Path, challenge: Path) -> None:
     found = open_prepared(prepared)
-    assert [len(found.encounters_of(split)) for split in ("train", "valid", "test")] == [3, 2, 2]
+    assert [len(found.cases_of(split)) for split in ("train", "valid", "test")] == [3, 2, 2]
     assert [len(found.images_of(split)) for split in ("train", "valid", "test")] == [4, 3, 3]
-    encounter = found.encounters["ENC00001"]
+    encounter = found.cases["ENC00001"]
     assert encounter.image_ids == (image_id(1), image_id(1, 2))
     assert encounter.question == "Rash number 1 It itches and grows. EO <0.7 *10^9/L"
     assert encounter.answer == "Eczema. 银屑病"
     assert encounter.answers is not None
     assert found.questions.faults(encounter.answers, "x") == []
     image = found.images[image_id(1, 2)]
-    assert image.encounter_id == "ENC00001"
+    assert image.case_id == "ENC00001"
     assert image.path == str(challenge / "images_final/images_train" / f"{image_id(1, 2)}.jpg")
     assert image.mask == str(prepared / "masks" / f"{image_id(1, 2)}.tiff")
     assert list(image.annotators) == ["ann0", "ann1"]
@@ -61,12 +61,14 @@ def test_records(prepared: Path, challenge: Path) -> None:
 
 def test_rows_and_records_are_inverse(prepared: Path) -> None:
     found = open_prepared(prepared)
-    assert [encounter_row(e) for e in found.encounters.values()] == read_jsonl(prepared / "encounters.jsonl")
+    assert [encounter_row(e) for e in found.cases.values()] == read_jsonl(prepared / "encounters.jsonl")
     assert [image_row(i, found.root) for i in found.images.values()] == read_jsonl(prepared / "images.jsonl")
-    fields = {field.name for field in dataclasses.fields(Encounter)}
-    assert all(set(row) == fields for row in read_jsonl(prepared / "encounters.jsonl"))
+    fields = {field.name for field in dataclasses.fields(Case)}
+    names = fields - {"case_id"} | {"encounter_id"}
+    assert all(set(row) == names for row in read_jsonl(prepared / "encounters.jsonl"))
     fields = {field.name for field in dataclasses.fields(ImageRecord)}
-    assert all(set(row) == fields for row in read_jsonl(prepared / "images.jsonl"))
+    names = fields - {"case_id"} | {"encounter_id"}
+    assert all(set(row) == names for row in read_jsonl(prepared / "images.jsonl"))
 
 
 def test_rows_are_read_one_by_one(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +98,7 @@ def test_rows_are_read_one_by_one(prepared: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_keys_of_rows_are_there_once(prepared: Path) -> None:
     """Each row has 27 names of questions, parsed anew."""
-    rows = [encounter.answers for encounter in open_prepared(prepared).encounters_of("train")]
+    rows = [encounter.answers for encounter in open_prepared(prepared).cases_of("train")]
     assert len({id(qid) for answers in rows if answers is not None for qid in answers}) == 27
 
 
@@ -134,7 +136,7 @@ def test_link(tmp_path: Path) -> None:
 
 
 def test_unknown_split(prepared: Path) -> None:
-    for of in (open_prepared(prepared).images_of, open_prepared(prepared).encounters_of):
+    for of in (open_prepared(prepared).images_of, open_prepared(prepared).cases_of):
         with pytest.raises(DataError, match="--split: got dev, expected train or valid or test"):
             of("dev")
 

@@ -18,7 +18,7 @@ from magic_cli.data.prompts import (
     written_in,
 )
 from magic_cli.errors import ConfigError
-from magic_cli.records import Encounter
+from magic_cli.records import Case
 
 TITLE, CONTENT = {"en": "Red <b>rash</b>", "zh": "红疹"}, {"en": "since\n\n2  weeks", "zh": "两周"}
 RESPONSES = ({"en": "Eczema."}, {"en": " ", "zh": "湿疹"}, {}, {"es": "Eccema", "en": "Atopic<br>eczema"})
@@ -169,4 +169,4 @@ def test_hostile_text_takes_linear_time(piece: str) -> None:
 )
 def test_written_in_a_language_and_no_more_than_the_prompt_holds(kind: str, lang: str, expected: str) -> None:
     halves = prompt_halves(TITLE, CONTENT, RESPONSES, kind)
-    assert written_in(Encounter("E", "train", (), TITLE, CONTENT, RESPONSES, *halves), lang) == expected
+    assert written_in(Case("E", "train", (), TITLE, CONTENT, RESPONSES, *halves), lang) == expected

@@ -12,7 +12,7 @@ from torch import Tensor
 from magic_cli.config import resolve
 from magic_cli.models.cache import memo
 from magic_cli.models.encoders import TinyImage, TinyText
-from magic_cli.records import Encounter, ImageRecord, Prediction, Sample
+from magic_cli.records import Case, ImageRecord, Prediction, Sample
 from magic_cli.tasks.encoding import encoded, gather, photo_item, text_item
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.training.devices import accelerator_for
@@ -68,7 +68,7 @@ def test_a_photos_vector_is_made_once_in_prediction_and_its_pyramid_is_not_kept(
         assert all(len(tensor) == 2 for tensor in found.values())
 
 
-SAMPLE = Sample("E", Encounter("E", "test", (), {}, {}, (), "", ""), ())
+SAMPLE = Sample("E", Case("E", "test", (), {}, {}, (), "", ""), ())
 
 
 def test_an_encoder_that_learns_forgets_before_it_predicts_again() -> None:

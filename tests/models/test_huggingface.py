@@ -20,7 +20,7 @@ from magic_cli.data.questions import load_questions
 from magic_cli.errors import CheckpointError, WeightsError
 from magic_cli.models import huggingface
 from magic_cli.models.cache.features import FeatureCache
-from magic_cli.records import Encounter, ImageRecord, Sample
+from magic_cli.records import Case, ImageRecord, Sample
 from magic_cli.tasks import CONFIGS
 from magic_cli.tasks.cvqa import model as cvqa_model
 from magic_cli.tasks.cvqa.config import CvqaConfig
@@ -37,7 +37,7 @@ def sample(tmp_path: Path) -> Sample:
     questions = load_questions(None)
     answers = questions.to_slots(questions.empty_sets())
     text = ("red itch " * 60, "no no")
-    encounter = Encounter("ENC00001", "train", ("IMG_ENC00001_00001",), {}, {}, (), *text, answers)
+    encounter = Case("ENC00001", "train", ("IMG_ENC00001_00001",), {}, {}, (), *text, answers)
     record = ImageRecord("IMG_ENC00001_00001", "ENC00001", "train", tmp_path / "IMG_ENC00001_00001.png", 40, 50)
     return Sample("ENC00001", encounter, (record,), ("CQID025-001",))
 
@@ -150,7 +150,7 @@ def test_prompts_keep_both_halves_within_77_tokens(weights: Path, sample: Sample
     _, text, _ = huggingface.clipseg(f"CIDAS/{CLIPSEG}", weights, 64, 77)
     from magic_cli.tasks.encoding import text_item
 
-    ids = text_item(text, sample.encounter.question, sample.encounter.answer).load()
+    ids = text_item(text, sample.case.question, sample.case.answer).load()
     assert len(ids) == 77
     assert ids[0] == 58
     assert ids[-1] == 59

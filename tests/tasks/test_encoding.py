@@ -14,7 +14,7 @@ from magic_cli.io.files import sha256
 from magic_cli.models.augment import turn
 from magic_cli.models.cache.features import FeatureCache
 from magic_cli.models.encoders import TextEncoder, TinyImage, TinyText
-from magic_cli.records import Encounter, ImageRecord, Sample
+from magic_cli.records import Case, ImageRecord, Sample
 from magic_cli.tasks.cvqa import model as cvqa_model
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.encoding import encoded, gather, photo_item, pretrained, text_encoder, text_item
@@ -209,7 +209,7 @@ def test_a_pyramid_of_a_hub_model_is_refused() -> None:
 def sample(number: int, *images: ImageRecord) -> Sample:
     name = f"ENC{number}"
     answers = QUESTIONS.to_slots(QUESTIONS.empty_sets())
-    encounter = Encounter(name, "train", tuple(i.image_id for i in images), {}, {}, (), "a rash", "", answers)
+    encounter = Case(name, "train", tuple(i.image_id for i in images), {}, {}, (), "a rash", "", answers)
     return Sample(name, encounter, images, tuple(QUESTIONS.by_qid))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from magic_cli.config import resolve
 from magic_cli.errors import ConfigError
 from magic_cli.models.encoders import TinyText
-from magic_cli.records import Encounter, Prediction, Sample
+from magic_cli.records import Case, Prediction, Sample
 from magic_cli.tasks.encoding import text_item
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.training.devices import accelerator_for, autocast, keep_memory
@@ -46,7 +46,7 @@ class Echo(TaskModel):
 
 
 def samples(count: int) -> list[Sample]:
-    encounter = Encounter("E", "test", (), {}, {}, (), "", "")
+    encounter = Case("E", "test", (), {}, {}, (), "", "")
     return [Sample("x" * n, encounter, ()) for n in range(1, count + 1)]
 
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from magic_cli.records import Encounter, Sample
+from magic_cli.records import Case, Sample
 from magic_cli.training.loader import Batches, Views, shared
 
 
 def data(count: int, seed: int = 0, views: int = 1) -> Views:
-    encounter = Encounter("E", "test", (), {}, {}, (), "", "")
+    encounter = Case("E", "test", (), {}, {}, (), "", "")
     return Views([Sample(str(n), encounter, ()) for n in range(count)], seed, views)
 
 

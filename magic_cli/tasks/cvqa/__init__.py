@@ -8,7 +8,7 @@ from magic_cli.data.gold import Gold
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import DataError, EmptySplit, problem, shorten
-from magic_cli.records import Encounter, ImageRecord, Prediction, Sample
+from magic_cli.records import Case, ImageRecord, Prediction, Sample
 from magic_cli.tasks.cvqa.answers import by_encounter, decide
 from magic_cli.tasks.cvqa.baselines import guesses as guesses
 from magic_cli.tasks.cvqa.baselines import strata as strata
@@ -33,11 +33,11 @@ def samples(prepared: Prepared, split: str, config: "CvqaConfig") -> tuple[Sampl
     Raises:
         DataError: no such encounter, or encounters without photos where photos are needed, all at once.
     """
-    encounters = [e for e in prepared.encounters_of(split) if split == "test" or e.answers is not None]
+    encounters = [e for e in prepared.cases_of(split) if split == "test" or e.answers is not None]
     if not encounters:
         expected = "encounters" if split == "test" else "encounters with answers"
         raise EmptySplit(problem(prepared.root, f"none in split {split!r}", expected, "see its prepare.json"))
-    photos = {e.encounter_id: _photos(prepared, e, config.modality) for e in encounters}
+    photos = {e.case_id: _photos(prepared, e, config.modality) for e in encounters}
     bare = [encounter for encounter, found in photos.items() if not found]
     if bare and config.modality == "image":
         got = f"{len(bare)} encounters without a photo ({shorten(bare)})"
@@ -45,10 +45,10 @@ def samples(prepared: Prepared, split: str, config: "CvqaConfig") -> tuple[Sampl
     qids = tuple(prepared.questions.by_qid)
     # One a question is how the paper learns; predicted one by one, the questions would ask for each photo 27 times.
     units = [(qid,) for qid in qids] if config.sample_unit == "question" and split == "train" else [qids]
-    return tuple(Sample(e.encounter_id, e, photos[e.encounter_id], unit) for e in encounters for unit in units)
+    return tuple(Sample(e.case_id, e, photos[e.case_id], unit) for e in encounters for unit in units)
 
 
-def _photos(prepared: Prepared, encounter: Encounter, modality: str) -> tuple[ImageRecord, ...]:
+def _photos(prepared: Prepared, encounter: Case, modality: str) -> tuple[ImageRecord, ...]:
     if modality == "text":
         return ()
     records = [prepared.images[image] for image in encounter.image_ids if image in prepared.images]
@@ -77,6 +77,6 @@ def write(predictions: Iterable[Prediction], prepared: Prepared, out: Path, deco
         DataError: an encounter lacks a question, or the folder cannot be written.
     """
     found = by_encounter(predictions)
-    order = [encounter for encounter in prepared.encounters if encounter in found]
+    order = [encounter for encounter in prepared.cases if encounter in found]
     rows = {encounter: decide(found[encounter], prepared.questions, decode) for encounter in order}
     return save(out, rows, (one for some in found.values() for one in some), prepared.questions)

@@ -10,7 +10,7 @@ from magic_cli.records import Prediction, Sample
 
 def strata(samples: Sequence[Sample], questions: QuestionSchema) -> dict[str, tuple[str, ...]]:
     """Return every encounter's answers as labels, "CQID012=1": those of a parent as a set, in no order."""
-    rows = {sample.encounter.encounter_id: sample.encounter.answers or {} for sample in samples}
+    rows = {sample.case.case_id: sample.case.answers or {} for sample in samples}
     return {
         encounter: tuple(f"{parent}={option}" for parent, some in questions.to_sets(row).items() for option in some)
         for encounter, row in rows.items()
@@ -23,7 +23,7 @@ def guesses(parts: Sequence[Sequence[Sample]], questions: QuestionSchema) -> Map
 
 
 def _majority(parts: Sequence[Sequence[Sample]], questions: QuestionSchema) -> Iterator[Prediction]:
-    rows = [{s.encounter.encounter_id: s.encounter.answers or {} for s in part} for part in parts]
+    rows = [{s.case.case_id: s.case.answers or {} for s in part} for part in parts]
     for number, held in enumerate(rows):
         others = [row for other, part in enumerate(rows) if other != number for row in part.values()]
         arrays = {qid: np.asarray(option) for qid, option in questions.majority(others).items()}

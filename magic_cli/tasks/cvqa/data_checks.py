@@ -7,7 +7,7 @@ from magic_cli.data.prepared import MANIFEST, Prepared
 from magic_cli.data.prompts import written_in
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import first_lines, shorten
-from magic_cli.records import Encounter, Sample
+from magic_cli.records import Case, Sample
 
 if TYPE_CHECKING:
     from magic_cli.tasks.cvqa.config import CvqaConfig
@@ -26,7 +26,7 @@ def checks(prepared: Prepared, samples: Sequence[Sample], config: "CvqaConfig") 
     Of what `magic prepare` found, only what it says of answers and definitions is repeated. Ids are named, ten of each
     kind.
     """
-    own = {sample.encounter.encounter_id: sample.encounter for sample in samples}
+    own = {sample.case.case_id: sample.case for sample in samples}
     found = [*_languages(prepared.questions), *_order(prepared.questions, own), *_left_out(prepared)]
     found += _photos(prepared, own) if config.modality != "text" else ()
     if config.modality != "image" and (config.head == "slots" or config.encounter_text):
@@ -35,7 +35,7 @@ def checks(prepared: Prepared, samples: Sequence[Sample], config: "CvqaConfig") 
     return [*found, *_unread(own, config)]
 
 
-def _unread(encounters: Mapping[str, Encounter], config: "CvqaConfig") -> Iterator[str]:
+def _unread(encounters: Mapping[str, Case], config: "CvqaConfig") -> Iterator[str]:
     """Yield what is asked of the text and does not happen."""
     if config.head != "slots" or config.modality == "image":
         return
@@ -60,7 +60,7 @@ def _languages(questions: QuestionSchema) -> Iterator[str]:
             yield f"{parent}: Not mentioned is option {said}; the definitions' languages are not in one order"
 
 
-def _order(questions: QuestionSchema, encounters: Mapping[str, Encounter]) -> Iterator[str]:
+def _order(questions: QuestionSchema, encounters: Mapping[str, Case]) -> Iterator[str]:
     """Yield a line for each parent in whose answers "Not mentioned" precedes a value.
 
     Gold never has that (examples/closed-questions.md, "Structure of the gold"): these indices were counted from 1, or
@@ -85,7 +85,7 @@ def _left_out(prepared: Prepared) -> Iterator[str]:
     yield from first_lines(lines, prepared.root / MANIFEST, _MOST)
 
 
-def _photos(prepared: Prepared, encounters: Mapping[str, Encounter]) -> Iterator[str]:
+def _photos(prepared: Prepared, encounters: Mapping[str, Case]) -> Iterator[str]:
     """Yield which encounters are learned from without some or all of the photos that they list."""
     none, few = [], []
     for encounter, one in encounters.items():

@@ -95,7 +95,7 @@ class CvqaModel(TaskModel):
     def _texts_of(self, sample: Sample) -> list[Item]:
         """Return the encounter's text (head "slots"), or one text an option of its questions (head "options")."""
         if self.config.head == "slots":
-            return [text_item(self.texts, sample.encounter.question, sample.encounter.answer)]
+            return [text_item(self.texts, sample.case.question, sample.case.answer)]
         told = _told(sample) if self.config.encounter_text and self.reads_text else ""
         rows = [row for qid in sample.qids for row in self._rows[qid]]
         return [text_item(self.texts, f"{question} {option}", told) for question, option in rows]
@@ -138,12 +138,12 @@ class CvqaModel(TaskModel):
     def _written(self, sample: Sample) -> list[tuple[str, str]]:
         """Return (language, text) in the languages that the rules read; the prompt where no text is in any of them."""
         languages = self.config.languages
-        found = [(lang, written_in(sample.encounter, lang)) for lang in languages]
+        found = [(lang, written_in(sample.case, lang)) for lang in languages]
         return found if any(text for _, text in found) else [(languages[0], _told(sample))]
 
     def _gold(self, sample: Sample) -> list[int]:
         """Return the canonical option index of each slot, -1 where the sample does not ask it."""
-        row = self.questions.canonical(sample.encounter.answers or {})
+        row = self.questions.canonical(sample.case.answers or {})
         asked = set(sample.qids)
         return [row[q.qid] if q.qid in asked else -1 for q in self.questions.slots]
 
@@ -266,7 +266,7 @@ def _grouped(questions: QuestionSchema) -> list[tuple[list[int], int]]:
 
 def _told(sample: Sample) -> str:
     """Return all that was written about an encounter."""
-    return f"{sample.encounter.question} {sample.encounter.answer}".strip()
+    return f"{sample.case.question} {sample.case.answer}".strip()
 
 
 def build(config: CvqaConfig, questions: QuestionSchema) -> CvqaModel:

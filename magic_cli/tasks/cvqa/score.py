@@ -248,6 +248,6 @@ def baselines(train: Sequence[Sample], gold: Gold) -> dict[str, float]:
     "training majority" answers each slot with its most frequent option in `train` (slots in canonical order,
     the lowest index where several are), the others with one option everywhere.
     """
-    encounters = {sample.encounter.encounter_id: sample.encounter for sample in train}
+    encounters = {sample.case.case_id: sample.case for sample in train}
     majority = gold.questions.majority(e.answers for e in encounters.values() if e.answers is not None)
     return {name: figures[MONITOR] for name, figures in _trivial(Key(gold), majority).items()}

@@ -44,7 +44,7 @@ def samples(prepared: Prepared, split: str, config: "SegConfig") -> tuple[Sample
     for image in prepared.images_of(split):
         known = image.mask if split == "train" and not each else image.mask or image.annotators
         if image.path is not None and (known or split == "test"):
-            encounter = prepared.encounters[image.encounter_id]
+            encounter = prepared.cases[image.case_id]
             found += [Sample(image.image_id, encounter, (photo,)) for photo in _photos(image, each)]
     if not found:
         expected = "photos" if split == "test" else "photos with masks"

@@ -20,7 +20,7 @@ def strata(samples: Sequence[Sample], questions: QuestionSchema) -> dict[str, tu
     for sample in track(samples, "lesion sizes"):
         path = sample.images[0].mask
         if path is not None:
-            shares.setdefault(sample.encounter.encounter_id, []).append(float(read_mask(path, str(path)).mean()))
+            shares.setdefault(sample.case.case_id, []).append(float(read_mask(path, str(path)).mean()))
     order = sorted(shares, key=lambda encounter: (float(np.mean(shares[encounter])), encounter))
     return {encounter: (_SIZES[rank * len(_SIZES) // len(order)],) for rank, encounter in enumerate(order)}
 

@@ -58,7 +58,7 @@ class SegModel(TaskModel):
             yield self.texts, self._prompt(sample)
 
     def _prompt(self, sample: Sample) -> Item:
-        return text_item(self.texts, sample.encounter.question, sample.encounter.answer)
+        return text_item(self.texts, sample.case.question, sample.case.answer)
 
     def collate(self, samples: Sequence[Sample], views: Sequence[int]) -> Batch:
         """Return photos and prompts, encoded or raw; in training also "masks", uint8 (B, S, S)."""

@@ -33,7 +33,7 @@ _CAUSES = {
 
 def report_of(gold: Gold, rules: Rules, bench: Bench) -> Report:
     """Return the complete report of tasks.seg.score."""
-    judged, encounters = bench.judged, {image: truth.encounter_id for image, truth in gold.images.items()}
+    judged, encounters = bench.judged, {image: truth.case_id for image, truth in gold.images.items()}
     ids = tuple(dict.fromkeys(encounters.values()))
     place = {encounter: number for number, encounter in enumerate(ids)}
     rows = [place[encounters[image]] for image in judged]

@@ -67,12 +67,12 @@ def test_samples(prepared: Prepared) -> None:
 
 
 def test_encounters_without_answers_are_predicted_but_not_learned_from(prepared: Prepared) -> None:
-    bare = dataclasses.replace(prepared.encounters["ENC00001"], answers=None)
-    some = dataclasses.replace(prepared, encounters={**prepared.encounters, "ENC00001": bare})
+    bare = dataclasses.replace(prepared.cases["ENC00001"], answers=None)
+    some = dataclasses.replace(prepared, cases={**prepared.cases, "ENC00001": bare})
     assert [s.id for s in cvqa.samples(some, "train", CONFIG)] == ["ENC00002"]
-    none = {e: dataclasses.replace(x, answers=None) for e, x in prepared.encounters.items()}
+    none = {e: dataclasses.replace(x, answers=None) for e, x in prepared.cases.items()}
     with pytest.raises(DataError, match="encounters with answers"):
-        cvqa.samples(dataclasses.replace(prepared, encounters=none), "valid", CONFIG)
+        cvqa.samples(dataclasses.replace(prepared, cases=none), "valid", CONFIG)
 
 
 def test_one_sample_a_question(prepared: Prepared) -> None:

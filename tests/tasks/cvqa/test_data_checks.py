@@ -29,8 +29,8 @@ def said(prepared: Prepared, config: CvqaConfig = BOTH) -> list[str]:
 
 
 def altered(prepared: Prepared, encounter: str, **change: Any) -> Prepared:
-    one = dataclasses.replace(prepared.encounters[encounter], **change)
-    return dataclasses.replace(prepared, encounters={**prepared.encounters, encounter: one})
+    one = dataclasses.replace(prepared.cases[encounter], **change)
+    return dataclasses.replace(prepared, cases={**prepared.cases, encounter: one})
 
 
 def test_nothing_is_said_where_all_lines_up(small: Prepared) -> None:
@@ -68,7 +68,7 @@ def test_encounters_without_text(small: Prepared) -> None:
 
 
 def test_a_value_after_padding_means_other_options(small: Prepared) -> None:
-    row = dict(small.encounters["ENC00002"].answers or {}) | {"CQID011-001": 7, "CQID011-002": 3}
+    row = dict(small.cases["ENC00002"].answers or {}) | {"CQID011-001": 7, "CQID011-002": 3}
     [line] = said(altered(small, "ENC00002", answers=row))
     assert line.startswith("CQID011: 1 of 2 answers have a value after 7, Not mentioned (ENC00002); were they counted")
 

@@ -12,7 +12,7 @@ from tiny_dataset import QUESTIONS, answers
 from magic_cli.config import resolve
 from magic_cli.data.text_rules import BLOCKS
 from magic_cli.errors import ConfigError
-from magic_cli.records import Encounter, Sample
+from magic_cli.records import Case, Sample
 from magic_cli.tasks.cvqa import model as cvqa_model
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.cvqa.model import CvqaModel
@@ -22,9 +22,7 @@ TEXTS = ("It itches, on the hand, for two weeks", "A mole on my back since child
 
 def sample(number: int, text: str = "", **changes: Any) -> Sample:
     encounter = f"ENC{number:05}"
-    written = Encounter(
-        encounter, "train", (), {"en": "Help"}, {"en": text}, (), f"Help {text}", "", answers(encounter)
-    )
+    written = Case(encounter, "train", (), {"en": "Help"}, {"en": text}, (), f"Help {text}", "", answers(encounter))
     return Sample(encounter, dataclasses.replace(written, **changes), (), tuple(QUESTIONS.by_qid))
 
 
@@ -68,7 +66,7 @@ def test_untrained_it_answers_with_the_training_prior() -> None:
     made = model()
     made.begin(SAMPLES)
     first, second = predicted(made, [SAMPLES[0], sample(9, "anything else")])
-    rows = [QUESTIONS.canonical(s.encounter.answers or {}) for s in SAMPLES]
+    rows = [QUESTIONS.canonical(s.case.answers or {}) for s in SAMPLES]
     counts = np.bincount([row["CQID010-001"] for row in rows], minlength=4) + 0.5
     assert first.arrays["CQID010-001"] == pytest.approx(counts / counts.sum(), abs=1e-5)
     assert all(np.array_equal(values, second.arrays[qid]) for qid, values in first.arrays.items())

@@ -52,7 +52,7 @@ def test_samples_of_each_split(prepared: Prepared) -> None:
     assert [s.id for s in seg.samples(prepared, "test", CONFIG)] == list(images_of("test"))
     for sample in seg.samples(prepared, "valid", CONFIG):
         assert sample.images[0].image_id == sample.id
-        assert sample.encounter.encounter_id == sample.images[0].encounter_id
+        assert sample.case.case_id == sample.images[0].case_id
 
 
 def test_merge_each_gives_a_train_sample_an_annotator(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def _unions(size: tuple[int, int]) -> list[np.ndarray]:
 
 
 def test_no_agreement_without_a_second_annotator(gold: Gold) -> None:
-    single = {i: GoldImage(t.encounter_id, {"ann0": t.annotators["ann0"]}) for i, t in gold.images.items()}
+    single = {i: GoldImage(t.case_id, {"ann0": t.annotators["ann0"]}) for i, t in gold.images.items()}
     assert score.score(dataclasses.replace(gold, images=single), perfect()).agreement is None
     some = {**single, VALID_FIRST: gold.images[VALID_FIRST]}
     found = score.score(dataclasses.replace(gold, images=some), perfect()).agreement

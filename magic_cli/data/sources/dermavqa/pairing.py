@@ -6,16 +6,14 @@ from pathlib import PurePath
 from magic_cli.data.issues import Ledger
 from magic_cli.data.sources.dermavqa.scan import ANNOTATORS, Folder, Sources, is_challenge_photo, key_of, same_bytes
 from magic_cli.errors import problem
-from magic_cli.records import SPLITS, Encounter
+from magic_cli.records import SPLITS, Case
 
 Photos = dict[str, str]
 
 Masks = dict[str, dict[str, str]]
 
 
-def pair(
-    found: Folder, encounters: Iterable[Encounter], names: Mapping[str, str], ledger: Ledger
-) -> tuple[Photos, Masks]:
+def pair(found: Folder, encounters: Iterable[Case], names: Mapping[str, str], ledger: Ledger) -> tuple[Photos, Masks]:
     """Join the photos that encounters list with the files of a folder, and these with their masks, by image id.
 
     `names` maps the key of an image id to the file name in the encounter's row, which decides between
@@ -32,10 +30,10 @@ class _Pairing:
         self.masks: Masks = {}
         self.copies: list[str] = []
 
-    def pair(self, encounters: Iterable[Encounter]) -> tuple[Photos, Masks]:
+    def pair(self, encounters: Iterable[Case]) -> tuple[Photos, Masks]:
         listed: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
         for encounter in encounters:
-            listed[encounter.split] |= dict.fromkeys(encounter.image_ids, encounter.encounter_id)
+            listed[encounter.split] |= dict.fromkeys(encounter.image_ids, encounter.case_id)
         ids = {key_of(image_id): image_id for images in listed.values() for image_id in images}
         self._find_photos(listed)
         self._find_masks(ids)

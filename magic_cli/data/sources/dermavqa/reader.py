@@ -18,7 +18,7 @@ from magic_cli.data.sources.dermavqa.scan import PHOTO_SUFFIXES, Folder, below, 
 from magic_cli.data.sources.dermavqa.tables import Table, Tables, read_tables
 from magic_cli.errors import DataError, problem, redact
 from magic_cli.io.files import sha256
-from magic_cli.records import Encounter
+from magic_cli.records import Case
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -34,23 +34,23 @@ class Challenge:
 
     root: Path
     questions: QuestionSchema
-    encounters: dict[str, Encounter]
+    cases: dict[str, Case]
     photos: Mapping[str, str]
     masks: Mapping[str, Mapping[str, str]]
     inputs: Mapping[str, str]
     ledger: Ledger
 
     @cached_property
-    def owner(self) -> dict[str, Encounter]:
+    def owner(self) -> dict[str, Case]:
         """The encounter of each listed photo, in the order of the encounters."""
-        return {image_id: encounter for encounter in self.encounters.values() for image_id in encounter.image_ids}
+        return {image_id: encounter for encounter in self.cases.values() for image_id in encounter.image_ids}
 
     def forget_texts(self) -> None:
         """Keep of the encounters no word and no answer: once these are written, they are half of what is held."""
-        for eid, one in self.encounters.items():
+        for eid, one in self.cases.items():
             answers = None if one.answers is None else _NOTHING
             bare = replace(one, title=_NOTHING, content=_NOTHING, responses=(), question="", answer="", answers=answers)
-            self.encounters[eid] = bare
+            self.cases[eid] = bare
 
     def name(self, path: str) -> str:
         """Return the path of a file below the root, as messages show it."""
@@ -79,7 +79,7 @@ def open_challenge(root: Path, prompt: str = "qa", responses: bool = True) -> Ch
     for table in tables.encounters:
         reader.add(table)
     questions = _questions(tables, found, ledger)
-    encounters = _with_answers(reader.encounters, tables.answers, questions, found, ledger)
+    encounters = _with_answers(reader.cases, tables.answers, questions, found, ledger)
     photos, masks = pair(found, encounters.values(), {key: name for key, (name, _) in reader.owners.items()}, ledger)
     used = (*tables.definitions, *tables.encounters, *tables.answers)
     inputs = {found.name(table.path): sha256(table.path) for table in used}
@@ -105,7 +105,7 @@ class _Reader:
 
     def __init__(self, found: Folder, ledger: Ledger, prompt: str, responses: bool) -> None:
         self.found, self.ledger, self.prompt, self.responses = found, ledger, prompt, responses
-        self.encounters: dict[str, Encounter] = {}
+        self.cases: dict[str, Case] = {}
         self.owners: dict[str, tuple[str, str]] = {}  # key of a photo to its listed file name and its encounter
 
     def add(self, table: Table) -> None:
@@ -124,7 +124,7 @@ class _Reader:
         table.rows.clear()  # as much again as what is kept of them
 
     def _is_new(self, eid: str, split: str, file: str) -> bool:
-        known, where = self.encounters.get(eid), f"{file}:{eid}"
+        known, where = self.cases.get(eid), f"{file}:{eid}"
         if known is None:
             return True
         if known.split == split:
@@ -135,21 +135,21 @@ class _Reader:
         # what is scored must not be trained on: the later split keeps it
         line = problem(where, f"also in {known.split}", "one split", f"remove one; {split} keeps it")
         self.ledger.lose(line, "encounters")
-        del self.encounters[eid]
+        del self.cases[eid]
         return True
 
     def _keep(self, row: Mapping[str, Any], split: str, file: str) -> None:
         encounter = self._encounter(row, split)
-        where = f"{file}:{encounter.encounter_id}"
+        where = f"{file}:{encounter.case_id}"
         if not encounter.image_ids:
             self.ledger.lose(problem(f"{where}:image_ids", "no photo", "at least one", "complete the row"))
         if len(encounter.image_ids) < len(row["image_ids"]):
             self.ledger.note(problem(f"{where}:image_ids", "a photo twice", "once", "used once"))
-        self.encounters[encounter.encounter_id] = encounter
+        self.cases[encounter.case_id] = encounter
         for name in row["image_ids"]:
-            self._claim(encounter.encounter_id, name, where)
+            self._claim(encounter.case_id, name, where)
 
-    def _encounter(self, row: Mapping[str, Any], split: str) -> Encounter:
+    def _encounter(self, row: Mapping[str, Any], split: str) -> Case:
         title, content = _texts(row, "query_title_"), _texts(row, "query_content_")
         rows = (row.get("responses") or []) if self.responses else []
         said = tuple(_texts(response, "content_") for response in rows)
@@ -157,25 +157,25 @@ class _Reader:
         ids: dict[str, str] = {}
         for name in row["image_ids"]:
             ids.setdefault(key_of(_stem(name)), _stem(name))
-        return Encounter(row["encounter_id"], split, tuple(ids.values()), title, content, said, question, answer)
+        return Case(row["encounter_id"], split, tuple(ids.values()), title, content, said, question, answer)
 
     def _claim(self, eid: str, name: str, where: str) -> None:
         """Give a photo to one encounter only: of two splits the later one keeps it."""
         key = key_of(_stem(name))
-        rival = self.encounters.get(self.owners.get(key, ("", ""))[1])
+        rival = self.cases.get(self.owners.get(key, ("", ""))[1])
         if rival is None:
             self.owners[key] = name, eid
-        if rival is None or rival.encounter_id == eid:
+        if rival is None or rival.case_id == eid:
             return
-        keeper, loser = self.encounters[eid], rival
+        keeper, loser = self.cases[eid], rival
         if keeper.split == rival.split:
             keeper, loser = loser, keeper
-        self.owners[key] = name, keeper.encounter_id
-        got = f"{_stem(name)}, also of {rival.encounter_id}"
-        remedy = f"unlist it in one; {keeper.encounter_id} keeps it"
+        self.owners[key] = name, keeper.case_id
+        got = f"{_stem(name)}, also of {rival.case_id}"
+        remedy = f"unlist it in one; {keeper.case_id} keeps it"
         self.ledger.lose(problem(where, got, "one encounter a photo", remedy), "images")
         ids = tuple(image_id for image_id in loser.image_ids if key_of(image_id) != key)
-        self.encounters[loser.encounter_id] = replace(loser, image_ids=ids)
+        self.cases[loser.case_id] = replace(loser, image_ids=ids)
 
 
 def _fault(row: Any, where: str) -> str:
@@ -212,12 +212,12 @@ def _stem(name: str) -> str:
 
 
 def _with_answers(
-    encounters: Mapping[str, Encounter],
+    encounters: Mapping[str, Case],
     tables: tuple[Table, ...],
     questions: QuestionSchema,
     found: Folder,
     ledger: Ledger,
-) -> dict[str, Encounter]:
+) -> dict[str, Case]:
     """Return the encounters with their closed answers; rows with a fault, or that contradict, are left out."""
     answers: dict[str, dict[str, int] | None] = {}
     for table in tables:
