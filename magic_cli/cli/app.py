@@ -225,11 +225,12 @@ def package(
     from magic_cli.commands import package as module
 
     if check_only is not None:
-        result = module.check_submission(check_only, data, split)
-    else:
-        result = module.package(seg, cvqa, data, split, out, overwrite=overwrite, dry_run=dry_run)
-        keep(result)
-    emit(as_json, "package", result, module.summary(result))
+        checked = module.check_submission(check_only, data, split)
+        emit(as_json, "package", checked.to_json(), checked.lines())
+        return
+    packed = module.package(seg, cvqa, data, split, out, module.PackageOptions(overwrite, dry_run))
+    keep(packed.to_json())
+    emit(as_json, "package", packed.to_json(), packed.lines())
 
 
 @app.command()
@@ -263,8 +264,8 @@ def demo(
     """
     from magic_cli.commands import demo as module
 
-    found = module.run(out, preset, overwrite)
-    emit(as_json, "demo", found, module.summary(found))
+    result = module.run(out, preset, overwrite)
+    emit(as_json, "demo", result.to_json(), result.lines())
 
 
 @app.command()
@@ -280,10 +281,9 @@ def doctor(
     """
     from magic_cli.commands import doctor as module
 
-    cleared = {"cleared": module.clear_cache(cache_dir)} if clear_cache else {}
-    found = module.inspect(deep, cache_dir) | cleared
-    emit(as_json, "doctor", found, module.lines(found))
-    raise typer.Exit(found["exit_code"])
+    report = module.inspect(deep, cache_dir, clear_cache)
+    emit(as_json, "doctor", report.to_json(), report.lines())
+    raise typer.Exit(report.exit_code)
 
 
 def main() -> None:

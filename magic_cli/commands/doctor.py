@@ -1,4 +1,4 @@
-"""`magic doctor`: what this machine has, what is missing, and what to do about it. The quick part imports no torch."""
+"""`magic doctor`: what is installed, what is missing, and how to fix it. Without --deep, torch is not imported."""
 
 import math
 import os
@@ -10,24 +10,26 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from magic_cli import __version__
 from magic_cli.errors import ConfigError, MagicError, WeightsError, printable
-from magic_cli.io.files import cache_root
+from magic_cli.io import environment
+from magic_cli.io.files import StrPath, cache_root
 from magic_cli.models import weights
 from magic_cli.models.cache import store
-from magic_cli.models.cache.store import spoken
+from magic_cli.models.cache.store import Cleared, format_bytes
 
-PACKAGES = ("torch", "torchvision", "transformers", "timm", "accelerate", "numpy", "pillow", "tifffile")
+PACKAGES = tuple(name for name in environment.PACKAGES if name not in ("magic-cli", "matplotlib"))
 
-EXTRAS = {"imagecodecs": "rare TIFF compressions, used by tifffile"}
+EXTRAS = {
+    "imagecodecs": "rare TIFF compressions, used by tifffile",
+    "matplotlib": "plots in report.html",
+}
 
-# what commands write where nothing else is said, and what of the patients is in it
+# default outputs of the commands, and what patient data each may contain
 _STORED = {
     "prepared": "texts of patients, merged masks, paths of photos",
     "runs": "checkpoints, figures, ids",
@@ -45,7 +47,7 @@ _OK, _NOTE, _MISSING = "ok", "note", "missing"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One finding; `status` is "ok", "note" (optional things) or "missing" (magic cannot work); `remedy` may be ""."""
+    """One check; `status` is "ok", "note" (optional things) or "missing" (magic cannot work); `remedy` may be ""."""
 
     group: str
     name: str
@@ -54,72 +56,118 @@ class Row:
     remedy: str = ""
 
 
-def inspect(deep: bool, cache_dir: Path | None = None) -> dict[str, Any]:
-    """Look at this machine and return findings in the form of schemas/doctor.schema.json.
+@dataclass(frozen=True, slots=True)
+class CacheState:
+    """Content of the cache folder.
 
-    `cache_dir` is a cache folder other than the usual one.
-
-    Without `deep` nothing heavy is imported or hashed (under a second); with it, the weights' SHA-256 are compared
-    and torch is asked for its devices. `exit_code` is 5 when a default weight is missing or damaged, 3 when a
-    package is missing or a folder cannot be written, else 0.
+    Attributes:
+        path: the folder, which may not exist.
+        bytes: size of the items.
+        limit: bytes that it may hold, None for no limit.
+        items: number of cached items.
+        oldest: when the item was last used that has been unused for longest, ISO 8601 in UTC; None if empty.
+        newest: when any item was last used, likewise.
     """
-    cache = _cache(cache_dir)
-    rows = [*_versions(), *_device(deep), *_shipped(deep), *_hub(), *_extras(), *_folders(cache), *_stored()]
-    lacking = [row for row in rows if row.status == _MISSING]
-    return {
-        "schema": 1,
-        "deep": deep,
-        "usable": not lacking,
-        "exit_code": (5 if any(row.group == "weights" for row in lacking) else 3) if lacking else 0,
-        "cache": cache,
-        "rows": [asdict(row) for row in rows],
-    }
+
+    path: str
+    bytes: int
+    limit: int | None
+    items: int
+    oldest: str | None
+    newest: str | None
 
 
-def clear_cache(cache_dir: Path | None = None) -> dict[str, Any]:
-    """Remove what magic wrote into the cache folder; return its path, "files" removed, "bytes" freed, what is "left".
+@dataclass(frozen=True, slots=True)
+class DoctorReport:
+    """Result of `inspect`.
+
+    Attributes:
+        deep: whether checksums and torch's devices were checked too.
+        cache: the cache folder, after `cleared`.
+        rows: all checks, in the order in which they are shown.
+        cleared: what was removed from the cache, None if that was not asked for.
+    """
+
+    deep: bool
+    cache: CacheState
+    rows: tuple[Row, ...]
+    cleared: Cleared | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether nothing is missing that magic needs."""
+        return self.exit_code == 0
+
+    @property
+    def exit_code(self) -> int:
+        """5 if default weights are missing or damaged, 3 if a package or folder is unusable, else 0."""
+        missing = [row.group for row in self.rows if row.status == _MISSING]
+        if not missing:
+            return 0
+        return 5 if "weights" in missing else 3
+
+    def to_json(self) -> dict[str, object]:
+        """Return what --json prints (schemas/doctor.schema.json), less "schema" and "command"."""
+        result: dict[str, object] = {"deep": self.deep, "usable": self.usable, "exit_code": self.exit_code}
+        result |= {"cache": asdict(self.cache), "rows": [asdict(row) for row in self.rows]}
+        if self.cleared is not None:
+            result["cleared"] = {"path": self.cache.path, **asdict(self.cleared)}
+        return result
+
+    def lines(self) -> list[str]:
+        """Return the report for the terminal: aligned rows with their remedies, and a last line with the next step."""
+        marks = {_OK: "ok", _NOTE: "--", _MISSING: "!!"}
+        width = max(len(row.name) for row in self.rows)
+        text: list[str] = []
+        group = ""
+        for row in self.rows:
+            if row.group != group:
+                group = row.group
+                text.append(group)
+            text.append(printable(f"  {marks[row.status]}  {row.name:<{width}}  {row.value}"))
+            if row.remedy:
+                text.append(printable(f"      {row.remedy}"))
+        if self.cleared is not None:
+            text += ["", *_cleared_lines(self.cache.path, self.cleared)]
+        if self.usable:
+            return [*text, "", "usable; next: magic demo, or magic prepare --data DermaVQA/"]
+        return [*text, "", "not usable yet: see the rows marked !!"]
+
+
+def inspect(deep: bool = False, cache_dir: StrPath | None = None, clear_cache: bool = False) -> DoctorReport:
+    """Check this machine.
+
+    Args:
+        deep: also compare the SHA-256 of the weights and ask torch for its devices. Otherwise nothing heavy is
+            imported or hashed (under a second).
+        cache_dir: cache folder other than the default one.
+        clear_cache: first remove everything that magic wrote into the cache folder.
 
     Raises:
-        DataError: a run uses the cache, or a file cannot be removed.
+        DataError: the cache cannot be cleared: a run uses it, or a file cannot be removed.
     """
-    folder = cache_dir or cache_root() / "features"
-    return {"path": str(folder), **store.clear(folder)}
+    folder = Path(cache_dir) if cache_dir is not None else cache_root() / "features"
+    cleared = store.clear(folder) if clear_cache else None
+    cache = _cache(folder)
+    rows = (*_versions(), *_device(deep), *_shipped(deep), *_hub(), *_extras(), *_folders(cache), *_stored())
+    return DoctorReport(deep, cache, rows, cleared)
 
 
-def lines(found: dict[str, Any]) -> list[str]:
-    """Return the findings as aligned text, remedies below their row, and a last line that says what comes next."""
-    marks = {_OK: "ok", _NOTE: "--", _MISSING: "!!"}
-    width = max(len(row["name"]) for row in found["rows"])
-    text: list[str] = []
-    group = ""
-    for row in found["rows"]:
-        if row["group"] != group:
-            group = row["group"]
-            text.append(group)
-        text.append(printable(f"  {marks[row['status']]}  {row['name']:<{width}}  {row['value']}"))
-        if row["remedy"]:
-            text.append(printable(f"      {row['remedy']}"))
-    if "cleared" in found:
-        text += ["", *_cleared(found["cleared"])]
-    if found["usable"]:
-        return [*text, "", "usable; next: magic demo, or magic prepare --data DermaVQA/"]
-    return [*text, "", "not usable yet: see the rows marked !!"]
-
-
-def _cleared(done: dict[str, Any]) -> Iterable[str]:
-    yield printable(f"{done['path']}: removed {spoken(done['bytes'])} in {done['files']} files")
-    if done["left"]:
-        yield f"  {done['left']} files or folders in it are not magic's, and stay"
+def _cleared_lines(path: str, cleared: Cleared) -> Iterable[str]:
+    yield printable(f"{path}: removed {format_bytes(cleared.bytes)} in {cleared.files} files")
+    if cleared.left:
+        yield f"  {cleared.left} files or folders in it are not magic's, and stay"
 
 
 def _versions() -> Iterable[Row]:
     yield Row("versions", "magic", __version__)
     yield Row("versions", "python", f"{platform.python_version()} ({sys.executable})")
     for package in PACKAGES:
-        try:
-            yield Row("versions", package, version(package))
-        except PackageNotFoundError:
-            yield Row("versions", package, "not installed", _MISSING, f"run: pip install {package}")
+        installed = environment.version(package)
+        if installed == environment.NOT_INSTALLED:
+            yield Row("versions", package, installed, _MISSING, f"run: pip install {package}")
+        else:
+            yield Row("versions", package, installed)
 
 
 def _device(deep: bool) -> Iterable[Row]:
@@ -128,7 +176,7 @@ def _device(deep: bool) -> Iterable[Row]:
     if deep:
         yield _torch_device()
     elif Path("/proc/driver/nvidia").exists() or shutil.which("nvidia-smi"):
-        yield Row("device", "cuda", "an NVIDIA driver is there", _OK, "magic doctor --deep asks torch about it")
+        yield Row("device", "cuda", "NVIDIA driver present", _OK, "magic doctor --deep asks torch about it")
     else:
         yield Row("device", "cuda", "no NVIDIA driver", _NOTE, "presets small and tiny run on the CPU")
 
@@ -138,17 +186,18 @@ def _torch_device() -> Row:
         import torch
     except ImportError as error:
         return Row("device", "torch", f"cannot be imported ({error})", _MISSING, "run: pip install torch")
-    if torch.cuda.is_available():
+    best = environment.torch_devices(torch)[0]
+    if best == "cuda":
         name, bf16 = torch.cuda.get_device_name(0), torch.cuda.is_bf16_supported()
         return Row("device", "cuda", f"{torch.cuda.device_count()} x {name}, bf16 {'yes' if bf16 else 'no'}")
-    if torch.backends.mps.is_available():
+    if best == "mps":
         return Row("device", "mps", "Apple GPU")
     remedy = "presets small and tiny run on the CPU; for a GPU install a driver and the matching torch"
     return Row("device", "cuda", "torch sees no GPU", _NOTE, remedy)
 
 
 def _shipped(deep: bool) -> Iterable[Row]:
-    """Default weights: present and of the published size; with `deep` also of the published SHA-256."""
+    """Check the default weights: present, with the published size, and if `deep` with the published SHA-256."""
     for shipped in weights.SHIPPED:
         try:
             path = weights.locate(shipped)
@@ -165,7 +214,7 @@ def _shipped(deep: bool) -> Iterable[Row]:
 
 
 def _hub() -> Iterable[Row]:
-    """Weights of the paper presets: optional."""
+    """Check the weights of the paper presets, which are optional."""
     for name in weights.PAPER_MODELS:
         try:
             weights.hub_dir(name, None)
@@ -185,37 +234,35 @@ def _extras() -> Iterable[Row]:
             yield Row("extras", module, f"not installed ({use})", _NOTE, f"run: pip install {module}")
 
 
-def _cache(cache_dir: Path | None) -> dict[str, Any]:
-    """Return the cache's folder, size and limit in bytes, number of items, and the times of their last use."""
-    folder = cache_dir or cache_root() / "features"
-    items, size, oldest, newest = 0, 0, math.inf, -math.inf
+def _cache(folder: Path) -> CacheState:
+    count, size, oldest, newest = 0, 0, math.inf, -math.inf
     for entry in store.entries(folder):
-        items, size = items + 1, size + entry.size
+        count, size = count + 1, size + entry.size
         oldest, newest = min(oldest, entry.used), max(newest, entry.used)
     try:
-        limit: int | None = None if math.isinf(most := store.limit()) else round(most)
+        limit = store.limit_bytes()
     except ConfigError:
-        limit = None
-    times = {"oldest": _moment(oldest), "newest": _moment(newest)}
-    return {"path": str(folder), "bytes": size, "limit": limit, "items": items, **times}
+        limit = math.inf
+    most = None if math.isinf(limit) else round(limit)
+    return CacheState(str(folder), size, most, count, _iso_time(oldest), _iso_time(newest))
 
 
-def _moment(used: float) -> str | None:
-    return None if math.isinf(used) else datetime.fromtimestamp(used, UTC).isoformat(timespec="seconds")
+def _iso_time(seconds: float) -> str | None:
+    return None if math.isinf(seconds) else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-def _told(cache: dict[str, Any]) -> str:
-    """Return what lies in the cache, for people."""
-    most = f"at most {spoken(cache['limit'])}" if cache["limit"] else "no limit"
-    if not cache["items"]:
+def _cache_text(cache: CacheState) -> str:
+    """Return the content of the cache for the terminal."""
+    most = f"at most {format_bytes(cache.limit)}" if cache.limit else "no limit"
+    if cache.oldest is None or cache.newest is None:
         return f"empty, {most}"
-    days = f"last used {cache['oldest'][:10]} to {cache['newest'][:10]}"
-    return f"{cache['items']} items, {spoken(cache['bytes'])} ({most}), {days}"
+    days = f"last used {cache.oldest[:10]} to {cache.newest[:10]}"
+    return f"{cache.items} items, {format_bytes(cache.bytes)} ({most}), {days}"
 
 
-def _folders(cache: dict[str, Any]) -> Iterable[Row]:
-    places = (("here", Path.cwd()), ("cache", Path(cache["path"])), ("temporary", Path(tempfile.gettempdir())))
-    for name, folder in places:
+def _folders(cache: CacheState) -> Iterable[Row]:
+    folders = {"here": Path.cwd(), "cache": Path(cache.path), "temporary": Path(tempfile.gettempdir())}
+    for name, folder in folders.items():
         parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
         free = shutil.disk_usage(parent).free / 1e9
         value = f"{folder}, {free:.1f} GB free"
@@ -229,27 +276,27 @@ def _folders(cache: dict[str, Any]) -> Iterable[Row]:
 
 
 def _stored() -> Iterable[Row]:
-    """What lies here under the names that commands use, and how to be rid of it; the cache has a row of its own."""
-    for name, what in _STORED.items():
+    """List the default outputs in the working folder, and how to remove them; the cache has a row of its own."""
+    for name, content in _STORED.items():
         path = Path.cwd() / name
         if not path.exists():
-            yield Row("stored", name, f"not here ({what})")
+            yield Row("stored", name, f"not here ({content})")
             continue
         sizes = (p.lstat().st_size for p in chain((path,), path.rglob("*")) if not p.is_dir())
-        yield Row("stored", name, f"{spoken(sum(sizes))}: {what}", _OK, f"to remove it: rm -r {shlex.quote(str(path))}")
+        size, remove = format_bytes(sum(sizes)), f"to remove it: rm -r {shlex.quote(str(path))}"
+        yield Row("stored", name, f"{size}: {content}", _OK, remove)
 
 
-def _cached(cache: dict[str, Any]) -> Row:
+def _cached(cache: CacheState) -> Row:
+    text = _cache_text(cache)
     try:
-        most = store.limit()
+        limit = store.limit_bytes()
     except ConfigError as error:
-        return Row("folders", "cached", _told(cache), _MISSING, error.problems[0])
-    if cache["bytes"] > most:
+        return Row("folders", "cached", text, _MISSING, error.problems[0])
+    if cache.bytes > limit:
         remedy = "over its limit (MAGIC_CACHE_GB): the next run makes room; what was used within 24 hours stays"
-        return Row("folders", "cached", _told(cache), _NOTE, remedy)
-    return Row(
-        "folders", "cached", _told(cache), _OK, "magic doctor --clear-cache removes it" if cache["items"] else ""
-    )
+        return Row("folders", "cached", text, _NOTE, remedy)
+    return Row("folders", "cached", text, _OK, "magic doctor --clear-cache removes it" if cache.items else "")
 
 
 def _remedy(name: str) -> str:
@@ -261,7 +308,7 @@ def _remedy(name: str) -> str:
 
 
 def _writable(folder: Path) -> bool:
-    """Try it: permissions alone say nothing about read-only mounts and quotas."""
+    """Return whether a file can be created; permissions alone say nothing about read-only mounts and quotas."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return True

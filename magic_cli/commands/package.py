@@ -12,7 +12,7 @@ from typing import IO, Any
 from magic_cli.data.prepared import MANIFEST, open_prepared
 from magic_cli.errors import DataError, SubmissionError, UsageError, problem
 from magic_cli.io import run_record
-from magic_cli.io.files import refuse_existing, sha256, sweep, write_atomic
+from magic_cli.io.files import StrPath, refuse_existing, sha256, sweep, write_atomic
 from magic_cli.submission.answers import read_rows
 from magic_cli.submission.archive import Archive, open_archive
 from magic_cli.submission.expected import Expected, expected_of
@@ -26,36 +26,128 @@ _UNIX = 3
 _FILE, _FOLDER = 0o100644 << 16, 0o40755 << 16
 
 
+@dataclass(frozen=True, slots=True)
+class PackageOptions:
+    """How `package` writes.
+
+    Attributes:
+        overwrite: replace an `out` that exists.
+        dry_run: check everything, write nothing.
+    """
+
+    overwrite: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PackageResult:
+    """A submission that passed all checks.
+
+    Attributes:
+        out: the zip.
+        split: "train", "valid" or "test".
+        n_masks: number of masks in it; 0 if segmentation is left out.
+        n_encounters: number of encounters with answers in it; 0 if the closed questions are left out.
+        size: bytes of the zip, None for a dry run.
+        sha256: hex SHA-256 of the zip, None for a dry run. The same predictions give the same bytes.
+        predictions: the files and folders that were packed.
+        data: the prepared dataset that they were checked against.
+    """
+
+    out: Path
+    split: str
+    n_masks: int
+    n_encounters: int
+    size: int | None
+    sha256: str | None
+    predictions: tuple[Path, ...]
+    data: Path
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the zip was written; not after a dry run."""
+        return self.sha256 is not None
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know about this submission."""
+        return _notes(self.n_masks, self.n_encounters)
+
+    def to_json(self) -> dict[str, object]:
+        """Return what --json prints (schemas/packaged.schema.json), less "schema" and "command"."""
+        head = {"format": "magic-package", "out": str(self.out), "split": self.split, "written": self.is_written}
+        size = {"bytes": self.size, "sha256": self.sha256}
+        return head | size | {"masks": self.n_masks, "encounters": self.n_encounters, "notes": self.notes}
+
+    def lines(self) -> list[str]:
+        """Return the result for the terminal; the last line names the next step."""
+        content = _content(self.n_masks, self.n_encounters)
+        if self.size is None or self.sha256 is None:
+            return [*self.notes, f"{self.out}: would hold {content}; nothing written (--dry-run)"]
+        size = f"{self.size / 1000:,.0f} kB, sha256 {self.sha256[:16]}"
+        checked = f"{self.out}: {content}, split {self.split}, {size}; checked, written, read back and checked again"
+        return [*self.notes, checked, f"next: upload {self.out} to the challenge platform"]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """A submission without a problem, as `check_submission` read it.
+
+    Attributes:
+        source: the zip or folder.
+        split: "train", "valid" or "test".
+        n_masks: number of masks in it.
+        n_encounters: number of encounters with answers in it.
+        notes: what the user should know, such as what could not be checked.
+    """
+
+    source: Path
+    split: str
+    n_masks: int
+    n_encounters: int
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """Return what --json prints (schemas/packaged.schema.json), less "schema" and "command"."""
+        head = {"format": "magic-check", "source": str(self.source), "split": self.split}
+        return head | {"masks": self.n_masks, "encounters": self.n_encounters, "notes": list(self.notes)}
+
+    def lines(self) -> list[str]:
+        """Return the result for the terminal."""
+        content = _content(self.n_masks, self.n_encounters)
+        return [*self.notes, f"{self.source}: no problem found; {content}, split {self.split}"]
+
+
 def package(
-    seg: Path | None,
-    cvqa: Path | None,
-    data: Path,
-    split: str,
-    out: Path,
-    overwrite: bool = False,
-    dry_run: bool = False,
-) -> dict[str, Any]:
-    """Build the submission of a split from predictions; nothing is written while a problem is left.
+    seg: StrPath | None = None,
+    cvqa: StrPath | None = None,
+    data: StrPath = "prepared",
+    split: str = "test",
+    out: StrPath = "submission.zip",
+    options: PackageOptions = PackageOptions(),
+) -> PackageResult:
+    """Build the submission of a split from predictions; nothing is written unless all checks pass.
 
     Args:
         seg: folder (or zip) with masks_preds/ or the masks themselves; None leaves segmentation out.
         cvqa: folder with data_cvqa_sys.json, or the file; None leaves the closed questions out.
         data: the prepared dataset, which knows the split's encounters, questions and photo sizes.
-        dry_run: check everything, write nothing.
-
-    Returns:
-        {"schema", "format", "out", "split", "written", "bytes", "sha256", "masks", "encounters", "notes"}; bytes
-        and sha256 are None for a dry run. The same predictions give the same bytes.
+        split: "train", "valid" or "test".
+        out: the zip to write.
+        options: whether `out` may be replaced, and whether anything is written at all.
 
     Raises:
-        SubmissionError: everything that the linter found. UsageError: no predictions given.
+        SubmissionError: all problems that the linter found. UsageError: no predictions given.
         DataError: `out` exists or is one of the predictions, `data` is not prepared, or the split is empty.
     """
+    seg, cvqa = (None if path is None else Path(path) for path in (seg, cvqa))
+    data, out = Path(data), Path(out)
     if seg is None and cvqa is None:
         raise UsageError("package: nothing given, expected --seg DIR or --cvqa FILE_OR_DIR; run `magic predict` first")
-    if not dry_run:
-        refuse_existing(out, overwrite)
-    if any(path is not None and path.resolve() == out.resolve() for path in (seg, cvqa)):
+    if not options.dry_run:
+        refuse_existing(out, options.overwrite)
+    predictions = tuple(path for path in (seg, cvqa) if path is not None)
+    if any(path.resolve() == out.resolve() for path in predictions):
         raise DataError(problem(out, "predictions to pack", "another file", "choose another --out"))
     expected = expected_of(open_prepared(data, texts=False), split)
     with ExitStack() as stack:
@@ -64,12 +156,20 @@ def package(
         sources = [source for source in (masks, answers) if source is not None]
         _refuse([line for archive, layout in sources for line in lint(archive, expected, layout)])
         plan = _plan(masks, answers, expected)
-        if not dry_run:
+        if not options.dry_run:
             sweep(out.parent)
             write_atomic(out, lambda file: _build(file, out, plan, expected))
-    head = {"schema": 1, "format": "magic-package", "out": str(out), "split": split, "written": not dry_run}
-    size = {"bytes": None, "sha256": None} if dry_run else {"bytes": out.stat().st_size, "sha256": sha256(out)}
-    return head | size | _summary(len(plan.masks), len(plan.rows))
+    size, digest = (None, None) if options.dry_run else (out.stat().st_size, sha256(out))
+    return PackageResult(
+        out=out,
+        split=split,
+        n_masks=len(plan.masks),
+        n_encounters=len(plan.rows),
+        size=size,
+        sha256=digest,
+        predictions=predictions,
+        data=data,
+    )
 
 
 Source = tuple[Archive, Layout]
@@ -77,7 +177,7 @@ Source = tuple[Archive, Layout]
 
 @dataclass(frozen=True)
 class Plan:
-    """What goes into the zip: parsed rows, and masks by their official name with their name in `archive`."""
+    """What goes into the zip: parsed rows, and for each mask's official name its name in `archive`."""
 
     rows: Sequence[Mapping[str, Any]]
     masks: Mapping[str, str]
@@ -95,7 +195,7 @@ class Plan:
 
 
 def _open(stack: ExitStack, path: Path | None, kind: str) -> Source | None:
-    """Open predictions of one task; the layout names this task alone."""
+    """Open the predictions of one task; the returned layout leaves out those of the other task."""
     if path is None:
         return None
     archive = stack.enter_context(open_archive(path))
@@ -108,23 +208,24 @@ def _open(stack: ExitStack, path: Path | None, kind: str) -> Source | None:
 
 
 def _plan(masks: Source | None, answers: Source | None, expected: Expected) -> Plan:
-    """Put rows into the order of the encounters, and masks under their official names."""
+    """Sort the rows by the split's order of encounters, and map the masks' official names."""
     rows: Sequence[Mapping[str, Any]] = ()
     if answers is not None:
         archive, layout = answers
-        place = {encounter: number for number, encounter in enumerate(expected.encounters)}
-        rows = sorted(read_rows(archive, layout.answers or "", []), key=lambda row: place[row["encounter_id"]])
+        order = {encounter: number for number, encounter in enumerate(expected.encounters)}
+        rows = sorted(read_rows(archive, layout.answers or "", []), key=lambda row: order[row["encounter_id"]])
     if masks is None:
         return Plan(rows, {}, None)
     archive, layout = masks
-    return Plan(rows, {f"{MASKS}/{mask_name(i)}": n for i, n in masks_in(archive, layout.masks or "").items()}, archive)
+    names = {f"{MASKS}/{mask_name(image)}": name for image, name in masks_in(archive, layout.masks or "").items()}
+    return Plan(rows, names, archive)
 
 
 def _build(file: IO[bytes], out: Path, plan: Plan, expected: Expected) -> None:
-    """Write the zip into `file`, then read it back through the linter before it gets its name."""
+    """Write the zip into `file`, read it back and lint it, before it is renamed to `out`."""
     checksums = _write(file, plan)
     file.flush()
-    # the temporary file has no name of its own yet, but mkstemp opened it for reading too
+    # read back through the same open file, whatever stands under its name by now
     with os.fdopen(os.dup(file.fileno()), "rb") as again:
         if _checksums(again) != checksums:
             raise SubmissionError(problem(out, "other bytes than written", "the same", "check the disk"))
@@ -134,7 +235,7 @@ def _build(file: IO[bytes], out: Path, plan: Plan, expected: Expected) -> None:
 
 
 def _write(file: IO[bytes], plan: Plan) -> dict[str, int]:
-    """Write the zip and return its members' checksums; its list of members, a kB each, goes when this returns."""
+    """Write the zip and return its members' CRC-32; the writer's list of members (1 kB each) is freed on return."""
     checksums = {}
     with zipfile.ZipFile(file, "w") as archive:
         for name, data in plan.members():
@@ -156,44 +257,37 @@ def _refuse(lines: Sequence[str]) -> None:
         raise SubmissionError(lines)
 
 
-def _summary(masks: int, rows: int) -> dict[str, Any]:
-    notes = [] if masks else ["Segmentation is left out: the official scorer gives 0 for it."]
-    notes += [] if rows else ["The closed questions are left out: the official scorer gives 0 for them."]
-    return {"masks": masks, "encounters": rows, "notes": notes}
+def _notes(n_masks: int, n_encounters: int) -> list[str]:
+    notes = [] if n_masks else ["Segmentation is left out: the official scorer gives 0 for it."]
+    notes += [] if n_encounters else ["The closed questions are left out: the official scorer gives 0 for them."]
+    return notes
 
 
-def check_submission(path: Path, data: Path | None, split: str) -> dict[str, Any]:
-    """Lint a zip or folder that anybody made, as a whole submission.
+def _content(n_masks: int, n_encounters: int) -> str:
+    return f"{n_masks} masks, answers for {n_encounters} encounters"
 
-    Without a prepared dataset at `data`, ids, sizes and completeness cannot be checked (a note says so).
 
-    Returns:
-        {"schema", "format", "source", "split", "masks", "encounters", "notes"} of a submission without a problem.
+def check_submission(path: StrPath, data: StrPath | None = None, split: str = "test") -> CheckResult:
+    """Lint a zip or folder, made by any program, as a whole submission.
+
+    Args:
+        path: the zip or folder.
+        data: the prepared dataset. Without it, or if it is not prepared, ids, sizes and completeness cannot be
+            checked (a note says so).
+        split: "train", "valid" or "test".
 
     Raises:
-        SubmissionError: everything that the linter found.
+        SubmissionError: all problems that the linter found.
     """
-    known = data if data is not None and (data / MANIFEST).is_file() else None
-    expected = expected_of(open_prepared(known, texts=False), split) if known else None
+    path = Path(path)
+    is_prepared = data is not None and (Path(data) / MANIFEST).is_file()
+    expected = expected_of(open_prepared(Path(data), texts=False), split) if data is not None and is_prepared else None
     with open_archive(path) as archive:
         _refuse(lint(archive, expected))
         layout = find_layout(archive)
-        rows = read_rows(archive, layout.answers or "", [])
-        found = _summary(len(masks_in(archive, layout.masks)) if layout.masks else 0, len(rows))
+        n_encounters = len(read_rows(archive, layout.answers or "", []))
+        n_masks = len(masks_in(archive, layout.masks)) if layout.masks else 0
+    notes = _notes(n_masks, n_encounters)
     if expected is None:
-        found["notes"].append(
-            f"{data or '--data'}: no prepared dataset, so ids, completeness and sizes were not checked."
-        )
-    return {"schema": 1, "format": "magic-check", "source": str(path), "split": split} | found
-
-
-def summary(result: Mapping[str, Any]) -> list[str]:
-    """Return what `package` or `check_submission` did, for people; the last line says what comes next."""
-    held = f"{result['masks']} masks, answers for {result['encounters']} encounters"
-    if "source" in result:
-        return [*result["notes"], f"{result['source']}: no problem found; {held}, split {result['split']}"]
-    if not result["written"]:
-        return [*result["notes"], f"{result['out']}: would hold {held}; nothing written (--dry-run)"]
-    size = f"{result['bytes'] / 1000:,.0f} kB, sha256 {result['sha256'][:16]}"
-    checked = f"{result['out']}: {held}, split {result['split']}, {size}; checked, written, read back and checked again"
-    return [*result["notes"], checked, f"next: upload {result['out']} to the challenge platform"]
+        notes.append(f"{data or '--data'}: no prepared dataset, so ids, completeness and sizes were not checked.")
+    return CheckResult(path, split, n_masks, n_encounters, tuple(notes))

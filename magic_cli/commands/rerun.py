@@ -188,7 +188,7 @@ def _notes(plan: _Plan) -> Iterator[str]:
         yield f"magic: {_state(record['git'])} then, {_state(checkout)} now"
     if record["machine"]["threads"]:
         import torch  # noqa: F401  machine.of asks it
-    here = environment.of(plan.options)
+    here = environment.machine(None if plan.options.get("vote") else plan.options.get("device"))
     for name, then in record["machine"].items():
         remedy = f" (OMP_NUM_THREADS={then} repeats it)" if name == "threads" else ""
         if here[name] != then:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from magic_cli import __version__, tasks
 from magic_cli.data.gold import Gold, open_gold
 from magic_cli.data.prepared import MANIFEST
 from magic_cli.errors import ConfigError, DataError, SubmissionError, printable, problem
-from magic_cli.io import run_record
+from magic_cli.io import environment, run_record
 from magic_cli.io.files import finite, read_jsonl, refuse_existing, sha256, write_json, write_parts, write_text
 from magic_cli.io.staging import replace_results
 from magic_cli.metrics import bootstrap
@@ -280,6 +279,6 @@ def exit_code(found: Mapping[str, Any]) -> int:
 
 
 def _provenance() -> dict[str, Any]:
-    versions = {"magic": __version__, "python": sys.version.split()[0]} | {name: version(name) for name in _PACKAGES}
+    versions = {"magic": __version__} | {name: environment.version(name) for name in ("python", *_PACKAGES)}
     made = datetime.now(UTC).isoformat(timespec="seconds")
     return {"argv": [printable(word) for word in ["magic", *sys.argv[1:]]], "versions": versions, "made": made}

@@ -1,21 +1,14 @@
-"""What a result depends on beside its inputs: versions of packages, the machine, the state of our own checkout."""
+"""What a result depends on besides its inputs: versions of packages, the machine, the state of a git checkout."""
 
 import os
 import sys
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-_RESULT_PACKAGES = ("magic-cli", "torch", "transformers", "timm", "accelerate", "numpy")
-
-
-def package_versions() -> dict[str, str]:
-    """Return the versions of the packages that a result depends on."""
-    return {package: version(package) for package in _RESULT_PACKAGES}
-
-
-_PACKAGES = {  # and the module that shows that it is in use
+# the packages that a result may depend on, and the module that shows that one is in use
+PACKAGES = {
     "magic-cli": "magic_cli",
     "numpy": "numpy",
     "pillow": "PIL",
@@ -31,53 +24,65 @@ _PACKAGES = {  # and the module that shows that it is in use
     "safetensors": "safetensors",
 }
 
+NOT_INSTALLED = "not installed"
+
 
 def version(package: str) -> str:
-    """Return the version of "python" or of a package, "not installed" where it is not."""
+    """Return the version of "python" or of a package, "not installed" for a package that is not."""
     from importlib import metadata
 
     try:
         return sys.version.split()[0] if package == "python" else metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return NOT_INSTALLED
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that this process has loaded."""
-    loaded = (name for name, module in _PACKAGES.items() if module in sys.modules)
+    """Return the versions of Python and of those of `PACKAGES` that this process has loaded."""
+    loaded = (name for name, module in PACKAGES.items() if module in sys.modules)
     return {name: version(name) for name in ("python", *loaded)}
 
 
-def of(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return {"platform", "processes", "device", "instructions", "threads"} of a command with these options.
+def torch_devices(torch: ModuleType) -> tuple[str, ...]:
+    """Return the kinds of devices that torch can use on this machine, the fastest first: "cuda", "mps", "cpu".
 
-    The last three are torch's, and None for a command that does not compute with it.
+    `torch` is the module, so that this one does not import it.
+    """
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    return tuple(name for name, is_usable in usable.items() if is_usable)
+
+
+def machine(device: str | None) -> dict[str, Any]:
+    """Return {"platform", "processes", "device", "instructions", "threads"} of this machine.
+
+    Args:
+        device: as in --device: "auto", "cpu", "cuda" or "mps"; None or "" for a command that does not compute with
+            torch. Then, and while torch is not loaded, the last three are None.
     """
     import platform
 
-    found: dict[str, Any] = {"platform": platform.platform(), "processes": int(os.environ.get("WORLD_SIZE", "1"))}
-    found |= dict.fromkeys(("device", "instructions", "threads"))
+    facts: dict[str, Any] = {"platform": platform.platform(), "processes": int(os.environ.get("WORLD_SIZE", "1"))}
     torch = sys.modules.get("torch")
-    if torch is None or not options.get("device") or options.get("vote"):
-        return found
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    device = options["device"] if options["device"] in here else next(name for name, there in here.items() if there)
-    found["device"] = torch.cuda.get_device_name() if device == "cuda" and here["cuda"] else device
-    return found | {"instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
+    if torch is None or not device:
+        return facts | dict.fromkeys(("device", "instructions", "threads"))
+    usable = torch_devices(torch)
+    kind = device if device in ("cuda", "mps", "cpu") else usable[0]
+    facts["device"] = torch.cuda.get_device_name() if kind == "cuda" and "cuda" in usable else kind
+    return facts | {"instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
 
 
 @cache
 def git() -> dict[str, Any] | None:
-    """Return {"commit", "changed"} of the checkout that this program runs from; None for an installed one."""
+    """Return {"commit", "changed"} of the git checkout that this program runs from; None if it is installed."""
     import subprocess
 
     package = Path(__file__).parents[1]
     if not (package.parent / ".git").exists():
         return None
-    words = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch", "--", package.name]
+    command = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch", "--", package.name]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        done = subprocess.run(words, cwd=package.parent, env=clean, capture_output=True, timeout=10, check=True)
+        done = subprocess.run(command, cwd=package.parent, env=clean, capture_output=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     lines = done.stdout.decode(errors="replace").splitlines()

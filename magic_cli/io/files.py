@@ -16,6 +16,8 @@ from typing import IO, Any
 from magic_cli.errors import DataError, printable, problem, redact
 from magic_cli.io.locks import locked
 
+StrPath = str | os.PathLike[str]
+
 MAX_JSON = 1 << 28
 
 # what drives a terminal or turns the writing direction, and half surrogate pairs, which UTF-8 cannot hold

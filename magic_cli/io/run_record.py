@@ -179,7 +179,7 @@ def _record(command: Command, where: Place, code: int | None, found: Options) ->
         "repeats": command.repeats,
         "git": environment.git(),
         "versions": environment.versions(),
-        "machine": environment.of(command.options),
+        "machine": environment.machine(None if command.options.get("vote") else command.options.get("device")),
         "seed": settings.get("seed"),
         "settings": settings or None,
         "weights": weights(command.options, found),

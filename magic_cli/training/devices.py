@@ -11,6 +11,7 @@ from accelerate.utils import set_seed
 
 from magic_cli.config import Config
 from magic_cli.errors import ConfigError
+from magic_cli.io.environment import torch_devices
 from magic_cli.io.progress import log
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # glibc's malloc.h
@@ -45,11 +46,10 @@ def accelerator_for(config: Config, device: str) -> Accelerator:
     Raises:
         ConfigError: the device is not here.
     """
-    here = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not here.get(device):
-        found = [name for name, there in here.items() if there]
-        raise ConfigError(f"--device {device}: not on this machine; expected one of {', '.join(found)}")
-    on_cpu = device == "cpu" or not (here["cuda"] or here["mps"])
+    usable = torch_devices(torch)
+    if device not in ("auto", *usable):
+        raise ConfigError(f"--device {device}: not on this machine; expected one of {', '.join(('auto', *usable))}")
+    on_cpu = device == "cpu" or usable == ("cpu",)
     precision = config.precision
     if precision == "fp16" and on_cpu:
         log("precision fp16 needs a GPU: computing in float32 (on the CPU, bf16 is possible)")

@@ -254,7 +254,7 @@ class Trainer:
             score=finite(self.at.best),
             seed=self.config.seed,
             manifest_sha256=self.data.sha256,
-            versions=environment.package_versions(),
+            versions=environment.versions(),
         )
 
     def _save(self, random_states: RandomStates) -> None:

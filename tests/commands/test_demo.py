@@ -20,6 +20,7 @@ from magic_cli.data.questions import load_questions, parse_questions
 from magic_cli.data.sources.synthetic import dataset
 from magic_cli.data.sources.synthetic.dataset import draw_dataset
 from magic_cli.errors import ConfigError, DataError, Interrupted, MagicError
+from magic_cli.io import schema
 from magic_cli.io.files import sha256
 
 MASKS = "dermavqa-seg-trainvalid/dermavqa-segmentations"
@@ -119,11 +120,11 @@ GOOD = "if sys.argv[3] == 'score': print('{\"schema\": 1}')\nelse: print('a resu
 
 def test_run_calls_every_step_in_its_folder(program: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (program / "behave.py").write_text(GOOD + "\nassert pathlib.Path('DermaVQA/train.json').is_file()")
-    found = demo.run(program / "out", "tiny", overwrite=False, counts={"train": 1, "valid": 1, "test": 1})
+    result = demo.run(program / "out", "tiny", overwrite=False, counts={"train": 1, "valid": 1, "test": 1})
     calls = (program / "calls.txt").read_text().splitlines()
     assert calls == [" ".join(step.words) for step in steps("tiny", overwrite=False)]
-    assert found["scores"] == {"schema": 1}
-    assert found["drawn"]["encounters"] == 3
+    assert result.scores == {"schema": 1}
+    assert result.drawn["encounters"] == 3
     out, err = capfd.readouterr()
     assert out == ""  # stdout is left to the caller's result
     assert all(f"$ magic {line}" in err for line in calls)
@@ -133,8 +134,10 @@ def test_run_calls_every_step_in_its_folder(program: Path, capfd: pytest.Capture
 def test_summary_is_a_table_with_the_next_command() -> None:
     figures = {"number_cvqa_instances": 12, "accuracy_all": 0.5, "dice_meanofmax": None}
     scores = {"systems": [{"reports": [{"task": "cvqa", "figures": figures}]}]}
-    made = {"report": "d/report/report.html", "submission": "d/submission.zip", "seconds": 61.2, "out": "d"}
-    text = demo.summary({"scores": scores} | made)
+    drawn = {"encounters": 1, "images": 1, "masks": 2}
+    result = demo.DemoResult(Path("d"), drawn, scores, 61.2)
+    assert schema.problems("demo", {"schema": 1, "command": "demo"} | result.to_json(), "demo") == []
+    text = result.lines()
     assert any(line.split() == ["accuracy_all", "0.500"] for line in text)
     assert any(line.split() == ["dice_meanofmax", "undefined"] for line in text)
     assert not any("number_" in line for line in text)

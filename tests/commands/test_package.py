@@ -11,8 +11,9 @@ from tiny_dataset import ANSWERS, MASKS, blob, files_of, make_prepared, tiff, wr
 
 from magic_cli.cli.app import main
 from magic_cli.commands import package as module
-from magic_cli.commands.package import check_submission, package, summary
+from magic_cli.commands.package import CheckResult, PackageOptions, PackageResult, check_submission, package
 from magic_cli.errors import DataError, SubmissionError, UsageError
+from magic_cli.io import schema
 
 NAMES = sorted(files_of("test"))
 
@@ -26,24 +27,32 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def build(root: Path, seg: str | None = "seg", cvqa: str | None = "cvqa", **options: bool) -> dict[str, object]:
+def build(
+    root: Path, seg: str | None = "seg", cvqa: str | None = "cvqa", overwrite: bool = False, dry_run: bool = False
+) -> PackageResult:
     paths = [root / name if name else None for name in (seg, cvqa)]
-    return package(paths[0], paths[1], root / "prepared", "test", root / "out.zip", **options)
+    options = PackageOptions(overwrite, dry_run)
+    return package(paths[0], paths[1], root / "prepared", "test", root / "out.zip", options)
+
+
+def check(root: Path) -> CheckResult:
+    return check_submission(root / "out.zip", root / "prepared", "test")
 
 
 def test_the_zip_has_the_official_layout_and_is_reproducible(root: Path) -> None:
-    found = build(root)
+    result = build(root)
     first = (root / "out.zip").read_bytes()
     with zipfile.ZipFile(root / "out.zip") as archive:
         assert archive.namelist() == NAMES
         assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert [r["encounter_id"] for r in json.loads(archive.read(ANSWERS))] == ["ENC00021", "ENC00022", "ENC00023"]
-    assert (found["masks"], found["encounters"], found["notes"], found["bytes"]) == (4, 3, [], len(first))
+    assert (result.n_masks, result.n_encounters, result.notes, result.size) == (4, 3, [], len(first))
+    assert (result.predictions, result.data) == ((root / "seg", root / "cvqa"), root / "prepared")
     for path in (root / "seg" / MASKS).iterdir():
         path.touch()
     build(root, overwrite=True)
     assert (root / "out.zip").read_bytes() == first
-    assert check_submission(root / "out.zip", root / "prepared", "test")["masks"] == 4
+    assert check(root).n_masks == 4
     assert sorted(p.name for p in root.iterdir()) == ["cvqa", "out.zip", "prepared", "seg"]
 
 
@@ -67,19 +76,19 @@ def test_rows_in_another_order_give_the_same_zip(root: Path) -> None:
 
 
 def test_answers_alone(root: Path) -> None:
-    found = build(root, seg=None)
+    result = build(root, seg=None)
     with zipfile.ZipFile(root / "out.zip") as archive:
         assert archive.namelist() == [ANSWERS, f"{MASKS}/"]
-    assert "Segmentation is left out" in str(found["notes"])
-    assert check_submission(root / "out.zip", root / "prepared", "test")["masks"] == 0
+    assert "Segmentation is left out" in str(result.notes)
+    assert check(root).n_masks == 0
 
 
 def test_masks_alone(root: Path) -> None:
-    found = build(root, cvqa=None)
+    result = build(root, cvqa=None)
     with zipfile.ZipFile(root / "out.zip") as archive:
         assert json.loads(archive.read(ANSWERS)) == []
         assert archive.namelist() == NAMES
-    assert "closed questions are left out" in str(found["notes"])
+    assert "closed questions are left out" in str(result.notes)
 
 
 def test_all_problems_of_both_tasks_and_nothing_written(root: Path) -> None:
@@ -114,8 +123,8 @@ def test_a_zip_that_does_not_read_back_is_not_kept(root: Path, monkeypatch: pyte
 
 
 def test_dry_run_checks_and_writes_nothing(root: Path) -> None:
-    found = build(root, dry_run=True)
-    assert (found["written"], found["bytes"], found["masks"]) == (False, None, 4)
+    result = build(root, dry_run=True)
+    assert (result.is_written, result.size, result.n_masks) == (False, None, 4)
     assert not (root / "out.zip").exists()
     next((root / "seg" / MASKS).iterdir()).unlink()
     with pytest.raises(SubmissionError):
@@ -146,8 +155,7 @@ def test_usage(root: Path) -> None:
 def test_check_without_prepared_says_what_it_could_not_check(root: Path) -> None:
     build(root)
     for data in (None, root / "elsewhere"):
-        found = check_submission(root / "out.zip", data, "test")
-        assert "were not checked" in found["notes"][-1]
+        assert "were not checked" in check_submission(root / "out.zip", data, "test").notes[-1]
 
 
 def test_check_refuses_another_split(root: Path) -> None:
@@ -179,15 +187,30 @@ def test_the_command(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert not (root / "new.zip").exists()
 
 
-def test_summaries(root: Path) -> None:
-    assert summary(build(root, dry_run=True))[-1].endswith("nothing written (--dry-run)")
-    assert "4 masks, answers for 3 encounters" in summary(build(root))[-2]
-    assert summary(build(root, overwrite=True))[-1].startswith("next: ")
-    assert "no problem found" in summary(check_submission(root / "out.zip", root / "prepared", "test"))[-1]
+def test_lines_for_the_terminal(root: Path) -> None:
+    assert build(root, dry_run=True).lines()[-1].endswith("nothing written (--dry-run)")
+    assert "4 masks, answers for 3 encounters" in build(root).lines()[-2]
+    assert build(root, overwrite=True).lines()[-1].startswith("next: ")
+    assert "no problem found" in check(root).lines()[-1]
+
+
+def test_text_paths_and_defaults(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From Python as from the command line: `package(seg, cvqa)` uses prepared/ and writes submission.zip."""
+    monkeypatch.chdir(root)
+    result = package("seg", "cvqa")
+    assert (result.out, result.split, result.data) == (Path("submission.zip"), "test", Path("prepared"))
+    assert (root / "submission.zip").is_file()
+    assert check_submission("submission.zip", "prepared").n_encounters == 3
+
+
+def test_json_fits_its_schema(root: Path) -> None:
+    for result in (build(root, dry_run=True), build(root), check(root)):
+        printed = {"schema": 1, "command": "package"} | result.to_json()
+        assert schema.problems("packaged", printed, "package") == []
 
 
 def test_big_masks_stay_small_and_readable(root: Path) -> None:
     """Uncompressed masks are compressed in the zip."""
     name = sorted((root / "seg" / MASKS).iterdir())[0]
     name.write_bytes(tiff(np.ones((24, 32), np.uint8)) + b"\0" * 100_000)
-    assert int(str(build(root)["bytes"])) < 20_000
+    assert (build(root).size or 0) in range(1, 20_000)

@@ -14,30 +14,47 @@ def test_versions_are_those_of_loaded_packages(monkeypatch: pytest.MonkeyPatch) 
     import numpy as np
 
     monkeypatch.delitem(sys.modules, "timm", raising=False)
-    found = environment.versions()
-    assert found["python"] == sys.version.split()[0]
-    assert found["numpy"] == np.__version__
-    assert "magic-cli" in found
-    assert "timm" not in found
+    versions = environment.versions()
+    assert versions["python"] == sys.version.split()[0]
+    assert versions["numpy"] == np.__version__
+    assert "magic-cli" in versions
+    assert "timm" not in versions
     assert environment.version("nothing-of-that-name") == "not installed"
 
 
 def test_what_torch_says_belongs_to_commands_that_compute(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    found = environment.of({"device": "auto"})
-    assert found["threads"] == torch.get_num_threads()
-    assert found["device"] in ("cpu", "mps") or torch.cuda.is_available()
-    assert found["instructions"]
-    assert environment.of({"device": "cpu"})["device"] == "cpu"
-    for options in ({}, {"device": "auto", "vote": True}):
-        light = environment.of(options)
+    facts = environment.machine("auto")
+    assert facts["threads"] == torch.get_num_threads()
+    assert facts["device"] in ("cpu", "mps") or torch.cuda.is_available()
+    assert facts["instructions"]
+    assert environment.machine("cpu")["device"] == "cpu"
+    for device in (None, ""):
+        light = environment.machine(device)
         assert (light["device"], light["instructions"], light["threads"]) == (None, None, None)
         assert light["platform"]
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert environment.of({})["processes"] == 2
+    assert environment.machine(None)["processes"] == 2
     monkeypatch.delitem(sys.modules, "torch")
-    assert environment.of({"device": "auto"})["threads"] is None
+    assert environment.machine("auto")["threads"] is None
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "devices"),
+    [(False, False, ("cpu",)), (True, False, ("cuda", "cpu")), (False, True, ("mps", "cpu"))],
+)
+def test_the_fastest_device_comes_first(
+    cuda: bool, mps: bool, devices: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "H100")
+    assert environment.torch_devices(torch) == devices
+    assert environment.machine("auto")["device"] == ("H100" if cuda else devices[0])
+    assert environment.machine("cuda")["device"] == ("H100" if cuda else "cuda")  # as in a record of another machine
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
@@ -49,7 +66,7 @@ def test_the_state_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             ["git", *whose, *words], cwd=tmp_path, env=clean, check=True, capture_output=True, text=True
         ).stdout.strip()
 
-    def found() -> object:
+    def state() -> object:
         environment.git.cache_clear()
         return environment.git()
 
@@ -60,18 +77,18 @@ def test_the_state_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(environment, "__file__", str(package / "io/environment.py"))
     monkeypatch.setenv("GIT_DIR", "/nowhere")  # as in a hook of another repository
     try:
-        assert found() is None  # installed
+        assert state() is None  # installed
         git("init")
         git("add", ".")
         git("commit", "-m", "one")
         commit = git("rev-parse", "HEAD")
-        assert found() == {"commit": commit, "changed": False}
+        assert state() == {"commit": commit, "changed": False}
         (tmp_path / "notes.txt").write_text("no part of the program")
-        assert found() == {"commit": commit, "changed": False}
+        assert state() == {"commit": commit, "changed": False}
         (package / "new.py").write_text("")
-        assert found() == {"commit": commit, "changed": True}
+        assert state() == {"commit": commit, "changed": True}
         monkeypatch.setenv("PATH", "")
-        assert found() is None  # without git nothing is known
+        assert state() is None  # without git nothing is known
     finally:
         monkeypatch.undo()
         environment.git.cache_clear()

@@ -126,7 +126,7 @@ def test_a_run_holds_the_folder_and_its_workers_do_not(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a run uses it"):
         clear(tmp_path)
     del cache
-    assert clear(tmp_path)["files"] == 1
+    assert clear(tmp_path).files == 1
     assert copy.fill(Counting(), items(5), CPU) == 1
     with pytest.raises(DataError, match="a run uses it"):
         clear(tmp_path)
@@ -400,4 +400,4 @@ def test_a_killed_writer_leaves_nothing_wrong(filled: Path) -> None:
     del cache
     FeatureCache(root, "float32").fill(encoder, wanted, CPU)
     assert not temporary.exists()
-    assert clear(root)["files"] == 200  # the dead process does not count as a user
+    assert clear(root).files == 200  # the dead process does not count as a user

@@ -15,7 +15,7 @@ import pytest
 from magic_cli.errors import ConfigError, DataError
 from magic_cli.io import locks
 from magic_cli.models.cache import store
-from magic_cli.models.cache.store import CacheUse, clear
+from magic_cli.models.cache.store import CacheUse, Cleared, clear
 
 KEY = "ab" + "0" * 62
 OURS = {
@@ -75,16 +75,16 @@ def test_nothing_there(tmp_path: Path) -> None:
 )
 def test_limit(monkeypatch: pytest.MonkeyPatch, text: str, expected: float) -> None:
     monkeypatch.setenv("MAGIC_CACHE_GB", text)
-    assert store.limit() == expected
+    assert store.limit_bytes() == expected
     monkeypatch.delenv("MAGIC_CACHE_GB")
-    assert store.limit() == 20e9
+    assert store.limit_bytes() == 20e9
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "5GB", "much"])
 def test_limits_that_are_none(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("MAGIC_CACHE_GB", text)
     with pytest.raises(ConfigError) as raised:
-        store.limit()
+        store.limit_bytes()
     assert raised.value.problems == (f"MAGIC_CACHE_GB={text}: expected a number of gigabytes above 0, such as 20",)
 
 
@@ -123,7 +123,7 @@ def test_sweep_takes_old_temporary_files_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("size", "text"), [(0, "0.00 MB"), (99_000_000, "99.00 MB"), (100_000_000, "0.10 GB")])
 def test_sizes_for_people(size: int, text: str) -> None:
-    assert store.spoken(size) == text
+    assert store.format_bytes(size) == text
 
 
 def test_nobody_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,22 +284,22 @@ def test_clear_removes_all_of_ours_and_nothing_else(tmp_path: Path) -> None:
     plant(root, f"float16/00/{1:064x}.77.0000aaaa.tmp", size=11)
     CacheUse(root)  # it ended
     assert (root / store.LOCK).exists()
-    assert clear(root) == {"files": 2, "bytes": 311, "left": 0}
+    assert clear(root) == Cleared(2, 311, 0)
     assert not root.exists()
     keep(root, 1)
     plant(root, "thesis.txt", "float16/model.safetensors", "other/a.npy", ".lock")
-    assert clear(root) == {"files": 1, "bytes": 1000, "left": 4}
-    assert clear(root) == {"files": 0, "bytes": 0, "left": 4}
+    assert clear(root) == Cleared(1, 1000, 4)
+    assert clear(root) == Cleared(0, 0, 4)
     assert sorted(path.name for path in root.rglob("*")) == [
         *(".lock", "a.npy", "float16", "model.safetensors", "other", "thesis.txt")
     ]
 
 
 def test_clear_of_nothing_makes_nothing(tmp_path: Path) -> None:
-    assert clear(tmp_path / "gone") == {"files": 0, "bytes": 0, "left": 0}
+    assert clear(tmp_path / "gone") == Cleared(0, 0, 0)
     assert not (tmp_path / "gone").exists()
     plant(tmp_path, "photos/a.jpg")
-    assert clear(tmp_path / "photos") == {"files": 0, "bytes": 0, "left": 1}
+    assert clear(tmp_path / "photos") == Cleared(0, 0, 1)
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["a.jpg"]
 
 
@@ -327,7 +327,7 @@ def test_a_folder_in_use_is_not_cleared_until_the_last_run_ends(tmp_path: Path) 
         assert numbers(tmp_path) == [1]
         run.kill()
         run.wait()
-        assert clear(tmp_path) == {"files": 1, "bytes": 1000, "left": 0}
+        assert clear(tmp_path) == Cleared(1, 1000, 0)
 
 
 def test_another_users_run_is_seen_where_its_lock_may_only_be_read(

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 
 from magic_cli.errors import DataError
 from magic_cli.io.progress import log, track
-from magic_cli.models.cache.store import CacheUse, free_bytes, put, spoken, touch
+from magic_cli.models.cache.store import CacheUse, format_bytes, free_bytes, put, touch
 from magic_cli.models.encoders import Encoder, Features
 
 
@@ -117,8 +117,9 @@ class FeatureCache:
     def _announce(self, encoder: Encoder, count: int, batches: int, each: float) -> None:
         """Say what is encoded and how much it will take, where that is not little."""
         if batches > 8:
-            size = f"{spoken(count * each)} in {self.root.name}, {spoken(free_bytes(self.root))} of disk free"
-            log(f"encoding {count} items once with {encoder.source} ({size}; kept in {self.root})")
+            size, free = format_bytes(count * each), format_bytes(free_bytes(self.root))
+            room = f"{size} in {self.root.name}, {free} of disk free"
+            log(f"encoding {count} items once with {encoder.source} ({room}; kept in {self.root})")
 
 
 @torch.no_grad()

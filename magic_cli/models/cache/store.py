@@ -44,12 +44,12 @@ class Entry:
     finished: bool
 
 
-def spoken(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Return a number of bytes for people."""
     return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.2f} MB"
 
 
-def limit() -> float:
+def limit_bytes() -> float:
     """Return how many bytes a cache folder may hold: $MAGIC_CACHE_GB x 1e9, 20 GB unless set; "inf" is no limit.
 
     Raises:
@@ -151,7 +151,7 @@ class CacheUse:
         self.root = root
         self.needed: set[str] = set()
         self._warned = False
-        limit()
+        limit_bytes()
         sweep(root)
         with contextlib.suppress(OSError):  # a cache may be read-only, and full all the same
             descriptor = _lock(root, shared=True)
@@ -167,20 +167,20 @@ class CacheUse:
             DataError: this run alone needs more than the limit, or the disk has no room.
         """
         files = sorted(entries(self.root), key=lambda entry: entry.used)
-        total, most, free = sum(entry.size for entry in files), limit(), free_bytes(self.root)
+        total, most, free = sum(entry.size for entry in files), limit_bytes(), free_bytes(self.root)
         own = new + sum(entry.size for entry in files if entry.name in self.needed)
         if new and own > most:
-            got = f"{spoken(own)} of features for this run, at most {spoken(most)} may be kept"
+            got = f"{format_bytes(own)} of features for this run, at most {format_bytes(most)} may be kept"
             raise DataError(f"{self.root}: {got}; set MAGIC_CACHE_GB={own / 1e9 + 0.1:.1f}, or use --no-cache")
         idle = [entry for entry in files if entry.name not in self.needed and entry.finished and _is_old(entry.used)]
         if new > free + sum(entry.size for entry in idle):
-            got = f"{spoken(new)} of features to keep, {spoken(free)} of disk free"
+            got = f"{format_bytes(new)} of features to keep, {format_bytes(free)} of disk free"
             raise DataError(f"{self.root}: {got}; free space, choose another --cache-dir, or use --no-cache")
         excess = total + new - min(most, total + free)
         freed = _evict(self.root, idle, excess)
         if freed < excess and not self._warned:
             self._warned = True
-            over = f"{spoken(total + new - freed)}, over its limit of {spoken(most)} (MAGIC_CACHE_GB)"
+            over = f"{format_bytes(total + new - freed)}, over its limit of {format_bytes(most)} (MAGIC_CACHE_GB)"
             log(f"{self.root}: {over}; what was used within 24 hours stays")
 
 
@@ -199,14 +199,21 @@ def _evict(root: Path, idle: list[Entry], excess: float) -> int:
                 entry.path.unlink()
                 freed, count = freed + entry.size, count + 1
     if count:
-        log(f"{root}: {count} files, used longest ago, removed to make room ({spoken(freed)})")
+        log(f"{root}: {count} files, used longest ago, removed to make room ({format_bytes(freed)})")
     return freed
 
 
-def clear(root: Path) -> dict[str, int]:
-    """Remove everything that magic wrote into a cache folder, and the folders that are empty then.
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """What `clear` did: files removed, bytes freed, and how many files and folders of others are left."""
 
-    Returns {"files": removed, "bytes": freed, "left": files and folders of somebody else in it}.
+    files: int
+    bytes: int
+    left: int
+
+
+def clear(root: Path) -> Cleared:
+    """Remove everything that magic wrote into a cache folder, and folders that are empty afterwards.
 
     Raises:
         DataError: a run uses the folder, or a file cannot be removed.
@@ -231,7 +238,7 @@ def clear(root: Path) -> dict[str, int]:
         with contextlib.suppress(OSError):
             folder.rmdir()
     left = len(list(root.iterdir())) if root.is_dir() else 0
-    return {"files": len(removed), "bytes": sum(entry.size for entry in removed), "left": left}
+    return Cleared(len(removed), sum(entry.size for entry in removed), left)
 
 
 def _lock(root: Path, shared: bool) -> int | None:
