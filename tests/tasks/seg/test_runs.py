@@ -24,10 +24,10 @@ from magic_cli.report import run_text
 from magic_cli.submission.reader import open_predictions
 from magic_cli.tasks import seg
 from magic_cli.tasks.cvqa.answers import decide
-from magic_cli.tasks.seg import score
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.decide import to_mask
 from magic_cli.tasks.seg.model import build
+from magic_cli.tasks.seg.score import score
 from magic_cli.training import runtime
 from magic_cli.training.checkpoint import load_best
 
@@ -153,7 +153,7 @@ def test_the_threshold_is_chosen_stored_used_and_told(
 def figures(folder: Path, data: Path) -> dict[str, float]:
     gold = gold_of(open_prepared(data), "valid")
     with open_predictions(folder) as found:
-        return dict(score.score(gold, found.of("seg", gold)).figures)
+        return dict(score(gold, found.of("seg", gold)).figures)
 
 
 def test_choosing_does_not_change_the_weights(plain: Path, chosen: tuple[Path, dict[str, Any]]) -> None:

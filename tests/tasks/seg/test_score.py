@@ -22,7 +22,7 @@ from magic_cli.data.gold import open_gold
 from magic_cli.errors import DataError, SubmissionError
 from magic_cli.records import Report, Rules
 from magic_cli.submission.reader import open_predictions
-from magic_cli.tasks.seg import score
+from magic_cli.tasks.seg.score import score
 
 ONE, TWO, THREE = "IMG_E1_1", "IMG_E1_2", "IMG_E2_1"
 SIZES = {ONE: (24, 32), TWO: (40, 28), THREE: (16, 20)}
@@ -62,7 +62,7 @@ def scored(root: Path, preds: Mapping[str, bytes], gold: Mapping[str, bytes], ru
     write_folder(root / "masks_preds", dict(preds))
     truth = open_gold(root / "masks_refs", "valid")
     with open_predictions(root / "masks_preds") as found:
-        return score.score(truth, found.of("seg", truth), rules, **options)
+        return score(truth, found.of("seg", truth), rules, **options)
 
 
 def official(preds: Mapping[str, bytes], gold: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, float]:
@@ -398,7 +398,7 @@ def test_case_53_one_folder_deeper_in_a_zip(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "s.zip", {f"sub/masks_preds/{name}": data for name, data in files().items()})
     truth = open_gold(tmp_path / "masks_refs", "valid")
     with open_predictions(path) as found:
-        report = score.score(truth, found.of("seg", truth))
+        report = score(truth, found.of("seg", truth))
     assert set((report.official or {"": 1}).values()) == {0}
     assert [report.figures[key] for key in KEYS] == pytest.approx(slow_strict(GOLD, GOOD), abs=1e-12)
     assert report.refused == ()

@@ -23,9 +23,9 @@ from magic_cli.records import Prediction, Report
 from magic_cli.submission.lint import mask_faults
 from magic_cli.submission.reader import open_predictions
 from magic_cli.tasks import seg
-from magic_cli.tasks.seg import score
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.decide import mean_mask
+from magic_cli.tasks.seg.score import score
 
 CONFIG = SegConfig()
 VALID = images_of("valid")
@@ -152,7 +152,7 @@ def plain(report: Report) -> Report:
 
 
 def test_figures_of_a_perfect_majority(gold: Gold) -> None:
-    report = score.score(gold, perfect())
+    report = score(gold, perfect())
     assert list(report.figures) == [
         "jaccard_meanofmax",
         "jaccard_meanofmean",
@@ -172,7 +172,7 @@ def test_figures_of_a_perfect_majority(gold: Gold) -> None:
 
 
 def test_items_and_rows(gold: Gold) -> None:
-    report = score.score(gold, perfect())
+    report = score(gold, perfect())
     first = report.items[0]
     height, width = VALID[first["image"]]
     assert list(first)[:6] == ["image", "encounter", "annotators", "fault", "pixels", "lesion"]
@@ -193,16 +193,14 @@ def test_items_and_rows(gold: Gold) -> None:
 
 
 def test_clusters_are_encounters_and_their_sums_give_the_figures(gold: Gold) -> None:
-    clusters = score.score(
-        gold, [dataclasses.replace(p, arrays={"mask": blob(p.shape, 2)}) for p in perfect()]
-    ).clusters
+    clusters = score(gold, [dataclasses.replace(p, arrays={"mask": blob(p.shape, 2)}) for p in perfect()]).clusters
     assert clusters is not None
     assert clusters.ids == ("ENC00011", "ENC00012")
     one, both = clusters.figures(clusters.sums)
     for number, encounter in enumerate(clusters.ids):
         ids = {image for image in VALID if encounter in image}
         part = [dataclasses.replace(p, arrays={"mask": blob(p.shape, 2)}) for p in perfect() if p.id in ids]
-        figures = score.score(gold.only(ids), part).figures
+        figures = score(gold.only(ids), part).figures
         assert (one, both)[number] == pytest.approx([figures[name] for name in clusters.names], abs=1e-12)
     whole = clusters.figures(np.stack([clusters.sums.sum(0)] * 4).reshape(2, 2, -1))
     assert whole.shape == (2, 2, 6)
@@ -213,7 +211,7 @@ def dice_of(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def test_agreement_of_each_annotator_with_the_others(gold: Gold) -> None:
-    found = score.score(gold, perfect()).agreement
+    found = score(gold, perfect()).agreement
     assert found is not None
     assert found["images"] == 3
     sides: dict[str, dict[str, list[float]]] = {"human": {}, "system": {}}
@@ -245,16 +243,16 @@ def _unions(size: tuple[int, int]) -> list[np.ndarray]:
 
 def test_no_agreement_without_a_second_annotator(gold: Gold) -> None:
     single = {i: GoldImage(t.case_id, {"ann0": t.annotators["ann0"]}) for i, t in gold.images.items()}
-    assert score.score(dataclasses.replace(gold, images=single), perfect()).agreement is None
+    assert score(dataclasses.replace(gold, images=single), perfect()).agreement is None
     some = {**single, VALID_FIRST: gold.images[VALID_FIRST]}
-    found = score.score(dataclasses.replace(gold, images=some), perfect()).agreement
+    found = score(dataclasses.replace(gold, images=some), perfect()).agreement
     assert found is not None
     assert found["images"] == 1
     assert [row["images"] for row in found["annotators"]] == [1, 1, 1]
 
 
 def test_a_missing_prediction_is_zero_beside_agreeing_annotators(gold: Gold) -> None:
-    whole, part = score.score(gold, perfect()), score.score(gold, perfect()[1:])
+    whole, part = score(gold, perfect()), score(gold, perfect()[1:])
     assert whole.agreement is not None
     assert part.agreement is not None
     assert part.agreement["human"] == whole.agreement["human"]
@@ -266,26 +264,26 @@ def test_a_missing_prediction_is_zero_beside_agreeing_annotators(gold: Gold) -> 
 def test_baselines_of_a_report(gold: Gold) -> None:
     prior = np.zeros((8, 8), np.float32)
     prior[1:4, 1:5] = 0.9
-    report = score.score(dataclasses.replace(gold, prior=prior), perfect())
+    report = score(dataclasses.replace(gold, prior=prior), perfect())
     assert list(report.baselines) == ["empty", "full", "training mean mask"]
     for name, value in (("empty", 0), ("full", 1)):
         constant = [Prediction(i, {"mask": np.full(size, value, np.uint8)}, size) for i, size in VALID.items()]
-        assert report.baselines[name] == score.score(gold, constant).figures
+        assert report.baselines[name] == score(gold, constant).figures
     mean = [Prediction(i, {"mask": prior}, size) for i, size in VALID.items()]
-    assert report.baselines["training mean mask"] == pytest.approx(score.score(gold, mean).figures)
-    assert report.figures == score.score(gold, perfect()).figures
+    assert report.baselines["training mean mask"] == pytest.approx(score(gold, mean).figures)
+    assert report.figures == score(gold, perfect()).figures
     assert 0 < report.baselines["training mean mask"]["dice"] < 1
-    faint = score.score(dataclasses.replace(gold, prior=prior / 10), perfect())
+    faint = score(dataclasses.replace(gold, prior=prior / 10), perfect())
     assert faint.baselines["training mean mask"]["dice"] > 0
 
 
 def test_probabilities_score_like_their_decisions(gold: Gold) -> None:
     soft = [dataclasses.replace(p, arrays={"mask": p.arrays["mask"] * np.float32(0.8)}) for p in perfect()]
-    assert plain(score.score(gold, soft)) == plain(score.score(gold, perfect()))
+    assert plain(score(gold, soft)) == plain(score(gold, perfect()))
 
 
 def test_order_does_not_matter_and_predictions_may_be_lazy(gold: Gold) -> None:
-    assert plain(score.score(gold, iter(perfect()[::-1]))) == plain(score.score(gold, perfect()))
+    assert plain(score(gold, iter(perfect()[::-1]))) == plain(score(gold, perfect()))
 
 
 def test_nothing_is_kept_of_a_mask(gold: Gold) -> None:
@@ -299,7 +297,7 @@ def test_nothing_is_kept_of_a_mask(gold: Gold) -> None:
             alive.append(weakref.ref(mask))
             yield dataclasses.replace(prediction, arrays={"mask": mask})
 
-    score.score(gold, one_by_one())
+    score(gold, one_by_one())
 
 
 @pytest.mark.parametrize(
@@ -315,7 +313,7 @@ def test_nothing_is_kept_of_a_mask(gold: Gold) -> None:
 )
 def test_one_bad_prediction_counts_as_zero(gold: Gold, arrays_: dict[str, np.ndarray], text: str) -> None:
     bad = dataclasses.replace(perfect()[0], arrays=arrays_)
-    report = score.score(gold, [bad, *perfect()[1:]])
+    report = score(gold, [bad, *perfect()[1:]])
     assert report.items[0]["fault"].startswith(text)
     assert [report.items[0][name] for name in ("dice_max", "dice_ann1", "jaccard_mean")] == [0.0] * 3
     assert len(report.refused) == 1
@@ -325,19 +323,19 @@ def test_one_bad_prediction_counts_as_zero(gold: Gold, arrays_: dict[str, np.nda
 
 def test_two_predictions_of_one_photo(gold: Gold) -> None:
     with pytest.raises(SubmissionError, match="two predictions"):
-        score.score(gold, [*perfect(), perfect()[0]])
+        score(gold, [*perfect(), perfect()[0]])
 
 
 def test_extra_predictions_are_left_out_with_a_note(gold: Gold) -> None:
     extra = Prediction("IMG_ENC00099_00001", {"mask": np.ones((2, 2), np.uint8)}, (2, 2))
-    report = score.score(gold, [*perfect(), extra])
-    assert report.figures == score.score(gold, perfect()).figures
+    report = score(gold, [*perfect(), extra])
+    assert report.figures == score(gold, perfect()).figures
     assert report.notes == ("1 predicted images have no gold and are left out, as the official scorer does.",)
 
 
 def test_no_gold(prepared: Prepared) -> None:
     with pytest.raises(DataError, match="no gold masks"):
-        score.score(Gold("g", prepared.questions), [])
+        score(Gold("g", prepared.questions), [])
 
 
 def test_baselines(prepared: Prepared, gold: Gold) -> None:
@@ -357,7 +355,7 @@ def test_written_masks_read_back_as_predicted(prepared: Prepared, gold: Gold, tm
         assert stored.dtype == np.uint8
         assert stored.shape == size == VALID[image]
     with open_predictions(tmp_path) as found:
-        assert plain(score.score(gold, found.of("seg", gold))) == plain(score.score(gold, perfect()))
+        assert plain(score(gold, found.of("seg", gold))) == plain(score(gold, perfect()))
 
 
 def test_masks_of_an_earlier_split_do_not_stay(prepared: Prepared, tmp_path: Path) -> None:

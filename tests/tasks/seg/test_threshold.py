@@ -15,8 +15,8 @@ from magic_cli.data.questions import load_questions
 from magic_cli.errors import DataError
 from magic_cli.metrics.mask_scores import MASK_SCORES
 from magic_cli.records import Prediction
-from magic_cli.tasks.seg import score
 from magic_cli.tasks.seg.decide import to_mask
+from magic_cli.tasks.seg.score import score
 from magic_cli.tasks.seg.threshold import GRID, best_threshold, scores_at
 
 QUESTIONS = load_questions(None)
@@ -47,7 +47,7 @@ def test_every_threshold_scores_as_if_it_were_alone(tmp_path_factory: pytest.Tem
     swept = scores_at(gold, iter(found), grid)
     for row, threshold in zip(swept, grid, strict=True):
         decided = [Prediction(p.id, {"mask": to_mask(p, threshold)}, p.shape) for p in found]
-        figures = score.score(gold, decided).figures
+        figures = score(gold, decided).figures
         assert row == pytest.approx([figures[name] for name in MASK_SCORES], abs=1e-12)
 
 
