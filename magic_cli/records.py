@@ -128,47 +128,50 @@ class Interval:
 
 
 @dataclass(frozen=True, eq=False)
-class Clusters:
-    """Sums of an encounter each, from which every figure follows: what resampling encounters needs.
+class EncounterSums:
+    """Sums over each encounter, from which every score follows: what resampling encounters needs.
 
-    `sums` is (encounters, terms) float64, rows as in `ids`; `figures` maps sums (..., terms) to values
-    (..., len(names)); figures(sums.sum(0)) are the report's own figures.
+    `sums` is (encounters, terms) float64, rows as in `ids`; `scores` maps sums (..., terms) to values
+    (..., len(names)); scores(sums.sum(0)) are the task's own scores.
     """
 
     ids: tuple[str, ...]
     names: tuple[str, ...]
     sums: NDArray[np.float64]
-    figures: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    scores: Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """The score of one task.
+class TaskScores:
+    """The scores of one system on one task.
 
-    `figures` are the strict figures under the official keys, in the official order; `official` those that the
-    official scorer prints, NaN included, None where it stops or does not apply. `stops` names what it stops at,
-    `differences` says in a line each why both differ, `refused` lists the items that count as zero.
-    `rows` is a table for people (seg: a row an annotator; cvqa: a row a parent question), `items` one row an
-    image, or an encounter and parent; all of them flat but for the confusion of a parent.
-    `notes` are sentences a reader must know. `extra` are figures that the official scorer does not have.
-    `errors` are the surest wrong answers, where the predictions tell how sure they are (cvqa).
-    `baselines` are the figures of trivial answers, `agreement` those of annotators scored as if they were systems.
+    `scores` are the strict scores under the official keys, in the official order; `official` those that the
+    official scorer prints, NaN included, None where it stops or does not apply. `official_errors` says what it stops
+    at, `differences` gives a line for each reason why the two differ, `rejected` lists the items that count as zero.
+    `summary_rows` is a table for people (seg: a row per annotator; cvqa: a row per parent question), `per_item` has a
+    row per image, or per encounter and parent; all of them are flat but for the confusion of a parent.
+    `notes` are sentences a reader must know. `extra` holds scores that the official scorer does not have.
+    `errors` are the wrong answers with the highest probability, where predictions come with probabilities (cvqa).
+    `baselines` are the scores of trivial answers, `agreement` those of annotators scored as if they were systems.
+
+    report.json calls these fields `figures`, `stops`, `refused`, `rows` and `items`: its format is documented
+    (schemas/report.schema.json), so the keys stay (report/score_text.py).
     """
 
     task: str
-    figures: Mapping[str, float]
-    rows: tuple[Mapping[str, Any], ...] = ()
+    scores: Mapping[str, float]
+    summary_rows: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
     extra: Mapping[str, float] = field(default_factory=dict)
     official: Mapping[str, float] | None = None
-    stops: tuple[str, ...] = ()
+    official_errors: tuple[str, ...] = ()
     differences: tuple[str, ...] = ()
-    refused: tuple[str, ...] = ()
-    items: tuple[Mapping[str, Any], ...] = ()
+    rejected: tuple[str, ...] = ()
+    per_item: tuple[Mapping[str, Any], ...] = ()
     errors: tuple[Mapping[str, Any], ...] = ()
     baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     agreement: Mapping[str, Any] | None = None
-    clusters: Clusters | None = None
+    encounter_sums: EncounterSums | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from magic_cli.cli.app import app
 from magic_cli.config import resolve
-from magic_cli.records import Clusters
+from magic_cli.records import EncounterSums
 from magic_cli.tasks.cvqa.config import CvqaConfig
 
 
@@ -103,8 +103,8 @@ def test_rows_about_photos_need_them(
 
 
 def test_shuffles_are_averaged_by_encounter(ablation: ModuleType) -> None:
-    first = Clusters(("b", "a"), ("x",), np.array([[1.0], [3.0]]), lambda sums: sums)
-    second = Clusters(("a", "b"), ("x",), np.array([[5.0], [2.0]]), lambda sums: sums)
+    first = EncounterSums(("b", "a"), ("x",), np.array([[1.0], [3.0]]), lambda sums: sums)
+    second = EncounterSums(("a", "b"), ("x",), np.array([[5.0], [2.0]]), lambda sums: sums)
     found = ablation.mean([first, second])
     assert found.ids == ("a", "b")
     assert found.sums.tolist() == [[4.0], [1.5]]

@@ -21,7 +21,7 @@ from tiny_dataset import QUESTIONS, answers, tiff
 from magic_cli import tasks
 from magic_cli.data.gold import open_gold
 from magic_cli.errors import SubmissionError
-from magic_cli.records import Report
+from magic_cli.records import TaskScores
 from magic_cli.submission.reader import open_predictions
 
 CASES = Path(__file__).resolve().parents[2] / "shared" / "scorer-parity"
@@ -30,7 +30,7 @@ Masks = dict[str, np.ndarray]
 Golds = dict[str, dict[str, np.ndarray]]
 
 
-def scored(predictions: Path, refs: Path) -> dict[str, Report]:
+def scored(predictions: Path, refs: Path) -> dict[str, TaskScores]:
     """Score as `magic score` does: one report a task."""
     gold = open_gold(refs, "valid")
     with open_predictions(predictions) as found:
@@ -44,12 +44,12 @@ def agree(found: Any, expected: Any) -> None:
     assert dict(found) == pytest.approx(dict(expected), abs=1e-12, rel=0, nan_ok=True)
 
 
-def consistent(report: Report) -> None:
+def consistent(report: TaskScores) -> None:
     """Figures are in range; there is a reason wherever the tracks differ, and none where they agree."""
-    assert all(0 <= value <= 1 for name, value in report.figures.items() if not name.startswith("number"))
-    assert (report.official is None) == bool(report.stops)
+    assert all(0 <= value <= 1 for name, value in report.scores.items() if not name.startswith("number"))
+    assert (report.official is None) == bool(report.official_errors)
     if report.official is not None:
-        same = report.official == pytest.approx(dict(report.figures), abs=1e-9, rel=0)
+        same = report.official == pytest.approx(dict(report.scores), abs=1e-9, rel=0)
         assert same == (report.differences == ())
 
 
@@ -157,10 +157,10 @@ def check_masks(root: Path, gold: Golds, system: Masks, zlib: bool) -> None:
     report = scored(root / "preds", root / "refs")["seg"]
     if expected is None:
         assert report.official is None
-        assert any(kind in line for line in report.stops), report.stops
+        assert any(kind in line for line in report.official_errors), report.official_errors
     else:
         agree(report.official, expected)
-    assert report.figures["number_segmentation_instances"] == len(gold)
+    assert report.scores["number_segmentation_instances"] == len(gold)
     consistent(report)
 
 
@@ -242,15 +242,15 @@ def test_random_answers(
     report = scored(root / "data_cvqa_sys.json", root / "gold.json")["cvqa"]
     if expected is None:
         assert report.official is None
-        assert any(line.startswith(kind) for line in report.stops), report.stops
+        assert any(line.startswith(kind) for line in report.official_errors), report.official_errors
     else:
         agree(report.official, expected)
         explained(report)
-    assert report.figures["number_cvqa_instances"] == len(gold)
+    assert report.scores["number_cvqa_instances"] == len(gold)
     consistent(report)
 
 
-def explained(report: Report) -> None:
+def explained(report: TaskScores) -> None:
     """The lines lead from the official accuracy_all to the strict one, each from where the one before ended."""
     lines = [line for line in report.differences if ": accuracy_all " in line]
     steps = [line.rsplit("accuracy_all ", 1)[1].split(" instead of ") for line in lines]
@@ -258,7 +258,7 @@ def explained(report: Report) -> None:
         chain = [
             f"{report.official['accuracy_all']:.4f}",
             *itertools.chain(*steps),
-            f"{report.figures['accuracy_all']:.4f}",
+            f"{report.scores['accuracy_all']:.4f}",
         ]
         assert chain[::2] == chain[1::2]
 
@@ -271,4 +271,4 @@ def test_golden_answers(tmp_path: Path) -> None:
             (tmp_path / file).write_text(json.dumps([{"encounter_id": "ENC00001", **row}]))
         report = scored(tmp_path / "data_cvqa_sys.json", tmp_path / "gold.json")["cvqa"]
         consistent(report)
-        assert report.figures["accuracy_CQID011"] == pytest.approx(case["accuracy"], abs=1e-12)
+        assert report.scores["accuracy_CQID011"] == pytest.approx(case["accuracy"], abs=1e-12)

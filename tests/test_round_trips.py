@@ -14,7 +14,7 @@ from magic_cli.data.gold import Gold, gold_of
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.stratify import deal
 from magic_cli.io.files import read_json
-from magic_cli.records import Report
+from magic_cli.records import TaskScores
 from magic_cli.submission.archive import open_archive
 from magic_cli.submission.expected import expected_of
 from magic_cli.submission.lint import lint
@@ -35,17 +35,17 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     return open_prepared(out)
 
 
-def scored(gold: Gold, rows: Rows, path: Path) -> Report:
+def scored(gold: Gold, rows: Rows, path: Path) -> TaskScores:
     """Write rows as a submission, read them back and score them."""
     write_answers(path, [{"encounter_id": encounter, **row} for encounter, row in rows.items()])
     with open_predictions(path) as found:
         return cvqa.score(gold, found.of("cvqa", gold))
 
 
-def perfect(report: Report) -> None:
-    assert all(value == 1.0 for name, value in report.figures.items() if name.startswith("accuracy"))
-    assert report.official == report.figures
-    assert (report.differences, report.refused, report.stops) == ((), (), ())
+def perfect(report: TaskScores) -> None:
+    assert all(value == 1.0 for name, value in report.scores.items() if name.startswith("accuracy"))
+    assert report.official == report.scores
+    assert (report.differences, report.rejected, report.official_errors) == ((), (), ())
 
 
 def unpadded(gold: Gold) -> set[str]:
@@ -116,12 +116,12 @@ def test_constant_answers_on_real_text(
     zero = dict.fromkeys(questions.by_qid, 0)
     row = zero if name == "option 0" else questions.to_slots(questions.empty_sets())
     report = scored(gold, dict.fromkeys(gold.answers, row), tmp_path / ANSWERS)
-    assert report.figures["accuracy_all"] == pytest.approx(expected, abs=within)
+    assert report.scores["accuracy_all"] == pytest.approx(expected, abs=within)
     if name == "Not mentioned":
         by_hand = [0, 0.4395, 0.4967, 0.41, 0.4611, 0.55, 0.0233, 0.0267, 0.56]
-        found = [value for key, value in report.figures.items() if key.startswith("accuracy_CQID")]
+        found = [value for key, value in report.scores.items() if key.startswith("accuracy_CQID")]
         assert found == pytest.approx(by_hand, abs=6e-5)
-    assert report.baselines[name]["accuracy_all"] == report.figures["accuracy_all"]
+    assert report.baselines[name]["accuracy_all"] == report.scores["accuracy_all"]
 
 
 @pytest.mark.realdata
@@ -135,7 +135,7 @@ def test_the_majority_of_the_training_folds_on_real_text(seed: int, real: Prepar
     for held in dealt:
         majority = questions.majority(row for encounter, row in gold.answers.items() if encounter not in held)
         part = gold.only(set(held))
-        figures.append(scored(part, dict.fromkeys(part.answers, majority), tmp_path / ANSWERS).figures["accuracy_all"])
+        figures.append(scored(part, dict.fromkeys(part.answers, majority), tmp_path / ANSWERS).scores["accuracy_all"])
     assert sum(len(held) for held in dealt) == 300
     assert statistics.fmean(figures) == pytest.approx(0.584, abs=0.005)
     assert statistics.stdev(figures) < 0.03

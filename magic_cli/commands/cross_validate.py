@@ -28,7 +28,7 @@ from magic_cli.io import run_record, schema
 from magic_cli.io.files import finite, read_json, read_jsonl, sweep, write_json
 from magic_cli.io.progress import log
 from magic_cli.metrics import bootstrap
-from magic_cli.records import Clusters, Prediction, Report, Sample
+from magic_cli.records import EncounterSums, Prediction, Sample, TaskScores
 from magic_cli.submission.probabilities import TOLD
 from magic_cli.submission.reader import ANSWERS, MASKS, SUFFIX, open_predictions
 from magic_cli.training import runtime, selection
@@ -241,12 +241,12 @@ def judge(
     """
     task, gold = tasks.load(name), gold_of(prepared, "train")
     with open_predictions(predictions) as found:
-        scored: Report = task.score(gold, found.of(name, gold))
+        scored: TaskScores = task.score(gold, found.of(name, gold))
         held = [row["encounters"] for row in rows]
         reviewed = task.review(gold, found.of(name, gold), task.guesses(parts, prepared.questions), held)
     guessed = {label: task.score(gold, guess) for label, guess in task.guesses(parts, prepared.questions).items()}
     clusters = _clusters(scored)
-    baselines = {label: {**one.figures, **one.extra} for label, one in guessed.items()} | dict(scored.baselines)
+    baselines = {label: {**one.scores, **one.extra} for label, one in guessed.items()} | dict(scored.baselines)
     by_fold = [{**row, "figures": _part(clusters, row["encounters"])} for row in rows]
     found_: dict[str, Any] = {
         "monitor": task.MONITOR,
@@ -256,28 +256,28 @@ def judge(
         "baselines": {label: {n: row[n] for n in clusters.names if n in row} for label, row in baselines.items()},
         "differences": {label: _differences(clusters, _clusters(one)) for label, one in guessed.items()},
         "review": reviewed,
-        "notes": [*scored.notes, *(f"counted as zero: {line}" for line in scored.refused)],
+        "notes": [*scored.notes, *(f"counted as zero: {line}" for line in scored.rejected)],
     }
     result: dict[str, Any] = finite(found_)
     return result
 
 
-def _clusters(found: Report) -> Clusters:
-    if found.clusters is None:
+def _clusters(found: TaskScores) -> EncounterSums:
+    if found.encounter_sums is None:
         raise ValueError(f"task {found.task} gives no sums over encounters")
-    return found.clusters
+    return found.encounter_sums
 
 
-def _part(clusters: Clusters, encounters: Sequence[str]) -> dict[str, float]:
+def _part(clusters: EncounterSums, encounters: Sequence[str]) -> dict[str, float]:
     """Return the figures of some encounters alone."""
     wanted = set(encounters)
     rows = [number for number, encounter in enumerate(clusters.ids) if encounter in wanted]
-    return dict(zip(clusters.names, clusters.figures(clusters.sums[rows].sum(0)).tolist(), strict=True))
+    return dict(zip(clusters.names, clusters.scores(clusters.sums[rows].sum(0)).tolist(), strict=True))
 
 
-def _figures(clusters: Clusters, by_fold: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+def _figures(clusters: EncounterSums, by_fold: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
     """Return each figure pooled, with the bounds of its 95 % interval, and mean and sd over the folds that have it."""
-    values = dict(zip(clusters.names, clusters.figures(clusters.sums.sum(0)).tolist(), strict=True))
+    values = dict(zip(clusters.names, clusters.scores(clusters.sums.sum(0)).tolist(), strict=True))
     bounds = bootstrap.intervals(clusters)
     found = {}
     for name, value in values.items():
@@ -288,6 +288,6 @@ def _figures(clusters: Clusters, by_fold: Sequence[Mapping[str, float]]) -> dict
     return found
 
 
-def _differences(ours: Clusters, trivial: Clusters) -> dict[str, dict[str, float]]:
+def _differences(ours: EncounterSums, trivial: EncounterSums) -> dict[str, dict[str, float]]:
     """Return each figure minus that of a trivial answer, over the same encounters."""
     return {name: asdict(found) for name, found in bootstrap.paired(ours, trivial).items()}

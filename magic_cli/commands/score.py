@@ -24,7 +24,7 @@ from magic_cli.io import environment, run_record
 from magic_cli.io.files import finite, read_jsonl, refuse_existing, sha256, write_json, write_parts, write_text
 from magic_cli.io.staging import replace_results
 from magic_cli.metrics import bootstrap
-from magic_cli.records import Mask, Report, Rules
+from magic_cli.records import Mask, Rules, TaskScores
 from magic_cli.report import leaderboard, score_page, score_text
 from magic_cli.submission.reader import Submission, open_predictions
 
@@ -169,9 +169,9 @@ class System:
 
     name: str
     notes: tuple[str, ...]
-    reports: tuple[Report, ...]
+    reports: tuple[TaskScores, ...]
 
-    def of(self, task: str) -> Report | None:
+    def of(self, task: str) -> TaskScores | None:
         """Return the report of a task, None where this system lacks it."""
         return next((found for found in self.reports if found.task == task), None)
 
@@ -231,24 +231,28 @@ def _score(path: Path, gold: Gold, options: Options) -> System:
 
 def _without_rows(system: System) -> System:
     """Keep the figures alone of what others are compared with: its items are as many as theirs, and shown nowhere."""
-    return replace(system, reports=tuple(replace(one, rows=(), items=(), errors=()) for one in system.reports))
+    return replace(
+        system, reports=tuple(replace(one, summary_rows=(), per_item=(), errors=()) for one in system.reports)
+    )
 
 
-def _run_of_all(found: Submission, reports: Sequence[Report]) -> Iterator[Report]:
+def _run_of_all(found: Submission, reports: Sequence[TaskScores]) -> Iterator[TaskScores]:
     """Yield the reports as one official run gives them: what stops one task takes the figures of the other too."""
-    stopped = [report.task for report in reports if report.stops]
+    stopped = [report.task for report in reports if report.official_errors]
     for one in reports:
-        stops = (*found.stops, *one.stops)
+        stops = (*found.stops, *one.official_errors)
         if stopped and not stops:
             stops = (f"the run stops at the other task ({', '.join(stopped)}), and both lose their figures",)
-        yield replace(one, official=None, stops=stops) if stops else one
+        yield replace(one, official=None, official_errors=stops) if stops else one
 
 
 def _system(system: System, options: Options) -> dict[str, Any]:
     rows = []
     for found in system.reports:
         row = score_text.task_json(found)
-        intervals = bootstrap.intervals(found.clusters, options.resamples, options.seed) if found.clusters else {}
+        intervals = (
+            bootstrap.intervals(found.encounter_sums, options.resamples, options.seed) if found.encounter_sums else {}
+        )
         row["intervals"] = {name: finite((pair.low, pair.high)) for name, pair in intervals.items()}
         rows.append(row)
     return {"name": system.name, "notes": list(system.notes), "reports": rows}
@@ -257,14 +261,14 @@ def _system(system: System, options: Options) -> dict[str, Any]:
 def _compare(system: System, other: System, options: Options) -> Iterator[dict[str, Any]]:
     for mine in system.reports:
         theirs = other.of(mine.task)
-        if theirs is None or mine.clusters is None or theirs.clusters is None:
+        if theirs is None or mine.encounter_sums is None or theirs.encounter_sums is None:
             continue
-        found = bootstrap.paired(mine.clusters, theirs.clusters, options.resamples, options.seed)
+        found = bootstrap.paired(mine.encounter_sums, theirs.encounter_sums, options.resamples, options.seed)
         yield {
             "task": mine.task,
             "system": system.name,
             "other": other.name,
-            "encounters": len(mine.clusters.ids),
+            "encounters": len(mine.encounter_sums.ids),
             "figures": finite({name: asdict(one) for name, one in found.items()}),
         }
     if not {r.task for r in system.reports} & {r.task for r in other.reports}:

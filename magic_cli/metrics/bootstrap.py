@@ -1,7 +1,7 @@
 """How sure a score is: intervals by resampling encounters, paired differences with permutation p-values.
 
 Photos and questions of an encounter depend on each other, so encounters are drawn, never photos. Every score
-follows from sums over encounters (records.Clusters): a resample is a row of integer weights times these sums.
+follows from sums over encounters (records.EncounterSums): a resample is a row of integer weights times these sums.
 
 The interval. Bootstrap over clusters as in Efron & Tibshirani, An Introduction to the Bootstrap (1993). Plain
 percentiles are too narrow for few encounters (Hesterberg, What Teachers Should Know About the Bootstrap, 2015),
@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.errors import DataError, problem
-from magic_cli.records import Clusters, Interval
+from magic_cli.records import EncounterSums, Interval
 
 LEVEL = 0.95
 
@@ -63,12 +63,12 @@ class Difference:
 
 
 def intervals(
-    clusters: Clusters, resamples: int = 10_000, seed: int = 2025, level: float = LEVEL
+    encounter_sums: EncounterSums, resamples: int = 10_000, seed: int = 2025, level: float = LEVEL
 ) -> dict[str, Interval]:
     """Return the confidence interval of every score, by name, all from the same resamples of encounters.
 
     Args:
-        clusters: sums of (encounters, terms), and scores in [0, 1].
+        encounter_sums: sums of (encounters, terms), and scores in [0, 1].
         resamples: at least 2; 10,000 leave bounds uncertain by about a hundredth of the interval's width.
         seed: same seed, same bounds, in whatever order the encounters are.
         level: nominal coverage, inside (0, 1).
@@ -85,13 +85,13 @@ def intervals(
     """
     if not 0 < level < 1:
         raise ValueError(f"level {level} is not between 0 and 1")
-    _, sums = _sorted(clusters)
-    bounds = _bounds(sums, clusters.figures, resamples, seed, level, least=0.0)
-    pairs = zip(clusters.names, bounds.T.tolist(), strict=True)
+    _, sums = _sorted(encounter_sums)
+    bounds = _bounds(sums, encounter_sums.scores, resamples, seed, level, least=0.0)
+    pairs = zip(encounter_sums.names, bounds.T.tolist(), strict=True)
     return {name: Interval(low, high) for name, (low, high) in pairs}
 
 
-def paired(a: Clusters, b: Clusters, resamples: int = 10_000, seed: int = 2025) -> dict[str, Difference]:
+def paired(a: EncounterSums, b: EncounterSums, resamples: int = 10_000, seed: int = 2025) -> dict[str, Difference]:
     """Compare two systems on the same encounters: score(a) - score(b), 95 % interval and p-value of each score.
 
     Args:
@@ -117,12 +117,12 @@ def paired(a: Clusters, b: Clusters, resamples: int = 10_000, seed: int = 2025) 
     terms = ours.shape[1]
 
     def gap(sums: Floats) -> Floats:
-        return a.figures(sums[..., :terms]) - b.figures(sums[..., terms:])
+        return a.scores(sums[..., :terms]) - b.scores(sums[..., terms:])
 
     both = np.hstack([ours, theirs])
     value = gap(both.sum(0))
     low, high = _bounds(both, gap, resamples, seed, LEVEL, least=-1.0)
-    size = np.abs(a.figures(ours.sum(0))) + np.abs(b.figures(theirs.sum(0)))
+    size = np.abs(a.scores(ours.sum(0))) + np.abs(b.scores(theirs.sum(0)))
     p, alike = _swap(both, gap, np.abs(value), _SAME * size, resamples, seed)
     value, low, high = (np.where(alike, 0.0, numbers) for numbers in (value, low, high))
     columns = (column.tolist() for column in (value, low, high, p))
@@ -140,9 +140,9 @@ def _check_same(what: str, a: tuple[str, ...], b: tuple[str, ...]) -> None:
         raise ValueError("scores of the systems are in another order")
 
 
-def _sorted(clusters: Clusters) -> tuple[tuple[str, ...], Floats]:
+def _sorted(encounter_sums: EncounterSums) -> tuple[tuple[str, ...], Floats]:
     """Return ids and sums in the order of ids, so that results do not depend on that of the gold."""
-    ids, sums = clusters.ids, np.asarray(clusters.sums, np.float64)
+    ids, sums = encounter_sums.ids, np.asarray(encounter_sums.sums, np.float64)
     if sums.ndim != 2 or len(set(ids)) != len(ids) or len(ids) != len(sums):
         raise ValueError(f"{len(set(ids))} different ids for sums of shape {sums.shape}")
     order = sorted(range(len(ids)), key=ids.__getitem__)

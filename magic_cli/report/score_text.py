@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from magic_cli.io.files import finite
-from magic_cli.records import Report
+from magic_cli.records import TaskScores
 from magic_cli.report.table import Table
 
 TITLES = {"seg": "segmentation", "cvqa": "closed questions"}
@@ -18,23 +18,23 @@ _MOST, _SUREST = 20, 5
 _AGREED = ("dice_meanofmax", "dice_meanofmean")
 
 
-def task_json(found: Report) -> dict[str, Any]:
+def task_json(found: TaskScores) -> dict[str, Any]:
     """Return one task's part of schemas/report.schema.json but for its intervals; NaN becomes null."""
     part: dict[str, Any] = finite(
         {
             "task": found.task,
-            "figures": found.figures,
+            "figures": found.scores,
             "intervals": {},
             "official": found.official,
-            "stops": found.stops,
+            "stops": found.official_errors,
             "differences": found.differences,
-            "refused": found.refused,
+            "refused": found.rejected,
             "notes": found.notes,
             "extra": found.extra,
             "baselines": found.baselines,
             "agreement": found.agreement or None,
-            "rows": found.rows,
-            "items": found.items,
+            "rows": found.summary_rows,
+            "items": found.per_item,
             "errors": found.errors,
         }
     )

@@ -225,7 +225,7 @@ class Trainer:
 
     def _figures(self) -> dict[str, float]:
         report = self.data.task.score(self.data.gold, self._predictions())
-        return {**report.figures, **report.extra}
+        return {**report.scores, **report.extra}
 
     def _predictions(self) -> Iterator[Any]:
         for prediction in predict(self.core, self.data.valid, self.config, self.accelerator):

@@ -28,7 +28,7 @@ import numpy as np
 from magic_cli.data.gold import gold_of
 from magic_cli.data.prepared import open_prepared
 from magic_cli.metrics.bootstrap import paired
-from magic_cli.records import Clusters
+from magic_cli.records import EncounterSums
 from magic_cli.report.table import Table
 from magic_cli.submission.reader import open_predictions
 from magic_cli.tasks import cvqa
@@ -121,7 +121,7 @@ class Bench:
             found.append(target)
         return found
 
-    def judged(self, part: Part, seed: int) -> Clusters:
+    def judged(self, part: Part, seed: int) -> EncounterSums:
         """Return the sums over encounters of a row, each encounter from the fold that had not seen it."""
         gold = gold_of(open_prepared(self.data), "train" if self.folds else "valid")
         folders = self.answers(part, seed)
@@ -132,13 +132,13 @@ class Bench:
             with open_predictions(folder) as files:
                 ours = set(held[number]["encounters"]) if held else set(gold.answers)
                 found += [p for p in files.of("cvqa", gold) if p.id in ours]
-        clusters: Clusters | None = cvqa.score(gold, found).clusters
+        clusters: EncounterSums | None = cvqa.score(gold, found).encounter_sums
         if clusters is None:
             raise ValueError(f"{part.name}: no sums over encounters")
         return clusters
 
 
-def mean(seeds: Sequence[Clusters]) -> Clusters:
+def mean(seeds: Sequence[EncounterSums]) -> EncounterSums:
     """Return the sums of several runs over the same encounters, averaged."""
     order = [np.argsort(np.array(one.ids)) for one in seeds]
     sums = np.mean([one.sums[at] for one, at in zip(seeds, order, strict=True)], axis=0)
@@ -154,7 +154,7 @@ def compare(bench: Bench, parts: Sequence[Part], seeds: Sequence[int], every: bo
         if part.photos and not bench.photos:
             continue
         ours = mean([bench.judged(part, seed) for seed in seeds])
-        values, gaps = ours.figures(ours.sums.sum(0)), paired(ours, base)
+        values, gaps = ours.scores(ours.sums.sum(0)), paired(ours, base)
         for name, column in zip(figures, at, strict=True):
             gap = gaps[name]
             row = f"{gap.difference:+.4f}", f"{gap.low:+.4f} to {gap.high:+.4f}", f"{gap.p:.3f}"

@@ -73,7 +73,7 @@ def simulate(task: str, n: int, count: int) -> tuple[dict[str, np.ndarray], np.n
     values = []
     for seed in range(count):
         sums = make(rng, n)
-        ours = bootstrap.intervals(encounter_sums.clusters(sums, figures), RESAMPLES, seed)
+        ours = bootstrap.intervals(encounter_sums.from_table(sums, figures), RESAMPLES, seed)
         rows = alternatives(sums, figures, seed) | {"ours": np.array([[i.low, i.high] for i in ours.values()]).T}
         for name, row in rows.items():
             bounds.setdefault(name, []).append(row[:, kept])
@@ -117,7 +117,7 @@ def pairs(count: int) -> None:
         rng, held, small = np.random.default_rng([n, 8]), [], []
         for seed in range(count):
             base, one, other = (encounter_sums.photos(rng, n) for _ in range(3))
-            a, b = (encounter_sums.clusters(base + more, encounter_sums.seg_figures) for more in (one, other))
+            a, b = (encounter_sums.from_table(base + more, encounter_sums.seg_figures) for more in (one, other))
             found = bootstrap.paired(a, b, 500, seed).values()
             held.append([d.low <= 0 <= d.high for d in found])
             small.append([d.p <= 0.05 for d in found])

@@ -52,7 +52,7 @@ def main() -> None:
                     trainer.run(resume=False)
                 guess = task.guesses((train, held), prepared.questions)["training majority"]
                 told = ([p for p in guess if p.id in truth.answers], predict.seen(trainer.core, config, held, place)[0])
-                found += [task.score(truth, some).figures["accuracy_all"] for some in told[bool(found) :]]
+                found += [task.score(truth, some).scores["accuracy_all"] for some in told[bool(found) :]]
             print(f"{size:10} {seed:5}  {found[0]:8.4f} {found[1]:8.4f} {found[2]:11.4f}", flush=True)
 
 

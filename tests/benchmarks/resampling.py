@@ -17,7 +17,7 @@ import sys, time, tracemalloc
 import numpy as np
 from magic_cli.metrics import tally
 from magic_cli.metrics.answer_sets import AnswerTerms
-from magic_cli.records import Clusters
+from magic_cli.records import EncounterSums
 
 def made(task, n, shift=0):
     # without numpy.random: its import belongs to what is measured
@@ -28,13 +28,13 @@ def made(task, n, shift=0):
         sums[:, :4] *= photos[:, None]
         sums[:, 4], sums[:, 5:8], sums[:, 8] = photos, np.floor(sums[:, 5:8] * 1e6), 0
         ids = tuple(f"ENC{i:05}" for i in range(n))
-        return Clusters(ids, tally.MASK_SCORES, sums, lambda x: tally.scores_from_sums(x, "one"))
+        return EncounterSums(ids, tally.MASK_SCORES, sums, lambda x: tally.scores_from_sums(x, "one"))
     slots = 9 * [4] + 9 * [9] + 9 * [28]
     terms = AnswerTerms(9, tuple(slots))
     credit = np.round(np.abs(noise(n, 9)))
     found, gold = (np.abs(noise(n, 27) * np.array(slots) * (0.3 + i / 9)).astype(int) for i in (1, 2))
     names = tuple(f"figure {i}" for i in range(11))
-    return Clusters(tuple(f"ENC{i:05}" for i in range(n)), names, terms.sums(credit, found, gold), terms.scores)
+    return EncounterSums(tuple(f"ENC{i:05}" for i in range(n)), names, terms.sums(credit, found, gold), terms.scores)
 
 task, what, n, resamples = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 a, b = made(task, n), made(task, n, 1)

@@ -12,7 +12,7 @@ import numpy as np
 
 from magic_cli.metrics import mask_scores
 from magic_cli.metrics.answer_sets import AnswerTerms
-from magic_cli.records import Clusters
+from magic_cli.records import EncounterSums
 
 ACCURACIES = (0.6, 0.94, 0.5, 0.85, 0.7, 0.55, 0.9, 0.65, 0.6)
 OPTIONS, SLOTS = 9, 27
@@ -72,10 +72,12 @@ def seg_figures(sums: np.ndarray) -> np.ndarray:
     return mask_scores.scores_from_sums(sums, "one")
 
 
-def clusters(sums: np.ndarray, figures: Callable[[np.ndarray], np.ndarray], names: tuple[str, ...] = ()) -> Clusters:
-    """Return these sums as clusters with made ids, figures named after their number unless named."""
+def from_table(
+    sums: np.ndarray, figures: Callable[[np.ndarray], np.ndarray], names: tuple[str, ...] = ()
+) -> EncounterSums:
+    """Return these sums with made-up encounter ids; scores without names are named by their number."""
     ids = tuple(f"ENC{at:05}" for at in range(len(sums)))
-    return Clusters(ids, names or tuple(map(str, range(figures(sums[:1]).shape[-1]))), sums, figures)
+    return EncounterSums(ids, names or tuple(map(str, range(figures(sums[:1]).shape[-1]))), sums, figures)
 
 
 def truth(make: Callable[[np.random.Generator, int], np.ndarray], figures: Callable, thousands: int) -> np.ndarray:

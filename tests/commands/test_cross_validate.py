@@ -132,7 +132,7 @@ def test_figures_of_folds_are_those_of_their_encounters(done: Path, drawn_prepar
         alone = gold.only(ids)
         with open_predictions(done / "folds") as predictions:
             report_ = module.score(alone, predictions.of(read["task"], alone))
-        assert part["figures"][module.MONITOR] == pytest.approx(report_.figures[module.MONITOR], abs=1e-12)
+        assert part["figures"][module.MONITOR] == pytest.approx(report_.scores[module.MONITOR], abs=1e-12)
         values.append(part["figures"][module.MONITOR])
     assert read["figures"][module.MONITOR]["mean"] == pytest.approx(np.mean(values))
     assert read["figures"][module.MONITOR]["sd"] == pytest.approx(np.std(values, ddof=1))

@@ -16,7 +16,7 @@ from scipy import stats
 from magic_cli.errors import DataError
 from magic_cli.metrics import bootstrap
 from magic_cli.metrics.bootstrap import Difference, intervals, paired
-from magic_cli.records import Clusters, Interval
+from magic_cli.records import EncounterSums, Interval
 
 
 def mean_figure(sums: np.ndarray) -> np.ndarray:
@@ -25,13 +25,13 @@ def mean_figure(sums: np.ndarray) -> np.ndarray:
         return sums[..., :1] / sums[..., 1:2]
 
 
-def of_means(values: np.ndarray) -> Clusters:
+def of_means(values: np.ndarray) -> EncounterSums:
     """Return one value an encounter, and their mean as the figure."""
-    return encounter_sums.clusters(np.column_stack([values, np.ones(len(values))]), mean_figure, ("mean",))
+    return encounter_sums.from_table(np.column_stack([values, np.ones(len(values))]), mean_figure, ("mean",))
 
 
-def of_ratios(top: np.ndarray, bottom: np.ndarray) -> Clusters:
-    return encounter_sums.clusters(np.column_stack([top, bottom]), mean_figure, ("ratio",))
+def of_ratios(top: np.ndarray, bottom: np.ndarray) -> EncounterSums:
+    return encounter_sums.from_table(np.column_stack([top, bottom]), mean_figure, ("ratio",))
 
 
 def macro_f1(sums: np.ndarray) -> np.ndarray:
@@ -159,7 +159,7 @@ def test_coverage_of_made_encounters() -> None:
         terms, starts = encounter_sums.single_photos(rng, 30)
         tries = [(np.add.reduceat(terms, starts), held)] + [(terms, photos_held)] * (seed < 200)
         for rows, into in tries:
-            found = intervals(encounter_sums.clusters(rows, encounter_sums.seg_figures), 400, seed).values()
+            found = intervals(encounter_sums.from_table(rows, encounter_sums.seg_figures), 400, seed).values()
             into.append([i.low <= t <= i.high for i, t in zip(found, encounter_sums.SEG_TRUE, strict=True)])
     cover, without_clusters = np.mean(held, 0), np.mean(photos_held, 0)
     assert (cover >= 0.92).all(), cover
@@ -177,9 +177,9 @@ def test_true_figures_of_made_encounters() -> None:
 def test_biased_figure_is_held_around_itself() -> None:
     """Resamples hold fewer kinds of answer than the data, so that diversity is lower in all of them."""
     kinds = np.eye(22)[[*range(22), 0, 0, 1]]
-    one = encounter_sums.clusters(kinds, lambda sums: 1 - ((sums / 25) ** 2).sum(-1, keepdims=True), ("diversity",))
-    (value,) = one.figures(kinds.sum(0))
-    resampled = np.concatenate([one.figures(block) for block in bootstrap._resampled(kinds, 1000, 1)])
+    one = encounter_sums.from_table(kinds, lambda sums: 1 - ((sums / 25) ** 2).sum(-1, keepdims=True), ("diversity",))
+    (value,) = one.scores(kinds.sum(0))
+    resampled = np.concatenate([one.scores(block) for block in bootstrap._resampled(kinds, 1000, 1)])
     assert (resampled < value).mean() > 0.97
     low, high = only(intervals(one, 1000))
     assert value - low == pytest.approx(high - value, rel=0.7)
@@ -188,7 +188,7 @@ def test_biased_figure_is_held_around_itself() -> None:
 
 def test_bounds_stay_in_range() -> None:
     kinds = np.eye(22)[[*range(22), 0, 0, 1]]
-    one = encounter_sums.clusters(kinds, lambda sums: (sums > 0).mean(-1, keepdims=True), ("kinds seen",))
+    one = encounter_sums.from_table(kinds, lambda sums: (sums > 0).mean(-1, keepdims=True), ("kinds seen",))
     low, high = only(intervals(one, 1000))
     assert 0.5 < low < 0.9
     assert high == 1.0
@@ -197,13 +197,13 @@ def test_bounds_stay_in_range() -> None:
 # determinism and invariance
 
 
-def shuffled(one: Clusters, seed: int = 0) -> Clusters:
+def shuffled(one: EncounterSums, seed: int = 0) -> EncounterSums:
     order = np.random.default_rng(seed).permutation(len(one.ids))
-    return Clusters(tuple(one.ids[i] for i in order), one.names, one.sums[order], one.figures)
+    return EncounterSums(tuple(one.ids[i] for i in order), one.names, one.sums[order], one.scores)
 
 
 def test_same_seed_same_bounds_in_any_order() -> None:
-    one = encounter_sums.clusters(encounter_sums.photos(np.random.default_rng(0), 40), encounter_sums.seg_figures)
+    one = encounter_sums.from_table(encounter_sums.photos(np.random.default_rng(0), 40), encounter_sums.seg_figures)
     before = one.sums.copy()
     first = intervals(one)
     assert intervals(one) == first == intervals(shuffled(one))
@@ -216,10 +216,10 @@ def test_same_seed_same_bounds_in_any_order() -> None:
 
 def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = (
-        encounter_sums.clusters(encounter_sums.photos(np.random.default_rng(s), 30), encounter_sums.seg_figures)
+        encounter_sums.from_table(encounter_sums.photos(np.random.default_rng(s), 30), encounter_sums.seg_figures)
         for s in (0, 1)
     )
-    few = [encounter_sums.clusters(one.sums[:9], one.figures) for one in (a, b)]
+    few = [encounter_sums.from_table(one.sums[:9], one.scores) for one in (a, b)]
     before = intervals(a, 999), paired(a, b, 999), paired(*few, 999)
     monkeypatch.setattr(bootstrap, "_BLOCK", 30 * 8 * 7)
     after = intervals(a, 999), paired(a, b, 999), paired(*few, 999)
@@ -235,7 +235,7 @@ def test_all_figures_come_from_the_same_resamples() -> None:
     def twice(sums: np.ndarray) -> np.ndarray:
         return np.concatenate([mean_figure(sums), 1 - mean_figure(sums)], -1)
 
-    found = intervals(encounter_sums.clusters(of_means(values).sums, twice, ("right", "wrong")))
+    found = intervals(encounter_sums.from_table(of_means(values).sums, twice, ("right", "wrong")))
     assert found["right"].low == pytest.approx(1 - found["wrong"].high, abs=1e-12)
     assert found["right"].high == pytest.approx(1 - found["wrong"].low, abs=1e-12)
 
@@ -265,7 +265,7 @@ def test_one_wrong_answer_gives_an_interval() -> None:
 
 
 def test_no_figure_of_no_encounter_is_asked_for() -> None:
-    one = encounter_sums.clusters(encounter_sums.answers(np.random.default_rng(0), 1), encounter_sums.ANSWERS.scores)
+    one = encounter_sums.from_table(encounter_sums.answers(np.random.default_rng(0), 1), encounter_sums.ANSWERS.scores)
     assert all(math.isnan(interval.low) for interval in intervals(one, 100).values())
 
 
@@ -273,7 +273,7 @@ def test_no_figure_of_no_encounter_is_asked_for() -> None:
 def test_undefined_resamples(defined: int, there: bool) -> None:
     """A figure that `defined` of 30 encounters define is undefined in ((30 - defined) / 30) ** 30 of the resamples."""
     values, weights = skewed(1, 30), (np.arange(30) < defined).astype(float)
-    both = encounter_sums.clusters(
+    both = encounter_sums.from_table(
         np.column_stack([values * weights, weights, values, np.ones(30)]),
         lambda sums: np.concatenate([mean_figure(sums), mean_figure(sums[..., 2:])], -1),
         ("some", "all"),
@@ -298,18 +298,18 @@ def test_ids_must_fit() -> None:
     one = of_means(skewed(1, 3))
     for ids in (("a", "b"), ("a", "b", "b")):
         with pytest.raises(ValueError, match="different ids"):
-            intervals(Clusters(ids, one.names, one.sums, one.figures))
+            intervals(EncounterSums(ids, one.names, one.sums, one.scores))
 
 
 # paired comparisons
 
 
-def scipys_p(a: Clusters, b: Clusters, resamples: float, rng: int = 0) -> float:
+def scipys_p(a: EncounterSums, b: EncounterSums, resamples: float, rng: int = 0) -> float:
     """Return scipy's p-value of |figure(a) - figure(b)|; its samples are row numbers, so that rows swap whole."""
     rows, n = np.vstack([a.sums, b.sums]), len(a.sums)
 
     def statistic(x: np.ndarray, y: np.ndarray) -> float:
-        return abs(float(a.figures(rows[x].sum(0))[0] - a.figures(rows[y].sum(0))[0]))
+        return abs(float(a.scores(rows[x].sum(0))[0] - a.scores(rows[y].sum(0))[0]))
 
     found = stats.permutation_test(
         (np.arange(n), np.arange(n, 2 * n)),
@@ -323,13 +323,15 @@ def scipys_p(a: Clusters, b: Clusters, resamples: float, rng: int = 0) -> float:
     return float(found.pvalue)
 
 
-def pair(kind: str, seed: int, n: int) -> tuple[Clusters, Clusters]:
+def pair(kind: str, seed: int, n: int) -> tuple[EncounterSums, EncounterSums]:
     rng = np.random.default_rng(seed)
     if kind == "f1":
         gold, eye = rng.integers(0, 3, n), np.eye(3)
         found = [np.where(rng.random(n) < right, gold, rng.integers(0, 3, n)) for right in (0.8, 0.2)]
         rows = [np.hstack([eye[one] * eye[gold], eye[one] + eye[gold]]) for one in found]
-        return encounter_sums.clusters(rows[0], macro_f1, ("f1",)), encounter_sums.clusters(rows[1], macro_f1, ("f1",))
+        return encounter_sums.from_table(rows[0], macro_f1, ("f1",)), encounter_sums.from_table(
+            rows[1], macro_f1, ("f1",)
+        )
     bottom = np.exp(rng.normal(0, 1, n)) * 100 if kind == "ratio" else np.ones(n)
     right = [rng.random(n) ** power for power in (0.7, 1.3)]
     if kind == "ties":
@@ -384,7 +386,7 @@ def test_ties_count_in_spite_of_rounding() -> None:
 
 def test_identical_systems() -> None:
     for n in (1, 9, 40):
-        one = encounter_sums.clusters(encounter_sums.photos(np.random.default_rng(0), n), encounter_sums.seg_figures)
+        one = encounter_sums.from_table(encounter_sums.photos(np.random.default_rng(0), n), encounter_sums.seg_figures)
         for found in paired(one, shuffled(one), 200).values():
             if n > 1:
                 assert found == Difference(0.0, 0.0, 0.0, 1.0)
@@ -456,20 +458,20 @@ def test_other_encounters_are_named() -> None:
     one = of_means(skewed(1, 9))
     ids = ("ENC90000", *one.ids[1:])
     with pytest.raises(DataError) as caught:
-        paired(one, Clusters(ids, one.names, one.sums, one.figures))
+        paired(one, EncounterSums(ids, one.names, one.sums, one.scores))
     assert len(caught.value.problems) == 1
     assert "ENC00000, ENC90000 of one system only" in str(caught.value)
     with pytest.raises(DataError, match=r"ENC00006 and 2 more of one system only"):
-        paired(one, Clusters(one.ids[:2], one.names, one.sums[:2], one.figures))
+        paired(one, EncounterSums(one.ids[:2], one.names, one.sums[:2], one.scores))
     with pytest.raises(DataError, match="mean, ratio of one system only, expected the same scores"):
-        paired(one, Clusters(one.ids, ("ratio",), one.sums, one.figures))
+        paired(one, EncounterSums(one.ids, ("ratio",), one.sums, one.scores))
 
 
 def test_figures_in_another_order_are_refused() -> None:
     sums = encounter_sums.photos(np.random.default_rng(0), 5)
-    one = encounter_sums.clusters(sums, encounter_sums.seg_figures)
+    one = encounter_sums.from_table(sums, encounter_sums.seg_figures)
     with pytest.raises(ValueError, match="another order"):
-        paired(one, Clusters(one.ids, one.names[::-1], sums, one.figures))
+        paired(one, EncounterSums(one.ids, one.names[::-1], sums, one.scores))
 
 
 # properties
@@ -477,7 +479,7 @@ def test_figures_in_another_order_are_refused() -> None:
 tables = arrays(np.float64, st.tuples(st.integers(2, 12), st.just(2)), elements=st.integers(0, 8).map(float))
 
 
-def of_table(table: np.ndarray) -> Clusters:
+def of_table(table: np.ndarray) -> EncounterSums:
     top, more = table.T
     return of_ratios(top, top + more)
 
@@ -514,7 +516,7 @@ def test_a_comparison_is_fair(table: np.ndarray, seed: int) -> None:
 def test_memory_is_bounded_whatever_the_number_of_encounters() -> None:
     sums = np.random.default_rng(0).random((5000, 40))
     figures: Callable[[np.ndarray], np.ndarray] = lambda x: x[..., :6] / x[..., 6:12].clip(1)  # noqa: E731
-    one = encounter_sums.clusters(sums, figures)
+    one = encounter_sums.from_table(sums, figures)
     tracemalloc.start()
     try:
         intervals(one, 2000)
@@ -526,7 +528,7 @@ def test_memory_is_bounded_whatever_the_number_of_encounters() -> None:
 
 def test_ten_thousand_resamples_are_quick() -> None:
     """0.04 s on the machine this was written on (tests/benchmarks/resampling.py); ten times that here."""
-    one = encounter_sums.clusters(encounter_sums.photos(np.random.default_rng(0), 100), encounter_sums.seg_figures)
+    one = encounter_sums.from_table(encounter_sums.photos(np.random.default_rng(0), 100), encounter_sums.seg_figures)
     start = time.process_time()
     intervals(one)
     assert time.process_time() - start < 0.5

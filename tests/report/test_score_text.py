@@ -6,18 +6,18 @@ from dataclasses import replace
 from typing import Any
 
 from magic_cli.io import schema
-from magic_cli.records import Report
+from magic_cli.records import TaskScores
 from magic_cli.report import score_text
 
-SEG = Report(
+SEG = TaskScores(
     "seg",
     {"jaccard_meanofmax": math.nan, "dice_meanofmax": 0.5, "dice": 0.87654, "number_segmentation_instances": 3},
     ({"annotator": "ann0", "images": 3, "dice": 0.7, "jaccard": math.nan},),
     ("a note.",),
     official={"jaccard_meanofmax": math.nan, "dice_meanofmax": 0.25, "dice": 0.8, "number_segmentation_instances": 3},
     differences=("official counts a mask of 0/255 as empty (IMG_E_1)",),
-    refused=("IMG_E_1: values {0, 255}",) * 25,
-    items=({"image": "IMG_E_1", "dice_max": math.nan},),
+    rejected=("IMG_E_1: values {0, 255}",) * 25,
+    per_item=({"image": "IMG_E_1", "dice_max": math.nan},),
     baselines={"full": {"dice_meanofmax": 0.2, "dice": 0.125}},
     agreement={
         "images": 2,
@@ -26,20 +26,20 @@ SEG = Report(
         "system": {"dice_meanofmax": 0.8, "dice_meanofmean": 0.75},
     },
 )
-CVQA = Report(
+CVQA = TaskScores(
     "cvqa",
     {"accuracy_CQID010": 0.25, "accuracy_all": 0.25, "number_cvqa_instances": 4},
     ({"parent": "CQID010", "question": "How much of the body?\n " * 9, "accuracy": 0.25, "n": 4, "confusion": [[1]]},),
     extra={"f1_macro": 0.125},
-    stops=("KeyError: ENC1",),
+    official_errors=("KeyError: ENC1",),
     baselines={"option 0": {"accuracy_CQID010": 0.1, "accuracy_all": 0.1}},
 )
 
 
-def judged(*systems: tuple[str, Report], track: str = "both", **more: Any) -> dict[str, Any]:
+def judged(*systems: tuple[str, TaskScores], track: str = "both", **more: Any) -> dict[str, Any]:
     rows = []
     for name, one in systems:
-        intervals = {key: [0.1, 0.95] for key in one.figures if not key.startswith("number")}
+        intervals = {key: [0.1, 0.95] for key in one.scores if not key.startswith("number")}
         rows.append({"name": name, "notes": [], "reports": [score_text.task_json(one) | {"intervals": intervals}]})
     return {
         "schema": 1,
@@ -93,7 +93,7 @@ def test_questions_and_an_official_run_that_stops() -> None:
 
 
 def test_several_systems_side_by_side() -> None:
-    better = replace(CVQA, figures=CVQA.figures | {"accuracy_all": 0.75})
+    better = replace(CVQA, scores=CVQA.scores | {"accuracy_all": 0.75})
     text = score_text.lines(judged(("a", CVQA), ("b", better)))
     assert text[0] == "closed questions: strict figures, * is best"
     assert text[1].split() == ["CQID010", "all", "f1_macro"]
@@ -125,7 +125,7 @@ def test_json_is_valid_and_fits_its_schema() -> None:
 
 def test_scores_hold_the_official_keys_alone_in_order() -> None:
     found = score_text.scores([score_text.task_json(SEG), score_text.task_json(CVQA)])
-    assert list(found) == [*SEG.figures, *CVQA.figures]
+    assert list(found) == [*SEG.scores, *CVQA.scores]
     assert found["dice"] == 0.8
     assert found["jaccard_meanofmax"] is found["accuracy_all"] is None
     assert schema.problems("scores", found, "scores") == []

@@ -15,7 +15,7 @@ from magic_cli.data.gold import Gold
 from magic_cli.errors import DataError, SubmissionError, problem, redact_key, shorten
 from magic_cli.metrics.answer_sets import AnswerTerms, Floats, iom
 from magic_cli.metrics.official_answers import head
-from magic_cli.records import Clusters, Prediction, Report, Rules, Sample
+from magic_cli.records import EncounterSums, Prediction, Rules, Sample, TaskScores
 from magic_cli.tasks.cvqa.answers import Answer, Row, read_answers, refused, rows_of
 from magic_cli.tasks.cvqa.official import compare
 from magic_cli.tasks.cvqa.write import errors
@@ -97,7 +97,7 @@ def score(
     predictions: Iterable[Prediction],
     rules: Rules = _RULES,  # noqa: ARG001  the seam's
     workers: int = 1,  # noqa: ARG001  the seam's
-) -> Report:
+) -> TaskScores:
     """Score answers: accuracy a parent question (mean of |P ∩ G| / max(|P|, |G|)), and over parents.
 
     Strict: ids count as they are written; a missing encounter or parent, and rows that contradict each other, are
@@ -118,20 +118,20 @@ def score(
     figures = key.figures(sums)
     extra = {"f1_macro": figures.pop("f1_macro")}
     official = compare(gold, rows, answers, figures)
-    return Report(
+    return TaskScores(
         "cvqa",
         figures,
-        rows=tuple(_rows(key, answers, figures)),
+        summary_rows=tuple(_rows(key, answers, figures)),
         notes=(*official.notes, *_notes(gold, rows, answers)),
         extra=extra,
         official=official.figures,
-        stops=official.stops,
+        official_errors=official.stops,
         differences=official.differences,
-        refused=(*(row.fault for row in rows.get("", ())), *refused(answers)),
-        items=tuple(_items(key, answers, sums)),
+        rejected=(*(row.fault for row in rows.get("", ())), *refused(answers)),
+        per_item=tuple(_items(key, answers, sums)),
         errors=errors(gold, predictions),
         baselines=_trivial(key, gold.majority),
-        clusters=Clusters(tuple(gold.answers), key.names, sums, key.terms.scores),
+        encounter_sums=EncounterSums(tuple(gold.answers), key.names, sums, key.terms.scores),
     )
 
 

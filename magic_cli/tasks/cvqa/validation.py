@@ -84,8 +84,8 @@ def review(
         guesses: trivial answers by name (the seam's `guesses`); their "training majority" is compared with.
     """
     found = [p for p in predictions if p.id in gold.answers]
-    ours = score(gold, found).figures
-    trivial = score(gold, [p for p in guesses[MAJORITY] if p.id in gold.answers]).figures
+    ours = score(gold, found).scores
+    trivial = score(gold, [p for p in guesses[MAJORITY] if p.id in gold.answers]).scores
     sure = _sure(gold, found)
     rows = {encounter: same[0].values for encounter, same in rows_of(found, gold.questions).items()}
     models = [constant(gold, rows, own) for own in folds] or [constant(gold, rows)]

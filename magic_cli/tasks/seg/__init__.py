@@ -68,7 +68,7 @@ def build(config: "SegConfig", questions: QuestionSchema) -> "TaskModel":
 def baselines(train: Sequence[Sample], gold: Gold) -> dict[str, float]:  # noqa: ARG001  the seam's
     """Return what a trivial answer scores on `gold`, as the figure that MONITOR names: everything is lesion."""
     full = (Prediction(i, {"mask": np.ones_like(next(truth.masks()), np.uint8)}) for i, truth in gold.images.items())
-    return {"all foreground": score(gold, full).figures[MONITOR]}
+    return {"all foreground": score(gold, full).scores[MONITOR]}
 
 
 def choose(gold: Gold, predictions: Iterable[Prediction], config: "SegConfig") -> dict[str, Any]:

@@ -12,7 +12,7 @@ from magic_cli.data.gold import Gold
 from magic_cli.errors import shorten
 from magic_cli.io.files import finite
 from magic_cli.metrics.mask_scores import MASK_SCORES, OFFICIAL, TERMS, scores_from_sums
-from magic_cli.records import Clusters, Report, Rules
+from magic_cli.records import EncounterSums, Rules, TaskScores
 from magic_cli.tasks.seg import image_score as kinds
 from magic_cli.tasks.seg.image_score import Bench, Judged, Terms
 
@@ -31,7 +31,7 @@ _CAUSES = {
 }
 
 
-def report_of(gold: Gold, rules: Rules, bench: Bench) -> Report:
+def report_of(gold: Gold, rules: Rules, bench: Bench) -> TaskScores:
     """Return the complete report of tasks.seg.score."""
     judged, encounters = bench.judged, {image: truth.case_id for image, truth in gold.images.items()}
     ids = tuple(dict.fromkeys(encounters.values()))
@@ -43,10 +43,10 @@ def report_of(gold: Gold, rules: Rules, bench: Bench) -> Report:
         np.add.at(found, rows, np.array(list(terms)))
         return found
 
-    clusters = Clusters(
+    encounter_sums = EncounterSums(
         ids, MASK_SCORES, sums(one.strict for one in judged.values()), partial(scores_from_sums, empty=rules.empty)
     )
-    strict = _figures(clusters.sums, rules.empty)
+    strict = _figures(encounter_sums.sums, rules.empty)
     stops = tuple(_stops(judged)) if bench.found else ()
     official: dict[str, float] | None = None
     if not bench.found:
@@ -54,19 +54,19 @@ def report_of(gold: Gold, rules: Rules, bench: Bench) -> Report:
     elif not stops:
         official = _figures(sums(one.official or one.strict for one in judged.values()), OFFICIAL)
     differences = _differences(judged, strict, sums) if bench.found else _unfound(strict, judged)
-    return Report(
+    return TaskScores(
         "seg",
         strict,
         _rows(judged),
         tuple(_notes(judged, rules, bench.ignored)),
         official=official,
-        stops=stops,
+        official_errors=stops,
         differences=() if official == strict else tuple(differences),
-        refused=tuple(_refused(judged)),
-        items=tuple(_item(image, encounters[image], one) for image, one in judged.items()),
+        rejected=tuple(_refused(judged)),
+        per_item=tuple(_item(image, encounters[image], one) for image, one in judged.items()),
         baselines=_baselines(judged, sums, rules.empty),
         agreement=_agreement(judged, rules.empty),
-        clusters=clusters,
+        encounter_sums=encounter_sums,
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from magic_cli.data.gold import Gold
 from magic_cli.errors import DataError, SubmissionError, first_lines, problem
 from magic_cli.metrics.overlap import Bits, pack
-from magic_cli.records import Prediction, Report, Rules
+from magic_cli.records import Prediction, Rules, TaskScores
 from magic_cli.submission.reader import Unread, missing_lines
 from magic_cli.tasks.seg.baselines import guesses as guesses
 from magic_cli.tasks.seg.baselines import strata as strata
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 _RULES = Rules()
 
 
-def score(gold: Gold, predictions: Iterable[Prediction], rules: Rules = _RULES, workers: int = 1) -> Report:
-    """Score masks as they come, on both tracks (records.Report); only a few numbers an image are kept.
+def score(gold: Gold, predictions: Iterable[Prediction], rules: Rules = _RULES, workers: int = 1) -> TaskScores:
+    """Score masks as they come, on both tracks (records.TaskScores); only a few numbers an image are kept.
 
-    `figures` are the official six, strict, and the number of images that count. A mask that is missing, unreadable,
-    of another shape or with other values counts as zero and is in `refused`. Predictions without gold are left out.
+    `scores` are the official six, strict, and the number of images that count. A mask that is missing, unreadable,
+    of another shape or with other values counts as zero and is in `rejected`. Predictions without gold are left out.
 
     Args:
         gold: its images, with one to nine annotators each.

@@ -19,13 +19,12 @@ from magic_cli.data.gold import Gold, gold_of
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.questions import parse_questions
 from magic_cli.errors import DataError, SubmissionError
-from magic_cli.records import Prediction, Report
+from magic_cli.records import Prediction, TaskScores
 from magic_cli.submission.reader import open_predictions
 from magic_cli.tasks import cvqa
-from magic_cli.tasks.cvqa import score
 from magic_cli.tasks.cvqa.answers import Answer, decide, rows_of
 from magic_cli.tasks.cvqa.config import CvqaConfig
-from magic_cli.tasks.cvqa.score import Key
+from magic_cli.tasks.cvqa.score import Key, _items
 
 CONFIG = CvqaConfig()
 QIDS = list(QUESTIONS.by_qid)
@@ -144,20 +143,20 @@ def test_one_prediction_a_question_makes_one_row() -> None:
 def test_gold_scores_one(gold: Gold, kind: Any) -> None:
     report = cvqa.score(gold, [kind(e, row) for e, row in perfect().items()])
     parents = [f"accuracy_{parent}" for parent in QUESTIONS.parents]
-    assert list(report.figures) == [*parents, "accuracy_all", "number_cvqa_instances"]
-    assert all(report.figures[name] == 1.0 for name in [*parents, "accuracy_all"])
-    assert report.figures["number_cvqa_instances"] == 2
-    assert report.official == report.figures
-    assert list(report.official) == list(report.figures)
+    assert list(report.scores) == [*parents, "accuracy_all", "number_cvqa_instances"]
+    assert all(report.scores[name] == 1.0 for name in [*parents, "accuracy_all"])
+    assert report.scores["number_cvqa_instances"] == 2
+    assert report.official == report.scores
+    assert list(report.official) == list(report.scores)
     assert report.extra == {"f1_macro": 1.0}
-    assert report.notes == report.stops == report.differences == report.refused == ()
-    assert {item["credit"] for item in report.items} == {1.0}
-    assert {item["fault"] for item in report.items} == {""}
+    assert report.notes == report.official_errors == report.differences == report.rejected == ()
+    assert {item["credit"] for item in report.per_item} == {1.0}
+    assert {item["fault"] for item in report.per_item} == {""}
 
 
 def test_rows_name_the_question_and_its_options(gold: Gold) -> None:
     report = cvqa.score(gold, [hard(e, row) for e, row in perfect().items()])
-    row = dict(report.rows[0])
+    row = dict(report.summary_rows[0])
     assert np.array(row.pop("confusion")).shape == (5, 5)
     assert row == {
         "parent": "CQID010",
@@ -166,7 +165,7 @@ def test_rows_name_the_question_and_its_options(gold: Gold) -> None:
         "n": 2,
         "options": ["single spot", "limited area", "widespread", "Not mentioned"],
     }
-    assert report.rows[1]["question"] == "Body site of affected area"
+    assert report.summary_rows[1]["question"] == "Body site of affected area"
 
 
 def test_sets_not_slots(gold: Gold) -> None:
@@ -179,7 +178,7 @@ def test_sets_not_slots(gold: Gold) -> None:
         turned = {f"CQID011-{n:03}": first[f"CQID011-{7 - n:03}"] for n in range(1, 7)}
         rows_["ENC00011"] = first | turned | change
         report = cvqa.score(gold, [hard(e, row) for e, row in rows_.items()])
-        assert report.figures["accuracy_CQID011"] == pytest.approx((credit + 1) / 2)
+        assert report.scores["accuracy_CQID011"] == pytest.approx((credit + 1) / 2)
 
 
 def file_rows() -> list[Any]:
@@ -197,7 +196,7 @@ class Judge:
     def __init__(self, gold: Gold, root: Path) -> None:
         self.gold, self.path = gold, root / "data_cvqa_sys.json"
 
-    def __call__(self, rows_: Any) -> Report:
+    def __call__(self, rows_: Any) -> TaskScores:
         self.path.write_text(rows_ if isinstance(rows_, str) else json.dumps(rows_))
         with open_predictions(self.path) as found:
             return cvqa.score(self.gold, found.of("cvqa", self.gold))
@@ -208,33 +207,33 @@ def judge(gold: Gold, tmp_path: Path) -> Judge:
     return Judge(gold, tmp_path)
 
 
-def all_of(report: Report) -> float:
-    return report.figures["accuracy_all"]
+def all_of(report: TaskScores) -> float:
+    return report.scores["accuracy_all"]
 
 
-def official(report: Report) -> Mapping[str, float]:
+def official(report: TaskScores) -> Mapping[str, float]:
     assert report.official is not None
-    assert report.stops == ()
+    assert report.official_errors == ()
     return report.official
 
 
-def same(report: Report) -> None:
+def same(report: TaskScores) -> None:
     """Both tracks agree, and nothing is said to differ."""
-    assert official(report) == pytest.approx(dict(report.figures), abs=1e-12)
+    assert official(report) == pytest.approx(dict(report.scores), abs=1e-12)
     assert report.differences == ()
 
 
-def zeroed(report: Report, encounter: str, fault: str) -> None:
+def zeroed(report: TaskScores, encounter: str, fault: str) -> None:
     """All of one encounter counts zero, the other is perfect."""
-    assert all(report.figures[f"accuracy_{parent}"] == 0.5 for parent in QUESTIONS.parents)
-    assert report.figures["number_cvqa_instances"] == 2
-    credit = {item["encounter"]: item["credit"] for item in report.items}
+    assert all(report.scores[f"accuracy_{parent}"] == 0.5 for parent in QUESTIONS.parents)
+    assert report.scores["number_cvqa_instances"] == 2
+    credit = {item["encounter"]: item["credit"] for item in report.per_item}
     assert credit[encounter] == 0.0
     assert sum(credit.values()) == 1.0
-    faults = {item["fault"] for item in report.items if item["encounter"] == encounter}
+    faults = {item["fault"] for item in report.per_item if item["encounter"] == encounter}
     assert len(faults) == 1
     assert fault in faults.pop()
-    [line] = report.refused
+    [line] = report.rejected
     assert line.startswith(f"1 of 2 encounters count as zero: {fault} ({encounter}")
 
 
@@ -242,7 +241,7 @@ def test_case_01_a_missing_encounter_counts_zero_where_official_stops(judge: Jud
     report = judge(file_rows()[:1])
     zeroed(report, "ENC00012", "no row")
     assert report.official is None
-    assert report.stops == ("KeyError: 1 of 2 encounters have no row (ENC00012)",)
+    assert report.official_errors == ("KeyError: 1 of 2 encounters have no row (ENC00012)",)
     assert report.differences == ()
 
 
@@ -256,12 +255,12 @@ def test_case_02_extra_encounters_are_left_out(judge: Judge) -> None:
 @pytest.mark.parametrize("parent", ["CQID034", "CQID011"])
 def test_cases_03_and_05_a_missing_parent_counts_zero_where_official_stops(judge: Judge, parent: str) -> None:
     report = judge(without(parent, file_rows()))
-    assert report.figures[f"accuracy_{parent}"] == 0.5
+    assert report.scores[f"accuracy_{parent}"] == 0.5
     assert all_of(report) == pytest.approx(17 / 18)
     assert report.official is None
-    assert report.stops == (f"KeyError: {parent} has no answer in 1 of 2 encounters (ENC00011)",)
-    assert report.refused == (f"{parent} counts as zero in 1 of 2 encounters: no answer (ENC00011)",)
-    [item] = [item for item in report.items if item["fault"]]
+    assert report.official_errors == (f"KeyError: {parent} has no answer in 1 of 2 encounters (ENC00011)",)
+    assert report.rejected == (f"{parent} counts as zero in 1 of 2 encounters: no answer (ENC00011)",)
+    [item] = [item for item in report.per_item if item["fault"]]
     assert (item["parent"], item["predicted"], item["credit"], item["fault"]) == (parent, "", 0.0, "no answer")
     assert report.extra["f1_macro"] < 1.0
 
@@ -272,8 +271,8 @@ def test_case_04_missing_siblings_make_the_set_smaller(judge: Judge) -> None:
         rows_ = without(f"CQID011-{n:03}", rows_)
     report = judge(rows_)
     same(report)
-    assert report.figures["accuracy_CQID011"] == pytest.approx(0.75)
-    assert report.figures["accuracy_CQID010"] == 1.0
+    assert report.scores["accuracy_CQID011"] == pytest.approx(0.75)
+    assert report.scores["accuracy_CQID010"] == 1.0
     assert report.notes == ("1 encounters lack slots of a question, whose set is smaller, as official: ENC00011.",)
 
 
@@ -282,11 +281,11 @@ def test_cases_06_and_08_no_row_at_all(judge: Judge, nothing: str) -> None:
     report = judge(nothing)
     assert set(official(report).values()) == {0.0}
     assert all_of(report) == 0.0
-    assert report.figures["number_cvqa_instances"] == 2
+    assert report.scores["number_cvqa_instances"] == 2
     assert report.differences == (
         "the official scorer counts no encounters where there is no row at all: number_cvqa_instances 0 instead of 2",
     )
-    assert report.refused == ("2 of 2 encounters count as zero: no row (ENC00011, ENC00012)",)
+    assert report.rejected == ("2 of 2 encounters count as zero: no row (ENC00011, ENC00012)",)
 
 
 def test_case_07_no_file(judge: Judge) -> None:
@@ -307,9 +306,9 @@ def test_cases_09_11_13_what_is_no_index_is_wrong(judge: Judge, value: Any, said
     first, second = file_rows()
     report = judge([first | {"CQID010-001": value}, second])
     same(report)
-    assert report.figures["accuracy_CQID010"] == 0.5
-    assert report.refused == (f"values that are no option index count as wrong: 1 (ENC00011:CQID010-001: {said})",)
-    [item] = [item for item in report.items if item["fault"]]
+    assert report.scores["accuracy_CQID010"] == 0.5
+    assert report.rejected == (f"values that are no option index count as wrong: 1 (ENC00011:CQID010-001: {said})",)
+    [item] = [item for item in report.per_item if item["fault"]]
     assert (item["predicted"], item["fault"]) == ("?", f"CQID010-001: {said}")
     assert report.extra["f1_macro"] < 1.0
 
@@ -323,7 +322,7 @@ def test_equal_wrong_values_are_one_element_as_official(judge: Judge, values: li
     wrong = dict(zip([f"CQID011-{n:03}" for n in range(1, 4)], values, strict=True))
     report = judge([first | dict.fromkeys((q for q in QIDS if q[:7] == "CQID011"), right) | wrong, second])
     same(report)
-    assert report.figures["accuracy_CQID011"] == pytest.approx((1 / size + 1) / 2)
+    assert report.scores["accuracy_CQID011"] == pytest.approx((1 / size + 1) / 2)
 
 
 def test_f1_of_a_parent_with_a_wrong_value_counts_the_others_where_they_stand() -> None:
@@ -340,7 +339,7 @@ def test_case_09_strings_everywhere(judge: Judge) -> None:
     report = judge([{key: str(value) for key, value in row.items()} for row in file_rows()])
     same(report)
     assert all_of(report) == report.extra["f1_macro"] == 0.0
-    [line] = report.refused
+    [line] = report.rejected
     assert line.endswith("... 54 in all)")
 
 
@@ -348,7 +347,7 @@ def test_case_10_whole_floats_are_integers(judge: Judge) -> None:
     report = judge([{k: float(v) if isinstance(v, int) else v for k, v in row.items()} for row in file_rows()])
     same(report)
     assert all_of(report) == report.extra["f1_macro"] == 1.0
-    assert report.refused == ()
+    assert report.rejected == ()
 
 
 def test_true_and_false_are_no_indices_but_officially_are(judge: Judge) -> None:
@@ -370,10 +369,10 @@ def test_true_and_false_are_no_indices_but_officially_are(judge: Judge) -> None:
 def test_case_12_a_list_is_wrong_where_official_stops(judge: Judge, value: Any, said: str) -> None:
     first, second = file_rows()
     report = judge([first | {"CQID010-001": value}, second])
-    assert report.figures["accuracy_CQID010"] == 0.5
+    assert report.scores["accuracy_CQID010"] == 0.5
     assert report.official is None
-    assert "TypeError" in report.stops[0]
-    assert report.refused == (f"values that are no option index count as wrong: 1 (ENC00011:CQID010-001: {said})",)
+    assert "TypeError" in report.official_errors[0]
+    assert report.rejected == (f"values that are no option index count as wrong: 1 (ENC00011:CQID010-001: {said})",)
 
 
 def test_case_14_rows_that_repeat_each_other_are_one(judge: Judge) -> None:
@@ -425,7 +424,7 @@ def test_gold_ids_with_a_dash_stay_apart() -> None:
     gold = Gold("g", QUESTIONS, answers={f"P-{n}": answers(f"ENC0000{n}") for n in (1, 2)})
     report = cvqa.score(gold, [hard(encounter, row) for encounter, row in gold.answers.items()])
     assert all_of(report) == 1.0
-    assert report.figures["number_cvqa_instances"] == 2
+    assert report.scores["number_cvqa_instances"] == 2
     assert official(report)["number_cvqa_instances"] == 1
     assert "before the first dash for the id (P-1, P-2)" in report.differences[0]
 
@@ -435,15 +434,15 @@ def test_cases_17_and_18_other_spellings_of_an_id(judge: Judge, wrong: str) -> N
     first, second = file_rows()
     report = judge([first | {"encounter_id": wrong}, second])
     zeroed(report, "ENC00011", "no row")
-    assert report.stops == ("KeyError: 1 of 2 encounters have no row (ENC00011)",)
+    assert report.official_errors == ("KeyError: 1 of 2 encounters have no row (ENC00011)",)
 
 
 def test_case_19_a_key_without_padding_is_no_question(judge: Judge) -> None:
     first, second = file_rows()
     first["CQID010-1"] = first.pop("CQID010-001")
     report = judge([first, second])
-    assert report.figures["accuracy_CQID010"] == 0.5
-    assert report.stops == ("KeyError: CQID010 has no answer in 1 of 2 encounters (ENC00011)",)
+    assert report.scores["accuracy_CQID010"] == 0.5
+    assert report.official_errors == ("KeyError: CQID010 has no answer in 1 of 2 encounters (ENC00011)",)
     assert report.notes == ("Keys that are no question are left out: CQID010-1.",)
 
 
@@ -451,7 +450,9 @@ def test_case_20_extra_keys(judge: Judge) -> None:
     first, second = file_rows()
     report = judge([first | {"explanation": 1}, second])
     assert all_of(report) == 1.0
-    assert report.stops == ("ValueError: a key of 11 characters without exactly one dash (ENC00011:explanation)",)
+    assert report.official_errors == (
+        "ValueError: a key of 11 characters without exactly one dash (ENC00011:explanation)",
+    )
     assert report.differences == ()
     report = judge([first | {"rationale": "x"}, second])
     same(report)
@@ -508,7 +509,7 @@ def test_a_row_without_an_id_is_refused(judge: Judge) -> None:
     report = judge([*file_rows(), {"CQID010-001": 1}, "ENC00011"])
     assert all_of(report) == 1.0
     assert report.official is None
-    assert len(report.refused) == 2
+    assert len(report.rejected) == 2
     assert report.notes == ()
     with pytest.raises(SubmissionError, match="no encounter, expected for ENC00011, ENC00012"):
         judge([{"CQID010-001": 1}])
@@ -529,9 +530,9 @@ def test_probabilities_without_a_parent_count_it_as_zero(gold: Gold) -> None:
     report = cvqa.score(
         gold, [soft(e, {q: i for q, i in r.items() if q[:7] != "CQID034"}) for e, r in perfect().items()]
     )
-    assert report.figures["accuracy_CQID034"] == 0.0
+    assert report.scores["accuracy_CQID034"] == 0.0
     assert all_of(report) == pytest.approx(8 / 9)
-    assert report.stops == ("KeyError: CQID034 has no answer in 2 of 2 encounters (ENC00011, ENC00012)",)
+    assert report.official_errors == ("KeyError: CQID034 has no answer in 2 of 2 encounters (ENC00011, ENC00012)",)
 
 
 @FEW
@@ -541,7 +542,7 @@ def test_gold_to_slots_to_probabilities_to_score_is_one(row: dict[str, int]) -> 
     gold = Gold("g", QUESTIONS, answers={"E": canonical})
     for prediction in (hard("E", canonical), soft("E", canonical), soft("E", row)):
         report = cvqa.score(gold, [prediction])
-        assert report.figures["accuracy_all"] == 1.0
+        assert report.scores["accuracy_all"] == 1.0
         assert report.extra["f1_macro"] == 1.0
         same(report)
 
@@ -551,9 +552,9 @@ def test_gold_to_slots_to_probabilities_to_score_is_one(row: dict[str, int]) -> 
 def test_scores_are_in_range_and_order_of_slots_is_free(found: dict[str, int], true: dict[str, int]) -> None:
     gold = Gold("g", QUESTIONS, answers={"E": true})
     report = cvqa.score(gold, [hard("E", found)])
-    assert all(0 <= v <= 1 for k, v in report.figures.items() if k.startswith("accuracy"))
+    assert all(0 <= v <= 1 for k, v in report.scores.items() if k.startswith("accuracy"))
     turned = {q: found[p] for qids in QUESTIONS.parents.values() for q, p in zip(qids, reversed(qids), strict=True)}
-    assert cvqa.score(gold, [hard("E", turned)]).figures == report.figures
+    assert cvqa.score(gold, [hard("E", turned)]).scores == report.scores
 
 
 @FEW
@@ -574,8 +575,8 @@ def test_f1_equals_sklearn_over_canonical_slots(pairs: list[tuple[dict[str, int]
 def test_items_rows_and_clusters_agree_with_the_figures(pairs: list[tuple[dict[str, int], dict[str, int]]]) -> None:
     gold = Gold("g", QUESTIONS, answers={f"E{n}": true for n, (_, true) in enumerate(pairs)})
     report = cvqa.score(gold, [hard(f"E{n}", found) for n, (found, _) in enumerate(pairs)])
-    for row in report.rows:
-        items = [item for item in report.items if item["parent"] == row["parent"]]
+    for row in report.summary_rows:
+        items = [item for item in report.per_item if item["parent"] == row["parent"]]
         assert [item["encounter"] for item in items] == list(gold.answers)
         assert np.mean([item["credit"] for item in items]) == pytest.approx(row["accuracy"], abs=1e-12)
         confusion = np.array(row["confusion"])
@@ -585,15 +586,15 @@ def test_items_rows_and_clusters_agree_with_the_figures(pairs: list[tuple[dict[s
                 [int(value) for item in items for value in item[column].split()], minlength=len(row["options"])
             )
             assert confusion.sum(axis)[:-1] == pytest.approx(often, abs=1e-9)
-    clusters = report.clusters
+    clusters = report.encounter_sums
     assert clusters is not None
     assert clusters.ids == tuple(gold.answers)
-    values = dict(zip(clusters.names, clusters.figures(clusters.sums.sum(0)), strict=True))
-    figures = {**report.figures, **report.extra}
+    values = dict(zip(clusters.names, clusters.scores(clusters.sums.sum(0)), strict=True))
+    figures = {**report.scores, **report.extra}
     del figures["number_cvqa_instances"]
     assert values == pytest.approx(figures, abs=1e-12)
     one = cvqa.score(gold.only({"E0"}), [hard("E0", pairs[0][0])])
-    again = dict(zip(clusters.names, clusters.figures(clusters.sums[0]), strict=True))
+    again = dict(zip(clusters.names, clusters.scores(clusters.sums[0]), strict=True))
     assert again["accuracy_all"] == pytest.approx(all_of(one), abs=1e-12)
     assert again["f1_macro"] == pytest.approx(one.extra["f1_macro"], abs=1e-12)
 
@@ -605,7 +606,7 @@ def test_confusion_by_hand(gold: Gold) -> None:
 
     def confusion(*values: int) -> np.ndarray:
         found = true | {f"CQID011-{n:03}": values[n % len(values)] for n in range(1, 7)}
-        return np.array(cvqa.score(gold, [hard("E", found)]).rows[1]["confusion"])
+        return np.array(cvqa.score(gold, [hard("E", found)]).summary_rows[1]["confusion"])
 
     def cells(table: np.ndarray) -> dict[tuple[int, int], float]:
         return {(int(i), int(j)): round(float(table[i, j]), 6) for i, j in zip(*table.nonzero(), strict=True)}
@@ -636,15 +637,15 @@ def test_other_questions_are_scored_strictly(tmp_path: Path) -> None:
     report = Judge(gold, tmp_path)(
         [{"encounter_id": "a-1", "Q7": 1, "site-1": 2, "site-2": 2}, {"encounter_id": "a-2", "Q7": "0", "site-1": 1}]
     )
-    assert dict(report.figures) == pytest.approx(
+    assert dict(report.scores) == pytest.approx(
         {"accuracy_Q7": 0.5, "accuracy_site": 0.75, "accuracy_all": 0.625, "number_cvqa_instances": 2}
     )
     assert report.official is None
-    assert report.stops == report.differences == ()
+    assert report.official_errors == report.differences == ()
     assert report.notes[0].startswith("The official scorer knows the 27 questions of 2025 alone")
-    assert [row["options"] for row in report.rows] == [["red", "blue"], ["arm", "leg", "Not mentioned"]]
-    assert [row["question"] for row in report.rows] == ["Colour", "Site"]
-    assert report.refused == ("values that are no option index count as wrong: 1 (a-2:Q7: text)",)
+    assert [row["options"] for row in report.summary_rows] == [["red", "blue"], ["arm", "leg", "Not mentioned"]]
+    assert [row["question"] for row in report.summary_rows] == ["Colour", "Site"]
+    assert report.rejected == ("values that are no option index count as wrong: 1 (a-2:Q7: text)",)
     assert list(report.baselines) == ["option 0", "Not mentioned"]
     assert report.baselines["option 0"]["accuracy_Q7"] == 0.5
 
@@ -661,7 +662,7 @@ def test_reports_hold_the_same_baselines_with_all_figures(prepared: Prepared, go
     trained = cvqa.baselines(cvqa.samples(prepared, "train", CONFIG), gold)
     assert {name: figures["accuracy_all"] for name, figures in report.baselines.items()} == trained
     zero = cvqa.score(gold, [hard(e, dict.fromkeys(QIDS, 0)) for e in gold.answers])
-    assert report.baselines["option 0"] == {**zero.figures, **zero.extra}
+    assert report.baselines["option 0"] == {**zero.scores, **zero.extra}
     assert gold.majority == QUESTIONS.majority([answers("ENC00001"), answers("ENC00002")])
 
 
@@ -671,7 +672,7 @@ def test_written_answers_read_back(prepared: Prepared, gold: Gold, tmp_path: Pat
     assert path == tmp_path / "new" / "data_cvqa_sys.json"
     assert json.loads(path.read_bytes()) == [{"encounter_id": e, **row} for e, row in perfect().items()]
     with open_predictions(path) as read:
-        assert cvqa.score(gold, read.of("cvqa", gold)).figures["accuracy_all"] == 1.0
+        assert cvqa.score(gold, read.of("cvqa", gold)).scores["accuracy_all"] == 1.0
 
 
 def test_an_incomplete_prediction_is_not_written(prepared: Prepared, tmp_path: Path) -> None:
@@ -689,7 +690,7 @@ def test_rows_of_items_take_no_more_than_they_hold() -> None:
     assert len(key.sets) == 200
     tracemalloc.start()
     try:
-        number = sum(1 for _ in score._items(key, told, sums))
+        number = sum(1 for _ in _items(key, told, sums))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -153,7 +153,7 @@ def test_the_threshold_is_chosen_stored_used_and_told(
 def figures(folder: Path, data: Path) -> dict[str, float]:
     gold = gold_of(open_prepared(data), "valid")
     with open_predictions(folder) as found:
-        return dict(score(gold, found.of("seg", gold)).figures)
+        return dict(score(gold, found.of("seg", gold)).scores)
 
 
 def test_choosing_does_not_change_the_weights(plain: Path, chosen: tuple[Path, dict[str, Any]]) -> None:

@@ -20,7 +20,7 @@ from tiny_dataset import blob, tiff, write_folder, write_zip
 
 from magic_cli.data.gold import open_gold
 from magic_cli.errors import DataError, SubmissionError
-from magic_cli.records import Report, Rules
+from magic_cli.records import Rules, TaskScores
 from magic_cli.submission.reader import open_predictions
 from magic_cli.tasks.seg.score import score
 
@@ -56,7 +56,9 @@ def pixels(mask: np.ndarray) -> list[list[Any]]:
     return mask.reshape(mask.shape[0], -1).tolist()
 
 
-def scored(root: Path, preds: Mapping[str, bytes], gold: Mapping[str, bytes], rules: Rules, **options: Any) -> Report:
+def scored(
+    root: Path, preds: Mapping[str, bytes], gold: Mapping[str, bytes], rules: Rules, **options: Any
+) -> TaskScores:
     write_folder(root / "masks_refs", dict(gold))
     (root / "masks_preds").mkdir()
     write_folder(root / "masks_preds", dict(preds))
@@ -197,40 +199,40 @@ def test_predictions(name: str, tmp_path: Path) -> None:
     case.change(preds)
     report = scored(tmp_path, preds, refs(), Rules())
     strict = slow_strict(GOLD, {**GOOD, **case.strict})
-    assert [report.figures[key] for key in KEYS] == pytest.approx(strict, abs=1e-12)
-    assert report.figures["number_segmentation_instances"] == 3
+    assert [report.scores[key] for key in KEYS] == pytest.approx(strict, abs=1e-12)
+    assert report.scores["number_segmentation_instances"] == 3
     if case.stop:
         assert report.official is None
-        [line] = report.stops
+        [line] = report.official_errors
         assert case.stop in line
         assert ONE in line
     else:
-        assert report.stops == ()
+        assert report.official_errors == ()
         assert report.official is not None
         assert dict(report.official) == pytest.approx(official(preds, GOLD), abs=1e-12, nan_ok=True)
-    for lines, text in ((report.refused, case.refused), (report.differences, case.differs)):
+    for lines, text in ((report.rejected, case.refused), (report.differences, case.differs)):
         assert len(lines) == bool(text), lines
         assert all(text in line for line in lines), lines
     if case.differs:
         assert f": dice_meanofmax {report.official['dice_meanofmax']:.4f} instead of" in report.differences[0]
-    [item] = [row for row in report.items if row["image"] == ONE]
+    [item] = [row for row in report.per_item if row["image"] == ONE]
     assert bool(item["fault"]) == bool(case.refused)
     check_sums(report)
 
 
-def check_sums(report: Report) -> None:
-    assert report.clusters is not None
-    found = report.clusters.figures(report.clusters.sums.sum(0))
-    assert found.tolist() == pytest.approx([report.figures[name] for name in report.clusters.names], abs=1e-12)
+def check_sums(report: TaskScores) -> None:
+    assert report.encounter_sums is not None
+    found = report.encounter_sums.scores(report.encounter_sums.sums.sum(0))
+    assert found.tolist() == pytest.approx([report.scores[name] for name in report.encounter_sums.names], abs=1e-12)
 
 
 @pytest.mark.parametrize("stored", [GOOD[ONE] * 255, GOOD[ONE].astype(np.uint16) * 255, GOOD[ONE] * np.float32(255)])
 def test_case_36_converted_by_an_explicit_rule(stored: np.ndarray, tmp_path: Path) -> None:
     preds = files() | {FIRST: tiff(stored)}
     report = scored(tmp_path, preds, refs(), Rules(accept_255=True))
-    assert [report.figures[key] for key in KEYS] == pytest.approx(slow_strict(GOLD, GOOD), abs=1e-12)
+    assert [report.scores[key] for key in KEYS] == pytest.approx(slow_strict(GOLD, GOOD), abs=1e-12)
     assert report.official == pytest.approx(official(preds, GOLD), abs=1e-12)
-    assert report.refused == ()
+    assert report.rejected == ()
     [line] = report.differences
     assert line.startswith(
         f"the official scorer counts 1 image with values {{0, 255}} as empty ({ONE}): dice_meanofmax"
@@ -260,8 +262,8 @@ def test_cases_43_and_44_empty_against_empty(empty: str, gold: Any, masks: Any, 
     preds = files(masks)
     report = scored(tmp_path, preds, refs(gold), Rules(empty))
     valid = {image: masks[image] if image in masks and masks[image].max() <= 1 else None for image in SIZES}
-    assert [report.figures[key] for key in KEYS] == pytest.approx(slow_strict(gold, valid, empty), abs=1e-12)
-    assert all(math.isfinite(value) for value in report.figures.values())
+    assert [report.scores[key] for key in KEYS] == pytest.approx(slow_strict(gold, valid, empty), abs=1e-12)
+    assert all(math.isfinite(value) for value in report.scores.values())
     check_sums(report)
     hollow = [
         i for i, m in valid.items() if m is not None and not m.any() and any(not g.any() for g in gold[i].values())
@@ -282,10 +284,10 @@ def test_cases_43_and_44_empty_against_empty(empty: str, gold: Any, masks: Any, 
 def test_skipped_images_are_null_and_not_counted(tmp_path: Path) -> None:
     gold = {**GOLD, ONE: {"ann0": EMPTY, "ann1": EMPTY}}
     report = scored(tmp_path, files({**GOOD, ONE: EMPTY}), refs(gold), Rules("skip"))
-    first = report.items[0]
+    first = report.per_item[0]
     assert [first[name] for name in ("dice_max", "dice_mean", "jaccard_max", "jaccard_mean")] == [None] * 4
     assert [first[name] for name in ("dice_ann0", "jaccard_ann1")] == [None, None]
-    assert report.figures["number_segmentation_instances"] == 2
+    assert report.scores["number_segmentation_instances"] == 2
     assert any(
         f"1 image left out, as all annotators' masks and the prediction are empty: {ONE}." in n for n in report.notes
     )
@@ -297,7 +299,7 @@ def test_cases_45_and_46_gold_of_0_and_255(masks: Any, bright: tuple[str, ...], 
     stored = {n: m * np.uint8(255 if n in bright else 1) for n, m in GOLD[ONE].items()}
     gold, preds = {**GOLD, ONE: stored}, files(masks)
     report = scored(tmp_path, preds, refs(gold), Rules())
-    assert [report.figures[key] for key in KEYS] == pytest.approx(slow_strict(GOLD, masks), abs=1e-12)
+    assert [report.scores[key] for key in KEYS] == pytest.approx(slow_strict(GOLD, masks), abs=1e-12)
     assert report.official == pytest.approx(official(preds, gold), abs=1e-12, nan_ok=True)
     assert f"The gold of 1 image holds 0 and 255, strictly read as 0 and 1 ({ONE})." in report.notes
     [line] = report.differences
@@ -310,7 +312,7 @@ def test_case_46_all_gold_of_0_and_255(tmp_path: Path) -> None:
     report = scored(tmp_path, files(), refs(gold), Rules())
     assert report.official is not None
     assert [report.official[key] for key in KEYS] == [0.0] * 4 + [1.0] * 2
-    assert [report.figures[key] for key in KEYS] == [1.0] * 6
+    assert [report.scores[key] for key in KEYS] == [1.0] * 6
 
 
 @pytest.mark.parametrize("annotators", [2, 4])
@@ -321,7 +323,7 @@ def test_cases_55_and_56_ties_are_foreground(annotators: int, tmp_path: Path) ->
     gold = {**GOLD, ONE: half}
     report = scored(tmp_path, files(), refs(gold), Rules())
     assert report.official == pytest.approx(official(files(), gold), abs=1e-12)
-    assert report.official == pytest.approx(report.figures, abs=1e-12)
+    assert report.official == pytest.approx(report.scores, abs=1e-12)
     assert report.differences == ()
 
 
@@ -329,21 +331,25 @@ def test_case_57_a_fifth_annotator(tmp_path: Path) -> None:
     known = {**GOLD, ONE: {"ann0": blob(SIZES[ONE], 5), "ann1": blob(SIZES[ONE], 3)}}
     gold = {**known, ONE: {**known[ONE], "ann4": blob(SIZES[ONE])}}
     report = scored(tmp_path / "both", files(), refs(gold), Rules())
-    assert [report.figures[key] for key in KEYS] == pytest.approx(slow_strict(gold, GOOD), abs=1e-12)
+    assert [report.scores[key] for key in KEYS] == pytest.approx(slow_strict(gold, GOOD), abs=1e-12)
     assert report.official == pytest.approx(official(files(), known), abs=1e-12)
     assert "knows only ann0 to ann3, strictly all annotators count, in 1 image" in report.differences[0]
     alone = {**GOLD, ONE: {"ann4": blob(SIZES[ONE])}}
     report = scored(tmp_path / "alone", files(), refs(alone), Rules())
     assert report.official is None
-    assert report.stops == (f"1 image ({ONE}): KeyError: none of ann0 to ann3",)
-    assert [report.figures[key] for key in KEYS] == pytest.approx(slow_strict(alone, GOOD), abs=1e-12)
+    assert report.official_errors == (f"1 image ({ONE}): KeyError: none of ann0 to ann3",)
+    assert [report.scores[key] for key in KEYS] == pytest.approx(slow_strict(alone, GOOD), abs=1e-12)
 
 
 def test_annotators_are_sorted_by_number(tmp_path: Path) -> None:
     gold = {**GOLD, ONE: {f"ann{k}": blob(SIZES[ONE], k % 4) for k in (10, 2, 0)}}
     report = scored(tmp_path, files(), refs(gold), Rules())
-    assert [name for name in report.items[0] if name.startswith("dice_ann")] == ["dice_ann0", "dice_ann2", "dice_ann10"]
-    assert [row["annotator"] for row in report.rows] == ["ann0", "ann1", "ann2", "ann10"]
+    assert [name for name in report.per_item[0] if name.startswith("dice_ann")] == [
+        "dice_ann0",
+        "dice_ann2",
+        "dice_ann10",
+    ]
+    assert [row["annotator"] for row in report.summary_rows] == ["ann0", "ann1", "ann2", "ann10"]
 
 
 def test_case_58_and_damaged_gold_are_listed_at_once(tmp_path: Path) -> None:
@@ -370,15 +376,15 @@ def test_more_annotators_than_can_be_counted(tmp_path: Path) -> None:
     nine = {"IMG_E1_1": {f"ann{k}": blob(SIZES[ONE], k) for k in range(9)}}
     preds = files({ONE: GOOD[ONE] * 255})
     report = scored(tmp_path / "nine", preds, refs(nine), Rules(accept_255=True))
-    assert [report.figures[key] for key in KEYS] == pytest.approx(slow_strict(nine, {ONE: GOOD[ONE]}), abs=1e-12)
+    assert [report.scores[key] for key in KEYS] == pytest.approx(slow_strict(nine, {ONE: GOOD[ONE]}), abs=1e-12)
 
 
 def test_case_30_an_empty_folder(tmp_path: Path) -> None:
     report = scored(tmp_path, {}, refs(), Rules())
     assert dict(report.official or {}) == dict.fromkeys((*KEYS, "number_segmentation_instances"), 0.0)
-    assert report.figures == dict.fromkeys(KEYS, 0.0) | {"number_segmentation_instances": 3}
-    assert report.stops == ()
-    assert report.refused == (f"3 of 3 images count as zero: no prediction ({ONE}, {TWO}, {THREE})",)
+    assert report.scores == dict.fromkeys(KEYS, 0.0) | {"number_segmentation_instances": 3}
+    assert report.official_errors == ()
+    assert report.rejected == (f"3 of 3 images count as zero: no prediction ({ONE}, {TWO}, {THREE})",)
     [line] = report.differences
     assert line.endswith("no mask at all: number_segmentation_instances 0 instead of 3")
 
@@ -389,7 +395,7 @@ def test_only_masks_that_are_not_found(name: str, tmp_path: Path) -> None:
     preds = {name.format(image): tiff(mask) for image, mask in GOOD.items()}
     report = scored(tmp_path, preds, refs(), Rules())
     assert set((report.official or {"": 1}).values()) == {0}
-    assert set(report.figures.values()) == {0, 3}
+    assert set(report.scores.values()) == {0, 3}
     assert "finds none of the masks: number_segmentation_instances 0 instead of 3" in report.differences[0]
 
 
@@ -400,8 +406,8 @@ def test_case_53_one_folder_deeper_in_a_zip(tmp_path: Path) -> None:
     with open_predictions(path) as found:
         report = score(truth, found.of("seg", truth))
     assert set((report.official or {"": 1}).values()) == {0}
-    assert [report.figures[key] for key in KEYS] == pytest.approx(slow_strict(GOLD, GOOD), abs=1e-12)
-    assert report.refused == ()
+    assert [report.scores[key] for key in KEYS] == pytest.approx(slow_strict(GOLD, GOOD), abs=1e-12)
+    assert report.rejected == ()
     assert "finds none of the masks: dice_meanofmax 0.0000 instead of 0." in report.differences[0]
 
 
@@ -409,15 +415,15 @@ def test_several_stops_are_all_named_and_silent_differences_too(tmp_path: Path) 
     preds = {FIRST: tiff(GOOD[ONE].T.copy()), f"{TWO}_mask_sys.tiff": b"bad"}
     report = scored(tmp_path, preds, refs(), Rules())
     assert report.official is None
-    assert [line[-13:] for line in report.stops] == ["TiffFileError", "finds no mask"]
+    assert [line[-13:] for line in report.official_errors] == ["TiffFileError", "finds no mask"]
     assert ["flattens" in line for line in report.differences] == [True]
-    assert len(report.refused) == 3
+    assert len(report.rejected) == 3
 
 
 def test_long_lists_are_cut(tmp_path: Path) -> None:
     gold = {f"IMG_E{n:02}_1": {"ann0": blob((12, 14))} for n in range(12)}
     report = scored(tmp_path, {"IMG_E00_1_mask_sys.tiff": tiff(blob((12, 14)))}, refs(gold), Rules())
-    for line in (*report.stops, *report.refused):
+    for line in (*report.official_errors, *report.rejected):
         assert line.count("IMG_") == 10
         assert "IMG_E10_1, ...)" in line
 
@@ -432,8 +438,8 @@ def test_threads_change_nothing(workers: int, tmp_path: Path) -> None:
     preds = files() | {"IMG_E9_1_mask_sys.tiff": tiff(EMPTY)}
     one = scored(tmp_path / "1", preds, refs(HOLLOW), Rules())
     many = scored(tmp_path / "n", preds, refs(HOLLOW), Rules(), workers=workers)
-    assert one.figures == many.figures
-    assert one.items == many.items
+    assert one.scores == many.scores
+    assert one.per_item == many.per_item
     assert one.notes == many.notes
 
 

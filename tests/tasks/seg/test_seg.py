@@ -19,7 +19,7 @@ from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.probability_maps import resize_map
 from magic_cli.errors import DataError, SubmissionError
 from magic_cli.metrics import mask_scores
-from magic_cli.records import Prediction, Report
+from magic_cli.records import Prediction, TaskScores
 from magic_cli.submission.lint import mask_faults
 from magic_cli.submission.reader import open_predictions
 from magic_cli.tasks import seg
@@ -146,14 +146,14 @@ def test_nan_says_that_training_diverged() -> None:
         seg.to_mask(Prediction("i", {"mask": np.array([[0.1, np.nan]])}))
 
 
-def plain(report: Report) -> Report:
+def plain(report: TaskScores) -> TaskScores:
     """A report without its sums, which are an array and do not compare."""
-    return dataclasses.replace(report, clusters=None)
+    return dataclasses.replace(report, encounter_sums=None)
 
 
 def test_figures_of_a_perfect_majority(gold: Gold) -> None:
     report = score(gold, perfect())
-    assert list(report.figures) == [
+    assert list(report.scores) == [
         "jaccard_meanofmax",
         "jaccard_meanofmean",
         "dice_meanofmax",
@@ -162,18 +162,18 @@ def test_figures_of_a_perfect_majority(gold: Gold) -> None:
         "dice",
         "number_segmentation_instances",
     ]
-    assert report.figures["dice_meanofmax"] == report.figures["jaccard"] == report.figures["dice"] == 1.0
-    assert report.figures["dice_meanofmean"] < 1.0
-    assert report.figures["number_segmentation_instances"] == 3
-    assert report.official == report.figures
-    assert (report.notes, report.stops, report.differences, report.refused) == ((), (), (), ())
-    assert [row["image"] for row in report.items] == list(VALID)
-    assert report.figures["dice_meanofmean"] == pytest.approx(np.mean([row["dice_mean"] for row in report.items]))
+    assert report.scores["dice_meanofmax"] == report.scores["jaccard"] == report.scores["dice"] == 1.0
+    assert report.scores["dice_meanofmean"] < 1.0
+    assert report.scores["number_segmentation_instances"] == 3
+    assert report.official == report.scores
+    assert (report.notes, report.official_errors, report.differences, report.rejected) == ((), (), (), ())
+    assert [row["image"] for row in report.per_item] == list(VALID)
+    assert report.scores["dice_meanofmean"] == pytest.approx(np.mean([row["dice_mean"] for row in report.per_item]))
 
 
 def test_items_and_rows(gold: Gold) -> None:
     report = score(gold, perfect())
-    first = report.items[0]
+    first = report.per_item[0]
     height, width = VALID[first["image"]]
     assert list(first)[:6] == ["image", "encounter", "annotators", "fault", "pixels", "lesion"]
     assert list(first)[6:] == ["dice_max", "dice_mean", "jaccard_max", "jaccard_mean"] + [
@@ -184,25 +184,27 @@ def test_items_and_rows(gold: Gold) -> None:
     assert first["lesion"] == blob((height, width)).mean()
     assert first["dice_ann1"] == first["dice_max"] == 1.0
     assert first["jaccard_mean"] == pytest.approx(np.mean([first[f"jaccard_ann{k}"] for k in range(3)]))
-    assert [row["annotator"] for row in report.rows] == ["ann0", "ann1", "ann2"]
-    assert [row["images"] for row in report.rows] == [3, 3, 3]
-    for row in report.rows:
+    assert [row["annotator"] for row in report.summary_rows] == ["ann0", "ann1", "ann2"]
+    assert [row["images"] for row in report.summary_rows] == [3, 3, 3]
+    for row in report.summary_rows:
         for name in ("dice", "jaccard"):
-            mean = np.mean([item[f"{name}_{row['annotator']}"] for item in report.items])
+            mean = np.mean([item[f"{name}_{row['annotator']}"] for item in report.per_item])
             assert row[name] == pytest.approx(mean)
 
 
 def test_clusters_are_encounters_and_their_sums_give_the_figures(gold: Gold) -> None:
-    clusters = score(gold, [dataclasses.replace(p, arrays={"mask": blob(p.shape, 2)}) for p in perfect()]).clusters
+    clusters = score(
+        gold, [dataclasses.replace(p, arrays={"mask": blob(p.shape, 2)}) for p in perfect()]
+    ).encounter_sums
     assert clusters is not None
     assert clusters.ids == ("ENC00011", "ENC00012")
-    one, both = clusters.figures(clusters.sums)
+    one, both = clusters.scores(clusters.sums)
     for number, encounter in enumerate(clusters.ids):
         ids = {image for image in VALID if encounter in image}
         part = [dataclasses.replace(p, arrays={"mask": blob(p.shape, 2)}) for p in perfect() if p.id in ids]
-        figures = score(gold.only(ids), part).figures
+        figures = score(gold.only(ids), part).scores
         assert (one, both)[number] == pytest.approx([figures[name] for name in clusters.names], abs=1e-12)
-    whole = clusters.figures(np.stack([clusters.sums.sum(0)] * 4).reshape(2, 2, -1))
+    whole = clusters.scores(np.stack([clusters.sums.sum(0)] * 4).reshape(2, 2, -1))
     assert whole.shape == (2, 2, 6)
 
 
@@ -257,7 +259,7 @@ def test_a_missing_prediction_is_zero_beside_agreeing_annotators(gold: Gold) -> 
     assert part.agreement is not None
     assert part.agreement["human"] == whole.agreement["human"]
     assert part.agreement["system"]["dice_meanofmax"] < whole.agreement["system"]["dice_meanofmax"]
-    assert part.figures["dice_meanofmax"] == pytest.approx(2 / 3)
+    assert part.scores["dice_meanofmax"] == pytest.approx(2 / 3)
     assert part.baselines == whole.baselines
 
 
@@ -268,10 +270,10 @@ def test_baselines_of_a_report(gold: Gold) -> None:
     assert list(report.baselines) == ["empty", "full", "training mean mask"]
     for name, value in (("empty", 0), ("full", 1)):
         constant = [Prediction(i, {"mask": np.full(size, value, np.uint8)}, size) for i, size in VALID.items()]
-        assert report.baselines[name] == score(gold, constant).figures
+        assert report.baselines[name] == score(gold, constant).scores
     mean = [Prediction(i, {"mask": prior}, size) for i, size in VALID.items()]
-    assert report.baselines["training mean mask"] == pytest.approx(score(gold, mean).figures)
-    assert report.figures == score(gold, perfect()).figures
+    assert report.baselines["training mean mask"] == pytest.approx(score(gold, mean).scores)
+    assert report.scores == score(gold, perfect()).scores
     assert 0 < report.baselines["training mean mask"]["dice"] < 1
     faint = score(dataclasses.replace(gold, prior=prior / 10), perfect())
     assert faint.baselines["training mean mask"]["dice"] > 0
@@ -314,11 +316,11 @@ def test_nothing_is_kept_of_a_mask(gold: Gold) -> None:
 def test_one_bad_prediction_counts_as_zero(gold: Gold, arrays_: dict[str, np.ndarray], text: str) -> None:
     bad = dataclasses.replace(perfect()[0], arrays=arrays_)
     report = score(gold, [bad, *perfect()[1:]])
-    assert report.items[0]["fault"].startswith(text)
-    assert [report.items[0][name] for name in ("dice_max", "dice_ann1", "jaccard_mean")] == [0.0] * 3
-    assert len(report.refused) == 1
-    assert report.figures["dice_meanofmax"] == pytest.approx(2 / 3)
-    assert report.figures["number_segmentation_instances"] == 3
+    assert report.per_item[0]["fault"].startswith(text)
+    assert [report.per_item[0][name] for name in ("dice_max", "dice_ann1", "jaccard_mean")] == [0.0] * 3
+    assert len(report.rejected) == 1
+    assert report.scores["dice_meanofmax"] == pytest.approx(2 / 3)
+    assert report.scores["number_segmentation_instances"] == 3
 
 
 def test_two_predictions_of_one_photo(gold: Gold) -> None:
@@ -329,7 +331,7 @@ def test_two_predictions_of_one_photo(gold: Gold) -> None:
 def test_extra_predictions_are_left_out_with_a_note(gold: Gold) -> None:
     extra = Prediction("IMG_ENC00099_00001", {"mask": np.ones((2, 2), np.uint8)}, (2, 2))
     report = score(gold, [*perfect(), extra])
-    assert report.figures == score(gold, perfect()).figures
+    assert report.scores == score(gold, perfect()).scores
     assert report.notes == ("1 predicted images have no gold and are left out, as the official scorer does.",)
 
 

@@ -47,7 +47,7 @@ def test_every_threshold_scores_as_if_it_were_alone(tmp_path_factory: pytest.Tem
     swept = scores_at(gold, iter(found), grid)
     for row, threshold in zip(swept, grid, strict=True):
         decided = [Prediction(p.id, {"mask": to_mask(p, threshold)}, p.shape) for p in found]
-        figures = score(gold, decided).figures
+        figures = score(gold, decided).scores
         assert row == pytest.approx([figures[name] for name in MASK_SCORES], abs=1e-12)
 
 
