@@ -53,8 +53,8 @@ def encoded(encoder: Encoder, part: Any) -> Features:
     if "features" in part:
         found: Features = part["features"]
         return found
-    if memo.fits(encoder) and torch.is_inference_mode_enabled():
-        return memo.recalled(encoder, part["keys"], part["raw"])
+    if memo.is_small(encoder) and torch.is_inference_mode_enabled():
+        return memo.encode_memoised(encoder, part["keys"], part["raw"])
     return encoder.features(part["raw"])
 
 

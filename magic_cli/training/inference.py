@@ -15,7 +15,7 @@ from magic_cli.config import Config
 from magic_cli.data.probability_maps import mean_of
 from magic_cli.io.progress import track
 from magic_cli.models.cache.features import Item
-from magic_cli.models.cache.memo import forget
+from magic_cli.models.cache.memo import clear_trainable
 from magic_cli.models.encoders import Encoder
 from magic_cli.records import Prediction, Sample
 from magic_cli.training.devices import autocast
@@ -53,7 +53,7 @@ def predict(
     if accelerator.num_processes > 1:
         broadcast(list(model.buffers()))  # statistics of normalisation, which each process made from its own share
     model.eval()
-    forget(model)
+    clear_trainable(model)
     batches = moved(loader, accelerator.device)
     for part in track(parts, "predicting"):
         found: list[Prediction] = []

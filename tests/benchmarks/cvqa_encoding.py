@@ -146,7 +146,7 @@ def small(root: Path, samples: list[Sample]) -> tuple[Callable[[], float], Calla
     def cold() -> float:
         model.cache = None
         for encoder in (model.images, model.texts):
-            memo.forget_all(encoder)
+            memo.clear(encoder)
         with encoding(model.texts) as spent:
             model._encode_options()
         return ours(model, config, samples[:1]) + sum(spent)

@@ -86,7 +86,7 @@ def side(kind: str, folder: Path, work: Path, pipe: Connection) -> None:
         if kind == "plain":
             found = plain_side(net, model, samples)
         else:
-            memo.forget_all(model.texts)  # as a new command, which has read no prompt yet
+            memo.clear(model.texts)  # as a new command, which has read no prompt yet
             config = replace(base, precision=asked[0], batch_size=asked[1])
             found = list(predict(model, samples, config, accelerator))
         pipe.send((time.process_time() - start, found))

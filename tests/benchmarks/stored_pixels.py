@@ -50,7 +50,7 @@ def timed(call: Callable[[], object]) -> float:
 
 def main(count: int) -> None:
     torch.set_num_threads(1)
-    pixels._memory.room = 0  # else what is decoded without a folder would be kept in memory
+    pixels._memo.free = 0  # else what is decoded without a folder would be kept in memory
     with tempfile.TemporaryDirectory() as folder:
         records = [drawn(Path(folder), number) for number in range(count)]
         model = SegModel(resolve(SegConfig, "tiny", ["image_size=256", "crop=0.5"]))

@@ -1,4 +1,4 @@
-"""models/cache/memo.py: a prediction encodes nothing twice, and forgets what its weights no longer say."""
+"""models/cache/memo.py: a prediction encodes nothing twice, and forgets outputs of weights that have changed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,7 +64,7 @@ def test_a_photos_vector_is_made_once_in_prediction_and_its_pyramid_is_not_kept(
             for _ in range(2):
                 found = encoded(encoder, gather(encoder, [photo_item(encoder, record, 0)] * 2, None))
         assert seen == calls
-        assert len(memo._known.get(encoder, ())) == pooled
+        assert len(memo._memo.get(encoder, ())) == pooled
         assert all(len(tensor) == 2 for tensor in found.values())
 
 
@@ -83,20 +83,20 @@ def test_an_encoder_that_learns_forgets_before_it_predicts_again() -> None:
 
 
 def test_the_longest_known_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memo, "MOST", 2)
+    monkeypatch.setattr(memo, "MAX_ITEMS", 2)
     encoder = TinyText(16)
     items = [text_item(encoder, text, "") for text in ("a", "b", "c")]
     with torch.inference_mode():
         encoded(encoder, gather(encoder, items, None))
-    assert list(memo._known[encoder]) == [item.key for item in items[1:]]
-    memo.forget_all(encoder)
-    assert encoder not in memo._known
+    assert list(memo._memo[encoder]) == [item.key for item in items[1:]]
+    memo.clear(encoder)
+    assert encoder not in memo._memo
 
 
 def test_training_remembers_nothing() -> None:
     encoder = TinyText(16)
     encoded(encoder, gather(encoder, [text_item(encoder, "red", "")], None))
-    assert encoder not in memo._known
+    assert encoder not in memo._memo
 
 
 def test_padding_is_that_of_the_longest_of_a_batch() -> None:

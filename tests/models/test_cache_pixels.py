@@ -10,7 +10,7 @@ import pytest
 from magic_cli.errors import DataError
 from magic_cli.models.cache import pixels
 from magic_cli.models.cache import store as storage
-from magic_cli.models.cache.pixels import Memory, PixelStore
+from magic_cli.models.cache.pixels import PixelMemo, PixelStore
 
 PHOTO = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
 
@@ -32,41 +32,41 @@ def test_made_once(tmp_path: Path) -> None:
 
 
 def test_without_a_folder_the_first_ones_are_kept_up_to_a_size() -> None:
-    memory = Memory(room=2 * PHOTO.nbytes + 5)
-    store = PixelStore(None, memory)
+    memo = PixelMemo(free=2 * PHOTO.nbytes + 5)
+    store = PixelStore(None, memo)
     first = {key: store.get(key, lambda n=number: PHOTO + n) for number, key in enumerate("abc")}
-    assert memory.room == 5
+    assert memo.free == 5
     again = {key: store.get(key, lambda: PHOTO + 100) for key in "abc"}
     for key in "ab":
         assert np.array_equal(again[key], first[key])
         assert not again[key].flags.writeable
     assert np.array_equal(again["c"], PHOTO + 100)
-    assert np.array_equal(PixelStore(None, memory).get("a", lambda: PHOTO + 7), PHOTO)  # models share it
+    assert np.array_equal(PixelStore(None, memo).get("a", lambda: PHOTO + 7), PHOTO)  # models share it
 
 
 def test_what_is_kept_does_not_change_with_what_was_given() -> None:
-    store, made = PixelStore(None, Memory(1000)), PHOTO.copy()
+    store, made = PixelStore(None, PixelMemo(1000)), PHOTO.copy()
     store.get("a", lambda: made)[:] = 0
     assert np.array_equal(store.get("a", lambda: PHOTO + 1), PHOTO)
 
 
 def test_a_part_of_something_large_counts_with_its_own_size() -> None:
-    memory = Memory(1000)
-    PixelStore(None, memory).get("a", lambda: np.zeros((100, 100), np.uint8)[:3, :3])
-    assert (memory.room, memory.kept["a"].base) == (991, None)
+    memo = PixelMemo(1000)
+    PixelStore(None, memo).get("a", lambda: np.zeros((100, 100), np.uint8)[:3, :3])
+    assert (memo.free, memo.arrays["a"].base) == (991, None)
 
 
 def test_a_folder_keeps_the_memory_empty(tmp_path: Path) -> None:
-    memory = Memory(1000)
-    PixelStore(tmp_path, memory).get("a", lambda: PHOTO)
-    assert memory.kept == {}
+    memo = PixelMemo(1000)
+    PixelStore(tmp_path, memo).get("a", lambda: PHOTO)
+    assert memo.arrays == {}
 
 
 def test_workers_keep_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = Memory(1000)
+    memo = PixelMemo(1000)
     monkeypatch.setattr(pixels, "get_worker_info", lambda: "a worker")
-    assert np.array_equal(PixelStore(None, memory).get("a", lambda: PHOTO), PHOTO)
-    assert (memory.kept, memory.room) == ({}, 1000)
+    assert np.array_equal(PixelStore(None, memo).get("a", lambda: PHOTO), PHOTO)
+    assert (memo.arrays, memo.free) == ({}, 1000)
 
 
 def test_the_last_use_is_noted(tmp_path: Path) -> None:

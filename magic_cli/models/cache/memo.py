@@ -1,7 +1,9 @@
-"""What a prediction has encoded, kept as long as its encoder: no text and no photo's vector is made twice."""
+"""Encoder outputs kept in memory during prediction, so that no text and no photo is encoded twice.
+
+Questions share texts and a case shares its photos, and there may be no cache on disk.
+"""
 
 from collections.abc import Sequence
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -9,48 +11,47 @@ from torch import Tensor, nn
 
 from magic_cli.models.encoders import Encoder, Features, ImageEncoder, TextEncoder
 
-MOST = 4096  # items an encoder, of 2 to 5 kB
+MAX_ITEMS = 4096  # per encoder, of 2 to 5 kB each
 
-_known: WeakKeyDictionary[Encoder, dict[str, Features]] = WeakKeyDictionary()
+_memo: WeakKeyDictionary[Encoder, dict[str, Features]] = WeakKeyDictionary()
 
 
-def fits(encoder: Encoder) -> bool:
-    """Tell whether an encoder's features are small enough to be kept: vectors are, pyramids and taps are not."""
+def is_small(encoder: Encoder) -> bool:
+    """Return whether an encoder's features are small enough to keep: vectors are, pyramids and taps are not."""
     return isinstance(encoder, TextEncoder) or (isinstance(encoder, ImageEncoder) and len(encoder.channels) == 1)
 
 
-def recalled(encoder: Encoder, keys: Sequence[str], raw: Any) -> Features:
-    """Return the features of a batch, of which only items with new keys are encoded.
-
-    Questions share texts, and photos of one patient theirs, also where there is no cache on the disk.
+def encode_memoised(encoder: Encoder, keys: Sequence[str], batch: Tensor | dict[str, Tensor]) -> Features:
+    """Return the features of a batch; only items whose key is new are encoded.
 
     Args:
-        keys: an item's key each, in the order of `raw`.
-        raw: what the encoder's `batch` made.
+        encoder: keeps its items as long as it lives; if there are more than `MAX_ITEMS`, the first ones are dropped.
+        keys: the key of each item, in the order of the rows of `batch`.
+        batch: what `encoder.batch` made.
     """
-    known = _known.setdefault(encoder, {})
+    known = _memo.setdefault(encoder, {})
     new: dict[str, int] = {}
     for row, key in enumerate(keys):
         if key not in known:
             new.setdefault(key, row)
     if new:
         rows = list(new.values())
-        taken = raw[rows] if isinstance(raw, Tensor) else {name: tensor[rows] for name, tensor in raw.items()}
-        found = encoder.features(taken)
-        known |= {key: {name: t[i] for name, t in found.items()} for i, key in enumerate(new)}
+        selected = batch[rows] if isinstance(batch, Tensor) else {name: t[rows] for name, t in batch.items()}
+        features = encoder.features(selected)
+        known |= {key: {name: t[i] for name, t in features.items()} for i, key in enumerate(new)}
     items = [known[key] for key in keys]
-    for key in list(known)[: max(0, len(known) - MOST)]:
+    for key in list(known)[: max(0, len(known) - MAX_ITEMS)]:
         del known[key]
     return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
 
-def forget(model: nn.Module) -> None:
-    """Drop what is known of the encoders in `model` that learn, and may have learned since."""
-    for part in model.modules():
-        if isinstance(part, Encoder) and not part.is_frozen:
-            _known.pop(part, None)
+def clear_trainable(model: nn.Module) -> None:
+    """Forget the outputs of those encoders in `model` that are trained: their weights may have changed."""
+    for module in model.modules():
+        if isinstance(module, Encoder) and not module.is_frozen:
+            _memo.pop(module, None)
 
 
-def forget_all(encoder: Encoder) -> None:
-    """Drop what is known of an encoder, as if nothing had been predicted with it."""
-    _known.pop(encoder, None)
+def clear(encoder: Encoder) -> None:
+    """Forget the outputs of one encoder."""
+    _memo.pop(encoder, None)

@@ -1,8 +1,9 @@
-"""Photos and masks at training size, decoded and shrunk once: one uint8 .npy file each, mapped when read.
+"""Photos and masks at training size, decoded and resized once: one uint8 .npy file each, memory-mapped for reading.
 
-Decoding a photo of five megapixels with its mask takes 47 ms, reading the shrunk pixels of both 1.2 ms
-(examples/evidence.md, "Caches"). Written atomically: two runs may share a folder, a kill leaves nothing wrong. The
-cache folder's limit counts them too (models/cache/store.py): the least recently used go first.
+Decoding a photo of five megapixels with its mask takes 47 ms, reading the resized pixels of both 1.2 ms
+(examples/evidence.md, "Caches"). Files are written atomically, so that two runs may share a folder and a kill leaves
+no partial file. They count towards the limit of the cache folder (models/cache/store.py), which evicts the least
+recently used first.
 """
 
 import contextlib
@@ -20,58 +21,59 @@ from magic_cli.models.cache.store import put, touch
 
 Pixels = NDArray[np.uint8]
 
-KEPT_BYTES = 512_000_000
+MEMO_BYTES = 512_000_000
 
 
-class Memory:
-    """Arrays by key, up to `room` bytes; what comes later is not kept, as each is asked for once an epoch.
+class PixelMemo:
+    """Arrays by key in memory, the first ones up to `free` bytes; as each is used once per epoch, none is replaced.
 
-    Workers of a data loader keep nothing: they live for an epoch, and each would hold a copy of its own.
+    Data loader workers keep nothing: they live for one epoch, and each would hold its own copy.
     """
 
-    def __init__(self, room: int) -> None:
-        self.room, self.lock = room, threading.Lock()
-        self.kept: dict[str, Pixels] = {}
+    def __init__(self, free: int) -> None:
+        self.free = free
+        self.arrays: dict[str, Pixels] = {}
+        self._lock = threading.Lock()
 
     def get(self, key: str, make: Callable[[], Pixels]) -> Pixels:
-        """Return the array of a key, read-only where it is kept."""
-        found = self.kept.get(key)
-        if found is not None:
-            return found
+        """Return the array of a key, which `make` computes if it is not kept; a kept array is read-only."""
+        known = self.arrays.get(key)
+        if known is not None:
+            return known
         made = make()
-        with self.lock:
-            if made.nbytes <= self.room and key not in self.kept and get_worker_info() is None:
-                self.kept[key] = np.array(made)
-                self.kept[key].flags.writeable = False
-                self.room -= made.nbytes
+        with self._lock:
+            if made.nbytes <= self.free and key not in self.arrays and get_worker_info() is None:
+                self.arrays[key] = np.array(made)
+                self.arrays[key].flags.writeable = False
+                self.free -= made.nbytes
         return made
 
 
-_memory = Memory(KEPT_BYTES)
+_memo = PixelMemo(MEMO_BYTES)
 
 
 class PixelStore:
-    """A folder of uint8 arrays by key; without a folder, this process keeps the first 512 MB of them."""
+    """A folder of uint8 arrays by key; without a folder, this process keeps the first 512 MB of them in memory."""
 
-    def __init__(self, root: Path | None, memory: Memory = _memory) -> None:
-        self.root, self.memory = root, memory
+    def __init__(self, root: Path | None, memo: PixelMemo = _memo) -> None:
+        self.root, self.memo = root, memo
 
     def get(self, key: str, make: Callable[[], Pixels]) -> Pixels:
-        """Return the array of a key, read-only where it was stored; `make` is called where it was not.
+        """Return the array of a key, which `make` computes if it is not stored; a stored array is read-only.
 
-        `key` names the content and everything that was done to it. A damaged file is made again.
+        `key` identifies the content and everything that was done to it. A damaged file is replaced.
 
         Raises:
             DataError: the folder cannot be written, or the disk is full; and whatever `make` raises.
         """
         if self.root is None:
-            return self.memory.get(key, make)
+            return self.memo.get(key, make)
         name = hashlib.sha256(key.encode()).hexdigest()
         path = self.root / name[:2] / f"{name}.npy"
         with contextlib.suppress(OSError, ValueError, EOFError):
-            found: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+            stored: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
             touch(path)
-            return found
+            return stored
         made = np.ascontiguousarray(make(), np.uint8)
         buffer = io.BytesIO()
         np.save(buffer, made, allow_pickle=False)
