@@ -1,4 +1,4 @@
-"""Files: atomic writes, hashes, JSON that says where it is wrong."""
+"""Files: atomic writes, hashes, JSON with error messages that name the place."""
 
 import hashlib
 import json
@@ -6,89 +6,126 @@ import math
 import os
 import re
 import secrets
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
 from magic_cli.errors import DataError, printable, problem, redact
-from magic_cli.io.locks import locked
+from magic_cli.io.locks import holding, locked
 
 StrPath = str | os.PathLike[str]
 
 MAX_JSON = 1 << 28
 
-# what drives a terminal or turns the writing direction, and half surrogate pairs, which UTF-8 cannot hold
-_LEFTOVER = re.compile(r"\..{1,60}(?:\.[0-9a-f]{8}\.tmp|-[0-9a-f]{8})", re.DOTALL)
+# hidden names of files and folders that replace their target when they are complete
+_TEMPORARY = re.compile(r"\..{1,60}(?:\.[0-9a-f]{8}\.tmp|-[0-9a-f]{8})", re.DOTALL)
 
+# characters that control a terminal or the writing direction, and unpaired surrogates, which UTF-8 cannot encode
 _UNSAFE = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Call `write` on a temporary file beside `path`, fsync it and rename it over `path`.
+    """Call `write` on a temporary file beside `path`, fsync it and rename it to `path`.
 
-    A kill at any moment leaves the old file or the new one, never a torn one. Parents are made.
-    The file gets the permissions that the user's umask gives.
+    A kill at any moment leaves the old file or the new one, never a partial one. Parent folders are created.
+    The file gets the permissions of the user's umask.
 
     Raises:
         DataError: the folder cannot be written or the disk is full.
     """
+    is_open = False
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary, opened = _beside(path)
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: cannot be written ({reason}); choose another --out") from None
+        with replacing(path) as file:
+            is_open = True
+            write(file)
+    except (OSError, RuntimeError, ValueError) as error:
+        if not is_open:  # ValueError: a null byte in the path
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(f"{path}: cannot be written ({reason}); choose another --out") from None
+        cause = error if isinstance(error, OSError) else error.__context__  # torch.save hides a full disk
+        if not isinstance(cause, OSError):
+            raise
+        raise DataError(f"{path}: cannot be written ({cause.strerror or cause}); free space or --out") from None
+
+
+@contextmanager
+def replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
+    """Yield a new temporary file beside `path` that is renamed to `path` at the end, or removed after an error.
+
+    Args:
+        path: the file to write. Parent folders are created.
+        durable: fsync first, so that a power failure cannot leave an empty file under the name `path`.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, opened = _create_temporary(path)
     try:
         with opened as file:
-            write(file)
+            yield file
             file.flush()
-            os.fsync(file.fileno())
-            if os.name == "posix":  # while it is locked, so that nobody takes it for a dead writer's
+            if durable:
+                os.fsync(file.fileno())
+            if os.name == "posix":  # while it is locked, so that `sweep` does not take it for a dead process's
                 temporary.replace(path)
         if os.name != "posix":
             temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        reason = error if isinstance(error, OSError) else error.__context__  # torch.save hides a full disk
-        if not isinstance(reason, OSError):
-            raise
-        raise DataError(f"{path}: cannot be written ({reason.strerror or reason}); free space or --out") from None
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def _beside(path: Path) -> tuple[Path, IO[bytes]]:
-    """Make and lock a temporary file; the system applies the umask, as asking for it would switch it off."""
+def temporary_path(path: Path, is_folder: bool = False) -> Path:
+    """Return a new hidden name beside `path`, of the pattern that `is_leftover` and `sweep` know."""
+    token = secrets.token_hex(4)
+    return path.parent / (f".{path.name[:60]}-{token}" if is_folder else f".{path.name[:60]}.{token}.tmp")
+
+
+def _create_temporary(path: Path) -> tuple[Path, IO[bytes]]:
+    """Create and lock a temporary file; its mode follows the umask (reading the umask would mean changing it)."""
     while True:
-        temporary = path.parent / f".{path.name[:60]}.{secrets.token_hex(4)}.tmp"
+        temporary = temporary_path(path)
         opened = temporary.open("x+b")
         with suppress(OSError):
             locked(opened)
         if os.fstat(opened.fileno()).st_nlink:
             return temporary, opened
-        opened.close()  # swept away before it was locked
+        opened.close()  # another process swept it away before it was locked
 
 
 def is_leftover(name: str) -> bool:
-    """Return whether a file or folder has the name of what grows beside its target until it is whole."""
-    return _LEFTOVER.fullmatch(name) is not None
+    """Return whether a file or folder has the name of a temporary one."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def is_empty(folder: Path) -> bool:
-    """Return whether a folder holds nothing, or leftovers alone."""
+    """Return whether a folder is empty or contains only temporary files and folders."""
     return all(is_leftover(item.name) for item in folder.iterdir())
 
 
-def sweep(folder: Path) -> None:
-    """Remove the temporary files of killed writers in a folder; those that a process writes now are locked."""
+def sweep(folder: Path, result: str = "") -> None:
+    """Remove what killed processes left in a folder; temporary files and folders of running ones are locked, and stay.
+
+    Args:
+        folder: where they wrote; if it cannot be read, nothing is done.
+        result: also remove temporary folders, of a result of this name. (Those of other results may be the only copy,
+            where a kill came between two renames.)
+    """
     with suppress(OSError):
-        for path in [path for path in folder.iterdir() if is_leftover(path.name) and path.suffix == ".tmp"]:
-            with suppress(OSError), path.open("r+b") as file:
-                if locked(file):
-                    path.unlink()
+        for path in [path for path in folder.iterdir() if is_leftover(path.name)]:
+            if path.suffix == ".tmp":
+                with suppress(OSError), path.open("r+b") as file:
+                    if locked(file):
+                        path.unlink()
+            elif result and path.name.rpartition("-")[0] == f".{result[:60]}":
+                with holding(path) as is_held:
+                    if is_held:
+                        shutil.rmtree(path, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

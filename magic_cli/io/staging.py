@@ -5,17 +5,15 @@
 
 import ctypes
 import os
-import re
-import secrets
 import shutil
 import sys
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
 from magic_cli.errors import DataError, printable, problem
-from magic_cli.io.files import is_empty, refuse_existing, sweep
+from magic_cli.io.files import is_empty, refuse_existing, sweep, temporary_path
 from magic_cli.io.locks import holding
 
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
@@ -78,7 +76,6 @@ def replace_results(out: Path, patterns: Collection[str], owned: str = "") -> It
     """
     out = out.resolve()
     existed = out.is_dir()
-    sweep(out)
     with _hidden_folder(out if existed and not _is_exchangeable(out) else out.parent, out) as new:
         yield new
         _flush(new)
@@ -201,25 +198,19 @@ def _hidden_folder(parent: Path, out: Path) -> Iterator[Path]:
             shutil.rmtree(made, ignore_errors=True)
 
 
+def _sweep(out: Path) -> None:
+    sweep(out.parent, out.name)
+    sweep(out, out.name)
+
+
 def _make_hidden(parent: Path, out: Path, stack: ExitStack) -> Path:
     """Make a hidden folder that this process holds until the end of the stack."""
     while True:
-        made = parent / f".{out.name[:60]}-{secrets.token_hex(4)}"
+        made = temporary_path(parent / out.name, is_folder=True)
         made.mkdir()  # with the permissions of the umask
         held = stack.enter_context(holding(made))
         if held is not False and made.exists():
             return made
-
-
-def _sweep(out: Path) -> None:
-    """Remove what killed processes left, beside `out` and in it; those that are at work hold theirs."""
-    name = re.compile(rf"\.{re.escape(out.name[:60])}-[0-9a-f]{{8}}")
-    for parent in (out.parent, out):
-        with suppress(OSError):
-            for path in [path for path in parent.iterdir() if name.fullmatch(path.name)]:
-                with holding(path) as held:
-                    if held:
-                        shutil.rmtree(path, ignore_errors=True)
 
 
 def _put_in_place(new: Path, out: Path) -> None:
@@ -227,7 +218,7 @@ def _put_in_place(new: Path, out: Path) -> None:
     if not out.exists():
         new.rename(out)
     elif not exchange(new, out):
-        old = out.with_name(f".{out.name[:60]}-{secrets.token_hex(4)}")
+        old = temporary_path(out, is_folder=True)
         out.replace(old)
         try:
             new.rename(out)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from magic_cli.errors import DataError
 from magic_cli.io import files
+from magic_cli.io.locks import holding
 from magic_cli.io.staging import staged
 
 VALUES = st.recursive(
@@ -293,6 +294,33 @@ def test_leftovers_are_swept_unless_somebody_writes_them(tmp_path: Path) -> None
     assert {".x.json.tmp", "x.0123abcd.tmp", ".x.json.0123ABCD.tmp", ".out-0123abcd"} < set(seen)
     assert (tmp_path / "y").read_bytes() == b"whole"
     files.sweep(tmp_path / "gone")
+
+
+def test_folders_of_killed_processes_are_swept_for_one_result_only(tmp_path: Path) -> None:
+    for name in (".out-0123abcd", ".out-89abcdef", ".other-0123abcd", ".out-0123ABCD"):
+        (tmp_path / name / "inner").mkdir(parents=True)
+    files.sweep(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
+    with holding(tmp_path / ".out-89abcdef"):
+        files.sweep(tmp_path, "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other-0123abcd", ".out-0123ABCD", ".out-89abcdef"]
+    long = "a" * 100
+    files.temporary_path(tmp_path / long, is_folder=True).mkdir()
+    files.sweep(tmp_path, long)
+    assert not any(path.name.startswith(".aaa") for path in tmp_path.iterdir())
+
+
+def test_a_disk_that_is_full_until_the_file_is_closed(tmp_path: Path) -> None:
+    """What is still buffered fails once more when the file is closed: one line all the same, and nothing is left."""
+
+    def write(file: IO[bytes]) -> None:
+        file.write(b"x")
+        os.close(file.fileno())
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(DataError, match="free space or --out"):
+        files.write_atomic(tmp_path / "x", write)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_of_leftovers_is_empty(tmp_path: Path) -> None:

@@ -91,10 +91,7 @@ def test_a_killed_writer_leaves_what_is_swept_later(tmp_path: Path, monkeypatch:
     [temporary] = storage.entries(tmp_path)
     assert not temporary.finished
     assert np.array_equal(store.get("a", lambda: PHOTO + 1), PHOTO + 1)
-    storage.sweep(tmp_path)
-    assert temporary.path.exists()
-    os.utime(temporary.path, (0, 1000))
-    storage.sweep(tmp_path)
+    storage.CacheUse(tmp_path)
     assert [entry.finished for entry in storage.entries(tmp_path)] == [True]
 
 

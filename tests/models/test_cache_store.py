@@ -14,6 +14,7 @@ import pytest
 
 from magic_cli.errors import ConfigError, DataError
 from magic_cli.io import locks
+from magic_cli.io.files import replacing
 from magic_cli.models.cache import store
 from magic_cli.models.cache.store import CacheUse, Cleared, clear
 
@@ -110,15 +111,13 @@ def test_a_cache_on_a_read_only_disk_is_used_all_the_same(tmp_path: Path, monkey
     assert store.touch(path) == 7
 
 
-def test_sweep_takes_old_temporary_files_alone(tmp_path: Path) -> None:
-    planted = plant(tmp_path, *OURS, *FOREIGN)
-    old = time.time() - 3700
-    for path in planted:
-        os.utime(path, (old, old))
-    [fresh] = plant(tmp_path, f"pixels/ab/.{KEY[:60]}.fresh.tmp")
-    store.sweep(tmp_path)
+def test_a_run_removes_temporary_files_of_killed_ones_alone(tmp_path: Path) -> None:
+    plant(tmp_path, *OURS, *FOREIGN, f"pixels/ab/.{KEY[:60]}.0a1b2c3d.tmp", f"other/ab/.{KEY[:60]}.0a1b2c3d.tmp")
+    with replacing(tmp_path / "float16" / "ab" / f"{KEY}.safetensors") as file:
+        CacheUse(tmp_path)
+        assert Path(file.name).exists()  # it is being written
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    assert left == {name for name, done in OURS.items() if done} | set(FOREIGN) | {str(fresh.relative_to(tmp_path))}
+    assert left == {*OURS, *FOREIGN, f"other/ab/.{KEY[:60]}.0a1b2c3d.tmp", store.LOCK}
 
 
 @pytest.mark.parametrize(("size", "text"), [(0, "0.00 MB"), (99_000_000, "99.00 MB"), (100_000_000, "0.10 GB")])

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-import secrets
 import shutil
 import sys
 import time
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from magic_cli.errors import ConfigError, DataError
+from magic_cli.io.files import replacing, sweep
 from magic_cli.io.locks import locked
 from magic_cli.io.progress import log
 
@@ -25,8 +25,6 @@ LOCK = ".magic.lock"
 _RECENT = 24 * 3600.0  # seconds: what was used within them is never evicted
 
 _FRESH = 3600.0  # seconds: how exactly the time of the last use is kept
-
-_DEAD = 3600.0  # seconds: whoever writes a file for longer is dead
 
 _OPEN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # a pipe in the lock's place must not hold us up
 
@@ -90,26 +88,21 @@ def put(path: Path, data: bytes | memoryview) -> None:
     Raises:
         DataError: the folder cannot be written, or the disk is full.
     """
-    temporary = path.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        with replacing(path, durable=False) as file:
+            file.write(data)
     except OSError as error:
         where, reason = path.parent.parent, error.strerror or error
         raise DataError(f"{where}: cannot be written ({reason}); use --cache-dir or --no-cache") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def entries(root: Path) -> Iterator[Entry]:
     """Yield all files of ours below `root`, temporary ones too; links are not followed."""
-    for nest in nests(root):
-        kind = nest.parent.name
-        for item in _scan(nest):
+    for folder in subfolders(root):
+        kind = folder.parent.name
+        for item in _scan(folder):
             stem, dot, rest = item.name.partition(".")
-            finished = dot + rest == SUFFIX[kind] and bool(_KEY.fullmatch(stem)) and stem.startswith(nest.name)
+            finished = dot + rest == SUFFIX[kind] and bool(_KEY.fullmatch(stem)) and stem.startswith(folder.name)
             if finished or _TEMPORARY.fullmatch(item.name):
                 with contextlib.suppress(OSError):  # another process removes files too
                     stat = item.stat(follow_symlinks=False)
@@ -117,19 +110,11 @@ def entries(root: Path) -> Iterator[Entry]:
                         yield Entry(f"{kind}/{stem}", Path(item.path), stat.st_size, stat.st_mtime, finished)
 
 
-def nests(root: Path) -> Iterator[Path]:
+def subfolders(root: Path) -> Iterator[Path]:
     """Yield the folders KIND/ab."""
     for kind in SUFFIX:
         if not (root / kind).is_symlink():
             yield from (Path(item.path) for item in _scan(root / kind) if item.is_dir(follow_symlinks=False))
-
-
-def sweep(root: Path) -> None:
-    """Remove what writers left behind that were killed more than an hour ago."""
-    for entry in entries(root):
-        if not entry.finished and time.time() - entry.used > _DEAD:
-            with contextlib.suppress(OSError):
-                entry.path.unlink()
 
 
 def _scan(folder: Path) -> list[os.DirEntry[str]]:
@@ -152,7 +137,8 @@ class CacheUse:
         self.needed: set[str] = set()
         self._warned = False
         limit_bytes()
-        sweep(root)
+        for folder in subfolders(root):
+            sweep(folder)
         with contextlib.suppress(OSError):  # a cache may be read-only, and full all the same
             descriptor = _lock(root, shared=True)
             if descriptor is not None:
@@ -172,7 +158,7 @@ class CacheUse:
         if new and own > most:
             got = f"{format_bytes(own)} of features for this run, at most {format_bytes(most)} may be kept"
             raise DataError(f"{self.root}: {got}; set MAGIC_CACHE_GB={own / 1e9 + 0.1:.1f}, or use --no-cache")
-        idle = [entry for entry in files if entry.name not in self.needed and entry.finished and _is_old(entry.used)]
+        idle = [entry for entry in files if entry.name not in self.needed and _is_old(entry.used)]
         if new > free + sum(entry.size for entry in idle):
             got = f"{format_bytes(new)} of features to keep, {format_bytes(free)} of disk free"
             raise DataError(f"{self.root}: {got}; free space, choose another --cache-dir, or use --no-cache")
@@ -234,7 +220,7 @@ def clear(root: Path) -> Cleared:
         except OSError as error:
             where = error.filename or root
             raise DataError(f"{where}: cannot be removed ({error.strerror or error}); check its owner") from None
-    for folder in (*nests(root), *(root / kind for kind in SUFFIX), root):
+    for folder in (*subfolders(root), *(root / kind for kind in SUFFIX), root):
         with contextlib.suppress(OSError):
             folder.rmdir()
     left = len(list(root.iterdir())) if root.is_dir() else 0
