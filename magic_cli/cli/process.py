@@ -70,7 +70,7 @@ def _said(error: Exception) -> tuple[int, list[str]]:
             return 2, [f"no command; see {path} --help"]
         return getattr(error, "exit_code", 2), [f"{printable(usage()).rstrip('.')}; see {path} --help"]
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(_PACKAGE)]
-    place = f" in {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    place = f" in {Path(frames[-1].filename).relative_to(_PACKAGE).as_posix()}:{frames[-1].lineno}" if frames else ""
     told = f": {printable(error)[:300]}" if isinstance(error, _QUOTED) and str(error) else ""
     return 1, [f"unexpected {type(error).__name__}{place}{told}; run again with --debug and report it"]
 

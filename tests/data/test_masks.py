@@ -160,7 +160,7 @@ def test_several_pages_keep_their_shape_and_are_refused() -> None:
 
 
 def test_huge_mask_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("masks", "limits", "plain"):
+    for module in ("masks", "limits", "fast_tiff"):
         monkeypatch.setattr(f"magic_cli.data.{module}.MAX_PIXELS", 4799)
     for source in (tiff(BIG), pillow(Image.fromarray(BIG), compression="tiff_lzw")):
         with pytest.raises(DataError, match="0 megapixels"):
