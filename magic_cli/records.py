@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 SPLITS = ("train", "valid", "test")
 
+TITLE, CONTENT, RESPONSE = "title", "content", "response-"  # roles of texts; a number from 1 follows the last
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -51,31 +53,51 @@ class ImageRecord:
     sha256: str = ""
 
 
+_EMPTY: Mapping[str, Any] = {}  # shared: an empty dict of its own is 64 bytes per case and field
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One patient query with its photos, prompt halves and closed answers.
+    """One case of a dataset: its photos, what is written about it, and what is known of it.
 
-    `title`, `content` and each response map a language to text. `question` and `answer` are the
-    cleaned halves of the prompt (either may be ""). `answers` maps every qid to an option index;
-    None where the encounter has no closed answers.
+    `texts` maps a role to a language to the text as it was written. Roles: "title", "content" (what the patient
+    wrote), "response-1", "response-2", ... (what clinicians answered, in the order of the source); a dataset may
+    have others. `question` and `answer` are the cleaned halves of the prompt (either may be ""), which
+    `magic prepare` made from the texts.
+
+    `answers` maps every qid of the closed questions to an option index; None where the case has no closed answers.
+    `label` is its class, None without one; `attributes` maps names to values, as the source words both.
+    `group_id` names what must not be divided between training and evaluation, such as a patient; "" means the case
+    itself. `licence` is that of the source, "" where it names none.
     """
 
     case_id: str
     split: str
     image_ids: tuple[str, ...]
-    title: Mapping[str, str]
-    content: Mapping[str, str]
-    responses: tuple[Mapping[str, str], ...]
-    question: str
-    answer: str
+    texts: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: _EMPTY)
+    question: str = ""
+    answer: str = ""
     answers: Mapping[str, int] | None = None
+    label: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    group_id: str = ""
+    licence: str = ""
+
+    def text(self, role: str) -> Mapping[str, str]:
+        """Return language to text of a role; empty without that role."""
+        return self.texts.get(role, _EMPTY)
+
+    @property
+    def responses(self) -> tuple[Mapping[str, str], ...]:
+        """Language to text of each response, in order."""
+        return tuple(text for role, text in self.texts.items() if role.startswith(RESPONSE))
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a task learns from or predicts for: an encounter, some of its photos, some of its slots.
+    """What a task learns from or predicts for: a case, photos of it, closed questions about it.
 
-    `id` is that of the prediction: an image id (seg) or an encounter id (cvqa).
+    `id` is that of the prediction: an image id (seg) or a case id (cvqa).
     """
 
     id: str

@@ -92,7 +92,7 @@ def test_a_prepared_dataset_without_texts_is_the_same_but_for_them(tmp_path: Pat
     assert (whole.images, whole.sha256, whole.cases.keys()) == (bare.images, bare.sha256, bare.cases.keys())
     for one, other in zip(whole.cases.values(), bare.cases.values(), strict=True):
         assert (one.split, one.image_ids, one.answers) == (other.split, other.image_ids, other.answers)
-        assert (dict(other.title), dict(other.content), other.responses) == ({}, {}, ())
+        assert dict(other.texts) == {}
         assert (other.question, other.answer) == ("", "")
         assert one.question
 

@@ -28,7 +28,7 @@ def prepared(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_contracts_schemas_are_there() -> None:
     assert set(SCHEMAS) >= {
-        *("definitions", "encounter", "image", "prepared", "submission", "checkpoint", "report", "scores", "doctor"),
+        *("definitions", "case", "image", "prepared", "submission", "checkpoint", "report", "scores", "doctor"),
     }
     assert all(path.name.endswith(".schema.json") for path in (ROOT / "schemas").iterdir())
 
@@ -66,7 +66,7 @@ def test_definitions_fit(drawn: Path) -> None:
 
 def test_prepared_dataset_fits(prepared: Path) -> None:
     assert schema.problems("prepared", read_json(prepared / "prepare.json"), "prepare.json") == []
-    for name in ("encounter", "image"):
+    for name in ("case", "image"):
         rows = read_jsonl(prepared / f"{name}s.jsonl")
         assert len(rows) > 5
         assert [line for i, row in enumerate(rows, 1) for line in schema.problems(name, row, f"{name}s:{i}")] == []

@@ -17,7 +17,17 @@ from magic_cli.data.manifest import against_published, agreement, count, digest
 from magic_cli.data.masks import MERGES, merge_masks, write_mask
 from magic_cli.data.mean_mask import MeanMask
 from magic_cli.data.orientation import fit
-from magic_cli.data.prepared import ENCOUNTERS, IMAGES, MANIFEST, MEAN_MASK, PAGE, QUESTIONS, encounter_row, image_row
+from magic_cli.data.prepared import (
+    CASES,
+    FORMAT,
+    IMAGES,
+    MANIFEST,
+    MEAN_MASK,
+    PAGE,
+    QUESTIONS,
+    case_row,
+    image_row,
+)
 from magic_cli.data.prompt_lengths import WIDTH, WINDOWS, exceeding, length_histogram, window_use
 from magic_cli.data.sources.dermavqa.reader import Challenge, open_challenge
 from magic_cli.errors import ConfigError, DataError, WeightsError, problem
@@ -112,7 +122,7 @@ def _build(challenge: Challenge, settings: dict[str, Any], target: _Target | Non
     """Check all photos, return the manifest, and write the dataset where a target is given."""
     prompts = prompt_lengths(challenge.cases.values(), challenge.ledger)
     if target:
-        write_jsonl(target.folder / ENCOUNTERS, map(encounter_row, challenge.cases.values()))
+        write_jsonl(target.folder / CASES, map(case_row, challenge.cases.values()))
     challenge.forget_texts()
     photos = list(_read_photos(challenge, target))
     default = _orientation_rule(photos)
@@ -139,7 +149,8 @@ def _write(
     if mean is not None:
         write_atomic(target.folder / MEAN_MASK, lambda file: mean.save(file, "PNG"))
     write_jsonl(target.folder / IMAGES, (image_row(image, target.root) for image in images))
-    write_json(target.folder / QUESTIONS, challenge.questions.as_json())
+    if challenge.questions.slots:
+        write_json(target.folder / QUESTIONS, challenge.questions.as_json())
     write_text(target.folder / PAGE, prepare_page.html(manifest, images, dices, mean))
     write_json(target.folder / MANIFEST, manifest)  # last: its presence says that the rest is there
 
@@ -232,12 +243,12 @@ def _manifest(challenge: Challenge, photos: Sequence[_Photo], known: dict[str, A
     for odd, number in sorted(Counter(photo.size.odd for photo in photos if photo.size.odd).items()):
         challenge.ledger.note(f"{number:,} {'photo is' if number == 1 else 'photos are'} {odd}")
     return {
-        "schema": 1,
+        "schema": FORMAT,
         "format": "magic-prepared",
         "settings": known["settings"],
         "counts": known["counts"],
         "published": against_published(known["counts"]),
-        "left_out": {what: challenge.ledger.left_out[what] for what in ("encounters", "images", "masks", "answers")},
+        "left_out": {what: challenge.ledger.left_out[what] for what in ("cases", "images", "masks", "answers")},
         "agreement": agreement(_dices(photos)),
         "mask_values": dict(sorted(kinds.items())),
         "orientation": _orientation(photos, challenge.ledger),

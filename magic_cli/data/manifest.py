@@ -12,9 +12,9 @@ from magic_cli.records import SPLITS, Case, ImageRecord
 # Encounters, photos, annotators' masks and encounters with closed answers.
 # Source: examples/challenge-data.md, "Published counts".
 PUBLISHED: Mapping[str, Mapping[str, int]] = {
-    "train": {"encounters": 842, "images": 2474, "masks": 7448, "answered": 300},
-    "valid": {"encounters": 56, "images": 157, "masks": 472, "answered": 56},
-    "test": {"encounters": 100, "images": 314, "masks": 944},
+    "train": {"cases": 842, "images": 2474, "masks": 7448, "answered": 300},
+    "valid": {"cases": 56, "images": 157, "masks": 472, "answered": 56},
+    "test": {"cases": 100, "images": 314, "masks": 944},
 }
 
 BINS = 20  # of the histogram of agreement, over 0..1
@@ -22,17 +22,17 @@ BINS = 20  # of the histogram of agreement, over 0..1
 LOWEST = 30  # photos that are named
 
 
-def count(encounters: Iterable[Case], images: Iterable[ImageRecord]) -> dict[str, dict[str, Any]]:
-    """Return the counts of each split: encounters, photos listed and usable, masks, masks a photo, answered."""
+def count(cases: Iterable[Case], images: Iterable[ImageRecord]) -> dict[str, dict[str, Any]]:
+    """Return the counts of each split: cases, photos listed and usable, masks, masks per photo, answered."""
     counts: dict[str, dict[str, Any]] = {
-        split: {"encounters": 0, "listed": 0, "images": 0, "masks": 0, "annotators": Counter(), "answered": 0}
+        split: {"cases": 0, "listed": 0, "images": 0, "masks": 0, "annotators": Counter(), "answered": 0}
         for split in SPLITS
     }
-    for encounter in encounters:
-        row = counts[encounter.split]
-        row["encounters"] += 1
-        row["listed"] += len(encounter.image_ids)
-        row["answered"] += encounter.answers is not None
+    for case in cases:
+        row = counts[case.split]
+        row["cases"] += 1
+        row["listed"] += len(case.image_ids)
+        row["answered"] += case.answers is not None
     for image in images:
         row = counts[image.split]
         row["images"] += 1
@@ -46,15 +46,15 @@ def count(encounters: Iterable[Case], images: Iterable[ImageRecord]) -> dict[str
 def against_published(counts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
     """Return the published counts and `difference`, found minus published; None for other data.
 
-    Data is the challenge's when every split that is there has the published number of encounters.
+    Data is the challenge's when every split that it has is of the published number of cases.
     """
-    there = [split for split in SPLITS if counts[split]["encounters"]]
-    if not there or any(counts[split]["encounters"] != PUBLISHED[split]["encounters"] for split in there):
+    splits = [split for split in SPLITS if counts[split]["cases"]]
+    if not splits or any(counts[split]["cases"] != PUBLISHED[split]["cases"] for split in splits):
         return None
     difference = {
-        split: {key: counts[split][key] - number for key, number in PUBLISHED[split].items()} for split in there
+        split: {key: counts[split][key] - number for key, number in PUBLISHED[split].items()} for split in splits
     }
-    return {"counts": {split: dict(PUBLISHED[split]) for split in there}, "difference": difference}
+    return {"counts": {split: dict(PUBLISHED[split]) for split in splits}, "difference": difference}
 
 
 def agreement(dices: Mapping[str, float]) -> dict[str, Any] | None:

@@ -1,12 +1,15 @@
 """The prepared dataset: the one format that train, predict, score and package read.
 
-prepared/encounters.jsonl   one encounter a line          schemas/encounter.schema.json
-prepared/images.jsonl       one photo a line              schemas/image.schema.json
-prepared/questions.json     the closed questions          schemas/definitions.schema.json
-prepared/masks/             merged masks at full size     uint8 {0, 1} TIFF
+prepared/cases.jsonl        one case per line             schemas/case.schema.json
+prepared/images.jsonl       one photo per line            schemas/image.schema.json
+prepared/questions.json     the closed questions          schemas/definitions.schema.json; absent without any
+prepared/masks/             merged masks at full size     uint8 {0, 1} TIFF; absent without any
 prepared/prepare.json       what was found and done       schemas/prepared.schema.json
 prepared/mean_mask.png      mean of the train masks       64 x 64 8-bit grey, 255 = all; absent without any
 prepared/index.html         a page to look at             read by people only
+
+This is format 2, which prepare.json states as "schema". Format 1 named cases encounters, had no texts by role and no
+labels, and needed questions.json; it is refused, as `magic prepare` makes the new one from the same data.
 """
 
 import hashlib
@@ -19,26 +22,29 @@ from sys import intern
 from typing import Any
 
 from magic_cli.data.limits import MAX_PIXELS
-from magic_cli.data.prompts import whole
-from magic_cli.data.questions import QuestionSchema, parse_questions
+from magic_cli.data.prompts import replace_surrogates
+from magic_cli.data.questions import NO_QUESTIONS, QuestionSchema, parse_questions
 from magic_cli.errors import DataError, printable, problem
 from magic_cli.io import schema
 from magic_cli.io.files import each_row, read_json
 from magic_cli.records import SPLITS, Case, ImageRecord
 
-ENCOUNTERS, IMAGES, QUESTIONS, MANIFEST = "encounters.jsonl", "images.jsonl", "questions.json", "prepare.json"
+CASES, IMAGES, QUESTIONS, MANIFEST = "cases.jsonl", "images.jsonl", "questions.json", "prepare.json"
 
 MEAN_MASK, PAGE = "mean_mask.png", "index.html"
 
-_NO_TEXTS: Mapping[str, Any] = {"title": {}, "content": {}, "responses": (), "question": "", "answer": ""}
+FORMAT = 2  # "schema" of prepare.json
+
+_EMPTY: Mapping[str, Any] = {}  # shared by all cases that lack something
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A prepared dataset in memory: text and paths, no pixels.
 
-    `encounters` and `images` keep file order. An encounter's `image_ids` are those of the challenge's file; an
-    id that is not in `images` belongs to a photo that is absent or was left out. `sha256` is that of prepare.json.
+    `cases` and `images` keep file order. A case's `image_ids` are those of the source; an id that is not in `images`
+    belongs to a photo that is absent or was left out. `questions` has no slots where the dataset has no closed
+    questions. `sha256` is that of prepare.json.
     """
 
     root: Path
@@ -52,8 +58,8 @@ class Prepared:
     def _by_split(self) -> dict[str, tuple[tuple[Case, ...], tuple[ImageRecord, ...]]]:
         return {
             split: (
-                tuple(e for e in self.cases.values() if e.split == split),
-                tuple(i for i in self.images.values() if i.split == split),
+                tuple(case for case in self.cases.values() if case.split == split),
+                tuple(image for image in self.images.values() if image.split == split),
             )
             for split in SPLITS
         }
@@ -64,7 +70,7 @@ class Prepared:
         return self._by_split[split]
 
     def cases_of(self, split: str) -> tuple[Case, ...]:
-        """Return the encounters of a split in file order; DataError for a split other than train, valid, test."""
+        """Return the cases of a split in file order; DataError for a split other than train, valid, test."""
         return self._of(split)[0]
 
     def images_of(self, split: str) -> tuple[ImageRecord, ...]:
@@ -84,18 +90,20 @@ def _resolve(root: Path, written: str) -> str:
     return os.path.normpath(root / written)
 
 
-def encounter_row(encounter: Case) -> dict[str, Any]:
-    """Return the line of encounters.jsonl that holds an encounter."""
+def case_row(case: Case) -> dict[str, object]:
+    """Return the line of cases.jsonl that holds a case."""
     return {
-        "encounter_id": encounter.case_id,
-        "split": encounter.split,
-        "image_ids": list(encounter.image_ids),
-        "title": dict(encounter.title),
-        "content": dict(encounter.content),
-        "responses": [dict(response) for response in encounter.responses],
-        "question": encounter.question,
-        "answer": encounter.answer,
-        "answers": None if encounter.answers is None else dict(encounter.answers),
+        "case_id": case.case_id,
+        "split": case.split,
+        "image_ids": list(case.image_ids),
+        "texts": {role: dict(text) for role, text in case.texts.items()},
+        "question": case.question,
+        "answer": case.answer,
+        "answers": None if case.answers is None else dict(case.answers),
+        "label": case.label,
+        "attributes": dict(case.attributes),
+        "group_id": case.group_id,
+        "licence": case.licence,
     }
 
 
@@ -103,7 +111,7 @@ def image_row(image: ImageRecord, root: Path) -> dict[str, Any]:
     """Return the line of images.jsonl that holds a photo, with paths relative to `root`."""
     return {
         "image_id": image.image_id,
-        "encounter_id": image.case_id,
+        "case_id": image.case_id,
         "split": image.split,
         "path": None if image.path is None else link(image.path, root),
         "height": image.height,
@@ -115,22 +123,28 @@ def image_row(image: ImageRecord, root: Path) -> dict[str, Any]:
     }
 
 
-def _encounter(row: Mapping[str, Any], texts: bool) -> Case:
-    answers = None if row["answers"] is None else _once(row["answers"])
-    found = {key: value for key, value in row.items() if key != "encounter_id"} | {"case_id": row["encounter_id"]}
-    found |= {"image_ids": tuple(row["image_ids"]), "split": intern(row["split"]), "answers": answers}
-    if not texts:
-        return Case(**{**found, **_NO_TEXTS})
-    found["responses"] = tuple(_texts(response) for response in row["responses"])
-    found |= {name: _texts(row[name]) for name in ("title", "content")}
-    return Case(**{**found, **{name: whole(row[name]) for name in ("question", "answer")}})
+def _case(row: Mapping[str, Any], texts: bool) -> Case:
+    case_id, group_id, label = row["case_id"], row["group_id"], row["label"]
+    return Case(
+        case_id=case_id,
+        split=intern(row["split"]),
+        image_ids=tuple(row["image_ids"]),
+        texts={intern(role): _text(text) for role, text in row["texts"].items()} if texts else _EMPTY,
+        question=replace_surrogates(row["question"]) if texts else "",
+        answer=replace_surrogates(row["answer"]) if texts else "",
+        answers=None if row["answers"] is None else _with_shared_keys(row["answers"]),
+        label=None if label is None else intern(label),
+        attributes=_with_shared_keys(row["attributes"]) or _EMPTY,
+        group_id=case_id if group_id == case_id else group_id,
+        licence=intern(row["licence"]),
+    )
 
 
-def _texts(row: Mapping[str, str]) -> dict[str, str]:
-    return {intern(lang): whole(text) for lang, text in row.items()}
+def _text(row: Mapping[str, str]) -> Mapping[str, str]:
+    return {intern(lang): replace_surrogates(text) for lang, text in row.items()} or _EMPTY
 
 
-def _once(row: Mapping[str, Any]) -> dict[str, Any]:
+def _with_shared_keys(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row whose keys are those of other rows: as parsed, each line has its own, which are most of it."""
     return {intern(key): value for key, value in row.items()}
 
@@ -138,9 +152,8 @@ def _once(row: Mapping[str, Any]) -> dict[str, Any]:
 def _image(row: Mapping[str, Any], root: Path) -> ImageRecord:
     files = {key: None if row[key] is None else _resolve(root, row[key]) for key in ("path", "mask")}
     annotators = {intern(name): _resolve(root, path) for name, path in row["annotators"].items()}
-    names = {"case_id": intern(row["encounter_id"]), "split": intern(row["split"])}
-    rest = {key: value for key, value in row.items() if key != "encounter_id"}
-    return ImageRecord(**{**rest, **files, **names, "annotators": annotators})
+    names = {name: intern(row[name]) for name in ("case_id", "split")}
+    return ImageRecord(**{**row, **files, **names, "annotators": annotators})
 
 
 def valid_rows(name: str, rows: Iterable[Any], where: str, lines: list[str]) -> Iterator[Any]:
@@ -156,10 +169,11 @@ def open_prepared(root: Path, texts: bool = True) -> Prepared:
     """Read prepared/ and check every row of it; paths become absolute, photos and masks are not opened.
 
     Args:
-        texts: False keeps no word of the encounters, for what needs none: they are most of what is held.
+        root: the folder that `magic prepare` wrote.
+        texts: False leaves out the words of the cases, most of what is held, for callers that need none.
 
     Raises:
-        DataError: no prepared dataset there, or it is damaged; all problems at once.
+        DataError: no prepared dataset there, one of another format, or it is damaged; all problems at once.
     """
     manifest_path = root / MANIFEST
     if not manifest_path.is_file():
@@ -167,23 +181,39 @@ def open_prepared(root: Path, texts: bool = True) -> Prepared:
         raise DataError(printable(f"{root}: {have}, expected a prepared dataset; run `magic prepare` first"))
     real = root.resolve()
     manifest = read_json(manifest_path)
+    _refuse_older(manifest, root)
     lines = schema.problems("prepared", manifest, str(manifest_path))
     # row by row: parsed rows take several times the memory of what is kept of them
-    rows = valid_rows("encounter", each_row(root / ENCOUNTERS), str(root / ENCOUNTERS), lines)
-    encounters = [_encounter(row, texts) for row in rows]
+    rows = valid_rows("case", each_row(root / CASES), str(root / CASES), lines)
+    cases = [_case(row, texts) for row in rows]
     rows = valid_rows("image", each_row(root / IMAGES), str(root / IMAGES), lines)
     images = [_image(row, real) for row in rows]
     _raise(lines)
-    questions = parse_questions(read_json(root / QUESTIONS), str(root / QUESTIONS))
-    _raise([*_lost(root, manifest, encounters, images), *_contradictions(root, encounters, images, questions)])
+    questions = _read_questions(root, cases)
+    _raise([*_lost(root, manifest, cases, images), *_contradictions(root, cases, images, questions)])
     return Prepared(
         root=real,
         manifest=manifest,
         questions=questions,
-        cases={encounter.case_id: encounter for encounter in encounters},
+        cases={case.case_id: case for case in cases},
         images={image.image_id: image for image in images},
         sha256=hashlib.sha256(manifest_path.read_bytes()).hexdigest(),
     )
+
+
+def _refuse_older(manifest: object, root: Path) -> None:
+    written = manifest.get("schema") if isinstance(manifest, dict) else None
+    if written == 1 and not isinstance(written, bool):
+        remedy = f"run `magic prepare --data ... --out {root} --overwrite` once more"
+        raise DataError(problem(root, "a prepared dataset of format 1", f"format {FORMAT}", remedy))
+
+
+def _read_questions(root: Path, cases: Sequence[Case]) -> QuestionSchema:
+    """Read questions.json, which only a dataset without closed answers may lack."""
+    path = root / QUESTIONS
+    if not path.exists() and all(case.answers is None for case in cases):
+        return NO_QUESTIONS
+    return parse_questions(read_json(path), str(path))
 
 
 def _raise(lines: list[str]) -> None:
@@ -192,32 +222,32 @@ def _raise(lines: list[str]) -> None:
 
 
 def _lost(
-    root: Path, manifest: Mapping[str, Any], encounters: Sequence[Case], images: Sequence[ImageRecord]
+    root: Path, manifest: Mapping[str, Any], cases: Sequence[Case], images: Sequence[ImageRecord]
 ) -> Iterator[str]:
     """Yield a line for each split with other numbers of rows than were written: a file cut at a line's end is valid."""
     splits = (
-        (ENCOUNTERS, "encounters", [row.split for row in encounters]),
-        (IMAGES, "images", [i.split for i in images]),
+        (CASES, "cases", [case.split for case in cases]),
+        (IMAGES, "images", [image.split for image in images]),
     )
     for name, key, rows in splits:
         for split in SPLITS:
-            found, written = rows.count(split), manifest["counts"][split][key]
-            if found != written:
-                yield problem(root / name, f"{found} {key} of split {split}", f"{written}", "was the file cut off?")
+            number, written = rows.count(split), manifest["counts"][split][key]
+            if number != written:
+                yield problem(root / name, f"{number} {key} of split {split}", f"{written}", "was the file cut off?")
 
 
 def _contradictions(
-    root: Path, encounters: Sequence[Case], images: Sequence[ImageRecord], questions: QuestionSchema
+    root: Path, cases: Sequence[Case], images: Sequence[ImageRecord], questions: QuestionSchema
 ) -> Iterator[str]:
-    """Yield a line for each repeated id, photo without its encounter and answer outside the questions."""
+    """Yield a line for each repeated id, photo without its case and answer outside the questions."""
     splits: dict[str, str] = {}
-    for number, row in enumerate(encounters, 1):
-        where = f"{root / ENCOUNTERS}:{number}"
-        if row.case_id in splits:
-            yield problem(where, f"{row.case_id} twice", "once", "remove one row")
-        splits[row.case_id] = row.split
-        if row.answers is not None:
-            yield from questions.faults(row.answers, f"{where}:answers")
+    for number, case in enumerate(cases, 1):
+        where = f"{root / CASES}:{number}"
+        if case.case_id in splits:
+            yield problem(where, f"{case.case_id} twice", "once", "remove one row")
+        splits[case.case_id] = case.split
+        if case.answers is not None:
+            yield from questions.faults(case.answers, f"{where}:answers")
     seen: set[str] = set()
     for number, image in enumerate(images, 1):
         where = f"{root / IMAGES}:{number}"
@@ -228,4 +258,4 @@ def _contradictions(
             yield problem(where, f"{image.height} x {image.width} pixels", "at most 200 megapixels", "prepare again")
         if splits.get(image.case_id) != image.split:
             got = f"{image.case_id} in {image.split}"
-            yield problem(where, got, f"an encounter of {ENCOUNTERS}", "prepare again")
+            yield problem(where, got, f"a case of {CASES}", "prepare again")

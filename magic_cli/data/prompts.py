@@ -6,7 +6,7 @@ from html import unescape
 from html.parser import HTMLParser
 
 from magic_cli.errors import ConfigError, problem
-from magic_cli.records import Case
+from magic_cli.records import CONTENT, TITLE, Case
 
 PROMPTS = ("qa", "query", "answer", "fixed")
 
@@ -84,7 +84,7 @@ def _leaves(tag: _Tag, piece: str) -> str:
     return " " if tag.name in _BLOCKS else ""
 
 
-def whole(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """Return a text that UTF-8 can hold: half surrogate pairs, which JSON can hold too, become U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
@@ -96,8 +96,7 @@ def fold(text: str) -> str:
 
 def clean(text: str) -> str:
     """Strip tags and fold white space; half a surrogate pair, which UTF-8 cannot hold, becomes U+FFFD."""
-    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return fold(strip_html(whole))
+    return fold(strip_html(replace_surrogates(text)))
 
 
 def pick(texts: Mapping[str, str], lang: str) -> str:
@@ -142,14 +141,14 @@ def prompt_halves(
     return question, answer
 
 
-def written_in(encounter: Case, lang: str) -> str:
-    """Return what was written about an encounter in one language, cleaned; "" where nothing was.
+def written_in(case: Case, lang: str) -> str:
+    """Return what was written about a case in one language, cleaned; "" where nothing was.
 
     Halves that its prompt leaves out (--prompt, --no-responses) are left out here too.
     """
-    if encounter.question == FIXED:
+    if case.question == FIXED:
         return FIXED
-    halves = ((encounter.question, (encounter.title, encounter.content)), (encounter.answer, encounter.responses))
+    halves = ((case.question, (case.text(TITLE), case.text(CONTENT))), (case.answer, case.responses))
     return fold(" ".join(clean(text.get(lang, "")) for half, texts in halves if half for text in texts))
 
 

@@ -186,6 +186,9 @@ class QuestionSchema:
         return rows
 
 
+NO_QUESTIONS = QuestionSchema(())
+
+
 def parse_questions(rows: Any, where: str) -> QuestionSchema:
     """Build the codec from the parsed definitions file, a list of rows.
 

@@ -279,10 +279,10 @@ def _hashed(paths: Iterable[Any]) -> Files:
 
 def _tables(prepared: Path) -> Files:
     """Yield the files of a prepared dataset but its masks; none of another folder."""
-    from magic_cli.data.prepared import ENCOUNTERS, IMAGES, MANIFEST, MEAN_MASK, QUESTIONS
+    from magic_cli.data.prepared import CASES, IMAGES, MANIFEST, MEAN_MASK, QUESTIONS
 
     if (prepared / MANIFEST).is_file():
-        yield from _hashed(prepared / name for name in (MANIFEST, ENCOUNTERS, IMAGES, QUESTIONS, MEAN_MASK))
+        yield from _hashed(prepared / name for name in (MANIFEST, CASES, IMAGES, QUESTIONS, MEAN_MASK))
 
 
 def _pictures(prepared: Path, splits: Sequence[Any] | None, masks: bool = False) -> Files:

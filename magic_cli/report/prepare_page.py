@@ -18,6 +18,7 @@ from magic_cli.data.masks import read_mask
 from magic_cli.errors import DataError
 from magic_cli.records import SPLITS, ImageRecord
 from magic_cli.report import overlays, page
+from magic_cli.report.prepare_text import LEFT_OUT
 
 LOWEST, SPREAD = 24, 24  # pictures of at most 30 kB: the page stays below 2 MB, and takes seconds at most
 
@@ -41,7 +42,7 @@ _PROMPTS = {
     "fixed": "fixed: the same words for every photo",
 }
 
-_ROWS = {"encounters": "encounters", "images": "photos", "masks": "masks", "answered": "with closed answers"}
+_ROWS = {"cases": "encounters", "images": "photos", "masks": "masks", "answered": "with closed answers"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def html(
         facts=_facts(manifest),
         counts=_counts(manifest),
         annotators=sorted({int(n) for row in manifest["counts"].values() for n in row["annotators"]}),
-        lost=[f"{number:,} {what}" for what, number in manifest["left_out"].items() if number],
+        lost=[f"{number:,} {LEFT_OUT[what]}" for what, number in manifest["left_out"].items() if number],
         lines=[overlays.line_of(k) for k in range(max((p.annotators for p in pictures), default=0))],
         agreement_plot=_agreement_plot(manifest["agreement"]),
         length_plots=_length_plots(manifest["prompts"]),
@@ -157,7 +158,7 @@ def _sections(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _facts(manifest: Mapping[str, Any]) -> dict[str, int]:
-    keys = {"photos": "images", "listed": "listed", "encounters": "encounters", "masks": "masks"}
+    keys = {"photos": "images", "listed": "listed", "encounters": "cases", "masks": "masks"}
     return {name: sum(manifest["counts"][split][key] for split in SPLITS) for name, key in keys.items()}
 
 

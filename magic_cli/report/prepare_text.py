@@ -8,6 +8,8 @@ from magic_cli.records import SPLITS
 
 _SHOWN = 20
 
+LEFT_OUT = {"cases": "encounters", "images": "images", "masks": "masks", "answers": "answers"}  # words for people
+
 
 def summary(manifest: Mapping[str, Any], page: Path | None = None) -> list[str]:
     """Return the lines that the terminal shows: a table of counts, masks, prompts, the first 20 notes and problems.
@@ -31,7 +33,7 @@ def table(manifest: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
         found, wanted = manifest["counts"][split][key], published.get(split, {}).get(key)
         return f"{found:,}" if wanted in (None, found) else f"{found:,} of {wanted:,}"
 
-    labels = {"encounters": "encounters", "images": "photos", "masks": "masks", "answered": "with closed answers"}
+    labels = {"cases": "encounters", "images": "photos", "masks": "masks", "answered": "with closed answers"}
     return [(label, cell("train", key), cell("valid", key), cell("test", key)) for key, label in labels.items()]
 
 
@@ -51,7 +53,7 @@ def _details(manifest: Mapping[str, Any]) -> list[str]:
         lines += [f"{kind}: {line}" for line in found[:_SHOWN]]
         if len(found) > _SHOWN:
             lines.append(f"... and {len(found) - _SHOWN:,} more {kind}s, all of them in prepare.json")
-    left_out = ", ".join(f"{number:,} {what}" for what, number in manifest["left_out"].items() if number)
+    left_out = ", ".join(f"{number:,} {LEFT_OUT[what]}" for what, number in manifest["left_out"].items() if number)
     if left_out:
         lines.append(f"left out: {left_out}")
     return lines

@@ -85,7 +85,7 @@ def read_samples(folder: Path) -> list[Sample]:
     for photo in sorted(folder.glob("*.jpg")):
         number = int(photo.stem)
         prompt = ("red itchy spots on the arm " * (4 - number % 3 // 2), "eczema try a cream " * (number % 3))
-        encounter = Case(f"ENC{number:05}", "train", (), {}, {}, (), *prompt, answers)
+        encounter = Case(f"ENC{number:05}", "train", (), {}, *prompt, answers)
         place = photo, *PHOTO, False, photo.with_suffix(".tiff"), {}, f"{number:064}"
         found.append(Sample(photo.stem, encounter, (ImageRecord(photo.stem, f"ENC{number:05}", "train", *place),)))
     return found

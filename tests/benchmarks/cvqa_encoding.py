@@ -64,7 +64,7 @@ def make_samples(folder: Path) -> list[Sample]:
             Image.fromarray(pixels).resize((640, 480)).save(path)
             records.append(ImageRecord(path.stem, name, "test", path, 480, 640, sha256=f"{number:032}{photo:032}"))
         ids = tuple(record.image_id for record in records)
-        encounter = Case(name, "test", ids, {}, {}, (), f"{QUERY * 2} Patient {number}.", "")
+        encounter = Case(name, "test", ids, {}, f"{QUERY * 2} Patient {number}.", "")
         found.append(Sample(name, encounter, tuple(records), tuple(QUESTIONS.by_qid)))
     return found
 

@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 
 from magic_cli.data.masks import write_mask
-from magic_cli.data.prepared import encounter_row, image_row
+from magic_cli.data.prepared import case_row, image_row
 from magic_cli.data.questions import QuestionSchema, load_questions
 from magic_cli.io.files import write_json, write_jsonl
 from magic_cli.records import SPLITS, Case, ImageRecord, Mask
@@ -51,8 +51,8 @@ def row(encounter: str) -> dict[str, Any]:
 
 
 def make_prepared(root: Path, merge: str = "or", photos: bool = True) -> Path:
-    """Write prepared/ with three annotators a train or valid photo; the photos themselves are not there."""
-    records, encounters = [], []
+    """Write prepared/ with three annotators per train or valid photo; the photos themselves are not there."""
+    records, cases = [], []
     for encounter, (split, sizes) in ENCOUNTERS.items():
         ids = tuple(image_id(encounter, n) for n in range(1, len(sizes) + 1))
         for image, (height, width) in zip(ids, sizes, strict=True):
@@ -65,22 +65,23 @@ def make_prepared(root: Path, merge: str = "or", photos: bool = True) -> Path:
             path = str(root / "photos" / f"{image}.jpg") if photos else None
             records.append(ImageRecord(image, encounter, split, path, height, width, False, mask, annotators, "0" * 64))
         given = None if split == "test" else answers(encounter)
-        encounters.append(Case(encounter, split, ids, {"en": "t"}, {"en": "c"}, (), "q", "a", given))
-    write_jsonl(root / "encounters.jsonl", [encounter_row(e) for e in encounters])
+        texts = {"title": {"en": "t"}, "content": {"en": "c"}}
+        cases.append(Case(encounter, split, ids, texts, "q", "a", given))
+    write_jsonl(root / "cases.jsonl", [case_row(case) for case in cases])
     write_jsonl(root / "images.jsonl", [image_row(r, root) for r in records])
     write_json(root / "questions.json", QUESTIONS.as_json())
     counts = {
         split: {
-            "encounters": sum(e.split == split for e in encounters),
+            "cases": sum(case.split == split for case in cases),
             "images": sum(r.split == split for r in records),
             "masks": sum(len(r.annotators) for r in records if r.split == split),
             "annotators": {"3": sum(r.split == split and bool(r.annotators) for r in records)},
-            "answered": sum(e.split == split and e.answers is not None for e in encounters),
+            "answered": sum(case.split == split and case.answers is not None for case in cases),
         }
         for split in SPLITS
     }
     settings = {"merge": merge, "prompt": "qa", "responses": True}
-    manifest = {"schema": 1, "format": "magic-prepared", "settings": settings, "counts": counts}
+    manifest = {"schema": 2, "format": "magic-prepared", "settings": settings, "counts": counts}
     write_json(root / "prepare.json", manifest | {"problems": [], "notes": [], "inputs": {}})
     return root
 

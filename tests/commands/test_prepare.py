@@ -76,10 +76,10 @@ def test_manifest(challenge: Path, prepared: Path, tmp_path: Path) -> None:
     assert schema.problems("prepared", manifest, "prepare.json") == []
     assert manifest["settings"] == {"merge": "or", "prompt": "qa", "responses": True}
     assert manifest["counts"]["train"] == {
-        "encounters": 3, "listed": 4, "images": 4, "masks": 8, "annotators": {"2": 4}, "answered": 3,
+        "cases": 3, "listed": 4, "images": 4, "masks": 8, "annotators": {"2": 4}, "answered": 3,
     }  # fmt: skip
     assert manifest["counts"]["test"] == {
-        "encounters": 2, "listed": 3, "images": 3, "masks": 0, "annotators": {"0": 3}, "answered": 0,
+        "cases": 2, "listed": 3, "images": 3, "masks": 0, "annotators": {"0": 3}, "answered": 0,
     }  # fmt: skip
     assert manifest["mask_values"] == {"0/1": 14}
     one, other = draw_lesion(), draw_lesion(shift=1)
@@ -97,7 +97,7 @@ def test_manifest(challenge: Path, prepared: Path, tmp_path: Path) -> None:
     assert manifest["inputs"]["masks"]["count"] == 14
     assert str(challenge) not in json.dumps(manifest)
     assert sorted(p.name for p in prepared.iterdir()) == [
-        "encounters.jsonl", "images.jsonl", "index.html", "masks", "mean_mask.png", "prepare.json", "questions.json",
+        "cases.jsonl", "images.jsonl", "index.html", "masks", "mean_mask.png", "prepare.json", "questions.json",
     ]  # fmt: skip
 
 
@@ -208,7 +208,7 @@ def test_prompts_and_responses(folder: Path, tmp_path: Path) -> None:
     found = open_prepared(tmp_path / "a")
     assert found.manifest["settings"]["responses"] is False
     assert all(e.answer == "" and e.responses == () for e in found.cases.values())
-    assert "Eczema" not in (tmp_path / "a" / "encounters.jsonl").read_text(encoding="utf-8")
+    assert "Eczema" not in (tmp_path / "a" / "cases.jsonl").read_text(encoding="utf-8")
     assert [w["kept_answer"] for w in found.manifest["prompts"]["windows"]] == [None, None]
     prepare(folder, tmp_path / "b", prompt="fixed")
     assert {(e.question, e.answer) for e in open_prepared(tmp_path / "b").cases.values()} == {("skin lesion", "")}
@@ -285,7 +285,7 @@ def test_transposed_mask_is_left_out(folder: Path, tmp_path: Path) -> None:
     manifest = prepare(folder, tmp_path / "p")
     assert len(manifest["problems"]) == 1
     assert manifest["problems"][0].startswith(f"{MASKS}/{image_id(1)}_mask_ann0.tiff: got a transposed mask")
-    assert manifest["left_out"] == {"encounters": 0, "images": 0, "masks": 1, "answers": 0}
+    assert manifest["left_out"] == {"cases": 0, "images": 0, "masks": 1, "answers": 0}
     image = open_prepared(tmp_path / "p").images[image_id(1)]
     assert sorted(image.annotators) == ["ann1"]
     assert image.mask is not None
@@ -301,7 +301,7 @@ def test_photo_none_of_whose_masks_fits_is_left_out_and_counted(folder: Path, tm
     assert "got height x width 40 x 40, expected 48 x 64" in text
     assert "got values {0, 3}, expected {0, 1} or {0, 255}" in text
     assert f"{image_id(1)}: got no usable mask" in text
-    assert manifest["left_out"] == {"encounters": 0, "images": 1, "masks": 2, "answers": 0}
+    assert manifest["left_out"] == {"cases": 0, "images": 1, "masks": 2, "answers": 0}
     assert manifest["counts"]["train"]["images"] == 3
     found = open_prepared(tmp_path / "p")
     assert image_id(1) not in found.images
@@ -520,7 +520,7 @@ def real(name: str) -> Path:
 @pytest.mark.realdata
 def test_pad_magic(tmp_path: Path) -> None:
     manifest = prepare(real("pad-magic"), tmp_path / "p", strict=True)
-    columns = ("encounters", "images", "masks", "answered")
+    columns = ("cases", "images", "masks", "answered")
     assert {split: tuple(row[c] for c in columns) for split, row in manifest["counts"].items()} == {
         "train": (400, 496, 557, 400),
         "valid": (81, 106, 136, 81),
@@ -545,19 +545,19 @@ def test_pad_magic(tmp_path: Path) -> None:
 @pytest.mark.realdata
 def test_dermavqa_text(tmp_path: Path) -> None:
     manifest = prepare(real("dermavqa-text"), tmp_path / "p", strict=True)
-    assert [manifest["counts"][s]["encounters"] for s in ("train", "valid", "test")] == [842, 56, 100]
+    assert [manifest["counts"][s]["cases"] for s in ("train", "valid", "test")] == [842, 56, 100]
     assert [manifest["counts"][s]["listed"] for s in ("train", "valid", "test")] == [2473, 157, 314]
     assert manifest["counts"]["train"]["answered"] == 300
     assert manifest["notes"] == ["0 of 2,944 photos found: text-only dataset"]
     assert manifest["published"]["difference"]["train"] == {
-        "encounters": 0, "images": -2474, "masks": -7448, "answered": 0,
+        "cases": 0, "images": -2474, "masks": -7448, "answered": 0,
     }  # fmt: skip
     clip, minilm = manifest["prompts"]["windows"]
     assert clip["exceed"] > 800
     assert minilm["exceed"] < clip["exceed"]
     assert 0.5 < clip["kept_answer"] < clip["kept_question"] < 1
     found = open_prepared(tmp_path / "p")
-    text = (tmp_path / "p" / "encounters.jsonl").read_text(encoding="utf-8")
+    text = (tmp_path / "p" / "cases.jsonl").read_text(encoding="utf-8")
     assert "<季节性皮炎>" in text
     assert any("EO <0.7 *10^9/L" in f"{e.question} {e.answer}" for e in found.cases.values())
     assert "photos 0 of 2,474 0 of 157 0 of 314" in " ".join(" ".join(summary(manifest)).split())

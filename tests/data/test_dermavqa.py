@@ -220,7 +220,7 @@ def test_encounter_twice_in_a_split(folder: Path) -> None:
     found = open_challenge(folder)
     only_problem(found, "train.json:ENC00001: got this encounter twice")
     assert found.cases["ENC00001"].question.startswith("Rash number 1")
-    assert found.ledger.left_out["encounters"] == 1
+    assert found.ledger.left_out["cases"] == 1
 
 
 def test_encounter_in_two_splits_is_kept_where_it_is_scored(folder: Path) -> None:
@@ -262,7 +262,7 @@ def test_rows_that_are_no_encounter(change: Callable[[Any], object], expected: s
     edit(folder / "train.json", lambda rows: change(rows[0]))
     found = open_challenge(folder)
     assert expected in found.ledger.problems[0]
-    assert found.ledger.left_out["encounters"] == 1
+    assert found.ledger.left_out["cases"] == 1
     assert splits(found)["train"] == 2
 
 
@@ -292,7 +292,7 @@ def test_texts_null_missing_and_half_a_surrogate(folder: Path) -> None:
     assert found.cases["ENC00001"].question.startswith("皮疹 It itches")
     assert found.cases["ENC00001"].responses == ()
     assert found.cases["ENC00002"].question == ""
-    assert found.cases["ENC00003"].title["en"] == "\ufffd rash"
+    assert found.cases["ENC00003"].text("title")["en"] == "\ufffd rash"
 
 
 def test_responses_can_be_left_out_altogether(folder: Path) -> None:
@@ -349,7 +349,7 @@ def test_split_from_the_folder_where_the_name_tells_none(folder: Path) -> None:
     shutil.move(folder / "2025_dataset" / "train" / "encounters.json", folder / "latest.json")
     found = open_challenge(folder)
     assert "latest.json: got no split in its name" in found.ledger.problems[0]
-    assert found.ledger.left_out["encounters"] == 3
+    assert found.ledger.left_out["cases"] == 3
 
 
 @pytest.mark.parametrize(

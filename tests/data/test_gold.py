@@ -185,10 +185,10 @@ def test_slots_are_counted_in_canonical_order(tmp_path: Path) -> None:
     for row_, slots in zip(rows.values(), ((2, 3), (3, 2)), strict=True):
         row_["CQID011-001"], row_["CQID011-002"] = slots
     root = make_prepared(tmp_path)
-    lines = [json.loads(line) for line in (root / "encounters.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (root / "cases.jsonl").read_text().splitlines()]
     for line in lines:
-        line["answers"] = rows.get(line["encounter_id"], line["answers"])
-    (root / "encounters.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        line["answers"] = rows.get(line["case_id"], line["answers"])
+    (root / "cases.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     majority = open_gold(root, "valid").majority
     assert majority is not None
     assert [majority["CQID011-001"], majority["CQID011-002"]] == [2, 3]
@@ -196,10 +196,10 @@ def test_slots_are_counted_in_canonical_order(tmp_path: Path) -> None:
 
 def test_no_train_answers_no_majority(tmp_path: Path) -> None:
     root = make_prepared(tmp_path)
-    lines = [json.loads(line) for line in (root / "encounters.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (root / "cases.jsonl").read_text().splitlines()]
     for line in lines:
         line["answers"] = None if line["split"] == "train" else line["answers"]
-    (root / "encounters.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (root / "cases.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert open_gold(root, "valid").majority is None
 
 

@@ -37,7 +37,7 @@ def test_digest_is_that_of_the_names_and_hashes_in_any_order() -> None:
 
 
 def test_summary_names_the_page() -> None:
-    counts: dict[str, Any] = dict.fromkeys(("encounters", "images", "masks", "answered"), 1)
+    counts: dict[str, Any] = dict.fromkeys(("cases", "images", "masks", "answered"), 1)
     manifest = {"counts": dict.fromkeys(("train", "valid", "test"), counts), "mask_values": {}, "agreement": None}
     manifest |= {"prompts": None, "notes": [], "problems": [], "left_out": {}}
     assert summary(manifest, Path("out/index.html"))[-1] == f"look at it: {Path('out/index.html')}"

@@ -11,14 +11,18 @@ from typing import Any
 import pytest
 from challenge_folders import image_id
 
+from magic_cli.commands.prepare import prepare
 from magic_cli.data import prepared as module
 from magic_cli.data.images import open_photo
 from magic_cli.data.masks import read_mask
-from magic_cli.data.prepared import encounter_row, image_row, link, open_prepared
+from magic_cli.data.prepared import case_row, image_row, link, open_prepared
 from magic_cli.errors import DataError
 from magic_cli.io import files
 from magic_cli.io.files import read_jsonl
 from magic_cli.records import Case, ImageRecord
+from magic_cli.tasks import cvqa, seg
+from magic_cli.tasks.cvqa.config import CvqaConfig
+from magic_cli.tasks.seg.config import SegConfig
 
 
 @pytest.fixture
@@ -61,14 +65,12 @@ def test_records(prepared: Path, challenge: Path) -> None:
 
 def test_rows_and_records_are_inverse(prepared: Path) -> None:
     found = open_prepared(prepared)
-    assert [encounter_row(e) for e in found.cases.values()] == read_jsonl(prepared / "encounters.jsonl")
+    assert [case_row(case) for case in found.cases.values()] == read_jsonl(prepared / "cases.jsonl")
     assert [image_row(i, found.root) for i in found.images.values()] == read_jsonl(prepared / "images.jsonl")
     fields = {field.name for field in dataclasses.fields(Case)}
-    names = fields - {"case_id"} | {"encounter_id"}
-    assert all(set(row) == names for row in read_jsonl(prepared / "encounters.jsonl"))
+    assert all(set(row) == fields for row in read_jsonl(prepared / "cases.jsonl"))
     fields = {field.name for field in dataclasses.fields(ImageRecord)}
-    names = fields - {"case_id"} | {"encounter_id"}
-    assert all(set(row) == names for row in read_jsonl(prepared / "images.jsonl"))
+    assert all(set(row) == fields for row in read_jsonl(prepared / "images.jsonl"))
 
 
 def test_rows_are_read_one_by_one(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,11 +91,11 @@ def test_rows_are_read_one_by_one(prepared: Path, monkeypatch: pytest.MonkeyPatc
             events.append(f"row of {path.name}")
             yield row
 
-    watched("_encounter")
+    watched("_case")
     watched("_image")
     monkeypatch.setattr(module, "each_row", each_row)
     open_prepared(prepared)
-    assert events == ["row of encounters.jsonl", "_encounter"] * 7 + ["row of images.jsonl", "_image"] * 10
+    assert events == ["row of cases.jsonl", "_case"] * 7 + ["row of images.jsonl", "_image"] * 10
 
 
 def test_keys_of_rows_are_there_once(prepared: Path) -> None:
@@ -150,25 +152,25 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 def test_every_damaged_row_is_listed_at_once(copy: Path) -> None:
     rewrite(copy / "images.jsonl", lambda rows: [rows[0].pop("path"), rows[3].update(height=0)])
-    rewrite(copy / "encounters.jsonl", lambda rows: rows[1].update(split="dev"))
+    rewrite(copy / "cases.jsonl", lambda rows: rows[1].update(split="dev"))
     with pytest.raises(DataError) as caught:
         open_prepared(copy)
     text = "\n".join(caught.value.problems)
     assert "images.jsonl:1: 'path' is a required property" in text
     assert "images.jsonl:4:height: got 0" in text
-    assert "encounters.jsonl:2:split: got 'dev'" in text
+    assert "cases.jsonl:2:split: got 'dev'" in text
     assert caught.value.problems[-1].endswith("run `magic prepare --overwrite`")
 
 
 @pytest.mark.parametrize(
     ("file", "change", "expected"),
     [
-        ("encounters.jsonl", lambda rows: rows.append(rows[0]), "encounters.jsonl:8: got ENC00001 twice"),
+        ("cases.jsonl", lambda rows: rows.append(rows[0]), "cases.jsonl:8: got ENC00001 twice"),
         ("images.jsonl", lambda rows: rows.append(rows[0]), f"images.jsonl:11: got {image_id(1)} twice"),
-        ("encounters.jsonl", lambda rows: rows.pop(0), "images.jsonl:1: got ENC00001 in train"),
+        ("cases.jsonl", lambda rows: rows.pop(0), "images.jsonl:1: got ENC00001 in train"),
         ("images.jsonl", lambda rows: rows[0].update(split="test"), "images.jsonl:1: got ENC00001 in test"),
-        ("encounters.jsonl", lambda rows: rows[0]["answers"].update(CQID036=1), "CQID036: got an unknown key"),
-        ("encounters.jsonl", lambda rows: rows[0]["answers"].update({"CQID010-001": 9}), "CQID010-001: got 9"),
+        ("cases.jsonl", lambda rows: rows[0]["answers"].update(CQID036=1), "CQID036: got an unknown key"),
+        ("cases.jsonl", lambda rows: rows[0]["answers"].update({"CQID010-001": 9}), "CQID010-001: got 9"),
     ],
 )
 def test_contradictions(copy: Path, file: str, change: Callable[[Any], object], expected: str) -> None:
@@ -185,7 +187,44 @@ def test_manifest_of_another_format(copy: Path) -> None:
         open_prepared(copy)
 
 
-@pytest.mark.parametrize("file", ["encounters.jsonl", "images.jsonl", "questions.json"])
+def test_format_1_is_refused_in_one_line_and_may_be_overwritten(copy: Path, tmp_path: Path) -> None:
+    manifest = json.loads((copy / "prepare.json").read_text(encoding="utf-8"))
+    (copy / "prepare.json").write_text(json.dumps(manifest | {"schema": 1}), encoding="utf-8")
+    (copy / "cases.jsonl").rename(copy / "encounters.jsonl")
+    with pytest.raises(DataError) as caught:
+        open_prepared(copy)
+    remedy = f"run `magic prepare --data ... --out {copy} --overwrite` once more"
+    line = f"{copy}: got a prepared dataset of format 1, expected format 2; {remedy}"
+    assert caught.value.problems == (line,)
+    prepare(tmp_path / "DermaVQA", copy, overwrite=True)
+    assert len(open_prepared(copy).cases) == 7
+    assert not (copy / "encounters.jsonl").exists()
+
+
+def test_a_dataset_without_closed_questions(copy: Path) -> None:
+    (copy / "questions.json").unlink()
+    rewrite(copy / "cases.jsonl", lambda rows: [row.update(answers=None) for row in rows])
+    prepared = open_prepared(copy)
+    assert (prepared.questions.slots, prepared.questions.as_json()) == ((), [])
+    assert len(seg.samples(prepared, "train", SegConfig())) == 4
+    for split in ("train", "test"):
+        with pytest.raises(DataError, match="questions"):
+            cvqa.samples(prepared, split, CvqaConfig())
+
+
+def test_a_case_of_another_dataset_keeps_all_that_is_known_of_it(copy: Path) -> None:
+    """What closed questions and the challenge's texts have no place for comes back as it was written."""
+    facts = {"label": "nevus", "attributes": {"sex": "female"}, "group_id": "patient 7", "licence": "CC BY 4.0"}
+    rewrite(copy / "cases.jsonl", lambda rows: rows[0].update(facts | {"texts": {"caption": {"en": "a mole"}}}))
+    case = open_prepared(copy).cases["ENC00001"]
+    assert (case.label, case.attributes, case.group_id, case.licence) == tuple(facts.values())
+    assert (case.text("caption"), case.text("title"), case.responses) == ({"en": "a mole"}, {}, ())
+    assert case_row(case) == read_jsonl(copy / "cases.jsonl")[0]
+    other = open_prepared(copy).cases["ENC00002"]
+    assert (other.label, other.attributes, other.group_id, other.licence) == (None, {}, "ENC00002", "")
+
+
+@pytest.mark.parametrize("file", ["cases.jsonl", "images.jsonl", "questions.json"])
 def test_missing_file(copy: Path, file: str) -> None:
     (copy / file).unlink()
     with pytest.raises(DataError, match=f"{file}: no such file"):
@@ -193,7 +232,7 @@ def test_missing_file(copy: Path, file: str) -> None:
 
 
 def test_no_patient_text_in_messages(copy: Path) -> None:
-    rewrite(copy / "encounters.jsonl", lambda rows: [row.update(question=7, extra="secret") for row in rows])
+    rewrite(copy / "cases.jsonl", lambda rows: [row.update(question=7, extra="secret") for row in rows])
     with pytest.raises(DataError) as caught:
         open_prepared(copy)
     assert "itches" not in str(caught.value)

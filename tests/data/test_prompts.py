@@ -169,4 +169,6 @@ def test_hostile_text_takes_linear_time(piece: str) -> None:
 )
 def test_written_in_a_language_and_no_more_than_the_prompt_holds(kind: str, lang: str, expected: str) -> None:
     halves = prompt_halves(TITLE, CONTENT, RESPONSES, kind)
-    assert written_in(Case("E", "train", (), TITLE, CONTENT, RESPONSES, *halves), lang) == expected
+    texts = {"title": TITLE, "content": CONTENT}
+    texts |= {f"response-{number}": text for number, text in enumerate(RESPONSES, 1)}
+    assert written_in(Case("E", "train", (), texts, *halves), lang) == expected

@@ -91,7 +91,7 @@ def sound(tmp_path: Path) -> Path:
     return tmp_path
 
 
-PREPARED = ("prepare.json", "encounters.jsonl", "images.jsonl", "questions.json")
+PREPARED = ("prepare.json", "cases.jsonl", "images.jsonl", "questions.json")
 
 
 @pytest.mark.parametrize("how", BROKEN)
@@ -194,13 +194,13 @@ def test_values_of_rows_that_are_no_answers(magic: Magic, sound: Path) -> None:
 def test_half_surrogate_pairs_in_a_prepared_dataset(magic: Magic, ready: Path, tmp_path: Path) -> None:
     """Valid JSON that UTF-8 cannot hold: the text encoders get U+FFFD."""
     data = copied(ready, tmp_path / "prepared")
-    path = data / "encounters.jsonl"
+    path = data / "cases.jsonl"
     path.write_bytes(path.read_bytes().replace(CANARY[:9].encode(), b"\\ud800"))
     words = ("--preset", "tiny", "--modality", "text", "--set", "epochs=1", "--no-cache")
     accepted(magic("train", "cvqa", *words, "--data", data))
 
 
-@pytest.mark.parametrize("name", ["encounters.jsonl", "images.jsonl"])
+@pytest.mark.parametrize("name", ["cases.jsonl", "images.jsonl"])
 @pytest.mark.parametrize("at", [0, -1])
 def test_a_prepared_dataset_that_lost_a_line(magic: Magic, sound: Path, name: str, at: int) -> None:
     """Cut at a line's end, a file is valid, and smaller: training on it would be told to nobody."""

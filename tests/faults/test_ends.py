@@ -45,7 +45,7 @@ def test_every_command_succeeds_as_its_schema_says(
     assert len(made) > 80
     assert [path for path in made if path.lstat().st_mode & 0o777 != (0o750 if path.is_dir() else 0o640)] == []
     told = [path for path in made if path.is_file() and b"Xanthippe" in path.read_bytes()]
-    assert {path.name for path in told} == {"encounters.jsonl"}
+    assert {path.name for path in told} == {"cases.jsonl"}
 
 
 def in_this_process(magic: Magic) -> Callable[[demo.Step, Path], Any]:

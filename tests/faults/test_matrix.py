@@ -204,7 +204,7 @@ def test_without_permission_to_write(world: World, name: str) -> None:
 UNREADABLE = {
     "prepare": "given/DermaVQA/train.json",
     "train seg": "given/prepared/images.jsonl",
-    "train cvqa --folds 2": "given/prepared/encounters.jsonl",
+    "train cvqa --folds 2": "given/prepared/cases.jsonl",
     "predict seg": "given/new/seg/best.pt",
     "predict --vote": "given/new/valid/data_cvqa_sys.json",
     "score --out": "given/new/valid/data_cvqa_sys.json",

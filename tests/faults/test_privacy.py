@@ -58,18 +58,18 @@ def test_messages_about_raw_data(magic: Magic, raw: Path, tmp_path: Path, how: s
     assert "Xanthippe" not in Path("prepared/index.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("field", ["encounter_id", "split", "image_ids", "title", "responses", "question", "answers"])
+@pytest.mark.parametrize("field", ["case_id", "split", "image_ids", "texts", "question", "answers", "label"])
 def test_messages_about_prepared_data(magic: Magic, ready: Path, tmp_path: Path, field: str) -> None:
     """A column that slipped: the patient's words where something else belongs."""
     data = copied(ready, tmp_path / "prepared")
-    path = data / "encounters.jsonl"
+    path = data / "cases.jsonl"
     first, rest = path.read_text(encoding="utf-8").split("\n", 1)
-    value = {field: [CANARY]} if field in ("encounter_id", "split", "question") else {field: {CANARY: CANARY}}
+    value = {field: [CANARY]} if field in ("case_id", "split", "question", "label") else {field: {CANARY: CANARY}}
     path.write_text(json.dumps(json.loads(first) | value) + "\n" + rest, encoding="utf-8")
     for words in (TRAIN, ("package", "--cvqa", "x"), ("score", "x", data)):
         ended = magic(*words, *(() if "score" in words else ("--data", data)))
         if field != "image_ids":
-            refused(ended, 3, "encounters.jsonl:1")
+            refused(ended, 3, "cases.jsonl:1")
         clean(ended)
 
 

@@ -67,7 +67,7 @@ def inputs(folder: Path, name: str) -> set[str]:
 def test_the_inputs_are_all_files_that_were_read(recorded: Path) -> None:
     raw = [path for path in (recorded / "DermaVQA").rglob("*") if path.is_file()]
     assert inputs(recorded, "prepared/run.json") == {path.name for path in raw}
-    tables = {"prepare.json", "encounters.jsonl", "images.jsonl", "questions.json", "mean_mask.png"}
+    tables = {"prepare.json", "cases.jsonl", "images.jsonl", "questions.json", "mean_mask.png"}
     rows = {row["image_id"]: row for row in read_jsonl(recorded / "prepared" / "images.jsonl")}
     photos = {s: {f"{i}.jpg" for i, row in rows.items() if row["split"] == s} for s in ("train", "valid", "test")}
     labelled = [i for i, row in rows.items() if row["split"] != "test"]

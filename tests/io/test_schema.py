@@ -19,22 +19,24 @@ from magic_cli.io.files import parse_json
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.name.removesuffix(".schema.json") for path in (ROOT / "schemas").glob("*.schema.json"))
 ROW = {"qid": "CQID010-001", "question_en": "q", "options_en": ["a", "b"]}
-ENCOUNTER = {
-    "encounter_id": "ENC1",
+CASE = {
+    "case_id": "ENC1",
     "split": "train",
     "image_ids": [],
-    "title": {},
-    "content": {"en": "a secret"},
-    "responses": [],
+    "texts": {"content": {"en": "a secret"}},
     "question": "a secret",
     "answer": "",
     "answers": None,
+    "label": None,
+    "attributes": {},
+    "group_id": "ENC1",
+    "licence": "",
 }
 
 
 IMAGE = {
     "image_id": "IMG_ENC1_1",
-    "encounter_id": "ENC1",
+    "case_id": "ENC1",
     "split": "train",
     "path": "a.jpg",
     "height": 3,
@@ -60,7 +62,7 @@ CHECKPOINT = {
 }
 VALID: dict[str, Any] = {
     "definitions": json.loads(FALLBACK.read_text(encoding="utf-8"))[:2],
-    "encounter": ENCOUNTER | {"image_ids": ["IMG_1"], "responses": [{"en": "x"}], "answers": {"CQID010-001": 2}},
+    "case": CASE | {"image_ids": ["IMG_1"], "texts": {"response-1": {"en": "x"}}, "answers": {"CQID010-001": 2}},
     "image": IMAGE,
     "submission": json.loads((ROOT / "examples" / "preds.json").read_text(encoding="utf-8"))[:2],
     "prediction": {"encounter_id": "ENC1", "answers": {"CQID010-001": ANSWER, "CQID010-002": ANSWER}},
@@ -143,10 +145,10 @@ def test_jsonschema_rs_says_yes_to_what_is_usual(name: str) -> None:
 
 @settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(changed())
-@example(("encounter", ENCOUNTER | {"title": {"en\n": "x"}}))
-@example(("encounter", ENCOUNTER | {"title": {"en": "\ud800"}}))
-@example(("encounter", ENCOUNTER | {"image_ids": ["..\n"]}))
-@example(("encounter", ENCOUNTER | {"answers": {"q": 1.0}}))
+@example(("case", CASE | {"texts": {"title": {"en\n": "x"}}}))
+@example(("case", CASE | {"texts": {"title": {"en": "\ud800"}}}))
+@example(("case", CASE | {"image_ids": ["..\n"]}))
+@example(("case", CASE | {"answers": {"q": 1.0}}))
 @example(("definitions", [ROW | {"question_en\n": 3}]))
 @example(("definitions", [ROW | {"options_zh\n": 3, "question_zh": 3}]))
 @example(("image", IMAGE | {"sha256": "\n"}))
@@ -168,8 +170,8 @@ def test_every_schema_of_ours_is_read_alike(name: str) -> None:
     ("name", "value"),
     [
         ("checkpoint", "\ud800"),
-        ("encounter", ENCOUNTER | {"image_ids": ["\ud800"]}),
-        ("encounter", ENCOUNTER | {"title": {"en\n": "x"}}),
+        ("case", CASE | {"image_ids": ["\ud800"]}),
+        ("case", CASE | {"texts": {"title": {"en\n": "x"}}}),
     ],
 )
 def test_doubts_are_left_to_jsonschema(name: str, value: Any) -> None:
@@ -205,7 +207,7 @@ def test_each_schema_is_compiled_once() -> None:
 def test_every_shipped_schema_is_found_by_name() -> None:
     folder = Path(__file__).parents[2] / "schemas"
     names = sorted(path.name.removesuffix(".schema.json") for path in folder.glob("*.schema.json"))
-    assert {"encounter", "image", "prepared", "definitions", "submission", "scores", "report"} <= set(names)
+    assert {"case", "image", "prepared", "definitions", "submission", "scores", "report"} <= set(names)
     for name in names:
         assert schema.load(name) == json.loads((folder / f"{name}.schema.json").read_text(encoding="utf-8"))
     with pytest.raises(FileNotFoundError, match=r"schemas/nothing\.schema\.json"):
@@ -214,7 +216,7 @@ def test_every_shipped_schema_is_found_by_name() -> None:
 
 def test_a_valid_value_has_no_problems() -> None:
     assert schema.problems("definitions", [ROW], "d.json") == []
-    assert schema.problems("encounter", ENCOUNTER, "e.jsonl:1") == []
+    assert schema.problems("case", CASE, "e.jsonl:1") == []
 
 
 @pytest.mark.parametrize(
@@ -244,15 +246,16 @@ def test_problems_come_in_the_order_of_the_rows_and_end_with_a_hint() -> None:
 
 
 def test_an_unknown_key_is_named() -> None:
-    [line] = schema.problems("encounter", ENCOUNTER | {"patient": "x"}, "e.jsonl:1")
+    [line] = schema.problems("case", CASE | {"patient": "x"}, "e.jsonl:1")
     assert line.startswith("e.jsonl:1: Additional properties are not allowed ('patient' was unexpected)")
 
 
 def test_patient_text_is_never_shown_and_values_are_cut() -> None:
-    wrong = ENCOUNTER | {"content": {"en": ["a secret"]}, "question": {"a secret": "a secret"}, "title": "a secret"}
-    lines = schema.problems("encounter", wrong, "e.jsonl:1")
+    texts = {"content": {"en": ["a secret"]}, "title": "a secret"}
+    wrong = CASE | {"texts": texts, "question": {"a secret": "a secret"}}
+    lines = schema.problems("case", wrong, "e.jsonl:1")
     assert len(lines) == 3
     assert not [line for line in lines if "secret" in line]
-    [line] = schema.problems("encounter", ENCOUNTER | {"split": "x" * 1000}, "e.jsonl:1")
+    [line] = schema.problems("case", CASE | {"split": "x" * 1000}, "e.jsonl:1")
     assert "text of 1000 characters" in line
     assert "x" * 61 not in line

@@ -68,7 +68,7 @@ def test_a_photos_vector_is_made_once_in_prediction_and_its_pyramid_is_not_kept(
         assert all(len(tensor) == 2 for tensor in found.values())
 
 
-SAMPLE = Sample("E", Case("E", "test", (), {}, {}, (), "", ""), ())
+SAMPLE = Sample("E", Case("E", "test", (), {}, "", ""), ())
 
 
 def test_an_encoder_that_learns_forgets_before_it_predicts_again() -> None:

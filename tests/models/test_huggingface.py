@@ -37,7 +37,7 @@ def sample(tmp_path: Path) -> Sample:
     questions = load_questions(None)
     answers = questions.to_slots(questions.empty_sets())
     text = ("red itch " * 60, "no no")
-    encounter = Case("ENC00001", "train", ("IMG_ENC00001_00001",), {}, {}, (), *text, answers)
+    encounter = Case("ENC00001", "train", ("IMG_ENC00001_00001",), {}, *text, answers)
     record = ImageRecord("IMG_ENC00001_00001", "ENC00001", "train", tmp_path / "IMG_ENC00001_00001.png", 40, 50)
     return Sample("ENC00001", encounter, (record,), ("CQID025-001",))
 

@@ -209,7 +209,7 @@ def test_a_pyramid_of_a_hub_model_is_refused() -> None:
 def sample(number: int, *images: ImageRecord) -> Sample:
     name = f"ENC{number}"
     answers = QUESTIONS.to_slots(QUESTIONS.empty_sets())
-    encounter = Case(name, "train", tuple(i.image_id for i in images), {}, {}, (), "a rash", "", answers)
+    encounter = Case(name, "train", tuple(i.image_id for i in images), {}, "a rash", "", answers)
     return Sample(name, encounter, images, tuple(QUESTIONS.by_qid))
 
 

@@ -46,7 +46,7 @@ class Echo(TaskModel):
 
 
 def samples(count: int) -> list[Sample]:
-    encounter = Case("E", "test", (), {}, {}, (), "", "")
+    encounter = Case("E", "test", (), {}, "", "")
     return [Sample("x" * n, encounter, ()) for n in range(1, count + 1)]
 
 

@@ -7,7 +7,7 @@ from magic_cli.training.loader import Batches, Views, shared
 
 
 def data(count: int, seed: int = 0, views: int = 1) -> Views:
-    encounter = Case("E", "test", (), {}, {}, (), "", "")
+    encounter = Case("E", "test", (), {}, "", "")
     return Views([Sample(str(n), encounter, ()) for n in range(count)], seed, views)
 
 

@@ -33,6 +33,8 @@ def samples(prepared: Prepared, split: str, config: "CvqaConfig") -> tuple[Sampl
     Raises:
         DataError: no such encounter, or encounters without photos where photos are needed, all at once.
     """
+    if not prepared.questions.slots:
+        raise DataError(problem(prepared.root, "no closed questions", "a dataset that has some", "choose another task"))
     encounters = [e for e in prepared.cases_of(split) if split == "test" or e.answers is not None]
     if not encounters:
         expected = "encounters" if split == "test" else "encounters with answers"

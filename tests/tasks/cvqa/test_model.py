@@ -22,7 +22,8 @@ TEXTS = ("It itches, on the hand, for two weeks", "A mole on my back since child
 
 def sample(number: int, text: str = "", **changes: Any) -> Sample:
     encounter = f"ENC{number:05}"
-    written = Case(encounter, "train", (), {"en": "Help"}, {"en": text}, (), f"Help {text}", "", answers(encounter))
+    texts = {"title": {"en": "Help"}, "content": {"en": text}}
+    written = Case(encounter, "train", (), texts, f"Help {text}", "", answers(encounter))
     return Sample(encounter, dataclasses.replace(written, **changes), (), tuple(QUESTIONS.by_qid))
 
 

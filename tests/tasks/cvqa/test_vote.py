@@ -156,9 +156,9 @@ def test_all_faults_of_all_files_at_once(data: Path, tmp_path: Path) -> None:
 
 def test_files_of_other_encounters(data: Path, tmp_path: Path) -> None:
     """An encounter without gold is not required, but then of all files or of none."""
-    prepared = [json.loads(line) for line in (data / "encounters.jsonl").read_text().splitlines()]
-    bare = [row | {"answers": None} if row["encounter_id"] == "ENC00012" else row for row in prepared]
-    (data / "encounters.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bare))
+    prepared = [json.loads(line) for line in (data / "cases.jsonl").read_text().splitlines()]
+    bare = [row | {"answers": None} if row["case_id"] == "ENC00012" else row for row in prepared]
+    (data / "cases.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bare))
     whole = changed(tmp_path / "whole.json", lambda rows: rows, "valid")
     part = changed(tmp_path / "part.json", lambda rows: rows[:1], "valid")
     assert vote([part, part], data, "valid", tmp_path / "one")["samples"] == 1

@@ -8,17 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 from magic_cli.data.issues import Ledger
-from magic_cli.data.prompts import check_prompt, prompt_halves, whole
+from magic_cli.data.prompts import check_prompt, prompt_halves, replace_surrogates
 from magic_cli.data.questions import QuestionSchema, load_questions, parse_questions
 from magic_cli.data.sources.dermavqa.pairing import pair
 from magic_cli.data.sources.dermavqa.scan import PHOTO_SUFFIXES, Folder, below, key_of, scan
 from magic_cli.data.sources.dermavqa.tables import Table, Tables, read_tables
 from magic_cli.errors import DataError, problem, redact
 from magic_cli.io.files import sha256
-from magic_cli.records import Case
+from magic_cli.records import CONTENT, RESPONSE, TITLE, Case
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -49,8 +50,7 @@ class Challenge:
         """Keep of the encounters no word and no answer: once these are written, they are half of what is held."""
         for eid, one in self.cases.items():
             answers = None if one.answers is None else _NOTHING
-            bare = replace(one, title=_NOTHING, content=_NOTHING, responses=(), question="", answer="", answers=answers)
-            self.cases[eid] = bare
+            self.cases[eid] = replace(one, texts=_NOTHING, question="", answer="", answers=answers)
 
     def name(self, path: str) -> str:
         """Return the path of a file below the root, as messages show it."""
@@ -113,12 +113,12 @@ class _Reader:
         file = self.found.name(table.path)
         if not table.split:
             line = problem(file, "no split in its name", "train, valid or test in it", "rename the file")
-            self.ledger.lose(line, "encounters", len(table.rows))
+            self.ledger.lose(line, "cases", len(table.rows))
             return
         for index, row in enumerate(table.rows):
             fault = _fault(row, f"{file}:{index}")
             if fault:
-                self.ledger.lose(fault, "encounters")
+                self.ledger.lose(fault, "cases")
             elif self._is_new(row["encounter_id"], table.split, file):
                 self._keep(row, table.split, file)
         table.rows.clear()  # as much again as what is kept of them
@@ -128,13 +128,11 @@ class _Reader:
         if known is None:
             return True
         if known.split == split:
-            self.ledger.lose(
-                problem(where, "this encounter twice", "once", "remove one; the first is used"), "encounters"
-            )
+            self.ledger.lose(problem(where, "this encounter twice", "once", "remove one; the first is used"), "cases")
             return False
         # what is scored must not be trained on: the later split keeps it
         line = problem(where, f"also in {known.split}", "one split", f"remove one; {split} keeps it")
-        self.ledger.lose(line, "encounters")
+        self.ledger.lose(line, "cases")
         del self.cases[eid]
         return True
 
@@ -157,7 +155,10 @@ class _Reader:
         ids: dict[str, str] = {}
         for name in row["image_ids"]:
             ids.setdefault(key_of(_stem(name)), _stem(name))
-        return Case(row["encounter_id"], split, tuple(ids.values()), title, content, said, question, answer)
+        texts = {TITLE: title, CONTENT: content}
+        texts |= {intern(f"{RESPONSE}{number}"): text for number, text in enumerate(said, 1)}
+        eid = row["encounter_id"]
+        return Case(eid, split, tuple(ids.values()), texts, question, answer, group_id=eid)
 
     def _claim(self, eid: str, name: str, where: str) -> None:
         """Give a photo to one encounter only: of two splits the later one keeps it."""
@@ -200,7 +201,7 @@ def _texts(row: Mapping[str, Any], prefix: str) -> dict[str, str]:
     """Return language to text of keys such as `query_title_en`; null counts as no text."""
     found = {key.removeprefix(prefix): text for key, text in row.items() if key.startswith(prefix)}
     return {
-        lang: whole(text)
+        lang: replace_surrogates(text)
         for lang, text in found.items()
         if len(lang) == 2 and lang.isalpha() and lang.islower() and isinstance(text, str)
     }
