@@ -4,7 +4,7 @@ import os
 import sys
 from typing import NoReturn
 
-from magic_cli.io.signals import fall_silent, listen, unheard
+from magic_cli.io.signals import install_handlers, redeliver_interrupt, restore_defaults
 
 
 def start() -> NoReturn:
@@ -12,16 +12,16 @@ def start() -> NoReturn:
     code: int | None = None
     try:
         try:
-            listen()
-            sys.unraisablehook = unheard
+            install_handlers()
+            sys.unraisablehook = redeliver_interrupt
             from magic_cli.cli.app import main
 
             main()
         except SystemExit as leaving:
             code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-        fall_silent()  # all is written, all is said: what comes now ends the process without a traceback
+        restore_defaults()  # all is written, all is said: what comes now ends the process without a traceback
     except KeyboardInterrupt:
-        fall_silent()
+        restore_defaults()
         if code is None:
             print("interrupted", file=sys.stderr)  # noqa: T201
             code = 130

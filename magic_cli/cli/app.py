@@ -10,7 +10,7 @@ from magic_cli.cli import options as opt
 from magic_cli.cli.output import emit
 from magic_cli.cli.process import Commands, leave, open_streams
 from magic_cli.io.run_record import Recorded, keep
-from magic_cli.io.signals import listen
+from magic_cli.io.signals import install_handlers
 
 app = typer.Typer(
     name="magic",
@@ -288,6 +288,6 @@ def doctor(
 
 def main() -> None:
     """Run the command line; cli/process.py says how it ends."""
-    listen()
+    install_handlers()
     open_streams()
     leave(app)

@@ -14,8 +14,8 @@ from typer.core import TyperGroup
 from magic_cli.cli.output import print_text
 from magic_cli.errors import DataError, Interrupted, MagicError, printable
 from magic_cli.io.files import json_text
-from magic_cli.io.progress import log, speaks
-from magic_cli.io.signals import broken_off
+from magic_cli.io.progress import is_main_process, log
+from magic_cli.io.signals import has_raised
 
 # What the system, torch and imports say names paths, sizes and devices; other exceptions quote the data.
 _QUOTED = (OSError, RuntimeError, MemoryError, ImportError)
@@ -48,11 +48,11 @@ def leave(app: Callable[..., Any]) -> NoReturn:
         if debug:
             traceback.print_exc()
         code, lines = _said(error)
-        if broken_off() and not isinstance(error, Interrupted):
+        if has_raised() and not isinstance(error, Interrupted):
             code, lines = 130, [_INTERRUPTED]
     for line in lines:
         log(f"error: {line}" if code != 130 else line)
-    if as_json and lines and speaks():
+    if as_json and lines and is_main_process():
         with contextlib.suppress(MagicError):
             print_text(json_text({"schema": 1, "exit_code": code, "errors": lines}))
     raise SystemExit(code)

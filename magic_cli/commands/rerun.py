@@ -21,7 +21,7 @@ from magic_cli.config import from_dict
 from magic_cli.errors import DataError, SubmissionError, first_lines, printable, problem, shorten
 from magic_cli.io import environment, run_record, schema
 from magic_cli.io.files import read_json, sha256
-from magic_cli.io.progress import log, speaks, track
+from magic_cli.io.progress import is_main_process, log, track
 from magic_cli.io.run_record import Place, Recorded
 
 _MOST = 100
@@ -92,7 +92,8 @@ def rerun(file: Path, out: Path | None, dry_run: bool, commands: Mapping[str, An
     """
     plan = _Plan((file / run_record.FILE if file.is_dir() else file).resolve(), commands)
     target = out.absolute() if out else plan.outside()
-    if speaks() and not dry_run and os.path.lexists(target):  # of several processes, the first one makes and compares
+    # of several processes, the main one makes and compares the result
+    if is_main_process() and not dry_run and os.path.lexists(target):
         raise DataError(printable(f"{target}: already there, and nothing is replaced; remove it, or use another --out"))
     with contextlib.chdir(plan.folder):
         _check_inputs(plan)
@@ -104,7 +105,7 @@ def rerun(file: Path, out: Path | None, dry_run: bool, commands: Mapping[str, An
         if dry_run:
             return found | {"identical": None, "compared": 0, "differences": []}
         code = _repeat(plan)
-        unlike = list(_differences(plan, new)) if speaks() else []
+        unlike = list(_differences(plan, new)) if is_main_process() else []
         if code != plan.record["exit"]:
             unlike.append({"file": run_record.FILE, "what": f"exit {plan.record['exit']} then, {code} now"})
     return found | {"identical": not unlike, "compared": len(plan.record["outputs"]), "differences": unlike}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from magic_cli.errors import DataError, printable, problem, redact
-from magic_cli.io.locks import holding, locked
+from magic_cli.io.locks import folder_lock, try_lock
 
 StrPath = str | os.PathLike[str]
 
@@ -92,7 +92,7 @@ def _create_temporary(path: Path) -> tuple[Path, IO[bytes]]:
         temporary = temporary_path(path)
         opened = temporary.open("x+b")
         with suppress(OSError):
-            locked(opened)
+            try_lock(opened)
         if os.fstat(opened.fileno()).st_nlink:
             return temporary, opened
         opened.close()  # another process swept it away before it was locked
@@ -120,37 +120,40 @@ def sweep(folder: Path, result: str = "") -> None:
         for path in [path for path in folder.iterdir() if is_leftover(path.name)]:
             if path.suffix == ".tmp":
                 with suppress(OSError), path.open("r+b") as file:
-                    if locked(file):
+                    if try_lock(file):
                         path.unlink()
             elif result and path.name.rpartition("-")[0] == f".{result[:60]}":
-                with holding(path) as is_held:
+                with folder_lock(path) as is_held:
                     if is_held:
                         shutil.rmtree(path, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically; half surrogate pairs (of file names that are no UTF-8) are written as \\udc80."""
+    """Write UTF-8 text atomically; unpaired surrogates (of file names that are not UTF-8) are written as \\udc80."""
     write_parts(path, (text,))
 
 
 def finite(value: Any) -> Any:
-    """Return a JSON value like `value`: NaN and infinities become null at any depth, tuples lists.
+    """Return a JSON value in which NaN and infinities are replaced by None, at any depth, and tuples by lists.
 
-    A dict in which nothing changes is returned as it is: a report has tens of thousands of them.
+    A dict without changes is returned itself: a report has tens of thousands of them, and copies add up.
     """
     if isinstance(value, Mapping):
-        found = {key: finite(inner) for key, inner in value.items()}
-        same = isinstance(value, dict) and all(found[key] is inner for key, inner in value.items())
-        return value if same else found
+        copy = {key: finite(inner) for key, inner in value.items()}
+        is_same = isinstance(value, dict) and all(copy[key] is inner for key, inner in value.items())
+        return value if is_same else copy
     if isinstance(value, list | tuple):
         return [finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """Return valid JSON, readable in any script, that can be printed: nothing in it drives a terminal.
+    """Return JSON that is safe to print: control characters and unpaired surrogates are escaped.
 
-    NaN is refused by `json`. Control characters and half surrogate pairs are escaped; they are read back the same.
+    Other characters, of any script, stay readable. Parsing it gives the same value.
+
+    Raises:
+        ValueError: the value contains NaN or an infinity.
     """
     return _safe(json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False))
 
@@ -160,57 +163,58 @@ def _safe(text: str) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write valid, sorted-as-given, indented UTF-8 JSON atomically; NaN is refused by `json`."""
-    words = json.JSONEncoder(ensure_ascii=False, indent=2, allow_nan=False).iterencode(value)
-    # some at a time: all words of a long report take five times the memory of its text
-    parts = iter(lambda: _safe("".join(islice(words, 4096))), "")
+    """Write indented UTF-8 JSON atomically, keys in their order; raises as `json_text` and `write_atomic`."""
+    tokens = json.JSONEncoder(ensure_ascii=False, indent=2, allow_nan=False).iterencode(value)
+    # in parts: all tokens of a long report take five times the memory of its text
+    parts = iter(lambda: _safe("".join(islice(tokens, 4096))), "")
     write_parts(path, chain(parts, ("\n",)))
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write one JSON object a line, atomically, in UTF-8 as `write_text`; rows are asked for one by one."""
+    """Write one JSON object per line, atomically, in UTF-8 as `write_text`; `rows` may be a generator."""
     write_parts(path, (json_text(row) + "\n" for row in rows))
 
 
 def write_parts(path: Path, parts: Iterable[str]) -> None:
-    """Write UTF-8 text as `write_text`, whose parts are asked for one by one."""
+    """Write UTF-8 text as `write_text`; `parts` may be a generator."""
     write_atomic(path, lambda file: file.writelines(part.encode("utf-8", "backslashreplace") for part in parts))
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON in which no object has a key twice: of two values, one would be lost without a word.
+    """Parse JSON and refuse repeated keys in an object, of which `json` would silently keep the last.
 
     Raises:
-        ValueError: it is no such JSON; a JSONDecodeError where a place is known. RecursionError: nested too deeply.
+        ValueError: invalid JSON (JSONDecodeError if the position is known). RepeatedKey: a repeated key.
+        RecursionError: nested too deeply.
     """
-    return json.loads(text, object_pairs_hook=_once)
+    return json.loads(text, object_pairs_hook=_unique_keys)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     unique = dict(pairs)
     if len(unique) < len(pairs):
-        raise KeyTwice(f"key {redact(repeated_keys(pairs)[0])} twice in one object")
+        raise RepeatedKey(f"key {redact(repeated_keys(pairs)[0])} twice in one object")
     return unique
 
 
 def repeated_keys(pairs: Sequence[tuple[str, Any]]) -> list[str]:
-    """Return the keys that a JSON object has several times, each once, in the order of their first places."""
+    """Return each repeated key of a JSON object once, in the order of their first occurrences."""
     return [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
 
 
-class KeyTwice(ValueError):  # noqa: N818  it says what is wrong
-    """A JSON object has a key twice."""
+class RepeatedKey(ValueError):  # noqa: N818  the name says what is wrong
+    """A JSON object contains a key more than once."""
 
 
 def _read(path: Path) -> bytes:
-    """Return a file's bytes; DataError for more than 256 MiB, of which no more are read. A pipe will do."""
-    found = bytearray()
+    """Return the bytes of a file or pipe; raises DataError for more than 256 MiB, without reading on."""
+    data = bytearray()
     with path.open("rb") as file:
         _refuse_long(path, os.fstat(file.fileno()).st_size)
         while block := file.read(1 << 20):
-            found += block
-            _refuse_long(path, len(found))
-    return bytes(found)
+            data += block
+            _refuse_long(path, len(data))
+    return bytes(data)
 
 
 def _refuse_long(path: Path, size: int) -> None:
@@ -223,8 +227,8 @@ def read_json(path: Path) -> Any:
     """Parse a UTF-8 JSON file, with or without a byte-order mark.
 
     Raises:
-        DataError: the file is missing, over 256 MiB, not UTF-8, not JSON, or has a key twice in an object; the
-            message gives line and column where they are known.
+        DataError: the file is missing, over 256 MiB, not UTF-8, not JSON, or has a repeated key in an object; the
+            message gives line and column if they are known.
     """
     try:
         return parse_json(_read(path).decode("utf-8-sig"))
@@ -237,8 +241,8 @@ def read_json(path: Path) -> Any:
     except json.JSONDecodeError as error:
         where = f"{path}:{error.lineno}:{error.colno}"
         raise DataError(f"{where}: not valid JSON ({error.msg}); was it cut off while copying?") from None
-    except KeyTwice as error:
-        raise DataError(problem(path, error, "each key once", "remove one of both")) from None
+    except RepeatedKey as error:
+        raise DataError(problem(path, error, "each key once", "remove one of them")) from None
     except RecursionError:
         raise DataError(f"{path}: JSON nested too deeply; expected a list of flat objects") from None
     except ValueError:  # Python refuses to read an integer of more than 4,300 digits
@@ -246,16 +250,16 @@ def read_json(path: Path) -> Any:
 
 
 def read_jsonl(path: Path) -> list[Any]:
-    """Parse one JSON value a line, with or without a byte-order mark; blank lines are skipped.
+    """Parse one JSON value per line, with or without a byte-order mark; blank lines are skipped.
 
     Raises:
-        DataError: as `read_json`, with the line's number.
+        DataError: as `read_json`, with the line number.
     """
     return list(each_row(path))
 
 
 def each_row(path: Path) -> Iterator[Any]:
-    """Yield the values of `read_jsonl` as they are read: of a long file, one line is in memory at a time."""
+    """Yield the values of `read_jsonl` one by one, so that only one line is in memory at a time."""
     number = start = 0
     try:
         for number, line in enumerate(_lines(path), 1):
@@ -273,7 +277,7 @@ def each_row(path: Path) -> Iterator[Any]:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """Yield a file's lines with their ends; raises as `_read`."""
+    """Yield the lines of a file with their line ends; raises as `_read`."""
     with path.open("rb") as file:
         _refuse_long(path, os.fstat(file.fileno()).st_size)
         size = 0
@@ -285,8 +289,8 @@ def _lines(path: Path) -> Iterator[bytes]:
 def _row(text: str, where: str) -> Any:
     try:
         return parse_json(text)
-    except KeyTwice as error:
-        raise DataError(problem(where, error, "each key once", "remove one of both")) from None
+    except RepeatedKey as error:
+        raise DataError(problem(where, error, "each key once", "remove one of them")) from None
     except (ValueError, RecursionError) as error:
         reason = getattr(error, "msg", "a number too long, or nested too deeply")
         raise DataError(f"{where}: not valid JSON ({reason}); run `magic prepare` again") from None
@@ -309,12 +313,12 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 
 
 def cache_root() -> Path:
-    """Return where caches live unless --cache-dir says otherwise: $XDG_CACHE_HOME/magic or ~/.cache/magic.
+    """Return the default folder of caches: $XDG_CACHE_HOME/magic or ~/.cache/magic.
 
-    The folder may not exist yet. A relative XDG_CACHE_HOME is ignored, as its specification asks.
+    The folder may not exist yet. A relative XDG_CACHE_HOME is ignored, as the XDG specification demands.
 
     Raises:
-        DataError: nobody knows the user's home, as in a container that runs under any number.
+        DataError: the user has no home folder, as in a container that runs under an arbitrary user id.
     """
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     try:

@@ -1,9 +1,8 @@
-"""Locks of files and folders: the system frees them when their process ends, killed or not.
+"""Advisory locks on files and folders; the system releases them when the process ends, even if it is killed.
 
-Where there are no such locks (Windows, some network disks) nobody knows who is at work, and nothing is removed.
+Without such locks (Windows, some network disks) it is unknown which processes are running, and nothing is removed.
 """
 
-import fcntl
 import os
 import sys
 from collections.abc import Iterator
@@ -14,16 +13,22 @@ from typing import IO
 if sys.platform != "win32":
     import fcntl
 
-_held: set[int] = set()
+_held: set[int] = set()  # descriptors of this process's folder locks
 
 
-def locked(file: IO[bytes] | int, wait: bool = False, shared: bool = False) -> bool:
-    """Lock an open file or folder until it is closed, and return whether that succeeded.
+def try_lock(file: IO[bytes] | int, wait: bool = False, shared: bool = False) -> bool:
+    """Lock an open file or folder until it is closed.
 
-    Several processes may hold a `shared` lock; nobody holds another one meanwhile.
+    Args:
+        file: the open file, or its descriptor.
+        wait: wait until other processes release it.
+        shared: let other processes hold a shared lock at the same time; the default is an exclusive one.
+
+    Returns:
+        Whether it is locked now; always False on Windows.
 
     Raises:
-        OSError: there are no locks on this disk.
+        OSError: this disk has no locks.
     """
     if sys.platform == "win32":
         return False
@@ -35,34 +40,36 @@ def locked(file: IO[bytes] | int, wait: bool = False, shared: bool = False) -> b
 
 
 @contextmanager
-def holding(folder: Path) -> Iterator[bool | None]:
-    """Hold a folder while the block runs; yield False where another process holds it, None where nobody can know.
+def folder_lock(folder: Path) -> Iterator[bool | None]:
+    """Try to lock a folder while the block runs; nothing is written into it.
 
-    Nothing is written into the folder. Processes that this one forks do not hold it.
+    Yields:
+        True if this process holds the lock, False if another one does, None if there are no locks or no such folder.
+        Processes that this one forks do not hold it.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows opens no folders
+    except OSError:  # on Windows, a folder cannot be opened
         yield None
         return
     _held.add(descriptor)
-    found: bool | None = None
+    is_held: bool | None = None
     try:
         with suppress(OSError):
-            found = locked(descriptor)
-        yield found
+            is_held = try_lock(descriptor)
+        yield is_held
     finally:
-        if descriptor in _held:  # not in a fork
+        if descriptor in _held:  # not in a forked process
             _held.discard(descriptor)
             os.close(descriptor)
 
 
-def _forget() -> None:
-    """Close a fork's copies: a data loader's worker that outlives a killed run must not keep its folder."""
+def _close_copies() -> None:
+    """Close a forked process's copies: a data loader worker that outlives a killed run must not keep its folder."""
     while _held:
         with suppress(OSError):
             os.close(_held.pop())
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_close_copies)

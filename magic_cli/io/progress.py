@@ -10,37 +10,42 @@ from typing import TextIO, TypeVar
 T = TypeVar("T")
 
 
-def speaks() -> bool:
-    """Tell whether this process may print: of several that a launcher started, the first one alone does."""
+def is_main_process() -> bool:
+    """Return whether this process may print and write results: of several that a launcher started, only the first."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def log(message: str) -> None:
-    """Write one line to stderr; results, which go to stdout, are never written here.
+    """Write one line to stderr; results go to stdout instead.
 
-    A full disk or a terminal that is gone costs the lines, not the work.
+    On a full disk, or if the terminal is gone, the line is lost and the work goes on.
     """
-    if speaks():
+    if is_main_process():
         try:
             print(message, file=sys.stderr, flush=True)  # noqa: T201
         except OSError:
-            silence(sys.stderr)
+            discard_output(sys.stderr)
 
 
-def silence(stream: TextIO) -> None:
-    """Send what a stream that cannot be written still holds, and all that follows, to nowhere."""
+def discard_output(stream: TextIO) -> None:
+    """Redirect a stream that cannot be written to os.devnull, with what it still buffers."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-    """Yield from `items` while showing how many are done and when the rest will be.
+    """Yield from `items` while showing on stderr how many are done and how long the rest will take.
 
-    `total` is needed where `items` has no length. Nothing is shown for less than two seconds of work.
+    Nothing is shown in the first two seconds.
+
+    Args:
+        items: what to iterate over.
+        label: what is being done, as "encoding".
+        total: number of items; needed if `items` has no length.
     """
     if total is None:
         total = len(items)  # type: ignore[arg-type]
-    if not speaks():
+    if not is_main_process():
         yield from items
     elif sys.stderr.isatty():
         from rich.console import Console
@@ -50,10 +55,10 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             yield from bar.track(items, total=total, description=label)
     else:
-        yield from _plain(items, label, total)
+        yield from _log_lines(items, label, total)
 
 
-def _plain(items: Iterable[T], label: str, total: int) -> Iterator[T]:
+def _log_lines(items: Iterable[T], label: str, total: int) -> Iterator[T]:
     start = last = time.monotonic()
     shown = 0
     for done, item in enumerate(items, 1):

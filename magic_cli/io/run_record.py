@@ -22,7 +22,7 @@ from typer.core import TyperCommand
 from magic_cli.errors import DataError, MagicError
 from magic_cli.io import environment
 from magic_cli.io.files import each_row, read_json, sha256, write_json
-from magic_cli.io.progress import speaks
+from magic_cli.io.progress import is_main_process
 
 FILE = "run.json"
 
@@ -132,7 +132,7 @@ def begin(file: Path) -> None:
     """
     command = _running.get()
     where = place(command.verb, command.options) if command and command.verb == "train" else None
-    if not speaks():
+    if not is_main_process():
         return
     if command is None or where is None:
         with suppress(OSError):  # what is wrong there is said when the results are written
@@ -153,7 +153,7 @@ def keep(found: Options, code: int = 0) -> None:
     """
     command = _running.get()
     where = place(command.verb, command.options) if command else None
-    if command and where and speaks():
+    if command and where and is_main_process():
         try:
             record = _record(command, where, code, found)
         except OSError as error:

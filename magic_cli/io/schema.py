@@ -1,9 +1,9 @@
-"""JSON Schemas (draft 2020-12) of what is read and written, found in a wheel and in a checkout, and checks by them.
+"""JSON Schemas (draft 2020-12) of all files that are read and written, and validation against them.
 
-jsonschema-rs checks every document and row first, and its yes is final. What it does not accept, jsonschema judges: it
-lists the problems, and if it finds none, the value is valid. So what is accepted is what jsonschema accepts: of what a
-JSON file can hold, jsonschema-rs refuses a little more (NaN as a number, half of a surrogate pair, a newline where a
-pattern ends with `$`), and accepts nothing else (tests/io/test_schema.py).
+jsonschema-rs checks every document and row first, and what it accepts is valid. What it rejects is checked again by
+jsonschema, which lists the problems; if it finds none, the value is valid. So the result is always that of jsonschema:
+jsonschema-rs only rejects a little more (NaN as a number, an unpaired surrogate, a newline where a pattern ends with
+`$`) and accepts nothing else (tests/io/test_schema.py).
 """
 
 import json
@@ -29,46 +29,46 @@ def load(name: str) -> dict[str, Any]:
 
 
 def problems(name: str, value: Any, where: str, most: int = 20) -> list[str]:
-    """Return one line `WHERE:FIELD: message` for each violation of schema `name`, in the order of the rows.
+    """Return one line `WHERE:FIELD: message` for each violation of schema `name`, sorted by position.
 
-    After `most` lines, one more says that others follow. Of values, numbers and single words are shown.
+    After `most` lines, a last one says that there are more. Values are shown as `errors.redact` shows them.
 
     Args:
-        name: that of a file in schemas/, without its ending.
+        name: name of a file in schemas/, without ".schema.json".
         value: what `json.loads` returns: dicts, lists, text, numbers, booleans and None.
-        where: the file, and the row of a file of rows, to begin each line with.
-        most: at most this many problems are listed.
+        where: the file, and in a file of rows the row, with which each line begins.
+        most: maximum number of problems to list.
     """
     if _surely_valid(name, value):
         return []
     lines: list[str] = []
     for error in sorted(_slow_validator(name).iter_errors(value), key=_place):
         if len(lines) == most:
-            lines.append(f"{where}: more problems of this kind follow; mend these first")
+            lines.append(f"{where}: more problems of this kind follow; fix these first")
             break
-        field = ".".join(redact_key(part) for part in error.absolute_path)  # a key may be a patient's text too
+        field = ".".join(redact_key(part) for part in error.absolute_path)  # a key may be patient text too
         lines.append(printable(f"{where}{':' if field else ''}{field}: {_short(error)}"))
     return lines
 
 
 def _surely_valid(name: str, value: Any) -> bool:
-    """Return whether jsonschema-rs accepts a value; False is no judgement."""
+    """Return whether jsonschema-rs accepts a value; False does not mean that it is invalid."""
     try:
         return _fast_check(name)(value)
-    except ValueError:  # half of a surrogate pair, or what JSON does not have
+    except ValueError:  # an unpaired surrogate, or a value that JSON does not have
         return False
 
 
 @cache
 def _fast_check(name: str) -> Callable[[Any], bool]:
-    from jsonschema_rs import Draft202012Validator  # 45 ms to import: not where nothing is checked
+    from jsonschema_rs import Draft202012Validator  # takes 45 ms to import: only when something is checked
 
     return Draft202012Validator(load(name)).is_valid
 
 
 @cache
 def _slow_validator(name: str) -> Any:
-    from jsonschema import Draft202012Validator  # 0.2 s to import: only where something may be wrong
+    from jsonschema import Draft202012Validator  # takes 0.2 s to import: only when something may be wrong
 
     return Draft202012Validator(load(name))
 

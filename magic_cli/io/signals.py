@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP: an end at once, or, where there is something to save, a wish to stop soon."""
+"""SIGINT, SIGTERM and SIGHUP: interrupt at once, or, while there is something to save, request a stop."""
 
 import os
 import signal
@@ -7,35 +7,35 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-# SIGHUP: the terminal is gone, as when a connection breaks at night; Windows has none
+# SIGHUP: the terminal is gone, for example after a lost connection; Windows does not have it
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 _raised: list[int] = []
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP: an interruption that nobody at the terminal typed."""
+    """SIGTERM or SIGHUP: an interruption that does not come from the keyboard."""
 
 
-def terminate(number: int, _frame: FrameType | None) -> None:
-    """Take a signal as Python takes Ctrl-C."""
+def raise_interrupt(number: int, _frame: FrameType | None) -> None:
+    """Signal handler: raise KeyboardInterrupt for SIGINT, Terminated for other signals."""
     _raised.append(number)
     raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
 
-def broken_off() -> bool:
-    """Tell whether a signal has raised: C++ and Rust make an error of their own of what is raised in their midst."""
+def has_raised() -> bool:
+    """Return whether a handler has raised; C++ and Rust code may turn that exception into an error of its own."""
     return bool(_raised)
 
 
-def listen() -> None:
-    """Take all signals so from now on; what is ignored (nohup) stays ignored."""
+def install_handlers() -> None:
+    """Let all signals raise from now on; those that are ignored (nohup) stay ignored."""
     _raised.clear()
-    _set(terminate)
+    _set(raise_interrupt)
 
 
-def fall_silent() -> None:
-    """Let a signal end the process at once, without a word."""
+def restore_defaults() -> None:
+    """Let a signal end the process at once and without a message."""
     _set(signal.SIG_DFL)
 
 
@@ -45,18 +45,18 @@ def _set(handler: Any) -> None:
             signal.signal(number, handler)
 
 
-def unheard(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Take the interruption of a clean-up, which Python only prints, as one that comes a moment later."""
+def redeliver_interrupt(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Hook: send SIGINT again in 20 ms if a finalizer swallowed a KeyboardInterrupt, which Python only prints."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        again = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT))  # not now: this is a part of the clean-up
-        again.daemon = True
-        again.start()
+        timer = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT))  # later: the finalizer is still running
+        timer.daemon = True
+        timer.start()
     else:
         sys.__unraisablehook__(unraisable)
 
 
 class Interrupt:
-    """While entered, the first signal sets `requested`; a second one interrupts at once."""
+    """Context in which the first signal only sets `requested`; a second one interrupts at once."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -64,8 +64,8 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
-            heard = [n for n in SIGNALS if n == signal.SIGINT or signal.getsignal(n) is not signal.SIG_IGN]
-            self._before = {number: signal.signal(number, self._request) for number in heard}
+            handled = [n for n in SIGNALS if n == signal.SIGINT or signal.getsignal(n) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._request) for number in handled}
         return self
 
     def __exit__(
@@ -76,10 +76,10 @@ class Interrupt:
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
-            terminate(number, frame)
+            raise_interrupt(number, frame)
         self.requested = True
 
     @staticmethod
     def ignore(_worker: int) -> None:
-        """Leave the terminal's Ctrl-C to the main process: called in each data loader worker."""
+        """Ignore Ctrl-C in a data loader worker; the main process handles it."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)

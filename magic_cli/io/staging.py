@@ -1,6 +1,6 @@
-"""Results built aside and put in place in one step, so that nobody ever sees half of one.
+"""Results are built in a hidden folder and put in place in one step, so that a partial result is never visible.
 
-`staged` replaces a folder as a whole; `replace_results` replaces the results in a folder that holds other files too.
+`staged` replaces a whole folder; `replace_results` replaces the results in a folder that contains other files too.
 """
 
 import ctypes
@@ -14,39 +14,42 @@ from pathlib import Path
 
 from magic_cli.errors import DataError, printable, problem
 from magic_cli.io.files import is_empty, refuse_existing, sweep, temporary_path
-from magic_cli.io.locks import holding
+from magic_cli.io.locks import folder_lock
 
-_EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
+_RENAME_EXCHANGE = 2  # flag of renameat2(2)
 
-_HERE = -100  # AT_FDCWD
+_AT_FDCWD = -100  # a path relative to the working folder, openat(2)
 
-_AT_A_TIME = 8  # files on their way to the disk
+_SYNC_THREADS = 8
 
 
 def check_target(out: Path, source: Path | None, mark: str, overwrite: bool) -> None:
-    """Refuse a target that must not be replaced.
+    """Refuse a target that must not be replaced: `--out ~ --overwrite` must not delete a home folder.
 
-    With `overwrite` only an empty folder or one that holds the file `mark` is replaced, and never one that
-    holds `source`: `--out ~ --overwrite` must not cost anybody their files.
+    Args:
+        out: the target.
+        source: folder that `out` must not contain; None for none.
+        mark: file that every folder of this kind contains; any other non-empty folder is refused.
+        overwrite: whether a folder of this kind may be replaced.
 
     Raises:
-        DataError: the target is taken, is something else than what this program writes, or holds `source`.
+        DataError: the target is taken, is not a folder of this kind, or contains `source`.
     """
     if source is not None and source.resolve().is_relative_to(out.resolve()):
         raise DataError(problem(out, "the folder that holds --data", "another folder", "choose another --out"))
     refuse_existing(out, overwrite)
-    ours = not out.exists() or (out.is_dir() and ((out / mark).is_file() or is_empty(out)))
-    if not ours:
+    is_replaceable = not out.exists() or (out.is_dir() and ((out / mark).is_file() or is_empty(out)))
+    if not is_replaceable:
         raise DataError(problem(out, f"no folder with {mark}", "a folder made by this command", "choose another --out"))
 
 
 @contextmanager
 def staged(out: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `out` that replaces `out` when the block ends; on an error it is removed.
+    """Yield an empty folder beside `out` that replaces `out` when the block ends; after an error it is removed.
 
-    A kill at any moment leaves the old folder or the new one, whole, under the name `out`, at worst with a hidden
-    leftover beside it, which the next command removes. (Where the system cannot exchange two folders at once, there
-    is an instant with neither; an error in it brings the old one back.)
+    A kill at any moment leaves either the complete old folder or the complete new one under the name `out`, at worst
+    with a hidden folder beside it, which the next command removes. (If the system cannot exchange two folders, there
+    is an instant with neither; an error at that instant restores the old one.)
 
     Raises:
         DataError: the folder cannot be made or written.
@@ -60,16 +63,16 @@ def staged(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def replace_results(out: Path, patterns: Collection[str], owned: str = "") -> Iterator[Path]:
-    """Yield an empty folder whose files and folders are put into `out` when the block ends; an older result goes.
+    """Yield an empty folder whose content is moved into `out` when the block ends; the older result is removed.
 
-    Everything else in `out` stays, the same files as before: they are linked, not copied. A kill leaves the older
-    result or the new one, whole; where folders of others are in `out`, or the folder cannot be exchanged for another,
-    each file or folder of the result is replaced by itself.
+    Everything else in `out` is kept; the same files, as they are linked, not copied. A kill leaves the complete older
+    result or the complete new one. Only if `out` contains other folders, or cannot be exchanged for another folder,
+    each file or folder of the result is replaced separately.
 
     Args:
         out: the folder, which may not exist yet.
-        patterns: those of the names in `out` that a result of this kind consists of.
-        owned: pattern of the names in a folder of the result that belong to it; other files in it stay too.
+        patterns: glob patterns of the files and folders in `out` that make up a result of this kind.
+        owned: glob pattern of the files in a folder of the result that belong to it; other files in it are kept.
 
     Raises:
         DataError: the folder cannot be made or written.
@@ -79,29 +82,29 @@ def replace_results(out: Path, patterns: Collection[str], owned: str = "") -> It
     with _hidden_folder(out if existed and not _is_exchangeable(out) else out.parent, out) as new:
         yield new
         _flush(new)
-        if not existed and _renamed(new, out):
+        if not existed and _try_rename(new, out):
             return
         parts = sorted(path.name for path in new.iterdir())
         for part in [name for name in parts if (new / name).is_dir() and (out / name).is_dir()]:
             for path in _foreign(out / part, [owned]):
-                _take_along(path, new / part / path.name)
+                _link_or_copy(path, new / part / path.name)
         if not (new.parent == out.parent and _replace_whole(new, out, patterns)):
             _replace_each(new, out, parts, patterns)
 
 
 def _is_exchangeable(out: Path) -> bool:
-    """Return whether a folder may be exchanged for another: no mount, not the working folder, in a writable parent."""
+    """Return whether a folder may be exchanged: no mount, not the working folder, and in a writable parent."""
     is_mount = out.stat().st_dev != out.parent.stat().st_dev
     return not is_mount and not Path.cwd().is_relative_to(out) and os.access(out.parent, os.W_OK)
 
 
 def _foreign(folder: Path, patterns: Collection[str]) -> list[Path]:
-    """Return what is in a folder and no part of a result."""
+    """Return the files and folders in a folder that are not part of a result."""
     return [path for path in folder.iterdir() if not any(fnmatch(path.name, pattern) for pattern in patterns)]
 
 
-def _linked(source: str | Path, target: str | Path) -> bool:
-    """Give a file, or a symbolic link, a second name; return False where the disk or the system refuses."""
+def _try_link(source: str | Path, target: str | Path) -> bool:
+    """Hard-link a file or symbolic link; return False if the disk or the system refuses."""
     try:
         os.link(source, target, follow_symlinks=False)
     except (OSError, NotImplementedError):
@@ -109,37 +112,37 @@ def _linked(source: str | Path, target: str | Path) -> bool:
     return True
 
 
-def _take_along(source: Path, target: Path) -> None:
-    """Link a file, or the files of a folder, into another folder; copy what cannot be linked."""
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Hard-link a file, or the files of a folder, into another folder; copy what cannot be linked."""
 
-    def link_or_copy(source: str, target: str) -> None:
-        if not _linked(source, target):
+    def link_file(source: str, target: str) -> None:
+        if not _try_link(source, target):
             shutil.copy2(source, target, follow_symlinks=False)
 
     if source.is_dir() and not source.is_symlink():
-        shutil.copytree(source, target, symlinks=True, copy_function=link_or_copy)
+        shutil.copytree(source, target, symlinks=True, copy_function=link_file)
     else:
-        link_or_copy(str(source), str(target))
+        link_file(str(source), str(target))
 
 
 def _replace_whole(new: Path, out: Path, patterns: Collection[str]) -> bool:
-    """Exchange both folders, after others' files in `out` were linked into `new`; return False where that fails."""
+    """Link the other files of `out` into `new`, then exchange both folders; return False if that is not possible."""
     inodes: dict[str, int] = {}
     for path in _foreign(out, patterns):
-        if (path.is_dir() and not path.is_symlink()) or not _linked(path, new / path.name):
+        if (path.is_dir() and not path.is_symlink()) or not _try_link(path, new / path.name):
             return False
         inodes[path.name] = (new / path.name).lstat().st_ino
     shutil.copymode(out, new)
     if not exchange(new, out):
         return False
-    for path in _foreign(new, patterns):  # `new` is the old folder now; what somebody saved in it meanwhile comes along
+    for path in _foreign(new, patterns):  # `new` is the old folder now; move what was saved in it meanwhile
         if path.lstat().st_ino != inodes.get(path.name):
             path.replace(out / path.name)
     return True
 
 
 def _replace_each(new: Path, out: Path, parts: Collection[str], patterns: Collection[str]) -> None:
-    """Put each part in its place; those of an older result that have no successor are removed after that."""
+    """Replace each file and folder of the result; then remove those of the older result that have no successor."""
     for name in parts:
         if (new / name).is_dir() and (out / name).is_dir():
             _put_in_place(new / name, out / name)
@@ -150,8 +153,8 @@ def _replace_each(new: Path, out: Path, parts: Collection[str], patterns: Collec
             path.unlink()
 
 
-def _renamed(new: Path, out: Path) -> bool:
-    """Rename `new` to `out`; return False where another process was faster."""
+def _try_rename(new: Path, out: Path) -> bool:
+    """Rename `new` to `out`; return False if another process created `out` first."""
     try:
         new.rename(out)
     except OSError:
@@ -162,10 +165,10 @@ def _renamed(new: Path, out: Path) -> bool:
 
 
 def _flush(folder: Path) -> None:
-    """Bring all files below a folder to the disk, many at a time: one after the other takes ten times as long."""
-    from concurrent.futures import ThreadPoolExecutor  # scoring, which is timed, loads this module and does without
+    """Fsync all files below a folder, several at a time: one after the other takes ten times as long."""
+    from concurrent.futures import ThreadPoolExecutor  # not at the top: `magic score` loads this module and is timed
 
-    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+    with ThreadPoolExecutor(_SYNC_THREADS) as pool:
         for _ in pool.map(_sync, [path for path in folder.rglob("*") if path.is_file()]):
             pass
 
@@ -177,12 +180,12 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def _hidden_folder(parent: Path, out: Path) -> Iterator[Path]:
-    """Yield an empty folder in `parent` that is removed at the end if it is still there; messages name `out`."""
+    """Yield an empty hidden folder in `parent`, removed at the end if still there; error messages name `out`."""
     made: Path | None = None
     try:
         parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            if out.exists():  # else the old result may be in one of them
+            if out.exists():  # otherwise a hidden folder may be the only copy of the old result
                 _sweep(out)
             made = _make_hidden(parent, out, stack)
             yield made
@@ -190,9 +193,9 @@ def _hidden_folder(parent: Path, out: Path) -> Iterator[Path]:
     except OSError as error:
         line = f"{out}: cannot be written ({error.strerror or error}); free space, or choose another --out"
         raise DataError(printable(line)) from None
-    except DataError as error:  # of a file in the folder, under a name that nobody knows
-        hidden, known = printable(made), printable(out)
-        raise type(error)([line.replace(hidden, known) for line in error.problems]) from None
+    except DataError as error:  # about a file in the hidden folder, whose name means nothing to the user
+        hidden, public = printable(made), printable(out)
+        raise type(error)([line.replace(hidden, public) for line in error.problems]) from None
     finally:
         if made is not None:
             shutil.rmtree(made, ignore_errors=True)
@@ -204,17 +207,17 @@ def _sweep(out: Path) -> None:
 
 
 def _make_hidden(parent: Path, out: Path, stack: ExitStack) -> Path:
-    """Make a hidden folder that this process holds until the end of the stack."""
+    """Create a hidden folder that this process locks until the end of the stack."""
     while True:
         made = temporary_path(parent / out.name, is_folder=True)
-        made.mkdir()  # with the permissions of the umask
-        held = stack.enter_context(holding(made))
-        if held is not False and made.exists():
+        made.mkdir()  # its mode follows the umask
+        is_held = stack.enter_context(folder_lock(made))
+        if is_held is not False and made.exists():
             return made
 
 
 def _put_in_place(new: Path, out: Path) -> None:
-    """Rename `new` to `out`; an old `out` ends under the name `new`, or is removed."""
+    """Rename `new` to `out`; an old `out` is left under the name `new`, or removed."""
     if not out.exists():
         new.rename(out)
     elif not exchange(new, out):
@@ -229,11 +232,11 @@ def _put_in_place(new: Path, out: Path) -> None:
 
 
 def exchange(first: Path, second: Path) -> bool:
-    """Swap two folders in one step, where Linux and the file system can."""
+    """Exchange two folders in one step; return False if the system or the file system cannot."""
     if not sys.platform.startswith("linux"):
         return False
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError):
         return False
-    return bool(rename(_HERE, os.fsencode(first), _HERE, os.fsencode(second), _EXCHANGE) == 0)
+    return bool(rename(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from magic_cli.errors import DataError, Interrupted
 from magic_cli.io.files import refuse_existing
-from magic_cli.io.locks import holding
-from magic_cli.io.progress import speaks
+from magic_cli.io.locks import folder_lock
+from magic_cli.io.progress import is_main_process
 
 FOLDER = "draft"
 
@@ -57,7 +57,7 @@ class Draft:
             DataError: another process trains there, or did so since `folder` looked; or the folder cannot be written.
             Interrupted: the block was, and can go on.
         """
-        if not speaks():  # one of several processes; the first one holds the folder
+        if not is_main_process():  # one of several processes; the first one holds the folder
             yield
             return
         try:
@@ -66,7 +66,7 @@ class Draft:
                 pass
         except OSError as error:
             raise DataError(f"{self.out}: cannot be written ({error.strerror}); choose another --out") from None
-        with holding(self.out) as held:
+        with folder_lock(self.out) as held:
             if held is False:
                 line = "another process trains here; let it end first, or choose another --out"
                 raise DataError(f"{self.out}: {line}")
@@ -82,14 +82,14 @@ class Draft:
 
     def publish(self, work: Path) -> None:
         """Let the run in `work`, which is whole, take the place of the older one; one process of several does it."""
-        if work != self.out and speaks():
+        if work != self.out and is_main_process():
             work.rename(self._whole)
             self._move()
 
     def settle(self) -> None:
         """End what a kill broke off in `publish`."""
-        if (self.out / FOLDER).is_dir() and speaks():
-            with holding(self.out) as held:
+        if (self.out / FOLDER).is_dir() and is_main_process():
+            with folder_lock(self.out) as held:
                 if held is not False and self._whole.is_dir():
                     self._move()
                 elif held is not False:

@@ -15,7 +15,7 @@ import torch
 from magic_cli import __main__ as program
 from magic_cli.cli import app
 from magic_cli.cli import app as cli
-from magic_cli.io.signals import SIGNALS, Interrupt, Terminated, listen
+from magic_cli.io.signals import SIGNALS, Interrupt, Terminated, install_handlers
 
 FULL = Path("/dev/full")
 full = pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")
@@ -78,13 +78,13 @@ def test_a_signal_between_the_last_word_and_the_end_changes_nothing(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     calls: list[int] = []
 
-    def fall_silent() -> None:
+    def restore_defaults() -> None:
         calls.append(0)
         if len(calls) == 1:
             signal.raise_signal(number)
 
     monkeypatch.setattr(app, "main", lambda: sys.exit(code))
-    monkeypatch.setattr(program, "fall_silent", fall_silent)
+    monkeypatch.setattr(program, "restore_defaults", restore_defaults)
     assert started() == code
     assert len(calls) == 2
     assert capsys.readouterr() == ("", "")
@@ -111,7 +111,7 @@ def test_what_c_and_rust_make_of_an_interruption_is_one(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(cli, "app", app)
     monkeypatch.setattr(sys, "argv", ["magic", "doctor"])
-    listen()
+    install_handlers()
     with pytest.raises(RuntimeError, match="unexpected pos"):
         app()
     writes.clear()
@@ -122,7 +122,7 @@ def test_what_c_and_rust_make_of_an_interruption_is_one(
 def test_an_error_after_the_interruption_of_an_earlier_command_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    listen()
+    install_handlers()
     with pytest.raises(Terminated):
         signal.raise_signal(signal.SIGTERM)
     monkeypatch.setattr(app, "app", lambda **_: 1 // 0)
@@ -133,7 +133,7 @@ def test_an_error_after_the_interruption_of_an_earlier_command_is_an_error(
 
 @pytest.mark.parametrize("number", SIGNALS[1:])
 def test_other_signals_are_told_from_a_ctrl_c(number: signal.Signals) -> None:
-    listen()
+    install_handlers()
     with pytest.raises(Terminated):
         signal.raise_signal(number)
 
@@ -142,7 +142,7 @@ def test_other_signals_are_told_from_a_ctrl_c(number: signal.Signals) -> None:
 def test_what_is_ignored_stays_ignored(number: signal.Signals) -> None:
     """`nohup magic train seg`."""
     signal.signal(number, signal.SIG_IGN)
-    listen()
+    install_handlers()
     with Interrupt() as interrupt:
         signal.raise_signal(number)
         assert not interrupt.requested
@@ -151,7 +151,7 @@ def test_what_is_ignored_stays_ignored(number: signal.Signals) -> None:
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_each_signal_is_a_wish_where_there_is_something_to_save(number: signal.Signals) -> None:
-    listen()
+    install_handlers()
     with Interrupt() as interrupt:
         signal.raise_signal(number)
         assert interrupt.requested
@@ -159,8 +159,8 @@ def test_each_signal_is_a_wish_where_there_is_something_to_save(number: signal.S
 
 SWALLOWED = """
 import signal, sys, time
-from magic_cli.io.signals import unheard
-sys.unraisablehook = unheard
+from magic_cli.io.signals import redeliver_interrupt
+sys.unraisablehook = redeliver_interrupt
 class Clean:
     def __del__(self):
         signal.raise_signal(signal.SIGINT)

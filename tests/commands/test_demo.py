@@ -253,8 +253,8 @@ def test_sigterm_is_passed_on_to_the_step(program: Path) -> None:
     code = (
         "import sys, pathlib, signal\n"
         "from magic_cli.commands import demo\nfrom magic_cli.errors import Interrupted\n"
-        "from magic_cli.io.signals import terminate\n"
-        "signal.signal(signal.SIGTERM, terminate)\n"
+        "from magic_cli.io.signals import raise_interrupt\n"
+        "signal.signal(signal.SIGTERM, raise_interrupt)\n"
         f"sys.executable = {sys.executable!r}\n"
         "try: demo.run(pathlib.Path('out'), 'tiny', False, {'train': 1})\n"
         "except Interrupted as error: sys.exit(error.exit_code)"

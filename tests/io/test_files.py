@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from magic_cli.errors import DataError
 from magic_cli.io import files
-from magic_cli.io.locks import holding
+from magic_cli.io.locks import folder_lock
 from magic_cli.io.staging import staged
 
 VALUES = st.recursive(
@@ -301,7 +301,7 @@ def test_folders_of_killed_processes_are_swept_for_one_result_only(tmp_path: Pat
         (tmp_path / name / "inner").mkdir(parents=True)
     files.sweep(tmp_path)
     assert len(list(tmp_path.iterdir())) == 4
-    with holding(tmp_path / ".out-89abcdef"):
+    with folder_lock(tmp_path / ".out-89abcdef"):
         files.sweep(tmp_path, "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other-0123abcd", ".out-0123ABCD", ".out-89abcdef"]
     long = "a" * 100
@@ -332,15 +332,15 @@ def test_a_folder_of_leftovers_is_empty(tmp_path: Path) -> None:
 
 
 def test_a_temporary_file_that_is_swept_before_it_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    locked, swept = files.locked, []
+    try_lock, swept = files.try_lock, []
 
     def slow(file: Any, wait: bool = False) -> bool:
         if not swept:
             swept.append(file.name)
             Path(file.name).unlink()
-        return locked(file, wait)
+        return try_lock(file, wait)
 
-    monkeypatch.setattr(files, "locked", slow)
+    monkeypatch.setattr(files, "try_lock", slow)
     files.write_text(tmp_path / "x", "whole")
     assert (tmp_path / "x").read_text() == "whole"
     assert len(swept) == 1

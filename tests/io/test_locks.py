@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from magic_cli.io import locks
-from magic_cli.io.locks import holding
+from magic_cli.io.locks import folder_lock
 
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from magic_cli.io.locks import holding
-with holding(Path(sys.argv[1])) as held:
+from magic_cli.io.locks import folder_lock
+with folder_lock(Path(sys.argv[1])) as held:
     if os.fork() == 0:  # prints only what it may print once it runs, having closed its copy of the lock
         print(held, os.getpid(), flush=True)
     time.sleep(60)
@@ -24,12 +24,12 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such locks")
 
 
 def held(folder: Path) -> bool | None:
-    with holding(folder) as found:
+    with folder_lock(folder) as found:
         return found
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
-    with holding(tmp_path) as first:
+    with folder_lock(tmp_path) as first:
         assert first is True
         assert held(tmp_path) is False
         assert held(tmp_path) is False  # the second try did not free it
@@ -58,8 +58,8 @@ def test_a_killed_process_holds_nothing_though_what_it_forked_lives_on(tmp_path:
 def test_where_nobody_can_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert held(tmp_path / "gone") is None
 
-    def none(_: object, wait: bool = False) -> bool:
+    def refuse(_: object, wait: bool = False) -> bool:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(locks, "locked", none)
+    monkeypatch.setattr(locks, "try_lock", refuse)
     assert held(tmp_path) is None

@@ -241,7 +241,7 @@ def test_problems_come_in_the_order_of_the_rows_and_end_with_a_hint() -> None:
     assert [line.split(":")[1] for line in lines] == [str(row) for row in range(12) for _ in range(3)]
     lines = schema.problems("definitions", [{}] * 12, "d.json")
     assert len(lines) == 21
-    assert lines[-1] == "d.json: more problems of this kind follow; mend these first"
+    assert lines[-1] == "d.json: more problems of this kind follow; fix these first"
     assert len(schema.problems("definitions", [3] * 20, "d.json")) == 20
 
 

@@ -10,7 +10,7 @@ import pytest
 from magic_cli.data.masks import write_mask
 from magic_cli.errors import DataError
 from magic_cli.io import staging
-from magic_cli.io.locks import holding
+from magic_cli.io.locks import folder_lock
 from magic_cli.io.staging import replace_results, staged
 
 PATTERNS = ("masks", "scores*.json", "page.html")
@@ -186,7 +186,7 @@ def test_another_process_may_be_faster(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with replace_results(out, PATTERNS) as folder:
         write(folder, page_html="new")
-        with holding(folder) as held:
+        with folder_lock(folder) as held:
             assert held is False
         put(out, page_html="old", scores2_json="old")
     assert contents(out) == {"page.html": "new"}

@@ -369,9 +369,9 @@ def test_a_run_that_waited_for_a_clear_holds_the_new_lock(tmp_path: Path, monkey
         times.append(shared)
         if len(times) == 1:
             (tmp_path / store.LOCK).unlink()
-        return locks.locked(file, wait, shared)
+        return locks.try_lock(file, wait, shared)
 
-    monkeypatch.setattr(store, "locked", cleared)
+    monkeypatch.setattr(store, "try_lock", cleared)
     use = CacheUse(tmp_path)
     assert times == [True, True]
     keep(tmp_path, 1)

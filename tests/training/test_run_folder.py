@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from magic_cli.errors import DataError, Interrupted
-from magic_cli.io.locks import holding
+from magic_cli.io.locks import folder_lock
 from magic_cli.training.run_folder import Draft
 
 NAMES = ("best.pt", "folds.json", "fold-1/best.pt", "fold-2/best.pt")
@@ -111,12 +111,12 @@ def test_broken_off_anywhere_it_is_ended_by_the_next(
 def test_one_process_at_a_time(draft: Draft) -> None:
     draft.out.mkdir()
     with (
-        holding(draft.out),
+        folder_lock(draft.out),
         pytest.raises(DataError, match="another process trains here; let it end first"),
         draft.alone(draft.out, resume=True),
     ):
         pass
-    with draft.alone(draft.out, resume=True), holding(draft.out) as other:
+    with draft.alone(draft.out, resume=True), folder_lock(draft.out) as other:
         assert other is False
 
 
@@ -152,6 +152,6 @@ def test_of_several_processes_the_first_one_holds_and_publishes(draft: Draft, mo
     prepared(draft)
     monkeypatch.setenv("RANK", "1")
     work = draft.out / "draft" / "folds"
-    with holding(draft.out), draft.alone(work, resume=False):
+    with folder_lock(draft.out), draft.alone(work, resume=False):
         draft.publish(work)
     assert work.is_dir()

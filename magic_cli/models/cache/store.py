@@ -13,7 +13,7 @@ from pathlib import Path
 
 from magic_cli.errors import ConfigError, DataError
 from magic_cli.io.files import replacing, sweep
-from magic_cli.io.locks import locked
+from magic_cli.io.locks import try_lock
 from magic_cli.io.progress import log
 
 LIMIT_GB = 20.0
@@ -241,7 +241,7 @@ def _lock(root: Path, shared: bool) -> int | None:
         ):  # the folder was cleared meanwhile
             descriptor = _open(path)
             stack.callback(os.close, descriptor)
-            if not locked(descriptor, wait=shared, shared=shared):
+            if not try_lock(descriptor, wait=shared, shared=shared):
                 return None
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 stack.pop_all()
