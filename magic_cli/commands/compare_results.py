@@ -1,14 +1,13 @@
-"""How the new file of a result differs from the old one, where their bytes do; "" where nothing of the result does.
+"""How a file of a repeated result differs from the recorded one; "" if only circumstances differ.
 
-A file may say when, by which line, by which versions and in which folder it was made: that is no part of a result.
+Circumstances are when, by which command line, with which versions and in which folder a file was made.
 """
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,150 +16,161 @@ from magic_cli.errors import MagicError, redact, redact_key
 from magic_cli.io.files import finite, read_json, read_jsonl
 from magic_cli.submission.archive import open_archive
 
-_MOST = 5
+_MAX_DIFFERENCES = 5
 
-_CIRCUMSTANCES = re.compile(
+# the parts of our HTML pages that say when and how they were made
+VOLATILE_HTML = re.compile(
     '<p class="lead">.*?</p>|<section aria-labelledby="provenance">.*?</section>|<p>Made by magic .*?</p>', re.DOTALL
 )
 
 
-@dataclass(frozen=True)
-class Places:
-    """Where the old and the new result lie, and which working folders their commands had: paths of one are the other's.
+@dataclass(frozen=True, slots=True)
+class ResultPaths:
+    """Folders of two results and of their commands, so that a path in one result can be matched with the other's.
 
-    `old` and `new` are folders that are here; the folder `then` may have been another one.
+    Attributes:
+        old: folder of the recorded result, on this machine.
+        new: folder of the repeated result.
+        old_cwd: working folder of the recorded command, perhaps on another machine.
+        new_cwd: working folder of the repeated command.
     """
 
     old: Path
     new: Path
-    then: Path
-    now: Path
+    old_cwd: Path
+    new_cwd: Path
 
-    def same(self, old: str, new: str) -> bool:
-        """Tell whether two texts of a result are the same, or name the same file of either."""
-        bases = (self.old, self.new), (self.now, self.now)
-        return old == self.moved(new) or any(_path(one, old) == self._before(other, new) for one, other in bases)
+    def is_same(self, old: str, new: str) -> bool:
+        """Return whether two texts of a result are equal, or paths of the same file in either result."""
+        bases = (self.old, self.new), (self.new_cwd, self.new_cwd)
+        return old == self.as_old(new) or any(_join(a, old) == self._in_old(b, new) for a, b in bases)
 
-    def moved(self, text: str) -> str:
-        """Return a text of the new result as it was said in the old working folder."""
-        return text.replace(str(self.now), str(self.then))
+    def as_old(self, text: str) -> str:
+        """Return a text of the new result as it would have been written in the old working folder."""
+        return text.replace(str(self.new_cwd), str(self.old_cwd))
 
-    def _before(self, base: Path, text: str) -> Path:
-        path = _path(base, text)
+    def _in_old(self, base: Path, text: str) -> Path:
+        path = _join(base, text)
         return self.old / path.relative_to(self.new) if path.is_relative_to(self.new) else path
 
 
-def _path(base: Path, text: str) -> Path:
+def _join(base: Path, text: str) -> Path:
     return Path(os.path.normpath(base / text))
 
 
-def difference(old: Path, new: Path, places: Places) -> str:
-    """Return how two files of the same name differ, for people: figures by how much, masks in how many pixels.
+def difference(old: Path, new: Path, paths: ResultPaths) -> str:
+    """Return for the terminal how two files of the same name differ: numbers by how much, masks in how many pixels.
 
     Args:
         old: a file of the recorded result.
-        new: the one that came out now.
-        places: where both results were made.
+        new: the same file of the repeated result, with other bytes.
+        paths: where both results were made.
+
+    Returns:
+        At most five differences, "" if only circumstances differ, or why the files cannot be compared.
     """
     try:
-        return _KINDS.get(old.suffix, _lines)(old, new, places)
+        return _COMPARERS.get(old.suffix, _compare_text)(old, new, paths)
     except MagicError as error:
         return f"cannot be compared ({error.problems[0]})"
 
 
-def _json(old: Path, new: Path, places: Places) -> str:
-    return _told(list(_leaves(_result(read_json(old)), _result(read_json(new)), places)))
+def _compare_json(old: Path, new: Path, paths: ResultPaths) -> str:
+    return _summary(list(diff_json(_without_provenance(read_json(old)), _without_provenance(read_json(new)), paths)))
 
 
-def _rows(old: Path, new: Path, places: Places) -> str:
-    return _told(list(_leaves(read_jsonl(old), read_jsonl(new), places)))
+def _compare_jsonl(old: Path, new: Path, paths: ResultPaths) -> str:
+    return _summary(list(diff_json(read_jsonl(old), read_jsonl(new), paths)))
 
 
-def _result(value: Any) -> Any:
-    """Return a report without its provenance; any other value as it is."""
+def _without_provenance(value: object) -> object:
     return {k: v for k, v in value.items() if k != "provenance"} if isinstance(value, dict) else value
 
 
-def _leaves(old: Any, new: Any, places: Places, where: str = "") -> Iterator[str]:
-    """Yield a line for each value of a JSON tree that differs: numbers with both, of a text its place."""
-    kind = type(old) if type(old) is type(new) else None
-    if kind is dict:
+def diff_json(old: object, new: object, paths: ResultPaths, where: str = "") -> Iterator[str]:
+    """Yield one line per value of a JSON tree that differs: its place, and both values unless they are texts."""
+    if isinstance(old, dict) and isinstance(new, dict):
         for key in [*old, *(key for key in new if key not in old)]:
-            yield from _leaves(old.get(key), new.get(key), places, f"{where}.{redact_key(key)}".lstrip("."))
-    elif kind is list and len(old) == len(new):
-        for number, (one, other) in enumerate(zip(old, new, strict=True), 1):
-            yield from _leaves(one, other, places, f"{where}[{number}]")
-    elif kind is list:
+            yield from diff_json(old.get(key), new.get(key), paths, f"{where}.{redact_key(key)}".lstrip("."))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for number, (old_item, new_item) in enumerate(zip(old, new, strict=True), 1):
+            yield from diff_json(old_item, new_item, paths, f"{where}[{number}]")
+    elif isinstance(old, list) and isinstance(new, list):
         yield f"{where}: {len(old)} items then, {len(new)} now"
-    elif kind is str:
-        if not places.same(old, new):
+    elif isinstance(old, str) and isinstance(new, str):
+        if not paths.is_same(old, new):
             yield f"{where}: another text"
-    elif kind is None or old != new:
-        apart = f" ({new - old:+.2g})" if kind is float else ""
-        yield f"{where}: {redact(old)} then, {redact(new)} now{apart}"
+    elif type(old) is not type(new) or old != new:
+        change = f" ({new - old:+.2g})" if isinstance(old, float) and isinstance(new, float) else ""
+        yield f"{where}: {redact(old)} then, {redact(new)} now{change}"
 
 
-def _told(lines: list[str]) -> str:
-    more = f"; and {len(lines) - _MOST} more" if len(lines) > _MOST else ""
-    return "; ".join(lines[:_MOST]) + more
+def _summary(lines: Sequence[str]) -> str:
+    more = f"; and {len(lines) - _MAX_DIFFERENCES} more" if len(lines) > _MAX_DIFFERENCES else ""
+    return "; ".join(lines[:_MAX_DIFFERENCES]) + more
 
 
-def _tensors(old: Path, new: Path, places: Places) -> str:
+def _compare_checkpoints(old: Path, new: Path, paths: ResultPaths) -> str:
     import torch
 
     from magic_cli.training.checkpoint import load_best
 
-    (meta, weights), (meta_now, weights_now) = load_best(old), load_best(new)
-    then, now = (finite({k: v for k, v in asdict(one).items() if k != "versions"}) for one in (meta, meta_now))
+    (old_meta, old_weights), (new_meta, new_weights) = load_best(old), load_best(new)
     lines = []
-    if weights.keys() != weights_now.keys():
-        lines.append(f"{len(weights)} tensors then, {len(weights_now)} now, of other names")
-    pairs = [(weights[name], weights_now[name]) for name in weights if name in weights_now]
-    if any(one.shape != other.shape for one, other in pairs):
+    if old_weights.keys() != new_weights.keys():
+        lines.append(f"{len(old_weights)} tensors then, {len(new_weights)} now, of other names")
+    pairs = [(tensor, new_weights[name]) for name, tensor in old_weights.items() if name in new_weights]
+    if any(a.shape != b.shape for a, b in pairs):
         lines.append("tensors of another shape")
     elif unequal := [pair for pair in pairs if not torch.equal(*pair)]:
-        most = max((one.double() - other.double()).abs().max().item() for one, other in unequal)
+        most = max((a.double() - b.double()).abs().max().item() for a, b in unequal)
         lines.append(f"{len(unequal)} of {len(pairs)} tensors differ, by {most:.2g} at most")
-    return _told([*lines, *_leaves(then, now, places)])
+    facts = [finite({k: v for k, v in asdict(meta).items() if k != "versions"}) for meta in (old_meta, new_meta)]
+    return _summary([*lines, *diff_json(facts[0], facts[1], paths)])
 
 
-def _mask(old: Path, new: Path, _: Places) -> str:
-    one, other = read_raw(old, str(old)), read_raw(new, str(new))
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return f"{one.shape} {one.dtype} then, {other.shape} {other.dtype} now"
-    unequal = int(np.count_nonzero(one != other))
-    return f"{unequal} of {one.size} pixels differ" if unequal else "the same pixels in other bytes"
+def _compare_masks(old: Path, new: Path, _: ResultPaths) -> str:
+    before, after = read_raw(old, str(old)), read_raw(new, str(new))
+    if before.shape != after.shape or before.dtype != after.dtype:
+        return f"{before.shape} {before.dtype} then, {after.shape} {after.dtype} now"
+    unequal = int(np.count_nonzero(before != after))
+    return f"{unequal} of {before.size} pixels differ" if unequal else "the same pixels in other bytes"
 
 
-def _members(old: Path, new: Path, _: Places) -> str:
-    with open_archive(old) as one, open_archive(new) as other:
-        names = one.members.keys() | other.members.keys()
-        sums = [{name: getattr(member, "CRC", 0) for name, member in found.members.items()} for found in (one, other)]
-    unequal = sorted(name for name in names if sums[0].get(name) != sums[1].get(name))
-    return f"{len(unequal)} of {len(names)} members differ: {_told(unequal)}" if unequal else "packed in another way"
+def _compare_zips(old: Path, new: Path, _: ResultPaths) -> str:
+    before, after = _checksums(old), _checksums(new)
+    names = before.keys() | after.keys()
+    unequal = sorted(name for name in names if before.get(name) != after.get(name))
+    return f"{len(unequal)} of {len(names)} members differ: {_summary(unequal)}" if unequal else "packed in another way"
 
 
-def _page(old: Path, new: Path, places: Places) -> str:
-    one, other = (_CIRCUMSTANCES.sub("", path.read_text(encoding="utf-8", errors="replace")) for path in (old, new))
-    return _unequal(one.splitlines(), places.moved(other).splitlines())
+def _checksums(path: Path) -> dict[str, int]:
+    """Return the CRC-32 of each member of a zip."""
+    with open_archive(path) as archive:
+        return {name: getattr(member, "CRC", 0) for name, member in archive.members.items()}
 
 
-def _lines(old: Path, new: Path, _: Places) -> str:
-    return _unequal(*(path.read_bytes().splitlines() for path in (old, new))) or "other ends of lines"
+def _compare_pages(old: Path, new: Path, paths: ResultPaths) -> str:
+    before, after = (VOLATILE_HTML.sub("", p.read_text(encoding="utf-8", errors="replace")) for p in (old, new))
+    return _count_unequal(before.splitlines(), paths.as_old(after).splitlines())
 
 
-def _unequal(old: list[Any], new: list[Any]) -> str:
+def _compare_text(old: Path, new: Path, _: ResultPaths) -> str:
+    return _count_unequal(old.read_bytes().splitlines(), new.read_bytes().splitlines()) or "other line ends"
+
+
+def _count_unequal(old: Sequence[object], new: Sequence[object]) -> str:
     if len(old) != len(new):
         return f"{len(old)} lines then, {len(new)} now"
-    count = sum(one != other for one, other in zip(old, new, strict=True))
+    count = sum(a != b for a, b in zip(old, new, strict=True))
     return f"{count} of {len(old)} lines differ" if count else ""
 
 
-_KINDS: dict[str, Callable[[Path, Path, Places], str]] = {
-    ".json": _json,
-    ".jsonl": _rows,
-    ".pt": _tensors,
-    ".tiff": _mask,
-    ".zip": _members,
-    ".html": _page,
+_COMPARERS: dict[str, Callable[[Path, Path, ResultPaths], str]] = {
+    ".json": _compare_json,
+    ".jsonl": _compare_jsonl,
+    ".pt": _compare_checkpoints,
+    ".tiff": _compare_masks,
+    ".zip": _compare_zips,
+    ".html": _compare_pages,
 }

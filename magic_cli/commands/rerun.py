@@ -217,7 +217,7 @@ def _repeat(plan: _Plan) -> int:
 
 def _differences(plan: _Plan, new: Place) -> Iterator[dict[str, str]]:
     """Yield each file that is not the recorded one, and how it differs."""
-    places = compare_results.Places(plan.old.root, new.root, Path(plan.record["folder"]), plan.folder)
+    paths = compare_results.ResultPaths(plan.old.root, new.root, Path(plan.record["folder"]), plan.folder)
     fresh, there, recorded = new.outputs(), plan.old.outputs(), plan.record["outputs"]
     for name in track(sorted(recorded.keys() | fresh.keys()), "comparing"):
         what = ""
@@ -229,7 +229,7 @@ def _differences(plan: _Plan, new: Place) -> Iterator[dict[str, str]]:
             kept = name in there and sha256(there[name]) == recorded[name]
             what = "other bytes; the old ones are gone"
             if kept:
-                what = compare_results.difference(there[name], fresh[name], places)
+                what = compare_results.difference(there[name], fresh[name], paths)
         if what:
             yield {"file": name, "what": what}
 

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import tifffile
 
-from magic_cli.commands.compare_results import Places, difference
+from magic_cli.commands.compare_results import ResultPaths, difference
 
 
 def apart(tmp_path: Path, name: str, old: bytes, new: bytes) -> str:
     """Return how a file of two results differs that were made in two working folders."""
-    places = Places(tmp_path / "old", tmp_path / "new", Path("/home/then"), tmp_path)
-    for folder, data in ((places.old, old), (places.new, new)):
+    paths = ResultPaths(tmp_path / "old", tmp_path / "new", Path("/home/then"), tmp_path)
+    for folder, data in ((paths.old, old), (paths.new, new)):
         folder.mkdir(exist_ok=True)
         (folder / name).write_bytes(data)
-    return difference(places.old / name, places.new / name, places)
+    return difference(paths.old / name, paths.new / name, paths)
 
 
 def values(tmp_path: Path, old: Any, new: Any) -> str:
@@ -75,7 +75,7 @@ def test_lines_of_json(tmp_path: Path) -> None:
 def test_other_text(tmp_path: Path) -> None:
     assert apart(tmp_path, "a.csv", b"a\nb\n", b"a\nc\n") == "1 of 2 lines differ"
     assert apart(tmp_path, "a.csv", b"a\n", b"a\nb\n") == "1 lines then, 2 now"
-    assert apart(tmp_path, "a.csv", b"a\r\n", b"a\n") == "other ends of lines"
+    assert apart(tmp_path, "a.csv", b"a\r\n", b"a\n") == "other line ends"
     assert apart(tmp_path, "mean_mask.png", b"\x89PNG\xff", b"\x89PNG\xfe") == "1 of 1 lines differ"
 
 
