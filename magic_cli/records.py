@@ -1,8 +1,9 @@
 """Frozen records that cross the seams between modules; each is complete when it is made."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,26 +108,29 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
-    """What a model, or a file, says about one sample.
+class Prediction(ABC):
+    """What a model says about one sample; every task has its own kind, and what a file holds is a `Submitted`.
 
-    `arrays` holds floating point arrays of probabilities in [0, 1], which several models may average,
-    or integer arrays, which are decisions already:
-      seg   {"mask": (h, w)}: foreground probability at any resolution, or uint8 {0, 1} at full size;
-      cvqa  {qid: (options,)}: probability of each option, or a 0-d integer, the chosen index.
-    Beside probabilities, 0-d "threshold" (seg) or "set" (cvqa) tells how the model decides.
-    `shape` is the photo's full (height, width) for seg, None otherwise.
-    `raw` is what a file holds, for the official figures (seg: the array as stored; cvqa: the parsed row); None
-    where a model speaks. `fault` says why the file counts as zero, "" where nothing is wrong with it. `told` are
-    the probabilities that a file beside the decisions tells (cvqa: predictions.jsonl), {qid: one an option}.
+    `id` is that of the sample: an image id (seg) or an encounter id (cvqa).
     """
 
     id: str
-    arrays: Mapping[str, NDArray[Any]]
-    shape: tuple[int, int] | None = None
-    raw: Any = None
-    fault: str = ""
-    told: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    @classmethod
+    @abstractmethod
+    def mean_of(cls, predictions: Sequence[Self]) -> Self:
+        """Return the mean of what several models, or several views of a photo, say about the same sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What a file of predictions holds about one sample; every task has its own kind (submission/).
+
+    `id` is that of the sample as written in the file. `problem` says why the item counts as zero, "" where it does not.
+    """
+
+    id: str
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

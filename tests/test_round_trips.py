@@ -39,7 +39,7 @@ def scored(gold: Gold, rows: Rows, path: Path) -> TaskScores:
     """Write rows as a submission, read them back and score them."""
     write_answers(path, [{"encounter_id": encounter, **row} for encounter, row in rows.items()])
     with open_predictions(path) as found:
-        return cvqa.score(gold, found.of("cvqa", gold))
+        return cvqa.score(gold, found.submitted_rows(gold.questions.by_qid))
 
 
 def perfect(report: TaskScores) -> None:

@@ -29,7 +29,7 @@ from magic_cli.io.files import finite, read_json, read_jsonl, sweep, write_json
 from magic_cli.io.progress import log
 from magic_cli.metrics import bootstrap
 from magic_cli.records import EncounterSums, Prediction, Sample, TaskScores
-from magic_cli.submission.probabilities import TOLD
+from magic_cli.submission.probabilities import PROBABILITIES_FILE
 from magic_cli.submission.reader import ANSWERS, MASKS, SUFFIX, open_predictions
 from magic_cli.training import runtime, selection
 from magic_cli.training.devices import accelerator_for, insist
@@ -136,7 +136,7 @@ def train(
 def _files(folder: Path) -> list[Path]:
     """Return the files of a cross-validation that are in a folder."""
     written = folder / PREDICTIONS
-    known = (folder / FILE, written / ANSWERS, written / TOLD, *(written / MASKS).glob(f"*{SUFFIX}"))
+    known = (folder / FILE, written / ANSWERS, written / PROBABILITIES_FILE, *(written / MASKS).glob(f"*{SUFFIX}"))
     runs_ = (path / name for path in folder.glob("fold-*") for name in train_command.FILES)
     return run_record.with_record([path for path in (*known, *runs_) if path.is_file()], written)
 

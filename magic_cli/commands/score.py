@@ -128,9 +128,9 @@ def masks_of(found: Submission, gold: Gold) -> dict[str, Callable[[], Mask]]:
 
 
 def _mask(found: Submission, image: str) -> Mask:
-    for prediction in found.select([image]):
-        if "mask" in prediction.arrays:
-            return (prediction.arrays["mask"] > 0).astype(np.uint8)
+    for submitted in found.submitted_masks([image]):
+        if submitted.mask is not None:
+            return (submitted.mask > 0).astype(np.uint8)
     raise DataError(f"{image}: is no mask; `magic package --check-only` says more")
 
 
@@ -240,7 +240,7 @@ def _run_of_all(found: Submission, reports: Sequence[TaskScores]) -> Iterator[Ta
     """Yield the reports as one official run gives them: what stops one task takes the figures of the other too."""
     stopped = [report.task for report in reports if report.official_errors]
     for one in reports:
-        stops = (*found.stops, *one.official_errors)
+        stops = (*found.official_errors, *one.official_errors)
         if stopped and not stops:
             stops = (f"the run stops at the other task ({', '.join(stopped)}), and both lose their figures",)
         yield replace(one, official=None, official_errors=stops) if stops else one

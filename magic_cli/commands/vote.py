@@ -13,7 +13,7 @@ from magic_cli.submission.archive import open_archive
 from magic_cli.submission.expected import Expected, expected_of
 from magic_cli.submission.lint import lint
 from magic_cli.submission.reader import ANSWERS, Layout, find_layout
-from magic_cli.tasks.cvqa.vote import Rows, _shares, merge
+from magic_cli.tasks.cvqa.vote import Rows, merge, shares
 from magic_cli.tasks.cvqa.write import save
 
 
@@ -38,7 +38,7 @@ def vote(
     prepared = open_prepared(data)
     submissions = _read(files, expected_of(prepared, split), prepared)
     merged, ties = merge(submissions, prepared.questions)
-    told = _shares(submissions, prepared.questions)
+    told = shares(submissions, prepared.questions)
     written = [] if dry_run else save(out, merged, told, prepared.questions)
     found = {"task": "cvqa", "split": split, "out": str(out), "voted": [str(file) for file in files]}
     counts = {"samples": len(merged), "ties": ties, "answers": len(merged) * len(prepared.questions.parents)}

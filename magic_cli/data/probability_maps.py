@@ -10,7 +10,7 @@ Map = NDArray[np.float32]
 
 
 def resize_map(array: Map, shape: tuple[int, ...]) -> Map:
-    """Resize bilinearly to (H, W), pixel centres at (i + 0.5) / size."""
+    """Resize a float32 (h, w) map bilinearly to (H, W), pixel centres at (i + 0.5) / size."""
     if array.shape == shape:
         return array
     from PIL import Image
@@ -18,13 +18,17 @@ def resize_map(array: Map, shape: tuple[int, ...]) -> Map:
     return np.asarray(Image.fromarray(array).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
-def mean_of(arrays: Sequence[NDArray[Any]], shape: tuple[int, int] | None) -> Map:
-    """Return the float32 mean of arrays; maps of different sizes are resized to the photo's (H, W) first.
+def mean_map(maps: Sequence[NDArray[Any]], shape: tuple[int, int] | None) -> Map:
+    """Return the mean of maps, float32; those of different sizes are resized to the photo's (H, W) first.
 
-    Resizing is linear, so that maps of one size are averaged before it: no more full maps than sizes.
+    Resizing is linear, so maps of one size are averaged before it: there are no more full-size maps than sizes.
+
+    Args:
+        maps: floating point (h, w) each; at least one.
+        shape: the photo's (H, W); None for the largest of the maps' own. A single size is not resized.
     """
     sizes: dict[tuple[int, ...], list[NDArray[Any]]] = {}
-    for array in arrays:
+    for array in maps:
         sizes.setdefault(array.shape, []).append(array)
     means = [np.asarray(np.mean(group, axis=0, dtype=np.float32)) for group in sizes.values()]
     if len(means) == 1:
@@ -32,5 +36,5 @@ def mean_of(arrays: Sequence[NDArray[Any]], shape: tuple[int, int] | None) -> Ma
     full = shape or max(sizes)
     total = np.zeros(full, np.float32)
     for mean, group in zip(means, sizes.values(), strict=True):
-        total += resize_map(mean, full) * np.float32(len(group) / len(arrays))
+        total += resize_map(mean, full) * np.float32(len(group) / len(maps))
     return total

@@ -1,32 +1,30 @@
-"""Rows of predicted answers: parsed as they are, and each read leniently, so that one bad row costs itself only.
+"""Rows of predicted answers, parsed as they are; each is read leniently, so that a bad row costs only itself.
 
-What the official scorer makes of them: examples/official-scorer.md, cases 01 to 25.
+How the official scorer treats them: examples/official-scorer.md, cases 01 to 25.
 """
 
 import codecs
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import lru_cache
+from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from magic_cli.errors import SubmissionError, problem, shorten
 from magic_cli.io.files import MAX_JSON
-from magic_cli.records import Prediction
+from magic_cli.records import Submitted
 from magic_cli.submission.archive import Archive
+from magic_cli.submission.probabilities import Probabilities
 
 _LARGEST = 2**31
 
 
 def read_rows(archive: Archive, name: str, notes: list[str]) -> list[Any]:
-    """Return the rows of a JSON member, whatever they are; what a reader of the scores must know goes to `notes`.
+    """Return the rows of a JSON member, of any type; what a reader of the scores must know is appended to `notes`.
 
-    `{}` is read as no rows, as in the official scorer (case 08).
+    `{}` counts as no rows, as in the official scorer (case 08).
 
     Raises:
-        SubmissionError: it is no JSON, or no list.
+        SubmissionError: the member is not JSON, or not a list.
     """
     where = archive.where(name)
     try:
@@ -37,7 +35,7 @@ def read_rows(archive: Archive, name: str, notes: list[str]) -> list[Any]:
         rows = []
     if not isinstance(rows, list):
         got = f"a JSON {type(rows).__name__}"
-        raise SubmissionError(problem(where, got, "a list of objects with an encounter_id", "one row an encounter"))
+        raise SubmissionError(problem(where, got, "a list of objects with an encounter_id", "one row per encounter"))
     if not rows:
         notes.append(f"{where}: empty; the official scorer gives 0 for the closed questions.")
     return rows
@@ -64,55 +62,58 @@ def parse_answers(data: bytes, pairs_hook: Callable[[list[tuple[str, Any]]], Any
         raise ValueError(str(error)) from None
 
 
-def has_mark(data: bytes) -> bool:
-    """Say whether a file starts with a byte-order mark, at which the official scorer stops (case 25)."""
+def has_byte_order_mark(data: bytes) -> bool:
+    """Return whether a file starts with a byte-order mark, at which the official scorer stops (case 25)."""
     return data.startswith(codecs.BOM_UTF8)
 
 
-def stops_at(rows: Sequence[Any]) -> dict[str, list[int]]:
-    """Return the numbers of the rows at which the official run stops, by exception, before any score exists."""
-    found: dict[str, list[int]] = {}
+def official_crashes(rows: Sequence[Any]) -> dict[str, list[int]]:
+    """Return the numbers of the rows at which the official run stops before any score exists, by exception."""
+    numbers: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
-            found.setdefault("TypeError", []).append(number)
+            numbers.setdefault("TypeError", []).append(number)
         elif "encounter_id" not in row:
-            found.setdefault("KeyError: 'encounter_id'", []).append(number)
+            numbers.setdefault("KeyError: 'encounter_id'", []).append(number)
         elif not isinstance(row["encounter_id"], str):
-            found.setdefault("AttributeError", []).append(number)
-    return found
+            numbers.setdefault("AttributeError", []).append(number)
+    return numbers
 
 
-def prediction_of(row: Any, qids: Collection[str], where: str) -> Prediction:
-    """Return one row as a prediction, never refused.
+@dataclass(frozen=True, slots=True)
+class SubmittedRow(Submitted):
+    """One row of answers, as a file holds it; `id` is its encounter_id as written, "" where it has none.
+
+    raw: the parsed row, of any type, for the official scores.
+    values: {qid: option index} of every whole number in the row, in range or not.
+    probabilities: {qid: one number in [0, 1] per option} that predictions.jsonl holds beside the row; {} without.
+    """
+
+    raw: Any = None
+    values: Mapping[str, int] = field(default_factory=dict)
+    probabilities: Probabilities = field(default_factory=dict)
+
+
+def read_row(row: Any, qids: Collection[str], where: str) -> SubmittedRow:
+    """Return one parsed row; no row is refused.
 
     Args:
-        row: one parsed row, of any type.
+        row: of any type.
         qids: the closed questions; other keys are in `raw` only.
-        where: names the row in `fault`.
-
-    Returns:
-        `id` is the row's encounter_id as written, "" where it has none. `arrays` holds a 0-d integer for every
-        whole number, in range or not. `raw` is the row. `fault` names what `arrays` leaves out, "" for nothing.
+        where: names the row in `problem`, which says what `values` leaves out.
     """
     encounter = row.get("encounter_id") if isinstance(row, dict) else None
     if not isinstance(encounter, str):
         got = "no encounter_id" if isinstance(row, dict) else f"a JSON {type(row).__name__}"
-        return Prediction("", {}, None, row, problem(where, got, "an object with an encounter_id", "mend the row"))
-    chosen = {qid: _whole(value) for qid, value in row.items() if qid in qids}
-    bad = [qid for qid, index in chosen.items() if index is None]
-    arrays = {qid: _as_array(index) for qid, index in chosen.items() if index is not None}
-    return Prediction(encounter, arrays, None, row, _fault(f"{where}:{encounter}", row, bad) if bad else "")
+        return SubmittedRow("", problem(where, got, "an object with an encounter_id", "fix the row"), row)
+    indices = {qid: _index(value) for qid, value in row.items() if qid in qids}
+    bad = [qid for qid, index in indices.items() if index is None]
+    values = {qid: index for qid, index in indices.items() if index is not None}
+    return SubmittedRow(encounter, _problem(f"{where}:{encounter}", row, bad) if bad else "", row, values)
 
 
-@lru_cache(maxsize=1024)
-def _as_array(index: int) -> NDArray[np.int64]:
-    """Return an index as a 0-d array, read-only: most answers are the same few numbers, and an array is 100 bytes."""
-    found = np.array(index)
-    found.flags.writeable = False
-    return found
-
-
-def _whole(value: Any) -> int | None:
+def _index(value: Any) -> int | None:
+    """Return a whole number as an integer; None for everything else, and for numbers beyond 2^31."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if not abs(value) < _LARGEST or value != value // 1:  # NaN is not smaller either
@@ -120,7 +121,7 @@ def _whole(value: Any) -> int | None:
     return int(value)
 
 
-def _fault(where: str, row: Mapping[str, Any], bad: Sequence[str]) -> str:
+def _problem(where: str, row: Mapping[str, Any], bad: Sequence[str]) -> str:
     # the type alone: a value may be what a patient wrote
     got = shorten((f"{qid} {_kind(row[qid])}" for qid in bad), most=3)
     return problem(where, got, "integers", "write the 0-based option indices")

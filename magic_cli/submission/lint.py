@@ -19,7 +19,7 @@ from magic_cli.io import run_record
 from magic_cli.submission.archive import Archive
 from magic_cli.submission.expected import Expected, Findings, Size
 from magic_cli.submission.lint_answers import lint_answers
-from magic_cli.submission.probabilities import TOLD
+from magic_cli.submission.probabilities import PROBABILITIES_FILE
 from magic_cli.submission.reader import ANSWERS, MASKS, SUFFIX, Layout, find_layout, image_of, mask_name
 
 _JUNK = re.compile(r"(^|/)(__MACOSX/|\.DS_Store$|Thumbs\.db$|desktop\.ini$|\._[^/]*$)", re.IGNORECASE)
@@ -68,7 +68,7 @@ def _lint_root(found: Findings, layout: Layout) -> None:
     for name in found.archive.members:
         inside = layout.masks is not None and name.startswith(layout.masks) and (layout.masks or image_of(name))
         # `package` leaves behind what the commands put beside predictions
-        beside = not found.archive.is_zip and PurePosixPath(name).name in (TOLD, run_record.FILE)
+        beside = not found.archive.is_zip and PurePosixPath(name).name in (PROBABILITIES_FILE, run_record.FILE)
         if not _is_junk(found, name) and name != layout.answers and not inside and not beside:
             found.add(name, "an unknown file", root, "rename it or remove it")
 

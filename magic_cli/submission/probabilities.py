@@ -1,6 +1,6 @@
-"""predictions.jsonl: closed answers as text with their probabilities, a line an encounter, beside a submission.
+"""predictions.jsonl: answers to the closed questions as text, with their probabilities, beside a submission.
 
-It is for people and never packaged; schemas/prediction.schema.json describes a line.
+It has one line per encounter, is for people and is never packaged; schemas/prediction.schema.json describes a line.
 """
 
 import json
@@ -12,60 +12,64 @@ from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import SubmissionError, problem
 from magic_cli.submission.archive import Archive
 
-TOLD = "predictions.jsonl"
+PROBABILITIES_FILE = "predictions.jsonl"
 
 Probabilities = Mapping[str, Sequence[float]]
 
 
-def told_line(encounter: str, row: Mapping[str, int], told: Probabilities, questions: QuestionSchema) -> dict[str, Any]:
-    """Return the line of an encounter.
+def probability_row(
+    encounter: str, row: Mapping[str, int], probabilities: Probabilities, questions: QuestionSchema
+) -> dict[str, Any]:
+    """Return the line of one encounter.
 
     Args:
+        encounter: its id.
         row: the decided option index of every slot.
-        told: the probability of each option of every slot.
+        probabilities: of every slot, the probability of each option.
     """
     answers = {
         qid: {
             "index": row[qid],
             "text": questions.option(qid, row[qid]),
-            "probability": told[qid][row[qid]],
-            "probabilities": list(told[qid]),
+            "probability": probabilities[qid][row[qid]],
+            "probabilities": list(probabilities[qid]),
         }
         for qid in questions.by_qid
     }
     return {"encounter_id": encounter, "answers": answers}
 
 
-def read_told(archive: Archive, answers: str, rows: Sequence[Any]) -> tuple[dict[str, Probabilities], str]:
-    """Return {encounter: {qid: probabilities}} of the file beside a submission's JSON; {} where there is none.
+def read_probabilities(archive: Archive, answers: str, rows: Sequence[Any]) -> tuple[dict[str, Probabilities], str]:
+    """Return {encounter: {qid: probabilities}} of the file beside a submission's JSON; {} without such a file.
 
-    It never fails a score: where it is damaged, or tells of other answers than the submission holds (one of both was
-    changed since), it is not used, and the second value says so.
+    Scoring never fails because of this file: if it is damaged, or belongs to other answers than the submission holds
+    (one of the two was changed since), it is ignored, and the second value says so.
 
     Args:
+        archive: the submission.
         answers: name of the JSON in the archive.
-        rows: the rows of the JSON, whatever they are.
+        rows: the rows of the JSON, of any type.
     """
-    name = answers.rpartition("/")[0] + "/" * ("/" in answers) + TOLD
+    name = answers.rpartition("/")[0] + "/" * ("/" in answers) + PROBABILITIES_FILE
     if name not in archive.members:
         return {}, ""
-    where, again = archive.where(name), "not used: predict again"
+    where, remedy = archive.where(name), "not used: predict again"
     try:
         with archive.read(name) as file:
             lines = [json.loads(line) for line in file.read().decode("utf-8").splitlines() if line.strip()]
     except (SubmissionError, ValueError, RecursionError):
-        return {}, problem(where, "a damaged file", "JSON lines", again)
+        return {}, problem(where, "a damaged file", "JSON lines", remedy)
     faults: list[str] = []
     lines = list(valid_rows("prediction", lines, where, faults))
     if faults:
-        return {}, problem(where, "another layout", "schemas/prediction.schema.json", again)
-    said = {
+        return {}, problem(where, "another layout", "schemas/prediction.schema.json", remedy)
+    submitted = {
         row["encounter_id"]: row for row in rows if isinstance(row, dict) and isinstance(row.get("encounter_id"), str)
     }
     for line in lines:
-        row = said.get(line["encounter_id"], {})
+        row = submitted.get(line["encounter_id"], {})
         if any(row.get(qid) != answer["index"] for qid, answer in line["answers"].items()):
-            return {}, problem(where, f"other answers than {answers} has", "the same", again)
+            return {}, problem(where, f"other answers than {answers} has", "the same", remedy)
     return {line["encounter_id"]: _probabilities(line["answers"]) for line in lines}, ""
 
 

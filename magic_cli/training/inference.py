@@ -4,7 +4,6 @@ Neither ever asks which task it runs. What could only be tested on a CPU here: f
 copies and several GPUs follow accelerate's documented use.
 """
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
@@ -12,7 +11,6 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 
 from magic_cli.config import Config
-from magic_cli.data.probability_maps import mean_of
 from magic_cli.io.progress import track
 from magic_cli.models.cache.features import Item
 from magic_cli.models.cache.memo import clear_trainable
@@ -60,15 +58,13 @@ def predict(
         if part:
             batch = next(batches)
             with torch.inference_mode(), autocast(config.precision, accelerator.device):
-                found = model.predict(batch, view)
+                found = list(model.predict(batch, view))
         if accelerator.num_processes > 1:
             found = gather_object(found)
         yield from found
 
 
 def average(runs: Sequence[Iterable[Prediction]]) -> Iterator[Prediction]:
-    """Average the arrays of several models or views, prediction by prediction, all in one order."""
+    """Average several models or views, prediction by prediction; all runs are in the same order."""
     for group in zip(*runs, strict=True):
-        first = group[0]
-        mean = {name: mean_of([p.arrays[name] for p in group], first.shape) for name in first.arrays}
-        yield dataclasses.replace(group[0], arrays=mean)
+        yield type(group[0]).mean_of(group)

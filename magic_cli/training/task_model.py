@@ -35,8 +35,8 @@ class TaskModel(nn.Module):
         """Return the scalar training loss of a batch."""
         raise NotImplementedError
 
-    def predict(self, batch: Batch, view: int) -> list[Prediction]:
-        """Return one prediction a sample, with the view undone; no gradients."""
+    def predict(self, batch: Batch, view: int) -> Sequence[Prediction]:
+        """Return one prediction per sample, with the view undone; no gradients."""
         raise NotImplementedError
 
     def forward(self, batch: Batch) -> Tensor:

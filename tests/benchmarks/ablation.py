@@ -131,7 +131,7 @@ class Bench:
         for number, folder in enumerate(folders):
             with open_predictions(folder) as files:
                 ours = set(held[number]["encounters"]) if held else set(gold.answers)
-                found += [p for p in files.of("cvqa", gold) if p.id in ours]
+                found += [p for p in files.submitted_rows(gold.questions.by_qid) if p.id in ours]
         clusters: EncounterSums | None = cvqa.score(gold, found).encounter_sums
         if clusters is None:
             raise ValueError(f"{part.name}: no sums over encounters")

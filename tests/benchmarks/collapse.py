@@ -26,8 +26,9 @@ from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.stratify import deal
 from magic_cli.io.files import read_jsonl, write_jsonl
 from magic_cli.io.progress import log
-from magic_cli.records import Prediction, Sample
+from magic_cli.records import Sample
 from magic_cli.tasks import cvqa
+from magic_cli.tasks.cvqa.answers import AnswerPrediction
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.cvqa.validation import MAJORITY, review
 from magic_cli.training.inference import predict
@@ -92,7 +93,7 @@ class Watched(Trainer):
         self.rows.append({"step": step, **found})
         log(f"step {step}: {found['constant']}, accuracy {found['accuracy']:.3f}, majority {found['majority']:.3f}")
 
-    def _told(self) -> Iterator[Prediction]:
+    def _told(self) -> Iterator[AnswerPrediction]:
         """Yield predictions of the held-out patients; where the input holds nothing of them, of one, for all."""
         held, config = self.trial.held, dataclasses.replace(self.config, batch_size=4)
         if config.encounter_text or config.modality != "text":

@@ -27,8 +27,9 @@ from magic_cli.commands import predict as predict_command
 from magic_cli.config import resolve
 from magic_cli.data.prepared import open_prepared
 from magic_cli.models.cache import memo
-from magic_cli.records import Prediction, Sample
+from magic_cli.records import Sample
 from magic_cli.tasks.seg.config import SegConfig
+from magic_cli.tasks.seg.decide import MaskPrediction
 from magic_cli.tasks.seg.model import SegModel
 from magic_cli.training import runtime
 from magic_cli.training.devices import accelerator_for
@@ -37,22 +38,22 @@ from magic_cli.training.inference import predict
 PHOTOS, ROUNDS = 6, 3
 
 
-def agreement(one: list[Prediction], other: list[Prediction], threshold: float) -> tuple[float, float, float]:
+def agreement(one: list[MaskPrediction], other: list[MaskPrediction], threshold: float) -> tuple[float, float, float]:
     """Return mean and least Dice between two sets of masks, and the part of pixels that differ."""
     dice, flips = [], []
     for a, b in zip(one, other, strict=True):
-        x, y = a.arrays["mask"] > threshold, b.arrays["mask"] > threshold
+        x, y = a.probability > threshold, b.probability > threshold
         dice.append(1.0 if not (x.any() or y.any()) else 2 * (x & y).sum() / (x.sum() + y.sum()))
         flips.append((x != y).mean())
     return float(np.mean(dice)), float(np.min(dice)), float(np.mean(flips))
 
 
-def said(what: str, kept: list[Prediction], found: list[Prediction], threshold: float = 0.5) -> None:
+def said(what: str, kept: list[MaskPrediction], found: list[MaskPrediction], threshold: float = 0.5) -> None:
     mean, least, flips = agreement(kept, found, threshold)
     print(f"{what}: masks agree at Dice {mean:.4f} (worst photo {least:.4f}), {100 * flips:.2f} % of pixels differ")
 
 
-def plain_side(net: CLIPSegForImageSegmentation, model: SegModel, samples: list[Sample]) -> list[Prediction]:
+def plain_side(net: CLIPSegForImageSegmentation, model: SegModel, samples: list[Sample]) -> list[MaskPrediction]:
     found = []
     for sample in samples:
         batch = model.collate([sample], [0])
@@ -60,7 +61,7 @@ def plain_side(net: CLIPSegForImageSegmentation, model: SegModel, samples: list[
             pixels = model.images.normalise(batch["photos"]["raw"])
             logits = net(pixel_values=pixels, **batch["prompts"]["raw"]).logits
         mask = torch.sigmoid(logits.view(352, 352)).numpy()
-        found.append(Prediction(sample.id, {"mask": mask}, batch["shapes"][0]))
+        found.append(MaskPrediction(sample.id, mask, shape=batch["shapes"][0]))
     return found
 
 
@@ -102,9 +103,9 @@ def full_size(folder: Path, work: Path) -> None:
         children[-1].start()
         pipes[kind].recv()  # ready: nothing else of ours runs while a side is timed
 
-    def ask(kind: str, what: tuple[str, int]) -> tuple[float, list[Prediction]]:
+    def ask(kind: str, what: tuple[str, int]) -> tuple[float, list[MaskPrediction]]:
         pipes[kind].send(what)
-        found: tuple[float, list[Prediction]] = pipes[kind].recv()
+        found: tuple[float, list[MaskPrediction]] = pipes[kind].recv()
         return found
 
     ways = {"plain": ("plain", ("", 0)), "float32, photo by photo": ("ours", ("no", 1))}
@@ -112,9 +113,9 @@ def full_size(folder: Path, work: Path) -> None:
     kept = ask("plain", ("", 0))[1]
     for name, way in ways.items():
         found = ask(*way)[1]
-        off = max(np.abs(a.arrays["mask"] - b.arrays["mask"]).max() for a, b in zip(kept, found, strict=True))
+        off = max(np.abs(a.probability - b.probability).max() for a, b in zip(kept, found, strict=True))
         print(f"{name}: probabilities differ from transformers' by at most {off:.1e}")
-    said("bf16, random weights", kept, found, float(np.median([p.arrays["mask"] for p in kept])))
+    said("bf16, random weights", kept, found, float(np.median([p.probability for p in kept])))
     rows = [[ask(*way)[0] / PHOTOS for way in ways.values()] for _ in range(ROUNDS)]
     for column, name in enumerate(ways):
         ratios = [row[0] / row[column] for row in rows]
@@ -140,7 +141,7 @@ def joined(model: SegModel, parts: list[dict]) -> dict:
 def of_checkpoint(ckpt: Path, data: Path, limit: int) -> None:
     prepared, place = open_prepared(data), runtime.Place("cpu", None)
 
-    def side(precision: str) -> list[Prediction]:
+    def side(precision: str) -> list[MaskPrediction]:
         return list(
             predict_command.predictions("seg", [ckpt], prepared, "valid", place, limit=limit, precision=precision)
         )

@@ -142,7 +142,7 @@ def test_the_majority_is_that_of_the_other_folds(drawn_prepared: Path) -> None:
     prepared = open_prepared(drawn_prepared)
     samples, questions = cvqa.samples(prepared, "train", resolve(CvqaConfig, "tiny")), prepared.questions
     parts = (samples[:3], samples[3:5], samples[5:])
-    guessed = {p.id: p.arrays for p in cvqa.guesses(parts, questions)["training majority"]}
+    guessed = {p.id: p.chosen for p in cvqa.guesses(parts, questions)["training majority"]}
     for part in parts:
         others = [s.case.answers for s in samples if s not in part]
         wanted = questions.majority(row for row in others if row is not None)
@@ -152,9 +152,9 @@ def test_the_majority_is_that_of_the_other_folds(drawn_prepared: Path) -> None:
 def test_the_mean_mask_is_that_of_the_other_folds(drawn_prepared: Path) -> None:
     samples = seg.samples(open_prepared(drawn_prepared), "train", resolve(SegConfig, "tiny"))
     questions = open_prepared(drawn_prepared).questions
-    whole = {p.id: p.arrays["mask"] for p in seg.guesses((samples[:4], samples[4:]), questions)["training mean mask"]}
+    whole = {p.id: p.mask for p in seg.guesses((samples[:4], samples[4:]), questions)["training mean mask"]}
     assert [whole[s.id].shape for s in samples] == [(s.images[0].height, s.images[0].width) for s in samples]
-    alone = {p.id: p.arrays["mask"] for p in seg.guesses((samples[:1], samples[4:]), questions)["training mean mask"]}
+    alone = {p.id: p.mask for p in seg.guesses((samples[:1], samples[4:]), questions)["training mean mask"]}
     assert np.array_equal(whole[samples[0].id], alone[samples[0].id])  # what is held out beside it says nothing
 
 

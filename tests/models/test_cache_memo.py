@@ -12,9 +12,10 @@ from torch import Tensor
 from magic_cli.config import resolve
 from magic_cli.models.cache import memo
 from magic_cli.models.encoders import TinyImage, TinyText
-from magic_cli.records import Case, ImageRecord, Prediction, Sample
+from magic_cli.records import Case, ImageRecord, Sample
 from magic_cli.tasks.encoding import encoded, gather, photo_item, text_item
 from magic_cli.tasks.seg.config import SegConfig
+from magic_cli.tasks.seg.decide import MaskPrediction
 from magic_cli.training.devices import accelerator_for
 from magic_cli.training.inference import predict
 from magic_cli.training.task_model import Batch, TaskModel
@@ -33,10 +34,10 @@ class Reader(TaskModel):
     def loss(self, batch: Batch) -> Tensor:
         raise NotImplementedError
 
-    def predict(self, batch: Batch, view: int) -> list[Prediction]:  # noqa: ARG002
+    def predict(self, batch: Batch, view: int) -> list[MaskPrediction]:  # noqa: ARG002
         part = gather(self.texts, [text_item(self.texts, "red", "")], None)
         found = encoded(self.texts, part)["text"].numpy()
-        return [Prediction(name, {"found": found}) for name in batch["ids"]]
+        return [MaskPrediction(name, found) for name in batch["ids"]]
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -75,10 +76,10 @@ def test_an_encoder_that_learns_forgets_before_it_predicts_again() -> None:
     """Between two predictions the weights move, as between two epochs: both say what their weights say."""
     model, config = Reader(), resolve(SegConfig, "tiny")
     here = accelerator_for(config, "cpu")
-    before = next(iter(predict(model, [SAMPLE], config, here))).arrays["found"].copy()
+    before = next(iter(predict(model, [SAMPLE], config, here))).probability.copy()
     with torch.no_grad():
         model.texts.table.weight.mul_(2)
-    after = next(iter(predict(model, [SAMPLE], config, here))).arrays["found"]
+    after = next(iter(predict(model, [SAMPLE], config, here))).probability
     assert np.allclose(after, 2 * before)
 
 

@@ -167,9 +167,9 @@ def test_paper_cvqa_scores_each_option_and_tunes_both_towers(weights: Path, samp
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.texts.parameters())
     with torch.no_grad():
         found = model.eval().predict(model.collate([sample], [0]), 0)[0]
-    assert list(found.arrays) == ["CQID025-001", "set"]
-    assert found.arrays["CQID025-001"].shape == (3,)
-    assert found.arrays["CQID025-001"].sum() == pytest.approx(1)
+    assert list(found.probabilities) == ["CQID025-001"]
+    assert found.probabilities["CQID025-001"].shape == (3,)
+    assert found.probabilities["CQID025-001"].sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("task", ["seg", "cvqa"])

@@ -26,12 +26,12 @@ from tiny_dataset import (
 
 from magic_cli.data.gold import Gold, GoldImage
 from magic_cli.errors import DataError, SubmissionError
-from magic_cli.records import Prediction
+from magic_cli.submission.answers import SubmittedRow
 from magic_cli.submission.archive import Archive
 from magic_cli.submission.reader import (
     Layout,
     Submission,
-    Unread,
+    SubmittedMask,
     find_layout,
     image_of,
     mask_name,
@@ -50,8 +50,8 @@ def below(folder: str, files: dict[str, bytes]) -> dict[str, bytes]:
     return {f"{folder}/{name}": data for name, data in files.items()}
 
 
-def masks_of(found: Submission) -> dict[str, Prediction]:
-    return {p.id: p for p in found.of("seg", GOLD)}
+def masks_of(found: Submission) -> dict[str, SubmittedMask]:
+    return {mask.id: mask for mask in found.submitted_masks()}
 
 
 def test_names() -> None:
@@ -79,11 +79,11 @@ def test_layouts(tmp_path: Path, layout: str, write: Any) -> None:
     with open_predictions(write(tmp_path / "s", files)) as found:
         assert found.tasks_with(GOLD) == tasks
         if "seg" in tasks:
-            assert {i: p.shape for i, p in masks_of(found).items()} == images_of("test")
-            assert all(np.array_equal(p.arrays["mask"], blob(p.shape)) for p in masks_of(found).values() if p.shape)
+            assert {i: p.mask.shape for i, p in masks_of(found).items()} == images_of("test")
+            assert all(np.array_equal(p.mask, blob(p.mask.shape)) for p in masks_of(found).values())
         if "cvqa" in tasks:
             given = {} if layout == "empty list" else {e: answers(e) for e in ("ENC00021", "ENC00022", "ENC00023")}
-            rows = {p.id: {qid: int(v) for qid, v in p.arrays.items()} for p in found.of("cvqa", GOLD)}
+            rows = {row.id: row.values for row in found.submitted_rows(QUESTIONS.by_qid)}
             assert rows == given
 
 
@@ -132,28 +132,28 @@ def test_notes(tmp_path: Path, files: dict[str, bytes], text: str) -> None:
 def test_what_stops_the_whole_official_run(tmp_path: Path, files: dict[str, bytes], text: str) -> None:
     """Cases 07 and 25, and rows without an id."""
     with open_predictions(write_zip(tmp_path / "s.zip", files)) as found:
-        assert [text in stop for stop in found.stops] == [True], found.stops
+        assert [text in stop for stop in found.official_errors] == [True], found.official_errors
 
 
 @pytest.mark.parametrize("files", [FILES, MASKS_ONLY, below("sub", FILES), JSON_ONLY, FILES | {ANSWERS: b"[]"}])
 def test_a_folder_is_not_the_whole_submission(tmp_path: Path, files: dict[str, bytes]) -> None:
     with open_predictions(write_folder(tmp_path, files)) as found:
-        assert found.stops == ()
-        assert found.sought
+        assert found.official_errors == ()
+        assert found.masks_are_found
 
 
-@pytest.mark.parametrize(("folder", "sought"), [("", True), ("sub/", False)])
-def test_masks_one_folder_deeper_in_a_zip_are_not_found_officially(tmp_path: Path, folder: str, sought: bool) -> None:
+@pytest.mark.parametrize(("folder", "is_found"), [("", True), ("sub/", False)])
+def test_masks_one_folder_deeper_in_a_zip_are_not_found_officially(tmp_path: Path, folder: str, is_found: bool) -> None:
     files = {folder + name: data for name, data in MASKS_ONLY.items()}
     files |= {f"{folder}{MASKS}/IMG_Z_1_mask_mask_sys.tiff": b"", f"{folder}{MASKS}/IMG_Z_2_mask_sys.tiff": b"bad"}
     with open_predictions(write_zip(tmp_path / "s.zip", files | {ANSWERS: b"[]"})) as found:
-        *masks, damaged, stray = found.of("seg", GOLD)
-    assert found.sought is sought
-    assert [isinstance(p.raw, Unread) for p in masks] == [not sought] * 4
-    assert [p.raw == Unread() for p in (damaged, stray)] == [not sought] * 2
-    assert all("mask" in p.arrays and not p.fault for p in masks)
-    if sought:
-        assert [damaged.raw.error, stray.raw.error] == ["TiffFileError", "KeyError: 'sys'"]
+        *masks, damaged, misnamed = found.submitted_masks()
+    assert found.masks_are_found is is_found
+    assert [p.stored is not None for p in masks] == [is_found] * 4
+    assert [p.is_found_officially for p in (*masks, damaged, misnamed)] == [is_found] * 6
+    assert all(p.mask is not None and not p.problem for p in masks)
+    errors = ["TiffFileError", "KeyError: 'sys'"] if is_found else ["", ""]
+    assert [damaged.official_error, misnamed.official_error] == errors
 
 
 @pytest.mark.parametrize("write", [write_zip, write_folder])
@@ -164,7 +164,7 @@ def test_an_empty_masks_folder_is_a_legal_prediction(tmp_path: Path, write: Any)
     for path in (where, tmp_path / "s" / MASKS):
         with open_predictions(path) as found:
             assert found.tasks_with(GOLD) == ("seg",)
-            assert list(found.of("seg", GOLD)) == []
+            assert list(found.submitted_masks()) == []
             assert any("gives 0 for segmentation" in note for note in found.notes)
 
 
@@ -174,7 +174,7 @@ def test_no_rows_are_legal(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "p.json").write_bytes(data)
     with open_predictions(tmp_path / "p.json") as found:
         assert found.tasks_with(GOLD) == ("cvqa",)
-        assert list(found.of("cvqa", GOLD)) == []
+        assert list(found.submitted_rows(QUESTIONS.by_qid)) == []
         assert any("gives 0 for the closed questions" in note for note in found.notes)
 
 
@@ -198,10 +198,10 @@ def test_refused(tmp_path: Path, files: dict[str, bytes], text: str) -> None:
         pass
 
 
-def rows_as(tmp_path: Path, rows: list[dict[str, Any]]) -> list[Prediction]:
+def rows_as(tmp_path: Path, rows: list[dict[str, Any]]) -> list[SubmittedRow]:
     (tmp_path / "p.json").write_text(json.dumps(rows))
     with open_predictions(tmp_path / "p.json") as found:
-        return list(found.of("cvqa", GOLD))
+        return list(found.submitted_rows(QUESTIONS.by_qid))
 
 
 def test_ids_stay_as_written_and_rows_stay_apart(tmp_path: Path) -> None:
@@ -209,39 +209,39 @@ def test_ids_stay_as_written_and_rows_stay_apart(tmp_path: Path) -> None:
     found = rows_as(tmp_path, given)
     assert [p.id for p in found] == ["ENC00001-1", "ENC00001-2"]
     assert [p.raw for p in found] == given
-    assert [p.fault for p in found] == ["", ""]
+    assert [p.problem for p in found] == ["", ""]
 
 
 def test_whole_floats_count_and_unknown_keys_do_not(tmp_path: Path) -> None:
     given = {"encounter_id": "E", "CQID010-001": 2.0, "CQID011-001": 99, "CQID010-1": "x", "note": [1]}
     [found] = rows_as(tmp_path, [given])
-    assert found.arrays == {"CQID010-001": 2, "CQID011-001": 99}
-    assert all(value.dtype.kind == "i" and value.shape == () for value in found.arrays.values())
+    assert found.values == {"CQID010-001": 2, "CQID011-001": 99}
+    assert all(type(value) is int for value in found.values.values())
     assert found.raw == given
-    assert found.fault == ""
+    assert found.problem == ""
 
 
 @pytest.mark.parametrize("value", ["0", None, True, 0.5, [0], {}, float("nan"), float("inf"), 1e300, 10**30])
 def test_values_that_are_no_integers_cost_themselves_only(tmp_path: Path, value: object) -> None:
     [found] = rows_as(tmp_path, [{"encounter_id": "E", "CQID010-001": value, "CQID034-001": 1}])
-    assert found.arrays == {"CQID034-001": 1}
+    assert found.values == {"CQID034-001": 1}
     assert found.raw["CQID010-001"] is value or repr(found.raw["CQID010-001"]) == repr(value)
-    assert "p.json:0:E: got CQID010-001" in found.fault
-    assert "expected integers; write the 0-based option indices" in found.fault
+    assert "p.json:0:E: got CQID010-001" in found.problem
+    assert "expected integers; write the 0-based option indices" in found.problem
 
 
 def test_many_such_values_are_cut_short(tmp_path: Path) -> None:
     [found] = rows_as(tmp_path, [{"encounter_id": "E", **dict.fromkeys(QUESTIONS.by_qid, "0" * 99)}])
-    assert found.fault.count("CQID") == 3
-    assert len(found.fault) < 300
+    assert found.problem.count("CQID") == 3
+    assert len(found.problem) < 300
 
 
 @pytest.mark.parametrize("value", [1, "x", None, [], {}, {"encounter_id": None}, {"encounter_id": ["E"]}])
 def test_rows_without_an_id_are_kept_with_their_fault(tmp_path: Path, value: Any) -> None:
     first, second = rows_as(tmp_path, [row("ENC00001"), value])
-    assert (first.id, first.fault) == ("ENC00001", "")
-    assert (second.id, second.arrays, second.raw) == ("", {}, value)
-    assert "p.json:1: got" in second.fault
+    assert (first.id, first.problem) == ("ENC00001", "")
+    assert (second.id, second.values, second.raw) == ("", {}, value)
+    assert "p.json:1: got" in second.problem
 
 
 @pytest.mark.parametrize(
@@ -260,11 +260,12 @@ def test_rows_without_an_id_are_kept_with_their_fault(tmp_path: Path, value: Any
 def test_masks_come_as_stored_and_as_decisions(tmp_path: Path, stored: Any, expected: list[int], write: Any) -> None:
     with open_predictions(write(tmp_path / "s", {f"{MASKS}/IMG_1_1_mask_sys.tiff": tiff(stored)})) as found:
         one = masks_of(found)["IMG_1_1"]
-    mask = one.arrays["mask"]
-    assert (mask.dtype, mask.shape, one.shape, one.fault) == (np.uint8, (14, 12), (14, 12), "")
-    assert np.unique(mask).tolist() == expected
-    assert (one.raw.dtype, one.raw.shape) == (stored.dtype, stored.shape)
-    assert np.array_equal(one.raw, stored)
+    assert one.mask is not None
+    assert (one.mask.dtype, one.mask.shape, one.problem) == (np.uint8, (14, 12), "")
+    assert np.unique(one.mask).tolist() == expected
+    assert one.stored is not None
+    assert (one.stored.dtype, one.stored.shape) == (stored.dtype, stored.shape)
+    assert np.array_equal(one.stored, stored)
 
 
 @pytest.mark.parametrize(
@@ -281,9 +282,9 @@ def test_arrays_that_are_no_mask_come_as_stored_with_their_fault(tmp_path: Path,
     (tmp_path / "IMG_1_1_mask_sys.tiff").write_bytes(tiff(stored, **options))
     with open_predictions(tmp_path) as found:
         one = masks_of(found)["IMG_1_1"]
-    assert one.arrays == {}
-    assert text in one.fault
-    assert np.array_equal(one.raw, stored)
+    assert one.mask is None
+    assert text in one.problem
+    assert np.array_equal(one.stored, stored)
 
 
 @pytest.mark.parametrize("data", [b"no TIFF", tiff(blob((14, 12)))[:200], b""])
@@ -291,9 +292,9 @@ def test_an_unreadable_mask_is_a_prediction_with_a_fault(tmp_path: Path, data: b
     (tmp_path / "IMG_1_1_mask_sys.tiff").write_bytes(data)
     with open_predictions(tmp_path) as found:
         one = masks_of(found)["IMG_1_1"]
-    assert one.arrays == {}
-    assert "an unreadable file" in one.fault
-    assert one.raw.error.endswith("Error")
+    assert one.mask is one.stored is None
+    assert "an unreadable file" in one.problem
+    assert one.official_error.endswith("Error")
 
 
 def test_what_only_pillow_reads_stops_the_official_scorer(tmp_path: Path) -> None:
@@ -302,10 +303,10 @@ def test_what_only_pillow_reads_stops_the_official_scorer(tmp_path: Path) -> Non
     image.save(tmp_path / "IMG_1_3_mask_sys.tiff", "PNG")
     with open_predictions(tmp_path) as found:
         lzw, png = masks_of(found).values()
-    assert np.array_equal(lzw.arrays["mask"], blob((14, 12)) * 255)
-    assert png.raw == Unread("TiffFileError")
+    assert np.array_equal(lzw.mask, blob((14, 12)) * 255)
+    assert (png.stored, png.official_error) == (None, "TiffFileError")
     if importlib.util.find_spec("imagecodecs") is None:
-        assert lzw.raw == Unread("ValueError: needs imagecodecs")
+        assert (lzw.stored, lzw.official_error) == (None, "ValueError: needs imagecodecs")
 
 
 def test_a_fax_coded_mask_is_refused_and_the_official_scorer_reads_it_with_imagecodecs(tmp_path: Path) -> None:
@@ -313,12 +314,12 @@ def test_a_fax_coded_mask_is_refused_and_the_official_scorer_reads_it_with_image
     image.convert("1").save(tmp_path / "IMG_1_1_mask_sys.tiff", compression="group4")
     with open_predictions(tmp_path) as found:
         [fax] = masks_of(found).values()
-    assert fax.arrays == {}
-    assert "IMG_1_1_mask_sys.tiff: got CCITT (fax) compression" in fax.fault
+    assert fax.mask is None
+    assert "IMG_1_1_mask_sys.tiff: got CCITT (fax) compression" in fax.problem
     if importlib.util.find_spec("imagecodecs") is None:
-        assert fax.raw == Unread("ValueError: needs imagecodecs")
+        assert (fax.stored, fax.official_error) == (None, "ValueError: needs imagecodecs")
     else:
-        np.testing.assert_array_equal(fax.raw, blob((14, 12)) == 1)
+        np.testing.assert_array_equal(fax.stored, blob((14, 12)) == 1)
 
 
 def test_a_mask_that_is_not_found_does_not_stop_the_official_scorer_either(tmp_path: Path) -> None:
@@ -326,34 +327,34 @@ def test_a_mask_that_is_not_found_does_not_stop_the_official_scorer_either(tmp_p
     Image.fromarray(blob((14, 12)) * 255).save(image, "TIFF", compression="tiff_lzw")
     files = {f"sub/{MASKS}/IMG_1_1_mask_sys.tiff": image.getvalue(), ANSWERS: b"[]"}
     with open_predictions(write_zip(tmp_path / "s.zip", files)) as found:
-        [one] = found.of("seg", GOLD)
-    assert one.raw == Unread()
-    assert "mask" in one.arrays
+        [one] = found.submitted_masks()
+    assert not one.is_found_officially
+    assert one.mask is not None
 
 
-def test_strays_are_named_and_never_read(tmp_path: Path) -> None:
+def test_misnamed_masks_are_named_and_never_read(tmp_path: Path) -> None:
     names = ["IMG_1_1_mask_sys.tif", "IMG_1_2_mask_mask_sys.tiff", "IMG_1_3_mask_sys.png", "IMG_1_4_mask_ann1.tiff"]
     write_folder(tmp_path, {f"{MASKS}/{name}": b"" for name in [*names, "IMG_1_5.tiff", "deep/IMG_1_6_mask_sys.tiff"]})
     with open_predictions(tmp_path) as found:
-        one, two, three, four = found.of("seg", GOLD)
+        one, two, three, four = found.submitted_masks()
     assert [p.id for p in (one, two, three, four)] == ["IMG_1_1", "IMG_1_2", "IMG_1_3", "IMG_1_4"]
-    assert one.raw == three.raw == Unread()
-    assert two.raw == four.raw == Unread("KeyError: 'sys'")
-    assert "IMG_1_1_mask_sys.tif: got this name, expected IMG_1_1_mask_sys.tiff; rename it" in one.fault
+    assert [p.official_error for p in (one, two, three, four)] == ["", "KeyError: 'sys'"] * 2
+    assert all(p.mask is p.stored is None for p in (one, two, three, four))
+    assert "IMG_1_1_mask_sys.tif: got this name, expected IMG_1_1_mask_sys.tiff; rename it" in one.problem
     assert any("6 files not named" in note for note in found.notes)
 
 
 def test_a_second_name_of_a_mask_is_ignored(tmp_path: Path) -> None:
     files = {f"IMG_1_1_mask_{rest}": tiff(blob((14, 12))) for rest in ("sys.tiff", "old.tiff", "sys.tif")}
     with open_predictions(write_folder(tmp_path, files)) as found:
-        [one] = found.of("seg", GOLD)
-    assert one.fault == ""
+        [one] = found.submitted_masks()
+    assert one.problem == ""
 
 
 def test_some_masks_are_selected_in_the_order_asked(tmp_path: Path) -> None:
     with open_predictions(write_folder(tmp_path, FILES)) as found:
         last, *_, first = images_of("test")
-        assert [p.id for p in found.select([first, "IMG_nowhere", last])] == [first, last]
+        assert [p.id for p in found.submitted_masks([first, "IMG_nowhere", last])] == [first, last]
 
 
 def test_no_task_in_common(tmp_path: Path) -> None:
@@ -381,15 +382,6 @@ def test_each_name_is_looked_at_a_few_times_however_many_folders_there_are(monke
     found = find_layout(Archive("s.zip", True, dict.fromkeys(names, Path())))
     assert found == Layout(f"deep/{MASKS}/", None)
     assert Watched.looks <= 4 * len(names)
-
-
-def test_equal_answers_share_an_array(tmp_path: Path) -> None:
-    """An array each took 3 kB an encounter."""
-    with open_predictions(write_folder(tmp_path, JSON_ONLY)) as found:
-        gold = Gold("gold", QUESTIONS, answers={})
-        arrays = [array for one in found.of("cvqa", gold) for array in one.arrays.values()]
-    assert len({id(array) for array in arrays}) == len({int(array) for array in arrays}) < len(arrays)
-    assert not any(array.flags.writeable for array in arrays)
 
 
 def test_answers_are_written_plainly_and_alike(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ accelerator = accelerator_for(config, "cpu")
 lengths = {}
 for count in (1, 3, 4, 5, 8, 9, 13):
     runs_ = [predict(Echo(), samples(count), config, accelerator, view) for view in (0, 2)]
-    lengths[count] = [[len(p.id), float(p.arrays["v"][1])] for p in average(runs_)]  # two loaders in turn, as --tta
+    lengths[count] = [[len(p.id), float(p.probability[0, 1])] for p in average(runs_)]  # two loaders in turn, as --tta
 model = Echo()
 model.register_buffer("mean", torch.tensor([float(rank) + 5]))
 list(predict(model, samples(3), config, accelerator))

@@ -11,9 +11,10 @@ from torch import Tensor
 from magic_cli.config import resolve
 from magic_cli.errors import ConfigError
 from magic_cli.models.encoders import TinyText
-from magic_cli.records import Case, Prediction, Sample
+from magic_cli.records import Case, Sample
 from magic_cli.tasks.encoding import text_item
 from magic_cli.tasks.seg.config import SegConfig
+from magic_cli.tasks.seg.decide import MaskPrediction
 from magic_cli.training.devices import accelerator_for, autocast, keep_memory
 from magic_cli.training.inference import average, fill_cache, predict
 from magic_cli.training.task_model import Batch, TaskModel
@@ -36,11 +37,11 @@ class Echo(TaskModel):
     def loss(self, batch: Batch) -> Tensor:
         return self.head(batch["x"].float()).sum()
 
-    def predict(self, batch: Batch, _view: int) -> list[Prediction]:
+    def predict(self, batch: Batch, _view: int) -> list[MaskPrediction]:
         assert not torch.is_grad_enabled()
         assert not self.training
         return [
-            Prediction(name, {"v": row.numpy().astype(np.float32)})
+            MaskPrediction(name, row[None].numpy().astype(np.float32))
             for name, row in zip(batch["ids"], batch["x"], strict=True)
         ]
 
@@ -55,24 +56,24 @@ def test_every_sample_is_predicted_once_in_order(count: int) -> None:
     config = resolve(SegConfig, "tiny", ["batch_size=4"])
     found = list(predict(Echo(), samples(count), config, accelerator_for(config, "cpu")))
     assert [len(p.id) for p in found] == list(range(1, count + 1))
-    assert [int(p.arrays["v"][0]) for p in found] == list(range(1, count + 1))
+    assert [int(p.probability[0, 0]) for p in found] == list(range(1, count + 1))
 
 
 def test_a_view_reaches_the_model() -> None:
     config = resolve(SegConfig, "tiny")
     found = list(predict(Echo(), samples(3), config, accelerator_for(config, "cpu"), view=3))
-    assert {int(p.arrays["v"][1]) for p in found} == {3}
+    assert {int(p.probability[0, 1]) for p in found} == {3}
 
 
 def test_average_is_the_mean_and_wants_one_order() -> None:
-    def run(value: float) -> list[Prediction]:
-        return [Prediction(name, {"mask": np.full((2, 2), value, np.float32)}, (4, 4)) for name in ("a", "b")]
+    def run(value: float) -> list[MaskPrediction]:
+        return [MaskPrediction(name, np.full((2, 2), value, np.float32), shape=(4, 4)) for name in ("a", "b")]
 
     found = list(average([run(0.0), run(0.5), run(1.0)]))
     assert [p.id for p in found] == ["a", "b"]
     assert found[0].shape == (4, 4)
-    assert found[0].arrays["mask"] == pytest.approx(np.full((2, 2), 0.5))
-    assert found[0].arrays["mask"].dtype == np.float32
+    assert found[0].probability == pytest.approx(np.full((2, 2), 0.5))
+    assert found[0].probability.dtype == np.float32
     with pytest.raises(ValueError, match="argument 2"):
         list(average([run(0), run(1)[:1]]))
 
@@ -114,7 +115,7 @@ def test_a_process_may_change_its_precision() -> None:
 @pytest.mark.parametrize(("precision", "expected"), [("no", torch.float32), ("bf16", torch.bfloat16)])
 def test_prediction_computes_in_the_precision_of_its_settings(precision: str, expected: torch.dtype) -> None:
     class Seen(Echo):
-        def predict(self, batch: Batch, view: int) -> list[Prediction]:
+        def predict(self, batch: Batch, view: int) -> list[MaskPrediction]:
             assert self.head(batch["x"].float()).dtype == expected
             return super().predict(batch, view)
 

@@ -8,8 +8,8 @@ from magic_cli.data.gold import Gold
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import DataError, EmptySplit, problem, shorten
-from magic_cli.records import Case, ImageRecord, Prediction, Sample
-from magic_cli.tasks.cvqa.answers import by_encounter, decide
+from magic_cli.records import Case, ImageRecord, Sample
+from magic_cli.tasks.cvqa.answers import AnswerPrediction, Decode, by_encounter, decide
 from magic_cli.tasks.cvqa.baselines import guesses as guesses
 from magic_cli.tasks.cvqa.baselines import strata as strata
 from magic_cli.tasks.cvqa.data_checks import checks as checks
@@ -64,12 +64,14 @@ def build(config: "CvqaConfig", questions: QuestionSchema) -> "TaskModel":
     return make(config, questions)
 
 
-def choose(gold: Gold, predictions: Iterable[Prediction], config: "CvqaConfig") -> dict[str, Any]:  # noqa: ARG001
+def choose(gold: Gold, predictions: Iterable[AnswerPrediction], config: "CvqaConfig") -> dict[str, Any]:  # noqa: ARG001
     """Choose nothing after training: answers are the likeliest options."""
     return {}
 
 
-def write(predictions: Iterable[Prediction], prepared: Prepared, out: Path, decode: str | None = None) -> list[Path]:
+def write(
+    predictions: Iterable[AnswerPrediction], prepared: Prepared, out: Path, decode: Decode | None = None
+) -> list[Path]:
     """Write out/data_cvqa_sys.json: a row of 0-based indices for every predicted encounter, in prepared order.
 
     Beside it, predictions.jsonl holds the same as text, with the probabilities that were decided from. `decode` is

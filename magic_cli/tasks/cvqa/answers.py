@@ -1,37 +1,62 @@
-"""Predicted answers of one encounter: decided from probabilities, or read from the rows of a file, faults named."""
+"""The predicted answers of one encounter: decided from probabilities, or read from the rows of a file."""
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from magic_cli.data.gold import Gold
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import shorten
-from magic_cli.records import Prediction
+from magic_cli.records import Prediction, Submitted
+from magic_cli.submission.answers import SubmittedRow
 from magic_cli.tasks.cvqa.decode import best_set
 
-SETS = "set"
-
-"""Beside the qids in a prediction's arrays: 0-d float, 1.0 where the model decides sets, 0.0 where slots."""
+P = TypeVar("P", bound=Prediction | Submitted)
 
 _KINDS = {str: "text", bool: "true or false", type(None): "null", list: "a list", dict: "an object"}
 
+Decode = Literal["slot", "set"]
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row of answers: of a file, or what a model decided.
 
-    `encounter` is its id as written, "" where it has none; `fault` then says what it is instead. `raw` is the row
-    for the official figures, `values` are those of its values that are whole numbers.
+@dataclass(frozen=True, slots=True, eq=False)
+class AnswerPrediction(Prediction):
+    """What a model says about one encounter, or about some of its slots; `id` is the encounter id.
+
+    probabilities: {qid: (options,) floating point}, the probability of each option, in [0, 1].
+    chosen: {qid: option index}, where answers are decided already.
+    decode: how the model decides: the likeliest option of each slot, or the best set of a parent (`decide`).
     """
 
-    encounter: str
-    raw: Any
-    values: Mapping[str, int]
-    fault: str = ""
+    probabilities: Mapping[str, NDArray[np.floating[Any]]] = field(default_factory=dict)
+    chosen: Mapping[str, int] = field(default_factory=dict)
+    decode: Decode = "slot"
+
+    @classmethod
+    def mean_of(cls, predictions: Sequence[Self]) -> Self:
+        """Return the mean of the probabilities, float32, with the way to decide that most of the models have.
+
+        Raises:
+            ValueError: a prediction is decided already.
+        """
+        if any(prediction.chosen for prediction in predictions):
+            raise ValueError("decided answers have no mean")
+        first = predictions[0]
+        stacks = {qid: [prediction.probabilities[qid] for prediction in predictions] for qid in first.probabilities}
+        means = {qid: np.asarray(np.mean(stack, axis=0, dtype=np.float32)) for qid, stack in stacks.items()}
+        return replace(first, probabilities=means, decode=_most_say(predictions))
+
+    def indices(self) -> dict[str, int]:
+        """Return the option index of each slot: the likeliest where there are probabilities."""
+        return {**self.chosen, **{qid: int(values.argmax()) for qid, values in self.probabilities.items()}}
+
+
+def _most_say(predictions: Sequence[AnswerPrediction]) -> Decode:
+    sets = sum(prediction.decode == "set" for prediction in predictions)
+    return "set" if sets > len(predictions) / 2 else "slot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +82,7 @@ class Answer:
         return "no answer" if parent in self.bare else wrong
 
 
-def refused(answers: Mapping[str, Answer]) -> Iterator[str]:
+def rejected(answers: Mapping[str, Answer]) -> Iterator[str]:
     """Yield a line for each reason why encounters, parent questions or values count as zero, with where they are."""
     zero: dict[str, list[str]] = {}
     bare: dict[str, list[str]] = {}
@@ -77,86 +102,84 @@ def refused(answers: Mapping[str, Answer]) -> Iterator[str]:
         yield f"values that are no option index count as wrong: {len(wrong)} ({shorten(wrong, total=True)})"
 
 
-def decide(predictions: Iterable[Prediction], questions: QuestionSchema, decode: str | None = None) -> dict[str, int]:
-    """Decide the slots of one encounter, which several predictions may share (one a question).
+def decide(
+    predictions: Iterable[AnswerPrediction], questions: QuestionSchema, decode: Decode | None = None
+) -> dict[str, int]:
+    """Decide the slots of one encounter, over which several predictions may be spread (one per question).
 
     Args:
-        predictions: {qid: (options,) probabilities}, decided and brought into canonical slot order, or
-            {qid: 0-d integer}, which pass unchanged.
-        decode: each slot's likeliest option ("slot"), or for a parent of several slots the best "set"
-            (tasks/cvqa/decode.py); None for what most of the models say (SETS, 0.0 or 1.0).
+        predictions: probabilities, decided and brought into canonical slot order; or answers that are decided
+            already, which pass unchanged.
+        questions: those of the dataset.
+        decode: the likeliest option of each slot ("slot"), or for a parent of several slots the best "set"
+            (tasks/cvqa/decode.py); None for what most of the predictions say.
 
     Raises:
-        DataError: a parent question has no slot, where probabilities were given.
+        DataError: a parent question has no slot, and probabilities were given.
     """
-    found = list(predictions)
-    row = _chosen(found)
-    return questions.to_slots(_sets(found, questions, decode)) if _soft(found) else row
+    parts = list(predictions)
+    if not any(part.probabilities for part in parts):
+        return _indices(parts)
+    return questions.to_slots(_sets(parts, questions, decode))
+
+
+def _indices(predictions: Iterable[AnswerPrediction]) -> dict[str, int]:
+    return {qid: index for prediction in predictions for qid, index in prediction.indices().items()}
 
 
 def _sets(
-    predictions: Sequence[Prediction], questions: QuestionSchema, decode: str | None
+    predictions: Sequence[AnswerPrediction], questions: QuestionSchema, decode: Decode | None
 ) -> dict[str, frozenset[int]]:
     """Return the decided set of each parent that has a slot."""
-    sets = questions.to_sets(_chosen(predictions))
-    own = [float(p.arrays[SETS]) for p in predictions if SETS in p.arrays]
-    if decode == "slot" or (decode is None and sum(own) <= len(own) / 2):
+    sets = questions.to_sets(_indices(predictions))
+    if (decode or _most_say(predictions)) == "slot":
         return sets
-    told = {qid: values for p in predictions for qid, values in p.arrays.items()}
+    slots = {qid: values for prediction in predictions for qid, values in prediction.probabilities.items()}
     for parent, qids in questions.parents.items():
         padding = questions.not_mentioned(parent)
-        if len(qids) > 1 and padding is not None and all(qid in told for qid in qids):
-            sets[parent] = best_set(np.stack([told[qid] for qid in qids]).astype(np.float64), padding)
+        if len(qids) > 1 and padding is not None and all(qid in slots for qid in qids):
+            sets[parent] = best_set(np.stack([slots[qid] for qid in qids]).astype(np.float64), padding)
     return sets
 
 
-def _chosen(predictions: Iterable[Prediction]) -> dict[str, int]:
-    return {
-        qid: int(values.argmax()) if values.dtype.kind == "f" else int(values)
-        for prediction in predictions
-        for qid, values in prediction.arrays.items()
-        if qid != SETS
-    }
-
-
-def _soft(predictions: Iterable[Prediction]) -> bool:
-    return any(values.dtype.kind == "f" for p in predictions for values in p.arrays.values())
-
-
-def by_encounter(predictions: Iterable[Prediction]) -> dict[str, list[Prediction]]:
+def by_encounter(predictions: Iterable[P]) -> dict[str, list[P]]:
     """Collect the predictions of each encounter, in order of appearance."""
-    found: dict[str, list[Prediction]] = {}
+    groups: dict[str, list[P]] = {}
     for prediction in predictions:
-        found.setdefault(prediction.id, []).append(prediction)
-    return found
+        groups.setdefault(prediction.id, []).append(prediction)
+    return groups
 
 
-def rows_of(predictions: Iterable[Prediction], questions: QuestionSchema) -> dict[str, list[Row]]:
-    """Return the rows of each encounter: one where a model speaks, those of the file otherwise."""
-    rows: dict[str, list[Row]] = {}
-    for encounter, found in by_encounter(predictions).items():
-        if _soft(found):
-            values, sets = _chosen(found), _sets(found, questions, None)
-            if sets.keys() == questions.parents.keys():
-                values = questions.to_slots(sets)
-            rows[encounter] = [Row(encounter, {"encounter_id": encounter, **values}, values)]
+def rows_of(
+    predictions: Iterable[AnswerPrediction | SubmittedRow], questions: QuestionSchema
+) -> dict[str, list[SubmittedRow]]:
+    """Return the rows of each encounter: those of a file, or what models decided as if a file held it.
+
+    Probabilities of an encounter make one row; where a parent has no slot, they are decided slot by slot.
+    """
+    rows: dict[str, list[SubmittedRow]] = {}
+    for encounter, group in by_encounter(predictions).items():
+        rows[encounter] = [prediction for prediction in group if isinstance(prediction, SubmittedRow)]
+        parts = [prediction for prediction in group if isinstance(prediction, AnswerPrediction)]
+        if any(part.probabilities for part in parts):
+            sets = _sets(parts, questions, None)
+            is_complete = sets.keys() == questions.parents.keys()
+            rows[encounter].append(_row(encounter, questions.to_slots(sets) if is_complete else _indices(parts)))
         else:
-            rows[encounter] = [_row(prediction) for prediction in found]
+            rows[encounter] += [_row(encounter, part.chosen) for part in parts]
     return rows
 
 
-def _row(prediction: Prediction) -> Row:
-    values = _chosen([prediction])
-    raw = {"encounter_id": prediction.id, **values} if prediction.raw is None else prediction.raw
-    return Row(prediction.id, raw, values, prediction.fault)
+def _row(encounter: str, values: Mapping[str, int]) -> SubmittedRow:
+    return SubmittedRow(encounter, raw={"encounter_id": encounter, **values}, values=values)
 
 
-def read_answers(gold: Gold, rows: Mapping[str, Sequence[Row]]) -> dict[str, Answer]:
+def read_answers(gold: Gold, rows: Mapping[str, Sequence[SubmittedRow]]) -> dict[str, Answer]:
     """Return what counts of each gold encounter, in gold order; ids are compared as they are written."""
     return {encounter: _answer(rows.get(encounter, ()), gold.questions) for encounter in gold.answers}
 
 
-def _answer(rows: Sequence[Row], questions: QuestionSchema) -> Answer:
+def _answer(rows: Sequence[SubmittedRow], questions: QuestionSchema) -> Answer:
     if not rows:
         return Answer(fault="no row")
     slots: dict[str, Hashable] = {}
@@ -175,7 +198,7 @@ def _answer(rows: Sequence[Row], questions: QuestionSchema) -> Answer:
     return Answer(slots, bare=tuple(p for p in questions.parents if p not in sets), wrong=wrong)
 
 
-def _element(row: Row, qid: str, size: int) -> tuple[Hashable, str]:
+def _element(row: SubmittedRow, qid: str, size: int) -> tuple[Hashable, str]:
     """Return what stands for a value in a set, and what is wrong with it.
 
     Two wrong values are one element where the official scorer takes them for one.

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import numpy as np
-
 from magic_cli.data.questions import QuestionSchema
-from magic_cli.records import Prediction, Sample
+from magic_cli.records import Sample
+from magic_cli.tasks.cvqa.answers import AnswerPrediction
 
 
 def strata(samples: Sequence[Sample], questions: QuestionSchema) -> dict[str, tuple[str, ...]]:
@@ -17,14 +16,14 @@ def strata(samples: Sequence[Sample], questions: QuestionSchema) -> dict[str, tu
     }
 
 
-def guesses(parts: Sequence[Sequence[Sample]], questions: QuestionSchema) -> Mapping[str, Iterable[Prediction]]:
+def guesses(parts: Sequence[Sequence[Sample]], questions: QuestionSchema) -> Mapping[str, Iterable[AnswerPrediction]]:
     """Return trivial answers to the samples of each part, learned from the other parts, by name."""
     return {"training majority": _majority(parts, questions)}
 
 
-def _majority(parts: Sequence[Sequence[Sample]], questions: QuestionSchema) -> Iterator[Prediction]:
+def _majority(parts: Sequence[Sequence[Sample]], questions: QuestionSchema) -> Iterator[AnswerPrediction]:
     rows = [{s.case.case_id: s.case.answers or {} for s in part} for part in parts]
     for number, held in enumerate(rows):
         others = [row for other, part in enumerate(rows) if other != number for row in part.values()]
-        arrays = {qid: np.asarray(option) for qid, option in questions.majority(others).items()}
-        yield from (Prediction(encounter, arrays) for encounter in held)
+        majority = questions.majority(others)
+        yield from (AnswerPrediction(encounter, chosen=majority) for encounter in held)

@@ -20,8 +20,8 @@ from magic_cli.models.encoders import Encoder
 from magic_cli.models.fine_tuning import tune
 from magic_cli.models.heads import OptionHead, SlotHead
 from magic_cli.models.losses import parent_loss, slot_loss, successors
-from magic_cli.records import Prediction, Sample
-from magic_cli.tasks.cvqa.answers import SETS
+from magic_cli.records import Sample
+from magic_cli.tasks.cvqa.answers import AnswerPrediction, Decode
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.encoding import encoded, gather, photo_item, pretrained, text_encoder, text_item
 from magic_cli.training.task_model import Batch, TaskModel
@@ -240,20 +240,21 @@ class CvqaModel(TaskModel):
             loss = loss + self.config.hierarchy * parent_loss(scores, self.starts, several, gold)
         return loss
 
-    def predict(self, batch: Batch, view: int) -> list[Prediction]:  # noqa: ARG002  scores have no direction to undo
-        """Return {qid: (options,) float32 probabilities} of each sample, and how to decide them (SETS)."""
+    def predict(self, batch: Batch, view: int) -> list[AnswerPrediction]:  # noqa: ARG002  scores have no direction to undo
+        """Return (options,) float32 probabilities of each sample's slots, and how the settings decide them."""
         if isinstance(self.head, SlotHead):
             scores = list(self._slot_scores(self.head, batch).float().cpu())
         else:
             scores = [row.float().cpu() for row in self._option_scores(self.head, batch)]
-        found, decode = [], np.asarray(self.config.decode == "set", np.float32)
+        decode: Decode = "set" if self.config.decode == "set" else "slot"
+        predictions = []
         for name, qids, row in zip(batch["ids"], batch["qids"], scores, strict=True):
             asked = list(self.questions.by_qid) if isinstance(self.head, SlotHead) else qids
             parts = torch.split(row, self._sizes(asked))
-            # copies: a tensor of torch takes a kilobyte for the handful of numbers that are kept until all are written
-            arrays = {q: torch.softmax(p, 0).numpy().copy() for q, p in zip(asked, parts, strict=True)}
-            found.append(Prediction(name, {**arrays, SETS: decode}))
-        return found
+            # copies: predictions are kept until all are written, and a tensor takes a kilobyte for a few numbers
+            probabilities = {q: torch.softmax(p, 0).numpy().copy() for q, p in zip(asked, parts, strict=True)}
+            predictions.append(AnswerPrediction(name, probabilities, decode=decode))
+        return predictions
 
 
 def _grouped(questions: QuestionSchema) -> list[tuple[list[int], int]]:

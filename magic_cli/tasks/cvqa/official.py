@@ -11,7 +11,8 @@ from typing import Any
 from magic_cli.data.gold import Gold
 from magic_cli.errors import shorten
 from magic_cli.metrics.official_answers import KEY_LENGTH, QIDS, SLOTS, head, official_answers
-from magic_cli.tasks.cvqa.answers import Answer, Row
+from magic_cli.submission.answers import SubmittedRow
+from magic_cli.tasks.cvqa.answers import Answer
 
 Figures = Mapping[str, float]
 
@@ -53,7 +54,9 @@ class _Cause:
     repair: Callable[[_State], _State]
 
 
-def compare(gold: Gold, rows: Mapping[str, Sequence[Row]], answers: Mapping[str, Answer], strict: Figures) -> Official:
+def compare(
+    gold: Gold, rows: Mapping[str, Sequence[SubmittedRow]], answers: Mapping[str, Answer], strict: Figures
+) -> Official:
     """Return the official figures of `rows`, or why there are none, and how they differ from the strict ones.
 
     Args:
@@ -63,7 +66,7 @@ def compare(gold: Gold, rows: Mapping[str, Sequence[Row]], answers: Mapping[str,
     if gold.questions.by_qid.keys() != QIDS:
         note = f"The official scorer knows the {len(QIDS)} questions of 2025 alone; for these it has no figures."
         return Official(notes=(note,))
-    state = _State(gold.answers, [(row.encounter, row.raw) for found in rows.values() for row in found])
+    state = _State(gold.answers, [(row.id, row.raw) for found in rows.values() for row in found])
     figures, stops = state.figures()
     causes = [cause for cause in _causes(gold, rows, answers) if cause.items]
     if figures is None:
@@ -113,14 +116,16 @@ def _filled(state: _State) -> _State:
     return replace(state, rows=[*state.rows, *more])
 
 
-def _causes(gold: Gold, rows: Mapping[str, Sequence[Row]], answers: Mapping[str, Answer]) -> tuple[_Cause, ...]:
+def _causes(
+    gold: Gold, rows: Mapping[str, Sequence[SubmittedRow]], answers: Mapping[str, Answer]
+) -> tuple[_Cause, ...]:
     """Return everything that the official scorer may treat otherwise, in the order of repair."""
     heads = {head(encounter) for encounter in gold.answers}
     cut = [encounter for encounter in rows if encounter not in gold.answers and head(encounter) in heads]
     cut += [encounter for encounter in gold.answers if "-" in encounter]
     own = [row for encounter in gold.answers for row in rows.get(encounter, ())]
-    keys = [f"{row.encounter}:{key}" for row in own for key in row.raw if _stray(key)]
-    bools = [f"{row.encounter}:{key}" for row in own for key, value in row.raw.items() if _is_bool(key, value)]
+    keys = [f"{row.id}:{key}" for row in own for key in row.raw if _stray(key)]
+    bools = [f"{row.id}:{key}" for row in own for key, value in row.raw.items() if _is_bool(key, value)]
     zero = {encounter for encounter, answer in answers.items() if answer.fault and rows.get(encounter)}
     return (
         _Cause("takes what stands before the first dash for the id", cut, _exact_ids),

@@ -15,10 +15,11 @@ from magic_cli.data.gold import Gold
 from magic_cli.errors import DataError, SubmissionError, problem, redact_key, shorten
 from magic_cli.metrics.answer_sets import AnswerTerms, Floats, iom
 from magic_cli.metrics.official_answers import head
-from magic_cli.records import EncounterSums, Prediction, Rules, Sample, TaskScores
-from magic_cli.tasks.cvqa.answers import Answer, Row, read_answers, refused, rows_of
+from magic_cli.records import EncounterSums, Rules, Sample, TaskScores
+from magic_cli.submission.answers import SubmittedRow
+from magic_cli.tasks.cvqa.answers import Answer, AnswerPrediction, read_answers, rejected, rows_of
 from magic_cli.tasks.cvqa.official import compare
-from magic_cli.tasks.cvqa.write import errors
+from magic_cli.tasks.cvqa.write import surest_errors
 
 MONITOR = "accuracy_all"
 
@@ -94,7 +95,7 @@ class Key:
 
 def score(
     gold: Gold,
-    predictions: Iterable[Prediction],
+    predictions: Iterable[AnswerPrediction | SubmittedRow],
     rules: Rules = _RULES,  # noqa: ARG001  the seam's
     workers: int = 1,  # noqa: ARG001  the seam's
 ) -> TaskScores:
@@ -127,21 +128,21 @@ def score(
         official=official.figures,
         official_errors=official.stops,
         differences=official.differences,
-        rejected=(*(row.fault for row in rows.get("", ())), *refused(answers)),
+        rejected=(*(row.problem for row in rows.get("", ())), *rejected(answers)),
         per_item=tuple(_items(key, answers, sums)),
-        errors=errors(gold, predictions),
+        errors=surest_errors(gold, predictions),
         baselines=_trivial(key, gold.majority),
         encounter_sums=EncounterSums(tuple(gold.answers), key.names, sums, key.terms.scores),
     )
 
 
-def _refuse_other_split(gold: Gold, rows: Mapping[str, Sequence[Row]]) -> None:
+def _refuse_other_split(gold: Gold, rows: Mapping[str, Sequence[SubmittedRow]]) -> None:
     heads = {head(encounter) for encounter in gold.answers}
     if rows and not any(encounter in gold.answers or head(encounter) in heads for encounter in rows):
         got = f"answers for {shorten([encounter or 'no encounter' for encounter in rows], total=True)}"
         remedy = "are these predictions of another split?"
         lines = [problem(gold.source, got, f"for {shorten(gold.answers, total=True)}", remedy)]
-        raise SubmissionError(lines + [row.fault for row in rows.get("", ())][:_MOST])
+        raise SubmissionError(lines + [row.problem for row in rows.get("", ())][:_MOST])
 
 
 def _items(key: Key, answers: Mapping[str, Answer], sums: Floats) -> Iterator[dict[str, Any]]:
@@ -211,7 +212,7 @@ def _confusion(pairs: Iterable[tuple[AbstractSet[int], AbstractSet[int]]], size:
     return counts
 
 
-def _notes(gold: Gold, rows: Mapping[str, Sequence[Row]], answers: Mapping[str, Answer]) -> Iterator[str]:
+def _notes(gold: Gold, rows: Mapping[str, Sequence[SubmittedRow]], answers: Mapping[str, Answer]) -> Iterator[str]:
     heads = {head(encounter) for encounter in gold.answers}
     parents, asked = gold.questions.parents, {"encounter_id", *gold.questions.by_qid}
     ignored = [e for e in rows if e and e not in gold.answers and head(e) not in heads]

@@ -10,8 +10,8 @@ from magic_cli.data.gold import Gold
 from magic_cli.errors import shorten
 from magic_cli.io.files import finite
 from magic_cli.metrics.calibration import BINS, ece
-from magic_cli.records import Prediction
-from magic_cli.tasks.cvqa.answers import by_encounter, rows_of
+from magic_cli.submission.answers import SubmittedRow
+from magic_cli.tasks.cvqa.answers import AnswerPrediction, by_encounter, rows_of
 from magic_cli.tasks.cvqa.score import MONITOR, score
 
 MOST_CONSTANT = 0.9
@@ -70,16 +70,15 @@ def collapsed(models: Sequence[Constant]) -> list[str]:
 
 def review(
     gold: Gold,
-    predictions: Iterable[Prediction],
-    guesses: Mapping[str, Iterable[Prediction]],
+    predictions: Iterable[AnswerPrediction | SubmittedRow],
+    guesses: Mapping[str, Iterable[AnswerPrediction]],
     folds: Sequence[Collection[str]] = (),
 ) -> dict[str, Any]:
     """Return what schemas/review.schema.json describes: a row a parent question, calibration, warnings.
 
     Args:
         gold: the held-out answers.
-        predictions: {qid: (options,) probabilities} of the held-out encounters, or {qid: 0-d integer}; without
-            probabilities, `told` neither, the calibration is null.
+        predictions: of the held-out encounters; the calibration is null where they have no probabilities.
         folds: the encounters that each of several models answered: whether all get one answer is asked of each model.
         guesses: trivial answers by name (the seam's `guesses`); their "training majority" is compared with.
     """
@@ -130,18 +129,17 @@ def _below(ours: float, majority: float) -> list[str]:
 Sure = tuple[list[float], list[bool]]
 
 
-def _sure(gold: Gold, predictions: Sequence[Prediction]) -> dict[str, Sure]:
+def _sure(gold: Gold, predictions: Sequence[AnswerPrediction | SubmittedRow]) -> dict[str, Sure]:
     """Return, of each slot with probabilities, that of its likeliest option and whether it is the canonical gold's."""
     sure: dict[str, Sure] = {}
-    for encounter, found in by_encounter(predictions).items():
+    for encounter, group in by_encounter(predictions).items():
         truth = gold.questions.canonical(gold.answers[encounter])
-        told = {qid: values for one in found for qid, values in {**one.arrays, **one.told}.items()}
-        for qid in (qid for qid in truth if qid in told):  # of a set, the order would differ between processes
-            values = np.asarray(told[qid])
-            if values.dtype.kind == "f":
-                confidence, correct = sure.setdefault(qid, ([], []))
-                confidence.append(float(values.max()))
-                correct.append(int(values.argmax()) == truth[qid])
+        slots = {qid: values for prediction in group for qid, values in prediction.probabilities.items()}
+        for qid in (qid for qid in truth if qid in slots):  # of a set, the order would differ between processes
+            values = np.asarray(slots[qid])
+            confidence, correct = sure.setdefault(qid, ([], []))
+            confidence.append(float(values.max()))
+            correct.append(int(values.argmax()) == truth[qid])
     return sure
 
 

@@ -1,4 +1,4 @@
-"""Consensus: submissions of closed answers, made by anyone, merged into one by a vote over each parent's options."""
+"""Consensus: submissions of answers, from any source, merged into one by a vote over each parent's options."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.metrics.answer_sets import credit_per_option
-from magic_cli.records import Prediction
+from magic_cli.tasks.cvqa.answers import AnswerPrediction
 
 Rows = Mapping[str, Mapping[str, int]]
 
@@ -66,7 +66,7 @@ class Ballot:
 
 
 def merge(submissions: Sequence[Rows], questions: QuestionSchema) -> tuple[dict[str, dict[str, int]], int]:
-    """Return one canonical row an encounter, in the order of the first submission, and how many answers were tied.
+    """Return one canonical row per encounter, in the order of the first submission, and the number of tied answers.
 
     Args:
         submissions: complete rows {qid: option index} by encounter, in the order that decides ties; all of the same
@@ -86,9 +86,10 @@ def _ballot(questions: QuestionSchema, parent: str, qids: Sequence[str]) -> Ball
     return Ballot(len(qids), questions.by_qid[qids[0]].size, questions.not_mentioned(parent))
 
 
-def _shares(submissions: Sequence[Rows], questions: QuestionSchema) -> Iterator[Prediction]:
-    """Yield, as the probability of an option in a slot, the part of the submissions that have it there."""
+def shares(submissions: Sequence[Rows], questions: QuestionSchema) -> Iterator[AnswerPrediction]:
+    """Yield per-slot option frequencies over the submissions, as probabilities."""
     for encounter in submissions[0]:
         rows = [questions.canonical(rows[encounter]) for rows in submissions]
         counts = {qid: np.bincount([row[qid] for row in rows], minlength=q.size) for qid, q in questions.by_qid.items()}
-        yield Prediction(encounter, {q: (count / len(rows)).astype(np.float32) for q, count in counts.items()})
+        frequencies = {qid: (count / len(rows)).astype(np.float32) for qid, count in counts.items()}
+        yield AnswerPrediction(encounter, frequencies)

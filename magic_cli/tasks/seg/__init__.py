@@ -14,11 +14,11 @@ from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import EmptySplit, problem
 from magic_cli.io import run_record
 from magic_cli.io.staging import replace_results
-from magic_cli.records import ImageRecord, Mask, Prediction, Sample
+from magic_cli.records import ImageRecord, Mask, Sample
 from magic_cli.submission.reader import MASKS, SUFFIX, mask_name
 from magic_cli.tasks.seg.baselines import guesses as guesses
 from magic_cli.tasks.seg.baselines import strata as strata
-from magic_cli.tasks.seg.decide import to_mask
+from magic_cli.tasks.seg.decide import MaskPrediction, to_mask
 from magic_cli.tasks.seg.score import score
 from magic_cli.tasks.seg.threshold import best_threshold
 
@@ -67,11 +67,11 @@ def build(config: "SegConfig", questions: QuestionSchema) -> "TaskModel":
 
 def baselines(train: Sequence[Sample], gold: Gold) -> dict[str, float]:  # noqa: ARG001  the seam's
     """Return what a trivial answer scores on `gold`, as the figure that MONITOR names: everything is lesion."""
-    full = (Prediction(i, {"mask": np.ones_like(next(truth.masks()), np.uint8)}) for i, truth in gold.images.items())
+    full = (MaskPrediction(i, mask=np.ones_like(next(g.masks()), np.uint8)) for i, g in gold.images.items())
     return {"all foreground": score(gold, full).scores[MONITOR]}
 
 
-def choose(gold: Gold, predictions: Iterable[Prediction], config: "SegConfig") -> dict[str, Any]:
+def choose(gold: Gold, predictions: Iterable[MaskPrediction], config: "SegConfig") -> dict[str, Any]:
     """Choose the threshold that config.threshold_for asks for (tasks/seg/threshold.py); {} for "none"."""
     if config.threshold_for == "none":
         return {}
@@ -85,8 +85,8 @@ def checks(prepared: Prepared, samples: Sequence[Sample], config: "SegConfig") -
 
 def review(
     gold: Gold,  # noqa: ARG001  the seam's
-    predictions: Iterable[Prediction],  # noqa: ARG001  not asked for: it would cost another pass
-    guesses: Mapping[str, Iterable[Prediction]],  # noqa: ARG001
+    predictions: Iterable[MaskPrediction],  # noqa: ARG001  not asked for: it would cost another pass
+    guesses: Mapping[str, Iterable[MaskPrediction]],  # noqa: ARG001
     folds: Sequence[Collection[str]] = (),  # noqa: ARG001
 ) -> dict[str, Any]:
     """Return nothing: every epoch's figures say it, and trivial answers stand beside them."""
@@ -94,7 +94,7 @@ def review(
 
 
 def write(
-    predictions: Iterable[Prediction],
+    predictions: Iterable[MaskPrediction],
     prepared: Prepared,  # noqa: ARG001  the seam's
     out: Path,
     **decision: Any,

@@ -8,8 +8,8 @@ from magic_cli.data.masks import read_mask
 from magic_cli.data.mean_mask import MeanMask
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.io.progress import track
-from magic_cli.records import Prediction, Sample
-from magic_cli.tasks.seg.decide import mean_mask
+from magic_cli.records import Sample
+from magic_cli.tasks.seg.decide import MaskPrediction, mean_mask
 
 _SIZES = ("small", "medium", "large")
 
@@ -25,12 +25,12 @@ def strata(samples: Sequence[Sample], questions: QuestionSchema) -> dict[str, tu
     return {encounter: (_SIZES[rank * len(_SIZES) // len(order)],) for rank, encounter in enumerate(order)}
 
 
-def guesses(parts: Sequence[Sequence[Sample]], questions: QuestionSchema) -> Mapping[str, Iterable[Prediction]]:  # noqa: ARG001
+def guesses(parts: Sequence[Sequence[Sample]], questions: QuestionSchema) -> Mapping[str, Iterable[MaskPrediction]]:  # noqa: ARG001
     """Return trivial answers to the samples of each part, learned from the other parts, by name."""
     return {"training mean mask": _mean_masks(parts)}
 
 
-def _mean_masks(parts: Sequence[Sequence[Sample]]) -> Iterator[Prediction]:
+def _mean_masks(parts: Sequence[Sequence[Sample]]) -> Iterator[MaskPrediction]:
     means = [_mean_mask(part) for part in parts]
     for number, held in enumerate(parts):
         others = [mean for other, mean in enumerate(means) if other != number]
@@ -40,7 +40,7 @@ def _mean_masks(parts: Sequence[Sequence[Sample]]) -> Iterator[Prediction]:
         for sample in {sample.id: sample for sample in held}.values():
             photo = sample.images[0]
             shape = photo.height, photo.width
-            yield Prediction(sample.id, {"mask": mean_mask(prior, shape)}, shape)
+            yield MaskPrediction(sample.id, mask=mean_mask(prior, shape), shape=shape)
 
 
 def _mean_mask(part: Sequence[Sample]) -> MeanMask:

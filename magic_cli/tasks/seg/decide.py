@@ -1,51 +1,82 @@
-"""The decision about one photo: from probabilities at any resolution to a binary mask at full size."""
+"""What a model says about one photo, and the decision: from probabilities to a binary mask at full size."""
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.data import regions
-from magic_cli.data.probability_maps import Map, resize_map
+from magic_cli.data.probability_maps import Map, mean_map, resize_map
 from magic_cli.errors import DataError, problem
 from magic_cli.records import Mask, Prediction
 
 _TOLERANCE = 1e-6
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class MaskPrediction(Prediction):
+    """What a model says about one photo; `id` is the image id.
+
+    probability: foreground probability, floating point (h, w) in [0, 1] at any resolution.
+    mask: instead of probabilities, a mask that is decided already: integers (H, W).
+    shape: the photo's (H, W); None for that of the array.
+    threshold: the model's own; foreground is what lies above it.
+    """
+
+    probability: NDArray[np.floating[Any]] | None = None
+    mask: NDArray[np.integer[Any]] | None = None
+    shape: tuple[int, int] | None = None
+    threshold: float = 0.5
+
+    @classmethod
+    def mean_of(cls, predictions: Sequence[Self]) -> Self:
+        """Return the mean of the probabilities and of the thresholds; maps of different sizes at the photo's (H, W).
+
+        Raises:
+            ValueError: a prediction is a decided mask.
+        """
+        maps = [prediction.probability for prediction in predictions if prediction.probability is not None]
+        if len(maps) < len(predictions):
+            raise ValueError("decided masks have no mean")
+        thresholds = np.array([prediction.threshold for prediction in predictions], np.float32)
+        first = predictions[0]
+        return replace(first, probability=mean_map(maps, first.shape), threshold=float(np.mean(thresholds)))
+
+
 def to_mask(
-    prediction: Prediction, threshold: float | None = None, largest: bool = False, fill_holes: bool = False
+    prediction: MaskPrediction, threshold: float | None = None, largest: bool = False, fill_holes: bool = False
 ) -> NDArray[Any]:
     """Decide a mask: probabilities are resized to the photo's size first, then cut at the threshold.
 
     Args:
-        prediction: "mask" is (h, w) floating point in [0, 1] at any resolution, or integers, which pass unchanged;
-            "threshold", if it is there, is the model's own.
-        threshold: foreground is what lies above it; None for the model's own, or 0.5.
+        prediction: probabilities, or a decided mask, which is returned unchanged.
+        threshold: foreground is what lies above it; None for the model's own.
         largest: keep the largest connected region only.
-        fill_holes: fill what foreground surrounds, after that.
+        fill_holes: after that, fill the holes that foreground encloses.
 
     Returns:
         uint8 (H, W) in {0, 1}, never empty: where nothing is above the threshold, the pixels at the map's
         maximum (within 1e-6) are foreground, as an empty mask risks the official scorer's NaN
-            (examples/official-scorer.md, case 43).
+        (examples/official-scorer.md, case 43).
 
     Raises:
         DataError: a probability is NaN.
     """
-    array = prediction.arrays["mask"]
-    if array.dtype.kind != "f":
-        return array
+    if prediction.mask is not None:
+        return prediction.mask
     full = full_map(prediction)
-    own = prediction.arrays.get("threshold", np.float32(0.5)) if threshold is None else threshold
-    mask: Mask = (full > cut_of(full, float(own))).view(np.uint8)
+    mask: Mask = (full > cut_of(full, prediction.threshold if threshold is None else threshold)).view(np.uint8)
     mask = regions.largest_region(mask) if largest else mask
     return regions.fill_holes(mask) if fill_holes else mask
 
 
-def full_map(prediction: Prediction) -> Map:
-    """Return the probabilities of a prediction at the photo's size; raises as `to_mask`."""
-    array = prediction.arrays["mask"]
+def full_map(prediction: MaskPrediction) -> Map:
+    """Return the probabilities of a prediction at the photo's size, float32 (H, W); raises like `to_mask`."""
+    array = prediction.probability
+    if array is None:
+        raise ValueError(f"{prediction.id}: a decided mask has no probabilities")
     full = resize_map(array.astype(np.float32), prediction.shape or array.shape)
     if not np.isfinite(full.max()):
         raise DataError(problem(prediction.id, "NaN", "probabilities", "training diverged: lower lr and train again"))
@@ -66,7 +97,7 @@ def mean_mask(prior: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.
     """
     height, width = shape
     if height < prior.shape[0] or width < prior.shape[1]:
-        return np.asarray(to_mask(Prediction("mean mask", {"mask": prior}, shape)), np.uint8)
+        return np.asarray(to_mask(MaskPrediction("mean mask", prior, shape=shape)), np.uint8)
     columns, places = _centres(width, prior.shape[1]), np.arange(prior.shape[1])
     lines = np.array([np.interp(columns, places, row) for row in prior], np.float32)
     rows = _centres(height, prior.shape[0]).astype(np.float32)
@@ -79,13 +110,13 @@ def mean_mask(prior: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.
         bands.append((first, last, share, lines[k], change, np.array([lines[k] + t * change for t in share[[0, -1]]])))
     top = max(float(ends.max()) for *_, ends in bands)
     threshold = 0.5 if top > 0.5 else top - _TOLERANCE
-    found = np.zeros(shape, np.uint8)
+    mask = np.zeros(shape, np.uint8)
     for first, last, share, line, change, ends in bands:
         if ends.min() > threshold:
-            found[first:last] = 1
+            mask[first:last] = 1
         elif ends.max() > threshold:
-            found[first:last] = line + share[:, None] * change > threshold
-    return found
+            mask[first:last] = line + share[:, None] * change > threshold
+    return mask
 
 
 def _centres(many: int, few: int) -> NDArray[np.float64]:

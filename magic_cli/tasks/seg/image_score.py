@@ -1,12 +1,12 @@
-"""One photo, judged on both tracks: what the official scorer makes of a predicted mask, and what it deserves.
+"""One photo scored on both tracks: as the official scorer would score the file, and strictly.
 
-The official side is that of examples/official-scorer.md, cases 30 to 64. It costs nothing extra where the stored mask
-is regular; only a mask with other values, or of another shape, becomes a second mask to count.
+The official track follows examples/official-scorer.md, cases 30 to 64. It costs nothing extra for a regular mask; only
+a mask with other values, or of another shape, is counted a second time.
 """
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from sys import intern
 from typing import Any
@@ -31,8 +31,8 @@ from magic_cli.metrics.overlap import (
     overlap_of,
     pack,
 )
-from magic_cli.records import Prediction, Rules
-from magic_cli.submission.reader import Unread
+from magic_cli.records import Rules
+from magic_cli.submission.reader import SubmittedMask
 
 NOT_FOUND = "not found"
 
@@ -52,8 +52,13 @@ Terms = Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
-    """The gold of one photo in memory: its (H, W), a packed mask an annotator, which ones hold {0, 255}."""
+class GoldMasks:
+    """The gold of one photo in memory.
+
+    shape: (H, W).
+    planes: annotator to packed mask.
+    bright: the annotators whose masks hold {0, 255}.
+    """
 
     shape: Shape
     planes: Mapping[str, Bits]
@@ -61,36 +66,47 @@ class Truth:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """One predicted mask in memory.
+class PredictedMask:
+    """One predicted mask in memory, decoded for both tracks.
 
-    `strict` is the packed mask, None for one that counts as zero; `fault` and `detail` say why (a kind, and what is
-    particular about this one). `official` is what the official scorer sees; None where it stops, and `stop` names
-    the exception. `causes` are kinds of reasons why both may differ.
+    strict: the packed mask; None for one that counts as zero.
+    official: what the official scorer sees; None where it stops.
+    fault, detail: why the mask counts as zero: the kind of fault, and the particulars of this one; "" and "" if it
+        does not.
+    official_error: the exception that the official scorer stops with, "" for none.
+    causes: kinds of reasons why the tracks may differ.
     """
 
-    strict: Bits | None
-    official: Bits | None
+    strict: Bits | None = None
+    official: Bits | None = None
     fault: str = ""
     detail: str = ""
-    stop: str = ""
+    official_error: str = ""
     causes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """What is kept of a photo: a few numbers. Terms are those of metrics/mask_scores.py.
+class ImageScore:
+    """What is kept of one photo: a few numbers. Terms are those of metrics/mask_scores.py.
 
-    `official` is None where the official scorer stops (`stop` names the exception). Of several things of a kind, the
-    numbers stand one after the other, as a row of arrays takes three times their memory: `pairs` are the Jaccard and
-    Dice of each of the `annotators`; `baselines` the terms of TRIVIAL masks (without a prior, the first two); `human`
-    and `system`, for each annotator left out, those of that annotator and of the system against the others.
-    `has_empty_pair` tells that the predicted mask and an annotator's are both empty: 0/0.
+    Where there are several of a kind, the numbers are stored one after the other in one flat sequence, as a row of
+    arrays takes three times the memory.
+
+    fault, detail, official_error, causes: as in PredictedMask.
+    strict: the strict terms.
+    official: the official terms; None where the official scorer stops.
+    annotators: their names.
+    pairs: Jaccard and Dice against each annotator.
+    pixels: of the photo.
+    lesion: mean share of the photo that annotators have as foreground, in [0, 1].
+    has_empty_pair: whether the predicted mask and an annotator's are both empty: 0/0.
+    baselines: terms of the TRIVIAL masks (without a training mean mask, of the first two).
+    human, system: for each annotator left out, the terms of that annotator, and of the system, against the others.
     """
 
     fault: str
     detail: str
-    stop: str
+    official_error: str
     causes: tuple[str, ...]
     strict: Terms
     official: Terms | None
@@ -99,12 +115,26 @@ class Judged:
     pixels: int
     lesion: float
     has_empty_pair: bool
-    baselines: Terms = ()
-    human: Terms = ()
-    system: Terms = ()
+    baselines: Terms
+    human: Terms
+    system: Terms
 
 
-def read_truth(gold: GoldImage) -> Truth:
+@dataclass(frozen=True, slots=True)
+class MaskScores:
+    """All photos of a gold, scored, in the gold's order.
+
+    images: image id to its score.
+    any_found: whether the official scorer finds any mask at all.
+    ignored: number of predictions without gold.
+    """
+
+    images: Mapping[str, ImageScore]
+    any_found: bool
+    ignored: int
+
+
+def read_gold(gold: GoldImage) -> GoldMasks:
     """Read the annotators' masks of one photo.
 
     Raises:
@@ -119,18 +149,18 @@ def read_truth(gold: GoldImage) -> Truth:
         raise DataError(problem(where, f"{len(gold.annotators)} annotators", f"at most {_MOST}", "leave some out"))
     for name, path in gold.annotators.items():
         try:
-            mask, packed, kind = _gold_mask(map_stored(path, path)[0], path)
+            size, packed, kind = _gold_mask(map_stored(path, path)[0], path)
         except DataError as error:
             lines += error.problems
             continue
-        shape = shape or mask
-        if mask != shape:
-            lines.append(problem(path, f"shape {mask}", f"{shape} as its siblings", "mend the gold mask"))
+        shape = shape or size
+        if size != shape:
+            lines.append(problem(path, f"shape {size}", f"{shape} as its siblings", "fix the gold mask"))
         planes[name] = packed
         bright += [name] if kind == "0/255" else []
     if lines:
         raise DataError(lines)
-    return Truth(shape, planes, frozenset(bright))
+    return GoldMasks(shape, planes, frozenset(bright))
 
 
 def _gold_mask(raw: NDArray[Any], where: str) -> tuple[Shape, Bits, str]:
@@ -147,110 +177,112 @@ def _packed(mask: NDArray[Any]) -> Bits:
     return packed
 
 
-def read_found(prediction: Prediction | None, mask: NDArray[Any] | None, shape: Shape, rules: Rules) -> Found:
-    """Look at one prediction with both pairs of eyes.
+def read_predicted(submitted: SubmittedMask | None, shape: Shape, rules: Rules) -> PredictedMask:
+    """Decode one predicted mask twice: strictly, and as the official scorer would.
 
     Args:
-        prediction: None for a photo that has none.
-        mask: the decided mask, (H, W) integers; None where the file holds none.
+        submitted: None for a photo that has no prediction.
         shape: the gold's (H, W).
         rules: whether {0, 255} is accepted.
     """
-    if prediction is None:
-        return Found(None, None, MISSING, "", NOT_FOUND)
-    raw = mask if prediction.raw is None else prediction.raw
-    strict, fault, detail, kind = _strict(prediction, mask, shape, rules)
-    if raw is None or isinstance(raw, Unread):
-        error = raw.error if raw else "an unreadable file"
-        return Found(strict, None, fault, detail, error or NOT_FOUND)
-    if raw.size != shape[0] * shape[1]:
-        return Found(strict, None, fault, detail, "ValueError: operands could not be broadcast")
-    if strict is not None and kind in ("0/1", "bool"):
-        return Found(strict, strict)
-    causes = (BRIGHT,) if strict is not None else (fault,)
-    return Found(strict, _packed(_as_official(raw)), fault, detail, "", causes)
+    if submitted is None:
+        return PredictedMask(fault=MISSING, official_error=NOT_FOUND)
+    predicted = _strict(submitted, shape, rules)
+    stored = submitted.stored
+    if stored is None:
+        return replace(predicted, official=None, official_error=submitted.official_error or NOT_FOUND)
+    if stored.size != shape[0] * shape[1]:
+        return replace(predicted, official=None, official_error="ValueError: operands could not be broadcast")
+    if predicted.official is not None:
+        return predicted
+    causes = (BRIGHT,) if predicted.strict is not None else (predicted.fault,)
+    return replace(predicted, official=_packed(_as_official(stored)), causes=causes)
 
 
-def _as_official(raw: NDArray[Any]) -> NDArray[np.bool_]:
+def _as_official(stored: NDArray[Any]) -> NDArray[np.bool_]:
     """Return what the official scorer sees: only 1 counts, after a cast to uint8 (cases 36 to 38, 63, 64)."""
     with np.errstate(invalid="ignore"):
-        numbers = raw.real if raw.dtype.kind == "c" else raw
+        numbers = stored.real if stored.dtype.kind == "c" else stored
         return np.asarray(numbers.astype(np.uint8) == 1)
 
 
-def _strict(
-    prediction: Prediction, mask: NDArray[Any] | None, shape: Shape, rules: Rules
-) -> tuple[Bits | None, str, str, str]:
-    """Return (packed mask or None, kind of fault, its detail, kind of values)."""
-    stored = prediction.raw if isinstance(prediction.raw, np.ndarray) else mask
+def _strict(submitted: SubmittedMask, shape: Shape, rules: Rules) -> PredictedMask:
+    """Return the strict mask or its fault; with `official` where the official scorer would see the same mask."""
+    mask = submitted.mask
+    stored = mask if submitted.stored is None else submitted.stored
     form = None if stored is None else stored.shape[:2] if stored.shape[2:] == (1,) else stored.shape
-    if form is not None and form != shape:
-        turned = "transposed, " if form == shape[::-1] else ""
-        return None, SHAPE, f"{turned}{stored.shape if stored is not None else ''} for {shape}", ""
+    if stored is not None and form != shape:
+        transposed = "transposed, " if form == shape[::-1] else ""
+        return PredictedMask(fault=SHAPE, detail=f"{transposed}{stored.shape} for {shape}")
     if mask is None:
         # bool holds no other values: it is refused for how it is stored (fax codes, which imagecodecs reads)
-        odd_values = stored is not None and stored.dtype != bool
-        return None, VALUES if odd_values else UNREADABLE, prediction.fault, ""
+        has_other_values = stored is not None and stored.dtype != bool
+        return PredictedMask(fault=VALUES if has_other_values else UNREADABLE, detail=submitted.problem)
     packed = pack(mask)
     if packed is not None:
-        return packed, "", "", "0/1"
+        return PredictedMask(packed, packed)
     try:
-        decided, kind = decode_mask(mask, prediction.id)
+        decoded, kind = decode_mask(mask, submitted.id)
     except DataError as error:
-        return None, VALUES, str(error), ""
+        return PredictedMask(fault=VALUES, detail=str(error))
     if kind == "0/255" and not rules.accept_255:
-        return None, BRIGHT, "", kind
-    return _packed(decided), "", "", kind
+        return PredictedMask(fault=BRIGHT)
+    packed = _packed(decoded)
+    return PredictedMask(packed, packed if kind in ("0/1", "bool") else None)
 
 
-def judge(found: Found, truth: Truth, prior: Bits | None, rules: Rules) -> Judged:
-    """Score one photo on both tracks, with trivial masks and annotators in place of the system beside it."""
-    second = found.official is not None and found.official is not found.strict
-    nothing = np.zeros_like(next(iter(truth.planes.values())))
-    planes = [nothing if found.strict is None else found.strict]
-    planes += [found.official] if second and found.official is not None else []
+def score_image(predicted: PredictedMask, gold: GoldMasks, prior: Bits | None, rules: Rules) -> ImageScore:
+    """Score one photo on both tracks, with trivial masks and annotators in place of the system beside it.
+
+    Args:
+        prior: the training mean mask, decided at the photo's size and packed; None without one.
+        rules: how strict scores count empty masks.
+    """
+    differs = predicted.official is not None and predicted.official is not predicted.strict
+    empty_mask = np.zeros_like(next(iter(gold.planes.values())))
+    planes = [empty_mask if predicted.strict is None else predicted.strict]
+    planes += [predicted.official] if differs and predicted.official is not None else []
     planes += [prior] if prior is not None else []
-    pixels = truth.shape[0] * truth.shape[1]
-    cells = count_cells([*planes, *truth.planes.values()], pixels)
+    pixels = gold.shape[0] * gold.shape[1]
+    cells = count_cells([*planes, *gold.planes.values()], pixels)
     overlap = overlap_of(cells, len(planes))
-    fault = found.strict is None
+    fault = predicted.strict is None
     pairs = overlap.against_annotators(0)
-    strict = array("d", image_terms(pairs, overlap.against_majority(0), rules.empty, fault))
-    official = _official(cells, overlap, truth, int(second)) if found.official is not None and not found.stop else None
-    known = any(name in OFFICIAL for name in truth.planes)
-    stop = found.stop if known else found.stop or "KeyError: none of ann0 to ann3"
-    areas = [overlap.area(len(planes) + k) for k in range(overlap.annotators)]
+    has_empty_pair = not fault and not all(map(any, pairs))
+    known = any(name in OFFICIAL for name in gold.planes)
+    official: Terms | None = None
+    if known and predicted.official is not None and not predicted.official_error:
+        official = _official(cells, overlap, gold, int(differs))
     baselines = [_constant(overlap, 0, rules.empty), _constant(overlap, pixels, rules.empty)]
     if prior is not None:
         baselines.append(column_terms(overlap, len(planes) - 1, rules.empty))
     human, system = _left_out(overlap, rules.empty, fault)
-    causes = found.causes
-    causes += (GOLD,) if truth.bright else ()
-    causes += (MORE,) if not set(truth.planes) <= set(OFFICIAL) else ()
-    has_empty_pair = not fault and not all(map(any, pairs))
-    causes += (EMPTY,) if has_empty_pair else ()
-    scores = [jaccard_and_dice(pair, rules.empty, fault) for pair in pairs]
-    lesion = sum(areas) / len(areas) / pixels
-    return Judged(
-        found.fault,
-        found.detail,
-        stop,
-        causes,
-        strict,
-        official if known else None,
-        tuple(map(intern, truth.planes)),
-        _row(scores),
-        pixels,
-        lesion,
-        has_empty_pair,
-        _row(baselines),
-        human,
-        system,
+    return ImageScore(
+        fault=predicted.fault,
+        detail=predicted.detail,
+        official_error=predicted.official_error or ("" if known else "KeyError: none of ann0 to ann3"),
+        causes=predicted.causes + _gold_causes(gold) + ((EMPTY,) if has_empty_pair else ()),
+        strict=array("d", image_terms(pairs, overlap.against_majority(0), rules.empty, fault)),
+        official=official,
+        annotators=tuple(map(intern, gold.planes)),
+        pairs=_flat(jaccard_and_dice(pair, rules.empty, fault) for pair in pairs),
+        pixels=pixels,
+        lesion=sum(overlap.area(len(planes) + k) for k in range(overlap.annotators)) / overlap.annotators / pixels,
+        has_empty_pair=has_empty_pair,
+        baselines=_flat(baselines),
+        human=human,
+        system=system,
     )
 
 
-def _row(parts: Iterable[Terms]) -> Terms:
-    """Return all terms one after the other, in half of a list's memory: a dozen of each photo are kept."""
+def _gold_causes(gold: GoldMasks) -> tuple[str, ...]:
+    """Return the kinds of reasons in the gold why the tracks may differ."""
+    bright = (GOLD,) if gold.bright else ()
+    return bright if set(gold.planes) <= set(OFFICIAL) else (*bright, MORE)
+
+
+def _flat(parts: Iterable[Terms]) -> Terms:
+    """Return all terms one after the other, in half the memory of a list: a dozen are kept per photo."""
     return array("d", chain.from_iterable(parts))
 
 
@@ -266,36 +298,22 @@ def _left_out(overlap: Overlap, empty: str, fault: bool) -> tuple[Terms, Terms]:
     if overlap.annotators < 2:
         return (), ()
     numbers = range(overlap.annotators)
-    human = _row(column_terms(overlap, overlap.systems + k, empty, without=k) for k in numbers)
-    return human, _row(column_terms(overlap, 0, empty, fault, without=k) for k in numbers)
+    human = _flat(column_terms(overlap, overlap.systems + k, empty, without=k) for k in numbers)
+    return human, _flat(column_terms(overlap, 0, empty, fault, without=k) for k in numbers)
 
 
-def _official(cells: Cells, overlap: Overlap, truth: Truth, system: int) -> Terms:
-    """Return the official terms: ann0 to ann3 only, 255 is no foreground but weighs 255 in the majority vote."""
-    names = list(truth.planes)
+def _official(cells: Cells, overlap: Overlap, gold: GoldMasks, system: int) -> Terms:
+    """Return the official terms: only ann0 to ann3; 255 is no foreground but weighs 255 in the majority vote."""
+    names = list(gold.planes)
     used = [k for k, name in enumerate(names) if name in OFFICIAL]
-    if len(used) == len(names) and not truth.bright:
+    if len(used) == len(names) and not gold.bright:
         return array("d", column_terms(overlap, system, OFFICIAL_RULE))
-    if not used:
-        return []
     members = memberships(overlap.systems + overlap.annotators)
-    votes = sum(members[:, overlap.systems + k] * (255 if names[k] in truth.bright else 1) for k in used)
+    votes = sum(members[:, overlap.systems + k] * (255 if names[k] in gold.bright else 1) for k in used)
     agreed = majority(np.asarray(votes), len(used))
     area = overlap.area(system)
     pairs = [
-        Counts(0, area, 0) if names[k] in truth.bright else overlap.counts(system, overlap.systems + k) for k in used
+        Counts(0, area, 0) if names[k] in gold.bright else overlap.counts(system, overlap.systems + k) for k in used
     ]
     tp = int(cells[agreed & members[:, system]].sum())
     return array("d", image_terms(pairs, Counts(tp, area - tp, int(cells[agreed].sum()) - tp), OFFICIAL_RULE))
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """All photos of a gold, judged, in the gold's order.
-
-    `found` says whether the official scorer finds any mask at all, `ignored` counts predictions without gold.
-    """
-
-    judged: dict[str, Judged]
-    found: bool
-    ignored: int

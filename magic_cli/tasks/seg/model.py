@@ -19,9 +19,10 @@ from magic_cli.models.fine_tuning import tune
 from magic_cli.models.heads import PyramidDecoder
 from magic_cli.models.huggingface import ClipSegHead, clipseg
 from magic_cli.models.losses import mask_loss
-from magic_cli.records import ImageRecord, Prediction, Sample
+from magic_cli.records import ImageRecord, Sample
 from magic_cli.tasks.encoding import encoded, gather, photo_item, pretrained, text_item
 from magic_cli.tasks.seg.config import SegConfig
+from magic_cli.tasks.seg.decide import MaskPrediction
 from magic_cli.training.task_model import Batch, TaskModel
 
 ROOM = 1.5  # stored photos are larger than the model's input, so that a crop still has its pixels
@@ -116,15 +117,14 @@ class SegModel(TaskModel):
         """Return the mask loss against soft masks in [0, 1]."""
         return mask_loss(self._logits(batch), batch["masks"].float() / 255, self.config.loss)
 
-    def predict(self, batch: Batch, view: int) -> list[Prediction]:
-        """Return foreground probabilities (S, S), float32, with their threshold and the photo's full shape."""
+    def predict(self, batch: Batch, view: int) -> list[MaskPrediction]:
+        """Return foreground probabilities (S, S), float32, with the settings' threshold and the photo's (H, W)."""
         logits = self._logits(batch).float()[:, None]
         size = (self.config.image_size,) * 2
         logits = torch.nn.functional.interpolate(logits, size, mode="bilinear", align_corners=False)[:, 0]
         maps = unturn(torch.sigmoid(logits), view).cpu().numpy()
         rows = zip(batch["ids"], maps, batch["shapes"], strict=True)
-        cut = np.array(self.config.threshold, np.float32)
-        return [Prediction(name, {"mask": mask, "threshold": cut}, (int(h), int(w))) for name, mask, (h, w) in rows]
+        return [MaskPrediction(i, array, shape=shape, threshold=self.config.threshold) for i, array, shape in rows]
 
 
 def build(config: SegConfig, _questions: QuestionSchema) -> SegModel:

@@ -14,7 +14,7 @@ from magic_cli.io.files import finite
 from magic_cli.metrics.mask_scores import MASK_SCORES, OFFICIAL, TERMS, scores_from_sums
 from magic_cli.records import EncounterSums, Rules, TaskScores
 from magic_cli.tasks.seg import image_score as kinds
-from magic_cli.tasks.seg.image_score import Bench, Judged, Terms
+from magic_cli.tasks.seg.image_score import ImageScore, MaskScores, Terms
 
 NUMBER = "number_segmentation_instances"
 
@@ -31,9 +31,9 @@ _CAUSES = {
 }
 
 
-def report_of(gold: Gold, rules: Rules, bench: Bench) -> TaskScores:
+def report_of(gold: Gold, rules: Rules, bench: MaskScores) -> TaskScores:
     """Return the complete report of tasks.seg.score."""
-    judged, encounters = bench.judged, {image: truth.case_id for image, truth in gold.images.items()}
+    judged, encounters = bench.images, {image: truth.case_id for image, truth in gold.images.items()}
     ids = tuple(dict.fromkeys(encounters.values()))
     place = {encounter: number for number, encounter in enumerate(ids)}
     rows = [place[encounters[image]] for image in judged]
@@ -47,13 +47,13 @@ def report_of(gold: Gold, rules: Rules, bench: Bench) -> TaskScores:
         ids, MASK_SCORES, sums(one.strict for one in judged.values()), partial(scores_from_sums, empty=rules.empty)
     )
     strict = _figures(encounter_sums.sums, rules.empty)
-    stops = tuple(_stops(judged)) if bench.found else ()
+    stops = tuple(_stops(judged)) if bench.any_found else ()
     official: dict[str, float] | None = None
-    if not bench.found:
+    if not bench.any_found:
         official = dict.fromkeys((*MASK_SCORES, NUMBER), 0.0) | {NUMBER: 0}
     elif not stops:
         official = _figures(sums(one.official or one.strict for one in judged.values()), OFFICIAL)
-    differences = _differences(judged, strict, sums) if bench.found else _unfound(strict, judged)
+    differences = _differences(judged, strict, sums) if bench.any_found else _unfound(strict, judged)
     return TaskScores(
         "seg",
         strict,
@@ -76,9 +76,9 @@ def _figures(sums: NDArray[np.float64], empty: str) -> dict[str, float]:
     return dict(zip(MASK_SCORES, values, strict=True)) | {NUMBER: int(total[TERMS.index("images")])}
 
 
-def _stops(judged: Mapping[str, Judged]) -> Iterable[str]:
+def _stops(judged: Mapping[str, ImageScore]) -> Iterable[str]:
     """Yield a line for each exception that the official scorer stops with, and where."""
-    for error, images in _groups((one.stop, image) for image, one in judged.items()):
+    for error, images in _groups((one.official_error, image) for image, one in judged.items()):
         text = "KeyError: the official scorer finds no mask" if error == kinds.NOT_FOUND else error
         yield f"{_count(images)} ({shorten(images)}): {text}"
 
@@ -101,7 +101,9 @@ def _same(one: Terms, other: Terms) -> bool:
 
 
 def _differences(
-    judged: Mapping[str, Judged], strict: Mapping[str, float], sums: Callable[[Iterable[Terms]], NDArray[np.float64]]
+    judged: Mapping[str, ImageScore],
+    strict: Mapping[str, float],
+    sums: Callable[[Iterable[Terms]], NDArray[np.float64]],
 ) -> Iterable[str]:
     """Yield a line for each reason why the tracks differ: how many images, and what these alone do to a figure."""
     causes = [
@@ -129,13 +131,13 @@ def _effect(official: Mapping[str, float], strict: Mapping[str, float]) -> str:
     return ""
 
 
-def _unfound(strict: Mapping[str, float], judged: Mapping[str, Judged]) -> Iterable[str]:
+def _unfound(strict: Mapping[str, float], judged: Mapping[str, ImageScore]) -> Iterable[str]:
     scored = [image for image, one in judged.items() if one.fault != kinds.MISSING]
     why = "finds none of the masks" if scored else "counts no images where there is no mask at all"
     yield f"the official scorer {why}" + _effect(dict.fromkeys((*MASK_SCORES, NUMBER), 0.0), strict)
 
 
-def _refused(judged: Mapping[str, Judged]) -> Iterable[str]:
+def _refused(judged: Mapping[str, ImageScore]) -> Iterable[str]:
     """Yield a line for each kind of fault, with the images that count as zero because of it."""
     named = {image: f"{image}: {one.detail}" if one.detail else image for image, one in judged.items()}
     for fault, images in _groups((one.fault, image) for image, one in judged.items()):
@@ -144,7 +146,7 @@ def _refused(judged: Mapping[str, Judged]) -> Iterable[str]:
         yield f"{len(images)} of {len(judged)} images count as zero: {fault} ({listed}){remedy}"
 
 
-def _notes(judged: Mapping[str, Judged], rules: Rules, ignored: int) -> Iterable[str]:
+def _notes(judged: Mapping[str, ImageScore], rules: Rules, ignored: int) -> Iterable[str]:
     empty_pairs = [image for image, one in judged.items() if one.has_empty_pair]
     if empty_pairs:
         rule = {"one": "counts as 1", "zero": "counts as 0"}.get(rules.empty, "is left out")
@@ -162,7 +164,7 @@ def _notes(judged: Mapping[str, Judged], rules: Rules, ignored: int) -> Iterable
         yield f"{ignored} predicted images have no gold and are left out, as the official scorer does."
 
 
-def _item(image: str, encounter: str, one: Judged) -> dict[str, Any]:
+def _item(image: str, encounter: str, one: ImageScore) -> dict[str, Any]:
     fault = f"{one.fault}: {one.detail}" if one.detail else one.fault
     counted = one.strict[TERMS.index("images")] > 0
     row: dict[str, Any] = {"image": image, "encounter": encounter, "annotators": len(one.annotators), "fault": fault}
@@ -174,11 +176,11 @@ def _item(image: str, encounter: str, one: Judged) -> dict[str, Any]:
     return row
 
 
-def _annotators(judged: Mapping[str, Judged]) -> list[str]:
+def _annotators(judged: Mapping[str, ImageScore]) -> list[str]:
     return sorted({name for one in judged.values() for name in one.annotators}, key=lambda name: (len(name), name))
 
 
-def _rows(judged: Mapping[str, Judged]) -> tuple[dict[str, Any], ...]:
+def _rows(judged: Mapping[str, ImageScore]) -> tuple[dict[str, Any], ...]:
     rows = []
     for name in _annotators(judged):
         own = [(one.pairs, 2 * one.annotators.index(name)) for one in judged.values() if name in one.annotators]
@@ -189,7 +191,7 @@ def _rows(judged: Mapping[str, Judged]) -> tuple[dict[str, Any], ...]:
 
 
 def _baselines(
-    judged: Mapping[str, Judged], sums: Callable[[Iterable[Terms]], NDArray[np.float64]], empty: str
+    judged: Mapping[str, ImageScore], sums: Callable[[Iterable[Terms]], NDArray[np.float64]], empty: str
 ) -> dict[str, dict[str, float]]:
     names = kinds.TRIVIAL[: len(_each(next(iter(judged.values())).baselines))]
     return {
@@ -202,7 +204,7 @@ def _each(terms: Terms) -> NDArray[np.float64]:
     return np.array(terms).reshape(-1, len(TERMS))
 
 
-def _agreement(judged: Mapping[str, Judged], empty: str) -> dict[str, Any] | None:
+def _agreement(judged: Mapping[str, ImageScore], empty: str) -> dict[str, Any] | None:
     """Return how annotators score against the others, and how the system scores against the same others.
 
     An image's values are means over its annotators left out, one after the other; then means over images. Pooled

@@ -14,8 +14,7 @@ from magic_cli.data.gold import Gold, GoldImage
 from magic_cli.data.probability_maps import Map
 from magic_cli.metrics.mask_scores import MASK_SCORES, TERMS, column_terms, scores_from_sums
 from magic_cli.metrics.overlap import overlaps_of
-from magic_cli.records import Prediction
-from magic_cli.tasks.seg.decide import cut_of, full_map
+from magic_cli.tasks.seg.decide import MaskPrediction, cut_of, full_map
 
 GRID = tuple(round(0.02 * step, 2) for step in range(1, 50))
 
@@ -24,7 +23,7 @@ _PIXELS = 1 << 18
 Counts = NDArray[np.int64]
 
 
-def best_threshold(gold: Gold, predictions: Iterable[Prediction], figure: str, fixed: float) -> dict[str, Any]:
+def best_threshold(gold: Gold, predictions: Iterable[MaskPrediction], figure: str, fixed: float) -> dict[str, Any]:
     """Return the threshold of GRID, or the fixed one, with the highest figure; of equals the nearest to the fixed one.
 
     Args:
@@ -46,7 +45,7 @@ def best_threshold(gold: Gold, predictions: Iterable[Prediction], figure: str, f
     return chosen | {"before": float(values[grid.index(fixed)]), "after": float(values[order[0]])}
 
 
-def scores_at(gold: Gold, predictions: Iterable[Prediction], grid: Sequence[float]) -> NDArray[np.float64]:
+def scores_at(gold: Gold, predictions: Iterable[MaskPrediction], grid: Sequence[float]) -> NDArray[np.float64]:
     """Return the strict scores at each threshold: (len(grid), 6), columns as in MASK_SCORES; see above."""
     cuts = np.array(grid, np.float32)
     sums = np.zeros((len(grid), len(TERMS)))

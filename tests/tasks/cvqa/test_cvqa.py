@@ -19,10 +19,10 @@ from magic_cli.data.gold import Gold, gold_of
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.questions import parse_questions
 from magic_cli.errors import DataError, SubmissionError
-from magic_cli.records import Prediction, TaskScores
+from magic_cli.records import TaskScores
 from magic_cli.submission.reader import open_predictions
 from magic_cli.tasks import cvqa
-from magic_cli.tasks.cvqa.answers import Answer, decide, rows_of
+from magic_cli.tasks.cvqa.answers import Answer, AnswerPrediction, Decode, decide, rows_of
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.cvqa.score import Key, _items
 
@@ -41,13 +41,13 @@ def gold(prepared: Prepared) -> Gold:
     return gold_of(prepared, "valid")
 
 
-def hard(encounter: str, row: Mapping[str, int]) -> Prediction:
-    return Prediction(encounter, {qid: np.array(index) for qid, index in row.items()})
+def hard(encounter: str, row: Mapping[str, int]) -> AnswerPrediction:
+    return AnswerPrediction(encounter, chosen=row)
 
 
-def soft(encounter: str, row: Mapping[str, int]) -> Prediction:
+def soft(encounter: str, row: Mapping[str, int]) -> AnswerPrediction:
     sizes = {qid: QUESTIONS.by_qid[qid].size for qid in row}
-    return Prediction(encounter, {q: np.eye(sizes[q], dtype=np.float32)[i] * 0.6 for q, i in row.items()})
+    return AnswerPrediction(encounter, {q: np.eye(sizes[q], dtype=np.float32)[i] * 0.6 for q, i in row.items()})
 
 
 def perfect() -> dict[str, dict[str, int]]:
@@ -100,21 +100,21 @@ def test_probabilities_become_canonical_slots() -> None:
     assert [decided[f"CQID011-{n:03}"] for n in range(1, 7)] == [2, 5, 7, 7, 7, 7]
 
 
-def torn(own: float | None = None) -> Prediction:
+def torn(decode: Decode = "slot") -> AnswerPrediction:
     """Likeliest are one site and nothing; a second site is nearly as likely as nothing."""
-    arrays: dict[str, Any] = dict(soft("E", answers("ENC00011")).arrays)
+    arrays: dict[str, Any] = dict(soft("E", answers("ENC00011")).probabilities)
     for number in range(1, 7):
         arrays[f"CQID011-{number:03}"] = np.eye(8)[7]
     arrays["CQID011-001"], arrays["CQID011-002"] = np.eye(8)[0], np.array([0, 0, 0.48, 0, 0, 0, 0, 0.52])
     arrays["CQID012-001"] = np.array([0.45, 0, 0, 0.55])
     arrays["CQID012-002"] = np.array([0, 0.9, 0, 0.1])
-    return Prediction("E", arrays if own is None else {**arrays, "set": np.array(own, np.float32)})
+    return AnswerPrediction("E", arrays, decode=decode)
 
 
 def test_sets_are_decided_where_the_model_or_the_caller_says_so() -> None:
-    slots, sets = decide([torn()], QUESTIONS), decide([torn(1.0)], QUESTIONS)
-    assert slots == decide([torn(0.0)], QUESTIONS) == decide([torn(1.0)], QUESTIONS, "slot")
-    assert sets == decide([torn()], QUESTIONS, "set") == decide([torn(0.0)], QUESTIONS, "set")
+    slots, sets = decide([torn("slot")], QUESTIONS), decide([torn("set")], QUESTIONS)
+    assert slots == decide([torn("slot")], QUESTIONS, "slot") == decide([torn("set")], QUESTIONS, "slot")
+    assert sets == decide([torn("slot")], QUESTIONS, "set") == decide([torn("set")], QUESTIONS, "set")
     assert slots != sets
     assert QUESTIONS.canonical(sets) == sets
     changed = {QUESTIONS.by_qid[qid].parent for qid in slots if slots[qid] != sets[qid]}
@@ -122,10 +122,21 @@ def test_sets_are_decided_where_the_model_or_the_caller_says_so() -> None:
 
 
 def test_the_scored_rows_are_the_written_ones() -> None:
-    for own in (0.0, 1.0):
-        [row] = rows_of([torn(own)], QUESTIONS)["E"]
-        assert row.values == decide([torn(own)], QUESTIONS)
-        assert "set" not in row.values
+    for decode in ("slot", "set"):
+        [row] = rows_of([torn(decode)], QUESTIONS)["E"]
+        assert row.values == decide([torn(decode)], QUESTIONS)
+
+
+@pytest.mark.parametrize(("ways", "expected"), [("set set slot", "set"), ("set slot", "slot"), ("slot", "slot")])
+def test_the_mean_is_decided_as_most_of_the_models_say(ways: str, expected: str) -> None:
+    parts = [torn(way) for way in ways.split()]
+    mean = AnswerPrediction.mean_of(parts)
+    assert mean.decode == expected
+    for qid, values in mean.probabilities.items():
+        assert values.dtype == np.float32
+        np.testing.assert_allclose(values, parts[0].probabilities[qid], atol=1e-7)
+    with pytest.raises(ValueError, match="no mean"):
+        AnswerPrediction.mean_of([hard("E", {"CQID010-001": 0})])
 
 
 def test_decisions_pass_unchanged() -> None:
@@ -199,7 +210,7 @@ class Judge:
     def __call__(self, rows_: Any) -> TaskScores:
         self.path.write_text(rows_ if isinstance(rows_, str) else json.dumps(rows_))
         with open_predictions(self.path) as found:
-            return cvqa.score(self.gold, found.of("cvqa", self.gold))
+            return cvqa.score(self.gold, found.submitted_rows(self.gold.questions.by_qid))
 
 
 @pytest.fixture
@@ -478,8 +489,8 @@ def test_a_slot_that_does_not_exist_counts_officially(judge: Judge) -> None:
 def test_case_25_a_byte_order_mark_stops_the_official_run_only(judge: Judge) -> None:
     judge.path.write_text("\ufeff" + json.dumps(file_rows()))
     with open_predictions(judge.path) as found:
-        assert any("byte-order mark" in line for line in found.stops)
-        assert all_of(cvqa.score(judge.gold, found.of("cvqa", judge.gold))) == 1.0
+        assert any("byte-order mark" in line for line in found.official_errors)
+        assert all_of(cvqa.score(judge.gold, found.submitted_rows(judge.gold.questions.by_qid))) == 1.0
 
 
 def test_several_causes_add_up(judge: Judge) -> None:
@@ -672,7 +683,7 @@ def test_written_answers_read_back(prepared: Prepared, gold: Gold, tmp_path: Pat
     assert path == tmp_path / "new" / "data_cvqa_sys.json"
     assert json.loads(path.read_bytes()) == [{"encounter_id": e, **row} for e, row in perfect().items()]
     with open_predictions(path) as read:
-        assert cvqa.score(gold, read.of("cvqa", gold)).scores["accuracy_all"] == 1.0
+        assert cvqa.score(gold, read.submitted_rows(gold.questions.by_qid)).scores["accuracy_all"] == 1.0
 
 
 def test_an_incomplete_prediction_is_not_written(prepared: Prepared, tmp_path: Path) -> None:

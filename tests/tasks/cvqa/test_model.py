@@ -69,8 +69,8 @@ def test_untrained_it_answers_with_the_training_prior() -> None:
     first, second = predicted(made, [SAMPLES[0], sample(9, "anything else")])
     rows = [QUESTIONS.canonical(s.case.answers or {}) for s in SAMPLES]
     counts = np.bincount([row["CQID010-001"] for row in rows], minlength=4) + 0.5
-    assert first.arrays["CQID010-001"] == pytest.approx(counts / counts.sum(), abs=1e-5)
-    assert all(np.array_equal(values, second.arrays[qid]) for qid, values in first.arrays.items())
+    assert first.probabilities["CQID010-001"] == pytest.approx(counts / counts.sum(), abs=1e-5)
+    assert all(np.array_equal(values, second.probabilities[qid]) for qid, values in first.probabilities.items())
 
 
 def test_rare_words_are_those_of_training_alone() -> None:
@@ -86,7 +86,7 @@ def test_rare_words_are_those_of_training_alone() -> None:
 @pytest.mark.parametrize("settings", [(), ("rules=false",), ("hashed_words=0",)])
 def test_the_text_decides(settings: Sequence[str]) -> None:
     one, other = predicted(shaken(*settings), SAMPLES[:2])
-    assert any(not np.allclose(one.arrays[qid], other.arrays[qid], atol=1e-3) for qid in QUESTIONS.by_qid)
+    assert any(not np.allclose(one.probabilities[qid], other.probabilities[qid], atol=1e-3) for qid in QUESTIONS.by_qid)
 
 
 def test_rules_read_the_languages_that_are_asked_for() -> None:
@@ -160,8 +160,8 @@ def test_every_setting_trains(settings: Sequence[str]) -> None:
 @pytest.mark.parametrize("decode", ["slot", "set"])
 def test_predictions_say_how_they_are_to_be_decided(decode: str) -> None:
     [found] = predicted(model(f"decode={decode}"), SAMPLES[:1])
-    assert float(found.arrays["set"]) == (decode == "set")
-    assert found.arrays.keys() == {*QUESTIONS.by_qid, "set"}
+    assert found.decode == decode
+    assert found.probabilities.keys() == QUESTIONS.by_qid.keys()
 
 
 @pytest.mark.parametrize("setting", ["lang=fr", "lang=en,en", "lang=", "lang=en;zh", "decode=best"])

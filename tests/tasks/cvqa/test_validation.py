@@ -11,8 +11,8 @@ from tiny_dataset import QUESTIONS, answers
 from magic_cli.data.gold import Gold
 from magic_cli.io import schema
 from magic_cli.metrics.calibration import ece
-from magic_cli.records import Prediction
 from magic_cli.tasks.cvqa import validation
+from magic_cli.tasks.cvqa.answers import AnswerPrediction
 from magic_cli.tasks.cvqa.validation import MAJORITY, Constant, collapsed, constant, review
 
 Row = Mapping[str, int]
@@ -21,20 +21,20 @@ VARYING = {qid for qid in QUESTIONS.by_qid if len({answers(e)[qid] for e in IDS}
 GOLD = Gold("g", QUESTIONS, answers={e: answers(e) for e in IDS})
 
 
-def soft(encounter: str, row: Row, sure: float = 0.7) -> Prediction:
+def soft(encounter: str, row: Row, sure: float = 0.7) -> AnswerPrediction:
     arrays = {}
     for qid, index in row.items():
         size = QUESTIONS.by_qid[qid].size
         arrays[qid] = np.full(size, (1 - sure) / (size - 1), np.float32)
         arrays[qid][index] = sure
-    return Prediction(encounter, arrays)
+    return AnswerPrediction(encounter, arrays)
 
 
-def hard(encounter: str, row: Row) -> Prediction:
-    return Prediction(encounter, {qid: np.array(index) for qid, index in row.items()})
+def hard(encounter: str, row: Row) -> AnswerPrediction:
+    return AnswerPrediction(encounter, chosen=row)
 
 
-def judged(predictions: list[Prediction]) -> dict[str, Any]:
+def judged(predictions: list[AnswerPrediction]) -> dict[str, Any]:
     majority = answers("ENC00001")
     found = review(GOLD, iter(predictions), {MAJORITY: (hard(e, majority) for e in [*IDS, "ENC00099"])})
     assert schema.problems("review", found, "review") == []

@@ -16,50 +16,50 @@ from magic_cli.data.gold import Gold
 from magic_cli.data.prepared import open_prepared
 from magic_cli.io import schema
 from magic_cli.io.files import read_json, read_jsonl
-from magic_cli.records import Prediction
 from magic_cli.submission.archive import open_archive
 from magic_cli.submission.expected import expected_of
 from magic_cli.submission.lint import lint
 from magic_cli.submission.reader import open_predictions
 from magic_cli.tasks import cvqa
+from magic_cli.tasks.cvqa.answers import AnswerPrediction
 from magic_cli.tasks.cvqa.write import MOST
 
-NAME, TOLD = "data_cvqa_sys.json", "predictions.jsonl"
+NAME, PROBABILITIES = "data_cvqa_sys.json", "predictions.jsonl"
 ENCOUNTERS = ("ENC00021", "ENC00022", "ENC00023")
 
 
-def soft(encounter: str, row: dict[str, int], sure: float = 0.6) -> Prediction:
+def soft(encounter: str, row: dict[str, int], sure: float = 0.6) -> AnswerPrediction:
     """A prediction that gives each chosen option the probability `sure`, the others the rest in equal parts."""
     arrays = {}
     for qid, index in row.items():
         size = QUESTIONS.by_qid[qid].size
         arrays[qid] = np.full(size, (1 - sure) / (size - 1), np.float32)
         arrays[qid][index] = sure
-    return Prediction(encounter, arrays)
+    return AnswerPrediction(encounter, arrays)
 
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     prepared = open_prepared(make_prepared(tmp_path / "prepared"))
     files = cvqa.write([soft(e, answers(e)) for e in ENCOUNTERS], prepared, tmp_path / "out")
-    assert files == [tmp_path / "out" / NAME, tmp_path / "out" / TOLD]
+    assert files == [tmp_path / "out" / NAME, tmp_path / "out" / PROBABILITIES]
     return tmp_path / "out"
 
 
-def told(out: Path) -> tuple[dict[str, Any], list[str]]:
+def read_back(out: Path) -> tuple[dict[str, Any], list[str]]:
     """What `magic score` finds: {encounter: {qid: probabilities}} of the rows that have some, and the notes."""
-    gold = Gold("g", QUESTIONS)
     with open_predictions(out) as found:
-        return {p.id: p.told for p in found.of("cvqa", gold) if p.told}, list(found.notes)
+        rows = list(found.submitted_rows(QUESTIONS.by_qid))
+        return {row.id: row.probabilities for row in rows if row.probabilities}, list(found.notes)
 
 
 def misses(out: Path, gold: Gold) -> tuple[dict[str, Any], ...]:
     with open_predictions(out) as found:
-        return cvqa.score(gold, found.of("cvqa", gold)).errors  # type: ignore[return-value]
+        return cvqa.score(gold, found.submitted_rows(gold.questions.by_qid)).errors  # type: ignore[return-value]
 
 
 def test_a_line_an_encounter_in_the_order_of_the_rows(out: Path) -> None:
-    lines, rows = read_jsonl(out / TOLD), read_json(out / NAME)
+    lines, rows = read_jsonl(out / PROBABILITIES), read_json(out / NAME)
     assert [line["encounter_id"] for line in lines] == [row["encounter_id"] for row in rows] == list(ENCOUNTERS)
     for line, row in zip(lines, rows, strict=True):
         assert schema.problems("prediction", line, "x") == []
@@ -76,13 +76,13 @@ def test_one_prediction_a_question_makes_one_line(out: Path, tmp_path: Path) -> 
     prepared = open_prepared(tmp_path / "prepared")
     parts = [soft(e, {qid: index}) for e in ENCOUNTERS for qid, index in answers(e).items()]
     cvqa.write(parts, prepared, tmp_path / "parts")
-    assert (tmp_path / "parts" / TOLD).read_bytes() == (out / TOLD).read_bytes()
+    assert (tmp_path / "parts" / PROBABILITIES).read_bytes() == (out / PROBABILITIES).read_bytes()
 
 
 def test_decisions_have_no_probabilities_and_an_older_file_goes(out: Path, tmp_path: Path) -> None:
-    hard = [Prediction(e, {qid: np.array(index) for qid, index in answers(e).items()}) for e in ENCOUNTERS]
+    hard = [AnswerPrediction(e, chosen=answers(e)) for e in ENCOUNTERS]
     assert cvqa.write(hard, open_prepared(tmp_path / "prepared"), out) == [out / NAME]
-    assert not (out / TOLD).exists()
+    assert not (out / PROBABILITIES).exists()
 
 
 def test_it_is_never_packaged_and_no_fault_of_a_folder(out: Path, tmp_path: Path) -> None:
@@ -93,31 +93,31 @@ def test_it_is_never_packaged_and_no_fault_of_a_folder(out: Path, tmp_path: Path
     with open_archive(out) as archive:
         assert lint(archive, expected_of(open_prepared(prepared), "test")) == []
     with zipfile.ZipFile(package_, "a") as file:
-        file.writestr(TOLD, "{}")
+        file.writestr(PROBABILITIES, "{}")
     with open_archive(package_) as archive:
         [line] = lint(archive, expected_of(open_prepared(prepared), "test"))
     assert "an unknown file" in line
 
 
-def test_read_back(out: Path) -> None:
-    found, notes = told(out)
+def test_probabilities_are_read_back(out: Path) -> None:
+    found, notes = read_back(out)
     assert (list(found), notes) == (list(ENCOUNTERS), [])
     assert max(found["ENC00021"]["CQID034-001"]) == pytest.approx(0.6)
-    (out / TOLD).unlink()
-    assert told(out) == ({}, [])
+    (out / PROBABILITIES).unlink()
+    assert read_back(out) == ({}, [])
 
 
 def first(out: Path) -> dict[str, Any]:
-    line: dict[str, Any] = read_jsonl(out / TOLD)[0]
+    line: dict[str, Any] = read_jsonl(out / PROBABILITIES)[0]
     return line
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "7", '{"encounter_id": "E", "answers": {}}', "\udcff"])
 def test_a_damaged_file_is_named_and_not_used(text: str, out: Path) -> None:
-    (out / TOLD).write_bytes(text.encode("utf-8", "surrogateescape"))
-    found, [note] = told(out)
+    (out / PROBABILITIES).write_bytes(text.encode("utf-8", "surrogateescape"))
+    found, [note] = read_back(out)
     assert found == {}
-    assert str(out / TOLD) in note
+    assert str(out / PROBABILITIES) in note
     assert "not used" in note
 
 
@@ -131,8 +131,8 @@ def test_a_file_of_other_answers_is_named_and_not_used(change: str, out: Path) -
         line["answers"]["CQID034-001"]["probabilities"].append(0.0)
     else:
         line["answers"]["CQID099-001"] = line["answers"].pop("CQID034-001")
-    (out / TOLD).write_text(json.dumps(line) + "\n")
-    found, notes = told(out)
+    (out / PROBABILITIES).write_text(json.dumps(line) + "\n")
+    found, notes = read_back(out)
     assert found == {}
     assert all(f"other answers than {NAME}" in note for note in notes)
 
@@ -144,11 +144,11 @@ def test_sure_errors_come_first_with_texts(tmp_path: Path) -> None:
     site = truth["CQID011-001"]
     wrong = truth | {"CQID034-001": 6, "CQID011-001": 3, "CQID011-002": 4}
     prediction = soft("ENC00021", wrong)
-    prediction.arrays["CQID034-001"][:] = np.eye(12)[6] * 0.9
+    prediction.probabilities["CQID034-001"][:] = np.eye(12)[6] * 0.9
     for qid, p in (("CQID011-001", 0.3), ("CQID011-002", 0.1)):
-        prediction.arrays[qid][:] = 0.01
-        prediction.arrays[qid][3] = p
-    prediction.arrays["CQID011-002"][4] = 0.4
+        prediction.probabilities[qid][:] = 0.01
+        prediction.probabilities[qid][3] = p
+    prediction.probabilities["CQID011-002"][4] = 0.4
     cvqa.write([prediction], prepared, tmp_path / "out")
     gold = Gold("g", QUESTIONS, answers={"ENC00021": truth, "ENC00022": answers("ENC00022")})
     found = misses(tmp_path / "out", gold)

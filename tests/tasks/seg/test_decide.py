@@ -8,14 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from magic_cli.records import Prediction
-from magic_cli.tasks.seg.decide import cut_of, full_map, to_mask
+from magic_cli.tasks.seg.decide import MaskPrediction, cut_of, full_map, to_mask
 from magic_cli.training.inference import average
 
 
-def prediction(values: object, own: float | None = None, shape: tuple[int, int] | None = None) -> Prediction:
-    extra = {} if own is None else {"threshold": np.array(own, np.float32)}
-    return Prediction("i", {"mask": np.array(values, np.float32), **extra}, shape)
+def prediction(values: object, own: float = 0.5, shape: tuple[int, int] | None = None) -> MaskPrediction:
+    return MaskPrediction("i", np.array(values, np.float32), shape=shape, threshold=own)
 
 
 LINE = [[0.1, 0.3, 0.5, 0.7, 0.9]]
@@ -24,14 +22,14 @@ LINE = [[0.1, 0.3, 0.5, 0.7, 0.9]]
 @pytest.mark.parametrize(
     ("own", "given", "expected"),
     [
-        (None, None, [[0, 0, 0, 1, 1]]),
+        (0.5, None, [[0, 0, 0, 1, 1]]),
         (0.2, None, [[0, 1, 1, 1, 1]]),
         (0.2, 0.8, [[0, 0, 0, 0, 1]]),
-        (None, 0.05, [[1, 1, 1, 1, 1]]),
+        (0.5, 0.05, [[1, 1, 1, 1, 1]]),
     ],
 )
 def test_the_threshold_is_the_given_one_the_models_or_a_half(
-    own: float | None, given: float | None, expected: list[list[int]]
+    own: float, given: float | None, expected: list[list[int]]
 ) -> None:
     assert to_mask(prediction(LINE, own), given).tolist() == expected
 
@@ -40,8 +38,8 @@ def test_an_ensemble_cuts_the_mean_at_the_mean_threshold() -> None:
     """(0.1 + 0.5) / 2 = 0.3 cuts the mean map; each model's own cut would have said otherwise."""
     one, other = prediction([[0.0, 0.2, 0.4]], 0.1), prediction([[0.4, 0.5, 0.45]], 0.5)
     [found] = average([[one], [other]])
-    assert found.arrays["mask"].tolist() == pytest.approx(np.array([[0.2, 0.35, 0.425]]))
-    assert float(found.arrays["threshold"]) == pytest.approx(0.3)
+    assert found.probability.tolist() == pytest.approx(np.array([[0.2, 0.35, 0.425]]))
+    assert found.threshold == pytest.approx(0.3)
     assert to_mask(found).tolist() == [[0, 1, 1]]
 
 
@@ -50,9 +48,9 @@ def test_models_of_different_input_sizes() -> None:
     left = prediction([[1, 0], [1, 0]], 0.4, (8, 8))
     right = prediction([[0, 0, 0, 0.8]] * 4, 0.4, (8, 8))
     [found] = average([[left], [right]])
-    assert found.arrays["mask"].shape == (8, 8)
+    assert found.probability.shape == (8, 8)
     expected = (full_map(left) + full_map(right)) / 2
-    assert found.arrays["mask"] == pytest.approx(expected, abs=1e-6)
+    assert found.probability == pytest.approx(expected, abs=1e-6)
     assert np.array_equal(to_mask(found), expected > 0.4)
 
 
@@ -75,7 +73,7 @@ def test_regions_only_if_asked_for() -> None:
 
 def test_decisions_of_files_pass_whatever_is_asked() -> None:
     mask = np.array([[1, 0, 1]], np.uint8)
-    assert to_mask(Prediction("i", {"mask": mask}), 0.7, largest=True, fill_holes=True) is mask
+    assert to_mask(MaskPrediction("i", mask=mask), 0.7, largest=True, fill_holes=True) is mask
 
 
 @settings(deadline=None, derandomize=True)

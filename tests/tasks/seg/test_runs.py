@@ -19,7 +19,7 @@ from magic_cli.data.gold import gold_of
 from magic_cli.data.masks import merge_masks, read_mask
 from magic_cli.data.prepared import open_prepared
 from magic_cli.errors import ConfigError
-from magic_cli.records import Prediction, Sample
+from magic_cli.records import Sample
 from magic_cli.report import run_text
 from magic_cli.submission.reader import open_predictions
 from magic_cli.tasks import seg
@@ -47,7 +47,7 @@ def predict(ckpts: list[Path], data: Path, out: Path, **options: Any) -> dict[st
     return {path.name: tifffile.imread(path) for path in sorted((out / "masks_preds").iterdir())}
 
 
-def maps(ckpts: list[Path], data: Path, **options: Any) -> list[Prediction]:
+def maps(ckpts: list[Path], data: Path, **options: Any) -> list[Any]:
     return list(
         predict_command.predictions(
             "seg", ckpts, open_prepared(data), "valid", runtime.Place("cpu", data.parent / "cache"), **options
@@ -153,7 +153,7 @@ def test_the_threshold_is_chosen_stored_used_and_told(
 def figures(folder: Path, data: Path) -> dict[str, float]:
     gold = gold_of(open_prepared(data), "valid")
     with open_predictions(folder) as found:
-        return dict(score(gold, found.of("seg", gold)).scores)
+        return dict(score(gold, found.submitted_masks()).scores)
 
 
 def test_choosing_does_not_change_the_weights(plain: Path, chosen: tuple[Path, dict[str, Any]]) -> None:
@@ -190,21 +190,21 @@ def test_ensembles_of_other_sizes_and_thresholds(
     both = [plain, tmp_path / "big" / "best.pt"]
     apart = [maps([path], drawn_prepared) for path in both]
     for found, one, other in zip(maps(both, drawn_prepared), *apart, strict=True):
-        assert (one.arrays["mask"].shape, other.arrays["mask"].shape) == ((64, 64), (96, 96))
+        assert (one.probability.shape, other.probability.shape) == ((64, 64), (96, 96))
         full = [to_full(p) for p in (one, other)]
-        assert found.arrays["mask"] == pytest.approx((full[0] + full[1]) / 2, abs=1e-6)
-        assert float(found.arrays["threshold"]) == pytest.approx(0.4)
+        assert found.probability == pytest.approx((full[0] + full[1]) / 2, abs=1e-6)
+        assert found.threshold == pytest.approx(0.4)
     twice = maps([plain, plain], drawn_prepared)
     for one, other in zip(twice, apart[0], strict=True):
-        assert np.array_equal(one.arrays["mask"], other.arrays["mask"])
+        assert np.array_equal(one.probability, other.probability)
 
 
-def to_full(p: Prediction) -> np.ndarray:
+def to_full(p: Any) -> np.ndarray:
     from PIL import Image
 
     assert p.shape is not None
     size = (p.shape[1], p.shape[0])
-    return np.asarray(Image.fromarray(p.arrays["mask"]).resize(size, Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(p.probability).resize(size, Image.Resampling.BILINEAR))
 
 
 def test_tta_of_an_ensemble_counts_every_view_once(drawn_prepared: Path, plain: Path, tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_tta_of_an_ensemble_counts_every_view_once(drawn_prepared: Path, plain: 
     both = maps([plain, big], drawn_prepared, tta=True)
     apart = [maps([path], drawn_prepared, tta=True) for path in (plain, big)]
     for found, one, other in zip(both, *apart, strict=True):
-        assert found.arrays["mask"] == pytest.approx((to_full(one) + to_full(other)) / 2, abs=1e-5)
+        assert found.probability == pytest.approx((to_full(one) + to_full(other)) / 2, abs=1e-5)
 
 
 # --- the command line

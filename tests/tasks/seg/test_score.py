@@ -64,7 +64,7 @@ def scored(
     write_folder(root / "masks_preds", dict(preds))
     truth = open_gold(root / "masks_refs", "valid")
     with open_predictions(root / "masks_preds") as found:
-        return score(truth, found.of("seg", truth), rules, **options)
+        return score(truth, found.submitted_masks(), rules, **options)
 
 
 def official(preds: Mapping[str, bytes], gold: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, float]:
@@ -404,7 +404,7 @@ def test_case_53_one_folder_deeper_in_a_zip(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "s.zip", {f"sub/masks_preds/{name}": data for name, data in files().items()})
     truth = open_gold(tmp_path / "masks_refs", "valid")
     with open_predictions(path) as found:
-        report = score(truth, found.of("seg", truth))
+        report = score(truth, found.submitted_masks())
     assert set((report.official or {"": 1}).values()) == {0}
     assert [report.scores[key] for key in KEYS] == pytest.approx(slow_strict(GOLD, GOOD), abs=1e-12)
     assert report.rejected == ()

@@ -19,12 +19,12 @@ from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.probability_maps import resize_map
 from magic_cli.errors import DataError, SubmissionError
 from magic_cli.metrics import mask_scores
-from magic_cli.records import Prediction, TaskScores
+from magic_cli.records import TaskScores
 from magic_cli.submission.lint import mask_faults
-from magic_cli.submission.reader import open_predictions
+from magic_cli.submission.reader import SubmittedMask, open_predictions
 from magic_cli.tasks import seg
 from magic_cli.tasks.seg.config import SegConfig
-from magic_cli.tasks.seg.decide import mean_mask
+from magic_cli.tasks.seg.decide import MaskPrediction, mean_mask
 from magic_cli.tasks.seg.score import score
 
 CONFIG = SegConfig()
@@ -42,9 +42,9 @@ def gold(prepared: Prepared) -> Gold:
     return gold_of(prepared, "valid")
 
 
-def perfect() -> list[Prediction]:
+def perfect() -> list[MaskPrediction]:
     """The second of three annotators, which is their majority too."""
-    return [Prediction(image, {"mask": blob(size, 1)}, size) for image, size in VALID.items()]
+    return [MaskPrediction(image, mask=blob(size, 1), shape=size) for image, size in VALID.items()]
 
 
 def test_samples_of_each_split(prepared: Prepared) -> None:
@@ -84,28 +84,28 @@ def test_no_photos(tmp_path: Path) -> None:
 def test_probabilities_are_resized_before_they_are_cut() -> None:
     """Between 0.1 and 0.9 the border lies where the ramp crosses 0.5, not on the coarse grid."""
     small = np.array([[0.1, 0.9]], np.float32)
-    mask = seg.to_mask(Prediction("i", {"mask": small}, (2, 12)))
+    mask = seg.to_mask(MaskPrediction("i", small, shape=(2, 12)))
     assert mask.dtype == np.uint8
     assert mask.tolist() == [[0] * 6 + [1] * 6] * 2
-    shifted = seg.to_mask(Prediction("i", {"mask": np.array([[0.1, 0.6]], np.float32)}, (1, 12)))
+    shifted = seg.to_mask(MaskPrediction("i", np.array([[0.1, 0.6]], np.float32), shape=(1, 12)))
     assert shifted.sum() == 4
 
 
 def test_threshold_and_same_size() -> None:
     array = np.array([[0.2, 0.5, 0.51]])
-    assert seg.to_mask(Prediction("i", {"mask": array})).tolist() == [[0, 0, 1]]
-    assert seg.to_mask(Prediction("i", {"mask": array}), threshold=0.1).tolist() == [[1, 1, 1]]
+    assert seg.to_mask(MaskPrediction("i", array)).tolist() == [[0, 0, 1]]
+    assert seg.to_mask(MaskPrediction("i", array), threshold=0.1).tolist() == [[1, 1, 1]]
 
 
 def test_nothing_above_the_threshold_keeps_the_likeliest_pixels() -> None:
     array = np.array([[0.2, 0.4, 0.4 - 1e-7], [0.1, 0.3, 0.0]])
-    assert seg.to_mask(Prediction("i", {"mask": array})).tolist() == [[0, 1, 1], [0, 0, 0]]
-    assert seg.to_mask(Prediction("i", {"mask": np.zeros((3, 3), np.float16)})).all()
+    assert seg.to_mask(MaskPrediction("i", array)).tolist() == [[0, 1, 1], [0, 0, 0]]
+    assert seg.to_mask(MaskPrediction("i", np.zeros((3, 3), np.float16))).all()
 
 
 @given(arrays(np.float32, (3, 5), elements=st.floats(0, 1, width=32)), st.integers(1, 20), st.integers(1, 20))
 def test_a_mask_is_never_empty_and_always_passes_the_linter(array: np.ndarray, height: int, width: int) -> None:
-    mask = seg.to_mask(Prediction("i", {"mask": array}, (height, width)))
+    mask = seg.to_mask(MaskPrediction("i", array, shape=(height, width)))
     assert mask.shape == (height, width)
     import io
 
@@ -121,7 +121,7 @@ def test_a_mask_is_never_empty_and_always_passes_the_linter(array: np.ndarray, h
 def test_mean_mask_is_decided_like_any_other_map(prior: np.ndarray, height: int, width: int) -> None:
     """All pixels but those that lie on the threshold, where single precision decides."""
     found = mean_mask(prior, (height, width))
-    slow = seg.to_mask(Prediction("i", {"mask": prior}, (height, width)))
+    slow = seg.to_mask(MaskPrediction("i", prior, shape=(height, width)))
     full = resize_map(prior, (height, width))
     threshold = min(0.5, float(full.max()))
     sure = abs(full - threshold) > 1e-5
@@ -133,17 +133,17 @@ def test_mean_mask_is_decided_like_any_other_map(prior: np.ndarray, height: int,
 def test_a_faint_mean_mask_keeps_its_likeliest_pixels() -> None:
     prior = np.zeros((8, 8), np.float32)
     prior[2:5, 3:6] = 0.2
-    assert np.array_equal(mean_mask(prior, (64, 80)), seg.to_mask(Prediction("i", {"mask": prior}, (64, 80))))
+    assert np.array_equal(mean_mask(prior, (64, 80)), seg.to_mask(MaskPrediction("i", prior, shape=(64, 80))))
 
 
 def test_decisions_pass_unchanged() -> None:
     mask = np.array([[0, 7]], np.int16)
-    assert seg.to_mask(Prediction("i", {"mask": mask}, (9, 9))) is mask
+    assert seg.to_mask(MaskPrediction("i", mask=mask, shape=(9, 9))) is mask
 
 
 def test_nan_says_that_training_diverged() -> None:
     with pytest.raises(DataError, match="training diverged"):
-        seg.to_mask(Prediction("i", {"mask": np.array([[0.1, np.nan]])}))
+        seg.to_mask(MaskPrediction("i", np.array([[0.1, np.nan]])))
 
 
 def plain(report: TaskScores) -> TaskScores:
@@ -193,15 +193,13 @@ def test_items_and_rows(gold: Gold) -> None:
 
 
 def test_clusters_are_encounters_and_their_sums_give_the_figures(gold: Gold) -> None:
-    clusters = score(
-        gold, [dataclasses.replace(p, arrays={"mask": blob(p.shape, 2)}) for p in perfect()]
-    ).encounter_sums
+    clusters = score(gold, [dataclasses.replace(p, mask=blob(p.shape, 2)) for p in perfect()]).encounter_sums
     assert clusters is not None
     assert clusters.ids == ("ENC00011", "ENC00012")
     one, both = clusters.scores(clusters.sums)
     for number, encounter in enumerate(clusters.ids):
         ids = {image for image in VALID if encounter in image}
-        part = [dataclasses.replace(p, arrays={"mask": blob(p.shape, 2)}) for p in perfect() if p.id in ids]
+        part = [dataclasses.replace(p, mask=blob(p.shape, 2)) for p in perfect() if p.id in ids]
         figures = score(gold.only(ids), part).scores
         assert (one, both)[number] == pytest.approx([figures[name] for name in clusters.names], abs=1e-12)
     whole = clusters.scores(np.stack([clusters.sums.sum(0)] * 4).reshape(2, 2, -1))
@@ -269,9 +267,9 @@ def test_baselines_of_a_report(gold: Gold) -> None:
     report = score(dataclasses.replace(gold, prior=prior), perfect())
     assert list(report.baselines) == ["empty", "full", "training mean mask"]
     for name, value in (("empty", 0), ("full", 1)):
-        constant = [Prediction(i, {"mask": np.full(size, value, np.uint8)}, size) for i, size in VALID.items()]
+        constant = [MaskPrediction(i, mask=np.full(size, value, np.uint8), shape=size) for i, size in VALID.items()]
         assert report.baselines[name] == score(gold, constant).scores
-    mean = [Prediction(i, {"mask": prior}, size) for i, size in VALID.items()]
+    mean = [MaskPrediction(i, prior, shape=size) for i, size in VALID.items()]
     assert report.baselines["training mean mask"] == pytest.approx(score(gold, mean).scores)
     assert report.scores == score(gold, perfect()).scores
     assert 0 < report.baselines["training mean mask"]["dice"] < 1
@@ -280,7 +278,7 @@ def test_baselines_of_a_report(gold: Gold) -> None:
 
 
 def test_probabilities_score_like_their_decisions(gold: Gold) -> None:
-    soft = [dataclasses.replace(p, arrays={"mask": p.arrays["mask"] * np.float32(0.8)}) for p in perfect()]
+    soft = [MaskPrediction(p.id, p.mask * np.float32(0.8), shape=p.shape) for p in perfect()]
     assert plain(score(gold, soft)) == plain(score(gold, perfect()))
 
 
@@ -291,31 +289,32 @@ def test_order_does_not_matter_and_predictions_may_be_lazy(gold: Gold) -> None:
 def test_nothing_is_kept_of_a_mask(gold: Gold) -> None:
     alive: list[weakref.ref[np.ndarray]] = []
 
-    def one_by_one() -> Iterator[Prediction]:
+    def one_by_one() -> Iterator[MaskPrediction]:
         for prediction in perfect():
             gc.collect()
             assert [ref() for ref in alive[:-1]] == [None] * len(alive[:-1])
-            mask = prediction.arrays["mask"].copy()
+            mask = prediction.mask.copy()
             alive.append(weakref.ref(mask))
-            yield dataclasses.replace(prediction, arrays={"mask": mask})
+            yield dataclasses.replace(prediction, mask=mask)
 
     score(gold, one_by_one())
 
 
 @pytest.mark.parametrize(
-    ("arrays_", "text"),
+    ("mask", "text"),
     [
-        ({}, "unreadable"),
-        ({"mask": blob((24, 32)).T}, "another shape: transposed, (32, 24) for (24, 32)"),
-        ({"mask": np.zeros((24, 31), np.uint8)}, "another shape: (24, 31) for (24, 32)"),
-        ({"mask": np.zeros((2, 24, 32), np.uint8)}, "another shape: (2, 24, 32) for (24, 32)"),
-        ({"mask": -blob((24, 32)).astype(np.int16)}, "other values: "),
-        ({"mask": blob((24, 32)) * 255}, "values {0, 255}"),
+        (None, "unreadable"),
+        (blob((24, 32)).T, "another shape: transposed, (32, 24) for (24, 32)"),
+        (np.zeros((24, 31), np.uint8), "another shape: (24, 31) for (24, 32)"),
+        (np.zeros((2, 24, 32), np.uint8), "another shape: (2, 24, 32) for (24, 32)"),
+        (-blob((24, 32)).astype(np.int16), "other values: "),
+        (blob((24, 32)) * 255, "values {0, 255}"),
     ],
 )
-def test_one_bad_prediction_counts_as_zero(gold: Gold, arrays_: dict[str, np.ndarray], text: str) -> None:
-    bad = dataclasses.replace(perfect()[0], arrays=arrays_)
-    report = score(gold, [bad, *perfect()[1:]])
+def test_one_bad_prediction_counts_as_zero(gold: Gold, mask: np.ndarray | None, text: str) -> None:
+    good, *rest = perfect()
+    bad = SubmittedMask(good.id, "no TIFF") if mask is None else dataclasses.replace(good, mask=mask)
+    report = score(gold, [bad, *rest])
     assert report.per_item[0]["fault"].startswith(text)
     assert [report.per_item[0][name] for name in ("dice_max", "dice_ann1", "jaccard_mean")] == [0.0] * 3
     assert len(report.rejected) == 1
@@ -329,7 +328,7 @@ def test_two_predictions_of_one_photo(gold: Gold) -> None:
 
 
 def test_extra_predictions_are_left_out_with_a_note(gold: Gold) -> None:
-    extra = Prediction("IMG_ENC00099_00001", {"mask": np.ones((2, 2), np.uint8)}, (2, 2))
+    extra = MaskPrediction("IMG_ENC00099_00001", mask=np.ones((2, 2), np.uint8))
     report = score(gold, [*perfect(), extra])
     assert report.scores == score(gold, perfect()).scores
     assert report.notes == ("1 predicted images have no gold and are left out, as the official scorer does.",)
@@ -347,7 +346,7 @@ def test_baselines(prepared: Prepared, gold: Gold) -> None:
 
 
 def test_written_masks_read_back_as_predicted(prepared: Prepared, gold: Gold, tmp_path: Path) -> None:
-    soft = [Prediction(p.id, {"mask": p.arrays["mask"].astype(np.float32)}, p.shape) for p in perfect()]
+    soft = [MaskPrediction(p.id, p.mask.astype(np.float32), shape=p.shape) for p in perfect()]
     paths = seg.write(iter(soft), prepared, tmp_path)
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == [
         f"masks_preds/{i}_mask_sys.tiff" for i in VALID
@@ -357,7 +356,7 @@ def test_written_masks_read_back_as_predicted(prepared: Prepared, gold: Gold, tm
         assert stored.dtype == np.uint8
         assert stored.shape == size == VALID[image]
     with open_predictions(tmp_path) as found:
-        assert plain(score(gold, found.of("seg", gold))) == plain(score(gold, perfect()))
+        assert plain(score(gold, found.submitted_masks())) == plain(score(gold, perfect()))
 
 
 def test_masks_of_an_earlier_split_do_not_stay(prepared: Prepared, tmp_path: Path) -> None:
