@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -218,6 +218,70 @@ class CheckpointMeta:
     manifest_sha256: str
     versions: Mapping[str, str]
     chosen: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ParentReview:
+    """How a parent question was answered on held-out encounters; scores in [0, 1], None where they are undefined.
+
+    `n` is the number of encounters, `majority` the accuracy of always giving the training majority, `ece` the
+    expected calibration error of slot probabilities.
+    """
+
+    parent: str
+    n: int
+    accuracy: float | None
+    majority: float | None
+    ece: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerReview:
+    """How all questions were answered on held-out encounters; see ParentReview.
+
+    `bins` is the number of bins of the calibration error. Of the `varying_slots`, whose gold answers differ between
+    encounters, `constant_slots` got the same answer for all encounters; with several `models` both are sums over them.
+    """
+
+    encounters: int
+    accuracy: float | None
+    majority: float | None
+    ece: float | None
+    bins: int
+    constant_slots: int
+    varying_slots: int
+    models: int
+    parents: tuple[ParentReview, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """Return schemas/review.schema.json without `warnings`."""
+        share = self.constant_slots / self.varying_slots if self.varying_slots else 0.0
+        counts = {"slots": self.constant_slots, "of": self.varying_slots, "share": share, "models": self.models}
+        return {
+            "encounters": self.encounters,
+            "accuracy": self.accuracy,
+            "majority": self.majority,
+            "ece": self.ece,
+            "bins": self.bins,
+            "constant": counts,
+            "parents": [asdict(parent) for parent in self.parents],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What is remarkable about the data of a run and about its predictions for held-out samples.
+
+    `warnings` are lines for people; `answers` is there for tasks that answer closed questions.
+    """
+
+    warnings: tuple[str, ...] = ()
+    answers: AnswerReview | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Return schemas/review.schema.json."""
+        answers = {} if self.answers is None else self.answers.to_json()
+        return {**answers, "warnings": list(self.warnings)}
 
 
 Mask = NDArray[np.uint8]

@@ -325,7 +325,6 @@ def test_tasks_are_asked_for_their_facts(tmp_path: Path) -> None:
     assert task_faults(tree) == ["report.b:2"]
 
 
-@pytest.mark.xfail(strict=True, reason="the typed verbs and the task class come next")
 def test_light_modules_load_nothing_heavy() -> None:
     assert weight_faults(PACKAGE) == []
 

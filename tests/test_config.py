@@ -10,16 +10,16 @@ import pytest
 from magic_cli import config
 from magic_cli.config import FRACTION, Config, Range, from_dict, preset_names, resolve, settings_of
 from magic_cli.errors import ConfigError
-from magic_cli.tasks import CONFIGS
+from magic_cli.tasks import NAMES, config_class
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.seg.config import SegConfig
 
-TASKS = tuple(CONFIGS)
+TASKS = NAMES
 
 
 def lines(task: str, *args: Any, **flags: Any) -> tuple[str, ...]:
     with pytest.raises(ConfigError) as raised:
-        resolve(CONFIGS[task], *args, **flags)
+        resolve(config_class(task), *args, **flags)
     assert raised.value.exit_code == 3
     return raised.value.problems
 
@@ -34,11 +34,11 @@ def presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("preset", preset_names())
 def test_every_preset_loads_for_every_task(task: str, preset: str) -> None:
-    found = resolve(CONFIGS[task], preset)
-    assert type(found) is CONFIGS[task]
+    found = resolve(config_class(task), preset)
+    assert type(found) is config_class(task)
     assert found.preset == preset
     assert json.loads(json.dumps(found.as_dict())) == found.as_dict()
-    again = from_dict(CONFIGS[task], json.loads(json.dumps(found.as_dict())), "best.pt")
+    again = from_dict(config_class(task), json.loads(json.dumps(found.as_dict())), "best.pt")
     assert again == found
 
 
@@ -51,7 +51,7 @@ def test_shipped_presets_are_the_documented_ones() -> None:
     assert seg.loss == "bce"
     assert (cvqa.head, cvqa.sample_unit) == ("options", "question")
     for task in TASKS:
-        small, tiny = resolve(CONFIGS[task], "small"), resolve(CONFIGS[task], "tiny")
+        small, tiny = resolve(config_class(task), "small"), resolve(config_class(task), "tiny")
         assert (small.image_encoder, small.text_encoder) == ("lite0", "minilm")
         assert (tiny.image_encoder, tiny.text_encoder, tiny.image_size) == ("tiny", "tiny", 64)
     assert Config().preset == "small"
@@ -208,14 +208,14 @@ def test_conflicts_between_settings_are_listed_with_values_out_of_range() -> Non
 @pytest.mark.parametrize("task", TASKS)
 def test_former_names_are_refused_with_the_new_ones(task: str, presets: Path) -> None:
     """As --set all of them, a line each; in a file one line for all of them. No new name is a former one."""
-    former = CONFIGS[task].former_names
+    former = config_class(task).former_names
     (presets / "p.toml").write_text("")
     assert lines(task, "p", [f"{name}=1" for name in former]) == tuple(
         f"--set {name}=1: renamed; use {new}=1" for name, new in former.items()
     )
-    assert set(former.values()) <= set(settings_of(CONFIGS[task])) - set(former)
+    assert set(former.values()) <= set(settings_of(config_class(task))) - set(former)
     with pytest.raises(ConfigError) as raised:
-        from_dict(CONFIGS[task], {"epochs": 3, "tune": "all", "clip": 1.0}, "runs/state.pt")
+        from_dict(config_class(task), {"epochs": 3, "tune": "all", "clip": 1.0}, "runs/state.pt")
     new = "tune is now finetune, clip is now grad_clip_norm"
     line = f"runs/state.pt from an earlier version: {new}; use the new names, or train again"
     assert raised.value.problems == (line,)
@@ -242,7 +242,7 @@ def test_bounds(bounds: Range, inside: tuple[float, ...], outside: tuple[float, 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_field_declares_a_plain_type_its_bounds_and_a_sentence(task: str) -> None:
-    for name, setting in settings_of(CONFIGS[task]).items():
+    for name, setting in settings_of(config_class(task)).items():
         assert setting.value_type in (int, float, str, bool)
         assert (setting.bounds is not None) == (setting.value_type in (int, float)), name
         assert setting.doc.endswith("."), name
@@ -251,4 +251,4 @@ def test_every_field_declares_a_plain_type_its_bounds_and_a_sentence(task: str) 
 @pytest.mark.parametrize("task", TASKS)
 def test_configs_are_frozen(task: str) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        resolve(CONFIGS[task], "tiny").epochs = 3  # type: ignore[misc]
+        resolve(config_class(task), "tiny").epochs = 3  # type: ignore[misc]

@@ -19,8 +19,10 @@ from magic_cli.submission.archive import open_archive
 from magic_cli.submission.expected import expected_of
 from magic_cli.submission.lint import lint
 from magic_cli.submission.reader import ANSWERS, Layout, open_predictions, write_answers
-from magic_cli.tasks import cvqa
+from magic_cli.tasks import get
 from magic_cli.tasks.cvqa.config import CvqaConfig
+
+cvqa = get("cvqa")
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "dermavqa-text"
 Rows = Mapping[str, Mapping[str, int]]

@@ -10,12 +10,12 @@ from magic_cli.cli.app import app
 from magic_cli.commands.settings_help import settings_help
 from magic_cli.config import settings_of
 from magic_cli.io import schema
-from magic_cli.tasks import CONFIGS
+from magic_cli.tasks import NAMES, config_class
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.seg.config import SegConfig
 
 
-@pytest.mark.parametrize("task", CONFIGS)
+@pytest.mark.parametrize("task", NAMES)
 @pytest.mark.parametrize("as_json", [False, True])
 def test_the_command_needs_no_data_and_writes_nothing(
     task: str, as_json: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -24,7 +24,7 @@ def test_the_command_needs_no_data_and_writes_nothing(
     words = ["train", task, "--preset", "paper", "--set", "epochs=3", "--set", "help"]
     result = CliRunner().invoke(app, [*words, *(["--json"] if as_json else [])])
     assert (result.exit_code, list(tmp_path.iterdir())) == (0, [])
-    names = [name for name in settings_of(CONFIGS[task]) if name != "preset"]
+    names = [name for name in settings_of(config_class(task)) if name != "preset"]
     if as_json:
         found = json.loads(result.stdout)
         assert schema.problems("settings", found, "--json") == []

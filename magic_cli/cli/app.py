@@ -89,14 +89,15 @@ def train(
     """
     from magic_cli import tasks
     from magic_cli.commands import settings_help
+    from magic_cli.config import resolve
 
     if settings_help.WORD in (settings or []):
-        shown = settings_help.settings_help(tasks.CONFIGS[task], preset or "small")
+        shown = settings_help.settings_help(tasks.config_class(task), preset or "small")
         emit(as_json, "train", shown.to_json(), shown.lines())
         return
     flags: dict[str, Any] = {"modality": modality, "encounter_text": encounter_text, "finetune": finetune, "seed": seed}
     flags |= {"lang": lang, "weights_dir": str(weights.resolve()) if weights else None}
-    tasks.check_weights(task, preset, settings or [], **flags)
+    tasks.check_weights(resolve(tasks.config_class(task), preset or "small", settings or [], **flags))
     from magic_cli.commands import cross_validate as cross
     from magic_cli.commands import train as train_command
     from magic_cli.report import run_text
@@ -149,13 +150,16 @@ def predict(
 
         found = vote_command.vote(preds or [], data, split, target, **modes)
     else:
+        from magic_cli import tasks
         from magic_cli.commands import predict as predict_command
         from magic_cli.training import runtime
 
         place = runtime.Place.of(device, cache_dir, no_cache)
         options: dict[str, Any] = {"tta": tta, "limit": limit, "weights": str(weights.resolve()) if weights else None}
         options["precision"] = precision
-        decision = {"threshold": threshold, "largest": largest, "fill_holes": fill_holes, "decode": decode}
+        decision = tasks.get(task).decision_from(
+            {"threshold": threshold, "largest": largest, "fill_holes": fill_holes, "decode": decode}
+        )
         found = predict_command.predict_to(
             task, ckpt or [], data, split, target, place, decision=decision, **modes, **options
         )

@@ -36,8 +36,11 @@ def _renamed(value: str | None) -> None:
 
 def voting(context: typer.Context, task: str, ckpt: list[Path], preds: list[Path], vote: bool) -> bool:
     """Tell whether `predict` merges predictions instead of loading checkpoints; refuse a mixture of both."""
-    if vote and task != "cvqa":
-        raise typer.BadParameter(f"--vote merges closed answers: magic predict cvqa --vote ..., not {task}")
+    from magic_cli import tasks
+
+    if vote and not tasks.get(task).supports_vote:
+        able = " or ".join(name for name in tasks.NAMES if tasks.get(name).supports_vote)
+        raise typer.BadParameter(f"--vote merges closed answers: magic predict {able} --vote ..., not {task}")
     if ckpt and (vote or preds):
         raise typer.BadParameter("--ckpt or --vote PRED..., not both")
     if not ckpt and not vote:

@@ -20,7 +20,7 @@ from magic_cli import tasks
 from magic_cli.commands import predict
 from magic_cli.commands import train as train_command
 from magic_cli.config import Config
-from magic_cli.data.gold import Gold, gold_of
+from magic_cli.data.gold import Gold
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.stratify import deal
 from magic_cli.errors import CheckpointError, ConfigError, problem
@@ -28,7 +28,7 @@ from magic_cli.io import run_record, schema
 from magic_cli.io.files import finite, read_json, read_jsonl, sweep, write_json
 from magic_cli.io.progress import log
 from magic_cli.metrics import bootstrap
-from magic_cli.records import EncounterSums, Prediction, Sample, TaskScores
+from magic_cli.records import EncounterSums, Prediction, Review, Sample, TaskScores
 from magic_cli.submission.probabilities import PROBABILITIES_FILE
 from magic_cli.submission.reader import ANSWERS, MASKS, SUFFIX, open_predictions
 from magic_cli.training import runtime, selection
@@ -53,9 +53,8 @@ class Plan:
 
     @property
     def task(self) -> Task:
-        """The task's module."""
-        found: Task = tasks.load(self.name)
-        return found
+        """The task."""
+        return tasks.get(self.name)
 
     def folder(self, fold: int) -> Path:
         """Return the run folder of a fold, which is counted from 0 and named from 1."""
@@ -112,7 +111,8 @@ def train(
         insist()
     plan = _plan(name, open_prepared(data), config, work, place, folds)
     seen = [sample for part in plan.parts for sample in part]
-    record = plan.as_dict() | {"review": selection.of_data(plan.task, plan.prepared, seen, config)}
+    review = selection.review_data(plan.task, plan.prepared, seen, config)
+    record = plan.as_dict() | {"review": review.to_json()}
     if before:
         _check(file, before, record)
     if dry_run:
@@ -125,8 +125,8 @@ def train(
         plan.task.write(_held_out(plan), plan.prepared, work / PREDICTIONS)
         record["parts"] = [row | _ended(plan, fold) for fold, row in enumerate(record["parts"])]
         record |= {"finished": True, "predictions": str(out / PREDICTIONS), "prepared": str(data)}
-        found = judge(name, plan.prepared, work / PREDICTIONS, plan.parts, record["parts"])
-        record |= found | {"review": selection.said(record["review"], found["review"])}
+        found, reviewed = judge(name, plan.prepared, work / PREDICTIONS, plan.parts, record["parts"])
+        record |= found | {"review": selection.joined(review, reviewed).to_json()}
         write_json(file, record)
         accelerator_for(plan.config, place.device).wait_for_everyone()
         draft.publish(work)
@@ -154,7 +154,7 @@ def _before(file: Path) -> dict[str, Any]:
 
 
 def _plan(name: str, prepared: Prepared, config: Config, out: Path, place: runtime.Place, folds: int) -> Plan:
-    task: Task = tasks.load(name)
+    task = tasks.get(name)
     samples = task.samples(prepared, "train", config)
     dealt = deal(task.strata(samples, prepared.questions), folds, config.seed)
     fold_of = {encounter: fold for fold, part in enumerate(dealt) for encounter in part}
@@ -229,8 +229,8 @@ def judge(
     predictions: Path,
     parts: Sequence[Sequence[Sample]],
     rows: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
-    """Return the part of folds.json that holds figures, with NaN as null.
+) -> tuple[dict[str, Any], Review]:
+    """Return the part of folds.json that holds figures, with NaN as null, and the review of the predictions.
 
     Args:
         name: the task.
@@ -239,27 +239,30 @@ def judge(
         parts: the samples that each fold held out, from which trivial answers are learned in the same way.
         rows: folds.json's row of each fold, with its "encounters".
     """
-    task, gold = tasks.load(name), gold_of(prepared, "train")
+    task = tasks.get(name)
+    gold = task.gold(prepared, "train")
     with open_predictions(predictions) as found:
         scored: TaskScores = task.score(gold, found.of(name, gold))
         held = [row["encounters"] for row in rows]
-        reviewed = task.review(gold, found.of(name, gold), task.guesses(parts, prepared.questions), held)
-    guessed = {label: task.score(gold, guess) for label, guess in task.guesses(parts, prepared.questions).items()}
+        reviewed = task.validation_review(
+            gold, found.of(name, gold), task.baseline_predictions(parts, prepared.questions), held
+        )
+    guessed = {
+        label: task.score(gold, guess) for label, guess in task.baseline_predictions(parts, prepared.questions).items()
+    }
     clusters = _clusters(scored)
     baselines = {label: {**one.scores, **one.extra} for label, one in guessed.items()} | dict(scored.baselines)
     by_fold = [{**row, "figures": _part(clusters, row["encounters"])} for row in rows]
     found_: dict[str, Any] = {
-        "monitor": task.MONITOR,
+        "monitor": task.monitor,
         "encounters": len(clusters.ids),
         "parts": by_fold,
         "figures": _figures(clusters, [row["figures"] for row in by_fold]),
         "baselines": {label: {n: row[n] for n in clusters.names if n in row} for label, row in baselines.items()},
         "differences": {label: _differences(clusters, _clusters(one)) for label, one in guessed.items()},
-        "review": reviewed,
         "notes": [*scored.notes, *(f"counted as zero: {line}" for line in scored.rejected)],
     }
-    result: dict[str, Any] = finite(found_)
-    return result
+    return finite(found_), reviewed
 
 
 def _clusters(found: TaskScores) -> EncounterSums:

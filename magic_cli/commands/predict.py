@@ -1,6 +1,6 @@
 """Predict a split with one or several checkpoints, and write the task's files."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from magic_cli import tasks
 from magic_cli.config import Config, from_dict
 from magic_cli.data.prepared import Prepared, open_prepared
-from magic_cli.errors import CheckpointError, ConfigError, DataError
+from magic_cli.errors import CheckpointError, DataError
 from magic_cli.io.files import refuse_existing
 from magic_cli.io.progress import log
 from magic_cli.records import Prediction, Sample
@@ -17,7 +17,7 @@ from magic_cli.training.devices import accelerator_for
 from magic_cli.training.inference import average, fill_cache, predict
 from magic_cli.training.loader import workers
 from magic_cli.training.runtime import Place
-from magic_cli.training.task import Task
+from magic_cli.training.task import Decision
 from magic_cli.training.task_model import TaskModel
 
 TTA_VIEWS = (0, 1, 2, 3)
@@ -31,10 +31,10 @@ def restored(path: Path, name: str, prepared: Prepared, weights: str | None = No
     """
     meta, learned = checkpoint.load_best(path, name)
     found_here = {"weights_dir": weights} if weights else {}
-    config = from_dict(tasks.CONFIGS[name], {**meta.config, **found_here}, str(path))
-    if list(meta.questions) != prepared.questions.as_json() and name == "cvqa":
+    config = from_dict(tasks.config_class(name), {**meta.config, **found_here}, str(path))
+    if list(meta.questions) != prepared.questions.as_json() and tasks.get(name).uses_questions:
         raise CheckpointError(f"{path}: was trained on other questions than {prepared.root} has; train anew")
-    model: TaskModel = tasks.load(name).build(config, prepared.questions)
+    model = tasks.get(name).build(config, prepared.questions)
     for where, encoder in checkpoint.encoders(model).items():
         if meta.encoders.get(f"{where}={encoder.source}") != encoder.weights_sha256:
             got = f"weights of {encoder.source} that differ from those in training"
@@ -59,7 +59,7 @@ def predictions(
 
     With a `precision` of its own, prediction encodes anew: the cache holds what full precision gave.
     """
-    task: Task = tasks.load(name)
+    task = tasks.get(name)
     runs = []
     for path in ckpts:
         model, config = restored(path, name, prepared, weights)
@@ -95,18 +95,14 @@ def predict_to(
     *,
     overwrite: bool = False,
     dry_run: bool = False,
-    decision: Mapping[str, Any] | None = None,
+    decision: Decision | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Predict a split with checkpoints that are looked up in runs/TASK/ too, and write the task's files to `out`.
 
-    `decision` are options of the task's `write` (tasks.DECISIONS). A dry run loads the checkpoints, counts the samples
+    `decision` are options of the task's `write`. A dry run loads the checkpoints, counts the samples
     and writes nothing.
     """
-    decision = {key: value for key, value in (decision or {}).items() if value not in (None, False)}
-    others = [_flag(key) for key in decision if key not in tasks.DECISIONS[name]]
-    if others:
-        raise ConfigError(f"{', '.join(others)}: of another task than '{name}'; leave it out")
     found: list[Path] = []
     for ckpt in ckpts:
         paths, note = checkpoint.find(ckpt, name)
@@ -115,15 +111,11 @@ def predict_to(
         found += paths
     refuse_existing(out, overwrite)
     prepared = open_prepared(data)
-    task = tasks.load(name)
+    task = tasks.get(name)
     result = {"task": name, "split": split, "out": str(out), "checkpoints": [str(path) for path in found]}
     if dry_run:
         configs = [restored(path, name, prepared, options.get("weights"))[1] for path in found]
         return result | {"samples": len(task.samples(prepared, split, configs[0])), "files": 0}
     with workers(out, "run the same command again"):
-        files = task.write(predictions(name, found, prepared, split, place, **options), prepared, out, **decision)
+        files = task.write(predictions(name, found, prepared, split, place, **options), prepared, out, decision)
     return result | {"files": len(files)}
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"

@@ -41,7 +41,7 @@ class _Plan:
         self.command, self.context = _parsed(file, self.verb, words, commands)
         self.options: dict[str, Any] = self.context.params
         if self.verb == "train" and self.record["settings"]:
-            from_dict(tasks.CONFIGS[self.options["task"]], self.record["settings"], f"{file}:settings")
+            from_dict(tasks.config_class(self.options["task"]), self.record["settings"], f"{file}:settings")
         where = run_record.place(self.verb, self.options)
         if where is None:
             line = problem(f"{file}:argv", "a command that writes no results", "one that does", "is it a run.json?")

@@ -223,7 +223,7 @@ def judge(
 def _score(path: Path, gold: Gold, options: Options) -> System:
     with open_predictions(path) as found:
         reports = [
-            tasks.load(name).score(gold, found.of(name, gold), options.rules, options.workers)
+            tasks.get(name).score(gold, found.of(name, gold), options.rules, options.workers)
             for name in found.tasks_with(gold)
         ]
         return System(printable(path), found.notes, tuple(_run_of_all(found, reports)))

@@ -7,7 +7,6 @@ from typing import Any
 
 from magic_cli import tasks
 from magic_cli.config import Config, from_dict, resolve
-from magic_cli.data.gold import gold_of
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.errors import CheckpointError, ConfigError, DataError, EmptySplit
 from magic_cli.io import run_record
@@ -18,7 +17,6 @@ from magic_cli.training.devices import insist
 from magic_cli.training.resume import state_meta
 from magic_cli.training.run_folder import Draft
 from magic_cli.training.runtime import Place
-from magic_cli.training.selection import choose
 from magic_cli.training.task import Task
 from magic_cli.training.trainer import Data, Trainer
 
@@ -45,7 +43,7 @@ def divide(task: Task, prepared: Prepared, config: Config) -> Data:
     if not train or not valid:
         got = f"{len(train)} samples to train on, {len(valid)} to validate on"
         raise DataError(f"{prepared.root}: {got}; `magic prepare` says what was found, and what was left out")
-    gold = gold_of(prepared, split).only({sample.id for sample in valid})
+    gold = task.gold(prepared, split).only({sample.id for sample in valid})
     return Data(task, train, valid, gold, prepared.questions, prepared.sha256)
 
 
@@ -72,11 +70,11 @@ def settled(
             which are refused, not ignored.
     """
     if not meta:
-        return resolve(tasks.CONFIGS[name], preset or "small", settings, **flags)
+        return resolve(tasks.config_class(name), preset or "small", settings, **flags)
     if meta["task"] != name:
         raise CheckpointError(f"{where}: is of task '{meta['task']}', not '{name}'; give that run's --out")
-    config = from_dict(tasks.CONFIGS[name], meta["config"], str(where))
-    asked = resolve(tasks.CONFIGS[name], preset or config.preset, settings, **flags).as_dict()
+    config = from_dict(tasks.config_class(name), meta["config"], str(where))
+    asked = resolve(tasks.config_class(name), preset or config.preset, settings, **flags).as_dict()
     given = {pair.partition("=")[0] for pair in settings} | {k for k, v in flags.items() if v is not None}
     given |= {"preset"} if preset else set()
     other = [
@@ -115,7 +113,7 @@ def train(
     config = settled(name, state, before, preset, settings, flags)
     if deterministic:
         insist()
-    task: Task = tasks.load(name)
+    task = tasks.get(name)
     prepared = open_prepared(data)
     parts = divide(task, prepared, config)
     log(f"{name}: {len(parts.train)} training samples, {len(parts.valid)} validation samples, preset {config.preset}")
@@ -125,7 +123,8 @@ def train(
     log(f"{learning:,} of {sum(p.numel() for p in everything):,} parameters learn")
     report: dict[str, Any] = {"task": name, "config": config.as_dict(), "parameters": learning}
     report |= {"train_samples": len(parts.train), "valid_samples": len(parts.valid)}
-    report["review"] = selection.of_data(task, prepared, [*parts.train, *parts.valid], config)
+    review = selection.review_data(task, prepared, [*parts.train, *parts.valid], config)
+    report["review"] = review.to_json()
     if dry_run:
         return report
     with draft.alone(work, resume):
@@ -133,11 +132,11 @@ def train(
             (work / old).unlink(missing_ok=True)
         run_record.begin(work / run_record.FILE)
         at = trainer.run(resume)
-        chosen = choose(trainer)
+        chosen = selection.choose_settings(trainer)
         best = at.history[at.best_epoch] if at.history else {}
-        baselines = task.baselines(parts.train, parts.gold)
+        baselines = dict(task.baseline_scores(parts.train, parts.gold))
         report |= {"best": best, "epochs": at.epoch, "baselines": baselines, "chosen": chosen}
-        report["review"] = selection.of_run(trainer, report["review"])
+        report["review"] = selection.review_run(trainer, review).to_json()
         trainer.accelerator.wait_for_everyone()
         draft.publish(work)
     return report | {"checkpoint": str(out / "best.pt")}

@@ -1,24 +1,28 @@
-"""What a task chooses after training, on the validation samples: stored in best.pt, and used by `predict`."""
+"""What a task decides after training: settings chosen on the validation samples, and its review of the run."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from magic_cli.config import Config
 from magic_cli.data.prepared import Prepared
 from magic_cli.io.files import write_json
 from magic_cli.io.progress import log
-from magic_cli.records import Prediction, Sample
+from magic_cli.records import Prediction, Review, Sample
 from magic_cli.training import checkpoint
 from magic_cli.training.inference import predict
 from magic_cli.training.task import Task
 from magic_cli.training.trainer import Trainer
 
+FILE = "review.json"
 
-def choose(trainer: Trainer) -> Mapping[str, Any]:
-    """Let the task choose settings by one pass over the best weights' predictions; {} where it has nothing to choose.
+
+def choose_settings(trainer: Trainer) -> Mapping[str, object]:
+    """Let the task choose settings in one pass over the best weights' predictions; {} if it has nothing to choose.
 
     best.pt then holds these settings, and what was gained in `chosen`. A resumed run keeps what it chose before.
+
+    Returns:
+        `chosen` of schemas/checkpoint.schema.json.
     """
     path, data = trainer.out / "best.pt", trainer.data
     if not data.valid or not path.is_file():
@@ -26,47 +30,52 @@ def choose(trainer: Trainer) -> Mapping[str, Any]:
     meta, _ = checkpoint.load_best(path)
     if meta.chosen:
         return meta.chosen
-    chosen = data.task.choose(data.gold, judged(trainer), trainer.config)
-    if chosen:
-        settings = {**meta.config, **chosen["settings"]}
-        if trainer.accelerator.is_main_process:
-            checkpoint.save_best(path, trainer.core, dataclasses.replace(meta, config=settings, chosen=chosen))
-        trainer.accelerator.wait_for_everyone()
-    return chosen
+    chosen = data.task.choose_settings(data.gold, best_predictions(trainer), trainer.config)
+    if chosen is None:
+        return {}
+    if trainer.accelerator.is_main_process:
+        settings = {**meta.config, **chosen.settings}
+        meta = dataclasses.replace(meta, config=settings, chosen=chosen.to_json())
+        checkpoint.save_best(path, trainer.core, meta)
+    trainer.accelerator.wait_for_everyone()
+    return chosen.to_json()
 
 
-def judged(trainer: Trainer) -> Iterator[Prediction]:
-    """Yield the best weights' predictions on the validation samples; they are loaded when the first is asked for."""
+def best_predictions(trainer: Trainer) -> Iterator[Prediction]:
+    """Yield the best weights' predictions for the validation samples; they are loaded when the first is asked for."""
     path = trainer.out / "best.pt"
     checkpoint.load_learned(trainer.core, checkpoint.load_best(path)[1], path)
     yield from predict(trainer.core, trainer.data.valid, trainer.config, trainer.accelerator)
 
 
-FILE = "review.json"
+def review_data(task: Task, prepared: Prepared, samples: Sequence[Sample], config: Config) -> Review:
+    """Return the task's warnings about the data, and log them."""
+    review = Review(tuple(task.data_warnings(prepared, samples, config)))
+    log_warnings(review)
+    return review
 
 
-def of_data(task: Task, prepared: Prepared, samples: Sequence[Sample], config: Config) -> dict[str, Any]:
-    """Return {"warnings": ...}, the lines on what does not line up in the data, and say them."""
-    return said({"warnings": []}, {"warnings": list(task.checks(prepared, samples, config))})
+def review_run(trainer: Trainer, of_data: Review) -> Review:
+    """Return the review of the data and of the best weights' validation predictions; log the new warnings.
 
-
-def of_run(trainer: Trainer, before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `before` and what the task says of the validation samples' answers, and say its warnings.
-
-    It is schemas/review.schema.json, and written to review.json in the run folder.
+    It is written to review.json in the run folder.
     """
-    data, found = trainer.data, dict(before)
+    data, review = trainer.data, of_data
     if (trainer.out / "best.pt").is_file():
-        guesses = data.task.guesses((data.train, data.valid), data.questions)
-        found = said(before, data.task.review(data.gold, judged(trainer), guesses))
+        baselines = data.task.baseline_predictions((data.train, data.valid), data.questions)
+        review = joined(of_data, data.task.validation_review(data.gold, best_predictions(trainer), baselines))
     if trainer.accelerator.is_main_process:
-        write_json(trainer.out / FILE, found)
-    return found
+        write_json(trainer.out / FILE, review.to_json())
+    return review
 
 
-def said(before: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was found with the warnings of `before` first; the new ones go to stderr."""
-    new = list(found.get("warnings", ()))
-    for line in new:
+def joined(of_data: Review, of_predictions: Review) -> Review:
+    """Return one review with the warnings of both, and log those of the second."""
+    log_warnings(of_predictions)
+    return dataclasses.replace(of_predictions, warnings=of_data.warnings + of_predictions.warnings)
+
+
+def log_warnings(review: Review) -> None:
+    """Write the warnings of a review to stderr."""
+    for line in review.warnings:
         log(f"warning: {line}")
-    return {**found, "warnings": [*before["warnings"], *new]}

@@ -1,40 +1,187 @@
-"""The interface between tasks and everything that drives them; imports no torch."""
+"""The interface between a task and everything that drives it: training, prediction, scoring. It loads no torch.
 
+A task is a class with its facts as attributes. Four methods have to be written (`samples`, `build`, `score`, `write`);
+the others have defaults that fit a task without such a thing.
+"""
+
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
-from magic_cli.data.gold import Gold
+from magic_cli.config import Config, SettingValue
+from magic_cli.data.gold import Gold, gold_of
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.questions import QuestionSchema
-from magic_cli.records import Prediction, Rules, Sample, TaskScores
-from magic_cli.training.task_model import TaskModel
+from magic_cli.errors import ConfigError
+from magic_cli.records import Prediction, Review, Rules, Sample, Submitted, TaskScores
+
+if TYPE_CHECKING:
+    from magic_cli.training.task_model import TaskModel
+
+T = TypeVar("T")
+
+RULES = Rules()
 
 
-class Task(Protocol):
-    """A module of tasks/: what its samples, model, score and deliverable are."""
+@dataclass(frozen=True)
+class Decision:
+    """Options of `Task.write`: what can be decided again from the same probabilities. None: as the model was trained.
 
-    MONITOR: str
+    Every field of a subclass has a default, and is an option of `magic predict` under the same name.
+    """
 
-    def samples(self, prepared: Prepared, split: str, config: Any) -> Sequence[Sample]: ...
-    def build(self, config: Any, questions: QuestionSchema) -> TaskModel: ...
+
+@dataclass(frozen=True)
+class ChosenSettings:
+    """Settings that a task chose on the validation samples after training.
+
+    `score` names the score that they were chosen for, `fixed` is the setting's value in the config. `before` is the
+    score with that value; `after`, with the chosen one, is optimistic: it is the highest of many on these samples.
+    """
+
+    settings: Mapping[str, SettingValue]
+    score: str
+    fixed: float
+    before: float
+    after: float
+
+    def to_json(self) -> dict[str, object]:
+        """Return `chosen` of schemas/checkpoint.schema.json."""
+        chosen = {"settings": dict(self.settings), "figure": self.score, "fixed": self.fixed}
+        return chosen | {"before": self.before, "after": self.after}
+
+
+class Task(ABC):
+    """What the samples, model, scores and files of a task are.
+
+    Attributes:
+        name: the word on the command line and the folder in tasks/.
+        title: the name for people, in lower case.
+        unit: what `count_score` counts, in the plural.
+        count_score: the score that is a number of units, not a quality.
+        config_class: the settings.
+        decision_class: the options of `write`.
+        monitor: the score that chooses the best epoch unless the settings name another one.
+        headline_scores: the scores to show first.
+        outputs: patterns of the files that `write` makes, relative to its folder.
+        deliverable: what the challenge gets, and what a submission holds of this task.
+        uses_questions: whether a model belongs to the closed questions that it was trained on.
+        supports_vote: whether finished predictions of several systems can be merged.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    unit: ClassVar[str]
+    count_score: ClassVar[str]
+    config_class: ClassVar[type[Config]]
+    decision_class: ClassVar[type[Decision]] = Decision
+    monitor: ClassVar[str]
+    headline_scores: ClassVar[tuple[str, ...]]
+    outputs: ClassVar[tuple[str, ...]]
+    deliverable: ClassVar[Literal["masks", "answers"]]
+    uses_questions: ClassVar[bool] = False
+    supports_vote: ClassVar[bool] = False
+
+    @abstractmethod
+    def samples(self, prepared: Prepared, split: str, config: Config) -> Sequence[Sample]:
+        """Return the samples of a split, in prepared order; of train and valid those that have gold.
+
+        Raises:
+            EmptySplit: there is none.
+        """
+
+    @abstractmethod
+    def build(self, config: Config, questions: QuestionSchema) -> "TaskModel":
+        """Make the untrained model; this is where torch is loaded."""
+
+    @abstractmethod
     def score(
-        self, gold: Gold, predictions: Iterable[Prediction], rules: Rules = ..., workers: int = ...
-    ) -> TaskScores: ...
-    def baselines(self, train: Sequence[Sample], gold: Gold) -> Mapping[str, float]: ...
-    def choose(self, gold: Gold, predictions: Iterable[Prediction], config: Any) -> Mapping[str, Any]: ...
-    def checks(self, prepared: Prepared, samples: Sequence[Sample], config: Any) -> Sequence[str]: ...
-    def review(
+        self, gold: Gold, predictions: Iterable[Prediction | Submitted], rules: Rules = RULES, workers: int = 1
+    ) -> TaskScores:
+        """Score predictions strictly, and as the official scorer would.
+
+        Args:
+            gold: what they are compared with; predictions of other samples are left out.
+            predictions: of models, or of files with what they hold.
+            rules: what the strict scores decide.
+            workers: threads; the scores do not depend on them.
+        """
+
+    @abstractmethod
+    def write(
+        self, predictions: Iterable[Prediction], prepared: Prepared, out: Path, decision: Decision | None = None
+    ) -> list[Path]:
+        """Write the files of the official submission layout to the folder `out` in one step, and return them.
+
+        Args:
+            decision: of this task's `decision_class`; None for its defaults.
+        """
+
+    def gold(self, prepared: Prepared, split: str) -> Gold:
+        """Return the gold of a split."""
+        return gold_of(prepared, split)
+
+    def data_warnings(self, prepared: Prepared, samples: Sequence[Sample], config: Config) -> Sequence[str]:
+        """Return a line for everything suspicious in the data that a run is about to learn from."""
+        return ()
+
+    def choose_settings(self, gold: Gold, predictions: Iterable[Prediction], config: Config) -> ChosenSettings | None:
+        """Choose settings on the predictions for the validation samples; None where there is nothing to choose."""
+        return None
+
+    def validation_review(
         self,
         gold: Gold,
-        predictions: Iterable[Prediction],
-        guesses: Mapping[str, Iterable[Prediction]],
-        folds: Sequence[Collection[str]] = ...,
-    ) -> Mapping[str, Any]: ...
-    def write(
-        self, predictions: Iterable[Prediction], prepared: Prepared, out: Path, **decision: Any
-    ) -> list[Path]: ...
-    def strata(self, samples: Sequence[Sample], questions: QuestionSchema) -> Mapping[str, Sequence[str]]: ...
-    def guesses(
+        predictions: Iterable[Prediction | Submitted],
+        baselines: Mapping[str, Iterable[Prediction]],
+        folds: Sequence[Collection[str]] = (),
+    ) -> Review:
+        """Return what is remarkable about predictions for held-out samples.
+
+        Args:
+            gold: of the held-out samples.
+            predictions: of the best weights, or of all folds.
+            baselines: what `baseline_predictions` returned for the same samples.
+            folds: the ids of the cases that each of several models predicted; () for one model.
+        """
+        return Review()
+
+    def strata(self, samples: Sequence[Sample], questions: QuestionSchema) -> Mapping[str, Sequence[str]]:
+        """Return the labels of every case, by case id, that cross-validation spreads evenly over its folds."""
+        return {sample.case.case_id: () for sample in samples}
+
+    def baseline_predictions(
         self, parts: Sequence[Sequence[Sample]], questions: QuestionSchema
-    ) -> Mapping[str, Iterable[Prediction]]: ...
+    ) -> Mapping[str, Iterable[Prediction]]:
+        """Return trivial predictions for the samples of every part, learned from the other parts, by name."""
+        return {}
+
+    def baseline_scores(self, train: Sequence[Sample], gold: Gold) -> Mapping[str, float]:
+        """Return what trivial answers score on `gold`, by name, as the score that `monitor` names."""
+        return {}
+
+    def decision_from(self, options: Mapping[str, SettingValue | None]) -> Decision:
+        """Make a `Decision` of options by name; None and False mean that an option was not given.
+
+        Raises:
+            ConfigError: an option was given that this task does not have.
+        """
+        given = {name: value for name, value in options.items() if value not in (None, False)}
+        known = {field.name for field in fields(self.decision_class)}
+        foreign = [f"--{name.replace('_', '-')}" for name in given if name not in known]
+        if foreign:
+            raise ConfigError(f"{', '.join(foreign)}: of another task than '{self.name}'; leave it out")
+        return self.decision_class(**given)
+
+
+def of_class(value: object, expected: type[T]) -> T:
+    """Return `value`, which belongs to the class that a task expects.
+
+    Raises:
+        TypeError: it does not, such as another task's config.
+    """
+    if not isinstance(value, expected):
+        raise TypeError(f"got {type(value).__name__}, expected {expected.__name__}")
+    return value

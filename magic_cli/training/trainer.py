@@ -235,7 +235,7 @@ class Trainer:
 
     @property
     def _monitor(self) -> str:
-        return self.config.monitor or self.data.task.MONITOR
+        return self.config.monitor or self.data.task.monitor
 
     def _monitored(self, figures: Mapping[str, float]) -> float:
         if self._monitor not in figures:

@@ -31,7 +31,9 @@ from magic_cli.metrics.bootstrap import paired
 from magic_cli.records import EncounterSums
 from magic_cli.report.table import Table
 from magic_cli.submission.reader import open_predictions
-from magic_cli.tasks import cvqa
+from magic_cli.tasks import get
+
+cvqa = get("cvqa")
 
 Magic = Callable[[Sequence[str], Path], str]
 """Run the words of a `magic` command in a folder; return its stdout, raise if it fails."""

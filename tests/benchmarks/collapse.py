@@ -27,12 +27,14 @@ from magic_cli.data.stratify import deal
 from magic_cli.io.files import read_jsonl, write_jsonl
 from magic_cli.io.progress import log
 from magic_cli.records import Sample
-from magic_cli.tasks import cvqa
+from magic_cli.tasks import get
 from magic_cli.tasks.cvqa.answers import AnswerPrediction
 from magic_cli.tasks.cvqa.config import CvqaConfig
-from magic_cli.tasks.cvqa.validation import MAJORITY, review
+from magic_cli.tasks.cvqa.validation import MAJORITY, validation_review
 from magic_cli.training.inference import predict
 from magic_cli.training.trainer import Data, Trainer
+
+cvqa = get("cvqa")
 
 # What pip brings, and no half precision on a CPU.
 SETTINGS = ("text_encoder=minilm", "image_encoder=lite0", "precision=no", "workers=0", "epochs=1")
@@ -87,8 +89,8 @@ class Watched(Trainer):
             return
         ids = {sample.id for sample in self.trial.held}
         rest = [sample for sample in self.everything if sample.id not in ids]
-        guesses = {MAJORITY: cvqa.guesses((rest, self.trial.held), self.data.questions)[MAJORITY]}
-        found = review(self.trial.gold, self._told(), guesses)
+        guesses = {MAJORITY: cvqa.baseline_predictions((rest, self.trial.held), self.data.questions)[MAJORITY]}
+        found = validation_review(self.trial.gold, self._told(), guesses).to_json()
         self.core.train()
         self.rows.append({"step": step, **found})
         log(f"step {step}: {found['constant']}, accuracy {found['accuracy']:.3f}, majority {found['majority']:.3f}")

@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[20, 40, 80, 160])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4, 5])
     given = parser.parse_args()
-    prepared, task = open_prepared(given.data), tasks.load("cvqa")
+    prepared, task = open_prepared(given.data), tasks.get("cvqa")
     gold, place = gold_of(prepared, "train"), runtime.Place.of("cpu", None, False)
     nothing = Gold("nothing is held back", prepared.questions)
     print("encounters  seed  majority  default  one over n")

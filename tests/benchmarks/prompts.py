@@ -14,8 +14,10 @@ from pathlib import Path
 
 from magic_cli.commands import predict
 from magic_cli.data.prepared import Prepared, open_prepared
-from magic_cli.tasks import seg
+from magic_cli.tasks import get
 from magic_cli.training import runtime
+
+seg = get("seg")
 
 KINDS = ("own", "empty", "other")
 

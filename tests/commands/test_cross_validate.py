@@ -22,11 +22,14 @@ from magic_cli.io.files import write_json
 from magic_cli.models.cache.features import FeatureCache
 from magic_cli.records import Sample
 from magic_cli.report import run_text
-from magic_cli.tasks import cvqa, seg
+from magic_cli.tasks import get
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.training import checkpoint, runtime
 from magic_cli.training.trainer import Trainer
+
+cvqa = get("cvqa")
+seg = get("seg")
 
 SETTINGS = ("epochs=2", "batch_size=2", "patience=1")
 
@@ -132,17 +135,17 @@ def test_figures_of_folds_are_those_of_their_encounters(done: Path, drawn_prepar
         alone = gold.only(ids)
         with open_predictions(done / "folds") as predictions:
             report_ = module.score(alone, predictions.of(read["task"], alone))
-        assert part["figures"][module.MONITOR] == pytest.approx(report_.scores[module.MONITOR], abs=1e-12)
-        values.append(part["figures"][module.MONITOR])
-    assert read["figures"][module.MONITOR]["mean"] == pytest.approx(np.mean(values))
-    assert read["figures"][module.MONITOR]["sd"] == pytest.approx(np.std(values, ddof=1))
+        assert part["figures"][module.monitor] == pytest.approx(report_.scores[module.monitor], abs=1e-12)
+        values.append(part["figures"][module.monitor])
+    assert read["figures"][module.monitor]["mean"] == pytest.approx(np.mean(values))
+    assert read["figures"][module.monitor]["sd"] == pytest.approx(np.std(values, ddof=1))
 
 
 def test_the_majority_is_that_of_the_other_folds(drawn_prepared: Path) -> None:
     prepared = open_prepared(drawn_prepared)
     samples, questions = cvqa.samples(prepared, "train", resolve(CvqaConfig, "tiny")), prepared.questions
     parts = (samples[:3], samples[3:5], samples[5:])
-    guessed = {p.id: p.chosen for p in cvqa.guesses(parts, questions)["training majority"]}
+    guessed = {p.id: p.chosen for p in cvqa.baseline_predictions(parts, questions)["training majority"]}
     for part in parts:
         others = [s.case.answers for s in samples if s not in part]
         wanted = questions.majority(row for row in others if row is not None)
@@ -152,9 +155,13 @@ def test_the_majority_is_that_of_the_other_folds(drawn_prepared: Path) -> None:
 def test_the_mean_mask_is_that_of_the_other_folds(drawn_prepared: Path) -> None:
     samples = seg.samples(open_prepared(drawn_prepared), "train", resolve(SegConfig, "tiny"))
     questions = open_prepared(drawn_prepared).questions
-    whole = {p.id: p.mask for p in seg.guesses((samples[:4], samples[4:]), questions)["training mean mask"]}
+
+    def mean_masks(*parts: Any) -> dict[str, Any]:
+        return {p.id: p.mask for p in seg.baseline_predictions(parts, questions)["training mean mask"]}
+
+    whole = mean_masks(samples[:4], samples[4:])
     assert [whole[s.id].shape for s in samples] == [(s.images[0].height, s.images[0].width) for s in samples]
-    alone = {p.id: p.mask for p in seg.guesses((samples[:1], samples[4:]), questions)["training mean mask"]}
+    alone = mean_masks(samples[:1], samples[4:])
     assert np.array_equal(whole[samples[0].id], alone[samples[0].id])  # what is held out beside it says nothing
 
 

@@ -9,9 +9,9 @@ from harness import Magic, left, refused
 
 from magic_cli.config import Setting, from_dict, settings_of
 from magic_cli.errors import ConfigError
-from magic_cli.tasks import CONFIGS
+from magic_cli.tasks import NAMES, config_class
 
-SETTINGS = [(task, setting) for task, kind in CONFIGS.items() for setting in settings_of(kind).values()]
+SETTINGS = [(task, setting) for task in NAMES for setting in settings_of(config_class(task)).values()]
 TEXTS: dict[Any, tuple[str, ...]] = {
     int: ("", "x", "1.5", "1_0", "٣", "-1", "9" * 400, "9" * 5000, "inf", "nan", "0x10", "1e3"),
     float: ("", "x", "1_0.0", "-1", "-1e-9", "9" * 400, "1e400", "inf", "-inf", "nan", "1,5", "1e7"),
@@ -40,7 +40,7 @@ def test_no_setting_takes_what_it_cannot_have(magic: Magic, ready: Path, task: s
         refused(magic(*words), 3, setting.name)
     for value in (*VALUES[setting.value_type], *(("nonsense",) if setting.choices else ())):
         with pytest.raises(ConfigError, match=setting.name):
-            from_dict(CONFIGS[task], {setting.name: value}, "best.pt")
+            from_dict(config_class(task), {setting.name: value}, "best.pt")
     assert left(Path()) == []
 
 

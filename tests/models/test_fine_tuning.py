@@ -17,13 +17,15 @@ from magic_cli.errors import ConfigError
 from magic_cli.models import huggingface
 from magic_cli.models.encoders import Encoder, Lite0, TextEncoder, TinyImage, TinyText, minilm
 from magic_cli.models.fine_tuning import Adapter, last_stage, tune
-from magic_cli.tasks import seg
+from magic_cli.tasks import get
 from magic_cli.tasks.cvqa import model as cvqa_model
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.seg import model as seg_model
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.training import checkpoint, runtime
 from magic_cli.training.ema import Average
+
+seg = get("seg")
 
 MODES = ("head", "last", "all", "lora")
 QUESTIONS = load_questions(None)
@@ -264,7 +266,7 @@ def test_frozen_bytes_are_the_same_after_a_run(drawn_prepared: Path, tmp_path: P
     for mode in ("last", "lora"):
         settings = ["epochs=2", f"finetune={mode}", "ema=0.9", "encoder_lr=1e-2", "weight_decay=0.5"]
         config = resolve(SegConfig, "tiny", settings)
-        task = train_command.tasks.load("seg")
+        task = train_command.tasks.get("seg")
         parts = train_command.divide(task, open_prepared(drawn_prepared), config)
         trainer = Trainer("seg", parts, config, tmp_path / mode, "cpu", None)
         trainer.run(resume=False)

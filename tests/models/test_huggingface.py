@@ -21,7 +21,7 @@ from magic_cli.errors import CheckpointError, WeightsError
 from magic_cli.models import huggingface
 from magic_cli.models.cache.features import FeatureCache
 from magic_cli.records import Case, ImageRecord, Sample
-from magic_cli.tasks import CONFIGS
+from magic_cli.tasks import config_class
 from magic_cli.tasks.cvqa import model as cvqa_model
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.seg import model as seg_model
@@ -174,7 +174,7 @@ def test_paper_cvqa_scores_each_option_and_tunes_both_towers(weights: Path, samp
 
 @pytest.mark.parametrize("task", ["seg", "cvqa"])
 def test_missing_weights_name_what_to_bring(task: str, tmp_path: Path) -> None:
-    config = resolve(CONFIGS[task], "paper", weights_dir=str(tmp_path))
+    config = resolve(config_class(task), "paper", weights_dir=str(tmp_path))
     with pytest.raises(WeightsError, match=r"config\.json") as caught:
         (seg_model if task == "seg" else cvqa_model).build(config, load_questions(None))
     assert caught.value.exit_code == 5

@@ -166,6 +166,7 @@ def test_the_paper_preset_without_weights_says_so_before_torch_is_loaded(task: s
 
 def test_presets_without_hub_checkpoints_need_nothing() -> None:
     from magic_cli import tasks
+    from magic_cli.config import resolve
 
     for name in tasks.NAMES:
-        tasks.check_weights(name, "", ())
+        tasks.check_weights(resolve(tasks.config_class(name), "small"))

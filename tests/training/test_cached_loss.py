@@ -14,7 +14,7 @@ from magic_cli import tasks
 from magic_cli.config import resolve
 from magic_cli.data.prepared import open_prepared
 from magic_cli.models.cache.features import FeatureCache
-from magic_cli.tasks import CONFIGS
+from magic_cli.tasks import config_class
 from magic_cli.training.devices import accelerator_for
 from magic_cli.training.inference import fill_cache
 from magic_cli.training.task_model import TaskModel
@@ -33,8 +33,8 @@ class Run:
     """A model of preset tiny that has learned for ten steps without a cache, and one batch."""
 
     def __init__(self, name: str, prepared: Path) -> None:
-        task, data = tasks.load(name.partition(",")[0]), open_prepared(prepared)
-        self.config = resolve(CONFIGS[name.partition(",")[0]], "tiny", SETTINGS[name])
+        task, data = tasks.get(name.partition(",")[0]), open_prepared(prepared)
+        self.config = resolve(config_class(name.partition(",")[0]), "tiny", SETTINGS[name])
         self.accelerator = accelerator_for(self.config, "cpu")
         samples = list(task.samples(data, "train", self.config))
         self.samples = samples[:: max(1, len(samples) // 8)][:8]

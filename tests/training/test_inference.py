@@ -133,7 +133,9 @@ def test_processes_share_the_encoding_and_then_know_all_of_it() -> None:
     for rank, seen in calls.items():
         model = Echo()
         model.frozen = lambda *_: [(encoder, item) for item in items]  # type: ignore[method-assign]
-        model.cache = SimpleNamespace(hold=lambda: None, fill=lambda _e, part, _d, seen=seen: seen.append([i.key for i in part]))
+        model.cache = SimpleNamespace(
+            hold=lambda: None, fill=lambda _e, part, _d, seen=seen: seen.append([i.key for i in part])
+        )
         here = {"process_index": rank, "num_processes": 2, "device": torch.device("cpu")}
         fill_cache(model, [], 1, SimpleNamespace(**here, wait_for_everyone=lambda: None))
     keys = [items[0].key, items[1].key, items[3].key]

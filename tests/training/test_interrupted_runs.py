@@ -17,12 +17,14 @@ from magic_cli.cli import app
 from magic_cli.commands import cross_validate
 from magic_cli.commands import train as train_command
 from magic_cli.errors import Interrupted
-from magic_cli.tasks import seg
+from magic_cli.tasks import get
 from magic_cli.tasks.seg.model import SegModel
 from magic_cli.training import checkpoint, resume, runtime, trainer
 from magic_cli.training.ema import Average
 from magic_cli.training.resume import Mark, Position
 from magic_cli.training.trainer import Trainer
+
+seg = get("seg")
 
 FILES = ("best.pt", "metrics.jsonl", "state.pt")
 Break = Callable[..., Any]

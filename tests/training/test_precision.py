@@ -14,7 +14,7 @@ from magic_cli.commands import train as train_command
 from magic_cli.config import Config, resolve
 from magic_cli.data.prepared import open_prepared
 from magic_cli.data.questions import load_questions
-from magic_cli.tasks import CONFIGS, seg
+from magic_cli.tasks import config_class, get
 from magic_cli.tasks.seg import model as seg_model
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.training import runtime, trainer
@@ -22,6 +22,8 @@ from magic_cli.training.devices import accelerator_for
 from magic_cli.training.ema import Average
 from magic_cli.training.loader import Views, loader_for
 from magic_cli.training.trainer import optimizer_for
+
+seg = get("seg")
 
 SETTINGS = ("epochs=2", "batch_size=4", "dropout=0", "ema=0")
 
@@ -134,8 +136,8 @@ class Reads(TorchDispatchMode):
 @pytest.mark.parametrize("task", ["seg", "cvqa"])
 def test_a_training_step_reads_nothing_back(task: str, drawn_prepared: Path) -> None:
     """Forward, backward, clipping and averaging queue work only; the loss is read once an epoch."""
-    config, prepared = resolve(CONFIGS[task], "tiny", ["ema=0.9"]), open_prepared(drawn_prepared)
-    accelerator, module = accelerator_for(config, "cpu"), tasks.load(task)
+    config, prepared = resolve(config_class(task), "tiny", ["ema=0.9"]), open_prepared(drawn_prepared)
+    accelerator, module = accelerator_for(config, "cpu"), tasks.get(task)
     model = module.build(config, prepared.questions).train()
     samples = module.samples(prepared, "train", config)[:4]
     model.begin(samples)

@@ -207,7 +207,9 @@ def test_two_processes_train_one_run(drawn_prepared: Path, tmp_path: Path) -> No
 def test_a_fault_in_valid_is_not_taken_for_missing_gold(drawn_prepared: Path) -> None:
     """Only an empty split leads to a held-out part; anything else that is wrong with valid is said."""
     from magic_cli.data.prepared import open_prepared
-    from magic_cli.tasks import seg
+    from magic_cli.tasks import get
+
+    seg = get("seg")
 
     class Faulty:
         error: type[DataError] = DataError
@@ -251,9 +253,10 @@ def test_without_anything_held_back_all_epochs_are_trained_and_the_last_weights_
     """What a fold of a cross-validation is: no score, no early stopping, best.pt written once."""
     from magic_cli.data.gold import Gold
     from magic_cli.data.prepared import open_prepared
-    from magic_cli.tasks import seg
+    from magic_cli.tasks import get
     from magic_cli.training.trainer import Data
 
+    seg = get("seg")
     prepared, config = open_prepared(drawn_prepared), resolve(SegConfig, "tiny", ["epochs=3", "patience=1", "lr=1e-9"])
     samples, questions = seg.samples(prepared, "train", config), prepared.questions
     data = Data(seg, samples, (), Gold("nothing", questions), questions, prepared.sha256)

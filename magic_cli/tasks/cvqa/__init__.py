@@ -1,86 +1,150 @@
-"""Closed questions: one row of option indices an encounter; scored per parent question over option sets."""
+"""Closed questions: one row of option indices per encounter; scored per parent question over option sets."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
+from magic_cli.config import Config
 from magic_cli.data.gold import Gold
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import DataError, EmptySplit, problem, shorten
-from magic_cli.records import Case, ImageRecord, Sample
+from magic_cli.records import Case, ImageRecord, Prediction, Review, Rules, Sample, Submitted, TaskScores
+from magic_cli.submission.answers import SubmittedRow
+from magic_cli.submission.probabilities import PROBABILITIES_FILE
+from magic_cli.submission.reader import ANSWERS
+from magic_cli.tasks.cvqa import data_checks, validation
 from magic_cli.tasks.cvqa.answers import AnswerPrediction, Decode, by_encounter, decide
-from magic_cli.tasks.cvqa.baselines import guesses as guesses
-from magic_cli.tasks.cvqa.baselines import strata as strata
-from magic_cli.tasks.cvqa.data_checks import checks as checks
-from magic_cli.tasks.cvqa.score import MONITOR as MONITOR
-from magic_cli.tasks.cvqa.score import baselines as baselines
-from magic_cli.tasks.cvqa.score import score as score
-from magic_cli.tasks.cvqa.validation import review as review
+from magic_cli.tasks.cvqa.baselines import answer_labels, majority_answers
+from magic_cli.tasks.cvqa.config import CvqaConfig
+from magic_cli.tasks.cvqa.score import MONITOR, trivial_scores
+from magic_cli.tasks.cvqa.score import score as score_answers
 from magic_cli.tasks.cvqa.write import save
+from magic_cli.training.task import RULES, Decision, Task, of_class
 
 if TYPE_CHECKING:
-    from magic_cli.tasks.cvqa.config import CvqaConfig
     from magic_cli.training.task_model import TaskModel
 
 
-def samples(prepared: Prepared, split: str, config: "CvqaConfig") -> tuple[Sample, ...]:
-    """Return one sample an encounter with its photos and all questions; train and valid: of those with answers.
+@dataclass(frozen=True)
+class CvqaDecision(Decision):
+    """How probabilities become answers: "slot", "set", or None for what most of the models were trained for."""
 
-    `config.modality` "text" leaves photos away; "image" needs at least one a sample. `config.sample_unit`
-    "question" gives train one sample an encounter and slot instead (the paper's).
+    decode: Decode | None = None
 
-    Raises:
-        DataError: no such encounter, or encounters without photos where photos are needed, all at once.
-    """
-    if not prepared.questions.slots:
-        raise DataError(problem(prepared.root, "no closed questions", "a dataset that has some", "choose another task"))
-    encounters = [e for e in prepared.cases_of(split) if split == "test" or e.answers is not None]
-    if not encounters:
-        expected = "encounters" if split == "test" else "encounters with answers"
-        raise EmptySplit(problem(prepared.root, f"none in split {split!r}", expected, "see its prepare.json"))
-    photos = {e.case_id: _photos(prepared, e, config.modality) for e in encounters}
-    bare = [encounter for encounter, found in photos.items() if not found]
-    if bare and config.modality == "image":
-        got = f"{len(bare)} encounters without a photo ({shorten(bare)})"
-        raise DataError(problem(prepared.root, got, "one or more", "use --modality both or text"))
-    qids = tuple(prepared.questions.by_qid)
-    # One a question is how the paper learns; predicted one by one, the questions would ask for each photo 27 times.
-    units = [(qid,) for qid in qids] if config.sample_unit == "question" and split == "train" else [qids]
-    return tuple(Sample(e.case_id, e, photos[e.case_id], unit) for e in encounters for unit in units)
+
+class CvqaTask(Task):
+    """The closed questions about an encounter."""
+
+    name = "cvqa"
+    title = "closed questions"
+    unit = "encounters"
+    count_score = "number_cvqa_instances"
+    config_class = CvqaConfig
+    decision_class = CvqaDecision
+    monitor = MONITOR
+    headline_scores = (MONITOR,)
+    outputs = (ANSWERS, PROBABILITIES_FILE)
+    deliverable = "answers"
+    uses_questions = True
+    supports_vote = True
+
+    def samples(self, prepared: Prepared, split: str, config: Config) -> tuple[Sample, ...]:
+        """Return one sample per encounter with its photos and all questions; of train and valid those with answers.
+
+        The setting `modality` "text" leaves photos out; "image" needs at least one per sample. `sample_unit`
+        "question" makes one train sample per encounter and slot instead, as in the paper.
+
+        Raises:
+            EmptySplit: there is no such encounter.
+            DataError: the dataset has no closed questions, or encounters have no photo where photos are needed (one
+                line for all of them).
+        """
+        settings = of_class(config, CvqaConfig)
+        if not prepared.questions.slots:
+            got, expected = "no closed questions", "a dataset that has some"
+            raise DataError(problem(prepared.root, got, expected, "choose another task"))
+        encounters = [e for e in prepared.cases_of(split) if split == "test" or e.answers is not None]
+        if not encounters:
+            expected = "encounters" if split == "test" else "encounters with answers"
+            raise EmptySplit(problem(prepared.root, f"none in split {split!r}", expected, "see its prepare.json"))
+        photos = {e.case_id: _photos(prepared, e, settings.modality) for e in encounters}
+        without = [encounter for encounter, records in photos.items() if not records]
+        if without and settings.modality == "image":
+            got = f"{len(without)} encounters without a photo ({shorten(without)})"
+            raise DataError(problem(prepared.root, got, "one or more", "use --modality both or text"))
+        qids = tuple(prepared.questions.by_qid)
+        # The paper learns from one question at a time; predicting so would ask for each photo 27 times.
+        units = [(qid,) for qid in qids] if settings.sample_unit == "question" and split == "train" else [qids]
+        return tuple(Sample(e.case_id, e, photos[e.case_id], unit) for e in encounters for unit in units)
+
+    def build(self, config: Config, questions: QuestionSchema) -> "TaskModel":
+        """Make the untrained model; this is where torch is loaded."""
+        from magic_cli.tasks.cvqa.model import build
+
+        return build(of_class(config, CvqaConfig), questions)
+
+    def score(
+        self, gold: Gold, predictions: Iterable[Prediction | Submitted], rules: Rules = RULES, workers: int = 1
+    ) -> TaskScores:
+        """Score answers; see tasks/cvqa/score.py. Neither rules nor threads make a difference to them."""
+        return score_answers(gold, cast(Iterable[AnswerPrediction | SubmittedRow], predictions), rules, workers)
+
+    def write(
+        self, predictions: Iterable[Prediction], prepared: Prepared, out: Path, decision: Decision | None = None
+    ) -> list[Path]:
+        """Write out/data_cvqa_sys.json: a row of 0-based indices per predicted encounter, in prepared order.
+
+        Beside it, predictions.jsonl holds the answers as text, with the probabilities that they were decided from.
+
+        Raises:
+            DataError: an encounter lacks a question, or the folder cannot be written.
+        """
+        chosen = of_class(decision or CvqaDecision(), CvqaDecision)
+        predicted = by_encounter(cast(Iterable[AnswerPrediction], predictions))
+        order = [encounter for encounter in prepared.cases if encounter in predicted]
+        rows = {encounter: decide(predicted[encounter], prepared.questions, chosen.decode) for encounter in order}
+        everything = (prediction for group in predicted.values() for prediction in group)
+        return save(out, rows, everything, prepared.questions)
+
+    def data_warnings(self, prepared: Prepared, samples: Sequence[Sample], config: Config) -> list[str]:
+        """Return what is inconsistent in option texts, answers, texts and photos; see tasks/cvqa/data_checks.py."""
+        return data_checks.data_warnings(prepared, samples, of_class(config, CvqaConfig))
+
+    def validation_review(
+        self,
+        gold: Gold,
+        predictions: Iterable[Prediction | Submitted],
+        baselines: Mapping[str, Iterable[Prediction]],
+        folds: Sequence[Collection[str]] = (),
+    ) -> Review:
+        """Return accuracy and calibration per parent question, and warnings; see tasks/cvqa/validation.py."""
+        answers = cast(Iterable[AnswerPrediction | SubmittedRow], predictions)
+        trivial = cast(Mapping[str, Iterable[AnswerPrediction]], baselines)
+        return validation.validation_review(gold, answers, trivial, folds)
+
+    def strata(self, samples: Sequence[Sample], questions: QuestionSchema) -> dict[str, tuple[str, ...]]:
+        """Return the answers of every encounter as labels."""
+        return answer_labels(samples, questions)
+
+    def baseline_predictions(
+        self, parts: Sequence[Sequence[Sample]], questions: QuestionSchema
+    ) -> Mapping[str, Iterable[Prediction]]:
+        """Return the majority answers of the other parts for the samples of each part."""
+        return {validation.MAJORITY: majority_answers(parts, questions)}
+
+    def baseline_scores(self, train: Sequence[Sample], gold: Gold) -> dict[str, float]:
+        """Return what `gold` gives to the majority answers of `train` and to constant ones."""
+        return trivial_scores(train, gold)
+
+
+TASK = CvqaTask()
 
 
 def _photos(prepared: Prepared, encounter: Case, modality: str) -> tuple[ImageRecord, ...]:
+    """Return the photos of an encounter that are there; none with modality "text"."""
     if modality == "text":
         return ()
     records = [prepared.images[image] for image in encounter.image_ids if image in prepared.images]
     return tuple(record for record in records if record.path is not None)
-
-
-def build(config: "CvqaConfig", questions: QuestionSchema) -> "TaskModel":
-    """Make the model; torch is imported here and not before."""
-    from magic_cli.tasks.cvqa.model import build as make
-
-    return make(config, questions)
-
-
-def choose(gold: Gold, predictions: Iterable[AnswerPrediction], config: "CvqaConfig") -> dict[str, Any]:  # noqa: ARG001
-    """Choose nothing after training: answers are the likeliest options."""
-    return {}
-
-
-def write(
-    predictions: Iterable[AnswerPrediction], prepared: Prepared, out: Path, decode: Decode | None = None
-) -> list[Path]:
-    """Write out/data_cvqa_sys.json: a row of 0-based indices for every predicted encounter, in prepared order.
-
-    Beside it, predictions.jsonl holds the same as text, with the probabilities that were decided from. `decode` is
-    that of cvqa_answers.decide.
-
-    Raises:
-        DataError: an encounter lacks a question, or the folder cannot be written.
-    """
-    found = by_encounter(predictions)
-    order = [encounter for encounter in prepared.cases if encounter in found]
-    rows = {encounter: decide(found[encounter], prepared.questions, decode) for encounter in order}
-    return save(out, rows, (one for some in found.values() for one in some), prepared.questions)

@@ -1,4 +1,4 @@
-"""What does not line up in the data that closed questions are learned from: option texts, answers, texts, photos."""
+"""Inconsistencies in the data that closed questions are learned from: option texts, answers, texts, photos."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -20,31 +20,31 @@ _ANSWERS = "cvqa"  # in the name of every file of answers (data/sources/dermavqa
 _NO_DEFINITIONS = "no closedquestions_definitions"
 
 
-def checks(prepared: Prepared, samples: Sequence[Sample], config: "CvqaConfig") -> list[str]:
-    """Return a line for each thing that a run on these samples should know, [] where all lines up.
+def data_warnings(prepared: Prepared, samples: Sequence[Sample], config: "CvqaConfig") -> list[str]:
+    """Return a line for everything inconsistent in these samples; [] if nothing is.
 
-    Of what `magic prepare` found, only what it says of answers and definitions is repeated. Ids are named, ten of each
-    kind.
+    Of the problems that `magic prepare` noted, only those about answers and definitions are repeated. At most ten ids
+    are named per kind.
     """
     own = {sample.case.case_id: sample.case for sample in samples}
-    found = [*_languages(prepared.questions), *_order(prepared.questions, own), *_left_out(prepared)]
-    found += _photos(prepared, own) if config.modality != "text" else ()
+    lines = [*_languages(prepared.questions), *_order(prepared.questions, own), *_left_out(prepared)]
+    lines += _photos(prepared, own) if config.modality != "text" else ()
     if config.modality != "image" and (config.head == "slots" or config.encounter_text):
-        bare = [encounter for encounter, one in own.items() if not (one.question + one.answer).strip()]
-        found += [f"{len(bare)} of {len(own)} encounters with answers have no text ({shorten(bare)})"] if bare else []
-    return [*found, *_unread(own, config)]
+        bare = [name for name, encounter in own.items() if not (encounter.question + encounter.answer).strip()]
+        lines += [f"{len(bare)} of {len(own)} encounters with answers have no text ({shorten(bare)})"] if bare else []
+    return [*lines, *_unread(own, config)]
 
 
 def _unread(encounters: Mapping[str, Case], config: "CvqaConfig") -> Iterator[str]:
-    """Yield what is asked of the text and does not happen."""
+    """Yield a line for each setting about the text that has no effect on it."""
     if config.head != "slots" or config.modality == "image":
         return
     if not config.encounter_text:
         yield "encounter_text=false is of head=options; this model reads the text, unless with --modality image"
     other = [
-        encounter
-        for encounter, one in encounters.items()
-        if one.question + one.answer and not any(written_in(one, lang) for lang in config.languages)
+        name
+        for name, encounter in encounters.items()
+        if encounter.question + encounter.answer and not any(written_in(encounter, lang) for lang in config.languages)
     ]
     if config.rules and other:
         got = f"{len(other)} of {len(encounters)} encounters with answers have no text in lang={config.lang}"
@@ -54,10 +54,10 @@ def _unread(encounters: Mapping[str, Case], config: "CvqaConfig") -> Iterator[st
 def _languages(questions: QuestionSchema) -> Iterator[str]:
     """Yield a line for each parent whose languages have "Not mentioned" at different indices."""
     for parent in questions.parents:
-        places = questions.unknown_of(parent)
-        if len(set(places.values())) > 1:
-            said = ", ".join(f"{index} in {lang}" for lang, index in places.items())
-            yield f"{parent}: Not mentioned is option {said}; the definitions' languages are not in one order"
+        indices = questions.unknown_of(parent)
+        if len(set(indices.values())) > 1:
+            named = ", ".join(f"{index} in {lang}" for lang, index in indices.items())
+            yield f"{parent}: Not mentioned is option {named}; the definitions' languages are not in one order"
 
 
 def _order(questions: QuestionSchema, encounters: Mapping[str, Case]) -> Iterator[str]:
@@ -69,17 +69,17 @@ def _order(questions: QuestionSchema, encounters: Mapping[str, Case]) -> Iterato
     for parent, qids in questions.parents.items():
         padding = questions.not_mentioned(parent)
         wrong = []
-        for encounter, one in encounters.items():
-            values = [(one.answers or {}).get(qid) for qid in qids]
+        for name, encounter in encounters.items():
+            values = [(encounter.answers or {}).get(qid) for qid in qids]
             if padding in values and set(values[values.index(padding) :]) != {padding}:
-                wrong.append(encounter)
+                wrong.append(name)
         if wrong:
             got = f"{len(wrong)} of {len(encounters)} answers have a value after {padding}, Not mentioned"
             yield f"{parent}: {got} ({shorten(wrong)}); were they counted along other options than the definitions'?"
 
 
 def _left_out(prepared: Prepared) -> Iterator[str]:
-    """Yield what `magic prepare` said of answers and definitions that do not fit, the first ten lines and a count."""
+    """Yield the problems with answers and definitions that `magic prepare` noted: the first ten lines and a count."""
     yield from (note for note in prepared.manifest["notes"] if note.startswith(_NO_DEFINITIONS))
     lines = [line for line in prepared.manifest["problems"] if _ANSWERS in line.partition(":")[0].casefold()]
     yield from first_lines(lines, prepared.root / MANIFEST, _MOST)
@@ -87,13 +87,13 @@ def _left_out(prepared: Prepared) -> Iterator[str]:
 
 def _photos(prepared: Prepared, encounters: Mapping[str, Case]) -> Iterator[str]:
     """Yield which encounters are learned from without some or all of the photos that they list."""
-    none, few = [], []
-    for encounter, one in encounters.items():
-        there = [i for i in one.image_ids if i in prepared.images and prepared.images[i].path is not None]
-        if not there:
-            none.append(encounter)
-        elif len(there) < len(one.image_ids):
-            few.append(encounter)
-    for some_, what in ((none, "have no photo"), (few, "lack some of their photos")):
-        if some_:
-            yield f"{len(some_)} of {len(encounters)} encounters with answers {what} ({shorten(some_)})"
+    without, fewer = [], []
+    for name, encounter in encounters.items():
+        present = [i for i in encounter.image_ids if i in prepared.images and prepared.images[i].path is not None]
+        if not present:
+            without.append(name)
+        elif len(present) < len(encounter.image_ids):
+            fewer.append(name)
+    for names, what in ((without, "have no photo"), (fewer, "lack some of their photos")):
+        if names:
+            yield f"{len(names)} of {len(encounters)} encounters with answers {what} ({shorten(names)})"

@@ -243,8 +243,8 @@ def _trivial(key: Key, majority: Mapping[str, int] | None) -> dict[str, dict[str
     return {name: key.figures(key.sums([Answer(row)] * count)) for name, row in rows.items()}
 
 
-def baselines(train: Sequence[Sample], gold: Gold) -> dict[str, float]:
-    """Return what trivial answers score on `gold`, as the figure that MONITOR names.
+def trivial_scores(train: Sequence[Sample], gold: Gold) -> dict[str, float]:
+    """Return what trivial answers score on `gold`, as the score that MONITOR names.
 
     "training majority" answers each slot with its most frequent option in `train` (slots in canonical order,
     the lowest index where several are), the others with one option everywhere.

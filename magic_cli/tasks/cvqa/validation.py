@@ -1,8 +1,7 @@
-"""What held-out answers say about a run: are they one constant, above the majority, as sure as they are right?"""
+"""Checks of predictions for held-out encounters: are they constant, better than the majority, calibrated?"""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from magic_cli.data.gold import Gold
 from magic_cli.errors import shorten
 from magic_cli.io.files import finite
 from magic_cli.metrics.calibration import BINS, ece
+from magic_cli.records import AnswerReview, ParentReview, Review
 from magic_cli.submission.answers import SubmittedRow
 from magic_cli.tasks.cvqa.answers import AnswerPrediction, by_encounter, rows_of
 from magic_cli.tasks.cvqa.score import MONITOR, score
@@ -21,9 +21,10 @@ MAJORITY = "training majority"
 
 @dataclass(frozen=True)
 class Constant:
-    """Of the slots whose gold answers vary over the encounters, those that a model gave one answer for all encounters.
+    """The slots that one model answered identically for all encounters although their gold answers vary.
 
-    Slots whose gold never varies are left out: one answer is right there (padding of sets, mostly).
+    Slots whose gold never varies are left out: one answer is right there (mostly the padding of sets). `varying` is
+    the number of slots whose gold varies over the `encounters`.
     """
 
     slots: tuple[str, ...]
@@ -32,7 +33,7 @@ class Constant:
 
     @property
     def share(self) -> float:
-        """Part of the varying slots that got one answer, in [0, 1]; 0 where none varies."""
+        """Fraction of the varying slots that got one answer, in [0, 1]; 0 where none varies."""
         return len(self.slots) / self.varying if self.varying else 0.0
 
     @property
@@ -45,21 +46,25 @@ class Constant:
 
 
 def constant(gold: Gold, rows: Mapping[str, Mapping[str, int]], own: Collection[str] | None = None) -> Constant:
-    """Return which slots of canonical rows {encounter: {qid: index}} hold one answer; encounters without gold aside.
+    """Return which slots hold one answer for all encounters.
 
-    `own` are the encounters that one of several models answered; None for all.
+    Args:
+        gold: its encounters count.
+        rows: canonical rows {encounter: {qid: index}}; those without gold are left out.
+        own: the encounters that this model answered, where several models answered `rows`; None for all.
     """
     questions = gold.questions
-    there = [encounter for encounter in gold.answers if encounter in (rows if own is None else rows.keys() & set(own))]
-    truth = [questions.canonical(gold.answers[encounter]) for encounter in there]
+    answered = rows.keys() if own is None else rows.keys() & set(own)
+    encounters = [encounter for encounter in gold.answers if encounter in answered]
+    truth = [questions.canonical(gold.answers[encounter]) for encounter in encounters]
     varying = [qid for qid in questions.by_qid if len({row[qid] for row in truth}) > 1]
-    same = tuple(qid for qid in varying if len({rows[encounter].get(qid) for encounter in there}) == 1)
-    return Constant(same, len(varying), len(there))
+    same = tuple(qid for qid in varying if len({rows[encounter].get(qid) for encounter in encounters}) == 1)
+    return Constant(same, len(varying), len(encounters))
 
 
 def collapsed(models: Sequence[Constant]) -> list[str]:
-    """Return the line that says that a model, or some of several, answers all encounters alike."""
-    bad = [number for number, one in enumerate(models, 1) if one.too_many]
+    """Return a line if one or several models answer all encounters alike; it names the worst slots and a remedy."""
+    bad = [number for number, model in enumerate(models, 1) if model.too_many]
     if not bad:
         return []
     worst = models[bad[0] - 1]
@@ -68,55 +73,48 @@ def collapsed(models: Sequence[Constant]) -> list[str]:
     return [f"{where}{worst}, though the right answers differ ({shorten(worst.slots)}); {remedy}"]
 
 
-def review(
+def validation_review(
     gold: Gold,
     predictions: Iterable[AnswerPrediction | SubmittedRow],
-    guesses: Mapping[str, Iterable[AnswerPrediction]],
+    baselines: Mapping[str, Iterable[AnswerPrediction]],
     folds: Sequence[Collection[str]] = (),
-) -> dict[str, Any]:
-    """Return what schemas/review.schema.json describes: a row a parent question, calibration, warnings.
+) -> Review:
+    """Return accuracy, calibration and the training majority's accuracy per parent question, and warnings.
 
     Args:
         gold: the held-out answers.
-        predictions: of the held-out encounters; the calibration is null where they have no probabilities.
-        folds: the encounters that each of several models answered: whether all get one answer is asked of each model.
-        guesses: trivial answers by name (the seam's `guesses`); their "training majority" is compared with.
+        predictions: of the held-out encounters; without probabilities the calibration is None.
+        baselines: trivial answers by name; those called "training majority" are compared with.
+        folds: the encounters that each of several models answered: constant answers are looked for in each model.
     """
-    found = [p for p in predictions if p.id in gold.answers]
-    ours = score(gold, found).scores
-    trivial = score(gold, [p for p in guesses[MAJORITY] if p.id in gold.answers]).scores
-    sure = _sure(gold, found)
-    rows = {encounter: same[0].values for encounter, same in rows_of(found, gold.questions).items()}
+    answered = [p for p in predictions if p.id in gold.answers]
+    ours = score(gold, answered).scores
+    trivial = score(gold, [p for p in baselines[MAJORITY] if p.id in gold.answers]).scores
+    confidences = _confidences(gold, answered)
+    rows = {encounter: same[0].values for encounter, same in rows_of(answered, gold.questions).items()}
     models = [constant(gold, rows, own) for own in folds] or [constant(gold, rows)]
-    same, varying = sum(len(one.slots) for one in models), sum(one.varying for one in models)
-    parents = [
-        {
-            "parent": parent,
-            "n": len(gold.answers),
-            "accuracy": ours[f"accuracy_{parent}"],
-            "majority": trivial[f"accuracy_{parent}"],
-            "ece": _ece([sure[qid] for qid in qids if qid in sure]),
-        }
+    parents = tuple(
+        ParentReview(
+            parent,
+            len(gold.answers),
+            finite(ours[f"accuracy_{parent}"]),
+            finite(trivial[f"accuracy_{parent}"]),
+            _ece([confidences[qid] for qid in qids if qid in confidences]),
+        )
         for parent, qids in gold.questions.parents.items()
-    ]
-    result: dict[str, Any] = finite(
-        {
-            "encounters": len(gold.answers),
-            "accuracy": ours[MONITOR],
-            "majority": trivial[MONITOR],
-            "ece": _ece(list(sure.values())),
-            "bins": BINS,
-            "constant": {
-                "slots": same,
-                "of": varying,
-                "share": same / varying if varying else 0.0,
-                "models": len(models),
-            },
-            "parents": parents,
-            "warnings": [*collapsed(models), *_below(ours[MONITOR], trivial[MONITOR])],
-        }
     )
-    return result
+    answers = AnswerReview(
+        encounters=len(gold.answers),
+        accuracy=finite(ours[MONITOR]),
+        majority=finite(trivial[MONITOR]),
+        ece=_ece(list(confidences.values())),
+        bins=BINS,
+        constant_slots=sum(len(model.slots) for model in models),
+        varying_slots=sum(model.varying for model in models),
+        models=len(models),
+        parents=parents,
+    )
+    return Review((*collapsed(models), *_below(ours[MONITOR], trivial[MONITOR])), answers)
 
 
 def _below(ours: float, majority: float) -> list[str]:
@@ -126,23 +124,27 @@ def _below(ours: float, majority: float) -> list[str]:
     return [f"{MONITOR} {ours:.4f} is below {majority:.4f}, {what}; train longer, or otherwise"]
 
 
-Sure = tuple[list[float], list[bool]]
+Confidences = tuple[list[float], list[bool]]
 
 
-def _sure(gold: Gold, predictions: Sequence[AnswerPrediction | SubmittedRow]) -> dict[str, Sure]:
-    """Return, of each slot with probabilities, that of its likeliest option and whether it is the canonical gold's."""
-    sure: dict[str, Sure] = {}
+def _confidences(gold: Gold, predictions: Sequence[AnswerPrediction | SubmittedRow]) -> dict[str, Confidences]:
+    """Return, per slot with probabilities, those of its likeliest options and whether they are the canonical gold's."""
+    confidences: dict[str, Confidences] = {}
     for encounter, group in by_encounter(predictions).items():
         truth = gold.questions.canonical(gold.answers[encounter])
         slots = {qid: values for prediction in group for qid, values in prediction.probabilities.items()}
-        for qid in (qid for qid in truth if qid in slots):  # of a set, the order would differ between processes
+        for qid in (qid for qid in truth if qid in slots):  # the order of a set differs between processes
             values = np.asarray(slots[qid])
-            confidence, correct = sure.setdefault(qid, ([], []))
+            confidence, correct = confidences.setdefault(qid, ([], []))
             confidence.append(float(values.max()))
             correct.append(int(values.argmax()) == truth[qid])
-    return sure
+    return confidences
 
 
-def _ece(slots: Sequence[Sure]) -> float:
-    confidence = [p for one, _ in slots for p in one]
-    return ece(np.array(confidence), np.array([right for _, some_ in slots for right in some_], bool))
+def _ece(slots: Sequence[Confidences]) -> float | None:
+    """Return the expected calibration error over some slots, in [0, 1]; None without probabilities."""
+    confidence = [p for slot, _ in slots for p in slot]
+    error: float | None = finite(
+        ece(np.array(confidence), np.array([right for _, slot in slots for right in slot], bool))
+    )
+    return error

@@ -1,12 +1,11 @@
-"""What cross-validation asks of segmentation: lesion sizes to balance, and the mean mask of the other folds."""
+"""What cross-validation balances and compares with in segmentation: lesion sizes, the mean mask of the other folds."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from magic_cli.data.masks import read_mask
 from magic_cli.data.mean_mask import MeanMask
-from magic_cli.data.questions import QuestionSchema
 from magic_cli.io.progress import track
 from magic_cli.records import Sample
 from magic_cli.tasks.seg.decide import MaskPrediction, mean_mask
@@ -14,8 +13,8 @@ from magic_cli.tasks.seg.decide import MaskPrediction, mean_mask
 _SIZES = ("small", "medium", "large")
 
 
-def strata(samples: Sequence[Sample], questions: QuestionSchema) -> dict[str, tuple[str, ...]]:  # noqa: ARG001
-    """Return every encounter's lesion size as a label: the tercile of the mean share of its photos."""
+def lesion_sizes(samples: Sequence[Sample]) -> dict[str, tuple[str, ...]]:
+    """Return every encounter's lesion size as a label: the tercile of the mean foreground share of its photos."""
     shares: dict[str, list[float]] = {}
     for sample in track(samples, "lesion sizes"):
         path = sample.images[0].mask
@@ -25,19 +24,15 @@ def strata(samples: Sequence[Sample], questions: QuestionSchema) -> dict[str, tu
     return {encounter: (_SIZES[rank * len(_SIZES) // len(order)],) for rank, encounter in enumerate(order)}
 
 
-def guesses(parts: Sequence[Sequence[Sample]], questions: QuestionSchema) -> Mapping[str, Iterable[MaskPrediction]]:  # noqa: ARG001
-    """Return trivial answers to the samples of each part, learned from the other parts, by name."""
-    return {"training mean mask": _mean_masks(parts)}
-
-
-def _mean_masks(parts: Sequence[Sequence[Sample]]) -> Iterator[MaskPrediction]:
+def mean_masks(parts: Sequence[Sequence[Sample]]) -> Iterator[MaskPrediction]:
+    """Yield, for every photo of each part, the mean mask of the other parts, decided at the photo's (H, W)."""
     means = [_mean_mask(part) for part in parts]
-    for number, held in enumerate(parts):
+    for number, held_out in enumerate(parts):
         others = [mean for other, mean in enumerate(means) if other != number]
         masks = [(np.asarray(image, np.float32), mean.photos) for mean in others if (image := mean.image())]
         mean = np.average([mask for mask, _ in masks], 0, [photos for _, photos in masks])
         prior = np.asarray(mean / 255, np.float32)
-        for sample in {sample.id: sample for sample in held}.values():
+        for sample in {sample.id: sample for sample in held_out}.values():
             photo = sample.images[0]
             shape = photo.height, photo.width
             yield MaskPrediction(sample.id, mask=mean_mask(prior, shape), shape=shape)

@@ -1,11 +1,11 @@
-"""The threshold that is best for an official figure, found on scored photos in one pass over their probabilities.
+"""The threshold with the highest official score, from one pass over the probabilities of photos that have gold.
 
-For each photo, pixels are counted once by which annotators have them and by how many thresholds lie below their
-probability: all masks of all thresholds follow. Only sums of a few terms a threshold are kept from photo to photo.
+The pixels of each photo are counted once, by which annotators marked them and by how many thresholds are below their
+probability: the masks of all thresholds follow from these counts. From photo to photo, only sums of a few terms per
+threshold are kept.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from magic_cli.data.probability_maps import Map
 from magic_cli.metrics.mask_scores import MASK_SCORES, TERMS, column_terms, scores_from_sums
 from magic_cli.metrics.overlap import overlaps_of
 from magic_cli.tasks.seg.decide import MaskPrediction, cut_of, full_map
+from magic_cli.training.task import ChosenSettings
 
 GRID = tuple(round(0.02 * step, 2) for step in range(1, 50))
 
@@ -23,30 +24,28 @@ _PIXELS = 1 << 18
 Counts = NDArray[np.int64]
 
 
-def best_threshold(gold: Gold, predictions: Iterable[MaskPrediction], figure: str, fixed: float) -> dict[str, Any]:
-    """Return the threshold of GRID, or the fixed one, with the highest figure; of equals the nearest to the fixed one.
+def best_threshold(gold: Gold, predictions: Iterable[MaskPrediction], score: str, fixed: float) -> ChosenSettings:
+    """Return the threshold of GRID, or the fixed one, with the highest score; of equal ones the nearest to the fixed.
 
     Args:
-        gold: annotators' masks; predictions of other photos are left out.
+        gold: annotators' masks; predictions for other photos are left out.
         predictions: probabilities, as they come; each photo's are dropped after they were counted.
-        figure: one of MASK_SCORES.
-
-    Returns:
-        {"settings": {"threshold"}, "figure", "fixed", "before", "after"}; `after` is optimistic, as it is the highest
-        of many on the photos that it was chosen on.
+        score: one of MASK_SCORES.
+        fixed: the threshold that the settings name.
 
     Raises:
         DataError: a gold mask is damaged, or a probability is NaN.
     """
     grid = sorted({*GRID, fixed})
-    values = scores_at(gold, predictions, grid)[:, MASK_SCORES.index(figure)]
-    order = sorted(range(len(grid)), key=lambda k: (-values[k], abs(grid[k] - fixed)))
-    chosen = {"settings": {"threshold": grid[order[0]]}, "figure": figure, "fixed": fixed}
-    return chosen | {"before": float(values[grid.index(fixed)]), "after": float(values[order[0]])}
+    values = scores_at(gold, predictions, grid)[:, MASK_SCORES.index(score)]
+    best = min(range(len(grid)), key=lambda k: (-values[k], abs(grid[k] - fixed)))
+    return ChosenSettings(
+        {"threshold": grid[best]}, score, fixed, float(values[grid.index(fixed)]), float(values[best])
+    )
 
 
 def scores_at(gold: Gold, predictions: Iterable[MaskPrediction], grid: Sequence[float]) -> NDArray[np.float64]:
-    """Return the strict scores at each threshold: (len(grid), 6), columns as in MASK_SCORES; see above."""
+    """Return the strict scores at each threshold: (len(grid), 6), columns as in MASK_SCORES; see the module."""
     cuts = np.array(grid, np.float32)
     sums = np.zeros((len(grid), len(TERMS)))
     for prediction in predictions:
@@ -57,7 +56,10 @@ def scores_at(gold: Gold, predictions: Iterable[MaskPrediction], grid: Sequence[
 
 
 def _cells(full: Map, gold: GoldImage, cuts: NDArray[np.float32]) -> Counts:
-    """Return (thresholds, 2^(1 + annotators)) pixels of a photo by what has them; bit 0 is the mask of a threshold."""
+    """Return (thresholds, 2^(1 + annotators)) counts of a photo's pixels by the masks that hold them.
+
+    Bit 0 of the second index stands for the mask of a threshold, the other bits for the annotators.
+    """
     codes = np.zeros(full.size, np.uint16)
     for number, mask in enumerate(gold.masks()):
         codes |= mask.reshape(-1).astype(np.uint16) << number
@@ -68,8 +70,8 @@ def _cells(full: Map, gold: GoldImage, cuts: NDArray[np.float32]) -> Counts:
         part = slice(start, start + _PIXELS)
         below = np.searchsorted(cuts, flat[part])  # foreground at cut k: those with more than k cuts below them
         counts += np.bincount(codes[part].astype(np.int64) * bins + below, minlength=counts.size)
-    whole = counts.reshape(cells, bins)
-    inside = whole[:, ::-1].cumsum(1)[:, -2::-1].T
+    total = counts.reshape(cells, bins)
+    inside = total[:, ::-1].cumsum(1)[:, -2::-1].T
     for k in np.flatnonzero(cuts >= full.max()):  # nothing lies above these: the mask is never empty
         inside[k] = np.bincount(codes[flat > cut_of(full, float(cuts[k]))], minlength=cells)
-    return np.stack([whole.sum(1) - inside, inside], 2).reshape(len(cuts), 2 * cells)
+    return np.stack([total.sum(1) - inside, inside], 2).reshape(len(cuts), 2 * cells)

@@ -21,10 +21,12 @@ from magic_cli.data.questions import parse_questions
 from magic_cli.errors import DataError, SubmissionError
 from magic_cli.records import TaskScores
 from magic_cli.submission.reader import open_predictions
-from magic_cli.tasks import cvqa
+from magic_cli.tasks import get
 from magic_cli.tasks.cvqa.answers import Answer, AnswerPrediction, Decode, decide, rows_of
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.cvqa.score import Key, _items
+
+cvqa = get("cvqa")
 
 CONFIG = CvqaConfig()
 QIDS = list(QUESTIONS.by_qid)
@@ -662,15 +664,15 @@ def test_other_questions_are_scored_strictly(tmp_path: Path) -> None:
 
 
 def test_baselines(prepared: Prepared, gold: Gold) -> None:
-    found = cvqa.baselines(cvqa.samples(prepared, "train", CONFIG), gold)
+    found = cvqa.baseline_scores(cvqa.samples(prepared, "train", CONFIG), gold)
     assert list(found) == ["training majority", "option 0", "Not mentioned"]
     assert all(0 <= value < 1 for value in found.values())
-    assert "training majority" not in cvqa.baselines([], gold)
+    assert "training majority" not in cvqa.baseline_scores([], gold)
 
 
 def test_reports_hold_the_same_baselines_with_all_figures(prepared: Prepared, gold: Gold) -> None:
     report = cvqa.score(gold, [hard(e, row) for e, row in perfect().items()])
-    trained = cvqa.baselines(cvqa.samples(prepared, "train", CONFIG), gold)
+    trained = cvqa.baseline_scores(cvqa.samples(prepared, "train", CONFIG), gold)
     assert {name: figures["accuracy_all"] for name, figures in report.baselines.items()} == trained
     zero = cvqa.score(gold, [hard(e, dict.fromkeys(QIDS, 0)) for e in gold.answers])
     assert report.baselines["option 0"] == {**zero.scores, **zero.extra}

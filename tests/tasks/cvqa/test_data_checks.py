@@ -12,8 +12,10 @@ from tiny_dataset import make_prepared
 from magic_cli.commands.prepare import prepare
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.questions import parse_questions
-from magic_cli.tasks import cvqa
+from magic_cli.tasks import get
 from magic_cli.tasks.cvqa.config import CvqaConfig
+
+cvqa = get("cvqa")
 
 TEXT = CvqaConfig(modality="text")
 BOTH = CvqaConfig()
@@ -25,7 +27,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 
 def said(prepared: Prepared, config: CvqaConfig = BOTH) -> list[str]:
-    return list(cvqa.checks(prepared, cvqa.samples(prepared, "train", config), config))
+    return list(cvqa.data_warnings(prepared, cvqa.samples(prepared, "train", config), config))
 
 
 def altered(prepared: Prepared, encounter: str, **change: Any) -> Prepared:

@@ -13,7 +13,7 @@ from magic_cli.io import schema
 from magic_cli.metrics.calibration import ece
 from magic_cli.tasks.cvqa import validation
 from magic_cli.tasks.cvqa.answers import AnswerPrediction
-from magic_cli.tasks.cvqa.validation import MAJORITY, Constant, collapsed, constant, review
+from magic_cli.tasks.cvqa.validation import MAJORITY, Constant, collapsed, constant, validation_review
 
 Row = Mapping[str, int]
 IDS = [f"ENC{n:05}" for n in range(1, 13)]
@@ -36,7 +36,8 @@ def hard(encounter: str, row: Row) -> AnswerPrediction:
 
 def judged(predictions: list[AnswerPrediction]) -> dict[str, Any]:
     majority = answers("ENC00001")
-    found = review(GOLD, iter(predictions), {MAJORITY: (hard(e, majority) for e in [*IDS, "ENC00099"])})
+    baselines = {MAJORITY: (hard(e, majority) for e in [*IDS, "ENC00099"])}
+    found = validation_review(GOLD, iter(predictions), baselines).to_json()
     assert schema.problems("review", found, "review") == []
     return found
 
@@ -70,8 +71,8 @@ def test_each_model_of_a_cross_validation_is_asked_for_itself() -> None:
     told = {**dict.fromkeys(folds[0], "ENC00001"), **dict.fromkeys(folds[1], "ENC00002"), **{e: e for e in folds[2]}}
     predictions = [soft(e, answers(told[e])) for e in IDS]
     guesses = {MAJORITY: [hard(e, answers("ENC00001")) for e in IDS]}
-    assert review(GOLD, predictions, guesses)["constant"]["slots"] == 0
-    found = review(GOLD, predictions, guesses, folds)
+    assert validation_review(GOLD, predictions, guesses).to_json()["constant"]["slots"] == 0
+    found = validation_review(GOLD, predictions, guesses, folds).to_json()
     assert schema.problems("review", found, "review") == []
     assert found["constant"]["models"] == 3
     assert found["constant"]["slots"] == found["constant"]["of"] * 2 / 3

@@ -20,9 +20,11 @@ from magic_cli.submission.archive import open_archive
 from magic_cli.submission.expected import expected_of
 from magic_cli.submission.lint import lint
 from magic_cli.submission.reader import open_predictions
-from magic_cli.tasks import cvqa
+from magic_cli.tasks import get
 from magic_cli.tasks.cvqa.answers import AnswerPrediction
 from magic_cli.tasks.cvqa.write import MOST
+
+cvqa = get("cvqa")
 
 NAME, PROBABILITIES = "data_cvqa_sys.json", "predictions.jsonl"
 ENCOUNTERS = ("ENC00021", "ENC00022", "ENC00023")

@@ -22,14 +22,18 @@ from magic_cli.errors import ConfigError
 from magic_cli.records import Sample
 from magic_cli.report import run_text
 from magic_cli.submission.reader import open_predictions
-from magic_cli.tasks import seg
+from magic_cli.tasks import get
+from magic_cli.tasks.cvqa import CvqaDecision
 from magic_cli.tasks.cvqa.answers import decide
+from magic_cli.tasks.seg import SegDecision
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.decide import to_mask
 from magic_cli.tasks.seg.model import build
 from magic_cli.tasks.seg.score import score
 from magic_cli.training import runtime
 from magic_cli.training.checkpoint import load_best
+
+seg = get("seg")
 
 FIGURE = "dice_meanofmax"
 
@@ -146,7 +150,7 @@ def test_the_threshold_is_chosen_stored_used_and_told(
     assert figures(tmp_path / "own", drawn_prepared)[FIGURE] == pytest.approx(meta.chosen["after"], abs=1e-9)
     for p in maps([path], drawn_prepared):
         assert np.array_equal(written[f"{p.id}_mask_sys.tiff"], to_mask(p, threshold))
-    predict([path], drawn_prepared, tmp_path / "fixed", decision={"threshold": 0.5})
+    predict([path], drawn_prepared, tmp_path / "fixed", decision=SegDecision(0.5))
     assert figures(tmp_path / "fixed", drawn_prepared)[FIGURE] == pytest.approx(meta.chosen["before"], abs=1e-9)
 
 
@@ -241,13 +245,15 @@ def test_flags_of_predict(monkeypatch: Any, drawn_prepared: Path, plain: Path, t
         assert run("predict", "seg", *common, "--out", tmp_path / "bad", "--threshold", bad) == 2
 
 
-def test_a_task_refuses_what_another_decides(drawn_prepared: Path, tmp_path: Path) -> None:
-    place = runtime.Place("cpu")
-    decision = {"threshold": 0.5, "largest": False, "fill_holes": True, "decode": "set"}
+def test_a_task_refuses_what_another_decides() -> None:
+    options = {"threshold": 0.5, "largest": False, "fill_holes": True, "decode": "set"}
     with pytest.raises(ConfigError, match=r"--threshold, --fill-holes: of another task than 'cvqa'"):
-        predict_command.predict_to("cvqa", [], drawn_prepared, "valid", tmp_path, place, decision=decision)
+        get("cvqa").decision_from(options)
     with pytest.raises(ConfigError, match=r"--decode: of another task than 'seg'"):
-        predict_command.predict_to("seg", [], drawn_prepared, "valid", tmp_path, place, decision=decision)
+        get("seg").decision_from(options)
+    assert get("seg").decision_from(options | {"decode": None}) == SegDecision(0.5, False, True)
+    with pytest.raises(TypeError, match="CvqaDecision"):
+        get("seg").write([], None, Path(), CvqaDecision("set"))  # type: ignore[arg-type]
 
 
 def test_closed_answers_are_decided_anew(monkeypatch: Any, drawn_prepared: Path, tmp_path: Path) -> None:

@@ -22,10 +22,12 @@ from magic_cli.metrics import mask_scores
 from magic_cli.records import TaskScores
 from magic_cli.submission.lint import mask_faults
 from magic_cli.submission.reader import SubmittedMask, open_predictions
-from magic_cli.tasks import seg
+from magic_cli.tasks import get
 from magic_cli.tasks.seg.config import SegConfig
-from magic_cli.tasks.seg.decide import MaskPrediction, mean_mask
+from magic_cli.tasks.seg.decide import MaskPrediction, mean_mask, to_mask
 from magic_cli.tasks.seg.score import score
+
+seg = get("seg")
 
 CONFIG = SegConfig()
 VALID = images_of("valid")
@@ -84,28 +86,28 @@ def test_no_photos(tmp_path: Path) -> None:
 def test_probabilities_are_resized_before_they_are_cut() -> None:
     """Between 0.1 and 0.9 the border lies where the ramp crosses 0.5, not on the coarse grid."""
     small = np.array([[0.1, 0.9]], np.float32)
-    mask = seg.to_mask(MaskPrediction("i", small, shape=(2, 12)))
+    mask = to_mask(MaskPrediction("i", small, shape=(2, 12)))
     assert mask.dtype == np.uint8
     assert mask.tolist() == [[0] * 6 + [1] * 6] * 2
-    shifted = seg.to_mask(MaskPrediction("i", np.array([[0.1, 0.6]], np.float32), shape=(1, 12)))
+    shifted = to_mask(MaskPrediction("i", np.array([[0.1, 0.6]], np.float32), shape=(1, 12)))
     assert shifted.sum() == 4
 
 
 def test_threshold_and_same_size() -> None:
     array = np.array([[0.2, 0.5, 0.51]])
-    assert seg.to_mask(MaskPrediction("i", array)).tolist() == [[0, 0, 1]]
-    assert seg.to_mask(MaskPrediction("i", array), threshold=0.1).tolist() == [[1, 1, 1]]
+    assert to_mask(MaskPrediction("i", array)).tolist() == [[0, 0, 1]]
+    assert to_mask(MaskPrediction("i", array), threshold=0.1).tolist() == [[1, 1, 1]]
 
 
 def test_nothing_above_the_threshold_keeps_the_likeliest_pixels() -> None:
     array = np.array([[0.2, 0.4, 0.4 - 1e-7], [0.1, 0.3, 0.0]])
-    assert seg.to_mask(MaskPrediction("i", array)).tolist() == [[0, 1, 1], [0, 0, 0]]
-    assert seg.to_mask(MaskPrediction("i", np.zeros((3, 3), np.float16))).all()
+    assert to_mask(MaskPrediction("i", array)).tolist() == [[0, 1, 1], [0, 0, 0]]
+    assert to_mask(MaskPrediction("i", np.zeros((3, 3), np.float16))).all()
 
 
 @given(arrays(np.float32, (3, 5), elements=st.floats(0, 1, width=32)), st.integers(1, 20), st.integers(1, 20))
 def test_a_mask_is_never_empty_and_always_passes_the_linter(array: np.ndarray, height: int, width: int) -> None:
-    mask = seg.to_mask(MaskPrediction("i", array, shape=(height, width)))
+    mask = to_mask(MaskPrediction("i", array, shape=(height, width)))
     assert mask.shape == (height, width)
     import io
 
@@ -121,7 +123,7 @@ def test_a_mask_is_never_empty_and_always_passes_the_linter(array: np.ndarray, h
 def test_mean_mask_is_decided_like_any_other_map(prior: np.ndarray, height: int, width: int) -> None:
     """All pixels but those that lie on the threshold, where single precision decides."""
     found = mean_mask(prior, (height, width))
-    slow = seg.to_mask(MaskPrediction("i", prior, shape=(height, width)))
+    slow = to_mask(MaskPrediction("i", prior, shape=(height, width)))
     full = resize_map(prior, (height, width))
     threshold = min(0.5, float(full.max()))
     sure = abs(full - threshold) > 1e-5
@@ -133,17 +135,17 @@ def test_mean_mask_is_decided_like_any_other_map(prior: np.ndarray, height: int,
 def test_a_faint_mean_mask_keeps_its_likeliest_pixels() -> None:
     prior = np.zeros((8, 8), np.float32)
     prior[2:5, 3:6] = 0.2
-    assert np.array_equal(mean_mask(prior, (64, 80)), seg.to_mask(MaskPrediction("i", prior, shape=(64, 80))))
+    assert np.array_equal(mean_mask(prior, (64, 80)), to_mask(MaskPrediction("i", prior, shape=(64, 80))))
 
 
 def test_decisions_pass_unchanged() -> None:
     mask = np.array([[0, 7]], np.int16)
-    assert seg.to_mask(MaskPrediction("i", mask=mask, shape=(9, 9))) is mask
+    assert to_mask(MaskPrediction("i", mask=mask, shape=(9, 9))) is mask
 
 
 def test_nan_says_that_training_diverged() -> None:
     with pytest.raises(DataError, match="training diverged"):
-        seg.to_mask(MaskPrediction("i", np.array([[0.1, np.nan]])))
+        to_mask(MaskPrediction("i", np.array([[0.1, np.nan]])))
 
 
 def plain(report: TaskScores) -> TaskScores:
@@ -340,7 +342,7 @@ def test_no_gold(prepared: Prepared) -> None:
 
 
 def test_baselines(prepared: Prepared, gold: Gold) -> None:
-    found = seg.baselines(seg.samples(prepared, "train", CONFIG), gold)
+    found = seg.baseline_scores(seg.samples(prepared, "train", CONFIG), gold)
     assert list(found) == ["all foreground"]
     assert 0 < found["all foreground"] < 0.6
 
