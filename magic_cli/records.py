@@ -135,10 +135,10 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the strict figures decide where the official scorer decides badly or not at all.
+    """What the strict scores decide where the official scorer decides badly or not at all.
 
     `empty`: an empty mask against an empty one counts "one", "zero", or is left out ("skip").
-    `accept_255`: masks of 0 and 255 are read as 0 and 1; otherwise they are refused and count as zero.
+    `accept_255`: masks of 0 and 255 are read as 0 and 1; otherwise they are rejected and count as zero.
     """
 
     empty: str = "one"
@@ -147,7 +147,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A 95 % confidence interval."""
+    """A 95 % confidence interval; NaN where resampling has nothing to say."""
 
     low: float
     high: float
@@ -179,9 +179,11 @@ class TaskScores:
     `notes` are sentences a reader must know. `extra` holds scores that the official scorer does not have.
     `errors` are the wrong answers with the highest probability, where predictions come with probabilities (cvqa).
     `baselines` are the scores of trivial answers, `agreement` those of annotators scored as if they were systems.
+    `intervals` are 95 % intervals of `scores` and `extra`, by name, where `encounter_sums` allow them; NaN where
+    undefined.
 
     report.json calls these fields `figures`, `stops`, `refused`, `rows` and `items`: its format is documented
-    (schemas/report.schema.json), so the keys stay (report/score_text.py).
+    (schemas/report.schema.json), so the keys stay (report/score_report.py).
     """
 
     task: str
@@ -198,6 +200,7 @@ class TaskScores:
     baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     agreement: Mapping[str, Any] | None = None
     encounter_sums: EncounterSums | None = None
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

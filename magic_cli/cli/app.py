@@ -184,30 +184,35 @@ def score(
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Score predictions: the official figures, strict ones with 95 % intervals, and trivial answers beside them.
+    """Score predictions: the official scores, strict ones with 95 % intervals, and trivial answers beside them.
 
     Example: `magic score preds.json gold.json`, `magic score runA.zip runB.zip prepared/ --out report`
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # starting threads costs more than they bring here
     if len(files) < 2 or (official and strict):
         raise typer.BadParameter("PRED... GOLD needs two paths or more" if len(files) < 2 else "--official or --strict")
-    from magic_cli.commands import score as referee
-    from magic_cli.records import Rules
-    from magic_cli.report import score_text
+    from magic_cli.commands import score as module
 
     *preds, gold = files
-    track = "official" if official else "strict" if strict else "both"
-    options = referee.Options(split, track, Rules(empty, accept_255), resamples, workers=workers)
-    found, truth = referee.judge(preds, gold, options, against, leaderboard)
-    last = "next: the same line with --out report, for report.html and per_item.csv"
+    options = module.ScoreOptions(
+        split=split,
+        track="official" if official else "strict" if strict else "both",
+        empty=empty,
+        accept_255=accept_255,
+        resamples=resamples,
+        workers=workers,
+        against=against,
+        leaderboard=leaderboard,
+        out=out,
+        run=run,
+        overwrite=overwrite,
+    )
+    report = module.score(preds, gold, options)
+    result = report.to_json()
     if out is not None:
-        from magic_cli.commands.score import publish
-
-        publish(found, truth, preds, gold, out, run, overwrite)
-        keep(found, referee.exit_code(found))
-        last = f"{out / 'report.html'}: written, beside per_item.csv and scores.json; next: open it in a browser"
-    emit(as_json, "score", found, [*score_text.lines(found), last])
-    raise typer.Exit(referee.exit_code(found))
+        keep(result, report.exit_code)
+    emit(as_json, "score", result, report.lines())
+    raise typer.Exit(report.exit_code)
 
 
 @app.command(cls=Recorded)

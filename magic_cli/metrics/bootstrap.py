@@ -43,7 +43,7 @@ _LEAST_DF = 3.0
 
 _SAME = 1e-10
 
-"""Figures nearer than this, relative to their size, are the same but for rounding."""
+"""Scores nearer than this, relative to their size, are the same but for rounding."""
 
 _SHOWN = 5
 
@@ -130,7 +130,7 @@ def paired(a: EncounterSums, b: EncounterSums, resamples: int = 10_000, seed: in
 
 
 def _check_same(what: str, a: tuple[str, ...], b: tuple[str, ...]) -> None:
-    """Refuse ids or names that are not the same, whatever their order, and name the odd ones."""
+    """Refuse ids or names that are not the same, whatever their order, and name those of one system only."""
     odd = sorted(set(a) ^ set(b))
     if odd:
         more = f" and {len(odd) - _SHOWN} more" if len(odd) > _SHOWN else ""
@@ -141,7 +141,7 @@ def _check_same(what: str, a: tuple[str, ...], b: tuple[str, ...]) -> None:
 
 
 def _sorted(encounter_sums: EncounterSums) -> tuple[tuple[str, ...], Floats]:
-    """Return ids and sums in the order of ids, so that results do not depend on that of the gold."""
+    """Return ids and sums in the order of ids, so that results do not depend on the order of the gold."""
     ids, sums = encounter_sums.ids, np.asarray(encounter_sums.sums, np.float64)
     if sums.ndim != 2 or len(set(ids)) != len(ids) or len(ids) != len(sums):
         raise ValueError(f"{len(set(ids))} different ids for sums of shape {sums.shape}")
@@ -234,7 +234,7 @@ def _t(z: float, freedom: Floats) -> Floats:
 
 def _normal(z: Floats) -> Floats:
     """Return the normal distribution function of each z, NaN for NaN."""
-    return np.array([NormalDist().cdf(one) for one in z.tolist()])
+    return np.array([NormalDist().cdf(value) for value in z.tolist()])
 
 
 def _quantile(ordered: Floats, share: Floats) -> Floats:

@@ -58,14 +58,18 @@ _TABLES: Mapping[str, tuple[tuple[str, *tuple[float, ...]], ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One published run: its team, its number among the team's runs in the table (from 1), its test-set figures.
+    """One published run: its team, its number among the team's runs in the table (from 1), its test-set scores.
 
-    `figures` are under the official keys, each in [0, 1].
+    `scores` are under the official keys, each in [0, 1].
     """
 
     team: str
     run: int
-    figures: Mapping[str, float]
+    scores: Mapping[str, float]
+
+    def to_json(self) -> dict[str, object]:
+        """Return an item of `leaderboard` of schemas/report.schema.json, less its task."""
+        return {"team": self.team, "run": self.run, "figures": dict(self.scores)}
 
 
 def entries(task: str) -> tuple[Entry, ...]:
@@ -80,14 +84,9 @@ def _entries(task: str) -> Iterator[Entry]:
         yield Entry(team, runs[team], dict(zip(KEYS[task], values, strict=True)))
 
 
-def rows(task: str) -> tuple[dict[str, object], ...]:
-    """Return `entries(task)` as the report has them: {"team": str, "run": int, "figures": {official key: value}}."""
-    return tuple({"team": one.team, "run": one.run, "figures": dict(one.figures)} for one in entries(task))
-
-
 def sentence() -> str:
-    """Return where the figures are from, and that figures of other photos cannot be ranked among them."""
+    """Return where the scores come from, and that scores on other photos cannot be ranked among them."""
     return (
-        f"published figures: {SOURCE}; they are of the hidden test set, so figures of another split, "
-        "or of other photos, are not comparable with them and have no rank among them"
+        f"published scores: {SOURCE}; they are of the hidden test set, so scores on another split, "
+        "or on other photos, are not comparable with them and have no rank among them"
     )

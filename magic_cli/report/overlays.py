@@ -21,7 +21,7 @@ GREY = (200, 200, 200)
 
 _FINE = 2  # drawn at this many times the size, then shrunk: smooth lines without a graphics library
 
-_ALIKE = 0.02
+_SAME_PROPORTIONS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Line:
     dashes: tuple[float, ...] = ()
 
 
-FOUND = Line("#f0e442", 3.4)
+PREDICTION = Line("#f0e442", 3.4)
 
 ANNOTATORS = (
     Line("#56b4e9", 2.2, (9, 4)),
@@ -53,7 +53,7 @@ def line_of(number: int) -> Line:
 def overlay(
     photo: str | Path | None,
     gold: Sequence[NDArray[Any]],
-    found: NDArray[Any] | None,
+    prediction: NDArray[Any] | None,
     side: int = 480,
     upright: bool | None = None,
 ) -> Image.Image:
@@ -63,14 +63,14 @@ def overlay(
         photo: JPEG or PNG. Plain grey where there is none, where it cannot be read or where it has another shape
             than the masks.
         gold: masks of the annotators in their order, (H, W) uint8 {0, 1} or bool, of one size.
-        found: the system's mask; one of another size than the annotators' is not drawn.
+        prediction: the system's mask; one of another size than the annotators' is not drawn.
         side: longer side of the picture; smaller masks are not enlarged, unless to half of it.
         upright: apply the photo's EXIF orientation (ImageRecord.upright); None: where only so it has the masks' shape.
 
     Raises:
         ValueError: there is no mask at all.
     """
-    masks = list(gold) if gold else [found] if found is not None else []
+    masks = list(gold) if gold else [prediction] if prediction is not None else []
     if not masks:
         raise ValueError("no mask to lay on the photo")
     height, width = masks[0].shape
@@ -79,8 +79,8 @@ def overlay(
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
     picture = _photo(photo, size, (False, True) if upright is None else (upright,))
     lines = [(shrink(mask, size), line_of(number)) for number, mask in enumerate(gold)]
-    if found is not None and found.shape == (height, width):
-        lines.insert(0, (shrink(found, size), FOUND))  # below: it is the thickest
+    if prediction is not None and prediction.shape == (height, width):
+        lines.insert(0, (shrink(prediction, size), PREDICTION))  # below: it is the thickest
     layer = Image.new("RGBA", (size[1] * _FINE, size[0] * _FINE))
     for mask, line in lines:
         _draw(layer, mask, line)
@@ -99,16 +99,16 @@ def shrink(mask: NDArray[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
     return small if small.any() else share > 0
 
 
-def _photo(path: str | Path | None, size: tuple[int, int], ways: Sequence[bool]) -> Image.Image:
-    """Return the photo at `size` (height, width), as stored or turned: the first way with these proportions."""
-    for upright in ways:
+def _photo(path: str | Path | None, size: tuple[int, int], orientations: Sequence[bool]) -> Image.Image:
+    """Return the photo at `size` (height, width), as stored or turned: the first orientation with these proportions."""
+    for upright in orientations:
         try:
             if path is None:
                 break
             picture = open_photo(path, upright, at_least=max(size))
         except DataError:
             break
-        if abs(picture.width / picture.height * size[0] / size[1] - 1) < _ALIKE:
+        if abs(picture.width / picture.height * size[0] / size[1] - 1) < _SAME_PROPORTIONS:
             return picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)
     return Image.new("RGB", (size[1], size[0]), GREY)
 
@@ -125,11 +125,11 @@ def _draw(layer: Image.Image, mask: NDArray[np.bool_], line: Line) -> None:
 def contours(mask: NDArray[np.bool_]) -> Iterator[NDArray[np.float64]]:
     """Yield the closed edges of a mask's foreground as (n, 2) corners (x, y), first and last the same.
 
-    Corners are those of pixels: (0, 0) is the upper left of the mask. The foreground is at the right hand of who
-    walks along, holes are walked the other way; pixels that touch at a corner alone have edges of their own.
+    Corners are those of pixels: (0, 0) is the upper left of the mask. The foreground lies to the right of the
+    direction of travel, around holes too; pixels that touch only at a corner have separate edges.
     """
     inside = np.pad(np.asarray(mask, bool), 1)
-    here = inside[1:-1, 1:-1]
+    centre = inside[1:-1, 1:-1]
     edges: dict[tuple[int, int], list[tuple[int, int]]] = {}
     # per side of a pixel: the neighbour there, and the corners from and to, as (x, y) offsets
     for dy, dx, start, end in (
@@ -139,29 +139,29 @@ def contours(mask: NDArray[np.bool_]) -> Iterator[NDArray[np.float64]]:
         (0, -1, (0, 1), (0, 0)),
     ):
         rows, columns = inside.shape
-        there = inside[1 + dy : rows - 1 + dy, 1 + dx : columns - 1 + dx]
-        ys, xs = np.nonzero(here & ~there)
+        neighbour = inside[1 + dy : rows - 1 + dy, 1 + dx : columns - 1 + dx]
+        ys, xs = np.nonzero(centre & ~neighbour)
         for x, y in zip(xs.tolist(), ys.tolist(), strict=True):
             edges.setdefault((x + start[0], y + start[1]), []).append((x + end[0], y + end[1]))
     while edges:
-        first = here_ = next(iter(edges))
-        loop, came = [first], (0, 0)
+        first = corner = next(iter(edges))
+        loop, step = [first], (0, 0)
         while True:
-            ways = edges[here_]
+            ends = edges[corner]
             # where two edges leave, the right turn stays with this pixel: y points down
-            way = next((w for w in ways if _turns_right(came, here_, w)), ways[0])
-            ways.remove(way)
-            if not ways:
-                del edges[here_]
-            came, here_ = (way[0] - here_[0], way[1] - here_[1]), way
-            loop.append(way)
-            if way == first:
+            end = next((e for e in ends if _turns_right(step, corner, e)), ends[0])
+            ends.remove(end)
+            if not ends:
+                del edges[corner]
+            step, corner = (end[0] - corner[0], end[1] - corner[1]), end
+            loop.append(end)
+            if end == first:
                 break
         yield np.array(loop, float)
 
 
-def _turns_right(came: tuple[int, int], here: tuple[int, int], there: tuple[int, int]) -> bool:
-    return came[0] * (there[1] - here[1]) - came[1] * (there[0] - here[0]) > 0
+def _turns_right(step: tuple[int, int], corner: tuple[int, int], end: tuple[int, int]) -> bool:
+    return step[0] * (end[1] - corner[1]) - step[1] * (end[0] - corner[0]) > 0
 
 
 def _smooth(loop: NDArray[np.float64], reach: int = 3) -> NDArray[np.float64]:

@@ -57,7 +57,7 @@ _STYLE = {
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Things whose x lies in [low, high]: how many, and the quartiles of their y."""
+    """Points whose x lies in [low, high]: how many, and the quartiles of their y."""
 
     low: float
     high: float
@@ -77,13 +77,13 @@ def groups(x: Sequence[float], y: Sequence[float], most: int = 4) -> tuple[Group
     [(1.0, 2.0, 0.15000000000000002), (3.0, 4.0, 0.35)]
     """
     order = np.argsort(np.asarray(x, float), kind="stable")
-    found = []
+    parts = []
     for part in np.array_split(order, min(most, max(1, len(order) // 2))):
         if part.size:
             xs, ys = np.asarray(x, float)[part], np.asarray(y, float)[part]
             low, middle, high = (float(q) for q in np.quantile(ys, (0.25, 0.5, 0.75)))
-            found.append(Group(float(xs[0]), float(xs[-1]), part.size, (low, middle, high)))
-    return tuple(found)
+            parts.append(Group(float(xs[0]), float(xs[-1]), part.size, (low, middle, high)))
+    return tuple(parts)
 
 
 def histogram(values: Sequence[float], *, name: str, title: str, axis: str, things: str = "images") -> str:
@@ -119,9 +119,9 @@ def scatter(x: Sequence[float], y: Sequence[float], *, name: str, title: str, x_
     Of more than POINTS, so many are drawn, at even distances in the order of x; medians are those of all.
     Arguments and errors as `histogram`; x and y are of one length, at least one.
     """
-    medians, drawn = groups(x, y), _some(x)
-    said = ", ".join(f"{group.quartiles[1]:.2f}" for group in medians)
-    label = f"{title}: {len(x)} points; median {y_axis} by rising {x_axis}: {said}."
+    medians, drawn = groups(x, y), _drawn(x)
+    values = ", ".join(f"{group.quartiles[1]:.2f}" for group in medians)
+    label = f"{title}: {len(x)} points; median {y_axis} by rising {x_axis}: {values}."
     with _axes(name, label) as (axes, svg):
         _words(axes, title, x_axis, y_axis)
         axes.set_xscale("log")
@@ -138,7 +138,7 @@ def scatter(x: Sequence[float], y: Sequence[float], *, name: str, title: str, x_
     return svg[0]
 
 
-def _some(x: Sequence[float]) -> Sequence[int]:
+def _drawn(x: Sequence[float]) -> Sequence[int]:
     """Return the numbers of the points that are drawn, in their order: the lowest, the highest, and between them."""
     if len(x) <= POINTS:
         return range(len(x))
@@ -149,15 +149,15 @@ def _some(x: Sequence[float]) -> Sequence[int]:
 def curves(
     rows: Sequence[Mapping[str, Any]], keys: Sequence[str], *, name: str, title: str, axis: str, best: str = ""
 ) -> str:
-    """Return up to three figures of a run's metrics.jsonl over its epochs; rows without a number are left out.
+    """Return up to three scores of a run's metrics.jsonl over its epochs; rows without a number are left out.
 
     Args:
         rows: dicts with "epoch" (1-based) and the keys. best: key whose greatest value is pointed at.
         name, title: as `histogram`; axis: words of the y axis.
     """
     drawn = [(key, *_series(rows, key)) for key in keys[:3]]
-    said = "; ".join(f"{key} from {ys[0]:.3f} to {ys[-1]:.3f}" for key, _, ys in drawn if ys)
-    with _axes(name, f"{title} over {len(rows)} epochs: {said}.") as (axes, svg):
+    ranges = "; ".join(f"{key} from {ys[0]:.3f} to {ys[-1]:.3f}" for key, _, ys in drawn if ys)
+    with _axes(name, f"{title} over {len(rows)} epochs: {ranges}.") as (axes, svg):
         _words(axes, title, "epoch", axis)
         for number, (key, xs, ys) in enumerate(drawn):
             look = {"color": _SERIES[number], "linestyle": _DASHES[number], "marker": _MARKERS[number]}
@@ -190,7 +190,7 @@ def _axes(name: str, label: str) -> Iterator[tuple[Any, list[str]]]:
         from matplotlib.figure import Figure
     except ImportError:
         raise ExtraError(f"plots need matplotlib, which is not installed; {REMEDY}") from None
-    found: list[str] = []
+    svg: list[str] = []
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a letter that matplotlib's font lacks; the browser has others
         figure = Figure(figsize=_SIZE, layout="constrained")
@@ -198,10 +198,10 @@ def _axes(name: str, label: str) -> Iterator[tuple[Any, list[str]]]:
         axes = figure.subplots()
         axes.patch.set_visible(False)
         axes.grid(axis="y", color=_INK, alpha=0.15, linewidth=0.8)
-        yield axes, found
+        yield axes, svg
         buffer = io.StringIO()
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
-    found.append(_inline(buffer.getvalue(), name, label))
+    svg.append(_inline(buffer.getvalue(), name, label))
 
 
 def _words(axes: Any, title: str, x_axis: str, y_axis: str) -> None:
@@ -218,7 +218,7 @@ def _inline(svg: str, name: str, label: str) -> str:
     body = re.sub(r"\s*\n\s*", " ", body).replace("xlink:href", "href")
     used = set(re.findall(r"(?:href=\"|url\()#([\w.]+)", body))
     prefix = re.sub(r"\W", "-", name)
-    body = re.sub(r" id=\"([^\"]*)\"", lambda found: f' id="{prefix}-{found[1]}"' if found[1] in used else "", body)
+    body = re.sub(r" id=\"([^\"]*)\"", lambda match: f' id="{prefix}-{match[1]}"' if match[1] in used else "", body)
     body = re.sub(r"(href=\"|url\()#", rf"\1#{prefix}-", body)
     for placeholder, colour in _COLOURS.items():
         body = body.replace(placeholder, colour)

@@ -1,24 +1,35 @@
-"""report.html: one page from the referee's report, with pictures of where a system fails.
+"""report.html: one page from a score report, with pictures of where a system fails.
 
-It holds ids, figures and pictures, no patient's text, and loads nothing. Plots need the extra `report`; without it
+It holds ids, scores and pictures, no patient's text, and loads nothing. Plots need the extra `report`; without it
 the same numbers are tables.
 """
 
 import math
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from magic_cli.data.gold import Gold
 from magic_cli.errors import DataError, ExtraError
-from magic_cli.records import Mask
+from magic_cli.records import Mask, TaskScores
 from magic_cli.report import overlays, page, plots
-from magic_cli.report.score_text import ACCURACY, TITLES, UNITS, best_of, official, questions_of, shown
+from magic_cli.report.leaderboard import Entry
+from magic_cli.report.score_report import Comparison, ScoreReport
+from magic_cli.report.score_text import (
+    ACCURACY,
+    TaskFacts,
+    best_of,
+    bounds,
+    is_defined,
+    official,
+    quality_scores,
+    questions_of,
+)
 
 Row = Mapping[str, Any]
 
-CARDS = {"seg": ("dice_meanofmax", "jaccard_meanofmax"), "cvqa": ("accuracy_all",)}
+Masks = Mapping[str, Callable[[], Mask]]
 
 _WORDS = {
     "jaccard_meanofmax": ("Jaccard, mean of max", "of each image the best annotator"),
@@ -28,12 +39,14 @@ _WORDS = {
     "jaccard": ("Jaccard, pooled", "pixels of all images against the majority mask"),
     "dice": ("Dice, pooled", "pixels of all images against the majority mask"),
     "accuracy_all": ("Accuracy, all questions", "mean over the parent questions"),
-    "f1_macro": ("Macro F1", "over slots in canonical order; not an official figure"),
+    "f1_macro": ("Macro F1", "over slots in canonical order; not an official score"),
 }
 
 _SHOWN, _SIDE = 4, 480
 
 _MOST_CONFUSIONS = 4
+
+_SAME = 5e-5  # official and strict scores nearer than this look the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,59 +59,104 @@ class Picture:
     alt: str
 
 
-def html(
-    report: dict[str, Any],
-    gold: Gold,
-    masks: Mapping[str, Callable[[], Mask]],
-    history: Sequence[Mapping[str, Any]] | None = None,
-) -> str:
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """A score with its interval, the official one as printed, and those of trivial answers.
+
+    `best_trivial` is the name and score of the best trivial answer, None if none is defined.
+    """
+
+    name: str
+    what: str
+    value: float | None
+    interval: tuple[float, float] | None
+    official: str | None
+    differs: bool
+    trivial: tuple[float | None, ...]
+    best_trivial: tuple[str, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A score in the table of several systems; `best` marks the best of its column."""
+
+    value: float | None
+    interval: tuple[float, float] | None
+    best: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SystemsTable:
+    """Several systems side by side: names of the columns, then each system's name and cells."""
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DifferenceRow:
+    """A paired difference with a verdict: "higher", "lower" or "no clear difference"."""
+
+    name: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    verdict: str
+
+
+def html(report: ScoreReport, gold: Gold, masks: Masks, history: Sequence[Row] = ()) -> str:
     """Return the page of a report.
 
     Args:
-        report: what `referee.judge` returns (schemas/report.schema.json).
+        report: what `magic_cli.commands.score` returns.
         gold: the gold of that report, for annotators' masks and photos of the images shown.
         masks: reader of the first system's mask of each image, (H, W) uint8 {0, 1}; called for a dozen of them.
-        history: rows of a run's metrics.jsonl, for training curves.
+        history: rows of a run's metrics.jsonl, for training curves; none without a run.
     """
-    systems = report["systems"]
-    names = list(dict.fromkeys(one["task"] for system in systems for one in system["reports"]))
-    tasks = [_task(report, name, gold, masks) for name in names]
+    tasks = [_task(report, name, gold, masks) for name in report.facts]
     sections = [(task["name"], task["title"]) for task in tasks]
-    runs, published = _training(history or ()), report.get("leaderboard", ())
-    sections += [(name, title) for name, title, there in (
-        ("training", "Training", runs), ("published", "Published figures", published)) if there]  # fmt: skip
+    training = _training(report, history)
+    published = [_published(report, name, rows) for name, rows in (report.published or {}).items() if rows]
+    sections += [("training", "Training")] if training else []
+    sections += [("published", "Published scores")] if published else []
     return page.render(
         "report.html.jinja",
         report=report,
         tasks=tasks,
         sections=[*sections, ("reading", "How to read this"), ("provenance", "Provenance")],
-        training=runs,
-        published=[_published(report, name, published) for name in dict.fromkeys(row["task"] for row in published)],
-        command=shlex.join(report["provenance"]["argv"]),
+        training=training,
+        published=published,
+        settings=asdict(report.settings),
+        command=shlex.join(report.provenance.argv),
         remedy=plots.REMEDY,
     )
 
 
-def _task(report: Row, name: str, gold: Gold, masks: Mapping[str, Callable[[], Mask]]) -> dict[str, Any]:
+def _task(report: ScoreReport, name: str, gold: Gold, masks: Masks) -> dict[str, Any]:
     """Return all that the page says about a task; its details are those of the first system that has it."""
-    found = [(s["name"], one) for s in report["systems"] for one in s["reports"] if one["task"] == name]
-    system, first = found[0]
-    questions, keys = questions_of(first), list(shown(first))
+    facts, systems = report.facts[name], report.by_system(name)
+    system, first = next(iter(systems.items()))
+    names = list(quality_scores(first, facts))
+    headlines = [key for key in facts.headline_scores if key in names] or names[:2]
+    images = [item for item in first.per_item if "dice_max" in item]
     task = {
         "name": name,
-        "title": TITLES[name].capitalize(),
+        "title": facts.title.capitalize(),
         "system": system,
-        "systems": found,
+        "systems": systems,
         "first": first,
-        "counts": [(first["figures"][key], unit) for key, unit in UNITS.items() if key in first["figures"]],
-        "cards": [_headline(first, key, questions) for key in CARDS.get(name, keys[:2]) if key in keys],
-        "figures": [_headline(first, key, questions) for key in keys],
-        "comparison": _comparison(found, keys) if len(found) > 1 else None,
-        "paired": [_paired(row, questions) for row in report["comparisons"] if row["task"] == name],
-        "images": [item for item in first["items"] if "dice_max" in item],
-        "confusions": [_confusion(row) for row in first["rows"] if row.get("confusion")],
+        "count": first.scores.get(facts.count_score),
+        "unit": facts.unit,
+        "main": _wording(headlines[0], questions_of(first))[0] if headlines else "",
+        "cards": [_score_row(first, facts, key) for key in headlines],
+        "scores": [_score_row(first, facts, key) for key in names],
+        "comparison": _comparison(systems, facts) if len(systems) > 1 else None,
+        "paired": [(row, _paired(row, questions_of(first))) for row in report.comparisons if row.task == name],
+        "images": images,
+        "confusions": [_confusion(row) for row in first.summary_rows if row.get("confusion")],
     }
-    return task | (_of_images(task["images"], first, gold, masks) if task["images"] else {})
+    return task | (_of_images(images, first, gold, masks) if images else {})
 
 
 def _wording(key: str, questions: Mapping[str, Row]) -> tuple[str, str]:
@@ -107,68 +165,65 @@ def _wording(key: str, questions: Mapping[str, Row]) -> tuple[str, str]:
     return _WORDS.get(key, (key, ""))
 
 
-def _headline(one: Row, key: str, questions: Mapping[str, Row]) -> dict[str, Any]:
-    """Return a figure with its interval, the official one and those of trivial answers."""
-    value, printed = shown(one).get(key), one["official"] or {}
-    trivial = {name: row.get(key) for name, row in one["baselines"].items()}
-    known = {name: figure for name, figure in trivial.items() if figure is not None}
-    name, what = _wording(key, questions)
-    low, high = one["intervals"].get(key) or (None, None)
-    return {
-        "key": key,
-        "name": name,
-        "what": what,
-        "value": value,
-        "interval": None if low is None or high is None else (low, high),
-        "official": (official(one, key) or None) if key not in one["extra"] else None,
-        "differs": key in printed and (None in (value, printed[key]) or abs(printed[key] - value) > 5e-5),
-        "trivial": list(trivial.values()),
-        "best_trivial": max(known.items(), key=lambda item: item[1], default=None),
-    }
+def _score_row(scores: TaskScores, facts: TaskFacts, key: str) -> ScoreRow:
+    value = quality_scores(scores, facts).get(key)
+    trivial = {name: row.get(key) for name, row in scores.baselines.items()}
+    defined = [(name, other) for name, other in trivial.items() if other is not None and is_defined(other)]
+    name, what = _wording(key, questions_of(scores))
+    return ScoreRow(
+        name=name,
+        what=what,
+        value=value,
+        interval=bounds(scores.intervals.get(key)),
+        official=None if key in scores.extra else official(scores, key) or None,
+        differs=scores.official is not None and key in scores.official and _differ(value, scores.official[key]),
+        trivial=tuple(trivial.values()),
+        best_trivial=max(defined, key=lambda pair: pair[1], default=None),
+    )
 
 
-def _comparison(found: Sequence[tuple[str, Row]], keys: Sequence[str]) -> dict[str, Any]:
-    """Return a row a system and a column a figure; the best of each column is marked, ties all of them."""
-    values = [shown(one) for _, one in found]
-    best = best_of(values)
+def _differ(strict: float | None, printed: float) -> bool:
+    return strict is None or not is_defined(strict) or not is_defined(printed) or abs(printed - strict) > _SAME
+
+
+def _comparison(systems: Mapping[str, TaskScores], facts: TaskFacts) -> SystemsTable:
+    """Return a row per system and a column per score; the best of each column is marked, ties all of them."""
+    values = [quality_scores(scores, facts) for scores in systems.values()]
+    best, keys = best_of(values), list(values[0])
     rows = []
-    for line, ((system, one), row) in enumerate(zip(found, values, strict=True)):
-        cells = [
-            {
-                "value": row.get(key),
-                "interval": None if None in (pair := one["intervals"].get(key) or [None]) else pair,
-                "best": (line, key) in best,
-            }
-            for key in keys
-        ]
-        rows.append({"system": system, "cells": cells})
-    heads = [_WORDS.get(key, (key.removeprefix(ACCURACY), ""))[0] for key in keys]
-    return {"heads": heads, "rows": rows}
+    for line, ((system, scores), row) in enumerate(zip(systems.items(), values, strict=True)):
+        cells = (Cell(row.get(key), bounds(scores.intervals.get(key)), (line, key) in best) for key in keys)
+        rows.append((system, tuple(cells)))
+    return SystemsTable(tuple(map(_column, keys)), tuple(rows))
 
 
-def _paired(comparison: Row, questions: Mapping[str, Row]) -> dict[str, Any]:
+def _column(key: str) -> str:
+    return _WORDS.get(key, (key.removeprefix(ACCURACY), ""))[0]
+
+
+def _paired(comparison: Comparison, questions: Mapping[str, Row]) -> list[DifferenceRow]:
     """Return the rows of a comparison with a verdict: only where the p-value and the interval say the same."""
     rows = []
-    for key, found in comparison["figures"].items():
-        p, low, high = found["p"], found["low"], found["high"]
-        clear = None not in (p, low, high) and p < 0.05 and low * high > 0
-        verdict = ("higher" if low > 0 else "lower") if clear else "no clear difference"
-        rows.append({"name": _wording(key, questions)[0], "verdict": verdict, **found})
-    return {**comparison, "rows": rows}
+    for key, row in comparison.differences.items():
+        clear = row.p < 0.05 and row.low * row.high > 0  # false where one of them is NaN
+        verdict = ("higher" if row.low > 0 else "lower") if clear else "no clear difference"
+        rows.append(DifferenceRow(_wording(key, questions)[0], row.difference, row.low, row.high, row.p, verdict))
+    return rows
 
 
-def _of_images(items: Sequence[Row], first: Row, gold: Gold, masks: Mapping[str, Callable[[], Mask]]) -> dict[str, Any]:
+def _of_images(items: Sequence[Row], first: TaskScores, gold: Gold, masks: Masks) -> dict[str, Any]:
     """Return what a page shows of images: distribution, size, agreement, and a dozen overlays."""
-    scored = [item for item in items if item["dice_max"] is not None]
+    scored = [item for item in items if is_defined(item["dice_max"])]
     sized = [item for item in scored if (item["lesion"] or 0) > 0]
-    jaccards = [item["jaccard_max"] for item in scored if item["jaccard_max"] is not None]
+    jaccards = [item["jaccard_max"] for item in scored if is_defined(item["jaccard_max"])]
     sizes, dices = [item["lesion"] for item in sized], [item["dice_max"] for item in sized]
-    pictures = [(words, list(_pictures(rows, gold, masks))) for words, rows in choose(scored)]
-    most = max((len(gold.images[p.item["image"]].annotators) for _, found in pictures for p in found), default=0)
+    chosen = [(words, list(_pictures(rows, gold, masks))) for words, rows in choose(scored)]
+    shown = [picture.item["image"] for _, pictures in chosen for picture in pictures]
+    most = max((len(gold.images[image].annotators) for image in shown), default=0)
     return {
-        "pictures": [(words, found) for words, found in pictures if found],
-        "lines": [overlays.line_of(number) for number in range(most)],
-        "found_line": overlays.FOUND,
+        "pictures": [(words, pictures) for words, pictures in chosen if pictures],
+        "annotator_lines": [overlays.line_of(number) for number in range(most)],
+        "prediction_line": overlays.PREDICTION,
         "bins": [(k / plots.BINS, (k + 1) / plots.BINS, int(n)) for k, n in enumerate(plots.bins(jaccards))],
         "plots": list(_plots(jaccards, sizes, dices)),
         "sizes": plots.groups(sizes, dices) if sizes else (),
@@ -176,7 +231,7 @@ def _of_images(items: Sequence[Row], first: Row, gold: Gold, masks: Mapping[str,
         "skipped": len(items) - len(scored),
         "faulty": sum(bool(item["fault"]) for item in items),
         "annotators": _annotators(first),
-        "agreement": _agreement(first["agreement"]),
+        "agreement": _agreement(first.agreement),
     }
 
 
@@ -193,18 +248,18 @@ def choose(scored: Sequence[Row]) -> list[tuple[str, list[Row]]]:
     return [("Best", best[::-1]), ("Around the median", middle), ("Worst", ranked[:number])]
 
 
-def _pictures(items: Sequence[Row], gold: Gold, masks: Mapping[str, Callable[[], Mask]]) -> Iterator[Picture]:
+def _pictures(items: Sequence[Row], gold: Gold, masks: Masks) -> Iterator[Picture]:
     for item in items:
         name = item["image"]
         if name not in gold.images:
             continue
         try:
             truth = list(gold.images[name].masks())
-            found = masks[name]() if name in masks else None
+            prediction = masks[name]() if name in masks else None
         except DataError:
             continue  # scoring has said so already
         photo = gold.photos.get(name)
-        picture = overlays.overlay(photo, truth, found, _SIDE, gold.upright.get(name))
+        picture = overlays.overlay(photo, truth, prediction, _SIDE, gold.upright.get(name))
         people = f"{len(truth)} annotator{'s' if len(truth) > 1 else ''}"
         alt = f"{name}: contours of {people} and of the prediction{'' if photo else ', without the photo'}"
         yield Picture(item, page.data_uri(picture, _SIDE), picture.size, f"{alt}; Dice {item['dice_max']:.2f}")
@@ -234,11 +289,11 @@ def _points(number: int) -> str:
     return f"{text} {plots.POINTS:,} of {number:,} images are drawn; the medians are those of all."
 
 
-def _annotators(first: Row) -> list[dict[str, Any]]:
-    """Return a row an annotator: the system against them, and they themselves scored as if they were a system."""
-    people = {row["annotator"]: row for row in (first["agreement"] or {}).get("annotators", ())}
-    mine = {row["annotator"]: row for row in first["rows"] if "annotator" in row}
-    return [{"name": name, "system": mine.get(name), "human": people.get(name)} for name in {**mine, **people}]
+def _annotators(first: TaskScores) -> list[tuple[str, Row | None, Row | None]]:
+    """Return a row per annotator: the name, the system against them, and they themselves scored as a system."""
+    human = {row["annotator"]: row for row in (first.agreement or {}).get("annotators", ())}
+    system = {row["annotator"]: row for row in first.summary_rows if "annotator" in row}
+    return [(name, system.get(name), human.get(name)) for name in {**system, **human}]
 
 
 def _agreement(agreement: Row | None) -> dict[str, Any] | None:
@@ -273,13 +328,14 @@ def _confusion(row: Row) -> dict[str, Any]:
     }
 
 
-def _training(history: Sequence[Row]) -> dict[str, Any] | None:
-    """Return training curves or their table: the loss, and up to two figures of those a run is judged by."""
+def _training(report: ScoreReport, history: Sequence[Row]) -> dict[str, Any] | None:
+    """Return training curves or their table: the loss, and up to two scores of those a run is chosen by."""
     from markupsafe import Markup
 
     rows = [row for row in history if isinstance(row.get("epoch"), (int, float))]
     known = [key for row in rows for key, value in row.items() if isinstance(value, float)]
-    scores = [key for key in (*CARDS["seg"], *CARDS["cvqa"], "f1_macro") if key in known]
+    headlines = [key for facts in report.facts.values() for key in facts.headline_scores]
+    scores = [key for key in dict.fromkeys((*headlines, "f1_macro")) if key in known]
     scores = (scores or [key for key in dict.fromkeys(known) if key != "loss"])[:2]
     if not rows or not known:
         return None
@@ -292,12 +348,11 @@ def _training(history: Sequence[Row]) -> dict[str, Any] | None:
         ]
     except ExtraError:
         svgs = []
-    return {"rows": rows, "keys": ["loss", *scores], "plots": [Markup(svg) for svg in svgs]}  # noqa: S704
+    return {"rows": rows, "columns": ["loss", *scores], "plots": [Markup(svg) for svg in svgs]}  # noqa: S704
 
 
-def _published(report: Row, name: str, rows: Sequence[Row]) -> dict[str, Any]:
-    teams = [row for row in rows if row["task"] == name]
-    keys = list(dict.fromkeys(key for row in teams for key in row["figures"]))
-    mine = [(s["name"], one["figures"]) for s in report["systems"] for one in s["reports"] if one["task"] == name]
-    heads = [_WORDS.get(key, (key.removeprefix(ACCURACY), ""))[0] for key in keys]
-    return {"title": TITLES[name].capitalize(), "keys": keys, "heads": heads, "teams": teams, "mine": mine}
+def _published(report: ScoreReport, name: str, entries: Sequence[Entry]) -> dict[str, Any]:
+    columns = list(dict.fromkeys(key for entry in entries for key in entry.scores))
+    ours = [(system, scores.scores) for system, scores in report.by_system(name).items()]
+    title = report.facts[name].title.capitalize()
+    return {"title": title, "columns": columns, "heads": list(map(_column, columns)), "entries": entries, "ours": ours}

@@ -1,220 +1,193 @@
-"""The referee's report as JSON values and as tables for the terminal."""
+"""Scores for the terminal: a system in detail, systems side by side, paired differences, published scores."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from magic_cli.io.files import finite
-from magic_cli.records import TaskScores
+from magic_cli.metrics.bootstrap import Difference
+from magic_cli.records import Interval, TaskScores
+from magic_cli.report.leaderboard import Entry
 from magic_cli.report.table import Table
 
 TITLES = {"seg": "segmentation", "cvqa": "closed questions"}
 
-UNITS = {"number_segmentation_instances": "images", "number_cvqa_instances": "encounters"}
-
 ACCURACY = "accuracy_"
 
-_MOST, _SUREST = 20, 5
+_MOST_SENTENCES, _MOST_ERRORS = 20, 5
 
-_AGREED = ("dice_meanofmax", "dice_meanofmean")
-
-
-def task_json(found: TaskScores) -> dict[str, Any]:
-    """Return one task's part of schemas/report.schema.json but for its intervals; NaN becomes null."""
-    part: dict[str, Any] = finite(
-        {
-            "task": found.task,
-            "figures": found.scores,
-            "intervals": {},
-            "official": found.official,
-            "stops": found.official_errors,
-            "differences": found.differences,
-            "refused": found.rejected,
-            "notes": found.notes,
-            "extra": found.extra,
-            "baselines": found.baselines,
-            "agreement": found.agreement or None,
-            "rows": found.summary_rows,
-            "items": found.per_item,
-            "errors": found.errors,
-        }
-    )
-    return part
+_AGREEMENT_SCORES = ("dice_meanofmax", "dice_meanofmean")
 
 
-def scores(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the official keys of all tasks in the official order, as in the official scores.json.
+@dataclass(frozen=True, slots=True)
+class TaskFacts:
+    """What a report has to know of a task.
 
-    A value is null where the official scorer prints NaN, or where it stops and prints nothing.
+    Attributes:
+        title: its name for people, in lower case.
+        unit: what `count_score` counts, in the plural.
+        count_score: the score that is a number of units, not a quality.
+        headline_scores: the scores to show first.
+        has_masks: whether the rule for empty masks (--empty) applies.
     """
-    merged: dict[str, Any] = {}
-    for one in reports:
-        merged |= dict.fromkeys(one["figures"]) if one["official"] is None else one["official"]
-    return merged
+
+    title: str
+    unit: str
+    count_score: str
+    headline_scores: tuple[str, ...]
+    has_masks: bool
 
 
-def lines(found: Mapping[str, Any]) -> list[str]:
-    """Return tables and sentences for people: one system in detail, several side by side."""
-    systems = found["systems"]
-    text: list[str] = []
-    if len(systems) == 1:
-        for one in systems[0]["reports"]:
-            text += [*_detail(one, found["settings"]), ""]
-    else:
-        for task in dict.fromkeys(one["task"] for system in systems for one in system["reports"]):
-            text += [*side_by_side(task, systems).lines(), ""]
-    for comparison in found["comparisons"]:
-        text += [*_paired(comparison).lines(), ""]
-    published = found.get("leaderboard", ())
-    for task in dict.fromkeys(row["task"] for row in published):
-        text += [*_published(task, [row for row in published if row["task"] == task]).lines(), ""]
-    text += [f"note: {note}" for system in systems for note in system["notes"]]
-    text += [f"note: {note}" for note in found["notes"]]
-    if found["comparisons"]:
-        text.append("p-values: each encounter's results swapped at random; no allowance for looking at several figures")
-    if any(one["intervals"] for system in systems for one in system["reports"]):
-        blank = ", none where all encounters agree" if _blank(systems) else ""
-        text.append(f"95 % intervals: bootstrap over encounters{blank}; choosing a model on this split is not in them")
-    return text
+def task_lines(scores: TaskScores, facts: TaskFacts, track: str, empty: str) -> Iterator[str]:
+    """Yield one system's scores of a task as a table, and the sentences that belong to them.
 
-
-def _blank(systems: Sequence[Mapping[str, Any]]) -> bool:
-    return any(None in pair for system in systems for one in system["reports"] for pair in one["intervals"].values())
-
-
-def _detail(one: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[str]:
-    track = settings["track"]
-    trivial = list(one["baselines"]) if track != "official" else []
+    Args:
+        scores: of one system.
+        facts: of the task.
+        track: "both", "official" or "strict": the columns that are shown.
+        empty: what an empty mask against an empty mask counts as.
+    """
+    baselines = [] if track == "official" else list(scores.baselines)
     columns = {
         "both": ("strict", "95 % interval", "official"),
         "strict": ("strict", "95 % interval"),
         "official": ("official",),
     }[track]
-    questions = questions_of(one)
+    questions = questions_of(scores)
     rows = []
-    for name, value in shown(one).items():
-        if name in one["extra"] and track == "official":
+    for name, value in quality_scores(scores, facts).items():
+        if name in scores.extra and track == "official":
             continue
-        cells = {"strict": number(value), "95 % interval": interval(one["intervals"].get(name))}
-        cells["official"] = official(one, name)
-        row = (name, *(cells[c] for c in columns), *(number(one["baselines"][b].get(name)) for b in trivial))
+        cells = {"strict": number(value), "95 % interval": interval(bounds(scores.intervals.get(name)))}
+        cells["official"] = official(scores, name)
+        row = (name, *(cells[column] for column in columns))
+        row += tuple(number(scores.baselines[baseline].get(name)) for baseline in baselines)
         rows.append(row + ((_cut(questions.get(name, {}).get("question", "")),) if questions else ()))
-    head = ("", *columns, *trivial, *(("",) if questions else ()))
+    head = ("", *columns, *baselines, *(("",) if questions else ()))
     words = frozenset({len(head) - 1} if questions else ())
-    yield from Table(_title(one, settings), head, tuple(rows), words=words).lines()
-    yield from _sentences(one, track)
-    if one["errors"] and track != "official":
-        yield from _surest(one["errors"][:_SUREST]).lines()
+    yield from Table(_title(scores, facts, track, empty), head, tuple(rows), words=words).lines()
+    yield from _sentences(scores, track)
+    if scores.errors and track != "official":
+        yield from _errors(scores.errors[:_MOST_ERRORS]).lines()
 
 
-def _surest(errors: Sequence[Mapping[str, Any]]) -> Table:
+def _title(scores: TaskScores, facts: TaskFacts, track: str, empty: str) -> str:
+    count = scores.scores.get(facts.count_score)
+    rule = f"; empty against empty counts as {empty}" if facts.has_masks and track != "official" else ""
+    return f"{facts.title}: {'' if count is None else f'{count:.0f} {facts.unit}'}{rule}"
+
+
+def _sentences(scores: TaskScores, track: str) -> Iterator[str]:
+    if scores.agreement and track != "official":
+        human, system = scores.agreement["human"], scores.agreement["system"]
+        pairs = (f"{key} {number(human[key])} (this system {number(system[key])})" for key in _AGREEMENT_SCORES)
+        images = scores.agreement["images"]
+        yield f"annotators against each other, one left out, on {images} images: {', '.join(pairs)}"
+    kinds = [("official run stops: ", scores.official_errors), ("official differs: ", scores.differences)]
+    if track != "official":
+        kinds.append(("counted as zero: ", scores.rejected))
+    for label, sentences in kinds:
+        yield from (label + sentence for sentence in sentences[:_MOST_SENTENCES])
+        if len(sentences) > _MOST_SENTENCES:
+            yield f"{label}{len(sentences) - _MOST_SENTENCES} more, all of them in --json and --out"
+    yield from (f"note: {note}" for note in scores.notes)
+
+
+def _errors(errors: Sequence[Mapping[str, Any]]) -> Table:
     cells = tuple(
         (row["encounter"], row["parent"], f"{row['probability']:.2f}", _cut(row["answer"]), _cut(row["gold"]))
         for row in errors
     )
-    title = "surest wrong answers, as predictions.jsonl tells probabilities"
+    title = "most confident wrong answers, by the probabilities in predictions.jsonl"
     return Table(title, ("", "question", "probability", "answer", "gold"), cells, words=frozenset({1, 3, 4}))
 
 
-def shown(one: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the strict figures of a task by name, those the official scorer lacks last, without the counts."""
-    return {name: value for name, value in (one["figures"] | one["extra"]).items() if name not in UNITS}
-
-
-def questions_of(one: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the rows of parent questions by the names of their figures."""
-    return {ACCURACY + row["parent"]: row for row in one["rows"] if "parent" in row}
-
-
-def best_of(rows: Sequence[Mapping[str, Any]]) -> set[tuple[int, str]]:
-    """Return number of row and name of every figure that no other row exceeds; the first row has all names."""
-    tops = {n: max((row[n] for row in rows if row.get(n) is not None), default=None) for n in rows[0]}
-    known = [(n, top) for n, top in tops.items() if top is not None]
-    return {(line, n) for line, row in enumerate(rows) for n, top in known if row.get(n) == top}
-
-
-def _title(one: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
-    counts = [f"{one['figures'][name]:.0f} {unit}" for name, unit in UNITS.items() if name in one["figures"]]
-    empty = f"; empty against empty counts as {settings['empty']}" if one["task"] == "seg" else ""
-    return f"{TITLES[one['task']]}: {', '.join(counts)}{empty if settings['track'] != 'official' else ''}"
-
-
-def official(one: Mapping[str, Any], name: str) -> str:
-    """Return what the official scorer prints of a figure: a number, "NaN", "stops", "" where it has no such figure."""
-    if one["official"] is None:
-        return "stops" if one["stops"] else ""
-    if name not in one["official"]:
-        return ""
-    value = one["official"][name]
-    return "NaN" if value is None else number(value)
-
-
-def _sentences(one: Mapping[str, Any], track: str) -> Iterator[str]:
-    agreement = one["agreement"]
-    if agreement and track != "official":
-        human, mine = agreement["human"], agreement["system"]
-        both = ", ".join(f"{key} {number(human[key])} (this system {number(mine[key])})" for key in _AGREED)
-        yield f"annotators against each other, one left out, on {agreement['images']} images: {both}"
-    kinds = (("official run stops: ", "stops"), ("official differs: ", "differences"), ("counted as zero: ", "refused"))
-    for label, key in kinds:
-        if key == "refused" and track == "official":
-            continue
-        for line in one[key][:_MOST]:
-            yield label + line
-        if len(one[key]) > _MOST:
-            yield f"{label}{len(one[key]) - _MOST} more, all of them in --json and --out"
-    for note in one["notes"]:
-        yield f"note: {note}"
-
-
-def side_by_side(task: str, systems: Sequence[Mapping[str, Any]]) -> Table:
-    """Return one row a system and one column a strict figure, intervals below, the best of each column marked."""
-    found = {s["name"]: one for s in systems for one in s["reports"] if one["task"] == task}
-    values = [shown(one) for one in found.values()]
+def side_by_side(facts: TaskFacts, systems: Mapping[str, TaskScores]) -> Table:
+    """Return a row per system and a column per strict score, intervals below, the best of each column marked."""
+    values = [quality_scores(scores, facts) for scores in systems.values()]
     names = list(values[0])
     rows = tuple(
-        (system, *(f"{number(row.get(n))}\n{interval(one['intervals'].get(n))}" for n in names))
-        for (system, one), row in zip(found.items(), values, strict=True)
+        (system, *(f"{number(row.get(n))}\n{interval(bounds(scores.intervals.get(n)))}" for n in names))
+        for (system, scores), row in zip(systems.items(), values, strict=True)
     )
     marked = frozenset((line, names.index(name) + 1) for line, name in best_of(values))
     head = ("", *(name.removeprefix(ACCURACY) for name in names))
-    return Table(f"{TITLES[task]}: strict figures, * is best", head, rows, marked)
+    return Table(f"{facts.title}: strict scores, * is best", head, rows, marked)
 
 
-def _paired(comparison: Mapping[str, Any]) -> Table:
+def difference_table(title: str, differences: Mapping[str, Difference]) -> Table:
+    """Return a row per score: the difference of two systems, its interval and its p-value."""
     rows = tuple(
-        (name, signed(d["difference"]), between(d["low"], d["high"]), number(d["p"]))
-        for name, d in comparison["figures"].items()
+        (name, signed(row.difference), between(row.low, row.high), number(row.p)) for name, row in differences.items()
     )
-    names = f"{comparison['system']} minus {comparison['other']}"
-    title = f"{TITLES[comparison['task']]}: {names}, {comparison['encounters']} encounters"
     return Table(title, ("", "difference", "95 % interval", "p (sign flips)"), rows)
 
 
-def _published(task: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    names = list(rows[0]["figures"])
-    cells = tuple(
-        (f"{row['team']}, run {row['run']}", *(f"{row['figures'][name]:g}" for name in names)) for row in rows
-    )
-    return Table(f"{TITLES[task]}: published, test set", ("", *names), cells)
+def published_table(facts: TaskFacts, entries: Sequence[Entry]) -> Table:
+    """Return a row per published run of a task."""
+    names = list(entries[0].scores)
+    rows = tuple((f"{row.team}, run {row.run}", *(f"{row.scores[name]:g}" for name in names)) for row in entries)
+    return Table(f"{facts.title}: published, test set", ("", *names), rows)
+
+
+def quality_scores(scores: TaskScores, facts: TaskFacts) -> dict[str, float]:
+    """Return the strict scores by name without the count; those that the official scorer lacks come last."""
+    return {name: value for name, value in {**scores.scores, **scores.extra}.items() if name != facts.count_score}
+
+
+def questions_of(scores: TaskScores) -> dict[str, Mapping[str, Any]]:
+    """Return the rows of parent questions by the names of their scores."""
+    return {ACCURACY + row["parent"]: row for row in scores.summary_rows if "parent" in row}
+
+
+def best_of(rows: Sequence[Mapping[str, float]]) -> set[tuple[int, str]]:
+    """Return row number and name of every score that no other row exceeds; the first row has all names."""
+    highest = {name: max((row[name] for row in rows if is_defined(row.get(name))), default=None) for name in rows[0]}
+    return {
+        (line, name)
+        for name, top in highest.items()
+        for line, row in enumerate(rows)
+        if top is not None and row.get(name) == top
+    }
+
+
+def official(scores: TaskScores, name: str) -> str:
+    """Return what the official scorer prints of a score: a number, "NaN", "stops", "" where it has no such score."""
+    if scores.official is None:
+        return "stops" if scores.official_errors else ""
+    if name not in scores.official:
+        return ""
+    return number(scores.official[name]) or "NaN"
+
+
+def is_defined(value: float | None) -> bool:
+    """Return whether a value is a number; None and NaN are not."""
+    return value is not None and math.isfinite(value)
 
 
 def number(value: float | None) -> str:
-    """Return a figure with four decimals, "" for none."""
-    return "" if value is None else f"{value:.4f}"
+    """Return a score with four decimals, "" for None and NaN."""
+    return f"{value:.4f}" if is_defined(value) else ""
 
 
 def signed(value: float | None) -> str:
-    """Return a difference with its sign and four decimals."""
-    return "" if value is None else f"{value:+.4f}"
+    """Return a difference with its sign and four decimals, "" for None and NaN."""
+    return f"{value:+.4f}" if is_defined(value) else ""
 
 
 def between(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"{signed(low)} to {signed(high)}"
+    """Return "-0.0100 to +0.0700", "" if a bound is None or NaN."""
+    return f"{signed(low)} to {signed(high)}" if is_defined(low) and is_defined(high) else ""
+
+
+def bounds(pair: Interval | None) -> tuple[float, float] | None:
+    """Return the bounds of an interval; None if there is none, or a bound is NaN."""
+    return (pair.low, pair.high) if pair is not None and is_defined(pair.low) and is_defined(pair.high) else None
 
 
 def interval(pair: Sequence[float | None] | None) -> str:
-    """Return "0.741-0.815", "" for none."""
-    return "" if pair is None or None in pair else f"{pair[0]:.3f}-{pair[1]:.3f}"
+    """Return "0.741-0.815", "" if there is no interval or a bound is None or NaN."""
+    return "" if pair is None or not all(map(is_defined, pair)) else f"{pair[0]:.3f}-{pair[1]:.3f}"
 
 
 def _cut(text: str, width: int = 40) -> str:

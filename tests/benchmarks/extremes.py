@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from magic_cli.commands.score import masks_of
+from magic_cli.commands.score_files import masks_of
 from magic_cli.data.gold import open_gold
 from magic_cli.report.overlays import overlay
 from magic_cli.submission.reader import open_predictions

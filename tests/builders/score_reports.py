@@ -1,7 +1,8 @@
-"""Reports as `referee.judge` returns them, made by hand: any task, several systems, missing and hostile values."""
+"""Score reports made by hand: any task, several systems, missing and hostile values."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,11 @@ from challenge_folders import draw_lesion, save_mask
 
 from magic_cli.data.gold import Gold, GoldImage
 from magic_cli.data.questions import load_questions
-from magic_cli.records import Mask
+from magic_cli.metrics.bootstrap import Difference
+from magic_cli.records import Interval, Mask, TaskScores
+from magic_cli.report.leaderboard import Entry
+from magic_cli.report.score_report import Comparison, Provenance, ScoreFiles, ScoreReport, ScoreSettings, SystemScores
+from magic_cli.report.score_text import TaskFacts
 
 HOSTILE = (
     "<script>document.title='owned'</script>\"'><img src=x onerror=\"document.title='owned'\">{{ 7*7 }}&\x1b[31m\u202e"
@@ -38,64 +43,75 @@ ERRORS = [
 ]
 
 
-@dataclass(frozen=True)
-class Judged:
-    """What `report_page.html` takes."""
+FACTS = {
+    "seg": TaskFacts(
+        "segmentation", "images", "number_segmentation_instances", ("dice_meanofmax", "jaccard_meanofmax"), True
+    ),
+    "cvqa": TaskFacts("closed questions", "encounters", "number_cvqa_instances", ("accuracy_all",), False),
+}
 
-    report: dict[str, Any]
+
+def score_report(*systems: SystemScores, **fields: Any) -> ScoreReport:
+    """Return a report of these systems, other fields as given or with made-up values."""
+    made: dict[str, Any] = {
+        "source": "gold",
+        "split": "valid",
+        "settings": ScoreSettings("both", "one", accept_255=False, resamples=10_000, seed=2025),
+        "comparisons": (),
+        "provenance": Provenance(("magic",), {}, "now"),
+        "files": ScoreFiles((), Path("gold")),
+        "facts": {scores.task: FACTS[scores.task] for system in systems for scores in system.tasks},
+    }
+    return ScoreReport(systems=systems, **(made | fields))
+
+
+@dataclass(frozen=True)
+class MadeReport:
+    """What `score_page.html` takes."""
+
+    report: ScoreReport
     gold: Gold
     masks: dict[str, Callable[[], Mask]] = field(default_factory=dict)
 
 
-def judged(
+def make_report(
     folder: Path,
     tasks: tuple[str, ...] = ("seg", "cvqa"),
     systems: int = 1,
     images: int = 16,
     hostile: bool = False,
     defined: bool = True,
-) -> Judged:
+) -> MadeReport:
     """Make a report, its gold (masks are written to `folder`) and a system's masks, the same ones each time.
 
-    `hostile` puts HOSTILE into every text, `defined=False` null into every figure that may be null.
+    `hostile` puts HOSTILE into every text, `defined=False` NaN or None into every score that may be undefined.
     """
     ids = [f"IMG_ENC{n // 2:05}_{n % 2 + 1:05}" + (HOSTILE if hostile else "") for n in range(images)]
     gold = Gold(_text("gold.json", hostile), load_questions(None), _gold_images(folder, ids) if "seg" in tasks else {})
     names = [_text(f"runs/system{n + 1}", hostile) for n in range(systems)]
     made = {"seg": lambda n: _seg(ids, n, hostile), "cvqa": lambda n: _cvqa(n, hostile)}
-    report = {
-        "schema": 1,
-        "format": "magic-report",
-        "gold": {"source": gold.source, "split": "valid"},
-        "settings": {"track": "both", "empty": "one", "accept_255": False, "resamples": 10_000, "seed": 2025},
-        "systems": [
-            {
-                "name": name,
-                "notes": [_text("a note of the system", hostile)],
-                "reports": [made[task](n) for task in tasks],
-            }
+    comparisons = [_compared(task, name, _text("runs/old", hostile)) for name in names for task in tasks]
+    report = score_report(
+        *(
+            SystemScores(name, (_text("a note of the system", hostile),), tuple(made[task](n) for task in tasks))
             for n, name in enumerate(names)
-        ],
-        "comparisons": [_compared(task, name, _text("runs/old", hostile)) for name in names for task in tasks],
-        "leaderboard": [
-            {
-                "task": task,
-                "team": _text("team", hostile),
-                "run": 1,
-                "figures": {"dice" if task == "seg" else "accuracy_all": 0.5},
-            }
+        ),
+        source=gold.source,
+        comparisons=tuple(comparisons),
+        published={
+            task: (Entry(_text("team", hostile), 1, {"dice" if task == "seg" else "accuracy_all": 0.5}),)
             for task in tasks
-        ],
-        "provenance": {
-            "argv": ["magic", "score", _text("a b", hostile)],
-            "versions": {_text("numpy", hostile): _text("2.0", hostile)},
-            "made": "2026-01-02T03:04:05+00:00",
-            "sha256": {_text("gold.json", hostile): "0" * 64},
         },
-        "notes": [_text("a note of the report", hostile)],
-    }
+        provenance=Provenance(
+            ("magic", "score", _text("a b", hostile)),
+            {_text("numpy", hostile): _text("2.0", hostile)},
+            "2026-01-02T03:04:05+00:00",
+            {_text("gold.json", hostile): "0" * 64},
+        ),
+        notes=(_text("a note of the report", hostile),),
+    )
     masks = {name: (lambda n=n: draw_lesion(SIZE, n)) for n, name in enumerate(ids)}
-    return Judged(report if defined else _undefined(report), gold, masks if "seg" in tasks else {})
+    return MadeReport(report if defined else _undefined(report), gold, masks if "seg" in tasks else {})
 
 
 def _text(text: str, hostile: bool) -> str:
@@ -103,37 +119,34 @@ def _text(text: str, hostile: bool) -> str:
 
 
 def _gold_images(folder: Path, ids: list[str]) -> dict[str, GoldImage]:
-    found = {}
+    images = {}
     for number, name in enumerate(ids):
         paths = {f"ann{k}": folder / f"{number}_{k}.tiff" for k in range(1 + number % 3)}
         for k, path in enumerate(paths.values()):
             save_mask(path, draw_lesion(SIZE, 2 * k))
-        found[name] = GoldImage(name[4:12], paths)
-    return found
+        images[name] = GoldImage(name[4:12], paths)
+    return images
 
 
-def _figures(keys: tuple[str, ...], top: float) -> dict[str, float]:
+def _scores(keys: tuple[str, ...], top: float) -> dict[str, float]:
     return {key: top - number / 50 for number, key in enumerate(keys)}
 
 
-def _common(task: str, keys: tuple[str, ...], count: str, number: int, hostile: bool) -> dict[str, Any]:
-    figures = _figures(keys, 0.8 - number / 20)
+def _common(keys: tuple[str, ...], count: str, number: int, hostile: bool) -> dict[str, Any]:
+    scores = _scores(keys, 0.8 - number / 20)
     return {
-        "task": task,
-        "figures": figures | {count: 16},
-        "intervals": {key: [value - 0.05, value + 0.06] for key, value in figures.items()},
-        "official": {key: value - 0.01 * (number == 0) for key, value in figures.items()} | {count: 16},
-        "stops": [_text("ENC00001: KeyError", hostile)] if hostile else [],
-        "differences": [_text("official counts 1 mask as empty", hostile)] if hostile or number == 0 else [],
-        "refused": [_text(f"item {k}", hostile) for k in range(25)] if hostile else [],
-        "notes": [_text("a note of the task", hostile)],
-        "extra": {},
-        "baselines": {_text("trivial", hostile): _figures(keys, 0.4), "other": _figures(keys, 0.2)},
-        "agreement": None,
+        "scores": scores | {count: 16},
+        "intervals": {key: Interval(value - 0.05, value + 0.06) for key, value in scores.items()},
+        "official": {key: value - 0.01 * (number == 0) for key, value in scores.items()} | {count: 16},
+        "official_errors": (_text("ENC00001: KeyError", hostile),) if hostile else (),
+        "differences": (_text("official counts 1 mask as empty", hostile),) if hostile or number == 0 else (),
+        "rejected": tuple(_text(f"item {k}", hostile) for k in range(25)) if hostile else (),
+        "notes": (_text("a note of the task", hostile),),
+        "baselines": {_text("trivial", hostile): _scores(keys, 0.4), "other": _scores(keys, 0.2)},
     }
 
 
-def _seg(ids: list[str], number: int, hostile: bool) -> dict[str, Any]:
+def _seg(ids: list[str], number: int, hostile: bool) -> TaskScores:
     items = [
         {
             "image": name,
@@ -160,11 +173,11 @@ def _seg(ids: list[str], number: int, hostile: bool) -> dict[str, Any]:
         "system": dict.fromkeys(SEG[:4], 0.75),
     }
     rows = [{"annotator": name, "images": 12, "dice": 0.7, "jaccard": 0.6} for name in people]
-    common = _common("seg", SEG, "number_segmentation_instances", number, hostile)
-    return common | {"items": items, "rows": rows, "agreement": agreement, "errors": []}
+    common = _common(SEG, "number_segmentation_instances", number, hostile)
+    return TaskScores("seg", per_item=tuple(items), summary_rows=tuple(rows), agreement=agreement, **common)
 
 
-def _cvqa(number: int, hostile: bool) -> dict[str, Any]:
+def _cvqa(number: int, hostile: bool) -> TaskScores:
     parents = [_text(f"CQID0{10 + k}", hostile) for k in range(3)]
     keys = ("accuracy_all", *(f"accuracy_{parent}" for parent in parents))
     rows = []
@@ -194,26 +207,33 @@ def _cvqa(number: int, hostile: bool) -> dict[str, Any]:
         }
         for parent in parents
     ]
-    common = _common("cvqa", keys, "number_cvqa_instances", number, hostile)
-    return common | {"items": items, "rows": rows, "extra": {"f1_macro": 0.5}, "errors": ERRORS}
+    common = _common(keys, "number_cvqa_instances", number, hostile)
+    extra = {"f1_macro": 0.5}
+    return TaskScores(
+        "cvqa", per_item=tuple(items), summary_rows=tuple(rows), extra=extra, errors=tuple(ERRORS), **common
+    )
 
 
-def _compared(task: str, system: str, other: str) -> dict[str, Any]:
-    difference = {"difference": 0.02, "low": -0.01, "high": 0.05, "p": 0.2}
-    figures = {
-        "dice": difference,
-        "dice_meanofmax": difference | {"p": 0.01},
-        "jaccard": difference | {"difference": -0.1, "low": -0.2, "high": -0.05, "p": 0.0004},
+def _compared(task: str, system: str, other: str) -> Comparison:
+    differences = {
+        "dice": Difference(0.02, -0.01, 0.05, 0.2),
+        "dice_meanofmax": Difference(0.02, -0.01, 0.05, 0.01),
+        "jaccard": Difference(-0.1, -0.2, -0.05, 0.0004),
     }
-    return {"task": task, "system": system, "other": other, "encounters": 8, "figures": figures}
+    return Comparison(task, system, other, 8, differences)
 
 
 def _undefined(value: Any, key: str = "") -> Any:
-    """Return the report with null for every float, and no official figures, as where everything is left out."""
-    if key in ("credit", "confusion", "lesion"):
+    """Return the report with every float undefined, and no official scores, as where everything is left out."""
+    if key in ("credit", "confusion", "lesion", "published"):
         return value
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: _undefined(getattr(value, f.name), f.name) for f in fields(value)})
+    if key == "official":
+        return None
     if isinstance(value, dict):
-        return {name: None if name == "official" else _undefined(inner, name) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_undefined(inner, key) for inner in value]
-    return None if isinstance(value, float) else value
+        return {name: _undefined(inner, name if isinstance(name, str) else key) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_undefined(inner, key) for inner in value)
+    blank = None if key in ("dice_max", "jaccard_max") else math.nan
+    return blank if isinstance(value, float) else value

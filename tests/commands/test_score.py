@@ -1,6 +1,7 @@
-"""commands/score.py and the score command: tracks, several systems, comparisons, exit codes."""
+"""commands/score.py: tracks, several systems, comparisons, exit codes, a call from Python."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,13 @@ from tiny_dataset import (
     write_zip,
 )
 
-from magic_cli.commands import score
+from magic_cli.commands.score import ScoreOptions, score
 from magic_cli.errors import ConfigError, DataError, SubmissionError
 from magic_cli.io import schema
-from magic_cli.records import Rules
+from magic_cli.metrics.bootstrap import Difference
+from magic_cli.records import TaskScores
+from magic_cli.report import leaderboard
+from magic_cli.report.score_report import ScoreFiles, ScoreReport
 
 VALID = list(images_of("valid"))
 
@@ -42,76 +46,88 @@ def wrong_answers() -> dict[str, bytes]:
     return with_answers([row("ENC00011"), {"encounter_id": "ENC00012", **answers("ENC00011")}])
 
 
-def judge(preds: list[Path], gold: Path, **more: Any) -> dict[str, Any]:
-    against, published = more.pop("against", None), more.pop("published", False)
-    found, _ = score.judge(preds, gold, score.Options(resamples=200, **more), against, published)
-    assert schema.problems("report", found, "report") == []
-    return found
+def run(preds: list[Path], gold: Path, **options: Any) -> ScoreReport:
+    report = score(preds, gold, ScoreOptions(resamples=200, **options))
+    assert schema.problems("report", {"schema": 1, **report.to_json()}, "report") == []
+    return report
 
 
-def by_task(found: dict[str, Any], system: int = 0) -> dict[str, Any]:
-    return {one["task"]: one for one in found["systems"][system]["reports"]}
+def by_task(report: ScoreReport, system: int = 0) -> dict[str, TaskScores]:
+    return {scores.task: scores for scores in report.systems[system].tasks}
 
 
 def test_a_whole_submission(tmp_path: Path, prepared: Path) -> None:
-    found = judge([write_zip(tmp_path / "s.zip", files_of("valid"))], prepared)
-    reports = by_task(found)
-    assert list(reports) == ["seg", "cvqa"]
-    assert reports["seg"]["figures"]["dice_meanofmax"] == reports["cvqa"]["figures"]["accuracy_all"] == 1.0
-    for one in reports.values():
-        assert one["official"] == one["figures"]
-        assert one["stops"] == one["differences"] == one["refused"] == []
-        named = {name for name in one["figures"] if not name.startswith("number")} | set(one["extra"])
-        assert set(one["intervals"]) == named
-        assert all(
-            low is high is None or low <= one["figures"].get(n, one["extra"].get(n)) <= high
-            for n, (low, high) in one["intervals"].items()
-        )
-        assert one["baselines"]
-    assert found["comparisons"] == []
-    assert found["gold"]["split"] == "valid"
-    assert found["provenance"]["versions"]["magic"]
+    report = run([write_zip(tmp_path / "s.zip", files_of("valid"))], prepared)
+    tasks = by_task(report)
+    assert list(tasks) == list(report.facts) == ["seg", "cvqa"]
+    assert tasks["seg"].scores["dice_meanofmax"] == tasks["cvqa"].scores["accuracy_all"] == 1.0
+    for scores in tasks.values():
+        assert scores.official == scores.scores
+        assert scores.official_errors == scores.differences == scores.rejected == ()
+        values = {name: value for name, value in scores.scores.items() if not name.startswith("number")} | scores.extra
+        assert set(scores.intervals) == set(values)
+        for name, pair in scores.intervals.items():
+            assert math.isnan(pair.low) == math.isnan(pair.high)
+            assert math.isnan(pair.low) or pair.low <= values[name] <= pair.high
+        assert scores.baselines
+    assert report.comparisons == ()
+    assert report.split == "valid"
+    assert report.provenance.versions["magic"]
 
 
-def test_what_stops_one_task_takes_the_official_figures_of_both(tmp_path: Path, prepared: Path) -> None:
+def test_a_call_from_python(tmp_path: Path, prepared: Path) -> None:
+    """Paths may be text, one system needs no list, and the report says which files it read and wrote."""
+    path = write_zip(tmp_path / "s.zip", files_of("valid"))
+    assert score(str(path), str(prepared)).files == ScoreFiles((path,), prepared)
+    out = tmp_path / "report"
+    report = score(path, prepared, ScoreOptions(out=str(out), against=path, resamples=200))
+    assert report.files.against == path
+    names = ["report.json", "per_item.csv", "report.html", "scores.json"]
+    assert report.files.written == tuple(out / name for name in names)
+    assert json.loads((out / "report.json").read_text()) == {"schema": 1, **report.to_json()}
+    with pytest.raises(DataError, match="already there"):
+        score(tmp_path / "nothing", prepared, ScoreOptions(out=out))  # before any prediction is read
+
+
+def test_what_stops_one_task_takes_the_official_scores_of_both(tmp_path: Path, prepared: Path) -> None:
     files = with_answers([row("ENC00011")])
-    reports = by_task(judge([write_zip(tmp_path / "s.zip", files)], prepared))
-    assert any("ENC00012" in line for line in reports["cvqa"]["stops"])
-    assert reports["seg"]["official"] is reports["cvqa"]["official"] is None
-    assert "other task" in reports["seg"]["stops"][0]
-    assert reports["seg"]["figures"]["dice_meanofmax"] == 1.0
-    assert reports["cvqa"]["figures"]["accuracy_all"] == 0.5
-    assert any("ENC00012" in line for line in reports["cvqa"]["refused"])
+    tasks = by_task(run([write_zip(tmp_path / "s.zip", files)], prepared))
+    assert any("ENC00012" in line for line in tasks["cvqa"].official_errors)
+    assert tasks["seg"].official is tasks["cvqa"].official is None
+    assert "other task" in tasks["seg"].official_errors[0]
+    assert tasks["seg"].scores["dice_meanofmax"] == 1.0
+    assert tasks["cvqa"].scores["accuracy_all"] == 0.5
+    assert any("ENC00012" in line for line in tasks["cvqa"].rejected)
 
 
 def test_a_zip_without_its_json_loses_both(tmp_path: Path, prepared: Path) -> None:
     files = {name: data for name, data in files_of("valid").items() if name != ANSWERS}
-    reports = by_task(judge([write_zip(tmp_path / "s.zip", files)], prepared))
-    assert reports["seg"]["official"] is None
-    assert any(ANSWERS in line for line in reports["seg"]["stops"])
-    assert reports["seg"]["figures"]["dice_meanofmax"] == 1.0
+    tasks = by_task(run([write_zip(tmp_path / "s.zip", files)], prepared))
+    assert tasks["seg"].official is None
+    assert any(ANSWERS in line for line in tasks["seg"].official_errors)
+    assert tasks["seg"].scores["dice_meanofmax"] == 1.0
 
 
 def test_exit_codes(tmp_path: Path, prepared: Path) -> None:
     whole = write_zip(tmp_path / "whole.zip", files_of("valid"))
     partial = write_zip(tmp_path / "partial.zip", with_answers([row("ENC00011")]))
     for track, code in (("both", 0), ("official", 4), ("strict", 4)):
-        assert score.exit_code(judge([whole], prepared, track=track)) == 0
-        assert score.exit_code(judge([partial], prepared, track=track)) == code
-        assert score.exit_code(judge([whole, partial], prepared, track=track)) == code
+        assert run([whole], prepared, track=track).exit_code == 0
+        assert run([partial], prepared, track=track).exit_code == code
+        assert run([whole, partial], prepared, track=track).exit_code == code
 
 
 def test_a_comparison_is_paired(tmp_path: Path, prepared: Path) -> None:
     good = write_zip(tmp_path / "good.zip", files_of("valid"))
     bad = write_zip(tmp_path / "bad.zip", wrong_answers())
-    found = judge([good, bad], prepared, against=bad)
-    compared = [(c["system"], c["other"], c["task"], c["encounters"]) for c in found["comparisons"]]
+    report = run([good, bad], prepared, against=bad)
+    compared = [(c.system, c.other, c.task, c.n_encounters) for c in report.comparisons]
     assert compared == [(str(good), str(bad), task, 2) for task in ("seg", "cvqa")]  # none with itself
-    masks, answered = (c["figures"] for c in found["comparisons"])
-    truth = by_task(found, 0)["cvqa"]["figures"]["accuracy_all"] - by_task(found, 1)["cvqa"]["figures"]["accuracy_all"]
-    assert answered["accuracy_all"]["difference"] == pytest.approx(truth)
-    assert truth > 0
-    assert masks["dice"] == {"difference": 0.0, "low": 0.0, "high": 0.0, "p": 1.0}
+    masks, answered = (c.differences for c in report.comparisons)
+    values = [by_task(report, system)["cvqa"].scores["accuracy_all"] for system in (0, 1)]
+    assert answered["accuracy_all"].difference == pytest.approx(values[0] - values[1])
+    assert values[0] > values[1]
+    assert masks["dice"] == Difference(0.0, 0.0, 0.0, 1.0)
 
 
 def test_nothing_in_common_to_compare(tmp_path: Path, prepared: Path) -> None:
@@ -119,13 +135,13 @@ def test_nothing_in_common_to_compare(tmp_path: Path, prepared: Path) -> None:
     seg = write_folder(tmp_path / "seg", {n: d for n, d in files.items() if n != ANSWERS})
     cvqa = write_folder(tmp_path / "cvqa", {ANSWERS: files[ANSWERS]})
     with pytest.raises(DataError, match="no task in common"):
-        judge([seg], prepared, against=cvqa)
+        run([seg], prepared, against=cvqa)
 
 
 def test_the_leaderboard_comes_with_its_warning(tmp_path: Path, prepared: Path) -> None:
-    found = judge([write_zip(tmp_path / "s.zip", files_of("valid"))], prepared, published=True)
-    assert {row["task"] for row in found["leaderboard"]} == {"seg", "cvqa"}
-    assert any("comparable" in note for note in found["notes"])
+    report = run([write_zip(tmp_path / "s.zip", files_of("valid"))], prepared, leaderboard=True)
+    assert report.published == {task: leaderboard.entries(task) for task in ("seg", "cvqa")}
+    assert any("comparable" in note for note in report.notes)
 
 
 def test_rules_reach_the_task(tmp_path: Path, prepared: Path) -> None:
@@ -134,21 +150,29 @@ def test_rules_reach_the_task(tmp_path: Path, prepared: Path) -> None:
         n: tiff(blob(images_of("valid")[i]) * np.uint8(255)) for i in VALID for n in [f"{MASKS}/{i}_mask_sys.tiff"]
     }
     path = write_zip(tmp_path / "s.zip", files | bright)
-    refused, accepted = (judge([path], prepared, rules=Rules(accept_255=flag)) for flag in (False, True))
-    assert by_task(refused)["seg"]["figures"]["dice_meanofmax"] == 0.0
-    assert len(by_task(refused)["seg"]["refused"]) >= 1
-    assert by_task(accepted)["seg"]["figures"]["dice_meanofmax"] == 1.0
-    assert by_task(accepted)["seg"]["official"]["dice_meanofmax"] == 0.0
-    assert by_task(accepted)["seg"]["differences"]
-    with pytest.raises(ConfigError, match="--empty"):
-        score.Options(rules=Rules(empty="two"))
+    rejected, accepted = (by_task(run([path], prepared, accept_255=flag))["seg"] for flag in (False, True))
+    assert rejected.scores["dice_meanofmax"] == 0.0
+    assert len(rejected.rejected) >= 1
+    assert accepted.scores["dice_meanofmax"] == 1.0
+    assert accepted.official is not None
+    assert accepted.official["dice_meanofmax"] == 0.0
+    assert accepted.differences
+
+
+@pytest.mark.parametrize(
+    ("options", "text"), [({"empty": "two"}, "--empty"), ({"track": "x"}, "track"), ({"resamples": 1}, "--resamples")]
+)
+def test_options_that_make_no_sense(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        ScoreOptions(**options)
 
 
 def test_predictions_of_another_split(tmp_path: Path, prepared: Path) -> None:
     with pytest.raises(SubmissionError, match="no prediction"):
-        judge([write_zip(tmp_path / "s.zip", files_of("test"))], prepared)
+        run([write_zip(tmp_path / "s.zip", files_of("test"))], prepared)
 
 
 def test_workers_change_nothing(tmp_path: Path, prepared: Path) -> None:
     path = write_zip(tmp_path / "s.zip", files_of("valid"))
-    assert judge([path], prepared, workers=3)["systems"] == judge([path], prepared)["systems"]
+    many, single = (run([path], prepared, workers=number).to_json()["systems"] for number in (3, 1))
+    assert many == single

@@ -1,4 +1,4 @@
-"""commands/score.py and the score command: the files of --out, and what the command says."""
+"""commands/score_files.py and the score command: the files of --out, and what the command says."""
 
 import csv
 import json
@@ -8,10 +8,12 @@ import pytest
 from tiny_dataset import files_of, make_prepared, write_folder, write_zip
 
 from magic_cli.cli.app import main
-from magic_cli.commands import score
+from magic_cli.commands import score_files
 from magic_cli.errors import DataError
 from magic_cli.io import schema
 from magic_cli.io.files import sha256
+from magic_cli.records import TaskScores
+from magic_cli.report.score_report import SystemScores
 from magic_cli.submission.reader import open_predictions
 
 
@@ -38,10 +40,10 @@ def test_the_four_files(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     scores = json.loads((here / "report" / "scores.json").read_text())
     assert schema.problems("scores", scores, "scores") == []
     assert scores["dice_meanofmax"] == scores["accuracy_all"] == 1.0
-    found = json.loads((here / "report" / "report.json").read_text())
-    assert schema.problems("report", found, "report") == []
-    assert found["provenance"]["sha256"]["s.zip"] == sha256(here / "s.zip")
-    assert found["provenance"]["sha256"]["prepared"] == sha256(here / "prepared" / "prepare.json")
+    report = json.loads((here / "report" / "report.json").read_text())
+    assert schema.problems("report", report, "report") == []
+    assert report["provenance"]["sha256"]["s.zip"] == sha256(here / "s.zip")
+    assert report["provenance"]["sha256"]["prepared"] == sha256(here / "prepared" / "prepare.json")
     with (here / "report" / "per_item.csv").open() as file:
         rows = list(csv.DictReader(file))
     images = [row for row in rows if row["task"] == "seg"]
@@ -89,9 +91,9 @@ def test_a_run_folder_must_be_one(
 def test_exit_codes_and_json(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(monkeypatch, capsys, "s.zip", "prepared", "--json", "--strict")
     assert code == 0
-    found = json.loads(out)
-    assert schema.problems("report", found, "report") == []
-    assert found["settings"]["track"] == "strict"
+    report = json.loads(out)
+    assert schema.problems("report", report, "report") == []
+    assert report["settings"]["track"] == "strict"
     (here / "partial.json").write_text(json.dumps([json.loads(files_of("valid")["data_cvqa_sys.json"])[0]]))
     for track in ("--strict", "--official"):
         code, out, _ = run(monkeypatch, capsys, "partial.json", "prepared", track)
@@ -105,7 +107,7 @@ def test_exit_codes_and_json(here: Path, monkeypatch: pytest.MonkeyPatch, capsys
 
 def test_cells_that_a_spreadsheet_would_run() -> None:
     item = {"image": "=HYPERLINK(1)", "dice": -0.5}
-    lines = score.items_csv([{"name": "s", "reports": [{"task": "seg", "items": [item]}]}])
+    lines = score_files.items_csv([SystemScores("s", (), (TaskScores("seg", {}, per_item=(item,)),))])
     assert "".join(lines) == "system,task,image,dice\ns,seg,'=HYPERLINK(1),-0.5\n"
 
 
@@ -114,8 +116,8 @@ def test_masks_are_read_when_asked_for(here: Path) -> None:
 
     gold = open_gold(here / "prepared", "valid")
     files = files_of("valid") | {"masks_preds/IMG_ENC00011_00002_mask_sys.tiff": b"torn"}
-    with open_predictions(write_zip(here / "torn.zip", files)) as found:
-        readers = score.masks_of(found, gold)
+    with open_predictions(write_zip(here / "torn.zip", files)) as submission:
+        readers = score_files.masks_of(submission, gold)
         assert list(readers) == list(gold.images)
         mask = readers["IMG_ENC00011_00001"]()
         with pytest.raises(DataError, match="IMG_ENC00011_00002: is no mask"):
@@ -128,7 +130,7 @@ def test_rows_of_items(monkeypatch: pytest.MonkeyPatch) -> None:
     photo = {"image": 'a,"b"', "annotators": 3, "fault": "", "lesion": 1e-5, "dice_max": None, "dice_ann0": 0.1 + 0.2}
     other = {"image": "c", "annotators": 2, "fault": "two\nlines", "lesion": 0.5, "dice_max": 1.0, "dice_ann1": 1 / 3}
     answer = {"encounter": "E", "parent": "CQID010", "gold": "0 1", "predicted": "", "credit": 0.5, "fault": ""}
-    reports = [{"task": "seg", "items": [photo, other]}, {"task": "cvqa", "items": [answer]}]
+    tasks = (TaskScores("seg", {}, per_item=(photo, other)), TaskScores("cvqa", {}, per_item=(answer,)))
     expected = (
         "system,task,image,annotators,fault,lesion,dice_max,dice_ann0,dice_ann1,encounter,parent,gold,predicted,credit\n"
         's,seg,"a,""b""",3,,1e-05,,0.30000000000000004,,,,,,\n'
@@ -136,6 +138,6 @@ def test_rows_of_items(monkeypatch: pytest.MonkeyPatch) -> None:
         "s,cvqa,,,,,,,,E,CQID010,0 1,,0.5\n"
     )
     for at_a_time in (1, 2, 3, 4096):
-        monkeypatch.setattr(score, "_AT_A_TIME", at_a_time)
-        assert "".join(score.items_csv([{"name": "s", "reports": reports}])) == expected
-    assert "".join(score.items_csv([{"name": "s", "reports": []}])) == "\n"
+        monkeypatch.setattr(score_files, "_ROWS_AT_A_TIME", at_a_time)
+        assert "".join(score_files.items_csv([SystemScores("s", (), tasks)])) == expected
+    assert "".join(score_files.items_csv([SystemScores("s", (), ())])) == "\n"

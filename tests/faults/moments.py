@@ -122,8 +122,9 @@ def arrange(job: dict[str, Any], count: mmap.mmap) -> None:
     from magic_cli.commands import demo, score
     from magic_cli.data.sources.synthetic import dataset
     from magic_cli.io import staging
+    from magic_cli.report.score_report import Provenance
 
-    score._provenance = lambda: {"argv": [], "versions": {}, "made": ""}
+    score._provenance = lambda: Provenance((), {}, "")
     staging.exchange = points.around(staging.exchange)
     demo.COUNTS, dataset._SIZES = {"train": 3, "valid": 2, "test": 1}, ((48, 64),)
     steps = demo.steps

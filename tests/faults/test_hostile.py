@@ -14,9 +14,11 @@ from challenge_folders import image_id
 from harness import CANARY, Magic, accepted, clean, copied, left, refused
 from tiny_dataset import ANSWERS, files_of, make_prepared, write_folder
 
-from magic_cli.commands.score import items_csv
+from magic_cli.commands.score_files import items_csv
 from magic_cli.errors import printable
 from magic_cli.io.files import json_text
+from magic_cli.records import TaskScores
+from magic_cli.report.score_report import SystemScores
 
 MARKUP = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}"
 TERMINAL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\r\n\b\x7f"
@@ -185,7 +187,7 @@ def test_folders_and_runs_of_any_name(magic: Magic, raw: Path, tmp_path: Path) -
 def test_cells_are_no_formulas(start: str) -> None:
     text = f"{start}HYPERLINK(1)"
     item = {"image": text, "encounter": text, "dice_max": -0.5, "fault": text, "parent": text}
-    made = items_csv([{"name": text, "reports": [{"task": "seg", "items": [item]}]}])
+    made = items_csv([SystemScores(text, (), (TaskScores("seg", {}, per_item=(item,)),))])
     _, row = csv.reader(io.StringIO("".join(made), newline=""))
     assert [cell for cell in row if cell.startswith(("=", "+", "@", "\t", "\r"))] == []
     assert [cell for cell in row if cell.startswith("-")] == ["-0.5"]

@@ -11,7 +11,7 @@ import pytest
 from recorded_run import LINES, magic, record, tree
 from tiny_dataset import files_of, make_prepared, write_folder
 
-from magic_cli.commands.score import digest
+from magic_cli.commands.score_files import digest
 from magic_cli.io import run_record, schema
 from magic_cli.io.files import read_jsonl, sha256
 from magic_cli.models.weights import LITE0_SHA256, MINILM_SHA256, digests

@@ -10,7 +10,7 @@ from unittest import mock
 import browser
 import pytest
 from challenge_folders import draw_photo, save_photo
-from score_reports import HISTORY, SIZE, judged
+from score_reports import HISTORY, SIZE, make_report
 
 from magic_cli.report import score_page
 
@@ -65,7 +65,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> dict[str,
     """The pages to look at; a further one is one more name."""
     folder = tmp_path_factory.mktemp("pages")
     save_photo(folder / "photo.jpg", draw_photo(SIZE, 1))
-    plain, hostile = judged(folder, systems=2), judged(folder, systems=2, hostile=True)
+    plain, hostile = make_report(folder, systems=2), make_report(folder, systems=2, hostile=True)
     gold = replace(plain.gold, photos=dict.fromkeys(plain.gold.images, folder / "photo.jpg"))
     found = {"prepare": prepared / "index.html"}
     texts = {

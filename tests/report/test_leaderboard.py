@@ -40,14 +40,14 @@ def printed(task: str) -> list[tuple[str, ...]]:
 def test_tables_are_the_papers(task: str, digits: int, count: int) -> None:
     if not SEED.is_file():
         pytest.skip(f"{SEED} is not here: the paper is not part of the project")
-    ours = [(e.team, *(f"{v:.{digits}f}" for v in e.figures.values())) for e in leaderboard.entries(task)]
+    ours = [(e.team, *(f"{v:.{digits}f}" for v in e.scores.values())) for e in leaderboard.entries(task)]
     assert len(ours) == count
     assert ours == printed(task)
 
 
 def test_figures_of_the_papers_own_team() -> None:
     (seg,) = (entry for entry in leaderboard.entries("seg") if entry.team.startswith("IReL"))
-    assert seg.figures == {
+    assert seg.scores == {
         "jaccard_meanofmax": 0.655,
         "jaccard_meanofmean": 0.569,
         "dice_meanofmax": 0.765,
@@ -56,37 +56,38 @@ def test_figures_of_the_papers_own_team() -> None:
         "dice": 0.741,
     }
     assert leaderboard.entries("cvqa")[-1] == leaderboard.Entry("IReL, IIT(BHU)", 1, {"accuracy_all": 0.1731})
-    assert leaderboard.entries("cvqa")[0].figures == {"accuracy_all": 0.758}
+    assert leaderboard.entries("cvqa")[0].scores == {"accuracy_all": 0.758}
 
 
 @pytest.mark.parametrize("task", ["seg", "cvqa"])
 def test_order_ranges_and_runs(task: str) -> None:
     entries = leaderboard.entries(task)
     keys = leaderboard.KEYS[task]
-    last = [entry.figures[keys[-1]] for entry in entries]
+    last = [entry.scores[keys[-1]] for entry in entries]
     assert last == sorted(last, reverse=True)
-    assert all(tuple(entry.figures) == keys for entry in entries)
-    assert all(0.1 < value < 0.8 for entry in entries for value in entry.figures.values())
+    assert all(tuple(entry.scores) == keys for entry in entries)
+    assert all(0.1 < value < 0.8 for entry in entries for value in entry.scores.values())
     runs: dict[str, list[int]] = {}
     for entry in entries:
         runs.setdefault(entry.team, []).append(entry.run)
     assert runs == {team: list(range(1, count + 1)) for team, count in TEAMS[task].items()}
 
 
-def test_figures_agree_with_each_other() -> None:
+def test_scores_agree_with_each_other() -> None:
     for entry in leaderboard.entries("seg"):
-        f = entry.figures
+        f = entry.scores
         assert f["jaccard_meanofmean"] < f["jaccard_meanofmax"] < f["dice_meanofmax"]
         assert f["dice_meanofmean"] < f["dice_meanofmax"]
         assert f["dice"] == pytest.approx(2 * f["jaccard"] / (1 + f["jaccard"]), abs=1.5e-3)
 
 
-def test_rows_are_plain_copies() -> None:
-    rows = leaderboard.rows("seg")
-    assert rows[4] == {"team": "IReL, IIT(BHU)", "run": 1, "figures": leaderboard.entries("seg")[4].figures}
-    rows[0]["figures"].clear()  # type: ignore[attr-defined]
-    assert leaderboard.rows("seg")[0]["figures"] == leaderboard.rows("seg")[1]["figures"] != {}
-    assert leaderboard.rows("report") == ()
+def test_json_of_an_entry_is_a_plain_copy() -> None:
+    entry = leaderboard.entries("seg")[4]
+    made = entry.to_json()
+    assert made == {"team": "IReL, IIT(BHU)", "run": 1, "figures": entry.scores}
+    made["figures"].clear()  # type: ignore[attr-defined]
+    assert leaderboard.entries("seg")[4].scores == entry.scores != {}
+    assert leaderboard.entries("report") == ()
 
 
 def test_sentence_warns() -> None:

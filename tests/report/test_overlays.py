@@ -66,7 +66,7 @@ def test_contours_are_drawn_where_the_masks_end() -> None:
     gold, found = square((400, 600), 100, 300), square((400, 600), 150, 350)
     image = overlays.overlay(None, [gold], found, side=600)
     assert image.size == (600, 400)
-    rows, columns = np.nonzero(near(image, overlays.FOUND.colour))
+    rows, columns = np.nonzero(near(image, overlays.PREDICTION.colour))
     assert abs(rows.min() - 150) < 4
     assert abs(columns.max() - 350) < 4
     rows, columns = np.nonzero(near(image, overlays.ANNOTATORS[0].colour))
@@ -76,13 +76,13 @@ def test_contours_are_drawn_where_the_masks_end() -> None:
 
 
 def test_lines_differ_in_more_than_colour() -> None:
-    lines = [overlays.FOUND, *overlays.ANNOTATORS]
+    lines = [overlays.PREDICTION, *overlays.ANNOTATORS]
     assert len({(line.width, line.dashes) for line in lines}) == len(lines)
     assert len({line.colour for line in lines}) == len(lines)
-    assert overlays.FOUND.width > max(line.width for line in overlays.ANNOTATORS)
+    assert overlays.PREDICTION.width > max(line.width for line in overlays.ANNOTATORS)
     assert overlays.line_of(5) == overlays.line_of(1)
     size = (400, 600)
-    solid = near(overlays.overlay(None, [], square(size, 50, 350), 600), overlays.FOUND.colour).sum()
+    solid = near(overlays.overlay(None, [], square(size, 50, 350), 600), overlays.PREDICTION.colour).sum()
     dashed = near(overlays.overlay(None, [square(size, 50, 350)], None, 600), overlays.line_of(0).colour).sum()
     assert dashed < 0.7 * solid
 

@@ -101,7 +101,7 @@ def test_of_many_points_some_are_drawn_and_all_are_counted() -> None:
     few = plots.scatter(shares[: plots.POINTS], dices[: plots.POINTS], name="s", title="t", x_axis="x", y_axis="y")
     assert plots.POINTS <= few.count("<use ") == svg.count("<use ") < plots.POINTS + 60  # some are ticks
     assert "t: 6000 points; median y by rising x: 0.35, 0.61, 0.79, 0.94." in svg
-    drawn = sorted(shares[k] for k in plots._some(shares))
+    drawn = sorted(shares[k] for k in plots._drawn(shares))
     assert (drawn[0], drawn[-1]) == (min(shares), 1.0)
     assert max(b - a for a, b in pairwise(drawn)) < 5 / number
 

@@ -1,16 +1,18 @@
 """report.html: everything of a report is on it, nothing of it runs or is fetched, whatever is missing or hostile."""
 
 import base64
+import math
 import re
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 from challenge_folders import draw_photo, save_photo
-from score_reports import HISTORY, HOSTILE, SEG, SIZE, judged
+from score_reports import HISTORY, HOSTILE, SEG, SIZE, make_report
 
 from magic_cli.data.gold import Gold
 from magic_cli.errors import DataError
@@ -114,7 +116,7 @@ def check(html: str) -> Outline:
 def test_any_report_makes_a_page(
     drawn_plots: None, tmp_path: Path, tasks: tuple[str, ...], hostile: bool, defined: bool
 ) -> None:
-    made = judged(tmp_path, tasks, systems=2, images=6, hostile=hostile, defined=defined)
+    made = make_report(tmp_path, tasks, systems=2, images=6, hostile=hostile, defined=defined)
     found = check(score_page.html(made.report, made.gold, made.masks, HISTORY))
     assert ("Segmentation" in found.text) == ("seg" in tasks)
     assert ("Closed questions" in found.text) == ("cvqa" in tasks)
@@ -129,7 +131,7 @@ def test_any_report_makes_a_page(
 def test_without_matplotlib_there_are_tables(
     drawn_plots: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hostile: bool
 ) -> None:
-    made = judged(tmp_path, images=6, hostile=hostile)
+    made = make_report(tmp_path, images=6, hostile=hostile)
     with_plots = score_page.html(made.report, made.gold, made.masks, HISTORY)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     without = score_page.html(made.report, made.gold, made.masks, HISTORY)
@@ -142,16 +144,15 @@ def test_without_matplotlib_there_are_tables(
 
 
 def test_the_headline_holds_all_tracks(tmp_path: Path) -> None:
-    made = judged(tmp_path)
+    made = make_report(tmp_path)
     html = score_page.html(made.report, made.gold, made.masks)
     text = " ".join(check(html).text.split())
-    one = made.report["systems"][0]["reports"][0]
+    scores = made.report.systems[0].tasks[0]
     for key in SEG:
-        assert f"{one['figures'][key]:.4f}" in text
-        assert f"≠ {one['official'][key]:.4f}" in text
-        low, high = one["intervals"][key]
-        assert f"{low:.3f} to {high:.3f}" in text
-        assert f"{one['baselines']['other'][key]:.4f}" in text
+        assert f"{scores.scores[key]:.4f}" in text
+        assert f"≠ {scores.official[key]:.4f}" in text
+        assert f"{scores.intervals[key].low:.3f} to {scores.intervals[key].high:.3f}" in text
+        assert f"{scores.baselines['other'][key]:.4f}" in text
     for words in ("official counts 1 mask as empty", "Annotators themselves", "0.8500", "magic score 'a b'", "0" * 64):
         assert words in text
     assert "“option 0” taken for “option 1” (3)" in text
@@ -164,30 +165,33 @@ def test_the_headline_holds_all_tracks(tmp_path: Path) -> None:
 
 
 def test_several_systems_mark_the_best_of_each_column(tmp_path: Path) -> None:
-    made = judged(tmp_path, ("seg",), systems=3)
-    made.report["systems"][2]["reports"][0]["figures"]["dice"] = 0.9
-    made.report["systems"][1]["reports"][0]["figures"]["dice"] = 0.9
-    html = score_page.html(made.report, made.gold, made.masks)
+    made = make_report(tmp_path, ("seg",), systems=3)
+    first, *others = made.report.systems
+    others = [replace(s, tasks=(replace(s.tasks[0], scores={**s.tasks[0].scores, "dice": 0.9}),)) for s in others]
+    html = score_page.html(replace(made.report, systems=(first, *others)), made.gold, made.masks)
     assert html.count(" (best)</span>") == 5 + 2  # a tie marks both
     assert html.count(">★ </span>0.9000") == 2
     assert "Details below are those of <b>runs/system1</b>" in html
 
 
 def test_official_that_stops_and_official_nan(tmp_path: Path) -> None:
-    made = judged(tmp_path, ("seg",))
-    one = made.report["systems"][0]["reports"][0]
-    one |= {"official": None, "stops": ["IMG_1: KeyError"], "differences": []}
-    html = score_page.html(made.report, made.gold, made.masks)
-    assert "The official scorer would stop" in html
-    assert ">stops</td>" in html
-    one |= {"official": dict.fromkeys(one["figures"]), "stops": []}
-    assert "≠ NaN" in score_page.html(made.report, made.gold, made.masks)
-    one |= {"official": dict(one["figures"]), "refused": []}
-    assert "Official and strict figures agree" in score_page.html(made.report, made.gold, made.masks)
+    made = make_report(tmp_path, ("seg",))
+
+    def html(**fields: Any) -> str:
+        [system] = made.report.systems
+        changed = replace(system, tasks=(replace(system.tasks[0], differences=(), **fields),))
+        return score_page.html(replace(made.report, systems=(changed,)), made.gold, made.masks)
+
+    scores = made.report.systems[0].tasks[0].scores
+    stopped = html(official=None, official_errors=("IMG_1: KeyError",))
+    assert "The official scorer would stop" in stopped
+    assert ">stops</td>" in stopped
+    assert "≠ NaN" in html(official=dict.fromkeys(scores, math.nan))
+    assert "Official and strict scores agree" in html(official=scores)
 
 
-def test_many_refused_items_are_cut_and_counted(tmp_path: Path) -> None:
-    made = judged(tmp_path, ("cvqa",), hostile=True)
+def test_many_rejected_items_are_cut_and_counted(tmp_path: Path) -> None:
+    made = make_report(tmp_path, ("cvqa",), hostile=True)
     html = score_page.html(made.report, made.gold, {})
     assert "25 items counted as zero" in html
     assert "And 5 more" in html
@@ -211,7 +215,7 @@ def test_which_images_are_shown(images: int) -> None:
 
 
 def test_pictures_hold_the_photo_and_are_small(tmp_path: Path) -> None:
-    made = judged(tmp_path, ("seg",), images=3)
+    made = make_report(tmp_path, ("seg",), images=3)
     save_photo(tmp_path / "photo.jpg", draw_photo(SIZE, 1))
     gold = replace(made.gold, photos=dict.fromkeys(made.gold.images, tmp_path / "photo.jpg"))
     grey = check(score_page.html(made.report, made.gold, made.masks))
@@ -223,7 +227,7 @@ def test_pictures_hold_the_photo_and_are_small(tmp_path: Path) -> None:
 
 
 def test_masks_that_cannot_be_read_cost_a_picture_not_the_page(tmp_path: Path) -> None:
-    made = judged(tmp_path, ("seg",), images=6)
+    made = make_report(tmp_path, ("seg",), images=6)
 
     def broken() -> None:
         raise DataError("broken")
@@ -248,14 +252,14 @@ def test_masks_that_cannot_be_read_cost_a_picture_not_the_page(tmp_path: Path) -
     ],
 )
 def test_any_history(drawn_plots: None, tmp_path: Path, history: list[dict[str, object]]) -> None:
-    made = judged(tmp_path, ("cvqa",))
+    made = make_report(tmp_path, ("cvqa",))
     check(score_page.html(made.report, made.gold, {}, history))
     with mock.patch.dict(sys.modules, {"matplotlib": None}):
         check(score_page.html(made.report, made.gold, {}, history))
 
 
 def test_the_page_is_the_same_each_time(drawn_plots: None, tmp_path: Path) -> None:
-    first, second = (judged(tmp_path, images=4) for _ in range(2))
+    first, second = (make_report(tmp_path, images=4) for _ in range(2))
     assert score_page.html(first.report, first.gold, first.masks, HISTORY) == score_page.html(
         second.report, second.gold, second.masks, HISTORY
     )

@@ -1,13 +1,18 @@
-"""report/score_text.py: lines for people, JSON for machines, NaN in both."""
+"""report/score_text.py and report/score_report.py: lines for people, JSON for machines, NaN in both."""
 
 import json
 import math
 from dataclasses import replace
 from typing import Any
 
+from score_reports import score_report
+
 from magic_cli.io import schema
-from magic_cli.records import TaskScores
-from magic_cli.report import score_text
+from magic_cli.io.files import finite
+from magic_cli.metrics.bootstrap import Difference
+from magic_cli.records import Interval, TaskScores
+from magic_cli.report.leaderboard import Entry
+from magic_cli.report.score_report import Comparison, ScoreReport, ScoreSettings, SystemScores
 
 SEG = TaskScores(
     "seg",
@@ -36,21 +41,13 @@ CVQA = TaskScores(
 )
 
 
-def judged(*systems: tuple[str, TaskScores], track: str = "both", **more: Any) -> dict[str, Any]:
-    rows = []
-    for name, one in systems:
-        intervals = {key: [0.1, 0.95] for key in one.scores if not key.startswith("number")}
-        rows.append({"name": name, "notes": [], "reports": [score_text.task_json(one) | {"intervals": intervals}]})
-    return {
-        "schema": 1,
-        "format": "magic-report",
-        "gold": {"source": "gold", "split": "valid"},
-        "settings": {"track": track, "empty": "one", "accept_255": False, "resamples": 100, "seed": 1},
-        "systems": rows,
-        "comparisons": [],
-        "provenance": {"argv": ["magic"], "versions": {}, "made": "now"},
-        "notes": ["of the run"],
-    } | more
+def report_of(*systems: tuple[str, TaskScores], track: str = "both", **fields: Any) -> ScoreReport:
+    made = []
+    for name, scores in systems:
+        intervals = {key: Interval(0.1, 0.95) for key in scores.scores if not key.startswith("number")}
+        made.append(SystemScores(name, (), (replace(scores, intervals=intervals),)))
+    settings = ScoreSettings(track, "one", accept_255=False, resamples=100, seed=1)
+    return score_report(*made, settings=settings, notes=("of the run",), **fields)
 
 
 def words(text: list[str], start: str) -> list[str]:
@@ -59,7 +56,7 @@ def words(text: list[str], start: str) -> list[str]:
 
 
 def test_both_tracks_intervals_and_trivial_answers() -> None:
-    text = score_text.lines(judged(("a", SEG)))
+    text = report_of(("a", SEG)).lines()
     assert text[0] == "segmentation: 3 images; empty against empty counts as one"
     assert text[1].split() == ["strict", "95", "%", "interval", "official", "full"]
     assert words(text, "dice_meanofmax ") == ["dice_meanofmax", "0.5000", "0.100-0.950", "0.2500", "0.2000"]
@@ -70,32 +67,33 @@ def test_both_tracks_intervals_and_trivial_answers() -> None:
     assert any("annotators against each other" in line and "0.9000 (this system 0.8000)" in line for line in text)
     assert "note: a note." in text
     assert "note: of the run" in text
-    assert text[-1].startswith("95 % intervals")
+    assert text[-2].startswith("95 % intervals")
+    assert text[-1].startswith("next: ")
 
 
 def test_one_track_alone() -> None:
-    text = score_text.lines(judged(("a", SEG), track="official"))
+    text = report_of(("a", SEG), track="official").lines()
     assert text[1].split() == ["official"]
     assert words(text, "dice_meanofmax") == ["dice_meanofmax", "0.2500"]
     assert not any("counted as zero" in line or "annotators" in line for line in text)
-    text = score_text.lines(judged(("a", SEG), track="strict"))
+    text = report_of(("a", SEG), track="strict").lines()
     assert text[1].split() == ["strict", "95", "%", "interval", "full"]
 
 
 def test_questions_and_an_official_run_that_stops() -> None:
-    text = score_text.lines(judged(("a", CVQA)))
+    text = report_of(("a", CVQA)).lines()
     assert text[0] == "closed questions: 4 encounters"
-    found = words(text, "accuracy_CQID010")
-    assert found[:7] == ["accuracy_CQID010", "0.2500", "0.100-0.950", "stops", "0.1000", "How", "much"]
-    assert found[-1].endswith("...")
+    cells = words(text, "accuracy_CQID010")
+    assert cells[:7] == ["accuracy_CQID010", "0.2500", "0.100-0.950", "stops", "0.1000", "How", "much"]
+    assert cells[-1].endswith("...")
     assert words(text, "f1_macro")[:3] == ["f1_macro", "0.1250", "stops"]
     assert "official run stops: KeyError: ENC1" in text
 
 
 def test_several_systems_side_by_side() -> None:
     better = replace(CVQA, scores=CVQA.scores | {"accuracy_all": 0.75})
-    text = score_text.lines(judged(("a", CVQA), ("b", better)))
-    assert text[0] == "closed questions: strict figures, * is best"
+    text = report_of(("a", CVQA), ("b", better)).lines()
+    assert text[0] == "closed questions: strict scores, * is best"
     assert text[1].split() == ["CQID010", "all", "f1_macro"]
     assert words(text, "b ") == ["b", "0.2500*", "0.7500*", "0.1250*"]
     assert words(text, "a ") == ["a", "0.2500*", "0.2500", "0.1250*"]
@@ -103,30 +101,51 @@ def test_several_systems_side_by_side() -> None:
 
 
 def test_a_paired_comparison_and_the_leaderboard() -> None:
-    figures = {"dice": {"difference": 0.03, "low": -0.01, "high": 0.07, "p": 0.0001}}
-    compared = {"task": "seg", "system": "a", "other": "b", "encounters": 81, "figures": figures}
-    published = [{"task": "seg", "team": "IReL", "run": 2, "figures": {"dice": 0.741}}]
-    found = judged(("a", SEG), comparisons=[compared], leaderboard=published)
-    text = score_text.lines(found)
+    compared = Comparison("seg", "a", "b", 81, {"dice": Difference(0.03, -0.01, 0.07, 0.0001)})
+    published = {"seg": (Entry("IReL", 2, {"dice": 0.741}),), "cvqa": ()}
+    report = report_of(("a", SEG), comparisons=(compared,), published=published)
+    text = report.lines()
     assert "segmentation: a minus b, 81 encounters" in text
     assert any(line.split() == ["dice", "+0.0300", "-0.0100", "to", "+0.0700", "0.0001"] for line in text)
     assert any(line.split() == ["IReL,", "run", "2", "0.741"] for line in text)
-    assert schema.problems("report", found, "report") == []
+    made = report.to_json()
+    assert made["comparisons"][0]["figures"] == {"dice": {"difference": 0.03, "low": -0.01, "high": 0.07, "p": 0.0001}}
+    assert made["leaderboard"] == [{"task": "seg", "team": "IReL", "run": 2, "figures": {"dice": 0.741}}]
+    assert problems(report) == []
+
+
+def problems(report: ScoreReport) -> list[str]:
+    return schema.problems("report", {"schema": 1, **report.to_json()}, "report")
 
 
 def test_json_is_valid_and_fits_its_schema() -> None:
-    found = judged(("a", SEG), ("b", CVQA))
-    assert schema.problems("report", found, "report") == []
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert found["systems"][0]["reports"][0]["figures"]["jaccard_meanofmax"] is None
-    assert found["systems"][0]["reports"][0]["items"] == [{"image": "IMG_E_1", "dice_max": None}]
-    assert schema.problems("report", judged(), "report")
+    """The keys of report.json are a documented format, whatever the fields are called."""
+    report = report_of(("a", SEG), ("b", CVQA))
+    assert problems(report) == []
+    made = report.to_json()
+    assert json.loads(json.dumps(made, allow_nan=False)) == made
+    first = made["systems"][0]["reports"][0]
+    assert first["figures"]["jaccard_meanofmax"] is None
+    assert first["figures"]["dice_meanofmax"] == 0.5
+    assert first["intervals"]["dice"] == [0.1, 0.95]
+    assert first["items"] == [{"image": "IMG_E_1", "dice_max": None}]
+    assert first["rows"] == finite(SEG.summary_rows)
+    assert first["refused"] == list(SEG.rejected)
+    assert made["systems"][1]["reports"][0]["stops"] == ["KeyError: ENC1"]
+    assert problems(report_of())
+
+
+def test_the_track_decides_what_is_a_problem() -> None:
+    for track, code in (("both", 0), ("strict", 4), ("official", 0)):
+        assert report_of(("a", SEG), track=track).exit_code == code  # rejected items
+    for track, code in (("both", 0), ("strict", 0), ("official", 4)):
+        assert report_of(("a", replace(SEG, rejected=())), ("b", CVQA), track=track).exit_code == code  # it stops
 
 
 def test_scores_hold_the_official_keys_alone_in_order() -> None:
-    found = score_text.scores([score_text.task_json(SEG), score_text.task_json(CVQA)])
-    assert list(found) == [*SEG.scores, *CVQA.scores]
-    assert found["dice"] == 0.8
-    assert found["jaccard_meanofmax"] is found["accuracy_all"] is None
-    assert schema.problems("scores", found, "scores") == []
-    assert schema.problems("scores", found | {"f1_macro": 0.1}, "scores")
+    made = SystemScores("a", (), (SEG, CVQA)).official_json()
+    assert list(made) == [*SEG.scores, *CVQA.scores]
+    assert made["dice"] == 0.8
+    assert made["jaccard_meanofmax"] is made["accuracy_all"] is None
+    assert schema.problems("scores", made, "scores") == []
+    assert schema.problems("scores", made | {"f1_macro": 0.1}, "scores")

@@ -177,7 +177,7 @@ def test_errors_are_capped_and_none_where_all_is_right(out: Path) -> None:
     assert [row["probability"] for row in found] == sorted((row["probability"] for row in found), reverse=True)
 
 
-def test_the_command_shows_the_surest_errors(tmp_path: Path) -> None:
+def test_the_command_shows_the_most_confident_errors(tmp_path: Path) -> None:
     """On a folder, in the lines, in --json and on the page; on the JSON alone there is nothing to tell."""
     data = make_prepared(tmp_path / "prepared")
     rows = {e: answers(e) | {"CQID034-001": 6} for e in ("ENC00011", "ENC00012")}
@@ -185,14 +185,14 @@ def test_the_command_shows_the_surest_errors(tmp_path: Path) -> None:
     words = ["score", str(tmp_path / "out"), str(data)]
     shown = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "report")])
     assert shown.exit_code == 0, shown.output
-    table = shown.stdout[shown.stdout.index("surest wrong answers") :].splitlines()
+    table = shown.stdout[shown.stdout.index("most confident wrong answers") :].splitlines()
     assert table[2].split()[:4] == ["ENC00011", "CQID034", "0.90", QUESTIONS.option("CQID034-001", 6)]
     page = (tmp_path / "report" / "report.html").read_text()
-    assert "Surest wrong answers" in page
+    assert "Most confident wrong answers" in page
     found = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
     assert schema.problems("report", found, "--json") == []
     [system] = found["systems"]
     assert [row["encounter"] for row in system["reports"][0]["errors"]] == ["ENC00011", "ENC00012"]
     alone = CliRunner().invoke(app, ["score", str(tmp_path / "out" / NAME), str(data)])
-    assert "surest" not in alone.stdout
-    assert "surest" not in CliRunner().invoke(app, [*words, "--official"]).stdout
+    assert "most confident" not in alone.stdout
+    assert "most confident" not in CliRunner().invoke(app, [*words, "--official"]).stdout

@@ -1,0 +1,127 @@
+"""The files of a score report: scores.json, report.json, per_item.csv and report.html."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from magic_cli.data.gold import Gold
+from magic_cli.data.prepared import MANIFEST
+from magic_cli.errors import DataError, printable, problem
+from magic_cli.io import run_record
+from magic_cli.io.files import read_jsonl, refuse_existing, sha256, write_json, write_parts, write_text
+from magic_cli.io.staging import replace_results
+from magic_cli.records import Mask
+from magic_cli.report import score_page
+from magic_cli.report.score_report import PAGE, ScoreReport, SystemScores
+from magic_cli.submission.reader import Submission, open_predictions
+
+SCORES, REPORT, ITEMS = "scores.json", "report.json", "per_item.csv"
+
+_ROWS_AT_A_TIME = 4096
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a cell that starts so
+
+Row = Mapping[str, object]
+
+
+def write_report(report: ScoreReport, gold: Gold, overwrite: bool = False) -> ScoreReport:
+    """Write a report to the folder `report.files.out`, and return it with its files and the digests of its inputs.
+
+    scores.json holds the official keys of the first system alone (those of others: scores_2.json, ...), null where
+    the official scorer prints NaN or nothing.
+
+    Raises:
+        DataError: the folder exists and `overwrite` is false, it cannot be written, or `report.files.run` has no
+            metrics.jsonl.
+        ValueError: `report.files.out` is None.
+    """
+    files = report.files
+    if files.out is None:
+        raise ValueError("the report has no folder")
+    refuse_existing(files.out, overwrite)
+    history = () if files.run is None else _history(files.run)
+    digests = {str(path): digest(path) for path in (*files.preds, files.gold)}
+    report = replace(report, provenance=replace(report.provenance, sha256=digests))
+    names = [REPORT, ITEMS, PAGE]
+    with replace_results(files.out, (REPORT, ITEMS, PAGE, "scores*.json")) as folder:
+        for number, system in enumerate(report.systems, 1):
+            names.append(SCORES if number == 1 else f"scores_{number}.json")
+            write_json(folder / names[-1], system.official_json())
+        write_json(folder / REPORT, {"schema": 1, **report.to_json()})
+        write_parts(folder / ITEMS, items_csv(report.systems))
+        with open_predictions(files.preds[0]) as first:
+            write_text(folder / PAGE, score_page.html(report, gold, masks_of(first, gold), history))
+        run_record.begin(files.out / run_record.FILE)
+    return replace(report, files=replace(files, written=tuple(files.out / name for name in names)))
+
+
+def _history(run: Path) -> Sequence[Mapping[str, float | None]]:
+    path = run / "metrics.jsonl"
+    if not path.is_file():
+        raise DataError(problem(run, "no metrics.jsonl", "a folder that `magic train` wrote", "check --run"))
+    rows = read_jsonl(path)
+    for row in rows:
+        if not isinstance(row, dict) or not all(isinstance(value, int | float | None) for value in row.values()):
+            raise DataError(problem(path, "a line of another kind", "an object of numbers", "train again"))
+    return rows
+
+
+def items_csv(systems: Sequence[SystemScores]) -> Iterator[str]:
+    """Yield a CSV of all systems' items, part by part: images with every annotator's scores, then parent questions.
+
+    Cells that a spreadsheet would take for a formula start with an apostrophe.
+    """
+    import pandas as pd
+
+    columns = list(dict.fromkeys(key for row in _rows(systems) for key in row))
+    yield pd.DataFrame(columns=columns).to_csv(index=False, lineterminator="\n")
+    rows = _rows(systems)
+    while block := [{key: _cell(value) for key, value in row.items()} for row in islice(rows, _ROWS_AT_A_TIME)]:
+        frame = pd.DataFrame(block, columns=columns, dtype=object)  # as they are: 3, not 3.0 where others have none
+        yield frame.to_csv(index=False, header=False, lineterminator="\n")
+
+
+def _rows(systems: Sequence[SystemScores]) -> Iterator[Row]:
+    for system in systems:
+        for scores in system.tasks:
+            yield from ({"system": system.name, "task": scores.task, **item} for item in scores.per_item)
+
+
+def _cell(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = printable(value)  # an end of a line in a cell would be one of a row
+    return f"'{text}" if value.startswith(_FORMULA) else text
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file; of prepared/, that of its prepare.json; of a folder, that of its list of files.
+
+    run.json is left out: it says when and where the others were made.
+    """
+    if path.is_file():
+        return sha256(path)
+    if (path / MANIFEST).is_file():
+        return sha256(path / MANIFEST)
+    total = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name != run_record.FILE):
+        total.update(os.fsencode(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n"))
+    return total.hexdigest()
+
+
+def masks_of(submission: Submission, gold: Gold) -> dict[str, Callable[[], Mask]]:
+    """Return a reader for each photo that has a mask, of (H, W) uint8 {0, 1}; call it while `submission` is open."""
+    return {image: partial(_mask, submission, image) for image in submission.masks or {} if image in gold.images}
+
+
+def _mask(submission: Submission, image: str) -> Mask:
+    for submitted in submission.submitted_masks([image]):
+        if submitted.mask is not None:
+            return (submitted.mask > 0).astype(np.uint8)
+    raise DataError(f"{image}: is no mask; `magic package --check-only` says more")

@@ -1,0 +1,245 @@
+"""What `magic score` returns: the scores of every system, comparisons, settings and where it all came from.
+
+The JSON is that of report.json and --json, schemas/report.schema.json. Its keys are a documented format and older
+than the names used here: `figures`, `stops`, `refused`, `rows` and `items` are the scores, official errors, rejected
+items, summary rows and rows per item of a task.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from magic_cli.errors import SubmissionError
+from magic_cli.io.files import finite
+from magic_cli.metrics.bootstrap import Difference
+from magic_cli.records import TaskScores
+from magic_cli.report import leaderboard
+from magic_cli.report.score_text import TaskFacts, bounds, difference_table, published_table, side_by_side, task_lines
+
+PAGE = "report.html"
+
+_NEXT = "next: the same line with --out report, for report.html and per_item.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreSettings:
+    """How systems were scored.
+
+    Attributes:
+        track: "both", "official" or "strict": which scores are shown, and which problems end with exit code 4.
+        empty: an empty mask against an empty mask counts "one", "zero", or is left out ("skip").
+        accept_255: whether masks of 0 and 255 are read as 0 and 1.
+        resamples: number of bootstrap resamples and of random sign flips.
+        seed: of both.
+    """
+
+    track: str
+    empty: str
+    accept_255: bool
+    resamples: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class SystemScores:
+    """One system's predictions, scored.
+
+    Attributes:
+        name: path of the predictions.
+        notes: what was noticed about the predictions as a whole.
+        tasks: scores of each task that the predictions and the gold have in common.
+    """
+
+    name: str
+    notes: tuple[str, ...]
+    tasks: tuple[TaskScores, ...]
+
+    def of(self, task: str) -> TaskScores | None:
+        """Return the scores of a task, None if this system has no predictions for it."""
+        return next((scores for scores in self.tasks if scores.task == task), None)
+
+    def official_json(self) -> dict[str, object]:
+        """Return the official keys of all tasks in the official order, as in the official scores.json.
+
+        A value is None where the official scorer prints NaN, or where it stops and prints nothing.
+        """
+        merged: dict[str, object] = {}
+        for scores in self.tasks:
+            merged |= dict.fromkeys(scores.scores) if scores.official is None else finite(scores.official)
+        return merged
+
+    def to_json(self) -> dict[str, object]:
+        """Return an item of `systems` of schemas/report.schema.json."""
+        return {"name": self.name, "notes": list(self.notes), "reports": [_task_json(scores) for scores in self.tasks]}
+
+
+def _task_json(scores: TaskScores) -> object:
+    intervals = {name: (pair.low, pair.high) for name, pair in scores.intervals.items()}
+    return finite(
+        {
+            "task": scores.task,
+            "figures": scores.scores,
+            "intervals": intervals,
+            "official": scores.official,
+            "stops": scores.official_errors,
+            "differences": scores.differences,
+            "refused": scores.rejected,
+            "notes": scores.notes,
+            "extra": scores.extra,
+            "baselines": scores.baselines,
+            "agreement": scores.agreement or None,
+            "rows": scores.summary_rows,
+            "items": scores.per_item,
+            "errors": scores.errors,
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two systems on the same encounters of a task: score by score, `system` minus `other`."""
+
+    task: str
+    system: str
+    other: str
+    n_encounters: int
+    differences: Mapping[str, Difference]
+
+    def to_json(self) -> dict[str, object]:
+        """Return an item of `comparisons` of schemas/report.schema.json."""
+        head = {"task": self.task, "system": self.system, "other": self.other, "encounters": self.n_encounters}
+        return head | {"figures": finite({name: asdict(row) for name, row in self.differences.items()})}
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a report came from.
+
+    Attributes:
+        argv: the command line.
+        versions: of magic, Python and the packages that scores depend on.
+        made: time in UTC, ISO 8601.
+        sha256: hex digest of predictions and gold by path; empty unless the report was written to files.
+    """
+
+    argv: tuple[str, ...]
+    versions: Mapping[str, str]
+    made: str
+    sha256: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, object]:
+        """Return `provenance` of schemas/report.schema.json."""
+        origin: dict[str, object] = {"argv": list(self.argv), "versions": dict(self.versions), "made": self.made}
+        return origin | ({"sha256": dict(self.sha256)} if self.sha256 else {})
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreFiles:
+    """The files that a scoring read and wrote.
+
+    Attributes:
+        preds: predictions of each system: file, folder or zip.
+        gold: gold file, folder of masks, challenge folder or prepared dataset.
+        against: predictions that every system was compared with.
+        run: run folder whose training curves are shown.
+        out: folder of the report; None if nothing was written.
+        written: files in `out`.
+    """
+
+    preds: tuple[Path, ...]
+    gold: Path
+    against: Path | None = None
+    run: Path | None = None
+    out: Path | None = None
+    written: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreReport:
+    """Systems scored against one gold.
+
+    Attributes:
+        source: the gold, for people.
+        split: "train", "valid" or "test".
+        settings: how systems were scored.
+        systems: in the order in which they were given.
+        comparisons: of each system with the one to compare with, task by task.
+        provenance: command, versions, time.
+        files: what was read and written.
+        facts: of each task that was scored, by its name.
+        notes: what a reader of the whole report must know.
+        published: published runs of each task; None unless asked for.
+    """
+
+    source: str
+    split: str
+    settings: ScoreSettings
+    systems: tuple[SystemScores, ...]
+    comparisons: tuple[Comparison, ...]
+    provenance: Provenance
+    files: ScoreFiles
+    facts: Mapping[str, TaskFacts]
+    notes: tuple[str, ...] = ()
+    published: Mapping[str, tuple[leaderboard.Entry, ...]] | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """4 if the track that was asked for has a problem: the official scorer stops, or strictly an item is zero."""
+        tasks = [scores for system in self.systems for scores in system.tasks]
+        stops = self.settings.track == "official" and any(scores.official_errors for scores in tasks)
+        rejects = self.settings.track == "strict" and any(scores.rejected for scores in tasks)
+        return SubmissionError.exit_code if stops or rejects else 0
+
+    def by_system(self, task: str) -> dict[str, TaskScores]:
+        """Return the scores of a task by the name of the system, for each system that has the task."""
+        scored = ((system.name, system.of(task)) for system in self.systems)
+        return {name: scores for name, scores in scored if scores is not None}
+
+    def to_json(self) -> dict[str, object]:
+        """Return what --json prints (schemas/report.schema.json), less "schema" and "command"."""
+        report: dict[str, object] = {
+            "format": "magic-report",
+            "gold": {"source": self.source, "split": self.split},
+            "settings": asdict(self.settings),
+            "systems": [system.to_json() for system in self.systems],
+            "comparisons": [comparison.to_json() for comparison in self.comparisons],
+            "provenance": self.provenance.to_json(),
+            "notes": list(self.notes),
+        }
+        if self.published is not None:
+            entries = ((task, entry) for task, rows in self.published.items() for entry in rows)
+            report["leaderboard"] = [{"task": task, **entry.to_json()} for task, entry in entries]
+        return report
+
+    def lines(self) -> list[str]:
+        """Return the report for the terminal: one system in detail, several side by side, and the next step."""
+        text = [*self._tables(), *self._notes()]
+        if self.files.out is None:
+            return [*text, _NEXT]
+        page = self.files.out / PAGE
+        return [*text, f"{page}: written, beside per_item.csv and scores.json; next: open it in a browser"]
+
+    def _tables(self) -> Iterator[str]:
+        for task, facts in self.facts.items():
+            systems = self.by_system(task)
+            if len(self.systems) > 1:
+                yield from [*side_by_side(facts, systems).lines(), ""]
+            else:
+                for scores in systems.values():
+                    yield from [*task_lines(scores, facts, self.settings.track, self.settings.empty), ""]
+        for row in self.comparisons:
+            title = f"{self.facts[row.task].title}: {row.system} minus {row.other}, {row.n_encounters} encounters"
+            yield from [*difference_table(title, row.differences).lines(), ""]
+        for task, entries in (self.published or {}).items():
+            if entries:
+                yield from [*published_table(self.facts[task], entries).lines(), ""]
+
+    def _notes(self) -> Iterator[str]:
+        yield from (f"note: {note}" for system in self.systems for note in system.notes)
+        yield from (f"note: {note}" for note in self.notes)
+        if self.comparisons:
+            yield "p-values: each encounter's results swapped at random; no allowance for looking at several scores"
+        intervals = [pair for system in self.systems for task in system.tasks for pair in task.intervals.values()]
+        if intervals:
+            blank = ", none where all encounters agree" if any(bounds(pair) is None for pair in intervals) else ""
+            yield f"95 % intervals: bootstrap over encounters{blank}; choosing a model on this split is not in them"
