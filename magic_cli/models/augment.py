@@ -1,4 +1,4 @@
-"""Random views of a photo and its mask for training: turns, scale crops, colour. A number names a view."""
+"""Random views of a photo and its mask for training: flips, rotations, crops and colour, each from a seed."""
 
 import random
 
@@ -8,7 +8,7 @@ from torchvision.transforms import v2
 
 
 def turn(x: Tensor, view: int) -> Tensor:
-    """Return view 0..7 of square (..., S, S) data: flips (bits 0, 1) of the plain or transposed (bit 2) photo."""
+    """Return view 0..7 of (..., S, S): transposed (bit 2), then flipped horizontally (bit 0) and vertically (bit 1)."""
     if view & 4:
         x = x.transpose(-1, -2)
     dims = [dim for bit, dim in ((1, -1), (2, -2)) if view & bit]
@@ -23,9 +23,14 @@ def unturn(x: Tensor, view: int) -> Tensor:
 
 
 class Augment:
-    """Views of `size` pixels: one of eight turns, a crop of at least `crop` of the area, tilted, and colour.
+    """Random views: one of eight flips and rotations, a random resized crop, and colour jitter.
 
-    `crop` 1.0 and `colour` 0.0 leave turns alone. The same number gives the same view, whatever ran before.
+    The same seed gives the same view, whatever ran before.
+
+    Args:
+        size: side of the views, in pixels.
+        crop: smallest part of the area that a crop keeps, 0..1; 1.0 for no crop.
+        colour: strength of the colour jitter, 0.0 for none.
     """
 
     def __init__(self, size: int, crop: float, colour: float) -> None:
@@ -33,14 +38,17 @@ class Augment:
         self.colour = v2.ColorJitter(colour, colour, colour, colour / 8) if colour else None
 
     def __call__(self, photo: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Return photo uint8 (3, size, size) and mask uint8 (size, size) of uint8 (3, S, S) and (S, S), 0..255.
+        """Return a view: photo uint8 (3, size, size) and mask uint8 (size, size), 0..255.
 
-        The mask, an area mean, is moved with the same bilinear rule as the photo, so that no border shifts.
+        Args:
+            photo: uint8 (3, S, S).
+            mask: uint8 (S, S), 0..255; resampled like the photo, bilinearly, so that its border does not shift.
+            seed: seed of the view.
         """
-        drawn = random.Random(seed)  # noqa: S311  not a secret
-        both = turn(torch.cat([photo, mask[None]]), drawn.randrange(8))
+        generator = random.Random(seed)  # noqa: S311  not a secret
+        both = turn(torch.cat([photo, mask[None]]), generator.randrange(8))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(drawn.randrange(2**31))
+            torch.manual_seed(generator.randrange(2**31))
             both = self.crop(both)
             photo = both[:3] if self.colour is None else self.colour(both[:3])
         return photo.contiguous(), both[3].contiguous()

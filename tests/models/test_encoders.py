@@ -214,7 +214,7 @@ def test_fingerprints_change_with_one_weight() -> None:
         encoder.first.bias[0] += 1e-6
     assert state_sha256(encoder) != before
     assert encoder.fingerprint == sealed  # of the loaded weights, not of the tuned ones
-    encoder.seal()
+    encoder.record_weights()
     assert encoder.fingerprint != sealed
 
 

@@ -16,7 +16,7 @@ from magic_cli.data.questions import load_questions
 from magic_cli.errors import ConfigError
 from magic_cli.models import huggingface
 from magic_cli.models.encoders import Encoder, Lite0, TextEncoder, TinyImage, TinyText, minilm
-from magic_cli.models.fine_tuning import Adapter, last_stage, tune
+from magic_cli.models.fine_tuning import Adapter, last_stage, set_finetuning
 from magic_cli.tasks import get
 from magic_cli.tasks.cvqa import model as cvqa_model
 from magic_cli.tasks.cvqa.config import CvqaConfig
@@ -87,9 +87,9 @@ STAGES = {
 def test_last_trains_the_last_stage_and_nothing_else_moves(kind: str, weights: Path) -> None:
     """All of the stage, running statistics too, and of the rest not one bit: no statistics, no decay."""
     encoder = make(kind, weights)
-    tune(encoder, "last", 8)
+    set_finetuning(encoder, "last", 8)
     stage = {name for name in encoder.state_dict() if name.startswith(STAGES[kind])}
-    assert {name for name in encoder.state_dict() if encoder.learns(name)} == stage
+    assert {name for name in encoder.state_dict() if encoder.is_trainable(name)} == stage
     changed = train(encoder)
     assert changed <= stage
     # What softmax cancels (biases of keys), and masked or position-less parts, have no gradient but rounding.
@@ -102,7 +102,7 @@ def test_all_reaches_every_parameter_that_learns(kind: str, weights: Path) -> No
     """One without a gradient would stop DistributedDataParallel: poolers and last convolutions that nobody reads."""
     encoder = make(kind, weights)
     before = {name: p.numel() for name, p in encoder.named_parameters()}
-    tune(encoder, "all", 8)
+    set_finetuning(encoder, "all", 8)
     encoder.train()
     loss_of(encoder).backward()
     learning = {name for name, p in encoder.named_parameters() if p.requires_grad}
@@ -128,14 +128,14 @@ def test_lora_starts_as_nothing_and_trains_adapters_only(kind: str, places: int,
     names = set(encoder.state_dict())
     with torch.no_grad():
         before = encoder(batch_of(encoder))
-    tune(encoder, "lora", 2)
+    set_finetuning(encoder, "lora", 2)
     with torch.no_grad():
         after = encoder(batch_of(encoder))
     assert all(torch.equal(before[name], after[name]) for name in before)
     adapters = {name for name in encoder.state_dict() if ".lora." in name}
     assert set(encoder.state_dict()) - adapters == names
     assert len(adapters) == 2 * places
-    assert {name for name in encoder.state_dict() if encoder.learns(name)} == adapters
+    assert {name for name in encoder.state_dict() if encoder.is_trainable(name)} == adapters
     changed = train(encoder)
     assert changed == adapters
     with torch.no_grad():
@@ -160,7 +160,7 @@ def test_an_adapter_is_a_change_of_the_weight_of_its_rank(base: nn.Linear | nn.C
 
 def test_a_text_encoder_without_projections_stays_frozen(weights: Path) -> None:
     encoder = make("tiny text", weights)
-    tune(encoder, "lora", 4)
+    set_finetuning(encoder, "lora", 4)
     assert encoder.is_frozen
     assert not any(p.requires_grad for p in encoder.parameters())
 
@@ -175,7 +175,7 @@ def test_an_encoder_without_stages_says_so() -> None:
 
 def test_dropout_and_statistics_follow_what_learns(weights: Path) -> None:
     encoder = make("lite0", weights)
-    tune(encoder, "last", 8)
+    set_finetuning(encoder, "last", 8)
     encoder.train()
     modes = {name: module.training for name, module in encoder.named_modules() if isinstance(module, nn.BatchNorm2d)}
     assert {name for name, on in modes.items() if on} == {n for n in modes if n.startswith(STAGES["lite0"])}
@@ -195,7 +195,7 @@ def test_a_model_saves_what_it_trained_and_loads_it_back_exactly(mode: str, weig
     torch.save(kept, tmp_path / "w.pt")
     inside = {name for name in kept if name.startswith("images.")}
     assert not any(name.startswith("texts.") for name in kept)
-    assert inside == {f"images.{name}" for name in model.images.state_dict() if model.images.learns(name)}
+    assert inside == {f"images.{name}" for name in model.images.state_dict() if model.images.is_trainable(name)}
     assert (mode == "head") == (not inside)
     if mode == "lora":
         assert all(".lora." in name for name in inside)

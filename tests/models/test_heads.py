@@ -99,7 +99,7 @@ def slot_head(dropout: float = 0.5, blocks: Sequence[int] = (2, 4), width: int =
 @pytest.mark.parametrize("training", [True, False])
 def test_untrained_the_head_answers_with_the_prior(training: bool, width: int) -> None:
     head = slot_head(width=width).train(training)
-    head.start(torch.randn(20, 6), PRIOR, [1.0, 3.0])
+    head.init_from_data(torch.randn(20, 6), PRIOR, [1.0, 3.0])
     scores = head(torch.randn(7, 6) * 100, torch.randn(5, 4))
     assert torch.equal(scores, PRIOR.expand(7, 5))
     assert torch.softmax(scores[:, 3:], 1)[0].tolist() == pytest.approx([0.25, 0.75])
@@ -109,7 +109,7 @@ def test_start_centres_and_gives_each_block_its_norm() -> None:
     head = slot_head(0.0, blocks=(2, 3, 1))
     inputs = torch.randn(500, 6) * torch.tensor([1.0, 9.0, 1e-3, 2e-3, 1e-3, 50.0]) + 7
     weights = [1.0, 4.0, 0.5]
-    head.start(inputs, PRIOR, weights)
+    head.init_from_data(inputs, PRIOR, weights)
     x = (inputs - head.mean) / head.scale
     assert x.mean(0).abs().max() < 0.05
     for part, weight in zip(torch.split(x, [2, 3, 1], 1), weights, strict=True):
@@ -121,14 +121,14 @@ def test_start_centres_and_gives_each_block_its_norm() -> None:
 def test_what_is_constant_in_training_is_not_blown_up_later() -> None:
     head = slot_head(blocks=(3, 3))
     inputs = torch.cat([torch.full((9, 3), 0.1) * 3, torch.randn(9, 3)], 1)
-    head.start(inputs, PRIOR, [4.0, 1.0])
+    head.init_from_data(inputs, PRIOR, [4.0, 1.0])
     later = (torch.ones(1, 6) - head.mean) / head.scale
     assert later[0, :3].abs().max() < 10
 
 
 def test_start_is_part_of_the_state() -> None:
     first, second = slot_head(), slot_head()
-    first.start(torch.randn(9, 6), PRIOR, [2.0, 1.0])
+    first.init_from_data(torch.randn(9, 6), PRIOR, [2.0, 1.0])
     second.load_state_dict(first.state_dict())
     assert torch.equal(first.mean, second.mean)
     assert torch.equal(first.scale, second.scale)
@@ -136,9 +136,9 @@ def test_start_is_part_of_the_state() -> None:
 
 def test_start_refuses_what_is_not_the_input() -> None:
     with pytest.raises((RuntimeError, ValueError)):
-        slot_head(blocks=(5, 2)).start(torch.randn(9, 6), PRIOR, [1.0, 1.0])
+        slot_head(blocks=(5, 2)).init_from_data(torch.randn(9, 6), PRIOR, [1.0, 1.0])
     with pytest.raises(ValueError, match="shorter"):
-        slot_head().start(torch.randn(9, 6), PRIOR, [1.0])
+        slot_head().init_from_data(torch.randn(9, 6), PRIOR, [1.0])
 
 
 def test_slot_scores_are_linear_plus_compatibility() -> None:
@@ -185,12 +185,12 @@ def test_norms_are_those_of_each_slot_and_block() -> None:
         head.linear.weight.copy_(torch.arange(30.0).view(5, 6))
     w = head.linear.weight.detach()
     expected = [[part.norm() for part in (w[a:b, :2], w[a:b, 2:])] for a, b in ((0, 3), (3, 5))]
-    assert torch.allclose(head.norms(), torch.tensor(expected), atol=1e-3)
+    assert torch.allclose(head.group_norms(), torch.tensor(expected), atol=1e-3)
 
 
 def test_norms_have_a_gradient_at_zero() -> None:
     head = slot_head()
-    head.norms().sum().backward()  # type: ignore[no-untyped-call]
+    head.group_norms().sum().backward()  # type: ignore[no-untyped-call]
     assert torch.equal(head.linear.weight.grad, torch.zeros(5, 6))
 
 
@@ -199,16 +199,16 @@ def test_the_penalty_leaves_alone_what_does_not_answer_a_slot() -> None:
     head = slot_head(0.0, width=0)
     x = torch.randn(200, 6)
     first, second = (x[:, 0] > 0).long(), (x[:, 3] > 0).long()
-    head.start(x, PRIOR, [1.0, 1.0])
+    head.init_from_data(x, PRIOR, [1.0, 1.0])
     optimizer = torch.optim.Adam(head.parameters(), 0.05)
     for _ in range(150):
         optimizer.zero_grad()
         scores = head(x, torch.zeros(5, 0))
         loss = torch.nn.functional.cross_entropy(scores[:, :3], first)
         loss = loss + torch.nn.functional.cross_entropy(scores[:, 3:], second)
-        (loss + 0.05 * head.norms().sum()).backward()  # type: ignore[no-untyped-call]
+        (loss + 0.05 * head.group_norms().sum()).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    norms = head.norms().tolist()
+    norms = head.group_norms().tolist()
     assert norms[0][0] > 20 * norms[0][1]
     assert norms[1][1] > 20 * norms[1][0]
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from magic_cli.models.losses import focal_loss, mask_loss, parent_loss, slot_loss, successors
+from magic_cli.models.losses import allowed_successors, focal_loss, mask_loss, parent_loss, slot_loss
 
 
 def plain_bce(logits: np.ndarray, masks: np.ndarray) -> float:
@@ -213,7 +213,7 @@ def test_parent_loss_is_finite(size: float) -> None:
 
 def test_successors_are_greater_values_or_padding() -> None:
     starts, gold = [0, 4, 8, 12], torch.tensor([[0, 1, 3], [2, 3, 3], [3, 3, 3], [-1, -1, -1]])
-    allowed = successors(starts, [((0, 1, 2), 3)], gold).view(4, 3, 4)
+    allowed = allowed_successors(starts, [((0, 1, 2), 3)], gold).view(4, 3, 4)
     assert allowed[:, 0].all()
     last = [False, False, False, True]
     assert allowed[:, 1].tolist() == [[False, True, True, True], last, last, [True] * 4]
@@ -221,5 +221,5 @@ def test_successors_are_greater_values_or_padding() -> None:
 
 
 def test_padding_may_stand_anywhere_among_the_options() -> None:
-    allowed = successors([0, 3, 6], [((0, 1), 0)], torch.tensor([[1, 2], [0, 0], [2, 0]])).view(3, 2, 3)
+    allowed = allowed_successors([0, 3, 6], [((0, 1), 0)], torch.tensor([[1, 2], [0, 0], [2, 0]])).view(3, 2, 3)
     assert allowed[:, 1].tolist() == [[True, False, True], [True, False, False], [True, False, False]]

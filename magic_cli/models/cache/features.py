@@ -1,8 +1,8 @@
 """Outputs of frozen encoders, computed once per distinct item and reused in every epoch and run.
 
 One safetensors file per item, named by the SHA-256 of (weights, preprocessing, content) and written atomically, so
-that two runs may share a folder and a killed writer leaves nothing wrong. Reading maps the file.
-models/cache/store.py keeps the folder to its limit.
+that two runs may share a folder and a kill leaves no partial file. Files are memory-mapped for reading.
+models/cache/store.py limits the size of the folder.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from magic_cli.models.encoders import Encoder, Features
 
 @dataclass(frozen=True)
 class Item:
-    """Something to encode: its cache key, and how to load it (pixels or token ids)."""
+    """An item to encode: its cache key, and a function that loads it (pixels or token ids)."""
 
     key: str
     load: Callable[[], Any]
@@ -33,7 +33,7 @@ class Item:
 class FeatureCache:
     """A folder of encoder outputs in `dtype`: float32 is exact; float16 and bfloat16 take half the size.
 
-    Rounding moves a value by at most 2^-11 (float16) or 2^-8 (bfloat16) of itself.
+    Rounding changes a value by at most a factor of 2^-11 (float16) or 2^-8 (bfloat16).
     """
 
     def __init__(self, root: Path, dtype: str) -> None:
@@ -41,11 +41,11 @@ class FeatureCache:
         self._use: CacheUse | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the lock to the process that holds it: workers of a data loader only read."""
+        """Pickle without the lock: data loader workers only read."""
         return self.__dict__ | {"_use": None}
 
     def hold(self) -> CacheUse:
-        """Keep the folder from being cleared while this object lives; before that, nothing is written into it."""
+        """Prevent `clear` of the folder while this object lives; called before anything is written."""
         self._use = self._use or CacheUse(self.root.parent)
         return self._use
 
@@ -53,10 +53,10 @@ class FeatureCache:
         return self.root / key[:2] / f"{key}.safetensors"
 
     def read(self, key: str) -> Features:
-        """Return the float32 features of an item that `fill` has seen, and note their use: so eviction spares them.
+        """Return the float32 features of an item that `fill` has stored, and mark them as used for eviction.
 
         Raises:
-            DataError: the cache was cleared or damaged meanwhile; a damaged file is removed.
+            DataError: the cache was cleared or damaged since; a damaged file is removed.
         """
         path = self._path(key)
         try:
@@ -66,13 +66,13 @@ class FeatureCache:
         except (OSError, SafetensorError):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-            raise DataError(f"{path}: lost or damaged while in use; the same command, with --resume, goes on") from None
+            raise DataError(f"{path}: lost or damaged while in use; rerun with --resume to continue") from None
 
     def write(self, key: str, features: Features) -> None:
         """Store an item's features.
 
         Raises:
-            DataError: a value is too large for the type; the folder cannot be written, or the disk is full.
+            DataError: a value is too large for `dtype`, the folder cannot be written, or the disk is full.
         """
         put(self._path(key), self._packed(features))
 
@@ -87,12 +87,13 @@ class FeatureCache:
         return packed
 
     def fill(self, encoder: Encoder, items: Iterable[Item], device: torch.device, batch_size: int = 16) -> int:
-        """Encode and store what is missing; return how many items were encoded.
+        """Encode and store the items that are missing, and return their number.
 
-        The first batch tells how much all will take; what was not used for a day, the oldest first, makes room for it.
+        The total size is estimated from the first batch. To make room, items are evicted that were not used for a
+        day, least recently used first.
 
         Raises:
-            DataError: the disk or the limit has no room for this run, said before anything is stored; and as `write`.
+            DataError: this run does not fit the disk or the limit (before anything is stored); and as `write`.
         """
         wanted = {item.key: item for item in items}
         if not wanted:
@@ -104,8 +105,8 @@ class FeatureCache:
         if not batches:
             use.make_room(0)
         for number, batch in enumerate(track(batches, "encoding")):
-            found = encode(encoder, [item.load() for item in batch], device)
-            packed = [self._packed({n: t[row] for n, t in found.items()}) for row in range(len(batch))]
+            features = encode(encoder, [item.load() for item in batch], device)
+            packed = [self._packed({n: t[row] for n, t in features.items()}) for row in range(len(batch))]
             if number == 0:
                 each = sum(map(len, packed)) / len(batch)
                 self._announce(encoder, len(todo), len(batches), each)
@@ -115,15 +116,15 @@ class FeatureCache:
         return len(todo)
 
     def _announce(self, encoder: Encoder, count: int, batches: int, each: float) -> None:
-        """Say what is encoded and how much it will take, where that is not little."""
+        """Log what is encoded and the size of the result, if there are more than 8 batches."""
         if batches > 8:
             size, free = format_bytes(count * each), format_bytes(free_bytes(self.root))
             room = f"{size} in {self.root.name}, {free} of disk free"
-            log(f"encoding {count} items once with {encoder.source} ({room}; kept in {self.root})")
+            log(f"encoding {count} items once with {encoder.source} ({room}; cached in {self.root})")
 
 
 @torch.no_grad()
 def encode(encoder: Encoder, loaded: list[Any], device: torch.device) -> Features:
-    """Encode loaded items on `device`; the features come back on the CPU in float32."""
-    found = encoder.features(send_to_device(encoder.batch(loaded), device))
-    return {name: tensor.float().cpu() for name, tensor in found.items()}
+    """Encode loaded items on `device`; return the features on the CPU in float32."""
+    features = encoder.features(send_to_device(encoder.batch(loaded), device))
+    return {name: tensor.float().cpu() for name, tensor in features.items()}

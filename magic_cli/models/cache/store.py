@@ -1,4 +1,9 @@
-"""TODO models.cache.store."""
+"""The cache folder: its files, its size limit, eviction of the least recently used files, and who uses it.
+
+Files are KIND/ab/KEY.SUFFIX, with "ab" the start of the key. Their modification time is the time of their last use, to
+the hour. Nothing is evicted that was used within 24 hours or that the current run needs. A run holds a shared lock on
+the folder, so that `clear` refuses while it is used.
+"""
 
 import contextlib
 import os
@@ -22,18 +27,26 @@ SUFFIX = {"float16": ".safetensors", "float32": ".safetensors", "bfloat16": ".sa
 
 LOCK = ".magic.lock"
 
-_RECENT = 24 * 3600.0  # seconds: what was used within them is never evicted
+_RECENT = 24 * 3600.0  # seconds; files used within them are never evicted
 
-_FRESH = 3600.0  # seconds: how exactly the time of the last use is kept
+_FRESH = 3600.0  # seconds; resolution of the time of the last use
 
-_OPEN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # a pipe in the lock's place must not hold us up
+_OPEN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # a pipe in place of the lock file must not block
 
 _KEY, _TEMPORARY = re.compile("[0-9a-f]{64}"), re.compile(r"\.?[0-9a-f]{60,64}\..*\.tmp")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file of ours: `name` is "KIND/KEY", `used` the time of its last use to the hour, in seconds since 1970."""
+    """A file that magic wrote into the cache.
+
+    Attributes:
+        name: "KIND/KEY".
+        path: the file.
+        size: bytes.
+        used: time of its last use, to the hour, in seconds since 1970.
+        finished: False for a temporary file.
+    """
 
     name: str
     path: Path
@@ -43,15 +56,15 @@ class Entry:
 
 
 def format_bytes(size: float) -> str:
-    """Return a number of bytes for people."""
+    """Return a number of bytes as MB or GB, for messages."""
     return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.2f} MB"
 
 
 def limit_bytes() -> float:
-    """Return how many bytes a cache folder may hold: $MAGIC_CACHE_GB x 1e9, 20 GB unless set; "inf" is no limit.
+    """Return the maximum size of a cache folder: $MAGIC_CACHE_GB x 1e9, by default 20e9; "inf" means no limit.
 
     Raises:
-        ConfigError: not a number above zero.
+        ConfigError: MAGIC_CACHE_GB is not a number above 0.
     """
     text = os.environ.get("MAGIC_CACHE_GB", "").strip()
     try:
@@ -64,12 +77,12 @@ def limit_bytes() -> float:
 
 
 def free_bytes(root: Path) -> int:
-    """Return the free bytes of the disk of a folder that may not exist yet."""
+    """Return the free bytes on the disk of a folder, which may not exist yet."""
     return shutil.disk_usage(next(p for p in (root, *root.absolute().parents) if p.exists())).free
 
 
 def touch(path: Path) -> int:
-    """Note that a file is in use, at most once an hour; return its size in bytes, 0 where there is none."""
+    """Set the time of a file's last use, at most once per hour; return its size in bytes, 0 if it does not exist."""
     try:
         stat = path.stat()
         if abs(time.time() - stat.st_mtime) > _FRESH:  # the clock may have been wrong
@@ -81,9 +94,9 @@ def touch(path: Path) -> int:
 
 
 def put(path: Path, data: bytes | memoryview) -> None:
-    """Write the file KIND/ab/KEY of a cache in one step, with the permissions of the umask: a cache may be shared.
+    """Write the file KIND/ab/KEY.SUFFIX of a cache atomically; its mode follows the umask, as a cache may be shared.
 
-    Nobody waits for the disk: what a machine that fails loses is made again, and 2,474 waits took 16 s.
+    There is no fsync: what a power failure destroys is computed again, and 2,474 fsyncs took 16 s.
 
     Raises:
         DataError: the folder cannot be written, or the disk is full.
@@ -97,7 +110,7 @@ def put(path: Path, data: bytes | memoryview) -> None:
 
 
 def entries(root: Path) -> Iterator[Entry]:
-    """Yield all files of ours below `root`, temporary ones too; links are not followed."""
+    """Yield all files below `root` that magic wrote, including temporary ones; links are not followed."""
     for folder in subfolders(root):
         kind = folder.parent.name
         for item in _scan(folder):
@@ -124,12 +137,14 @@ def _scan(folder: Path) -> list[os.DirEntry[str]]:
 
 
 class CacheUse:
-    """This process's use of a cache folder, as long as the object lives: `clear` refuses meanwhile.
+    """This process's use of a cache folder; while the object lives, `clear` refuses.
 
-    `needed` are the names ("KIND/KEY") of the files that this run asks for; they are never evicted by it.
+    Attributes:
+        root: the folder.
+        needed: names ("KIND/KEY") of the files that this run needs and never evicts.
 
     Raises:
-        ConfigError: the limit cannot be understood.
+        ConfigError: MAGIC_CACHE_GB is not a number above 0.
     """
 
     def __init__(self, root: Path) -> None:
@@ -139,18 +154,18 @@ class CacheUse:
         limit_bytes()
         for folder in subfolders(root):
             sweep(folder)
-        with contextlib.suppress(OSError):  # a cache may be read-only, and full all the same
+        with contextlib.suppress(OSError):  # a read-only cache may still be used
             descriptor = _lock(root, shared=True)
             if descriptor is not None:
                 weakref.finalize(self, os.close, descriptor)
 
     def make_room(self, new: int) -> None:
-        """Remove what was used longest ago until `new` bytes more fit the limit and the disk.
+        """Evict the least recently used files until `new` more bytes fit the limit and the disk.
 
-        What is needed, or was used within 24 hours, stays, if need be over the limit.
+        Files that are needed or were used within 24 hours are kept, even over the limit.
 
         Raises:
-            DataError: this run alone needs more than the limit, or the disk has no room.
+            DataError: this run alone needs more than the limit, or the disk is too full.
         """
         files = sorted(entries(self.root), key=lambda entry: entry.used)
         total, most, free = sum(entry.size for entry in files), limit_bytes(), free_bytes(self.root)
@@ -171,17 +186,17 @@ class CacheUse:
 
 
 def _is_old(used: float) -> bool:
-    return abs(time.time() - used) > _RECENT  # a time to come is that of a clock that was wrong
+    return abs(time.time() - used) > _RECENT  # a time in the future comes from a wrong clock
 
 
 def _evict(root: Path, idle: list[Entry], excess: float) -> int:
-    """Remove the first files of `idle` until `excess` bytes are freed; return how many bytes were."""
+    """Remove the first files of `idle` until `excess` bytes are freed; return the freed bytes."""
     freed = count = 0
     for entry in idle:
         if freed >= excess:
             break
         with contextlib.suppress(OSError):
-            if _is_old(entry.path.stat().st_mtime):  # asked again: another run may have begun to use it
+            if _is_old(entry.path.stat().st_mtime):  # check again: another run may have used it since
                 entry.path.unlink()
                 freed, count = freed + entry.size, count + 1
     if count:
@@ -228,17 +243,19 @@ def clear(root: Path) -> Cleared:
 
 
 def _lock(root: Path, shared: bool) -> int | None:
-    """Return a descriptor that holds the folder's lock; a shared one waits for a `clear` to end.
+    """Return a descriptor that holds the folder's lock; a shared lock waits for a running `clear`.
 
-    None where others hold it, and where there are no locks. Raises OSError: the file can neither be made nor read.
+    Returns:
+        None if other processes hold it, or if there are no locks.
+
+    Raises:
+        OSError: the lock file can neither be created nor read.
     """
     path = root / LOCK
     while True:
         root.mkdir(parents=True, exist_ok=True)
-        with (
-            contextlib.suppress(FileNotFoundError),
-            contextlib.ExitStack() as stack,
-        ):  # the folder was cleared meanwhile
+        # FileNotFoundError: the folder was cleared in the meantime
+        with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as stack:
             descriptor = _open(path)
             stack.callback(os.close, descriptor)
             if not try_lock(descriptor, wait=shared, shared=shared):
@@ -251,5 +268,5 @@ def _lock(root: Path, shared: bool) -> int | None:
 def _open(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | _OPEN, 0o666)
-    except OSError:  # another user's, or on a read-only disk
+    except OSError:  # it belongs to another user, or the disk is read-only
         return os.open(path, os.O_RDONLY | _OPEN)

@@ -17,9 +17,9 @@ from magic_cli.data.text_rules import BLOCKS, rule_features
 from magic_cli.errors import DataError
 from magic_cli.models.cache.features import Item, encode
 from magic_cli.models.encoders import Encoder
-from magic_cli.models.fine_tuning import tune
+from magic_cli.models.fine_tuning import set_finetuning
 from magic_cli.models.heads import OptionHead, SlotHead
-from magic_cli.models.losses import parent_loss, slot_loss, successors
+from magic_cli.models.losses import allowed_successors, parent_loss, slot_loss
 from magic_cli.records import Sample
 from magic_cli.tasks.cvqa.answers import AnswerPrediction, Decode
 from magic_cli.tasks.cvqa.config import CvqaConfig
@@ -53,7 +53,7 @@ class CvqaModel(TaskModel):
             self.images, self.texts = pretrained(config, pooled=True)
         for encoder in (self.images, self.texts):
             if encoder is not None:
-                tune(encoder, config.finetune, config.rank)
+                set_finetuning(encoder, config.finetune, config.rank)
         sizes = [q.size for q in questions.slots]
         self.starts = [0, *accumulate(sizes)]
         self.parents = _grouped(questions)
@@ -199,7 +199,7 @@ class CvqaModel(TaskModel):
             asked = gold[:, slot][gold[:, slot] >= 0]
             counts = torch.bincount(asked, minlength=question.size).float() + 0.5
             prior.append(torch.log(counts / counts.sum()))
-        self.head.start(inputs, torch.cat(prior).to(device), self.weights)
+        self.head.init_from_data(inputs, torch.cat(prior).to(device), self.weights)
 
     def _slot_scores(self, head: SlotHead, batch: Batch) -> Tensor:
         inputs = self._inputs(batch)
@@ -230,10 +230,10 @@ class CvqaModel(TaskModel):
         """Return the loss over slots, and what the settings add: of a parent's set, of the weights' norms."""
         scores, gold = self._slot_scores(head, batch), batch["gold"]
         if self.config.joint_slots:
-            scores = scores.masked_fill(~successors(self.starts, self.parents, gold), _BARRED)
+            scores = scores.masked_fill(~allowed_successors(self.starts, self.parents, gold), _BARRED)
         # One over n drowns the little that few encounters say; one over its square root is the rate that chance has.
         many = torch.maximum(self.encounters, (_FEW * self.encounters).sqrt())
-        norms = head.norms().sum(1).mean() * self.config.group_lasso / many
+        norms = head.group_norms().sum(1).mean() * self.config.group_lasso / many
         loss: Tensor = slot_loss(scores, self.starts, gold) + norms
         if self.config.hierarchy and self.parents:
             several = [slots for slots, _ in self.parents]

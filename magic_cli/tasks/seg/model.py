@@ -15,7 +15,7 @@ from magic_cli.models.augment import Augment, turn, unturn
 from magic_cli.models.cache.features import Item
 from magic_cli.models.cache.pixels import Pixels, PixelStore
 from magic_cli.models.encoders import Encoder, ImageEncoder, TextEncoder
-from magic_cli.models.fine_tuning import tune
+from magic_cli.models.fine_tuning import set_finetuning
 from magic_cli.models.heads import PyramidDecoder
 from magic_cli.models.huggingface import ClipSegHead, clipseg
 from magic_cli.models.losses import mask_loss
@@ -47,7 +47,7 @@ class SegModel(TaskModel):
             parts = images, texts, PyramidDecoder(images.channels, texts.dim, config.width, config.dropout)
         self.images, self.texts, self.head = parts
         self.texts.freeze()
-        tune(self.images, config.finetune, config.rank)
+        set_finetuning(self.images, config.finetune, config.rank)
         self.augment = Augment(config.image_size, config.crop, config.colour) if config.random_views else None
 
     def frozen(self, samples: Sequence[Sample], views: int) -> Iterable[tuple[Encoder, Item]]:
