@@ -24,19 +24,11 @@ from magic_cli.report.score_report import (
     ScoreSettings,
     SystemScores,
 )
-from magic_cli.report.score_text import TITLES, TaskFacts
 from magic_cli.submission.reader import Submission, open_predictions
 
 EMPTY = ("one", "zero", "skip")
 
 TRACKS = ("both", "official", "strict")
-
-_FACTS = {
-    "seg": TaskFacts(
-        TITLES["seg"], "images", "number_segmentation_instances", ("dice_meanofmax", "jaccard_meanofmax"), True
-    ),
-    "cvqa": TaskFacts(TITLES["cvqa"], "encounters", "number_cvqa_instances", ("accuracy_all",), False),
-}
 
 _PACKAGES = ("numpy", "tifffile", "pillow")
 
@@ -130,7 +122,7 @@ def score_systems(files: ScoreFiles, gold: Gold, options: ScoreOptions) -> Score
     systems = tuple(_score_system(path, gold, options) for path in files.preds)
     other = None if files.against is None else _without_rows(_score_system(files.against, gold, options))
     compared = [system for system in systems if other is not None and system.name != other.name]
-    facts = {scores.task: _FACTS[scores.task] for system in systems for scores in system.tasks}
+    scored = {scores.task: tasks.get(scores.task) for system in systems for scores in system.tasks}
     return ScoreReport(
         source=printable(gold.source),
         split=options.split,
@@ -139,9 +131,9 @@ def score_systems(files: ScoreFiles, gold: Gold, options: ScoreOptions) -> Score
         comparisons=tuple(row for system in compared if other for row in _compare(system, other, options)),
         provenance=_provenance(),
         files=files,
-        facts=facts,
+        tasks=scored,
         notes=(leaderboard.sentence(),) if options.leaderboard else (),
-        published={task: leaderboard.entries(task) for task in facts} if options.leaderboard else None,
+        published={task: leaderboard.entries(task) for task in scored} if options.leaderboard else None,
     )
 
 

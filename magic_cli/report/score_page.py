@@ -18,7 +18,6 @@ from magic_cli.report.leaderboard import Entry
 from magic_cli.report.score_report import Comparison, ScoreReport
 from magic_cli.report.score_text import (
     ACCURACY,
-    TaskFacts,
     best_of,
     bounds,
     is_defined,
@@ -26,6 +25,7 @@ from magic_cli.report.score_text import (
     quality_scores,
     questions_of,
 )
+from magic_cli.training.task import Task
 
 Row = Mapping[str, Any]
 
@@ -114,8 +114,8 @@ def html(report: ScoreReport, gold: Gold, masks: Masks, history: Sequence[Row] =
         masks: reader of the first system's mask of each image, (H, W) uint8 {0, 1}; called for a dozen of them.
         history: rows of a run's metrics.jsonl, for training curves; none without a run.
     """
-    tasks = [_task(report, name, gold, masks) for name in report.facts]
-    sections = [(task["name"], task["title"]) for task in tasks]
+    tasks = [_task_content(report, name, gold, masks) for name in report.tasks]
+    sections = [(content["name"], content["title"]) for content in tasks]
     training = _training(report, history)
     published = [_published(report, name, rows) for name, rows in (report.published or {}).items() if rows]
     sections += [("training", "Training")] if training else []
@@ -133,30 +133,30 @@ def html(report: ScoreReport, gold: Gold, masks: Masks, history: Sequence[Row] =
     )
 
 
-def _task(report: ScoreReport, name: str, gold: Gold, masks: Masks) -> dict[str, Any]:
+def _task_content(report: ScoreReport, name: str, gold: Gold, masks: Masks) -> dict[str, Any]:
     """Return all that the page says about a task; its details are those of the first system that has it."""
-    facts, systems = report.facts[name], report.by_system(name)
+    task, systems = report.tasks[name], report.by_system(name)
     system, first = next(iter(systems.items()))
-    names = list(quality_scores(first, facts))
-    headlines = [key for key in facts.headline_scores if key in names] or names[:2]
+    names = list(quality_scores(first, task))
+    headlines = [key for key in task.headline_scores if key in names] or names[:2]
     images = [item for item in first.per_item if "dice_max" in item]
-    task = {
+    content = {
         "name": name,
-        "title": facts.title.capitalize(),
+        "title": task.title.capitalize(),
         "system": system,
         "systems": systems,
         "first": first,
-        "count": first.scores.get(facts.count_score),
-        "unit": facts.unit,
+        "count": first.scores.get(task.count_score),
+        "unit": task.unit,
         "main": _wording(headlines[0], questions_of(first))[0] if headlines else "",
-        "cards": [_score_row(first, facts, key) for key in headlines],
-        "scores": [_score_row(first, facts, key) for key in names],
-        "comparison": _comparison(systems, facts) if len(systems) > 1 else None,
+        "cards": [_score_row(first, task, key) for key in headlines],
+        "scores": [_score_row(first, task, key) for key in names],
+        "comparison": _comparison(systems, task) if len(systems) > 1 else None,
         "paired": [(row, _paired(row, questions_of(first))) for row in report.comparisons if row.task == name],
         "images": images,
         "confusions": [_confusion(row) for row in first.summary_rows if row.get("confusion")],
     }
-    return task | (_of_images(images, first, gold, masks) if images else {})
+    return content | (_of_images(images, first, gold, masks) if images else {})
 
 
 def _wording(key: str, questions: Mapping[str, Row]) -> tuple[str, str]:
@@ -165,8 +165,8 @@ def _wording(key: str, questions: Mapping[str, Row]) -> tuple[str, str]:
     return _WORDS.get(key, (key, ""))
 
 
-def _score_row(scores: TaskScores, facts: TaskFacts, key: str) -> ScoreRow:
-    value = quality_scores(scores, facts).get(key)
+def _score_row(scores: TaskScores, task: Task, key: str) -> ScoreRow:
+    value = quality_scores(scores, task).get(key)
     trivial = {name: row.get(key) for name, row in scores.baselines.items()}
     defined = [(name, other) for name, other in trivial.items() if other is not None and is_defined(other)]
     name, what = _wording(key, questions_of(scores))
@@ -186,9 +186,9 @@ def _differ(strict: float | None, printed: float) -> bool:
     return strict is None or not is_defined(strict) or not is_defined(printed) or abs(printed - strict) > _SAME
 
 
-def _comparison(systems: Mapping[str, TaskScores], facts: TaskFacts) -> SystemsTable:
+def _comparison(systems: Mapping[str, TaskScores], task: Task) -> SystemsTable:
     """Return a row per system and a column per score; the best of each column is marked, ties all of them."""
-    values = [quality_scores(scores, facts) for scores in systems.values()]
+    values = [quality_scores(scores, task) for scores in systems.values()]
     best, keys = best_of(values), list(values[0])
     rows = []
     for line, ((system, scores), row) in enumerate(zip(systems.items(), values, strict=True)):
@@ -334,7 +334,7 @@ def _training(report: ScoreReport, history: Sequence[Row]) -> dict[str, Any] | N
 
     rows = [row for row in history if isinstance(row.get("epoch"), (int, float))]
     known = [key for row in rows for key, value in row.items() if isinstance(value, float)]
-    headlines = [key for facts in report.facts.values() for key in facts.headline_scores]
+    headlines = [key for task in report.tasks.values() for key in task.headline_scores]
     scores = [key for key in dict.fromkeys((*headlines, "f1_macro")) if key in known]
     scores = (scores or [key for key in dict.fromkeys(known) if key != "loss"])[:2]
     if not rows or not known:
@@ -354,5 +354,5 @@ def _training(report: ScoreReport, history: Sequence[Row]) -> dict[str, Any] | N
 def _published(report: ScoreReport, name: str, entries: Sequence[Entry]) -> dict[str, Any]:
     columns = list(dict.fromkeys(key for entry in entries for key in entry.scores))
     ours = [(system, scores.scores) for system, scores in report.by_system(name).items()]
-    title = report.facts[name].title.capitalize()
+    title = report.tasks[name].title.capitalize()
     return {"title": title, "columns": columns, "heads": list(map(_column, columns)), "entries": entries, "ours": ours}

@@ -14,7 +14,8 @@ from magic_cli.io.files import finite
 from magic_cli.metrics.bootstrap import Difference
 from magic_cli.records import TaskScores
 from magic_cli.report import leaderboard
-from magic_cli.report.score_text import TaskFacts, bounds, difference_table, published_table, side_by_side, task_lines
+from magic_cli.report.score_text import bounds, difference_table, published_table, side_by_side, task_lines
+from magic_cli.training.task import Task
 
 PAGE = "report.html"
 
@@ -166,7 +167,7 @@ class ScoreReport:
         comparisons: of each system with the one to compare with, task by task.
         provenance: command, versions, time.
         files: what was read and written.
-        facts: of each task that was scored, by its name.
+        tasks: what was scored, by its name.
         notes: what a reader of the whole report must know.
         published: published runs of each task; None unless asked for.
     """
@@ -178,7 +179,7 @@ class ScoreReport:
     comparisons: tuple[Comparison, ...]
     provenance: Provenance
     files: ScoreFiles
-    facts: Mapping[str, TaskFacts]
+    tasks: Mapping[str, Task]
     notes: tuple[str, ...] = ()
     published: Mapping[str, tuple[leaderboard.Entry, ...]] | None = None
 
@@ -220,19 +221,19 @@ class ScoreReport:
         return [*text, f"{page}: written, beside per_item.csv and scores.json; next: open it in a browser"]
 
     def _tables(self) -> Iterator[str]:
-        for task, facts in self.facts.items():
-            systems = self.by_system(task)
+        for name, task in self.tasks.items():
+            systems = self.by_system(name)
             if len(self.systems) > 1:
-                yield from [*side_by_side(facts, systems).lines(), ""]
+                yield from [*side_by_side(task, systems).lines(), ""]
             else:
                 for scores in systems.values():
-                    yield from [*task_lines(scores, facts, self.settings.track, self.settings.empty), ""]
+                    yield from [*task_lines(scores, task, self.settings.track, self.settings.empty), ""]
         for row in self.comparisons:
-            title = f"{self.facts[row.task].title}: {row.system} minus {row.other}, {row.n_encounters} encounters"
+            title = f"{self.tasks[row.task].title}: {row.system} minus {row.other}, {row.n_encounters} encounters"
             yield from [*difference_table(title, row.differences).lines(), ""]
-        for task, entries in (self.published or {}).items():
+        for name, entries in (self.published or {}).items():
             if entries:
-                yield from [*published_table(self.facts[task], entries).lines(), ""]
+                yield from [*published_table(self.tasks[name], entries).lines(), ""]
 
     def _notes(self) -> Iterator[str]:
         yield from (f"note: {note}" for system in self.systems for note in system.notes)

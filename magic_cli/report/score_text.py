@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from magic_cli.metrics.bootstrap import Difference
 from magic_cli.records import Interval, TaskScores
 from magic_cli.report.leaderboard import Entry
 from magic_cli.report.table import Table
+from magic_cli.training.task import Task
 
 TITLES = {"seg": "segmentation", "cvqa": "closed questions"}
 
@@ -19,31 +19,12 @@ _MOST_SENTENCES, _MOST_ERRORS = 20, 5
 _AGREEMENT_SCORES = ("dice_meanofmax", "dice_meanofmean")
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFacts:
-    """What a report has to know of a task.
-
-    Attributes:
-        title: its name for people, in lower case.
-        unit: what `count_score` counts, in the plural.
-        count_score: the score that is a number of units, not a quality.
-        headline_scores: the scores to show first.
-        has_masks: whether the rule for empty masks (--empty) applies.
-    """
-
-    title: str
-    unit: str
-    count_score: str
-    headline_scores: tuple[str, ...]
-    has_masks: bool
-
-
-def task_lines(scores: TaskScores, facts: TaskFacts, track: str, empty: str) -> Iterator[str]:
+def task_lines(scores: TaskScores, task: Task, track: str, empty: str) -> Iterator[str]:
     """Yield one system's scores of a task as a table, and the sentences that belong to them.
 
     Args:
         scores: of one system.
-        facts: of the task.
+        task: that they are of.
         track: "both", "official" or "strict": the columns that are shown.
         empty: what an empty mask against an empty mask counts as.
     """
@@ -55,7 +36,7 @@ def task_lines(scores: TaskScores, facts: TaskFacts, track: str, empty: str) -> 
     }[track]
     questions = questions_of(scores)
     rows = []
-    for name, value in quality_scores(scores, facts).items():
+    for name, value in quality_scores(scores, task).items():
         if name in scores.extra and track == "official":
             continue
         cells = {"strict": number(value), "95 % interval": interval(bounds(scores.intervals.get(name)))}
@@ -65,16 +46,16 @@ def task_lines(scores: TaskScores, facts: TaskFacts, track: str, empty: str) -> 
         rows.append(row + ((_cut(questions.get(name, {}).get("question", "")),) if questions else ()))
     head = ("", *columns, *baselines, *(("",) if questions else ()))
     words = frozenset({len(head) - 1} if questions else ())
-    yield from Table(_title(scores, facts, track, empty), head, tuple(rows), words=words).lines()
+    yield from Table(_title(scores, task, track, empty), head, tuple(rows), words=words).lines()
     yield from _sentences(scores, track)
     if scores.errors and track != "official":
         yield from _errors(scores.errors[:_MOST_ERRORS]).lines()
 
 
-def _title(scores: TaskScores, facts: TaskFacts, track: str, empty: str) -> str:
-    count = scores.scores.get(facts.count_score)
-    rule = f"; empty against empty counts as {empty}" if facts.has_masks and track != "official" else ""
-    return f"{facts.title}: {'' if count is None else f'{count:.0f} {facts.unit}'}{rule}"
+def _title(scores: TaskScores, task: Task, track: str, empty: str) -> str:
+    count = scores.scores.get(task.count_score)
+    rule = f"; empty against empty counts as {empty}" if task.deliverable == "masks" and track != "official" else ""
+    return f"{task.title}: {'' if count is None else f'{count:.0f} {task.unit}'}{rule}"
 
 
 def _sentences(scores: TaskScores, track: str) -> Iterator[str]:
@@ -102,9 +83,9 @@ def _errors(errors: Sequence[Mapping[str, Any]]) -> Table:
     return Table(title, ("", "question", "probability", "answer", "gold"), cells, words=frozenset({1, 3, 4}))
 
 
-def side_by_side(facts: TaskFacts, systems: Mapping[str, TaskScores]) -> Table:
+def side_by_side(task: Task, systems: Mapping[str, TaskScores]) -> Table:
     """Return a row per system and a column per strict score, intervals below, the best of each column marked."""
-    values = [quality_scores(scores, facts) for scores in systems.values()]
+    values = [quality_scores(scores, task) for scores in systems.values()]
     names = list(values[0])
     rows = tuple(
         (system, *(f"{number(row.get(n))}\n{interval(bounds(scores.intervals.get(n)))}" for n in names))
@@ -112,7 +93,7 @@ def side_by_side(facts: TaskFacts, systems: Mapping[str, TaskScores]) -> Table:
     )
     marked = frozenset((line, names.index(name) + 1) for line, name in best_of(values))
     head = ("", *(name.removeprefix(ACCURACY) for name in names))
-    return Table(f"{facts.title}: strict scores, * is best", head, rows, marked)
+    return Table(f"{task.title}: strict scores, * is best", head, rows, marked)
 
 
 def difference_table(title: str, differences: Mapping[str, Difference]) -> Table:
@@ -123,16 +104,16 @@ def difference_table(title: str, differences: Mapping[str, Difference]) -> Table
     return Table(title, ("", "difference", "95 % interval", "p (sign flips)"), rows)
 
 
-def published_table(facts: TaskFacts, entries: Sequence[Entry]) -> Table:
+def published_table(task: Task, entries: Sequence[Entry]) -> Table:
     """Return a row per published run of a task."""
     names = list(entries[0].scores)
     rows = tuple((f"{row.team}, run {row.run}", *(f"{row.scores[name]:g}" for name in names)) for row in entries)
-    return Table(f"{facts.title}: published, test set", ("", *names), rows)
+    return Table(f"{task.title}: published, test set", ("", *names), rows)
 
 
-def quality_scores(scores: TaskScores, facts: TaskFacts) -> dict[str, float]:
+def quality_scores(scores: TaskScores, task: Task) -> dict[str, float]:
     """Return the strict scores by name without the count; those that the official scorer lacks come last."""
-    return {name: value for name, value in {**scores.scores, **scores.extra}.items() if name != facts.count_score}
+    return {name: value for name, value in {**scores.scores, **scores.extra}.items() if name != task.count_score}
 
 
 def questions_of(scores: TaskScores) -> dict[str, Mapping[str, Any]]:

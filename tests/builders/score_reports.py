@@ -15,7 +15,7 @@ from magic_cli.metrics.bootstrap import Difference
 from magic_cli.records import Interval, Mask, TaskScores
 from magic_cli.report.leaderboard import Entry
 from magic_cli.report.score_report import Comparison, Provenance, ScoreFiles, ScoreReport, ScoreSettings, SystemScores
-from magic_cli.report.score_text import TaskFacts
+from magic_cli.tasks import get
 
 HOSTILE = (
     "<script>document.title='owned'</script>\"'><img src=x onerror=\"document.title='owned'\">{{ 7*7 }}&\x1b[31m\u202e"
@@ -43,14 +43,6 @@ ERRORS = [
 ]
 
 
-FACTS = {
-    "seg": TaskFacts(
-        "segmentation", "images", "number_segmentation_instances", ("dice_meanofmax", "jaccard_meanofmax"), True
-    ),
-    "cvqa": TaskFacts("closed questions", "encounters", "number_cvqa_instances", ("accuracy_all",), False),
-}
-
-
 def score_report(*systems: SystemScores, **fields: Any) -> ScoreReport:
     """Return a report of these systems, other fields as given or with made-up values."""
     made: dict[str, Any] = {
@@ -60,7 +52,7 @@ def score_report(*systems: SystemScores, **fields: Any) -> ScoreReport:
         "comparisons": (),
         "provenance": Provenance(("magic",), {}, "now"),
         "files": ScoreFiles((), Path("gold")),
-        "facts": {scores.task: FACTS[scores.task] for system in systems for scores in system.tasks},
+        "tasks": {scores.task: get(scores.task) for system in systems for scores in system.tasks},
     }
     return ScoreReport(systems=systems, **(made | fields))
 

@@ -59,7 +59,7 @@ def by_task(report: ScoreReport, system: int = 0) -> dict[str, TaskScores]:
 def test_a_whole_submission(tmp_path: Path, prepared: Path) -> None:
     report = run([write_zip(tmp_path / "s.zip", files_of("valid"))], prepared)
     tasks = by_task(report)
-    assert list(tasks) == list(report.facts) == ["seg", "cvqa"]
+    assert list(tasks) == list(report.tasks) == ["seg", "cvqa"]
     assert tasks["seg"].scores["dice_meanofmax"] == tasks["cvqa"].scores["accuracy_all"] == 1.0
     for scores in tasks.values():
         assert scores.official == scores.scores
