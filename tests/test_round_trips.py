@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from magic_cli.commands.package import package
-from magic_cli.commands.prepare import prepare
+from magic_cli.commands.prepare import PrepareOptions, prepare
 from magic_cli.data.gold import Gold, gold_of
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.stratify import deal
@@ -33,7 +33,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     if not REAL.is_dir():
         pytest.skip(f"{REAL} is not there")
     out = tmp_path_factory.mktemp("real") / "prepared"
-    prepare(REAL, out, responses=False)
+    prepare(REAL, out, PrepareOptions(responses=False))
     return open_prepared(out)
 
 

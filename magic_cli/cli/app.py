@@ -49,12 +49,10 @@ def prepare(
     """
     from magic_cli.commands import prepare as module
 
-    options: dict[str, Any] = {"merge": merge, "prompt": prompt, "responses": responses, "strict": strict}
-    manifest = module.prepare(data, out, overwrite=overwrite, dry_run=dry_run, **options)
-    keep(manifest)
-    last = "nothing written (--dry-run)" if dry_run else f"{out}: ready; next: magic train seg (or: magic train cvqa)"
-    page = None if dry_run else out / "index.html"
-    emit(as_json, "prepare", manifest, [*module.summary(manifest, page), last])
+    options = module.PrepareOptions(merge, prompt, responses, strict, overwrite, dry_run)
+    result = module.prepare(data, out, options)
+    keep(result.to_json())
+    emit(as_json, "prepare", result.to_json(), result.lines())
 
 
 @app.command(cls=Recorded)

@@ -1,15 +1,19 @@
-"""Numbers of prepare.json: counts per split, the published ones, agreement, and the short text for the terminal."""
+"""prepare.json: what `magic prepare` found, did and left out. No date and no absolute path: same inputs, same bytes."""
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
 
+from magic_cli.data.prompt_lengths import PromptLengths, PromptStatistics, PromptWindow
 from magic_cli.records import SPLITS, Case, ImageRecord
 
-# Encounters, photos, annotators' masks and encounters with closed answers.
+FORMAT = 2  # of prepared/, written as "schema"
+
+# Cases, photos, annotators' masks and cases with closed answers.
 # Source: examples/challenge-data.md, "Published counts".
 PUBLISHED: Mapping[str, Mapping[str, int]] = {
     "train": {"cases": 842, "images": 2474, "masks": 7448, "answered": 300},
@@ -22,42 +26,198 @@ BINS = 20  # of the histogram of agreement, over 0..1
 LOWEST = 30  # photos that are named
 
 
-def count(cases: Iterable[Case], images: Iterable[ImageRecord]) -> dict[str, dict[str, Any]]:
-    """Return the counts of each split: cases, photos listed and usable, masks, masks per photo, answered."""
-    counts: dict[str, dict[str, Any]] = {
-        split: {"cases": 0, "listed": 0, "images": 0, "masks": 0, "annotators": Counter(), "answered": 0}
-        for split in SPLITS
-    }
+@dataclass(frozen=True, slots=True)
+class PrepareSettings:
+    """The settings that shape the dataset: options of `magic prepare`."""
+
+    merge: str
+    prompt: str
+    responses: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SplitCounts:
+    """Numbers of one split.
+
+    `listed` photos are named by the cases, `images` of them are usable. `annotators` maps a number of masks, as text,
+    to the number of photos that have so many; `answered` cases have closed answers.
+    """
+
+    cases: int
+    listed: int
+    images: int
+    masks: int
+    annotators: Mapping[str, int]
+    answered: int
+
+    def number(self, key: str) -> int:
+        """Return the number under a key of `PUBLISHED`: cases, images, masks or answered."""
+        return {"cases": self.cases, "images": self.images, "masks": self.masks, "answered": self.answered}[key]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The published counts per split and `difference`, counted minus published."""
+
+    counts: Mapping[str, Mapping[str, int]]
+    difference: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageAgreement:
+    """Mean Dice over the pairs of annotators of one photo."""
+
+    image: str
+    dice: float
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Agreement of annotators over the photos with two or more masks: Dice in [0, 1], a histogram of 20 bins."""
+
+    images: int
+    mean_dice: float
+    median_dice: float
+    histogram: tuple[int, ...]
+    lowest: tuple[ImageAgreement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """Photos with an EXIF orientation: how many masks lie on the photo as stored ("raw"), upright, or cannot tell.
+
+    `rule` ("raw" or "upright") is what the undecided ones are taken as.
+    """
+
+    photos: int = 0
+    raw: int = 0
+    upright: int = 0
+    undecided: int = 0
+    rule: str = "raw"
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """How many files there are, and one SHA-256 over all of them."""
+
+    count: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """SHA-256 of what was read: each table by its path in the source, photos and masks together."""
+
+    files: Mapping[str, str]
+    photos: Digest
+    masks: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareManifest:
+    """prepare.json (schemas/prepared.schema.json).
+
+    `counts` maps each split to its numbers; `left_out` what was lost (cases, images, masks, answers) to how much;
+    `mask_values` kinds of values to numbers of masks. `problems` are lost data, `notes` choices and facts, one line
+    each. `published` is None for other data than the challenge's, `agreement` without photos of two masks, `prompts`
+    where tokens could not be counted.
+    """
+
+    settings: PrepareSettings
+    counts: Mapping[str, SplitCounts]
+    published: Published | None
+    left_out: Mapping[str, int]
+    agreement: Agreement | None
+    mask_values: Mapping[str, int]
+    orientation: Orientation
+    prompts: PromptStatistics | None
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    inputs: Inputs
+
+    def to_json(self) -> dict[str, object]:
+        """Return the content of prepare.json."""
+        return {"schema": FORMAT, "format": "magic-prepared", **_to_json(self)}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> "PrepareManifest":
+        """Make the manifest of a row that schemas/prepared.schema.json allows."""
+        published, agreement_row, inputs = row["published"], row["agreement"], row["inputs"]
+        return cls(
+            settings=PrepareSettings(**row["settings"]),
+            counts={split: SplitCounts(**counts) for split, counts in row["counts"].items()},
+            published=None if published is None else Published(**published),
+            left_out=row["left_out"],
+            agreement=None if agreement_row is None else _agreement(agreement_row),
+            mask_values=row["mask_values"],
+            orientation=Orientation(**row["orientation"]),
+            prompts=None if row["prompts"] is None else _prompts(row["prompts"]),
+            problems=tuple(row["problems"]),
+            notes=tuple(row["notes"]),
+            inputs=Inputs(inputs["files"], Digest(**inputs["photos"]), Digest(**inputs["masks"])),
+        )
+
+
+def _to_json(value: Any) -> Any:
+    """Return dataclasses and mappings as dicts, tuples as lists; keys are the names of the fields, in their order."""
+    if is_dataclass(value):
+        return {field.name: _to_json(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _to_json(inner) for key, inner in value.items()}
+    if isinstance(value, tuple):
+        return [_to_json(inner) for inner in value]
+    return value
+
+
+def _agreement(row: Mapping[str, Any]) -> Agreement:
+    lowest = tuple(ImageAgreement(**image) for image in row["lowest"])
+    return Agreement(row["images"], row["mean_dice"], row["median_dice"], tuple(row["histogram"]), lowest)
+
+
+def _prompts(row: Mapping[str, Any]) -> PromptStatistics:
+    lengths = row["lengths"]
+    histograms = (tuple(lengths[split]) for split in SPLITS)
+    windows = tuple(PromptWindow(**window) for window in row["windows"])
+    return PromptStatistics(row["tokenizer"], windows, PromptLengths(lengths["width"], *histograms))
+
+
+def count(cases: Iterable[Case], images: Iterable[ImageRecord]) -> dict[str, SplitCounts]:
+    """Return the counts of each split."""
+    totals: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    annotators: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
     for case in cases:
-        row = counts[case.split]
-        row["cases"] += 1
-        row["listed"] += len(case.image_ids)
-        row["answered"] += case.answers is not None
+        totals[case.split] += Counter(cases=1, listed=len(case.image_ids), answered=case.answers is not None)
     for image in images:
-        row = counts[image.split]
-        row["images"] += 1
-        row["masks"] += len(image.annotators)
-        row["annotators"][str(len(image.annotators))] += 1
-    for row in counts.values():
-        row["annotators"] = dict(sorted(row["annotators"].items()))
-    return counts
+        totals[image.split] += Counter(images=1, masks=len(image.annotators))
+        annotators[image.split][str(len(image.annotators))] += 1
+    return {
+        split: SplitCounts(
+            cases=total["cases"],
+            listed=total["listed"],
+            images=total["images"],
+            masks=total["masks"],
+            annotators=dict(sorted(annotators[split].items())),
+            answered=total["answered"],
+        )
+        for split, total in totals.items()
+    }
 
 
-def against_published(counts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Return the published counts and `difference`, found minus published; None for other data.
+def against_published(counts: Mapping[str, SplitCounts]) -> Published | None:
+    """Return the published counts and the difference, counted minus published; None for other data.
 
     Data is the challenge's when every split that it has is of the published number of cases.
     """
-    splits = [split for split in SPLITS if counts[split]["cases"]]
-    if not splits or any(counts[split]["cases"] != PUBLISHED[split]["cases"] for split in splits):
+    splits = [split for split in SPLITS if counts[split].cases]
+    if not splits or any(counts[split].cases != PUBLISHED[split]["cases"] for split in splits):
         return None
     difference = {
-        split: {key: counts[split][key] - number for key, number in PUBLISHED[split].items()} for split in splits
+        split: {key: counts[split].number(key) - number for key, number in PUBLISHED[split].items()} for split in splits
     }
-    return {"counts": {split: dict(PUBLISHED[split]) for split in splits}, "difference": difference}
+    return Published({split: dict(PUBLISHED[split]) for split in splits}, difference)
 
 
-def agreement(dices: Mapping[str, float]) -> dict[str, Any] | None:
+def agreement(dices: Mapping[str, float]) -> Agreement | None:
     """Return how well annotators agree: mean, median, histogram of 20 bins over 0..1, the 30 photos lowest in it.
 
     `dices` maps the photos of two or more annotators to the mean Dice over pairs of them. None without any.
@@ -66,18 +226,18 @@ def agreement(dices: Mapping[str, float]) -> dict[str, Any] | None:
         return None
     values = list(dices.values())
     lowest = sorted(dices.items(), key=lambda item: (item[1], item[0]))[:LOWEST]
-    return {
-        "images": len(values),
-        "mean_dice": round(float(np.mean(values)), 6),
-        "median_dice": round(float(np.median(values)), 6),
-        "histogram": [int(number) for number in np.histogram(values, BINS, (0, 1))[0]],
-        "lowest": [{"image": image_id, "dice": round(value, 6)} for image_id, value in lowest],
-    }
+    return Agreement(
+        images=len(values),
+        mean_dice=round(float(np.mean(values)), 6),
+        median_dice=round(float(np.median(values)), 6),
+        histogram=tuple(int(number) for number in np.histogram(values, BINS, (0, 1))[0]),
+        lowest=tuple(ImageAgreement(image_id, round(value, 6)) for image_id, value in lowest),
+    )
 
 
-def digest(lines: Iterable[str]) -> dict[str, Any]:
-    """Return how many files there are, and one SHA-256 over their lines "NAME SHA256", sorted."""
-    ordered, whole = sorted(lines), hashlib.sha256()
+def digest(lines: Iterable[str]) -> Digest:
+    """Return the number of lines "NAME SHA256", one per file, and one SHA-256 over them, sorted."""
+    ordered, total = sorted(lines), hashlib.sha256()
     for number, line in enumerate(ordered):
-        whole.update(f"\n{line}".encode() if number else line.encode())
-    return {"count": len(ordered), "sha256": whole.hexdigest()}
+        total.update(f"\n{line}".encode() if number else line.encode())
+    return Digest(len(ordered), total.hexdigest())

@@ -22,6 +22,7 @@ from sys import intern
 from typing import Any
 
 from magic_cli.data.limits import MAX_PIXELS
+from magic_cli.data.manifest import FORMAT, PrepareManifest
 from magic_cli.data.prompts import replace_surrogates
 from magic_cli.data.questions import NO_QUESTIONS, QuestionSchema, parse_questions
 from magic_cli.errors import DataError, printable, problem
@@ -32,8 +33,6 @@ from magic_cli.records import SPLITS, Case, ImageRecord
 CASES, IMAGES, QUESTIONS, MANIFEST = "cases.jsonl", "images.jsonl", "questions.json", "prepare.json"
 
 MEAN_MASK, PAGE = "mean_mask.png", "index.html"
-
-FORMAT = 2  # "schema" of prepare.json
 
 _EMPTY: Mapping[str, Any] = {}  # shared by all cases that lack something
 
@@ -48,7 +47,7 @@ class Prepared:
     """
 
     root: Path
-    manifest: Mapping[str, Any]
+    manifest: PrepareManifest
     questions: QuestionSchema
     cases: Mapping[str, Case]
     images: Mapping[str, ImageRecord]
@@ -180,15 +179,16 @@ def open_prepared(root: Path, texts: bool = True) -> Prepared:
         have = "no such folder" if not root.is_dir() else f"got a folder without {MANIFEST}"
         raise DataError(printable(f"{root}: {have}, expected a prepared dataset; run `magic prepare` first"))
     real = root.resolve()
-    manifest = read_json(manifest_path)
-    _refuse_older(manifest, root)
-    lines = schema.problems("prepared", manifest, str(manifest_path))
+    row = read_json(manifest_path)
+    _refuse_older(row, root)
+    lines = schema.problems("prepared", row, str(manifest_path))
     # row by row: parsed rows take several times the memory of what is kept of them
     rows = valid_rows("case", each_row(root / CASES), str(root / CASES), lines)
     cases = [_case(row, texts) for row in rows]
     rows = valid_rows("image", each_row(root / IMAGES), str(root / IMAGES), lines)
     images = [_image(row, real) for row in rows]
     _raise(lines)
+    manifest = PrepareManifest.from_json(row)
     questions = _read_questions(root, cases)
     _raise([*_lost(root, manifest, cases, images), *_contradictions(root, cases, images, questions)])
     return Prepared(
@@ -221,9 +221,7 @@ def _raise(lines: list[str]) -> None:
         raise DataError([*lines, "these files were changed by hand or damaged: run `magic prepare --overwrite`"])
 
 
-def _lost(
-    root: Path, manifest: Mapping[str, Any], cases: Sequence[Case], images: Sequence[ImageRecord]
-) -> Iterator[str]:
+def _lost(root: Path, manifest: PrepareManifest, cases: Sequence[Case], images: Sequence[ImageRecord]) -> Iterator[str]:
     """Yield a line for each split with other numbers of rows than were written: a file cut at a line's end is valid."""
     splits = (
         (CASES, "cases", [case.split for case in cases]),
@@ -231,7 +229,7 @@ def _lost(
     )
     for name, key, rows in splits:
         for split in SPLITS:
-            number, written = rows.count(split), manifest["counts"][split][key]
+            number, written = rows.count(split), manifest.counts[split].number(key)
             if number != written:
                 yield problem(root / name, f"{number} {key} of split {split}", f"{written}", "was the file cut off?")
 

@@ -1,11 +1,12 @@
 """Prompt lengths in tokens: how they are spread, and how much of a prompt a text encoder's window keeps."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from magic_cli.data.prompts import share_window
+from magic_cli.records import SPLITS
 
 WINDOWS = ((77, "CLIP"), (256, "MiniLM"))
 
@@ -13,40 +14,80 @@ SPECIAL = 2  # start and end token; encoders join the halves with nothing betwee
 
 WIDTH, BINS = 16, 32  # the last bin holds every longer prompt
 
-Sizes = Sequence[tuple[int, int]]
+Sizes = Sequence[tuple[int, int]]  # tokens of the question and of the answer half, without special tokens
 
 
-def exceeding(sizes: Sizes, tokens: int) -> int:
-    """Return how many prompts are longer than a window of `tokens`; arguments as `window_use`."""
-    return sum(sum(halves) > tokens - SPECIAL for halves in sizes)
+@dataclass(frozen=True, slots=True)
+class PromptWindow:
+    """What a text encoder's window of `tokens` leaves of `prompts` prompts.
+
+    `exceed` of them are longer, `exceed_by_split` says how many of each split. `kept_question` and `kept_answer` are
+    the mean share of that half, in [0, 1], over the prompts that have it; None where no prompt has it.
+    """
+
+    tokens: int
+    prompts: int
+    exceed: int
+    kept_question: float | None
+    kept_answer: float | None
+    model: str
+    exceed_by_split: Mapping[str, int]
 
 
-def window_use(sizes: Sizes, tokens: int) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class PromptLengths:
+    """Prompts per split with 0 to width - 1, width to 2 width - 1, ... tokens; the last of 32 bins is open."""
+
+    width: int
+    train: tuple[int, ...]
+    valid: tuple[int, ...]
+    test: tuple[int, ...]
+
+    def by_split(self) -> dict[str, tuple[int, ...]]:
+        """Return the histograms by the name of their split."""
+        return dict(zip(SPLITS, (self.train, self.valid, self.test), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class PromptStatistics:
+    """How long the prompts of a dataset are, in tokens of `tokenizer`."""
+
+    tokenizer: str
+    windows: tuple[PromptWindow, ...]
+    lengths: PromptLengths
+
+
+def prompt_statistics(sizes: Mapping[str, Sizes], tokenizer: str) -> PromptStatistics:
+    """Return how long the prompts of each split are, and what the windows of CLIP and MiniLM keep of them."""
+    windows = tuple(window_use(sizes, tokens, model) for tokens, model in WINDOWS)
+    histograms = (length_histogram(sizes[split]) for split in SPLITS)
+    return PromptStatistics(tokenizer, windows, PromptLengths(WIDTH, *histograms))
+
+
+def window_use(sizes: Mapping[str, Sizes], tokens: int, model: str) -> PromptWindow:
     """Return how many prompts exceed a window, and the mean share of each half that is kept.
 
     Args:
-        sizes: tokens of the question and of the answer half of each prompt, without special tokens.
+        sizes: split to the sizes of its prompts.
         tokens: the window, which holds two special tokens and both halves, shared by `share_window`.
-
-    Returns:
-        tokens, prompts, exceed; kept_question and kept_answer in [0, 1] over the prompts that have this half,
-        None without any.
+        model: name of the encoder that has this window.
     """
     room = tokens - SPECIAL
     shares: tuple[list[float], list[float]] = ([], [])
-    for halves in sizes:
+    prompts = [halves for rows in sizes.values() for halves in rows]
+    for halves in prompts:
         for share, kept, size in zip(shares, share_window(*halves, room), halves, strict=True):
             share += [kept / size] if size else []
     question, answer = (round(float(np.mean(share)), 6) if share else None for share in shares)
-    counts = {"tokens": tokens, "prompts": len(sizes), "exceed": exceeding(sizes, tokens)}
-    return counts | {"kept_question": question, "kept_answer": answer}
+    by_split = {split: sum(sum(halves) > room for halves in rows) for split, rows in sizes.items()}
+    return PromptWindow(tokens, len(prompts), sum(by_split.values()), question, answer, model, by_split)
 
 
-def length_histogram(sizes: Sizes) -> list[int]:
+def length_histogram(sizes: Sizes) -> tuple[int, ...]:
     """Return how many prompts have 0-15, 16-31, ... tokens, special tokens included; the last of 32 bins is open.
 
     >>> length_histogram([(4, 9), (5, 9), (9000, 9000)])[:2], length_histogram([(9000, 9000)])[-1]
-    ([1, 1], 1)
+    ((1, 1), 1)
     """
     bins = [min((sum(halves) + SPECIAL) // WIDTH, BINS - 1) for halves in sizes]
-    return [int(number) for number in np.bincount(np.array(bins, np.int64), minlength=BINS)]
+    return tuple(int(number) for number in np.bincount(np.array(bins, np.int64), minlength=BINS))

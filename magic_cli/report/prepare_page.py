@@ -1,4 +1,4 @@
-"""prepared/index.html: what was found, what was lost, and where annotators disagree, to be looked at.
+"""prepared/index.html: what was read, what was lost, and where annotators disagree, to look at.
 
 It holds ids, numbers and pictures, no patient's text, and loads nothing. Bars are drawn here, not by matplotlib:
 a prepared dataset is the same bytes whether or not the extra is installed.
@@ -8,13 +8,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from magic_cli.data.manifest import BINS
+from magic_cli.data.manifest import BINS, Agreement, Inputs, PrepareManifest
 from magic_cli.data.masks import read_mask
+from magic_cli.data.prompt_lengths import PromptStatistics
 from magic_cli.errors import DataError
 from magic_cli.records import SPLITS, ImageRecord
 from magic_cli.report import overlays, page
@@ -74,7 +74,7 @@ class Plot:
 
 
 def html(
-    manifest: Mapping[str, Any], images: Sequence[ImageRecord], dices: Mapping[str, float], mean: Image.Image | None
+    manifest: PrepareManifest, images: Sequence[ImageRecord], dices: Mapping[str, float], mean: Image.Image | None
 ) -> str:
     """Return the page of a prepared dataset.
 
@@ -98,17 +98,17 @@ def html(
         sections=_sections(manifest),
         facts=_facts(manifest),
         counts=_counts(manifest),
-        annotators=sorted({int(n) for row in manifest["counts"].values() for n in row["annotators"]}),
-        lost=[f"{number:,} {LEFT_OUT[what]}" for what, number in manifest["left_out"].items() if number],
+        annotators=sorted({int(n) for row in manifest.counts.values() for n in row.annotators}),
+        lost=[f"{number:,} {LEFT_OUT[what]}" for what, number in manifest.left_out.items() if number],
         lines=[overlays.line_of(k) for k in range(max((p.annotators for p in pictures), default=0))],
-        agreement_plot=_agreement_plot(manifest["agreement"]),
-        length_plots=_length_plots(manifest["prompts"]),
-        length_rows=_length_rows(manifest["prompts"]),
+        agreement_plot=_agreement_plot(manifest.agreement),
+        length_plots=_length_plots(manifest.prompts),
+        length_rows=_length_rows(manifest.prompts),
         lowest=[picture for picture in pictures if picture.image_id in names],
         spread=[picture for picture in pictures if picture.image_id not in names],
         others=sum(bool(image.annotators) for image in images) - len(lowest),
         mean=_mean(mean),
-        inputs=_inputs(manifest["inputs"]),
+        inputs=_inputs(manifest.inputs),
     )
 
 
@@ -150,29 +150,35 @@ def _picture(image: ImageRecord, dice: float | None) -> Picture | None:
     return Picture(image.image_id, image.split, len(masks), dice, lesion, source, drawn.size)
 
 
-def _sections(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
-    found = [("counts", "Counts"), ("problems", "Problems and notes")]
-    found += [("annotators", "Annotators")] if _facts(manifest)["masks"] else []
-    found += [("prompts", "Prompt lengths")] if manifest["prompts"] else []
-    return [*found, ("inputs", "Inputs")]
+def _sections(manifest: PrepareManifest) -> list[tuple[str, str]]:
+    sections = [("counts", "Counts"), ("problems", "Problems and notes")]
+    sections += [("annotators", "Annotators")] if _facts(manifest)["masks"] else []
+    sections += [("prompts", "Prompt lengths")] if manifest.prompts else []
+    return [*sections, ("inputs", "Inputs")]
 
 
-def _facts(manifest: Mapping[str, Any]) -> dict[str, int]:
-    keys = {"photos": "images", "listed": "listed", "encounters": "cases", "masks": "masks"}
-    return {name: sum(manifest["counts"][split][key] for split in SPLITS) for name, key in keys.items()}
+def _facts(manifest: PrepareManifest) -> dict[str, int]:
+    """Return the numbers of all splits together."""
+    counts = [manifest.counts[split] for split in SPLITS]
+    return {
+        "photos": sum(split.images for split in counts),
+        "listed": sum(split.listed for split in counts),
+        "encounters": sum(split.cases for split in counts),
+        "masks": sum(split.masks for split in counts),
+    }
 
 
-def _inputs(inputs: Mapping[str, Any]) -> list[tuple[str, str]]:
-    files = list(inputs["files"].items())
-    together = [(f"{inputs[what]['count']:,} {what}", inputs[what]["sha256"]) for what in ("photos", "masks")]
-    return [*files, *together]
+def _inputs(inputs: Inputs) -> list[tuple[str, str]]:
+    pictures = {"photos": inputs.photos, "masks": inputs.masks}
+    together = [(f"{digest.count:,} {kind}", digest.sha256) for kind, digest in pictures.items()]
+    return [*inputs.files.items(), *together]
 
 
-def _counts(manifest: Mapping[str, Any]) -> list[tuple[str, list[tuple[int, int | None]]]]:
-    """Return rows (label, for each split the number found and the published one)."""
-    published = (manifest["published"] or {}).get("counts", {})
+def _counts(manifest: PrepareManifest) -> list[tuple[str, list[tuple[int, int | None]]]]:
+    """Return rows (label, for each split the counted number and the published one)."""
+    published = manifest.published.counts if manifest.published else {}
     return [
-        (label, [(manifest["counts"][split][key], published.get(split, {}).get(key)) for split in SPLITS])
+        (label, [(manifest.counts[split].number(key), published.get(split, {}).get(key)) for split in SPLITS])
         for key, label in _ROWS.items()
     ]
 
@@ -187,47 +193,47 @@ def _mean(mean: Image.Image | None) -> tuple[str, float] | None:
     return page.data_uri(stretched.resize((256, 256), Image.Resampling.BICUBIC)), float(levels.max()) / 255
 
 
-def _agreement_plot(agreement: Mapping[str, Any] | None) -> Plot | None:
+def _agreement_plot(agreement: Agreement | None) -> Plot | None:
     if agreement is None:
         return None
     texts = [f"{k / BINS:.2f} to {(k + 1) / BINS:.2f}" for k in range(BINS)]
-    median = agreement["median_dice"]
+    median = agreement.median_dice
     ticks = [(k / 4, f"{k / 4:g}") for k in range(5)]
     return _plot(
         ("Agreement of annotators", "mean Dice over pairs of annotators", "photos"),
-        (agreement["histogram"], texts),
+        (agreement.histogram, texts),
         1.0,
         ticks,
         [(median, f"median {median:.2f}")],
     )
 
 
-def _length_plots(prompts: Mapping[str, Any] | None) -> list[Plot]:
+def _length_plots(prompts: PromptStatistics | None) -> list[Plot]:
     if prompts is None:
         return []
-    lengths = prompts["lengths"]
+    lengths, histograms = prompts.lengths, prompts.lengths.by_split()
     texts = [text for text, _ in _length_rows(prompts)]
-    marks = [(window["tokens"], f"{window['model']} {window['tokens']}") for window in prompts["windows"]]
-    span = lengths["width"] * len(texts)
-    ticks = [(value, str(value)) for value in range(0, span - lengths["width"], 128)]
-    ticks.append((span - lengths["width"] / 2, f"{span - lengths['width']}+"))
+    marks = [(window.tokens, f"{window.model} {window.tokens}") for window in prompts.windows]
+    span = lengths.width * len(texts)
+    ticks: list[tuple[float, str]] = [(value, str(value)) for value in range(0, span - lengths.width, 128)]
+    ticks.append((span - lengths.width / 2, f"{span - lengths.width}+"))
     return [
-        _plot((f"Prompts of {split}", "tokens", "prompts"), (lengths[split], texts), span, ticks, marks)
-        for split in SPLITS
-        if sum(lengths[split])
+        _plot((f"Prompts of {split}", "tokens", "prompts"), (histogram, texts), span, ticks, marks)
+        for split, histogram in histograms.items()
+        if sum(histogram)
     ]
 
 
-def _length_rows(prompts: Mapping[str, Any] | None) -> list[tuple[str, list[int]]]:
+def _length_rows(prompts: PromptStatistics | None) -> list[tuple[str, list[int]]]:
     """Return rows (range of tokens, prompts of each split)."""
     if prompts is None:
         return []
-    lengths, width = prompts["lengths"], prompts["lengths"]["width"]
-    last = len(lengths[SPLITS[0]]) - 1
+    width, histograms = prompts.lengths.width, prompts.lengths.by_split()
+    last = len(prompts.lengths.train) - 1
     texts = [
         f"{k * width} to {k * width + width - 1}" if k < last else f"{k * width} and more" for k in range(last + 1)
     ]
-    return [(text, [lengths[split][k] for split in SPLITS]) for k, text in enumerate(texts)]
+    return [(text, [histogram[k] for histogram in histograms.values()]) for k, text in enumerate(texts)]
 
 
 def _plot(

@@ -1,9 +1,11 @@
-"""Text summary of a prepared dataset for the terminal."""
+"""The result of `magic prepare`, and its text for the terminal."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from magic_cli.data.manifest import PrepareManifest
+from magic_cli.data.prepared import PAGE
+from magic_cli.data.prompt_lengths import PromptWindow
 from magic_cli.records import SPLITS
 
 _SHOWN = 20
@@ -11,58 +13,82 @@ _SHOWN = 20
 LEFT_OUT = {"cases": "encounters", "images": "images", "masks": "masks", "answers": "answers"}  # words for people
 
 
-def summary(manifest: Mapping[str, Any], page: Path | None = None) -> list[str]:
-    """Return the lines that the terminal shows: a table of counts, masks, prompts, the first 20 notes and problems.
+@dataclass(frozen=True, slots=True)
+class PrepareResult:
+    """A prepared dataset.
 
-    A number that differs from the published one is shown as "2,473 of 2,474". `page`, where given, is named last.
+    Attributes:
+        out: its folder.
+        manifest: prepare.json: counts, problems, notes, agreement of annotators, prompt lengths.
+        is_written: False for a dry run.
     """
-    rows = [("", *SPLITS), *table(manifest)]
+
+    out: Path
+    manifest: PrepareManifest
+    is_written: bool = True
+
+    def to_json(self) -> dict[str, object]:
+        """Return what --json prints (schemas/prepared.schema.json), less "command"."""
+        return self.manifest.to_json()
+
+    def lines(self) -> list[str]:
+        """Return the result for the terminal; the last line names the next command."""
+        lines = summary_lines(self.manifest)
+        if not self.is_written:
+            return [*lines, "nothing written (--dry-run)"]
+        ready = f"{self.out}: ready; next: magic train seg (or: magic train cvqa)"
+        return [*lines, f"look at it: {self.out / PAGE}", ready]
+
+
+def summary_lines(manifest: PrepareManifest) -> list[str]:
+    """Return a table of counts, then lines about masks, prompts, the first 20 notes and problems, and losses.
+
+    A number that differs from the published one is shown as "2,473 of 2,474".
+    """
+    rows = [("", *SPLITS), *count_rows(manifest)]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
         for row in rows
     ]
-    return [*lines, *_details(manifest), *([f"look at it: {page}"] if page else [])]
+    return [*lines, *_details(manifest)]
 
 
-def table(manifest: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+def count_rows(manifest: PrepareManifest) -> list[tuple[str, str, str, str]]:
     """Return rows of (label, train, valid, test), without a heading."""
-    published = (manifest.get("published") or {}).get("counts", {})
+    published = manifest.published.counts if manifest.published else {}
 
     def cell(split: str, key: str) -> str:
-        found, wanted = manifest["counts"][split][key], published.get(split, {}).get(key)
-        return f"{found:,}" if wanted in (None, found) else f"{found:,} of {wanted:,}"
+        number, expected = manifest.counts[split].number(key), published.get(split, {}).get(key)
+        return f"{number:,}" if expected in (None, number) else f"{number:,} of {expected:,}"
 
     labels = {"cases": "encounters", "images": "photos", "masks": "masks", "answered": "with closed answers"}
     return [(label, cell("train", key), cell("valid", key), cell("test", key)) for key, label in labels.items()]
 
 
-def _details(manifest: Mapping[str, Any]) -> list[str]:
+def _details(manifest: PrepareManifest) -> list[str]:
     lines = []
-    if manifest["mask_values"]:
-        values = ", ".join(f"{number:,} with {kind}" for kind, number in manifest["mask_values"].items())
-        lines.append(f"masks: {values}; merged by {manifest['settings']['merge']}")
-    if manifest["agreement"]:
-        agreement = manifest["agreement"]
-        mean, median = agreement["mean_dice"], agreement["median_dice"]
-        lines.append(f"annotators: pairwise Dice mean {mean:.2f}, median {median:.2f} ({agreement['images']:,} photos)")
-    if manifest["prompts"]:
-        lines += [_window(window) for window in manifest["prompts"]["windows"]]
-    for kind in ("note", "problem"):
-        found = manifest[f"{kind}s"]
-        lines += [f"{kind}: {line}" for line in found[:_SHOWN]]
-        if len(found) > _SHOWN:
-            lines.append(f"... and {len(found) - _SHOWN:,} more {kind}s, all of them in prepare.json")
-    left_out = ", ".join(f"{number:,} {LEFT_OUT[what]}" for what, number in manifest["left_out"].items() if number)
+    if manifest.mask_values:
+        values = ", ".join(f"{number:,} with {kind}" for kind, number in manifest.mask_values.items())
+        lines.append(f"masks: {values}; merged by {manifest.settings.merge}")
+    if manifest.agreement:
+        mean, median = manifest.agreement.mean_dice, manifest.agreement.median_dice
+        photos = f"{manifest.agreement.images:,} photos"
+        lines.append(f"annotators: pairwise Dice mean {mean:.2f}, median {median:.2f} ({photos})")
+    if manifest.prompts:
+        lines += [_window(window) for window in manifest.prompts.windows]
+    for kind, sentences in (("note", manifest.notes), ("problem", manifest.problems)):
+        lines += [f"{kind}: {line}" for line in sentences[:_SHOWN]]
+        if len(sentences) > _SHOWN:
+            lines.append(f"... and {len(sentences) - _SHOWN:,} more {kind}s, all of them in prepare.json")
+    left_out = ", ".join(f"{number:,} {LEFT_OUT[what]}" for what, number in manifest.left_out.items() if number)
     if left_out:
         lines.append(f"left out: {left_out}")
     return lines
 
 
-def _window(window: Mapping[str, Any]) -> str:
-    line = (
-        f"prompts: {window['exceed']:,} of {window['prompts']:,} exceed {window['model']}'s {window['tokens']} tokens"
-    )
-    halves = {"questions": window["kept_question"], "answers": window["kept_answer"]}
-    kept = [f"{100 * share:.0f} % of the {half}" for half, share in halves.items() if share is not None]
-    return f"{line}; kept on average: {' and '.join(kept)}" if window["exceed"] else line
+def _window(window: PromptWindow) -> str:
+    line = f"prompts: {window.exceed:,} of {window.prompts:,} exceed {window.model}'s {window.tokens} tokens"
+    halves = {"questions": window.kept_question, "answers": window.kept_answer}
+    shares = [f"{100 * share:.0f} % of the {half}" for half, share in halves.items() if share is not None]
+    return f"{line}; kept on average: {' and '.join(shares)}" if window.exceed else line

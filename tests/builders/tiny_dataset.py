@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from magic_cli.data.manifest import Inputs, Orientation, PrepareManifest, PrepareSettings, count, digest
 from magic_cli.data.masks import write_mask
 from magic_cli.data.prepared import case_row, image_row
 from magic_cli.data.questions import QuestionSchema, load_questions
 from magic_cli.io.files import write_json, write_jsonl
-from magic_cli.records import SPLITS, Case, ImageRecord, Mask
+from magic_cli.records import Case, ImageRecord, Mask
 
 # encounter -> (split, sizes of its photos); nothing is square, so that transposing shows
 ENCOUNTERS: dict[str, tuple[str, list[tuple[int, int]]]] = {
@@ -70,19 +71,20 @@ def make_prepared(root: Path, merge: str = "or", photos: bool = True) -> Path:
     write_jsonl(root / "cases.jsonl", [case_row(case) for case in cases])
     write_jsonl(root / "images.jsonl", [image_row(r, root) for r in records])
     write_json(root / "questions.json", QUESTIONS.as_json())
-    counts = {
-        split: {
-            "cases": sum(case.split == split for case in cases),
-            "images": sum(r.split == split for r in records),
-            "masks": sum(len(r.annotators) for r in records if r.split == split),
-            "annotators": {"3": sum(r.split == split and bool(r.annotators) for r in records)},
-            "answered": sum(case.split == split and case.answers is not None for case in cases),
-        }
-        for split in SPLITS
-    }
-    settings = {"merge": merge, "prompt": "qa", "responses": True}
-    manifest = {"schema": 2, "format": "magic-prepared", "settings": settings, "counts": counts}
-    write_json(root / "prepare.json", manifest | {"problems": [], "notes": [], "inputs": {}})
+    manifest = PrepareManifest(
+        settings=PrepareSettings(merge, "qa", responses=True),
+        counts=count(cases, records),
+        published=None,
+        left_out={},
+        agreement=None,
+        mask_values={},
+        orientation=Orientation(),
+        prompts=None,
+        problems=(),
+        notes=(),
+        inputs=Inputs({}, digest(()), digest(())),
+    )
+    write_json(root / "prepare.json", manifest.to_json())
     return root
 
 

@@ -277,9 +277,9 @@ def test_masks_of_each_annotator_and_the_papers_unit_are_held_out_whole(
     drawn: Path, drawn_prepared: Path, tmp_path: Path
 ) -> None:
     """--merge each gives a photo several samples, sample_unit=question an encounter: predicted once or by slot."""
-    from magic_cli.commands.prepare import prepare
+    from magic_cli.commands.prepare import PrepareOptions, prepare
 
-    prepare(drawn, tmp_path / "each", merge="each")
+    prepare(drawn, tmp_path / "each", PrepareOptions(merge="each"))
     result = cross(tmp_path / "each", tmp_path / "seg", "seg", 2, settings=["epochs=1"])
     photos = len({i.image_id for i in open_prepared(tmp_path / "each").images_of("train") if i.annotators})
     assert sum(part["held_samples"] for part in result["parts"]) == photos
@@ -338,9 +338,9 @@ def test_the_majority_of_folds_on_real_text(tmp_path: Path) -> None:
     data = Path(__file__).resolve().parents[3] / "shared" / "data" / "dermavqa-text"
     if not data.is_dir():
         pytest.skip("../shared/data/dermavqa-text is not here")
-    from magic_cli.commands.prepare import prepare
+    from magic_cli.commands.prepare import PrepareOptions, prepare
 
-    prepare(data, tmp_path / "prepared", responses=False)
+    prepare(data, tmp_path / "prepared", PrepareOptions(responses=False))
     settings = ["modality=text", "epochs=1"]
     result = cross(tmp_path / "prepared", tmp_path / "cvqa", count=5, settings=settings)
     assert result["encounters"] == 300

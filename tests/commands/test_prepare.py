@@ -17,7 +17,7 @@ import tokenizers
 from challenge_folders import draw_lesion, draw_photo, image_id, make_challenge, save_mask, save_photo, write_json
 from PIL import Image
 
-from magic_cli.commands.prepare import prepare, prompt_lengths, summary
+from magic_cli.commands.prepare import PrepareOptions, prepare, prompt_lengths
 from magic_cli.data.masks import read_mask
 from magic_cli.data.prepared import MEAN_MASK, PAGE, open_prepared
 from magic_cli.data.sources.dermavqa.reader import open_challenge
@@ -111,7 +111,7 @@ def test_raw_folder_is_never_changed(folder: Path, tmp_path: Path) -> None:
     before = snapshot(folder)
     prepare(folder, folder / "prepared")
     assert {k: v for k, v in snapshot(folder).items() if not k.startswith("prepared/")} == before
-    prepare(folder, folder / "prepared", overwrite=True)  # and what lies in it already is passed over
+    prepare(folder, folder / "prepared", PrepareOptions(overwrite=True))  # and what lies in it already is passed over
 
 
 @pytest.mark.parametrize("layout", ["flat", "odd"])
@@ -129,7 +129,7 @@ def test_layouts(layout: str, tmp_path: Path) -> None:
 )  # fmt: skip
 def test_merge(merge: str, expected: np.ndarray | None, tmp_path: Path) -> None:
     root = make_challenge(tmp_path / "d", annotators=3, high=255)
-    manifest = prepare(root, tmp_path / "prepared", merge=merge)
+    manifest = prepare(root, tmp_path / "prepared", PrepareOptions(merge=merge)).to_json()
     image = open_prepared(tmp_path / "prepared").images[image_id(1)]
     assert len(image.annotators) == 3
     assert manifest["mask_values"] == {"0/255": 21}
@@ -158,7 +158,7 @@ def test_mean_mask_is_that_of_the_merged_train_masks(merge: str, tmp_path: Path)
         if image_id(1) in mask.name:  # the other photo's masks are empty
             ones[: 32 * (number + 1)] = 1
         save_mask(mask, ones)
-    prepare(root, tmp_path / "p", merge=merge)
+    prepare(root, tmp_path / "p", PrepareOptions(merge=merge))
     # share of the annotators of the one photo, of two, in quarters of the height
     shares = {"or": (1, 1, 1, 0), "majority": (1, 1, 0, 0), "intersection": (1, 0, 0, 0), "each": (1, 2 / 3, 1 / 3, 0)}
     wanted = np.repeat(np.rint(255 * np.array(shares[merge]) / 2), 16)
@@ -183,34 +183,22 @@ def test_the_page_and_the_mean_mask_leave_the_manifest_as_it_is(
     assert open_prepared(tmp_path / "p").sha256 == open_prepared(prepared).sha256
 
 
-def test_older_manifests_without_histograms_are_read(prepared: Path, tmp_path: Path) -> None:
-    shutil.copytree(prepared, tmp_path / "p")
-    manifest = json.loads((prepared / "prepare.json").read_text(encoding="utf-8"))
-    for key in ("histogram", "lowest"):
-        del manifest["agreement"][key]
-    del manifest["prompts"]["lengths"]
-    for window in manifest["prompts"]["windows"]:
-        del window["exceed_by_split"]
-    write_json(tmp_path / "p" / "prepare.json", manifest)
-    assert len(open_prepared(tmp_path / "p").images) == 10
-
-
 def test_unknown_settings(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--merge: got mean, expected or or majority or intersection or each"):
-        prepare(folder, tmp_path / "prepared", merge="mean")
+        prepare(folder, tmp_path / "prepared", PrepareOptions(merge="mean"))
     with pytest.raises(ConfigError, match="--prompt: got everything"):
-        prepare(folder, tmp_path / "prepared", prompt="everything")
+        prepare(folder, tmp_path / "prepared", PrepareOptions(prompt="everything"))
     assert not (tmp_path / "prepared").exists()
 
 
 def test_prompts_and_responses(folder: Path, tmp_path: Path) -> None:
-    prepare(folder, tmp_path / "a", responses=False)
+    prepare(folder, tmp_path / "a", PrepareOptions(responses=False))
     found = open_prepared(tmp_path / "a")
-    assert found.manifest["settings"]["responses"] is False
+    assert found.manifest.settings.responses is False
     assert all(e.answer == "" and e.responses == () for e in found.cases.values())
     assert "Eczema" not in (tmp_path / "a" / "cases.jsonl").read_text(encoding="utf-8")
-    assert [w["kept_answer"] for w in found.manifest["prompts"]["windows"]] == [None, None]
-    prepare(folder, tmp_path / "b", prompt="fixed")
+    assert [window.kept_answer for window in found.manifest.prompts.windows] == [None, None]
+    prepare(folder, tmp_path / "b", PrepareOptions(prompt="fixed"))
     assert {(e.question, e.answer) for e in open_prepared(tmp_path / "b").cases.values()} == {("skin lesion", "")}
 
 
@@ -222,7 +210,7 @@ def test_prompt_windows_by_hand(tmp_path: Path) -> None:
             del row[key]
         row |= {"query_content_en": "red " * words, "responses": [{"content_en": "skin " * 50}]}
     write_json(root / "train.json", rows)
-    clip, minilm = prepare(root, tmp_path / "out", dry_run=True)["prompts"]["windows"]
+    clip, minilm = prepare(root, tmp_path / "out", PrepareOptions(dry_run=True)).to_json()["prompts"]["windows"]
     # room for 77 - 2 special tokens, nothing between the halves: (100, 50) keeps (38, 37), (10, 50) keeps all
     assert (clip["exceed"], clip["prompts"]) == (1, 2)
     assert clip["exceed_by_split"] == {"train": 1, "valid": 0, "test": 0}
@@ -237,7 +225,7 @@ def test_prompt_windows_by_hand(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("mask_size", "upright"), [((48, 64), False), ((64, 48), True)])
 def test_mask_decides_orientation(mask_size: tuple[int, int], upright: bool, folder: Path, tmp_path: Path) -> None:
     tall(folder, 6, mask_size)
-    manifest = prepare(folder, tmp_path / "prepared")
+    manifest = prepare(folder, tmp_path / "prepared").to_json()
     image = open_prepared(tmp_path / "prepared").images[image_id(1)]
     assert manifest["problems"] == []
     assert (image.upright, image.height, image.width) == (upright, *mask_size)
@@ -249,13 +237,13 @@ def test_mask_decides_orientation(mask_size: tuple[int, int], upright: bool, fol
 def test_photos_whose_masks_cannot_tell_follow_the_majority(folder: Path, tmp_path: Path) -> None:
     test = folder / "images_final" / "images_test" / f"{image_id(6)}.jpg"
     save_photo(test, draw_photo(), 6)  # a test photo: its masks are hidden
-    manifest = prepare(folder, tmp_path / "a")
+    manifest = prepare(folder, tmp_path / "a").to_json()
     assert manifest["orientation"] == {"photos": 1, "raw": 0, "upright": 0, "undecided": 1, "rule": "raw"}
     assert not open_prepared(tmp_path / "a").images[image_id(6)].upright
     tall(folder, 6, (64, 48), 1)
     tall(folder, 8, (64, 48), 2)
     tall(folder, 6, (48, 64), 3)
-    manifest = prepare(folder, tmp_path / "b")
+    manifest = prepare(folder, tmp_path / "b").to_json()
     assert manifest["orientation"] == {"photos": 4, "raw": 1, "upright": 2, "undecided": 1, "rule": "upright"}
     image = open_prepared(tmp_path / "b").images[image_id(6)]
     assert (image.upright, image.height, image.width) == (True, 64, 48)
@@ -264,13 +252,13 @@ def test_photos_whose_masks_cannot_tell_follow_the_majority(folder: Path, tmp_pa
 
 def test_half_turn_cannot_be_told_from_the_size(folder: Path, tmp_path: Path) -> None:
     tall(folder, 3, (48, 64))
-    assert prepare(folder, tmp_path / "p", dry_run=True)["orientation"]["undecided"] == 1
+    assert prepare(folder, tmp_path / "p", PrepareOptions(dry_run=True)).to_json()["orientation"]["undecided"] == 1
 
 
 def test_annotators_who_disagree_about_orientation(folder: Path, tmp_path: Path) -> None:
     tall(folder, 6, (64, 48))
     save_mask(folder / MASKS / f"{image_id(1)}_mask_ann1.tiff", draw_lesion((48, 64)))
-    manifest = prepare(folder, tmp_path / "p")
+    manifest = prepare(folder, tmp_path / "p").to_json()
     image = open_prepared(tmp_path / "p").images[image_id(1)]
     assert (image.upright, sorted(image.annotators)) == (False, ["ann1"])  # a tie: the photo as stored
     assert len(manifest["problems"]) == 1
@@ -282,7 +270,7 @@ def test_annotators_who_disagree_about_orientation(folder: Path, tmp_path: Path)
 
 def test_transposed_mask_is_left_out(folder: Path, tmp_path: Path) -> None:
     save_mask(folder / MASKS / f"{image_id(1)}_mask_ann0.tiff", draw_lesion((64, 48)))
-    manifest = prepare(folder, tmp_path / "p")
+    manifest = prepare(folder, tmp_path / "p").to_json()
     assert len(manifest["problems"]) == 1
     assert manifest["problems"][0].startswith(f"{MASKS}/{image_id(1)}_mask_ann0.tiff: got a transposed mask")
     assert manifest["left_out"] == {"cases": 0, "images": 0, "masks": 1, "answers": 0}
@@ -295,7 +283,7 @@ def test_transposed_mask_is_left_out(folder: Path, tmp_path: Path) -> None:
 def test_photo_none_of_whose_masks_fits_is_left_out_and_counted(folder: Path, tmp_path: Path) -> None:
     save_mask(folder / MASKS / f"{image_id(1)}_mask_ann0.tiff", draw_lesion((40, 40)))
     save_mask(folder / MASKS / f"{image_id(1)}_mask_ann1.tiff", draw_lesion() * np.uint8(3))
-    manifest = prepare(folder, tmp_path / "p")
+    manifest = prepare(folder, tmp_path / "p").to_json()
     assert len(manifest["problems"]) == 3
     text = "\n".join(manifest["problems"])
     assert "got height x width 40 x 40, expected 48 x 64" in text
@@ -313,7 +301,7 @@ def test_damaged_photos(folder: Path, tmp_path: Path) -> None:
     path = folder / TRAIN / f"{image_id(1)}.jpg"
     path.write_bytes(path.read_bytes()[:-300])
     (folder / TRAIN / f"{image_id(2)}.jpg").write_bytes(b"")
-    manifest = prepare(folder, tmp_path / "p")
+    manifest = prepare(folder, tmp_path / "p").to_json()
     assert [line.partition(", ")[0] for line in manifest["problems"]] == [
         f"{TRAIN}/{image_id(1)}.jpg: got a truncated photo",
         f"{TRAIN}/{image_id(2)}.jpg: got an empty file",
@@ -327,7 +315,7 @@ def test_unreadable_mask_of_a_test_photo_keeps_the_photo(folder: Path, tmp_path:
     mask = folder / "masks" / f"{image_id(6)}_mask_ann0.tiff"
     mask.parent.mkdir()
     mask.write_bytes(b"not a mask")
-    manifest = prepare(folder, tmp_path / "p")
+    manifest = prepare(folder, tmp_path / "p").to_json()
     assert len(manifest["problems"]) == 1
     assert open_prepared(tmp_path / "p").images[image_id(6)].mask is None
 
@@ -337,7 +325,7 @@ def test_strict_lists_everything_and_writes_nothing(folder: Path, tmp_path: Path
     save_mask(folder / MASKS / f"{image_id(2)}_mask_ann0.tiff", draw_lesion((64, 48)))
     for dry_run in (False, True):
         with pytest.raises(DataError) as caught:
-            prepare(folder, tmp_path / "p", strict=True, dry_run=dry_run)
+            prepare(folder, tmp_path / "p", PrepareOptions(strict=True, dry_run=dry_run))
         assert caught.value.exit_code == 3
         assert len(caught.value.problems) == 3
         assert caught.value.problems[-1].startswith("2 problems; nothing was written")
@@ -346,19 +334,19 @@ def test_strict_lists_everything_and_writes_nothing(folder: Path, tmp_path: Path
 
 def test_strict_accepts_sound_data_and_notes(tmp_path: Path) -> None:
     root = make_challenge(tmp_path / "d", definitions=False)
-    assert prepare(root, tmp_path / "p", strict=True)["notes"]
+    assert prepare(root, tmp_path / "p", PrepareOptions(strict=True)).to_json()["notes"]
 
 
 def test_dry_run_finds_the_same_and_writes_nothing(folder: Path, tmp_path: Path) -> None:
     (folder / TRAIN / f"{image_id(1)}.jpg").write_bytes(b"")
-    dry = prepare(folder, tmp_path / "p", dry_run=True)
+    dry = prepare(folder, tmp_path / "p", PrepareOptions(dry_run=True)).to_json()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["DermaVQA"]
-    assert dry == prepare(folder, tmp_path / "p")
+    assert dry == prepare(folder, tmp_path / "p").to_json()
 
 
 def test_text_only(tmp_path: Path) -> None:
     root = make_challenge(tmp_path / "d", photos=False, annotators=0)
-    manifest = prepare(root, tmp_path / "p")
+    manifest = prepare(root, tmp_path / "p").to_json()
     found = open_prepared(tmp_path / "p")
     assert manifest["notes"] == ["0 of 10 photos found: text-only dataset"]
     assert (manifest["problems"], manifest["agreement"], found.images) == ([], None, {})
@@ -366,11 +354,11 @@ def test_text_only(tmp_path: Path) -> None:
 
 
 def test_one_annotator_has_nobody_to_agree_with_and_two_empty_masks_agree(folder: Path, tmp_path: Path) -> None:
-    assert prepare(make_challenge(tmp_path / "one", annotators=1), tmp_path / "p")["agreement"] is None
+    assert prepare(make_challenge(tmp_path / "one", annotators=1), tmp_path / "p").to_json()["agreement"] is None
     root = make_challenge(tmp_path / "two", splits={"train": 1})
     for mask in (root / MASKS).iterdir():
         save_mask(mask, np.zeros((48, 64), np.uint8))
-    agreement = prepare(root, tmp_path / "q")["agreement"]
+    agreement = prepare(root, tmp_path / "q").to_json()["agreement"]
     assert (agreement["images"], agreement["mean_dice"], agreement["median_dice"]) == (2, 1.0, 1.0)
     assert agreement["histogram"] == [0] * 19 + [2]
 
@@ -384,11 +372,11 @@ def test_overwrite(folder: Path, tmp_path: Path) -> None:
     prepare(folder, out)
     before = snapshot(out)
     with pytest.raises(DataError, match="prepared: already there; use --overwrite, or another --out"):
-        prepare(folder, out, merge="each")
+        prepare(folder, out, PrepareOptions(merge="each"))
     assert snapshot(out) == before
-    prepare(folder, out, merge="each", overwrite=True)
+    prepare(folder, out, PrepareOptions(merge="each", overwrite=True))
     assert not (out / "masks").exists()
-    assert open_prepared(out).manifest["settings"]["merge"] == "each"
+    assert open_prepared(out).manifest.settings.merge == "each"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["DermaVQA", "prepared"]
 
 
@@ -398,10 +386,10 @@ def test_overwrite_spares_everything_that_is_not_ours(folder: Path, tmp_path: Pa
     (tmp_path / "file").write_text("x", encoding="utf-8")
     for out in (tmp_path / "thesis", tmp_path / "file"):
         with pytest.raises(DataError, match="choose another --out"):
-            prepare(folder, out, overwrite=True)
+            prepare(folder, out, PrepareOptions(overwrite=True))
     for out in (folder, tmp_path):
         with pytest.raises(DataError, match="the folder that holds --data"):
-            prepare(folder, out, overwrite=True)
+            prepare(folder, out, PrepareOptions(overwrite=True))
     assert (tmp_path / "thesis" / "chapter1.tex").read_text(encoding="utf-8") == "years of work"
 
 
@@ -429,7 +417,7 @@ def test_failure_leaves_the_old_dataset(
     else:
         monkeypatch.setattr("magic_cli.commands.prepare." + FUNCTIONS[stage], fail)
     with pytest.raises(KeyboardInterrupt):
-        prepare(folder, out, merge="each" if stage == "rename" else "or", overwrite=True)
+        prepare(folder, out, PrepareOptions(merge="each" if stage == "rename" else "or", overwrite=True))
     assert calls
     assert snapshot(out) == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["DermaVQA", "prepared"]
@@ -453,8 +441,8 @@ def test_without_exchange_the_folder_is_replaced_all_the_same(
 ) -> None:
     monkeypatch.setattr(staging, "exchange", lambda *_: False)
     prepare(folder, tmp_path / "p")
-    prepare(folder, tmp_path / "p", merge="each", overwrite=True)
-    assert open_prepared(tmp_path / "p").manifest["settings"]["merge"] == "each"
+    prepare(folder, tmp_path / "p", PrepareOptions(merge="each", overwrite=True))
+    assert open_prepared(tmp_path / "p").manifest.settings.merge == "each"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["DermaVQA", "p"]
 
 
@@ -473,14 +461,14 @@ def test_kill_at_any_moment_leaves_a_whole_dataset(folder: Path, tmp_path: Path)
             if path.name == sys.argv[3]:
                 os.kill(os.getpid(), signal.SIGKILL)
         module.write_json = killing
-        module.prepare(Path(sys.argv[1]), Path(sys.argv[2]), merge="each", overwrite=True)
+        module.prepare(sys.argv[1], sys.argv[2], module.PrepareOptions(merge="each", overwrite=True))
     """)
     for last in ("questions.json", "prepare.json"):
         done = subprocess.run([sys.executable, "-c", program, folder, out, last], check=False)
         assert done.returncode == -signal.SIGKILL
         assert snapshot(out) == before
-    prepare(folder, out, merge="each", overwrite=True)  # leftovers do not get in the way
-    assert open_prepared(out).manifest["settings"]["merge"] == "each"
+    prepare(folder, out, PrepareOptions(merge="each", overwrite=True))  # leftovers do not get in the way
+    assert open_prepared(out).manifest.settings.merge == "each"
 
 
 def test_unwritable_target(folder: Path, tmp_path: Path) -> None:
@@ -495,7 +483,8 @@ def test_unwritable_target(folder: Path, tmp_path: Path) -> None:
 def test_summary(folder: Path, tmp_path: Path) -> None:
     for number in range(30):
         save_photo(folder / TRAIN / f"IMG_ENC09999_{number:05}.jpg", draw_photo())
-    lines = summary(prepare(folder, tmp_path / "p"))
+    result = prepare(folder, tmp_path / "p")
+    *lines, page, last = result.lines()
     assert lines[0].split() == ["train", "valid", "test"]
     assert [line.split() for line in lines[1:4]] == [
         ["encounters", "3", "2", "2"], ["photos", "4", "3", "3"], ["masks", "8", "6", "0"],
@@ -506,6 +495,13 @@ def test_summary(folder: Path, tmp_path: Path) -> None:
     assert sum(line.startswith("problem: ") for line in lines) == 20
     assert "... and 10 more problems, all of them in prepare.json" in lines
     assert lines[-1] == "left out: 30 images"
+    assert (page, last.partition(";")[0]) == (
+        f"look at it: {tmp_path / 'p' / 'index.html'}",
+        f"{tmp_path / 'p'}: ready",
+    )
+    dry = prepare(folder, tmp_path / "q", PrepareOptions(dry_run=True))
+    assert dry.lines() == [*lines, "nothing written (--dry-run)"]
+    assert (dry.is_written, dry.manifest) == (False, result.manifest)
 
 
 # ---- real data
@@ -519,7 +515,7 @@ def real(name: str) -> Path:
 
 @pytest.mark.realdata
 def test_pad_magic(tmp_path: Path) -> None:
-    manifest = prepare(real("pad-magic"), tmp_path / "p", strict=True)
+    manifest = prepare(real("pad-magic"), tmp_path / "p", PrepareOptions(strict=True)).to_json()
     columns = ("cases", "images", "masks", "answered")
     assert {split: tuple(row[c] for c in columns) for split, row in manifest["counts"].items()} == {
         "train": (400, 496, 557, 400),
@@ -544,7 +540,8 @@ def test_pad_magic(tmp_path: Path) -> None:
 
 @pytest.mark.realdata
 def test_dermavqa_text(tmp_path: Path) -> None:
-    manifest = prepare(real("dermavqa-text"), tmp_path / "p", strict=True)
+    result = prepare(real("dermavqa-text"), tmp_path / "p", PrepareOptions(strict=True))
+    manifest = result.to_json()
     assert [manifest["counts"][s]["cases"] for s in ("train", "valid", "test")] == [842, 56, 100]
     assert [manifest["counts"][s]["listed"] for s in ("train", "valid", "test")] == [2473, 157, 314]
     assert manifest["counts"]["train"]["answered"] == 300
@@ -560,4 +557,4 @@ def test_dermavqa_text(tmp_path: Path) -> None:
     text = (tmp_path / "p" / "cases.jsonl").read_text(encoding="utf-8")
     assert "<季节性皮炎>" in text
     assert any("EO <0.7 *10^9/L" in f"{e.question} {e.answer}" for e in found.cases.values())
-    assert "photos 0 of 2,474 0 of 157 0 of 314" in " ".join(" ".join(summary(manifest)).split())
+    assert "photos 0 of 2,474 0 of 157 0 of 314" in " ".join(" ".join(result.lines()).split())

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from challenge_folders import image_id
 
-from magic_cli.commands.prepare import prepare
+from magic_cli.commands.prepare import PrepareOptions, prepare
 from magic_cli.data import prepared as module
 from magic_cli.data.images import open_photo
 from magic_cli.data.masks import read_mask
@@ -196,7 +196,7 @@ def test_format_1_is_refused_in_one_line_and_may_be_overwritten(copy: Path, tmp_
     remedy = f"run `magic prepare --data ... --out {copy} --overwrite` once more"
     line = f"{copy}: got a prepared dataset of format 1, expected format 2; {remedy}"
     assert caught.value.problems == (line,)
-    prepare(tmp_path / "DermaVQA", copy, overwrite=True)
+    prepare(tmp_path / "DermaVQA", copy, PrepareOptions(overwrite=True))
     assert len(open_prepared(copy).cases) == 7
     assert not (copy / "encounters.jsonl").exists()
 

@@ -14,11 +14,12 @@ import pytest
 from challenge_folders import make_challenge
 from PIL import Image
 
-from magic_cli.commands.prepare import prepare
-from magic_cli.data.manifest import PUBLISHED
+from magic_cli.commands.prepare import PrepareOptions, prepare
+from magic_cli.data.manifest import PUBLISHED, PrepareManifest
 from magic_cli.data.prepared import PAGE, open_prepared
 from magic_cli.records import SPLITS, ImageRecord
-from magic_cli.report.prepare_page import LOWEST, SPREAD, _plot, choose, html
+from magic_cli.report import prepare_page
+from magic_cli.report.prepare_page import LOWEST, SPREAD, _plot, choose
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[2J'
 
@@ -60,6 +61,10 @@ class Outline(HTMLParser):
 def manifest(prepared: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((prepared / "prepare.json").read_text(encoding="utf-8"))
     return found
+
+
+def html(manifest: dict[str, Any], images: list[ImageRecord], dices: dict[str, float], mean: Image.Image | None) -> str:
+    return prepare_page.html(PrepareManifest.from_json(manifest), images, dices, mean)
 
 
 def records(prepared: Path) -> list[ImageRecord]:
@@ -154,7 +159,7 @@ def test_all_problems_and_notes(manifest: dict[str, Any]) -> None:
 def test_counts_beside_the_published_ones(manifest: dict[str, Any]) -> None:
     counts = copy.deepcopy(manifest["counts"])
     counts["train"]["images"], counts["valid"]["images"] = 2473, 157
-    published = {"counts": {split: dict(PUBLISHED[split]) for split in SPLITS}}
+    published = {"counts": {split: dict(PUBLISHED[split]) for split in SPLITS}, "difference": {}}
     words = Outline(html(manifest | {"counts": counts, "published": published}, [], {}, None)).words()
     assert "photos 2,473 of 2,474 published 157 as published 3 of 314 published" in words
     assert "with closed answers 3 of 300 published 2 of 56 published 0 photos with no mask" in words
@@ -172,7 +177,7 @@ def test_of_many_problems_the_page_shows_some_and_counts_the_rest(manifest: dict
 
 
 def test_sections_without_anything_to_show_are_left_out(tmp_path: Path) -> None:
-    prepare(make_challenge(tmp_path / "d", photos=False, annotators=0), tmp_path / "p", responses=False)
+    prepare(make_challenge(tmp_path / "d", photos=False, annotators=0), tmp_path / "p", PrepareOptions(responses=False))
     page = page_of(tmp_path / "p")
     assert page.images() == []
     assert "Annotators" not in page.words().replace("Annotators' masks", "")

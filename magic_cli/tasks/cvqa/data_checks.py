@@ -80,8 +80,8 @@ def _order(questions: QuestionSchema, encounters: Mapping[str, Case]) -> Iterato
 
 def _left_out(prepared: Prepared) -> Iterator[str]:
     """Yield the problems with answers and definitions that `magic prepare` noted: the first ten lines and a count."""
-    yield from (note for note in prepared.manifest["notes"] if note.startswith(_NO_DEFINITIONS))
-    lines = [line for line in prepared.manifest["problems"] if _ANSWERS in line.partition(":")[0].casefold()]
+    yield from (note for note in prepared.manifest.notes if note.startswith(_NO_DEFINITIONS))
+    lines = [line for line in prepared.manifest.problems if _ANSWERS in line.partition(":")[0].casefold()]
     yield from first_lines(lines, prepared.root / MANIFEST, _MOST)
 
 

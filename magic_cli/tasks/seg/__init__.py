@@ -61,7 +61,7 @@ class SegTask(Task):
         Raises:
             EmptySplit: there is no such photo.
         """
-        each = split == "train" and prepared.manifest["settings"]["merge"] == "each"
+        each = split == "train" and prepared.manifest.settings.merge == "each"
         samples = []
         for image in prepared.images_of(split):
             has_gold = image.mask if split == "train" and not each else image.mask or image.annotators

@@ -9,7 +9,7 @@ import pytest
 from challenge_folders import make_challenge
 from tiny_dataset import make_prepared
 
-from magic_cli.commands.prepare import prepare
+from magic_cli.commands.prepare import PrepareOptions, prepare
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.questions import parse_questions
 from magic_cli.tasks import get
@@ -45,7 +45,7 @@ def test_real_data_lines_up(name: str, tmp_path: Path) -> None:
     data = Path(__file__).resolve().parents[4] / "shared" / "data" / name
     if not data.is_dir():
         pytest.skip(f"{data} is not there")
-    prepare(data, tmp_path / "prepared", responses=False)
+    prepare(data, tmp_path / "prepared", PrepareOptions(responses=False))
     assert said(open_prepared(tmp_path / "prepared"), TEXT) == []
 
 
@@ -96,7 +96,7 @@ def test_what_prepare_left_out_of_the_answers_is_repeated_and_nothing_else(tmp_p
     next(root.rglob("IMG_ENC00016*.jpg")).unlink()  # a test photo is none of training's business
     prepare(root, tmp_path / "prepared")
     prepared = open_prepared(tmp_path / "prepared")
-    assert len(prepared.manifest["problems"]) > 13
+    assert len(prepared.manifest.problems) > 13
     lines = said(prepared)
     assert lines[0].startswith("no closedquestions_definitions*.json found: the 27 questions of the 2025 challenge")
     assert sum("train_cvqa.json:ENC" in line for line in lines) == 10

@@ -13,7 +13,7 @@ import torch
 from magic_cli.cli import app
 from magic_cli.commands import predict as predict_command
 from magic_cli.commands import train as train_command
-from magic_cli.commands.prepare import prepare
+from magic_cli.commands.prepare import PrepareOptions, prepare
 from magic_cli.config import resolve
 from magic_cli.data.gold import gold_of
 from magic_cli.data.masks import merge_masks, read_mask
@@ -79,7 +79,7 @@ def chosen(drawn_prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
 @pytest.mark.parametrize("rule", ["or", "majority", "intersection", "each"])
 def test_each_merge_rule_trains_on_its_masks(rule: str, drawn: Path, tmp_path: Path) -> None:
     """What the loss sees is the merged mask; with `each`, every annotator's own, one sample an annotator."""
-    prepare(drawn, tmp_path / "prepared", merge=rule)
+    prepare(drawn, tmp_path / "prepared", PrepareOptions(merge=rule))
     prepared = open_prepared(tmp_path / "prepared")
     config = resolve(SegConfig, "tiny", ["views=1"])
     train_samples = seg.samples(prepared, "train", config)
@@ -104,7 +104,7 @@ def test_each_merge_rule_trains_on_its_masks(rule: str, drawn: Path, tmp_path: P
 
 
 def test_masks_of_each_annotator_differ_where_annotators_do(drawn: Path, tmp_path: Path) -> None:
-    prepare(drawn, tmp_path / "prepared", merge="each")
+    prepare(drawn, tmp_path / "prepared", PrepareOptions(merge="each"))
     prepared = open_prepared(tmp_path / "prepared")
     config = resolve(SegConfig, "tiny", ["crop=0.5"])
     some = [s for s in seg.samples(prepared, "train", config) if len(s.images[0].annotators) > 1]
@@ -123,7 +123,7 @@ def test_held_out_encounters_are_scored_once_a_photo(drawn: Path, tmp_path: Path
     shutil.copytree(drawn, raw)
     for path in (*raw.rglob("valid_cvqa.json"), *(p for p in raw.rglob("*_mask_*") if "valid" in p.parts)):
         path.unlink()
-    prepare(raw, tmp_path / "prepared", merge="each")
+    prepare(raw, tmp_path / "prepared", PrepareOptions(merge="each"))
     made = train(tmp_path / "prepared", tmp_path / "run", "holdout_fraction=0.3")
     assert made["valid_samples"] == made["best"]["number_segmentation_instances"] < made["train_samples"]
 
