@@ -20,8 +20,9 @@ from magic_cli.errors import DataError
 from magic_cli.io import files
 from magic_cli.io.files import read_jsonl
 from magic_cli.records import Case, ImageRecord
-from magic_cli.tasks import cvqa, seg
+from magic_cli.tasks.cvqa import TASK as CVQA
 from magic_cli.tasks.cvqa.config import CvqaConfig
+from magic_cli.tasks.seg import TASK as SEG
 from magic_cli.tasks.seg.config import SegConfig
 
 
@@ -206,10 +207,10 @@ def test_a_dataset_without_closed_questions(copy: Path) -> None:
     rewrite(copy / "cases.jsonl", lambda rows: [row.update(answers=None) for row in rows])
     prepared = open_prepared(copy)
     assert (prepared.questions.slots, prepared.questions.as_json()) == ((), [])
-    assert len(seg.samples(prepared, "train", SegConfig())) == 4
+    assert len(SEG.samples(prepared, "train", SegConfig())) == 4
     for split in ("train", "test"):
         with pytest.raises(DataError, match="questions"):
-            cvqa.samples(prepared, split, CvqaConfig())
+            CVQA.samples(prepared, split, CvqaConfig())
 
 
 def test_a_case_of_another_dataset_keeps_all_that_is_known_of_it(copy: Path) -> None:
