@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from magic_cli.data.limits import COMPRESSION, FAX, MAX_PIXELS
 from magic_cli.errors import DataError, printable, problem
-from magic_cli.io.files import sha256 as hash_of
+from magic_cli.io.files import known_sha256
 
 _LARGE = 40_000_000  # pixels; larger photos are decoded one at a time, whatever the number of threads
 
@@ -155,7 +155,7 @@ def open_photo(path: str | Path, upright: bool, at_least: int | None = None, sha
     if path.exists() and not path.is_file():  # a pipe or a device would be read for ever
         raise DataError(problem(path, "no regular file", "a JPEG or PNG photo", "copy or download it again"))
     with _opened(path, path) as image:
-        if sha256 and hash_of(path) != sha256:
+        if sha256 and known_sha256(path) != sha256:
             raise DataError(problem(path, "another photo", "the one that was prepared", "run `magic prepare` again"))
         if at_least is not None:
             image.draft("RGB", (at_least, at_least))

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from magic_cli.errors import ConfigError, MagicError, WeightsError, problem
@@ -103,18 +102,12 @@ def verified(path: Path, sha256: str) -> Path:
     """
     remedy = next((_reinstall(s) for s in SHIPPED if s.sha256 == sha256), "copy the file again")
     try:
-        status = path.stat()
-        got = _digest(path, status.st_size, status.st_mtime_ns)
+        got = files.known_sha256(path)
     except OSError as error:
         raise WeightsError(problem(path, error.strerror, "a readable file", remedy)) from None
     if got != sha256:
         raise WeightsError(problem(path, f"SHA-256 {got}", sha256, remedy))
     return path
-
-
-@cache
-def _digest(path: Path, _size: int, _mtime: int) -> str:
-    return files.sha256(path)
 
 
 def _reinstall(shipped: Shipped) -> str:
@@ -175,8 +168,7 @@ def digests(names: Iterable[str], weights: Path | None) -> dict[str, str]:
     for name in dict.fromkeys(names):
         with suppress(MagicError, OSError):
             for file in sorted(_files(name, weights)):
-                status = file.stat()
-                result[f"{name}/{file.name}"] = _digest(file, status.st_size, status.st_mtime_ns)
+                result[f"{name}/{file.name}"] = files.known_sha256(file)
     return result
 
 

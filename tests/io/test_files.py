@@ -263,6 +263,19 @@ def test_sha256_of_files_around_the_block_size(tmp_path: Path, size: int) -> Non
     assert files.sha256(tmp_path / "x") == hashlib.sha256(data[:size]).hexdigest()
 
 
+def test_a_file_is_hashed_again_only_if_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, hashed = tmp_path / "x", list[Path]()
+    path.write_bytes(b"first")
+    original = files.sha256
+    monkeypatch.setattr(files, "sha256", lambda path: hashed.append(path) or original(path))
+    for _ in range(3):
+        assert files.known_sha256(path) == hashlib.sha256(b"first").hexdigest()
+    assert hashed == [path]
+    path.write_bytes(b"other")
+    os.utime(path, ns=(0, 1))
+    assert files.known_sha256(path) == hashlib.sha256(b"other").hexdigest()
+
+
 def test_refuse_existing(tmp_path: Path) -> None:
     empty, full, file = tmp_path / "empty", tmp_path / "full", tmp_path / "file"
     empty.mkdir()
