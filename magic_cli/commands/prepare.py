@@ -42,7 +42,8 @@ from magic_cli.errors import ConfigError, DataError, WeightsError, problem
 from magic_cli.io.files import StrPath, write_atomic, write_json, write_jsonl, write_text
 from magic_cli.io.progress import track
 from magic_cli.io.staging import check_target, staged
-from magic_cli.metrics.overlap import dice, overlap_counts
+from magic_cli.metrics.mask_scores import dice
+from magic_cli.metrics.overlap import overlap_counts
 from magic_cli.models.weights import minilm_dir
 from magic_cli.records import SPLITS, Case, ImageRecord, Mask
 from magic_cli.report import prepare_page

@@ -1,7 +1,8 @@
-"""The six mask scores of the challenge, from terms that add up over photos.
+"""Dice and Jaccard, and the six mask scores of the challenge, from pixel counts.
 
-A photo is worth nine numbers (TERMS). Their sums over any photos, or over resampled encounters, give the scores of
-these photos. Formulas: examples/official-scorer.md, "Figures"; Dice and Jaccard: metrics/overlap.py.
+These are the only formulas of Dice and Jaccard; metrics/overlap.py counts the pixels. A photo is worth nine numbers
+(TERMS), which add up: their sums over any photos, or over resampled encounters, give the scores of these photos.
+Source of the six: examples/official-scorer.md, "Figures".
 
 Dice and Jaccard of two empty masks are 0/0. What they count as is decided here and nowhere else, by the rule `empty`:
     rule      a pair of empty masks                     pooled pixels, where no mask holds any
@@ -13,10 +14,14 @@ Dice and Jaccard of two empty masks are 0/0. What they count as is decided here 
 
 import math
 from collections.abc import Sequence
+from typing import Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
-from magic_cli.metrics.overlap import Counts, Floats, Overlap, dice, jaccard
+from magic_cli.metrics.overlap import Counts, Overlap
+
+Floats = NDArray[np.float64]
 
 MASK_SCORES = ("jaccard_meanofmax", "jaccard_meanofmean", "dice_meanofmax", "dice_meanofmean", "jaccard", "dice")
 
@@ -29,6 +34,70 @@ _EMPTY_PAIR = {"one": 1.0, "zero": 0.0, "skip": math.nan, OFFICIAL: math.nan}
 _EMPTY_POOL = {"one": 1.0, "zero": 0.0, "skip": 0.0, OFFICIAL: math.nan}
 
 _IMAGES, _TP, _FP, _FN, _FAULTS = range(4, 9)
+
+
+@overload
+def dice(tp: float, fp: float, fn: float, if_undefined: float = ...) -> float: ...
+
+
+@overload
+def dice(tp: Floats, fp: Floats, fn: Floats, if_undefined: float | Floats = ...) -> Floats: ...
+
+
+def dice(tp: Any, fp: Any, fn: Any, if_undefined: Any = math.nan) -> Any:
+    """Return the Dice coefficient 2 tp / (2 tp + fp + fn), in [0, 1].
+
+    Args:
+        tp, fp, fn: pixels as in Counts, or their sums over photos: numbers, or float64 arrays of one shape.
+        if_undefined: the value where all three are 0, as both masks are empty; a number, or an array of that shape.
+            What it should be is a matter of rules, which the top of this module has.
+
+    Source: Dice, Measures of the amount of ecologic association between species (1945); of masks,
+    2 |A ∩ B| / (|A| + |B|).
+
+    >>> dice(3, 2, 2)
+    0.6
+    >>> dice(np.array([3.0, 0.0]), np.array([2.0, 0.0]), np.array([2.0, 0.0]), if_undefined=1.0)
+    array([0.6, 1. ])
+    """
+    total = 2 * tp + fp + fn
+    if isinstance(total, np.ndarray):
+        return _divide(2 * tp, total, if_undefined)
+    return 2 * tp / total if total else if_undefined  # numbers: much faster so, and a photo has dozens of pairs
+
+
+@overload
+def jaccard(tp: float, fp: float, fn: float, if_undefined: float = ...) -> float: ...
+
+
+@overload
+def jaccard(tp: Floats, fp: Floats, fn: Floats, if_undefined: float | Floats = ...) -> Floats: ...
+
+
+def jaccard(tp: Any, fp: Any, fn: Any, if_undefined: Any = math.nan) -> Any:
+    """Return the Jaccard index tp / (tp + fp + fn), in [0, 1]; also known as intersection over union.
+
+    Args:
+        tp, fp, fn, if_undefined: as for `dice`.
+
+    Source: Jaccard, The distribution of the flora in the alpine zone (1912); of masks, |A ∩ B| / |A ∪ B|.
+
+    >>> jaccard(3, 2, 1)
+    0.5
+    >>> jaccard(0, 0, 0)
+    nan
+    """
+    total = tp + fp + fn
+    if isinstance(total, np.ndarray):
+        return _divide(tp, total, if_undefined)
+    return tp / total if total else if_undefined
+
+
+def _divide(part: Floats, total: Floats, if_undefined: float | Floats) -> Floats:
+    """Return part / total, and `if_undefined` where the total is 0."""
+    ratio = np.empty(total.shape)
+    ratio[...] = if_undefined
+    return np.divide(part, total, out=ratio, where=total > 0)
 
 
 def jaccard_and_dice(counts: Counts, empty: str, fault: bool = False) -> tuple[float, float]:

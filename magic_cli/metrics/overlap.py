@@ -1,16 +1,14 @@
-"""Dice and Jaccard, and the pixel counts of one photo's masks that both follow from.
+"""Pixel counts of one photo's masks: all mask scores follow from them (metrics/mask_scores.py).
 
-These are the only formulas of Dice and Jaccard; every mask score is built on them (metrics/mask_scores.py). Pixels are
-counted once for every combination of masks: with P masks there are 2^P cells, and cell i holds the pixels that are
-foreground in exactly the masks whose bit is set in i. Pairs, majority votes and votes with one annotator left out are
-sums of cells, in whole numbers.
+Pixels are counted once for every combination of masks: with P masks there are 2^P cells, and cell i holds the pixels
+that are foreground in exactly the masks whose bit is set in i. Pairs, majority votes and votes with one annotator left
+out are sums of cells, in whole numbers.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +18,6 @@ from magic_cli.errors import DataError, problem
 Bits = NDArray[np.uint64]
 
 Cells = NDArray[np.int64]
-
-Floats = NDArray[np.float64]
 
 MOST_MASKS = 12  # 4,096 cells
 
@@ -39,70 +35,6 @@ class Counts(NamedTuple):
     tp: int
     fp: int
     fn: int
-
-
-@overload
-def dice(tp: float, fp: float, fn: float, if_undefined: float = ...) -> float: ...
-
-
-@overload
-def dice(tp: Floats, fp: Floats, fn: Floats, if_undefined: float | Floats = ...) -> Floats: ...
-
-
-def dice(tp: Any, fp: Any, fn: Any, if_undefined: Any = math.nan) -> Any:
-    """Return the Dice coefficient 2 tp / (2 tp + fp + fn), in [0, 1].
-
-    Args:
-        tp, fp, fn: pixels as in Counts, or their sums over photos: numbers, or float64 arrays of one shape.
-        if_undefined: the value where all three are 0, as both masks are empty; a number, or an array of that shape.
-            What it should be is a matter of rules, which metrics/mask_scores.py holds.
-
-    Source: Dice, Measures of the amount of ecologic association between species (1945); of masks,
-    2 |A ∩ B| / (|A| + |B|).
-
-    >>> dice(3, 2, 2)
-    0.6
-    >>> dice(np.array([3.0, 0.0]), np.array([2.0, 0.0]), np.array([2.0, 0.0]), if_undefined=1.0)
-    array([0.6, 1. ])
-    """
-    total = 2 * tp + fp + fn
-    if isinstance(total, np.ndarray):
-        return _divide(2 * tp, total, if_undefined)
-    return 2 * tp / total if total else if_undefined  # numbers: much faster so, and a photo has dozens of pairs
-
-
-@overload
-def jaccard(tp: float, fp: float, fn: float, if_undefined: float = ...) -> float: ...
-
-
-@overload
-def jaccard(tp: Floats, fp: Floats, fn: Floats, if_undefined: float | Floats = ...) -> Floats: ...
-
-
-def jaccard(tp: Any, fp: Any, fn: Any, if_undefined: Any = math.nan) -> Any:
-    """Return the Jaccard index tp / (tp + fp + fn), in [0, 1]; also known as intersection over union.
-
-    Args:
-        tp, fp, fn, if_undefined: as for `dice`.
-
-    Source: Jaccard, The distribution of the flora in the alpine zone (1912); of masks, |A ∩ B| / |A ∪ B|.
-
-    >>> jaccard(3, 2, 1)
-    0.5
-    >>> jaccard(0, 0, 0)
-    nan
-    """
-    total = tp + fp + fn
-    if isinstance(total, np.ndarray):
-        return _divide(tp, total, if_undefined)
-    return tp / total if total else if_undefined
-
-
-def _divide(part: Floats, total: Floats, if_undefined: float | Floats) -> Floats:
-    """Return part / total, and `if_undefined` where the total is 0."""
-    ratio = np.empty(total.shape)
-    ratio[...] = if_undefined
-    return np.divide(part, total, out=ratio, where=total > 0)
 
 
 def overlap_counts(predicted: NDArray[Any], gold: NDArray[Any]) -> Counts:

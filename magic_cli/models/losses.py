@@ -14,7 +14,7 @@ def mask_loss(logits: Tensor, masks: Tensor, kind: str) -> Tensor:
     "bce": binary cross-entropy on logits (IReL paper, section 4.1.4). "bce+dice": plus the mean over images of
     1 - soft Dice (Milletari et al., V-Net, 3DV 2016, with sums in place of sums of squares). "focal": `focal_loss`.
 
-    Soft Dice is not the score of metrics/overlap.py, which counts pixels of binary masks: it sums probabilities, so
+    Soft Dice is not the score of metrics/mask_scores.py, which is of binary masks: it sums probabilities, so
     that it has a gradient, and adds one pixel to numerator and denominator, so that it is 1 for two empty masks and
     its gradient stays bounded for small lesions.
     """

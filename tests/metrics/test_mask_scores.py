@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from magic_cli.metrics.mask_scores import MASK_SCORES, TERMS, image_terms, jaccard_and_dice, scores_from_sums
+from magic_cli.metrics.mask_scores import (
+    MASK_SCORES,
+    TERMS,
+    dice,
+    image_terms,
+    jaccard,
+    jaccard_and_dice,
+    scores_from_sums,
+)
 from magic_cli.metrics.overlap import Counts
 
 EMPTY = Counts(0, 0, 0)
@@ -98,3 +107,24 @@ def test_strict_scores_are_always_defined_and_follow_from_sums_in_any_grouping(
     np.testing.assert_allclose(scores_from_sums(rows[:half].sum(0) + rows[half:].sum(0), empty), scores, atol=1e-12)
     stacked = scores_from_sums(np.stack([rows.sum(0), 0 * rows.sum(0)]), empty)
     np.testing.assert_array_equal(stacked[0], scores)
+
+
+@pytest.mark.parametrize("if_undefined", [0.0, 1.0, math.nan])
+def test_only_empty_against_empty_is_undefined(if_undefined: float) -> None:
+    for score in (dice, jaccard):
+        assert score(0, 0, 0, if_undefined) == pytest.approx(if_undefined, nan_ok=True)
+        assert score(0, 4, 0, if_undefined) == score(0, 0, 4, if_undefined) == 0.0
+        assert score(4, 0, 0, if_undefined) == 1.0
+
+
+@given(arrays(np.float64, st.tuples(st.integers(1, 3), st.integers(1, 4), st.just(3)), elements=st.integers(0, 9)))
+def test_arrays_of_counts_score_as_each_of_them_alone(counts: np.ndarray) -> None:
+    """Bit by bit, whole axes at once; the value of 0/0 may differ from place to place."""
+    if_undefined = np.random.default_rng(0).random(counts.shape[:-1])
+    before = counts.copy()
+    for score in (dice, jaccard):
+        scores = score(*np.moveaxis(counts, -1, 0), if_undefined)
+        assert scores.shape == counts.shape[:-1]
+        for place in np.ndindex(scores.shape):
+            assert scores[place] == score(*counts[place].tolist(), if_undefined[place])
+    np.testing.assert_array_equal(counts, before)

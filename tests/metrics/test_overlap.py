@@ -13,7 +13,8 @@ from sklearn.metrics import f1_score, jaccard_score
 from magic_cli.errors import DataError
 from magic_cli.metrics import answer_sets, mask_scores
 from magic_cli.metrics import overlap as overlap_module
-from magic_cli.metrics.overlap import Counts, count_cells, dice, jaccard, majority, overlap_counts, overlap_of, pack
+from magic_cli.metrics.mask_scores import dice, jaccard
+from magic_cli.metrics.overlap import Counts, count_cells, majority, overlap_counts, overlap_of, pack
 
 PREDICTED = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]], np.uint8)
 GOLD = np.array([[1, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1]], np.uint8)
@@ -41,27 +42,6 @@ def test_documented_examples() -> None:
     for module in (overlap_module, mask_scores, answer_sets):
         failed, tried = doctest.testmod(module)
         assert (failed, tried > 0) == (0, True)
-
-
-@pytest.mark.parametrize("if_undefined", [0.0, 1.0, math.nan])
-def test_only_empty_against_empty_is_undefined(if_undefined: float) -> None:
-    for score in (dice, jaccard):
-        assert score(0, 0, 0, if_undefined) == pytest.approx(if_undefined, nan_ok=True)
-        assert score(0, 4, 0, if_undefined) == score(0, 0, 4, if_undefined) == 0.0
-        assert score(4, 0, 0, if_undefined) == 1.0
-
-
-@given(arrays(np.float64, st.tuples(st.integers(1, 3), st.integers(1, 4), st.just(3)), elements=st.integers(0, 9)))
-def test_arrays_of_counts_score_as_each_of_them_alone(counts: np.ndarray) -> None:
-    """Bit by bit, whole axes at once; the value of 0/0 may differ from place to place."""
-    if_undefined = np.random.default_rng(0).random(counts.shape[:-1])
-    before = counts.copy()
-    for score in (dice, jaccard):
-        scores = score(*np.moveaxis(counts, -1, 0), if_undefined)
-        assert scores.shape == counts.shape[:-1]
-        for place in np.ndindex(scores.shape):
-            assert scores[place] == score(*counts[place].tolist(), if_undefined[place])
-    np.testing.assert_array_equal(counts, before)
 
 
 @pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.uint16, np.int64])

@@ -1,36 +1,20 @@
-"""One photo scored on both tracks: as the official scorer would score the file, and strictly.
+"""One photo: its gold and predicted masks in memory, decoded for both tracks, and the numbers that are kept of it.
 
 The official track follows examples/official-scorer.md, cases 30 to 64. It costs nothing extra for a regular mask; only
-a mask with other values, or of another shape, is counted a second time.
+a mask with other values becomes a second mask.
 """
 
-from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
-from sys import intern
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from magic_cli.data.gold import OFFICIAL, GoldImage
+from magic_cli.data.gold import GoldImage
 from magic_cli.data.masks import decode_mask, map_stored
 from magic_cli.errors import DataError, problem
-from magic_cli.metrics.mask_scores import OFFICIAL as OFFICIAL_RULE
-from magic_cli.metrics.mask_scores import column_terms, image_terms, jaccard_and_dice
-from magic_cli.metrics.overlap import (
-    MOST_MASKS,
-    Bits,
-    Cells,
-    Counts,
-    Overlap,
-    count_cells,
-    majority,
-    memberships,
-    overlap_of,
-    pack,
-)
+from magic_cli.metrics.overlap import MOST_MASKS, Bits, pack
 from magic_cli.records import Rules
 from magic_cli.submission.reader import SubmittedMask
 
@@ -229,91 +213,3 @@ def _strict(submitted: SubmittedMask, shape: Shape, rules: Rules) -> PredictedMa
         return PredictedMask(fault=BRIGHT)
     packed = _packed(decoded)
     return PredictedMask(packed, packed if kind in ("0/1", "bool") else None)
-
-
-def score_image(predicted: PredictedMask, gold: GoldMasks, prior: Bits | None, rules: Rules) -> ImageScore:
-    """Score one photo on both tracks, with trivial masks and annotators in place of the system beside it.
-
-    Args:
-        prior: the training mean mask, decided at the photo's size and packed; None without one.
-        rules: how strict scores count empty masks.
-    """
-    differs = predicted.official is not None and predicted.official is not predicted.strict
-    empty_mask = np.zeros_like(next(iter(gold.planes.values())))
-    planes = [empty_mask if predicted.strict is None else predicted.strict]
-    planes += [predicted.official] if differs and predicted.official is not None else []
-    planes += [prior] if prior is not None else []
-    pixels = gold.shape[0] * gold.shape[1]
-    cells = count_cells([*planes, *gold.planes.values()], pixels)
-    overlap = overlap_of(cells, len(planes))
-    fault = predicted.strict is None
-    pairs = overlap.against_annotators(0)
-    has_empty_pair = not fault and not all(map(any, pairs))
-    known = any(name in OFFICIAL for name in gold.planes)
-    official: Terms | None = None
-    if known and predicted.official is not None and not predicted.official_error:
-        official = _official(cells, overlap, gold, int(differs))
-    baselines = [_constant(overlap, 0, rules.empty), _constant(overlap, pixels, rules.empty)]
-    if prior is not None:
-        baselines.append(column_terms(overlap, len(planes) - 1, rules.empty))
-    human, system = _left_out(overlap, rules.empty, fault)
-    return ImageScore(
-        fault=predicted.fault,
-        detail=predicted.detail,
-        official_error=predicted.official_error or ("" if known else "KeyError: none of ann0 to ann3"),
-        causes=predicted.causes + _gold_causes(gold) + ((EMPTY,) if has_empty_pair else ()),
-        strict=array("d", image_terms(pairs, overlap.against_majority(0), rules.empty, fault)),
-        official=official,
-        annotators=tuple(map(intern, gold.planes)),
-        pairs=_flat(jaccard_and_dice(pair, rules.empty, fault) for pair in pairs),
-        pixels=pixels,
-        lesion=sum(overlap.area(len(planes) + k) for k in range(overlap.annotators)) / overlap.annotators / pixels,
-        has_empty_pair=has_empty_pair,
-        baselines=_flat(baselines),
-        human=human,
-        system=system,
-    )
-
-
-def _gold_causes(gold: GoldMasks) -> tuple[str, ...]:
-    """Return the kinds of reasons in the gold why the tracks may differ."""
-    bright = (GOLD,) if gold.bright else ()
-    return bright if set(gold.planes) <= set(OFFICIAL) else (*bright, MORE)
-
-
-def _flat(parts: Iterable[Terms]) -> Terms:
-    """Return all terms one after the other, in half the memory of a list: a dozen are kept per photo."""
-    return array("d", chain.from_iterable(parts))
-
-
-def _constant(overlap: Overlap, size: int, empty: str) -> Terms:
-    """Return the terms of a mask that is empty (size 0) or full (size: all pixels)."""
-    areas = [overlap.area(column) for column in range(overlap.systems, overlap.majority + 1)]
-    pairs = [Counts(area, size - area, 0) if size else Counts(0, 0, area) for area in areas]
-    return image_terms(pairs[:-1], pairs[-1], empty)
-
-
-def _left_out(overlap: Overlap, empty: str, fault: bool) -> tuple[Terms, Terms]:
-    """Return the terms of each annotator, and of the system, against the other annotators; none of one annotator."""
-    if overlap.annotators < 2:
-        return (), ()
-    numbers = range(overlap.annotators)
-    human = _flat(column_terms(overlap, overlap.systems + k, empty, without=k) for k in numbers)
-    return human, _flat(column_terms(overlap, 0, empty, fault, without=k) for k in numbers)
-
-
-def _official(cells: Cells, overlap: Overlap, gold: GoldMasks, system: int) -> Terms:
-    """Return the official terms: only ann0 to ann3; 255 is no foreground but weighs 255 in the majority vote."""
-    names = list(gold.planes)
-    used = [k for k, name in enumerate(names) if name in OFFICIAL]
-    if len(used) == len(names) and not gold.bright:
-        return array("d", column_terms(overlap, system, OFFICIAL_RULE))
-    members = memberships(overlap.systems + overlap.annotators)
-    votes = sum(members[:, overlap.systems + k] * (255 if names[k] in gold.bright else 1) for k in used)
-    agreed = majority(np.asarray(votes), len(used))
-    area = overlap.area(system)
-    pairs = [
-        Counts(0, area, 0) if names[k] in gold.bright else overlap.counts(system, overlap.systems + k) for k in used
-    ]
-    tp = int(cells[agreed & members[:, system]].sum())
-    return array("d", image_terms(pairs, Counts(tp, area - tp, int(cells[agreed].sum()) - tp), OFFICIAL_RULE))
