@@ -10,7 +10,7 @@ from magic_cli.data.gold import Gold
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import DataError, EmptySplit, problem, shorten
-from magic_cli.records import Case, ImageRecord, Prediction, Review, Rules, Sample, Submitted, TaskScores
+from magic_cli.records import Case, ImageRecord, Prediction, Review, Sample, Submitted
 from magic_cli.submission.answers import SubmittedRow
 from magic_cli.submission.probabilities import PROBABILITIES_FILE
 from magic_cli.submission.reader import ANSWERS
@@ -18,10 +18,9 @@ from magic_cli.tasks.cvqa import data_checks, validation
 from magic_cli.tasks.cvqa.answers import AnswerPrediction, Decode, by_encounter, decide
 from magic_cli.tasks.cvqa.baselines import answer_labels, majority_answers
 from magic_cli.tasks.cvqa.config import CvqaConfig
-from magic_cli.tasks.cvqa.score import MONITOR, trivial_scores
-from magic_cli.tasks.cvqa.score import score as score_answers
+from magic_cli.tasks.cvqa.score import MONITOR, score, trivial_scores
 from magic_cli.tasks.cvqa.write import save
-from magic_cli.training.task import RULES, Decision, Task, of_class
+from magic_cli.training.task import Decision, Task, of_class
 
 if TYPE_CHECKING:
     from magic_cli.training.task_model import TaskModel
@@ -49,6 +48,7 @@ class CvqaTask(Task):
     deliverable = "answers"
     uses_questions = True
     supports_vote = True
+    score = staticmethod(score)
 
     def samples(self, prepared: Prepared, split: str, config: Config) -> tuple[Sample, ...]:
         """Return one sample per encounter with its photos and all questions; of train and valid those with answers.
@@ -84,12 +84,6 @@ class CvqaTask(Task):
         from magic_cli.tasks.cvqa.model import build
 
         return build(of_class(config, CvqaConfig), questions)
-
-    def score(
-        self, gold: Gold, predictions: Iterable[Prediction | Submitted], rules: Rules = RULES, workers: int = 1
-    ) -> TaskScores:
-        """Score answers; see tasks/cvqa/score.py. Neither rules nor threads make a difference to them."""
-        return score_answers(gold, cast(Iterable[AnswerPrediction | SubmittedRow], predictions), rules, workers)
 
     def write(
         self, predictions: Iterable[Prediction], prepared: Prepared, out: Path, decision: Decision | None = None

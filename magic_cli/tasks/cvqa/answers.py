@@ -14,6 +14,7 @@ from magic_cli.errors import shorten
 from magic_cli.records import Prediction, Submitted
 from magic_cli.submission.answers import SubmittedRow
 from magic_cli.tasks.cvqa.decode import best_set
+from magic_cli.training.task import of_class
 
 P = TypeVar("P", bound=Prediction | Submitted)
 
@@ -150,9 +151,7 @@ def by_encounter(predictions: Iterable[P]) -> dict[str, list[P]]:
     return groups
 
 
-def rows_of(
-    predictions: Iterable[AnswerPrediction | SubmittedRow], questions: QuestionSchema
-) -> dict[str, list[SubmittedRow]]:
+def rows_of(predictions: Iterable[Prediction | Submitted], questions: QuestionSchema) -> dict[str, list[SubmittedRow]]:
     """Return the rows of each encounter: those of a file, or what models decided as if a file held it.
 
     Probabilities of an encounter make one row; where a parent has no slot, they are decided slot by slot.
@@ -160,7 +159,7 @@ def rows_of(
     rows: dict[str, list[SubmittedRow]] = {}
     for encounter, group in by_encounter(predictions).items():
         rows[encounter] = [prediction for prediction in group if isinstance(prediction, SubmittedRow)]
-        parts = [prediction for prediction in group if isinstance(prediction, AnswerPrediction)]
+        parts = [of_class(part, AnswerPrediction) for part in group if not isinstance(part, SubmittedRow)]
         if any(part.probabilities for part in parts):
             sets = _sets(parts, questions, None)
             is_complete = sets.keys() == questions.parents.keys()

@@ -15,11 +15,12 @@ from magic_cli.data.gold import Gold
 from magic_cli.errors import DataError, SubmissionError, problem, redact_key, shorten
 from magic_cli.metrics.answer_sets import AnswerTerms, Floats, iom
 from magic_cli.metrics.official_answers import head
-from magic_cli.records import EncounterSums, Rules, Sample, TaskScores
+from magic_cli.records import EncounterSums, Prediction, Rules, Sample, Submitted, TaskScores
 from magic_cli.submission.answers import SubmittedRow
-from magic_cli.tasks.cvqa.answers import Answer, AnswerPrediction, read_answers, rejected, rows_of
+from magic_cli.tasks.cvqa.answers import Answer, read_answers, rejected, rows_of
 from magic_cli.tasks.cvqa.official import compare
 from magic_cli.tasks.cvqa.write import surest_errors
+from magic_cli.training.task import RULES
 
 MONITOR = "accuracy_all"
 
@@ -28,8 +29,6 @@ _NUMBER = re.compile(r"^\s*1\s+|\s+1\s*$")
 _NOTHING = -1
 
 _MOST = 10
-
-_RULES = Rules()
 
 Sets = Mapping[str, AbstractSet[int]]
 
@@ -95,11 +94,11 @@ class Key:
 
 def score(
     gold: Gold,
-    predictions: Iterable[AnswerPrediction | SubmittedRow],
-    rules: Rules = _RULES,  # noqa: ARG001  the seam's
-    workers: int = 1,  # noqa: ARG001  the seam's
+    predictions: Iterable[Prediction | Submitted],
+    rules: Rules = RULES,  # noqa: ARG001  they are about masks
+    workers: int = 1,  # noqa: ARG001  answers are scored in no time
 ) -> TaskScores:
-    """Score answers: accuracy a parent question (mean of |P ∩ G| / max(|P|, |G|)), and over parents.
+    """Score answers: accuracy per parent question (mean of |P ∩ G| / max(|P|, |G|)), and their mean.
 
     Strict: ids count as they are written; a missing encounter or parent, and rows that contradict each other, are
     worth zero; a value that is no option index is a wrong element of its set; missing siblings make a set smaller,

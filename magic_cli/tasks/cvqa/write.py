@@ -12,6 +12,7 @@ from magic_cli.data.questions import QuestionSchema
 from magic_cli.io import run_record
 from magic_cli.io.files import write_jsonl
 from magic_cli.io.staging import replace_results
+from magic_cli.records import Prediction, Submitted
 from magic_cli.submission.answers import SubmittedRow
 from magic_cli.submission.probabilities import PROBABILITIES_FILE, Probabilities, probability_row
 from magic_cli.submission.reader import ANSWERS, write_answers
@@ -60,7 +61,7 @@ def _rounded(probabilities: Mapping[str, NDArray[Any]]) -> Probabilities:
     return {qid: [round(float(p), _DIGITS) for p in values] for qid, values in probabilities.items()}
 
 
-def surest_errors(gold: Gold, predictions: Iterable[AnswerPrediction | SubmittedRow]) -> tuple[dict[str, Any], ...]:
+def surest_errors(gold: Gold, predictions: Iterable[Prediction | Submitted]) -> tuple[dict[str, Any], ...]:
     """Return the wrong answers of files that come with probabilities, the surest first, at most MOST.
 
     A row is {"encounter", "parent", "option", "answer", "probability", "gold"}: an option of the answered set that is

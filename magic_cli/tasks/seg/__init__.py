@@ -15,15 +15,14 @@ from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import EmptySplit, problem
 from magic_cli.io import run_record
 from magic_cli.io.staging import replace_results
-from magic_cli.records import ImageRecord, Mask, Prediction, Rules, Sample, Submitted, TaskScores
+from magic_cli.records import ImageRecord, Mask, Prediction, Sample
 from magic_cli.submission.reader import MASKS, SUFFIX, mask_name
 from magic_cli.tasks.seg.baselines import lesion_sizes, mean_masks
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.decide import MaskPrediction, to_mask
-from magic_cli.tasks.seg.score import Predicted
-from magic_cli.tasks.seg.score import score as score_masks
+from magic_cli.tasks.seg.score import score
 from magic_cli.tasks.seg.threshold import best_threshold
-from magic_cli.training.task import RULES, ChosenSettings, Decision, Task, of_class
+from magic_cli.training.task import ChosenSettings, Decision, Task, of_class
 
 if TYPE_CHECKING:
     from magic_cli.training.task_model import TaskModel
@@ -51,6 +50,7 @@ class SegTask(Task):
     headline_scores = ("dice_meanofmax", "jaccard_meanofmax")
     outputs = (f"{MASKS}/*.tiff",)
     deliverable = "masks"
+    score = staticmethod(score)
 
     def samples(self, prepared: Prepared, split: str, config: Config) -> tuple[Sample, ...]:
         """Return one sample per photo; of train and valid the photos that have a mask.
@@ -78,12 +78,6 @@ class SegTask(Task):
         from magic_cli.tasks.seg.model import build
 
         return build(of_class(config, SegConfig), questions)
-
-    def score(
-        self, gold: Gold, predictions: Iterable[Prediction | Submitted], rules: Rules = RULES, workers: int = 1
-    ) -> TaskScores:
-        """Score masks; see tasks/seg/score.py."""
-        return score_masks(gold, cast(Iterable[Predicted], predictions), rules, workers)
 
     def write(
         self, predictions: Iterable[Prediction], prepared: Prepared, out: Path, decision: Decision | None = None

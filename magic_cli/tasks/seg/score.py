@@ -27,7 +27,7 @@ from magic_cli.metrics.overlap import (
     overlap_of,
     pack,
 )
-from magic_cli.records import Rules, TaskScores
+from magic_cli.records import Prediction, Rules, Submitted, TaskScores
 from magic_cli.submission.reader import SubmittedMask, missing_lines
 from magic_cli.tasks.seg.decide import MaskPrediction, mean_mask, to_mask
 from magic_cli.tasks.seg.image_score import (
@@ -44,16 +44,15 @@ from magic_cli.tasks.seg.image_score import (
     read_predicted,
 )
 from magic_cli.tasks.seg.report import report_of
+from magic_cli.training.task import RULES, of_class
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-_RULES = Rules()
-
-Predicted = MaskPrediction | SubmittedMask
+Predicted = Prediction | Submitted
 
 
-def score(gold: Gold, predictions: Iterable[Predicted], rules: Rules = _RULES, workers: int = 1) -> TaskScores:
+def score(gold: Gold, predictions: Iterable[Predicted], rules: Rules = RULES, workers: int = 1) -> TaskScores:
     """Score masks as they come, on both tracks (records.TaskScores); only a few numbers per image are kept.
 
     The scores are the official six, strict, and the number of images that count. A mask that is missing, unreadable,
@@ -61,7 +60,7 @@ def score(gold: Gold, predictions: Iterable[Predicted], rules: Rules = _RULES, w
 
     Args:
         gold: its images, with one to nine annotators each.
-        predictions: of models, or of files (Submission.submitted_masks).
+        predictions: MaskPrediction of models, or SubmittedMask of files.
         rules: what the strict scores decide.
         workers: threads; scores do not depend on their number.
 
@@ -109,7 +108,7 @@ def score_images(gold: Gold, predictions: Iterable[Predicted], rules: Rules, wor
 
     def work() -> Iterator[tuple[str, Predicted | None]]:
         for prediction in predictions:
-            counts["found"] += isinstance(prediction, MaskPrediction) or prediction.is_found_officially
+            counts["found"] += not isinstance(prediction, SubmittedMask) or prediction.is_found_officially
             if prediction.id not in gold.images:
                 counts["ignored"] += 1
             elif prediction.id in seen:
@@ -131,9 +130,9 @@ def score_images(gold: Gold, predictions: Iterable[Predicted], rules: Rules, wor
 
 def _submitted(prediction: Predicted | None) -> SubmittedMask | None:
     """Return a model's decided mask as if a file held it; what a file holds stays as it is."""
-    if not isinstance(prediction, MaskPrediction):
+    if prediction is None or isinstance(prediction, SubmittedMask):
         return prediction
-    mask = to_mask(prediction)
+    mask = to_mask(of_class(prediction, MaskPrediction))
     return SubmittedMask(prediction.id, mask=mask, stored=mask)
 
 
