@@ -12,7 +12,7 @@ from magic_cli.commands.package import package
 from magic_cli.commands.prepare import PrepareOptions, prepare
 from magic_cli.data.gold import Gold, gold_of
 from magic_cli.data.prepared import Prepared, open_prepared
-from magic_cli.data.stratify import deal
+from magic_cli.data.stratify import assign_folds
 from magic_cli.io.files import read_json
 from magic_cli.records import TaskScores
 from magic_cli.submission.archive import open_archive
@@ -132,7 +132,7 @@ def test_the_majority_of_the_training_folds_on_real_text(seed: int, real: Prepar
     """0.584 (examples/closed-questions.md, "Constants to beat"), through files and our scorer, fold by fold."""
     gold, questions = gold_of(real, "train"), real.questions
     samples = cvqa.samples(real, "train", CvqaConfig(modality="text"))
-    dealt = deal(cvqa.strata(samples, questions), 5, seed)
+    dealt = assign_folds(cvqa.strata(samples, questions), 5, seed)
     figures = []
     for held in dealt:
         majority = questions.majority(row for encounter, row in gold.answers.items() if encounter not in held)

@@ -22,7 +22,7 @@ from magic_cli.commands import train as train_command
 from magic_cli.config import Config
 from magic_cli.data.gold import Gold
 from magic_cli.data.prepared import Prepared, open_prepared
-from magic_cli.data.stratify import deal
+from magic_cli.data.stratify import assign_folds
 from magic_cli.errors import CheckpointError, ConfigError, problem
 from magic_cli.io import run_record, schema
 from magic_cli.io.files import finite, read_json, read_jsonl, sweep, write_json
@@ -156,7 +156,7 @@ def _before(file: Path) -> dict[str, Any]:
 def _plan(name: str, prepared: Prepared, config: Config, out: Path, place: runtime.Place, folds: int) -> Plan:
     task = tasks.get(name)
     samples = task.samples(prepared, "train", config)
-    dealt = deal(task.strata(samples, prepared.questions), folds, config.seed)
+    dealt = assign_folds(task.strata(samples, prepared.questions), folds, config.seed)
     fold_of = {encounter: fold for fold, part in enumerate(dealt) for encounter in part}
     parts = tuple(tuple(s for s in samples if fold_of[s.case.case_id] == fold) for fold in range(folds))
     log(f"{name}: {folds} folds over {len(fold_of)} encounters of split train")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from magic_cli.data.images import PhotoSize
-from magic_cli.data.issues import Ledger
+from magic_cli.data.issues import IssueLog
 from magic_cli.data.manifest import (
     Inputs,
     Orientation,
@@ -24,8 +24,8 @@ from magic_cli.data.manifest import (
     digest,
 )
 from magic_cli.data.masks import MERGES, merge_masks, write_mask
-from magic_cli.data.mean_mask import MeanMask
-from magic_cli.data.orientation import fit
+from magic_cli.data.mean_mask import TrainingMeanMask
+from magic_cli.data.orientation import match_masks
 from magic_cli.data.prepared import (
     CASES,
     IMAGES,
@@ -95,7 +95,7 @@ class _Target:
     folder: Path
     root: Path
     merge: str
-    mean: MeanMask
+    mean: TrainingMeanMask
 
     def keep(self, image_id: str, split: str, masks: Sequence[Mask]) -> None:
         """Write a photo's merged mask and, of train, add it to the mean; with merge "each" its masks are added."""
@@ -127,13 +127,13 @@ def prepare(data: StrPath, out: StrPath = "prepared", options: PrepareOptions = 
     check_target(out, data, MANIFEST, options.overwrite)
     challenge = open_challenge(data, options.prompt, options.responses)
     with staged(out) as folder:
-        target = _Target(folder, out.resolve(), options.merge, MeanMask())
+        target = _Target(folder, out.resolve(), options.merge, TrainingMeanMask())
         return PrepareResult(out, _build(challenge, options, target))
 
 
 def _build(challenge: Challenge, options: PrepareOptions, target: _Target | None) -> PrepareManifest:
     """Check all photos, return the manifest, and write the dataset if a target is given."""
-    prompts = prompt_lengths(challenge.cases.values(), challenge.ledger)
+    prompts = prompt_lengths(challenge.cases.values(), challenge.issues)
     if target:
         write_jsonl(target.folder / CASES, map(case_row, challenge.cases.values()))
     challenge.forget_texts()
@@ -143,8 +143,8 @@ def _build(challenge: Challenge, options: PrepareOptions, target: _Target | None
     images = [_record(photo, challenge, root, options.merge, default) for photo in photos]
     settings = PrepareSettings(options.merge, options.prompt, options.responses)
     manifest = _manifest(challenge, photos, settings, count(challenge.cases.values(), images), prompts)
-    if options.strict and challenge.ledger.problems:
-        number = len(challenge.ledger.problems)
+    if options.strict and challenge.issues.problems:
+        number = len(challenge.issues.problems)
         raise DataError(
             [*manifest.problems, f"{number} problems; nothing was written: fix them, or leave out --strict"]
         )
@@ -171,7 +171,7 @@ def _write(
 
 
 def _read_photos(challenge: Challenge, target: _Target | None) -> Iterator[_Photo]:
-    """Yield the usable photos in the order of their encounters; losses go to the challenge's ledger."""
+    """Yield the usable photos in the order of their encounters; losses go to the challenge's issues."""
     ids = [image_id for image_id in challenge.owner if image_id in challenge.photos]
     workers = min(8, os.cpu_count() or 1)  # decoders release the interpreter lock; eight photos fit into memory
     pool = ThreadPoolExecutor(workers)
@@ -179,13 +179,13 @@ def _read_photos(challenge: Challenge, target: _Target | None) -> Iterator[_Phot
         results = pool.map(lambda image_id: _read_photo(challenge, image_id, target), ids)
         for image_id, result in track(zip(ids, results, strict=True), "photos", len(ids)):
             if isinstance(result, DataError):
-                challenge.ledger.lose(result.problems[0], "images")
+                challenge.issues.add_loss(result.problems[0], "images")
                 continue
             for line in result.problems:
-                challenge.ledger.lose(line, "masks")
+                challenge.issues.add_loss(line, "masks")
             if result.problems and not result.annotators and challenge.owner[image_id].split != "test":
-                line = problem(image_id, "no usable mask", "at least one", "mend its masks; the photo is left out")
-                challenge.ledger.lose(line, "images")
+                line = problem(image_id, "no usable mask", "at least one", "fix its masks; the photo is left out")
+                challenge.issues.add_loss(line, "images")
             else:
                 yield result
     finally:
@@ -195,7 +195,7 @@ def _read_photos(challenge: Challenge, target: _Target | None) -> Iterator[_Phot
 def _read_photo(challenge: Challenge, image_id: str, target: _Target | None) -> _Photo | DataError:
     paths = challenge.masks.get(image_id, {})
     try:
-        photo = fit(challenge.photos[image_id], paths, challenge.name)
+        photo = match_masks(challenge.photos[image_id], paths, challenge.name)
     except DataError as error:
         return error
     masks = list(photo.masks.values())
@@ -261,19 +261,19 @@ def _manifest(
 ) -> PrepareManifest:
     kinds = Counter(kind for photo in photos for kind in photo.kinds)
     for odd, number in sorted(Counter(photo.size.odd for photo in photos if photo.size.odd).items()):
-        challenge.ledger.note(f"{number:,} {'photo is' if number == 1 else 'photos are'} {odd}")
-    orientation = _orientation(photos, challenge.ledger)
+        challenge.issues.note(f"{number:,} {'photo is' if number == 1 else 'photos are'} {odd}")
+    orientation = _orientation(photos, challenge.issues)
     return PrepareManifest(
         settings=settings,
         counts=counts,
         published=against_published(counts),
-        left_out={what: challenge.ledger.left_out[what] for what in ("cases", "images", "masks", "answers")},
+        left_out={what: challenge.issues.left_out[what] for what in ("cases", "images", "masks", "answers")},
         agreement=agreement(_dices(photos)),
         mask_values=dict(sorted(kinds.items())),
         orientation=orientation,
         prompts=prompts,
-        problems=tuple(challenge.ledger.problems),
-        notes=tuple(challenge.ledger.notes),
+        problems=tuple(challenge.issues.problems),
+        notes=tuple(challenge.issues.notes),
         inputs=Inputs(
             files=dict(sorted(challenge.inputs.items())),
             photos=digest(f"{photo.image_id} {photo.sha256}" for photo in photos),
@@ -282,19 +282,19 @@ def _manifest(
     )
 
 
-def _orientation(photos: Sequence[_Photo], ledger: Ledger) -> Orientation:
+def _orientation(photos: Sequence[_Photo], issues: IssueLog) -> Orientation:
     turned = [photo for photo in photos if photo.size.orientation != 1]
     upright = Counter(photo.upright for photo in turned)
     rule = "upright" if _orientation_rule(photos) else "raw"
     if turned:
         masks = f"{upright[False]} masks lie on the photo as stored, {upright[True]} on the upright one"
-        ledger.note(
+        issues.note(
             f"{len(turned)} photos have an EXIF orientation: {masks}, {upright[None]} cannot tell (taken as {rule})"
         )
     return Orientation(len(turned), upright[False], upright[True], upright[None], rule)
 
 
-def prompt_lengths(cases: Iterable[Case], ledger: Ledger) -> PromptStatistics | None:
+def prompt_lengths(cases: Iterable[Case], issues: IssueLog) -> PromptStatistics | None:
     """Return how long prompts are, how many exceed 77 (CLIP) and 256 (MiniLM) tokens, and what is kept of each half.
 
     Tokens are MiniLM's WordPieces, which stand in for CLIP's BPE too. None, and a note, without MiniLM's tokenizer.
@@ -304,7 +304,7 @@ def prompt_lengths(cases: Iterable[Case], ledger: Ledger) -> PromptStatistics | 
     try:
         tokenizer = Tokenizer.from_file(str(minilm_dir() / "tokenizer.json"))
     except WeightsError as error:
-        ledger.note(f"prompts were not counted: {error.problems[0]}")
+        issues.note(f"prompts were not counted: {error.problems[0]}")
         return None
     tokenizer.no_truncation()
     tokenizer.no_padding()

@@ -31,7 +31,7 @@ _KINDS = {3: "H", 4: "I"}
 Buffer = bytes | mmap.mmap | memoryview
 
 
-def read_plain(data: Buffer) -> NDArray[np.uint8] | None:
+def read_simple_tiff(data: Buffer) -> NDArray[np.uint8] | None:
     """Return the (H, W) array of a plain TIFF, a view of `data` where the pixels lie there as they are; else None."""
     try:
         tags = _tags(data)

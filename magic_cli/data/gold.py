@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from magic_cli.data.masks import decode_mask, read_raw
+from magic_cli.data.masks import ANNOTATOR_MASK, decode_mask, read_raw
 from magic_cli.data.prepared import MANIFEST, MEAN_MASK, Prepared, open_prepared
 from magic_cli.data.questions import QuestionSchema, load_questions
 from magic_cli.errors import DataError, first_lines, printable, problem
@@ -20,7 +20,7 @@ MASKS, ANSWERS = "masks_refs", "data_cvqa_ref.json"
 
 OFFICIAL = ("ann0", "ann1", "ann2", "ann3")  # all that the official scorer knows: examples/official-scorer.md, case 57
 
-_MASK = re.compile(r"(?P<image>IMG_(?P<encounter>.+)_[^_]+)_mask_(?P<annotator>ann\d+)\.tiff")
+_IMAGE = re.compile(r"IMG_(?P<case>.+)_[^_]+")
 
 _MOST = 20
 
@@ -43,7 +43,7 @@ class GoldImage:
             mask = _read(path)
             shape = shape or mask.shape
             if mask.shape != shape:
-                raise DataError(problem(path, f"shape {mask.shape}", f"{shape} as its siblings", "mend the gold mask"))
+                raise DataError(problem(path, f"shape {mask.shape}", f"{shape} as its siblings", "fix the gold mask"))
             yield mask
 
 
@@ -188,7 +188,7 @@ def _from_folder(path: Path, split: str) -> Gold:
     questions, images = load_questions(_definitions(path)), _list_masks(path, split)
     files = [file for file in (path / ANSWERS, path / f"{split}_cvqa.json") if file.is_file()]
     if not images and not files:
-        expected = f"IMG_*_mask_ann*.tiff, {ANSWERS} or a prepared dataset"
+        expected = f"IMG_*_mask_ann*.tiff, .tif or .png, {ANSWERS} or a prepared dataset"
         raise DataError(problem(path, "a folder without gold", expected, "check the path"))
     return Gold(printable(path), questions, images, _read_answers(files[0], questions) if files else {})
 
@@ -199,24 +199,24 @@ def _list_masks(folder: Path, split: str) -> dict[str, GoldImage]:
     Raises:
         DataError: one annotator's mask of an image is there twice; all of them at once.
     """
-    found: dict[str, dict[str, str]] = {}
-    encounters: dict[str, str] = {}
+    by_image: dict[str, dict[str, str]] = {}
+    cases: dict[str, str] = {}
     lines = []
-    for path in sorted(folder.rglob("*_mask_ann*.tiff")):
-        match = _MASK.fullmatch(path.name)
+    for path in sorted(folder.rglob("*_mask_*")):
+        match = ANNOTATOR_MASK.fullmatch(path.name)
+        image = _IMAGE.fullmatch(match["image"]) if match else None
         folders = set(path.relative_to(folder).parts[:-1]) & set(SPLITS)
-        if match is None or (folders and split not in folders):
+        if match is None or image is None or (folders and split not in folders):
             continue
-        encounters[match["image"]] = match["encounter"]
-        masks = found.setdefault(match["image"], {})
-        if match["annotator"] in masks:
-            lines.append(
-                problem(path, "a second file of this name", "one", f"remove it or {masks[match['annotator']]}")
-            )
-        masks[match["annotator"]] = str(path)
+        cases[image.group()] = image["case"]
+        masks, annotator = by_image.setdefault(image.group(), {}), match["annotator"].casefold()
+        if annotator in masks:
+            got = "a second mask of this annotator and photo"
+            lines.append(problem(path, got, "one", f"remove it or {masks[annotator]}"))
+        masks[annotator] = str(path)
     if lines:
         raise DataError(lines[:_MOST])
-    return {image: GoldImage(encounters[image], _in_order(masks)) for image, masks in found.items()}
+    return {image: GoldImage(cases[image], _in_order(masks)) for image, masks in by_image.items()}
 
 
 def _read_answers(path: Path, questions: QuestionSchema) -> dict[str, dict[str, int]]:

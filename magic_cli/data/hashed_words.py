@@ -37,7 +37,7 @@ def _words(text: str) -> list[str]:
     return words
 
 
-def rarity(bags: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+def idf(bags: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Return log((1 + n) / (1 + n with a word in the bucket)) + 1 of each bucket of n bags (size,), float32."""
     count, with_it = 0, np.zeros((), np.int64)
     for bag in bags:  # one by one: all of them together are 8 kB an encounter

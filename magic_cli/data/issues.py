@@ -1,18 +1,18 @@
-"""The ledger of a stage: what was lost, what was decided, and what the losses cost."""
+"""The issues of a stage: what was lost, what was decided, and what the losses cost."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 
 
 @dataclass
-class Ledger:
+class IssueLog:
     """`problems` are lost data, one line each, counted in `left_out`; `notes` are choices that lose nothing."""
 
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
 
-    def lose(self, line: str, what: str = "", count: int = 1) -> None:
+    def add_loss(self, line: str, what: str = "", count: int = 1) -> None:
         """List a problem; `what` and `count` say what it costs: encounters, images, masks or answers."""
         self.problems.append(line)
         if what:

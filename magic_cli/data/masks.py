@@ -2,6 +2,7 @@
 
 import io
 import mmap
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from magic_cli.data.fast_tiff import read_plain
+from magic_cli.data.fast_tiff import read_simple_tiff
 from magic_cli.data.limits import COMPRESSION, FAX, MAX_PIXELS, claims
 from magic_cli.errors import ConfigError, DataError, printable, problem, shorten
 from magic_cli.records import Mask
+
+# An annotator's mask beside its photo: prepare and score take the same names. Case does not matter.
+ANNOTATOR_MASK = re.compile(r"(?P<image>.+)_mask_(?P<annotator>ann\d+)\.(?:tiff?|png)", re.I)
 
 MERGES = ("or", "majority", "intersection")
 
@@ -61,7 +65,7 @@ def map_stored(path: str | Path, where: str) -> tuple[NDArray[Any], str]:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (ValueError, OSError):  # an empty file, or no file that can be mapped
             return read_stored(file, where)
-        plain = read_plain(data)
+        plain = read_simple_tiff(data)
         return (plain, "") if plain is not None else read_stored(file, where)
 
 
@@ -85,7 +89,7 @@ def read_stored(source: IO[bytes], where: str) -> tuple[NDArray[Any], str]:
     Raises:
         Unreadable: a file that is damaged, fax-coded (CCITT) or asks for too much (data/limits.py).
     """
-    plain = read_plain(source.getvalue()) if isinstance(source, io.BytesIO) else None  # a tenth of the time
+    plain = read_simple_tiff(source.getvalue()) if isinstance(source, io.BytesIO) else None  # a tenth of the time
     if plain is not None:
         return plain, ""
     tifffile = _tifffile()

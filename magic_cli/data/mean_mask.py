@@ -11,7 +11,7 @@ from magic_cli.records import Mask
 SIDE = 64
 
 
-class MeanMask:
+class TrainingMeanMask:
     """The mean of masks of any size, each squashed to 64 x 64 by area and rounded to 1/255; 32 KB for any number.
 
     Masks may be added by several threads: sums of integers do not depend on the order.

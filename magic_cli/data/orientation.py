@@ -1,4 +1,4 @@
-"""Does a mask fit its photo? One rule for EXIF orientation: the mask decides."""
+"""Which masks belong on a photo as stored, and which on its EXIF-upright version: the masks decide."""
 
 import hashlib
 import io
@@ -13,7 +13,7 @@ from magic_cli.records import Mask
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class PhotoWithMasks:
     """A photo and those of its masks that fit it, in memory.
 
     `upright` is True where only the EXIF-upright photo has the masks' size, False where only the photo as stored
@@ -30,7 +30,7 @@ class Fit:
     problems: tuple[str, ...]
 
 
-def fit(photo: str, masks: Mapping[str, str], name: Callable[[str], str]) -> Fit:
+def match_masks(photo: str, masks: Mapping[str, str], name: Callable[[str], str]) -> PhotoWithMasks:
     """Read a photo and its annotators' masks, and keep the masks of the photo's raw or EXIF-upright size.
 
     Where annotators disagree about the orientation, the greater number decides; in a tie the photo as stored.
@@ -54,7 +54,7 @@ def fit(photo: str, masks: Mapping[str, str], name: Callable[[str], str]) -> Fit
     wanted = size.upright if upright else size.raw
     for annotator in [annotator for annotator, mask in read.items() if mask.shape != wanted]:
         problems.append(_misfit(name(masks[annotator]), read.pop(annotator).shape, size))
-    return Fit(size, sha256, upright, read, kinds, digests, tuple(problems))
+    return PhotoWithMasks(size, sha256, upright, read, kinds, digests, tuple(problems))
 
 
 def _bytes(path: str, where: str) -> bytes:

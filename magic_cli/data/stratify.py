@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from magic_cli.errors import ConfigError, problem
 
 
-def deal(labels: Mapping[str, Collection[str]], folds: int, seed: int) -> tuple[tuple[str, ...], ...]:
+def assign_folds(labels: Mapping[str, Collection[str]], folds: int, seed: int) -> tuple[tuple[str, ...], ...]:
     """Return the encounter ids of each fold, sorted; every encounter is in exactly one.
 
     Args:

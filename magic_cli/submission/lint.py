@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from numpy.typing import NDArray
 
-from magic_cli.data.fast_tiff import read_plain
+from magic_cli.data.fast_tiff import read_simple_tiff
 from magic_cli.data.limits import MAX_PIXELS, claims
 from magic_cli.errors import SubmissionError
 from magic_cli.io import run_record
@@ -175,7 +175,7 @@ def _plain(data: IO[bytes]) -> NDArray[Any] | None:
     """Return the array of a plain TIFF, in a tenth of tifffile's time; None leaves the file to tifffile, rewound."""
     size = data.seek(0, io.SEEK_END)
     data.seek(0)
-    found = read_plain(data.read()) if size <= _LARGEST else None
+    found = read_simple_tiff(data.read()) if size <= _LARGEST else None
     data.seek(0)
     return found
 

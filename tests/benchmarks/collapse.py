@@ -23,7 +23,7 @@ from typing import Any
 from magic_cli.config import Config, resolve
 from magic_cli.data.gold import Gold, gold_of
 from magic_cli.data.prepared import Prepared, open_prepared
-from magic_cli.data.stratify import deal
+from magic_cli.data.stratify import assign_folds
 from magic_cli.io.files import read_jsonl, write_jsonl
 from magic_cli.io.progress import log
 from magic_cli.records import Sample
@@ -60,7 +60,7 @@ class Trial:
     def of(cls, prepared: Prepared, config: Config, steps: int, most: int) -> "Trial":
         """Deal five folds as `--folds 5` does; draw as many questions to learn from as the steps take."""
         samples = cvqa.samples(prepared, "train", config)
-        first, *_ = deal(cvqa.strata(samples, prepared.questions), 5, config.seed)
+        first, *_ = assign_folds(cvqa.strata(samples, prepared.questions), 5, config.seed)
         ids = sorted(first)[:most]
         train = [sample for sample in samples if sample.id not in set(first)]
         random.Random(config.seed).shuffle(train)  # noqa: S311

@@ -17,7 +17,7 @@ from challenge_folders import answers_row, encounter_row, make_challenge
 from PIL import Image
 from tiny_dataset import ANSWERS, files_of, make_prepared
 
-from magic_cli.data.fast_tiff import read_plain
+from magic_cli.data.fast_tiff import read_simple_tiff
 from magic_cli.data.images import check_photo, open_photo
 from magic_cli.data.masks import decode_mask, map_stored, read_raw, read_stored
 from magic_cli.data.prepared import open_prepared
@@ -156,7 +156,7 @@ class Tiff(Reader):
 
     def read(self, data: bytes) -> None:
         list(mask_faults(io.BytesIO(data), (24, 32)))
-        plain = read_plain(data)
+        plain = read_simple_tiff(data)
         self.path.write_bytes(data)
         try:
             stored, _ = read_stored(io.BytesIO(data), "m.tiff")
@@ -260,7 +260,7 @@ class Tables(Reader):
         for other, rows in self.rows.items():
             (raw / other).write_bytes(text if other.encode() == name else json.dumps(rows).encode())
         found = open_challenge(raw)
-        assert all(line.isprintable() for line in [*found.ledger.problems, *found.ledger.notes])
+        assert all(line.isprintable() for line in [*found.issues.problems, *found.issues.notes])
         parse_questions(found.questions.as_json(), "again")
 
 

@@ -49,7 +49,7 @@ def tall(root: Path, orientation: int, mask_size: tuple[int, int], encounter: in
 def test_prompts_are_tokenized_some_at_a_time(challenge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the tokenizer returns for 3,000 encounters took 50 MiB."""
     found = open_challenge(challenge)
-    whole, asked = prompt_lengths(found.cases.values(), found.ledger), []
+    whole, asked = prompt_lengths(found.cases.values(), found.issues), []
     original = tokenizers.Tokenizer
 
     class Watched:
@@ -67,7 +67,7 @@ def test_prompts_are_tokenized_some_at_a_time(challenge: Path, monkeypatch: pyte
 
     monkeypatch.setattr(tokenizers, "Tokenizer", Watched)
     monkeypatch.setattr("magic_cli.commands.prepare._HALVES", 3)
-    assert prompt_lengths(found.cases.values(), found.ledger) == whole
+    assert prompt_lengths(found.cases.values(), found.issues) == whole
     assert asked == [3, 3, 3, 3, 2]
 
 

@@ -44,8 +44,8 @@ def edit(path: Path, change: Callable[[Any], object]) -> None:
 
 def only_problem(challenge: Challenge, *parts: str) -> str:
     """Return the single problem of a folder, after checking that it holds all `parts`."""
-    assert len(challenge.ledger.problems) == 1, challenge.ledger.problems
-    line = challenge.ledger.problems[0]
+    assert len(challenge.issues.problems) == 1, challenge.issues.problems
+    line = challenge.issues.problems[0]
     assert "\n" not in line
     for part in parts:
         assert part in line
@@ -62,7 +62,7 @@ def splits(challenge: Challenge) -> dict[str, int]:
 @pytest.mark.parametrize("layout", ["nested", "flat", "odd"])
 def test_every_layout_is_read_alike(layout: str, tmp_path: Path) -> None:
     found = open_challenge(make_challenge(tmp_path / "Derma VQA (1)", layout=layout))
-    assert (found.ledger.problems, found.ledger.notes, sum(found.ledger.left_out.values())) == ([], [], 0)
+    assert (found.issues.problems, found.issues.notes, sum(found.issues.left_out.values())) == ([], [], 0)
     assert splits(found) == {"train": 3, "valid": 2, "test": 2}
     assert len(found.photos) == 10
     assert {i: sorted(masks) for i, masks in found.masks.items()} == {
@@ -88,8 +88,8 @@ def test_junk_prepared_folders_and_link_loops_are_passed_over(folder: Path) -> N
     (folder / "holiday.jpg").write_bytes(b"not of the challenge")
     (folder / TRAIN / "loop").symlink_to(folder, target_is_directory=True)
     found = open_challenge(folder)
-    assert found.ledger.problems == []
-    assert found.ledger.notes == []
+    assert found.issues.problems == []
+    assert found.issues.notes == []
     assert len(found.photos) == 10
 
 
@@ -105,33 +105,33 @@ def test_names_of_any_case_and_other_suffixes(folder: Path) -> None:
     mask = folder / MASKS / f"{image_id(1)}_mask_ann0.tiff"
     mask.rename(mask.with_name(f"{image_id(1).lower()}_MASK_ANN0.TIF"))
     found = open_challenge(folder)
-    assert found.ledger.problems == []
+    assert found.issues.problems == []
     assert Path(found.photos[image_id(1)]).name == f"{image_id(1).lower()}.JPEG"
     assert sorted(found.masks[image_id(1)]) == ["ann0", "ann1"]
 
 
 def test_text_only_data_is_one_note(tmp_path: Path) -> None:
     found = open_challenge(make_challenge(tmp_path / "d", photos=False, annotators=0))
-    assert found.ledger.problems == []
-    assert found.ledger.notes == ["0 of 10 photos found: text-only dataset"]
+    assert found.issues.problems == []
+    assert found.issues.notes == ["0 of 10 photos found: text-only dataset"]
     assert found.photos == {}
     assert found.cases["ENC00001"].image_ids == (image_id(1), image_id(1, 2))
 
 
 def test_masks_without_any_photo_are_kept_as_gold(tmp_path: Path) -> None:
     found = open_challenge(make_challenge(tmp_path / "d", photos=False))
-    assert found.ledger.problems == []
-    assert found.ledger.notes[-1] == "14 masks are not used, for want of photos"
+    assert found.issues.problems == []
+    assert found.issues.notes[-1] == "14 masks are not used, for want of photos"
     assert len(found.masks) == 7
 
 
 def test_missing_photo(folder: Path) -> None:
     (folder / TRAIN / f"{image_id(2)}.jpg").unlink()
     found = open_challenge(folder)
-    assert len(found.ledger.problems) == 2
-    assert found.ledger.problems[0].startswith(f"{image_id(2)}: got no photo for ENC00002")
-    assert "masks without a photo (2 of this name)" in found.ledger.problems[1]
-    assert dict(found.ledger.left_out) == {"images": 1, "masks": 2}
+    assert len(found.issues.problems) == 2
+    assert found.issues.problems[0].startswith(f"{image_id(2)}: got no photo for ENC00002")
+    assert "masks without a photo (2 of this name)" in found.issues.problems[1]
+    assert dict(found.issues.left_out) == {"images": 1, "masks": 2}
     assert "ENC00002" in found.cases
 
 
@@ -139,7 +139,7 @@ def test_all_photos_of_one_split_missing_is_one_line(folder: Path) -> None:
     shutil.rmtree(folder / "images_final" / "images_test")
     found = open_challenge(folder)
     only_problem(found, "test: got 0 of 3 photos")
-    assert found.ledger.left_out["images"] == 3
+    assert found.issues.left_out["images"] == 3
 
 
 def test_photo_that_no_encounter_lists(folder: Path) -> None:
@@ -147,7 +147,7 @@ def test_photo_that_no_encounter_lists(folder: Path) -> None:
     save_mask(folder / MASKS / "IMG_ENC00001_00009_mask_ann0.tiff", draw_lesion())
     found = open_challenge(folder)
     only_problem(found, f"{TRAIN}/IMG_ENC00001_00009.jpg: got a photo that no encounter lists (masks: 1)")
-    assert dict(found.ledger.left_out) == {"images": 1, "masks": 1}
+    assert dict(found.issues.left_out) == {"images": 1, "masks": 1}
     assert "IMG_ENC00001_00009" not in found.photos
 
 
@@ -169,8 +169,8 @@ def test_partly_drawn_data_is_a_note(folder: Path) -> None:
         if not mask.name.startswith(image_id(3)):
             mask.unlink()
     found = open_challenge(folder)
-    assert found.ledger.problems == []
-    assert found.ledger.notes == ["train: 1 of 4 photos have a mask"]
+    assert found.issues.problems == []
+    assert found.issues.notes == ["train: 1 of 4 photos have a mask"]
 
 
 def test_copies_are_one_note(folder: Path) -> None:
@@ -179,19 +179,19 @@ def test_copies_are_one_note(folder: Path) -> None:
     shutil.copy(folder / "train.json", folder / "images_final (2)" / "train.json")
     shutil.copy(folder / DEFINITIONS, folder / "images_final (2)" / DEFINITIONS)
     found = open_challenge(folder)
-    assert found.ledger.problems == []
-    assert len(found.ledger.notes) == 3
-    assert "12 files are copies of others, byte for byte" in found.ledger.notes[-1]
-    assert all("a copy of" in note for note in found.ledger.notes[:2])
+    assert found.issues.problems == []
+    assert len(found.issues.notes) == 3
+    assert "12 files are copies of others, byte for byte" in found.issues.notes[-1]
+    assert all("a copy of" in note for note in found.issues.notes[:2])
 
 
 def test_photos_of_one_name_that_differ(folder: Path) -> None:
     save_photo(folder / "again" / f"{image_id(1)}.jpg", draw_photo(seed=99))
     found = open_challenge(folder)
-    assert "2 files that differ" in found.ledger.problems[0]
-    assert "none is used" in found.ledger.problems[0]
+    assert "2 files that differ" in found.issues.problems[0]
+    assert "none is used" in found.issues.problems[0]
     assert image_id(1) not in found.photos
-    assert found.ledger.left_out["images"] == 1
+    assert found.issues.left_out["images"] == 1
 
 
 def test_listed_suffix_decides_between_photos_of_one_name(folder: Path) -> None:
@@ -220,7 +220,7 @@ def test_encounter_twice_in_a_split(folder: Path) -> None:
     found = open_challenge(folder)
     only_problem(found, "train.json:ENC00001: got this encounter twice")
     assert found.cases["ENC00001"].question.startswith("Rash number 1")
-    assert found.ledger.left_out["cases"] == 1
+    assert found.issues.left_out["cases"] == 1
 
 
 def test_encounter_in_two_splits_is_kept_where_it_is_scored(folder: Path) -> None:
@@ -236,8 +236,8 @@ def test_photo_of_two_encounters_belongs_to_the_later_split(folder: Path) -> Non
     edit(folder / "test.json", lambda rows: rows[0]["image_ids"].append(f"{image_id(1, 2)}.jpg"))
     edit(folder / "train.json", lambda rows: rows[2]["image_ids"].append(f"{image_id(2)}.jpg"))
     found = open_challenge(folder)
-    assert len(found.ledger.problems) == 2
-    assert "test.json:ENC00006: got IMG_ENC00001_00002, also of ENC00001" in found.ledger.problems[1]
+    assert len(found.issues.problems) == 2
+    assert "test.json:ENC00006: got IMG_ENC00001_00002, also of ENC00001" in found.issues.problems[1]
     assert found.owner[image_id(1, 2)].case_id == "ENC00006"
     assert found.cases["ENC00001"].image_ids == (image_id(1),)
     assert found.owner[image_id(2)].case_id == "ENC00002"  # the first, within a split
@@ -261,24 +261,24 @@ def test_photo_of_two_encounters_belongs_to_the_later_split(folder: Path) -> Non
 def test_rows_that_are_no_encounter(change: Callable[[Any], object], expected: str, folder: Path) -> None:
     edit(folder / "train.json", lambda rows: change(rows[0]))
     found = open_challenge(folder)
-    assert expected in found.ledger.problems[0]
-    assert found.ledger.left_out["cases"] == 1
+    assert expected in found.issues.problems[0]
+    assert found.issues.left_out["cases"] == 1
     assert splits(found)["train"] == 2
 
 
 def test_row_that_is_not_an_object_and_encounter_without_photos(folder: Path) -> None:
     edit(folder / "train.json", lambda rows: rows.extend([None, encounter_row(50, [])]))
     found = open_challenge(folder)
-    assert "train.json:3: got no encounter_id" in found.ledger.problems[0]
-    assert "train.json:ENC00050:image_ids: got no photo" in found.ledger.problems[1]
+    assert "train.json:3: got no encounter_id" in found.issues.problems[0]
+    assert "train.json:ENC00050:image_ids: got no photo" in found.issues.problems[1]
     assert found.cases["ENC00050"].image_ids == ()
 
 
 def test_photo_twice_in_one_row_is_used_once(folder: Path) -> None:
     edit(folder / "train.json", lambda rows: rows[0]["image_ids"].append(rows[0]["image_ids"][0].lower()))
     found = open_challenge(folder)
-    assert found.ledger.problems == []
-    assert found.ledger.notes == ["train.json:ENC00001:image_ids: got a photo twice, expected once; used once"]
+    assert found.issues.problems == []
+    assert found.issues.notes == ["train.json:ENC00001:image_ids: got a photo twice, expected once; used once"]
     assert found.cases["ENC00001"].image_ids == (image_id(1), image_id(1, 2))
 
 
@@ -288,7 +288,7 @@ def test_texts_null_missing_and_half_a_surrogate(folder: Path) -> None:
     text = (folder / "train.json").read_text(encoding="utf-8").replace("Rash number 3", "\\ud83d rash")
     (folder / "train.json").write_text(text, encoding="utf-8")
     found = open_challenge(folder)
-    assert found.ledger.problems == []
+    assert found.issues.problems == []
     assert found.cases["ENC00001"].question.startswith("皮疹 It itches")
     assert found.cases["ENC00001"].responses == ()
     assert found.cases["ENC00002"].question == ""
@@ -320,10 +320,10 @@ def test_best_of_several_versions(names: list[str], used: str, folder: Path) -> 
     for name in names:
         write_json(folder / name, [row | {"query_title_en": name} for row in rows])
     found = open_challenge(folder)
-    assert found.ledger.problems == []
+    assert found.issues.problems == []
     assert used in found.inputs
-    assert len(found.ledger.notes) == len(names) - 1
-    assert all(f"another version of {used}; not used" in note for note in found.ledger.notes)
+    assert len(found.issues.notes) == len(names) - 1
+    assert all(f"another version of {used}; not used" in note for note in found.issues.notes)
     assert found.cases[rows[0]["encounter_id"]].question.startswith(used)
 
 
@@ -338,7 +338,7 @@ def test_parts_of_a_split_are_united(folder: Path) -> None:
     write_json(folder / "train_part1.json", rows[:1])
     write_json(folder / "train_part2.json", rows[1:])
     found = open_challenge(folder)
-    assert (found.ledger.problems, found.ledger.notes) == ([], [])
+    assert (found.issues.problems, found.issues.notes) == ([], [])
     assert splits(found)["train"] == 3
 
 
@@ -348,8 +348,8 @@ def test_split_from_the_folder_where_the_name_tells_none(folder: Path) -> None:
     assert splits(open_challenge(folder))["train"] == 3
     shutil.move(folder / "2025_dataset" / "train" / "encounters.json", folder / "latest.json")
     found = open_challenge(folder)
-    assert "latest.json: got no split in its name" in found.ledger.problems[0]
-    assert found.ledger.left_out["cases"] == 3
+    assert "latest.json: got no split in its name" in found.issues.problems[0]
+    assert found.issues.left_out["cases"] == 3
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_answers_with_a_fault_are_left_out(change: Callable[[Any], object], expe
     only_problem(found, expected.replace('"', ""))
     assert found.cases["ENC00001"].answers is None
     assert found.cases["ENC00002"].answers is not None
-    assert found.ledger.left_out["answers"] == 1
+    assert found.issues.left_out["answers"] == 1
 
 
 def test_answers_as_strings_are_one_line_a_row(folder: Path) -> None:
@@ -379,7 +379,7 @@ def test_answers_as_strings_are_one_line_a_row(folder: Path) -> None:
 def test_answers_of_nobody_and_twice_the_same(folder: Path) -> None:
     edit(folder / "valid_cvqa.json", lambda rows: rows.extend([answers_row(88), rows[0], {"CQID010-001": 1}, 5]))
     found = open_challenge(folder)
-    assert [line.split(",")[0] for line in found.ledger.problems] == [
+    assert [line.split(",")[0] for line in found.issues.problems] == [
         "valid_cvqa.json:2: got answers for 'ENC00088'",
         "valid_cvqa.json:4: got answers for None",
         "valid_cvqa.json:5: got answers for None",
@@ -405,13 +405,13 @@ def test_definitions_are_found_by_content_and_may_be_other_questions(folder: Pat
     write_json(folder / "my_questions.json", rows)
     found = open_challenge(folder)
     assert len(found.questions.slots) == 2
-    assert len(found.ledger.problems) == 5  # the answers have keys that these questions do not know
+    assert len(found.issues.problems) == 5  # the answers have keys that these questions do not know
 
 
 def test_fallback_of_the_definitions_is_a_note(tmp_path: Path) -> None:
     found = open_challenge(make_challenge(tmp_path / "d", definitions=False))
-    assert found.ledger.problems == []
-    assert found.ledger.notes == [
+    assert found.issues.problems == []
+    assert found.issues.notes == [
         "no closedquestions_definitions*.json found: the 27 questions of the 2025 challenge are used"
     ]
 
@@ -420,9 +420,9 @@ def test_damaged_table_is_a_problem_and_foreign_json_is_not(folder: Path) -> Non
     (folder / "valid.json").write_text('[{"encounter_id": "ENC', encoding="utf-8")
     (folder / "settings.json").write_text("{", encoding="utf-8")
     found = open_challenge(folder)
-    assert any(line.startswith("valid.json:1:") and "not valid JSON" in line for line in found.ledger.problems)
-    assert not any("settings" in line for line in found.ledger.problems)
-    assert not any(str(folder) in line for line in found.ledger.problems)
+    assert any(line.startswith("valid.json:1:") and "not valid JSON" in line for line in found.issues.problems)
+    assert not any("settings" in line for line in found.issues.problems)
+    assert not any(str(folder) in line for line in found.issues.problems)
     assert splits(found) == {"train": 3, "test": 2}
 
 
@@ -430,7 +430,7 @@ def test_damaged_table_is_a_problem_and_foreign_json_is_not(folder: Path) -> Non
 def test_folder_without_permission(folder: Path) -> None:
     (folder / TRAIN).chmod(0)
     try:
-        assert any("folder cannot be read" in line for line in open_challenge(folder).ledger.problems)
+        assert any("folder cannot be read" in line for line in open_challenge(folder).issues.problems)
     finally:
         (folder / TRAIN).chmod(0o755)
 
@@ -463,7 +463,7 @@ def test_only_damaged_tables_are_all_listed(tmp_path: Path) -> None:
 
 def test_no_patient_text_in_messages(folder: Path) -> None:
     edit(folder / "train.json", lambda rows: [row.update(image_ids=None, query_title_en="secret") for row in rows])
-    assert "secret" not in json.dumps(open_challenge(folder).ledger.problems)
+    assert "secret" not in json.dumps(open_challenge(folder).issues.problems)
 
 
 def test_masks_may_be_png(folder: Path) -> None:
@@ -473,5 +473,5 @@ def test_masks_may_be_png(folder: Path) -> None:
 
     Image.fromarray(draw_lesion() * np.uint8(255)).save(folder / MASKS / f"{image_id(1)}_mask_ann0.png")
     found = open_challenge(folder)
-    assert found.ledger.problems == []
+    assert found.issues.problems == []
     assert Path(found.masks[image_id(1)]["ann0"]).suffix == ".png"

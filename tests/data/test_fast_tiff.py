@@ -15,7 +15,7 @@ from PIL import Image
 from tiny_dataset import tiff
 
 from magic_cli.data import fast_tiff
-from magic_cli.data.fast_tiff import read_plain
+from magic_cli.data.fast_tiff import read_simple_tiff
 from magic_cli.data.masks import map_stored
 from magic_cli.errors import DataError
 
@@ -70,7 +70,7 @@ OTHER = {
 
 @pytest.mark.parametrize("kind", PLAIN)
 def test_plain_files_are_read_as_tifffile_reads_them(kind: str) -> None:
-    found = read_plain(PLAIN[kind])
+    found = read_simple_tiff(PLAIN[kind])
     assert found is not None
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, tifffile.imread(io.BytesIO(PLAIN[kind])))
@@ -78,7 +78,7 @@ def test_plain_files_are_read_as_tifffile_reads_them(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", OTHER)
 def test_other_files_are_left_to_tifffile(kind: str) -> None:
-    assert read_plain(OTHER[kind]) is None
+    assert read_simple_tiff(OTHER[kind]) is None
 
 
 def test_strips_in_another_order_are_left_to_tifffile() -> None:
@@ -86,19 +86,19 @@ def test_strips_in_another_order_are_left_to_tifffile() -> None:
     with tifffile.TiffFile(io.BytesIO(bytes(data))) as file:
         at = file.pages[0].tags["StripOffsets"].valueoffset
     data[at : at + 4], data[at + 4 : at + 8] = data[at + 4 : at + 8], data[at : at + 4]
-    assert read_plain(bytes(data)) is None
+    assert read_simple_tiff(bytes(data)) is None
 
 
 def test_huge_files_are_left_to_tifffile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast_tiff, "MAX_PIXELS", MASK.size - 1)
-    assert read_plain(PLAIN["raw"]) is None
-    assert read_plain(PLAIN["zlib"]) is None
+    assert read_simple_tiff(PLAIN["raw"]) is None
+    assert read_simple_tiff(PLAIN["zlib"]) is None
 
 
 def test_pixels_of_a_raw_file_are_not_copied(tmp_path: Path) -> None:
     (tmp_path / "m.tiff").write_bytes(PLAIN["raw"])
     with (tmp_path / "m.tiff").open("rb") as file:
-        found = read_plain(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        found = read_simple_tiff(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     assert found is not None
     assert not found.flags.owndata
     assert not found.flags.writeable
@@ -124,7 +124,7 @@ def test_damaged_files_are_never_read_otherwise(kind: str, changes: list[tuple[i
     for place, value in changes:
         data[place % len(data)] = value
     data = data[: int(len(data) * share)]
-    found = read_plain(bytes(data))
+    found = read_simple_tiff(bytes(data))
     if found is not None:
         expected = as_tifffile(bytes(data))
         assert expected is not None

@@ -6,6 +6,8 @@ from pathlib import Path
 import challenge_folders
 import numpy as np
 import pytest
+import tifffile
+from challenge_folders import make_challenge
 from PIL import Image
 from tiny_dataset import (
     ENCOUNTERS,
@@ -20,9 +22,13 @@ from tiny_dataset import (
     write_folder,
 )
 
+from magic_cli.commands.prepare import PrepareOptions, prepare
 from magic_cli.data.gold import Gold, gold_of, open_gold
+from magic_cli.data.masks import read_mask
 from magic_cli.data.prepared import open_prepared
 from magic_cli.errors import DataError
+from magic_cli.tasks.seg import TASK as SEG
+from magic_cli.tasks.seg.decide import MaskPrediction
 
 VALID = [encounter for encounter, (split, _) in ENCOUNTERS.items() if split == "valid"]
 
@@ -137,10 +143,39 @@ def test_every_annotator_is_listed_by_number(tmp_path: Path) -> None:
     assert list(gold.images["IMG_ENC00012_00001"].annotators) == ["ann0", "ann1", "ann2"]
 
 
-@pytest.mark.parametrize("name", ["annX", "ann", "ANN0", "ann0b", "mann0"])
+@pytest.mark.parametrize("name", ["annX", "ann", "ann0b", "mann0"])
 def test_other_names_are_no_annotators(tmp_path: Path, name: str) -> None:
     extra = {f"IMG_ENC00011_00001_mask_{name}.tiff": tiff(blob((24, 32)))}
     check_masks(open_gold(write_folder(tmp_path, gold_files() | extra), "valid"))
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".TIFF"])
+def test_masks_that_prepare_takes_can_be_scored_against(tmp_path: Path, suffix: str) -> None:
+    """Seen: a folder of PNG masks became a dataset, and `magic score` found no gold in it."""
+    root = make_challenge(tmp_path / "d", splits={"valid": 2})
+    for path in sorted(root.rglob("*_mask_*.tiff")):
+        target = path.with_name(path.name.removesuffix(".tiff").replace("_ann1", "_ANN1") + suffix)
+        mask = read_mask(path, path.name)
+        if suffix == ".png":
+            Image.fromarray(mask * np.uint8(255)).save(target)
+        else:
+            tifffile.imwrite(target, mask)
+        path.unlink()
+    prepare(root, tmp_path / "p", PrepareOptions(strict=True))
+    prepared = gold_of(open_prepared(tmp_path / "p"), "valid")
+    assert len(prepared.images) == 3
+    for folder in (root, next(root.rglob("*_mask_*")).parent):
+        gold = open_gold(folder, "valid")
+        assert {image: list(truth.annotators) for image, truth in gold.images.items()} == {
+            image: list(truth.annotators) for image, truth in prepared.images.items()
+        }
+        for image, truth in gold.images.items():
+            for one, other in zip(truth.masks(), prepared.images[image].masks(), strict=True):
+                assert np.array_equal(one, other)
+    full = [MaskPrediction(image, mask=next(truth.masks()).view(np.uint8)) for image, truth in gold.images.items()]
+    scores = SEG.score(gold, full)
+    assert scores.scores["dice_meanofmax"] == 1
+    assert not scores.rejected
 
 
 def train_majority() -> dict[str, int]:
@@ -233,7 +268,7 @@ def test_annotators_of_different_size(tmp_path: Path) -> None:
 
 def test_the_same_mask_twice_is_refused(tmp_path: Path) -> None:
     write_folder(tmp_path, gold_files("a/") | gold_files("b/"))
-    with pytest.raises(DataError, match="a second file of this name") as error:
+    with pytest.raises(DataError, match="a second mask of this annotator and photo") as error:
         open_gold(tmp_path, "valid")
     assert len(error.value.problems) == 9
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magic_cli.data.hashed_words import bag_of_words, rarity
+from magic_cli.data.hashed_words import bag_of_words, idf
 
 SIZE = 4096
 
@@ -47,7 +47,7 @@ def test_any_text_fits_any_size(text: str, size: int) -> None:
 
 
 def test_rare_words_weigh_more() -> None:
-    weights = rarity(bag_of_words(text, SIZE) for text in ("red hand", "red foot", "red"))
+    weights = idf(bag_of_words(text, SIZE) for text in ("red hand", "red foot", "red"))
     [red], [hand] = words("red"), words("hand")
     assert weights[red] == pytest.approx(1.0)  # in every text
     assert weights[hand] == pytest.approx(np.log(4 / 2) + 1)

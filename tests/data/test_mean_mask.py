@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from magic_cli.data.mean_mask import SIDE, MeanMask
+from magic_cli.data.mean_mask import SIDE, TrainingMeanMask
 from magic_cli.records import Mask
 
 
@@ -18,7 +18,7 @@ def half(shape: tuple[int, int], side: str) -> Mask:
 
 
 def mean_of(*photos: list[Mask]) -> np.ndarray:
-    mean = MeanMask()
+    mean = TrainingMeanMask()
     for masks in photos:
         mean.add(masks)
     image = mean.image()
@@ -57,7 +57,7 @@ def test_small_masks_are_enlarged() -> None:
 def test_order_and_threads_change_nothing() -> None:
     rng = np.random.default_rng(1)
     photos = [[rng.integers(0, 2, (80, 70), dtype=np.uint8) for _ in range(1 + k % 3)] for k in range(40)]
-    mean = MeanMask()
+    mean = TrainingMeanMask()
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(mean.add, photos[::-1]))
     image = mean.image()
@@ -67,4 +67,4 @@ def test_order_and_threads_change_nothing() -> None:
 
 
 def test_no_photo_has_no_mean() -> None:
-    assert MeanMask().image() is None
+    assert TrainingMeanMask().image() is None

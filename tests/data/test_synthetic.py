@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from magic_cli.data.questions import load_questions
-from magic_cli.data.sources.synthetic.cases import KINDS, SITES, Case, invent
+from magic_cli.data.sources.synthetic.cases import KINDS, SITES, Case, make_case
 from magic_cli.data.sources.synthetic.drawing import ABSORB, TONES, Look, draw_photo, fractal, noise, outline
 
 SIZE = (96, 128)
@@ -90,7 +90,7 @@ def test_outline_is_never_empty_and_stays_near_the_lesion() -> None:
 
 
 def cases(count: int = 120) -> list[Case]:
-    return [invent(rng(number), number) for number in range(count)]
+    return [make_case(rng(number), number) for number in range(count)]
 
 
 def test_answers_are_options_of_the_schema() -> None:

@@ -10,7 +10,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 from torch.nn import functional as F
 
-from magic_cli.data.hashed_words import bag_of_words, rarity
+from magic_cli.data.hashed_words import bag_of_words, idf
 from magic_cli.data.prompts import written_in
 from magic_cli.data.questions import QuestionSchema, normalise, plain
 from magic_cli.data.text_rules import BLOCKS, rule_features
@@ -188,7 +188,7 @@ class CvqaModel(TaskModel):
         self.encounters.fill_(len({sample.id for sample in samples}))
         if self.reads_bag:
             bags = (bag_of_words(_told(sample), self.reads_bag) for sample in samples)
-            self.rarity.copy_(torch.from_numpy(rarity(bags)))
+            self.rarity.copy_(torch.from_numpy(idf(bags)))
         parts = (samples[i : i + 32] for i in range(0, len(samples), 32))
         batches = (self.collate(part, [0] * len(part)) for part in parts)
         inputs = torch.cat([self._inputs(send_to_device(batch, device)) for batch in batches])

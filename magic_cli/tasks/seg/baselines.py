@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from magic_cli.data.masks import read_mask
-from magic_cli.data.mean_mask import MeanMask
+from magic_cli.data.mean_mask import TrainingMeanMask
 from magic_cli.io.progress import track
 from magic_cli.records import Sample
 from magic_cli.tasks.seg.decide import MaskPrediction, mean_mask
@@ -38,8 +38,8 @@ def mean_masks(parts: Sequence[Sequence[Sample]]) -> Iterator[MaskPrediction]:
             yield MaskPrediction(sample.id, mask=mean_mask(prior, shape), shape=shape)
 
 
-def _mean_mask(part: Sequence[Sample]) -> MeanMask:
-    mean = MeanMask()
+def _mean_mask(part: Sequence[Sample]) -> TrainingMeanMask:
+    mean = TrainingMeanMask()
     for sample in track(part, "mean mask"):
         path = sample.images[0].mask
         if path is not None:

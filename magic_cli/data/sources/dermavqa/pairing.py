@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 
-from magic_cli.data.issues import Ledger
+from magic_cli.data.issues import IssueLog
 from magic_cli.data.sources.dermavqa.scan import ANNOTATORS, Folder, Sources, is_challenge_photo, key_of, same_bytes
 from magic_cli.errors import problem
 from magic_cli.records import SPLITS, Case
@@ -13,19 +13,19 @@ Photos = dict[str, str]
 Masks = dict[str, dict[str, str]]
 
 
-def pair(found: Folder, encounters: Iterable[Case], names: Mapping[str, str], ledger: Ledger) -> tuple[Photos, Masks]:
+def pair(found: Folder, encounters: Iterable[Case], names: Mapping[str, str], issues: IssueLog) -> tuple[Photos, Masks]:
     """Join the photos that encounters list with the files of a folder, and these with their masks, by image id.
 
     `names` maps the key of an image id to the file name in the encounter's row, which decides between
     IMG_1.jpg and IMG_1.png. Every listed photo that is not there and every left-over photo or mask is a problem, but
     a folder without any photo is text-only data: one note.
     """
-    return _Pairing(found, names, ledger).pair(encounters)
+    return _Pairing(found, names, issues).pair(encounters)
 
 
 class _Pairing:
-    def __init__(self, found: Folder, names: Mapping[str, str], ledger: Ledger) -> None:
-        self.found, self.names, self.ledger = found, names, ledger
+    def __init__(self, found: Folder, names: Mapping[str, str], issues: IssueLog) -> None:
+        self.found, self.names, self.issues = found, names, issues
         self.photos: Photos = {}
         self.masks: Masks = {}
         self.copies: list[str] = []
@@ -41,19 +41,19 @@ class _Pairing:
         self._list_bare(listed)
         if self.copies:
             count = "1 file is a copy" if len(self.copies) == 1 else f"{len(self.copies):,} files are copies"
-            self.ledger.note(f"{count} of others, byte for byte (such as {self.copies[0]}): one of each is used")
+            self.issues.note(f"{count} of others, byte for byte (such as {self.copies[0]}): one of each is used")
         return self.photos, self.masks
 
     def _find_photos(self, listed: Mapping[str, Mapping[str, str]]) -> None:
         total = sum(map(len, listed.values()))
         if not any(self._is_there(image_id) for images in listed.values() for image_id in images):
-            self.ledger.note(f"0 of {total:,} photos found: text-only dataset")
+            self.issues.note(f"0 of {total:,} photos found: text-only dataset")
             return
         for split, images in listed.items():
             if images and not any(map(self._is_there, images)):
                 got = f"0 of {len(images):,} photos"
                 line = problem(split, got, "all of them", "add the folder with its photos")
-                self.ledger.lose(line, "images", len(images))
+                self.issues.add_loss(line, "images", len(images))
                 continue
             for image_id, encounter_id in images.items():
                 self._find_photo(image_id, encounter_id)
@@ -64,7 +64,7 @@ class _Pairing:
     def _find_photo(self, image_id: str, encounter_id: str) -> None:
         if not self._is_there(image_id):
             line = problem(image_id, f"no photo for {encounter_id}", "a JPEG or PNG file", "copy it, or unlist it")
-            self.ledger.lose(line, "images")
+            self.issues.add_loss(line, "images")
             return
         key = key_of(image_id)
         path = self._one(self.found.photos[key], self.names.get(key, ""), "images")
@@ -82,9 +82,9 @@ class _Pairing:
             return ordered[0]
         got, where = f"{len(paths)} files that differ, also {self.found.name(ordered[1])}", self.found.name(ordered[0])
         if exact and same_bytes(exact):
-            self.ledger.lose(problem(where, got, "one file a name", "remove the others; this one is used"))
+            self.issues.add_loss(problem(where, got, "one file a name", "remove the others; this one is used"))
             return exact[0]
-        self.ledger.lose(problem(where, got, "one file a name", "remove all but the right one; none is used"), what)
+        self.issues.add_loss(problem(where, got, "one file a name", "remove all but the right one; none is used"), what)
         return None
 
     def _list_strangers(self, ids: Mapping[str, str]) -> None:
@@ -94,8 +94,8 @@ class _Pairing:
                 masks = len(self.found.masks.get(key, {}))
                 got = "a photo that no encounter lists" + (f" (masks: {masks})" if masks else "")
                 line = problem(self.found.name(paths[0]), got, "listed photos", "add it to the row of its encounter")
-                self.ledger.lose(line, "images")
-                self.ledger.left_out["masks"] += masks
+                self.issues.add_loss(line, "images")
+                self.issues.left_out["masks"] += masks
 
     def _find_masks(self, ids: Mapping[str, str]) -> None:
         orphans = 0
@@ -109,15 +109,15 @@ class _Pairing:
                 where = self.found.name(next(iter(by_annotator.values()))[0])
                 got = f"masks without a photo ({len(by_annotator)} of this name)"
                 line = problem(where, got, "a photo for each mask", "copy the photo, or remove the masks")
-                self.ledger.lose(line, "masks", len(by_annotator))
+                self.issues.add_loss(line, "masks", len(by_annotator))
         if orphans:
-            self.ledger.note(f"{orphans:,} masks are not used, for want of photos")
+            self.issues.note(f"{orphans:,} masks are not used, for want of photos")
 
     def _find_annotators(self, image_id: str, by_annotator: Mapping[str, Sources]) -> None:
         for annotator, paths in sorted(by_annotator.items()):
             if annotator not in ANNOTATORS:
                 line = problem(self.found.name(paths[0]), annotator, "ann0 to ann3", "rename or remove it")
-                self.ledger.lose(line, "masks")
+                self.issues.add_loss(line, "masks")
                 continue
             path = self._one(paths, "", "masks")
             if path:
@@ -131,6 +131,6 @@ class _Pairing:
             if bare and len(bare) * 2 <= len(photos):
                 remedy = "copy its masks; seg cannot use it"
                 for image_id in bare:
-                    self.ledger.lose(problem(image_id, "no mask", "one to four masks", remedy))
+                    self.issues.add_loss(problem(image_id, "no mask", "one to four masks", remedy))
             elif bare and len(bare) < len(photos):
-                self.ledger.note(f"{split}: {len(photos) - len(bare):,} of {len(photos):,} photos have a mask")
+                self.issues.note(f"{split}: {len(photos) - len(bare):,} of {len(photos):,} photos have a mask")

@@ -11,7 +11,7 @@ from pathlib import Path
 from sys import intern
 from typing import Any
 
-from magic_cli.data.issues import Ledger
+from magic_cli.data.issues import IssueLog
 from magic_cli.data.prompts import check_prompt, prompt_halves, replace_surrogates
 from magic_cli.data.questions import QuestionSchema, load_questions, parse_questions
 from magic_cli.data.sources.dermavqa.pairing import pair
@@ -39,7 +39,7 @@ class Challenge:
     photos: Mapping[str, str]
     masks: Mapping[str, Mapping[str, str]]
     inputs: Mapping[str, str]
-    ledger: Ledger
+    issues: IssueLog
 
     @cached_property
     def owner(self) -> dict[str, Case]:
@@ -70,20 +70,20 @@ def open_challenge(root: Path, prompt: str = "qa", responses: bool = True) -> Ch
         ConfigError: an unknown kind of prompt.
     """
     check_prompt(prompt, responses)
-    ledger = Ledger()
-    found = scan(root, ledger)
-    tables = read_tables(found, ledger)
+    issues = IssueLog()
+    found = scan(root, issues)
+    tables = read_tables(found, issues)
     if not tables.encounters:
-        raise DataError([*ledger.problems, _nothing(found, root)])
-    reader = _Reader(found, ledger, prompt, responses)
+        raise DataError([*issues.problems, _nothing(found, root)])
+    reader = _Reader(found, issues, prompt, responses)
     for table in tables.encounters:
         reader.add(table)
-    questions = _questions(tables, found, ledger)
-    encounters = _with_answers(reader.cases, tables.answers, questions, found, ledger)
-    photos, masks = pair(found, encounters.values(), {key: name for key, (name, _) in reader.owners.items()}, ledger)
+    questions = _questions(tables, found, issues)
+    encounters = _with_answers(reader.cases, tables.answers, questions, found, issues)
+    photos, masks = pair(found, encounters.values(), {key: name for key, (name, _) in reader.owners.items()}, issues)
     used = (*tables.definitions, *tables.encounters, *tables.answers)
     inputs = {found.name(table.path): sha256(table.path) for table in used}
-    return Challenge(found.root, questions, encounters, photos, masks, inputs, ledger)
+    return Challenge(found.root, questions, encounters, photos, masks, inputs, issues)
 
 
 def _nothing(found: Folder, root: Path) -> str:
@@ -93,9 +93,9 @@ def _nothing(found: Folder, root: Path) -> str:
     return problem(root, "no encounters below it", "train.json, valid.json or test.json", remedy)
 
 
-def _questions(tables: Tables, found: Folder, ledger: Ledger) -> QuestionSchema:
+def _questions(tables: Tables, found: Folder, issues: IssueLog) -> QuestionSchema:
     if not tables.definitions:
-        ledger.note("no closedquestions_definitions*.json found: the 27 questions of the 2025 challenge are used")
+        issues.note("no closedquestions_definitions*.json found: the 27 questions of the 2025 challenge are used")
         return load_questions(None)
     return parse_questions(tables.definitions[0].rows, found.name(tables.definitions[0].path))
 
@@ -103,8 +103,8 @@ def _questions(tables: Tables, found: Folder, ledger: Ledger) -> QuestionSchema:
 class _Reader:
     """Rows of the encounter tables, one after the other, into encounters that share no id and no photo."""
 
-    def __init__(self, found: Folder, ledger: Ledger, prompt: str, responses: bool) -> None:
-        self.found, self.ledger, self.prompt, self.responses = found, ledger, prompt, responses
+    def __init__(self, found: Folder, issues: IssueLog, prompt: str, responses: bool) -> None:
+        self.found, self.issues, self.prompt, self.responses = found, issues, prompt, responses
         self.cases: dict[str, Case] = {}
         self.owners: dict[str, tuple[str, str]] = {}  # key of a photo to its listed file name and its encounter
 
@@ -113,12 +113,12 @@ class _Reader:
         file = self.found.name(table.path)
         if not table.split:
             line = problem(file, "no split in its name", "train, valid or test in it", "rename the file")
-            self.ledger.lose(line, "cases", len(table.rows))
+            self.issues.add_loss(line, "cases", len(table.rows))
             return
         for index, row in enumerate(table.rows):
             fault = _fault(row, f"{file}:{index}")
             if fault:
-                self.ledger.lose(fault, "cases")
+                self.issues.add_loss(fault, "cases")
             elif self._is_new(row["encounter_id"], table.split, file):
                 self._keep(row, table.split, file)
         table.rows.clear()  # as much again as what is kept of them
@@ -128,11 +128,13 @@ class _Reader:
         if known is None:
             return True
         if known.split == split:
-            self.ledger.lose(problem(where, "this encounter twice", "once", "remove one; the first is used"), "cases")
+            self.issues.add_loss(
+                problem(where, "this encounter twice", "once", "remove one; the first is used"), "cases"
+            )
             return False
         # what is scored must not be trained on: the later split keeps it
         line = problem(where, f"also in {known.split}", "one split", f"remove one; {split} keeps it")
-        self.ledger.lose(line, "cases")
+        self.issues.add_loss(line, "cases")
         del self.cases[eid]
         return True
 
@@ -140,9 +142,9 @@ class _Reader:
         encounter = self._encounter(row, split)
         where = f"{file}:{encounter.case_id}"
         if not encounter.image_ids:
-            self.ledger.lose(problem(f"{where}:image_ids", "no photo", "at least one", "complete the row"))
+            self.issues.add_loss(problem(f"{where}:image_ids", "no photo", "at least one", "complete the row"))
         if len(encounter.image_ids) < len(row["image_ids"]):
-            self.ledger.note(problem(f"{where}:image_ids", "a photo twice", "once", "used once"))
+            self.issues.note(problem(f"{where}:image_ids", "a photo twice", "once", "used once"))
         self.cases[encounter.case_id] = encounter
         for name in row["image_ids"]:
             self._claim(encounter.case_id, name, where)
@@ -174,7 +176,7 @@ class _Reader:
         self.owners[key] = name, keeper.case_id
         got = f"{_stem(name)}, also of {rival.case_id}"
         remedy = f"unlist it in one; {keeper.case_id} keeps it"
-        self.ledger.lose(problem(where, got, "one encounter a photo", remedy), "images")
+        self.issues.add_loss(problem(where, got, "one encounter a photo", remedy), "images")
         ids = tuple(image_id for image_id in loser.image_ids if key_of(image_id) != key)
         self.cases[loser.case_id] = replace(loser, image_ids=ids)
 
@@ -184,16 +186,16 @@ def _fault(row: Any, where: str) -> str:
     if not isinstance(row, dict) or not isinstance(row.get("encounter_id"), str) or not row["encounter_id"].strip():
         return problem(where, "no encounter_id", "a string such as ENC00001", "complete the row")
     if not row["encounter_id"].isprintable():
-        return problem(where, "an encounter_id with control characters", "a plain id", "mend the row")
+        return problem(where, "an encounter_id with control characters", "a plain id", "fix the row")
     names = row.get("image_ids")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        return problem(f"{where}:image_ids", type(names).__name__, "a list of file names", "mend the row")
+        return problem(f"{where}:image_ids", type(names).__name__, "a list of file names", "fix the row")
     bad = [name for name in names if not name.isprintable() or not name.strip(". ") or "/" in name or "\\" in name]
     if bad:
         return problem(f"{where}:image_ids", repr(bad[0])[:60], "a plain file name", "give the name without a folder")
     responses = row.get("responses") or []
     if not isinstance(responses, list) or not all(isinstance(response, dict) for response in responses):
-        return problem(f"{where}:responses", "another type", "a list of objects", "mend the row")
+        return problem(f"{where}:responses", "another type", "a list of objects", "fix the row")
     return ""
 
 
@@ -217,7 +219,7 @@ def _with_answers(
     tables: tuple[Table, ...],
     questions: QuestionSchema,
     found: Folder,
-    ledger: Ledger,
+    issues: IssueLog,
 ) -> dict[str, Case]:
     """Return the encounters with their closed answers; rows with a fault, or that contradict, are left out."""
     answers: dict[str, dict[str, int] | None] = {}
@@ -227,7 +229,9 @@ def _with_answers(
             eid = row.get("encounter_id") if isinstance(row, dict) else None
             if not isinstance(eid, str) or eid not in encounters:
                 got, remedy = f"answers for {redact(eid)}", "remove the row, or add its encounter"
-                ledger.lose(problem(f"{file}:{index}", got, "an encounter of train, valid or test", remedy), "answers")
+                issues.add_loss(
+                    problem(f"{file}:{index}", got, "an encounter of train, valid or test", remedy), "answers"
+                )
                 continue
             faults = questions.faults(row, f"{file}:{eid}")
             values = {qid: value for qid, value in row.items() if qid != "encounter_id"}
@@ -236,6 +240,6 @@ def _with_answers(
                 faults = [problem(f"{file}:{eid}", "rows that differ", "one row", "remove one; neither is used")]
             if faults:
                 more = f" (and {len(faults) - 1} more in this row)" if len(faults) > 1 else ""
-                ledger.lose(faults[0] + more, "answers")
+                issues.add_loss(faults[0] + more, "answers")
         table.rows.clear()
     return {eid: replace(encounter, answers=answers.get(eid)) for eid, encounter in encounters.items()}

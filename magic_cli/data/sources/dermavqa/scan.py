@@ -1,4 +1,4 @@
-"""What lies in a challenge folder: JSON files, photos and masks, wherever they are below it."""
+"""The files of a challenge folder by kind: JSON files, photos and masks, wherever they are below it."""
 
 import filecmp
 import os
@@ -8,15 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from sys import intern
 
-from magic_cli.data.issues import Ledger
+from magic_cli.data.issues import IssueLog
+from magic_cli.data.masks import ANNOTATOR_MASK
 from magic_cli.data.prepared import MANIFEST
 from magic_cli.errors import DataError, printable, problem
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 ANNOTATORS = ("ann0", "ann1", "ann2", "ann3")
-
-_MASK = re.compile(r"(.+)_mask_(ann\d+)\.(?:tiff?|png)", re.I)
 
 _CHALLENGE_PHOTO = re.compile(r"IMG_ENC\w*_\w+", re.I)
 
@@ -29,7 +28,7 @@ Sources = tuple[str, ...]
 class Folder:
     """Files by what they are. Photos and masks are keyed by the photo's name, without extension, in lower case.
 
-    They are named by absolute paths, as text: a `Path` takes four times the memory, and there are four a photo.
+    They are named by absolute paths, as text: a `Path` takes four times the memory, and there are four per photo.
     """
 
     root: Path
@@ -54,11 +53,11 @@ def key_of(image_id: str) -> str:
 
 
 def is_challenge_photo(path: str) -> bool:
-    """Say whether a file is named as the challenge names photos, `IMG_ENC..._....jpg`."""
+    """Return whether a file is named as the challenge names photos, `IMG_ENC..._....jpg`."""
     return _CHALLENGE_PHOTO.fullmatch(PurePath(path).stem) is not None
 
 
-def scan(root: Path, ledger: Ledger) -> Folder:
+def scan(root: Path, issues: IssueLog) -> Folder:
     """Find the JSON files, photos and masks anywhere below `root`, in a fixed order.
 
     Folders that cannot be read are problems. Hidden files and folders, macOS junk and prepared datasets are passed
@@ -73,18 +72,18 @@ def scan(root: Path, ledger: Ledger) -> Folder:
     if (root / MANIFEST).is_file():
         raise DataError(problem(root, "a prepared dataset", "the raw challenge folder", "give that one as --data"))
     found = Folder(root.resolve())
-    for path in _walk(str(found.root), ledger, set()):
+    for path in _walk(str(found.root), issues, set()):
         _sort_in(found, path)
     return found
 
 
-def _walk(folder: str, ledger: Ledger, seen: set[tuple[int, int]]) -> Iterator[str]:
+def _walk(folder: str, issues: IssueLog, seen: set[tuple[int, int]]) -> Iterator[str]:
     try:
         status = os.stat(folder)  # noqa: PTH116  text, as all that is found
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         name = PurePath(folder).name
-        ledger.lose(printable(f"{name}: folder cannot be read ({error.strerror}); check its permissions"))
+        issues.add_loss(printable(f"{name}: folder cannot be read ({error.strerror}); check its permissions"))
         return
     mark = (status.st_dev, status.st_ino)
     if mark in seen or any(entry.name == MANIFEST for entry in entries):
@@ -98,17 +97,17 @@ def _walk(folder: str, ledger: Ledger, seen: set[tuple[int, int]]) -> Iterator[s
         except OSError:  # a link to itself
             continue
         if inner:
-            yield from _walk(entry.path, ledger, seen)
+            yield from _walk(entry.path, issues, seen)
         elif file:
             yield entry.path
 
 
 def _sort_in(found: Folder, path: str) -> None:
     name = PurePath(path).name
-    suffix, mask = PurePath(name).suffix.casefold(), _MASK.fullmatch(name)
+    suffix, mask = PurePath(name).suffix.casefold(), ANNOTATOR_MASK.fullmatch(name)
     if mask:
-        by_annotator = found.masks.setdefault(key_of(mask[1]), {})
-        annotator = intern(mask[2].casefold())
+        by_annotator = found.masks.setdefault(key_of(mask["image"]), {})
+        annotator = intern(mask["annotator"].casefold())
         by_annotator[annotator] = (*by_annotator.get(annotator, ()), path)
     elif suffix in PHOTO_SUFFIXES:
         key = key_of(PurePath(name).stem)
@@ -120,7 +119,7 @@ def _sort_in(found: Folder, path: str) -> None:
 
 
 def same_bytes(paths: Sequence[str | Path]) -> bool:
-    """Say whether files are copies of each other, byte for byte."""
+    """Return whether files are copies of each other, byte for byte."""
     try:
         return all(filecmp.cmp(paths[0], other, shallow=False) for other in paths[1:])
     except OSError:

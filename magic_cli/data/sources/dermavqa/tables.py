@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from magic_cli.data.issues import Ledger
+from magic_cli.data.issues import IssueLog
 from magic_cli.data.sources.dermavqa.scan import Folder, same_bytes
 from magic_cli.errors import DataError, problem, shorten
 from magic_cli.io.files import read_json
@@ -67,7 +67,7 @@ def split_of(path: Path, root: Path) -> str:
     return ""
 
 
-def read_tables(found: Folder, ledger: Ledger) -> Tables:
+def read_tables(found: Folder, issues: IssueLog) -> Tables:
     """Read every JSON file of a folder, tell what it is by content and name, and choose among versions.
 
     Raises:
@@ -82,18 +82,18 @@ def read_tables(found: Folder, ledger: Ledger) -> Tables:
             if DEFINITIONS in path.name.casefold():
                 raise DataError(lines) from None
             if _RELEVANT.search(path.name.casefold()):
-                ledger.lose(lines[0])
+                issues.add_loss(lines[0])
             continue
         kind = _kind(rows, path)
         if not kind and _OFFICIAL.fullmatch(path.stem.casefold()):
             expected = "a list of objects with an encounter_id"
-            ledger.lose(problem(found.name(path), "no table of encounters or answers", expected, "was it changed?"))
+            issues.add_loss(problem(found.name(path), "no table of encounters or answers", expected, "was it changed?"))
         if kind:
             kinds[kind].append(Table(path, rows, split_of(path, found.root)))
     return Tables(
-        definitions=_definitions(kinds["definitions"], found, ledger),
-        encounters=tuple(_choose(kinds["encounters"], found, ledger)),
-        answers=tuple(_choose(kinds["answers"], found, ledger)),
+        definitions=_definitions(kinds["definitions"], found, issues),
+        encounters=tuple(_choose(kinds["encounters"], found, issues)),
+        answers=tuple(_choose(kinds["answers"], found, issues)),
     )
 
 
@@ -112,15 +112,15 @@ def _kind(rows: Any, path: Path) -> str:
     return "answers" if "cvqa" in name and not name.endswith("sys") else ""
 
 
-def _definitions(tables: list[Table], found: Folder, ledger: Ledger) -> tuple[Table, ...]:
+def _definitions(tables: list[Table], found: Folder, issues: IssueLog) -> tuple[Table, ...]:
     ranked = sorted(tables, key=lambda t: (DEFINITIONS in t.path.name.casefold(), t.rank()), reverse=True)
     for other in ranked[1:]:
         what = "a copy" if same_bytes((ranked[0].path, other.path)) else "another version"
-        ledger.note(f"{found.name(other.path)}: {what} of {found.name(ranked[0].path)}; not used")
+        issues.note(f"{found.name(other.path)}: {what} of {found.name(ranked[0].path)}; not used")
     return tuple(ranked[:1])
 
 
-def _choose(tables: list[Table], found: Folder, ledger: Ledger) -> Iterator[Table]:
+def _choose(tables: list[Table], found: Folder, issues: IssueLog) -> Iterator[Table]:
     """Yield the tables to use, split by split: the most trusted one, and those that share no encounter with it."""
     for split in ("train", "valid", "test", ""):
         used: list[Table] = []
@@ -129,17 +129,17 @@ def _choose(tables: list[Table], found: Folder, ledger: Ledger) -> Iterator[Tabl
             if rival is None:
                 used.append(table)
             else:
-                _pass_over(table, rival, used, found, ledger)
+                _pass_over(table, rival, used, found, issues)
         yield from used
 
 
-def _pass_over(table: Table, rival: Table, used: Sequence[Table], found: Folder, ledger: Ledger) -> None:
+def _pass_over(table: Table, rival: Table, used: Sequence[Table], found: Folder, issues: IssueLog) -> None:
     name, better = found.name(table.path), found.name(rival.path)
     if same_bytes((table.path, rival.path)):
-        ledger.note(f"{name}: a copy of {better}; not used")
+        issues.note(f"{name}: a copy of {better}; not used")
         return
-    ledger.note(f"{name}: another version of {better}; not used")
+    issues.note(f"{name}: another version of {better}; not used")
     only = sorted(table.ids().difference(*(u.ids() for u in used)))
     if only:
         got = f"{len(only)} encounters that {better} lacks ({shorten(only, most=3)})"
-        ledger.lose(problem(name, got, "one complete file a split", "remove the file that is out of date"))
+        issues.add_loss(problem(name, got, "one complete file a split", "remove the file that is out of date"))

@@ -193,7 +193,7 @@ ADVICE = (
 )
 
 
-def invent(rng: np.random.Generator, number: int) -> Case:
+def make_case(rng: np.random.Generator, number: int) -> Case:
     """Return an invented encounter; kinds take turns with `number`, all else is drawn from `rng`."""
     kind = KINDS[number % len(KINDS)]
     many = kind.look.count[0] > 1 or rng.random() < 0.45

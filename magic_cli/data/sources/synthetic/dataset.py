@@ -10,7 +10,7 @@ from PIL import Image
 
 from magic_cli.data.masks import write_mask
 from magic_cli.data.questions import QuestionSchema, load_questions
-from magic_cli.data.sources.synthetic.cases import Case, invent
+from magic_cli.data.sources.synthetic.cases import Case, make_case
 from magic_cli.data.sources.synthetic.drawing import Photo, draw_photo, outline
 from magic_cli.io.files import write_atomic, write_json
 from magic_cli.io.progress import track
@@ -35,7 +35,7 @@ def draw_dataset(root: Path, counts: Mapping[str, int], seed: int = 2025) -> dic
     answers: dict[str, list[dict[str, Any]]] = {split: [] for split in counts}
     for number, (split, index) in track(list(enumerate(plan, 1)), "drawing"):
         rng = np.random.default_rng((seed, number))
-        case, encounter = invent(rng, number), f"ENC{number:05d}"
+        case, encounter = make_case(rng, number), f"ENC{number:05d}"
         names = []
         for photo in range(1, case.photos + 1):
             name = f"IMG_{encounter}_{photo:05d}"
