@@ -29,8 +29,8 @@ _QUALITIES = (88, 82, 76, 70, 62, 54, 46)
 _SMALLEST = 64
 
 
-def render(template: str, **context: Any) -> str:
-    """Return the HTML of a template of magic_cli/templates; every value in it is escaped.
+def render(template: str, **context: object) -> str:
+    """Return the HTML of a template of report/templates; every value in it is escaped.
 
     Filters beside jinja's: `figure` (0.1234), `signed` (+0.1234), `share` (12.3 %), `count` (1,234), `pvalue`;
     None and NaN are shown as a dash. HTML of our own making, such as an inline SVG, is passed as `markupsafe.Markup`.

@@ -4,20 +4,21 @@ It holds ids, scores and pictures, no patient's text, and loads nothing. Plots n
 the same numbers are tables.
 """
 
-import math
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from magic_cli.data.gold import Gold
-from magic_cli.errors import DataError, ExtraError
-from magic_cli.records import Mask, TaskScores
-from magic_cli.report import overlays, page, plots
+from magic_cli.errors import ExtraError
+from magic_cli.records import TaskScores
+from magic_cli.report import page, plots
 from magic_cli.report.leaderboard import Entry
+from magic_cli.report.score_images import ImageContent, Masks, Row, image_content
 from magic_cli.report.score_report import Comparison, ScoreReport
 from magic_cli.report.score_text import (
     ACCURACY,
+    SCORE_NAMES,
     best_of,
     bounds,
     is_defined,
@@ -27,36 +28,12 @@ from magic_cli.report.score_text import (
 )
 from magic_cli.training.task import Task
 
-Row = Mapping[str, Any]
-
-Masks = Mapping[str, Callable[[], Mask]]
-
-_WORDS = {
-    "jaccard_meanofmax": ("Jaccard, mean of max", "of each image the best annotator"),
-    "jaccard_meanofmean": ("Jaccard, mean of mean", "of each image the mean over annotators"),
-    "dice_meanofmax": ("Dice, mean of max", "of each image the best annotator"),
-    "dice_meanofmean": ("Dice, mean of mean", "of each image the mean over annotators"),
-    "jaccard": ("Jaccard, pooled", "pixels of all images against the majority mask"),
-    "dice": ("Dice, pooled", "pixels of all images against the majority mask"),
-    "accuracy_all": ("Accuracy, all questions", "mean over the parent questions"),
-    "f1_macro": ("Macro F1", "over slots in canonical order; not an official score"),
-}
-
-_SHOWN, _SIDE = 4, 480
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 _MOST_CONFUSIONS = 4
 
 _SAME = 5e-5  # official and strict scores nearer than this look the same
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A photo with contours: `source` is a data URI, `size` (width, height), `item` its row of the report."""
-
-    item: Row
-    source: str
-    size: tuple[int, int]
-    alt: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +82,76 @@ class DifferenceRow:
     verdict: str
 
 
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """A parent question's confusion as a heat table of what occurs.
+
+    Attributes:
+        parent, question, accuracy, n: of its row in the report.
+        names: of the options; the last entry is None and stands for no counterpart.
+        rows, columns: indices of the options that occur.
+        table: counts, gold by answer. shares: the same, each row divided by its sum.
+        last: index of "no counterpart".
+        absent: names of the options that are never right and never answered.
+        pairs: count, gold and answer of the most frequent confusions.
+    """
+
+    parent: str
+    question: str
+    accuracy: float | None
+    n: int
+    names: list[str | None]
+    rows: list[int]
+    columns: list[int]
+    table: list[list[float]]
+    shares: list[list[float]]
+    last: int
+    absent: list[str | None]
+    pairs: list[tuple[float, int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskContent:
+    """All that the page says about a task; its details are those of the first system that has it.
+
+    `paired` are comparisons with their rows, `images` is None for a task without images.
+    """
+
+    name: str
+    title: str
+    unit: str
+    count: float | None
+    systems: Mapping[str, TaskScores]
+    system: str
+    first: TaskScores
+    cards: list[ScoreRow]
+    scores: list[ScoreRow]
+    comparison: SystemsTable | None
+    paired: list[tuple[Comparison, list[DifferenceRow]]]
+    images: ImageContent | None
+    confusions: list[Confusion]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingContent:
+    """Training curves as inline SVGs; without matplotlib, the rows of metrics.jsonl and the columns to show of them."""
+
+    rows: list[Row]
+    columns: list[str]
+    plots: list["Markup"]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedContent:
+    """Published scores of a task beside those of this report, `ours`: the name and scores of each system."""
+
+    title: str
+    columns: list[str]
+    heads: list[str]
+    entries: Sequence[Entry]
+    ours: list[tuple[str, Mapping[str, float]]]
+
+
 def html(report: ScoreReport, gold: Gold, masks: Masks, history: Sequence[Row] = ()) -> str:
     """Return the page of a report.
 
@@ -115,7 +162,7 @@ def html(report: ScoreReport, gold: Gold, masks: Masks, history: Sequence[Row] =
         history: rows of a run's metrics.jsonl, for training curves; none without a run.
     """
     tasks = [_task_content(report, name, gold, masks) for name in report.tasks]
-    sections = [(content["name"], content["title"]) for content in tasks]
+    sections = [(content.name, content.title) for content in tasks]
     training = _training(report, history)
     published = [_published(report, name, rows) for name, rows in (report.published or {}).items() if rows]
     sections += [("training", "Training")] if training else []
@@ -133,36 +180,32 @@ def html(report: ScoreReport, gold: Gold, masks: Masks, history: Sequence[Row] =
     )
 
 
-def _task_content(report: ScoreReport, name: str, gold: Gold, masks: Masks) -> dict[str, Any]:
-    """Return all that the page says about a task; its details are those of the first system that has it."""
+def _task_content(report: ScoreReport, name: str, gold: Gold, masks: Masks) -> TaskContent:
     task, systems = report.tasks[name], report.by_system(name)
     system, first = next(iter(systems.items()))
-    names = list(quality_scores(first, task))
+    names, questions = list(quality_scores(first, task)), questions_of(first)
     headlines = [key for key in task.headline_scores if key in names] or names[:2]
-    images = [item for item in first.per_item if "dice_max" in item]
-    content = {
-        "name": name,
-        "title": task.title.capitalize(),
-        "system": system,
-        "systems": systems,
-        "first": first,
-        "count": first.scores.get(task.count_score),
-        "unit": task.unit,
-        "main": _wording(headlines[0], questions_of(first))[0] if headlines else "",
-        "cards": [_score_row(first, task, key) for key in headlines],
-        "scores": [_score_row(first, task, key) for key in names],
-        "comparison": _comparison(systems, task) if len(systems) > 1 else None,
-        "paired": [(row, _paired(row, questions_of(first))) for row in report.comparisons if row.task == name],
-        "images": images,
-        "confusions": [_confusion(row) for row in first.summary_rows if row.get("confusion")],
-    }
-    return content | (_of_images(images, first, gold, masks) if images else {})
+    return TaskContent(
+        name=name,
+        title=task.title.capitalize(),
+        unit=task.unit,
+        count=first.scores.get(task.count_score),
+        systems=systems,
+        system=system,
+        first=first,
+        cards=[_score_row(first, task, key) for key in headlines],
+        scores=[_score_row(first, task, key) for key in names],
+        comparison=_comparison(systems, task) if len(systems) > 1 else None,
+        paired=[(row, _paired(row, questions)) for row in report.comparisons if row.task == name],
+        images=image_content(first, gold, masks),
+        confusions=[_confusion(row) for row in first.summary_rows if row.get("confusion")],
+    )
 
 
 def _wording(key: str, questions: Mapping[str, Row]) -> tuple[str, str]:
     if key in questions:
         return questions[key]["question"] or questions[key]["parent"], questions[key]["parent"]
-    return _WORDS.get(key, (key, ""))
+    return SCORE_NAMES.get(key, (key, ""))
 
 
 def _score_row(scores: TaskScores, task: Task, key: str) -> ScoreRow:
@@ -198,7 +241,7 @@ def _comparison(systems: Mapping[str, TaskScores], task: Task) -> SystemsTable:
 
 
 def _column(key: str) -> str:
-    return _WORDS.get(key, (key.removeprefix(ACCURACY), ""))[0]
+    return SCORE_NAMES.get(key, (key.removeprefix(ACCURACY), ""))[0]
 
 
 def _paired(comparison: Comparison, questions: Mapping[str, Row]) -> list[DifferenceRow]:
@@ -211,100 +254,7 @@ def _paired(comparison: Comparison, questions: Mapping[str, Row]) -> list[Differ
     return rows
 
 
-def _of_images(items: Sequence[Row], first: TaskScores, gold: Gold, masks: Masks) -> dict[str, Any]:
-    """Return what a page shows of images: distribution, size, agreement, and a dozen overlays."""
-    scored = [item for item in items if is_defined(item["dice_max"])]
-    sized = [item for item in scored if (item["lesion"] or 0) > 0]
-    jaccards = [item["jaccard_max"] for item in scored if is_defined(item["jaccard_max"])]
-    sizes, dices = [item["lesion"] for item in sized], [item["dice_max"] for item in sized]
-    chosen = [(words, list(_pictures(rows, gold, masks))) for words, rows in choose(scored)]
-    shown = [picture.item["image"] for _, pictures in chosen for picture in pictures]
-    most = max((len(gold.images[image].annotators) for image in shown), default=0)
-    return {
-        "pictures": [(words, pictures) for words, pictures in chosen if pictures],
-        "annotator_lines": [overlays.line_of(number) for number in range(most)],
-        "prediction_line": overlays.PREDICTION,
-        "bins": [(k / plots.BINS, (k + 1) / plots.BINS, int(n)) for k, n in enumerate(plots.bins(jaccards))],
-        "plots": list(_plots(jaccards, sizes, dices)),
-        "sizes": plots.groups(sizes, dices) if sizes else (),
-        "empty": len(scored) - len(sized),
-        "skipped": len(items) - len(scored),
-        "faulty": sum(bool(item["fault"]) for item in items),
-        "annotators": _annotators(first),
-        "agreement": _agreement(first.agreement),
-    }
-
-
-def choose(scored: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    """Return the images to show by rising Dice (best annotator): four of the best, the middle and the worst.
-
-    Files that count as zero have nothing to show and are left out; fewer than a dozen images are shown all.
-    """
-    ranked = sorted((item for item in scored if not item["fault"]), key=lambda i: (i["dice_max"], i["image"]))
-    number = min(_SHOWN, math.ceil(len(ranked) / 3))
-    low = max(number, (len(ranked) - number) // 2)
-    best = ranked[max(len(ranked) - number, low) :]
-    middle = ranked[low : min(low + number, len(ranked) - len(best))]
-    return [("Best", best[::-1]), ("Around the median", middle), ("Worst", ranked[:number])]
-
-
-def _pictures(items: Sequence[Row], gold: Gold, masks: Masks) -> Iterator[Picture]:
-    for item in items:
-        name = item["image"]
-        if name not in gold.images:
-            continue
-        try:
-            truth = list(gold.images[name].masks())
-            prediction = masks[name]() if name in masks else None
-        except DataError:
-            continue  # scoring has said so already
-        photo = gold.photos.get(name)
-        picture = overlays.overlay(photo, truth, prediction, _SIDE, gold.upright.get(name))
-        people = f"{len(truth)} annotator{'s' if len(truth) > 1 else ''}"
-        alt = f"{name}: contours of {people} and of the prediction{'' if photo else ', without the photo'}"
-        yield Picture(item, page.data_uri(picture, _SIDE), picture.size, f"{alt}; Dice {item['dice_max']:.2f}")
-
-
-def _plots(jaccards: Sequence[float], sizes: Sequence[float], dices: Sequence[float]) -> Iterator[tuple[Any, str]]:
-    """Yield inline SVGs with their captions; none without matplotlib."""
-    from markupsafe import Markup  # of jinja2; the SVGs are our own
-
-    try:
-        if jaccards:
-            title, axis = "Jaccard of each image", "Jaccard with the best annotator"
-            svg = plots.histogram(jaccards, name="jaccard", title=title, axis=axis)
-            yield Markup(svg), "Each image's Jaccard with its best annotator, in bins of 0.05."  # noqa: S704
-        if sizes:
-            title, axis = "Dice against lesion size", "lesion, share of the photo (log scale)"
-            svg = plots.scatter(sizes, dices, name="size", title=title, x_axis=axis, y_axis="Dice, best annotator")
-            yield Markup(svg), _points(len(sizes))  # noqa: S704
-    except ExtraError:
-        return
-
-
-def _points(number: int) -> str:
-    text = "A point is an image; its lesion is the mean over annotators."
-    if number <= plots.POINTS:
-        return text
-    return f"{text} {plots.POINTS:,} of {number:,} images are drawn; the medians are those of all."
-
-
-def _annotators(first: TaskScores) -> list[tuple[str, Row | None, Row | None]]:
-    """Return a row per annotator: the name, the system against them, and they themselves scored as a system."""
-    human = {row["annotator"]: row for row in (first.agreement or {}).get("annotators", ())}
-    system = {row["annotator"]: row for row in first.summary_rows if "annotator" in row}
-    return [(name, system.get(name), human.get(name)) for name in {**system, **human}]
-
-
-def _agreement(agreement: Row | None) -> dict[str, Any] | None:
-    if not agreement:
-        return None
-    human, system = agreement["human"], agreement["system"]
-    rows = [(*_WORDS.get(key, (key, "")), value, system.get(key)) for key, value in human.items()]
-    return {"images": agreement["images"], "rows": rows}
-
-
-def _confusion(row: Row) -> dict[str, Any]:
+def _confusion(row: Row) -> Confusion:
     """Return a parent's confusion as a heat table of what occurs, and its most frequent confusions in words."""
     table, options = row["confusion"], [*row["options"], "no answer"]
     last = len(table) - 1
@@ -315,20 +265,23 @@ def _confusion(row: Row) -> dict[str, Any]:
         ((n, g, p) for g, line in enumerate(table) for p, n in enumerate(line) if g != p and n >= 1),
         key=lambda pair: (-pair[0], pair[1], pair[2]),
     )
-    return {
-        **{key: row[key] for key in ("parent", "question", "accuracy", "n")},
-        "names": names,
-        "rows": [k for k in (*used, last) if k < last or any(table[last])],
-        "columns": [k for k in (*used, last) if k < last or any(line[last] for line in table)],
-        "table": table,
-        "shares": [[n / total[g] if total[g] else 0 for n in line] for g, line in enumerate(table)],
-        "last": last,
-        "absent": [names[k] for k in range(last) if k not in used],
-        "pairs": pairs[:_MOST_CONFUSIONS],
-    }
+    return Confusion(
+        parent=row["parent"],
+        question=row["question"],
+        accuracy=row["accuracy"],
+        n=row["n"],
+        names=names,
+        rows=[k for k in (*used, last) if k < last or any(table[last])],
+        columns=[k for k in (*used, last) if k < last or any(line[last] for line in table)],
+        table=table,
+        shares=[[n / total[g] if total[g] else 0 for n in line] for g, line in enumerate(table)],
+        last=last,
+        absent=[names[k] for k in range(last) if k not in used],
+        pairs=pairs[:_MOST_CONFUSIONS],
+    )
 
 
-def _training(report: ScoreReport, history: Sequence[Row]) -> dict[str, Any] | None:
+def _training(report: ScoreReport, history: Sequence[Row]) -> TrainingContent | None:
     """Return training curves or their table: the loss, and up to two scores of those a run is chosen by."""
     from markupsafe import Markup
 
@@ -348,11 +301,11 @@ def _training(report: ScoreReport, history: Sequence[Row]) -> dict[str, Any] | N
         ]
     except ExtraError:
         svgs = []
-    return {"rows": rows, "columns": ["loss", *scores], "plots": [Markup(svg) for svg in svgs]}  # noqa: S704
+    return TrainingContent(rows, ["loss", *scores], [Markup(svg) for svg in svgs])  # noqa: S704
 
 
-def _published(report: ScoreReport, name: str, entries: Sequence[Entry]) -> dict[str, Any]:
+def _published(report: ScoreReport, name: str, entries: Sequence[Entry]) -> PublishedContent:
     columns = list(dict.fromkeys(key for entry in entries for key in entry.scores))
     ours = [(system, scores.scores) for system, scores in report.by_system(name).items()]
     title = report.tasks[name].title.capitalize()
-    return {"title": title, "columns": columns, "heads": list(map(_column, columns)), "entries": entries, "ours": ours}
+    return PublishedContent(title, columns, list(map(_column, columns)), entries, ours)

@@ -14,6 +14,19 @@ TITLES = {"seg": "segmentation", "cvqa": "closed questions"}
 
 ACCURACY = "accuracy_"
 
+SCORE_NAMES = {
+    "jaccard_meanofmax": ("Jaccard, mean of max", "of each image the best annotator"),
+    "jaccard_meanofmean": ("Jaccard, mean of mean", "of each image the mean over annotators"),
+    "dice_meanofmax": ("Dice, mean of max", "of each image the best annotator"),
+    "dice_meanofmean": ("Dice, mean of mean", "of each image the mean over annotators"),
+    "jaccard": ("Jaccard, pooled", "pixels of all images against the majority mask"),
+    "dice": ("Dice, pooled", "pixels of all images against the majority mask"),
+    "accuracy_all": ("Accuracy, all questions", "mean over the parent questions"),
+    "f1_macro": ("Macro F1", "over slots in canonical order; not an official score"),
+}
+
+"""Scores by their key: the name for people and what it is."""
+
 _MOST_SENTENCES, _MOST_ERRORS = 20, 5
 
 _AGREEMENT_SCORES = ("dice_meanofmax", "dice_meanofmean")

@@ -36,7 +36,7 @@ MODULES = (
     *(
         "magic_cli.commands.package",
         "magic_cli.commands.score",
-        "magic_cli.commands.score",
+        "magic_cli.commands.score_files",
         "magic_cli.commands.demo",
         "magic_cli.report.run_text",
     ),

@@ -16,7 +16,7 @@ from score_reports import HISTORY, HOSTILE, SEG, SIZE, make_report
 
 from magic_cli.data.gold import Gold
 from magic_cli.errors import DataError
-from magic_cli.report import page, score_page
+from magic_cli.report import page, score_images, score_page
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -201,7 +201,7 @@ def test_many_rejected_items_are_cut_and_counted(tmp_path: Path) -> None:
 def test_which_images_are_shown(images: int) -> None:
     items = [{"image": f"i{k:02}", "dice_max": k / 50, "fault": ""} for k in range(images)]
     items.append({"image": "broken", "dice_max": 0.0, "fault": "unreadable"})
-    found = dict(score_page.choose(items))
+    found = dict(score_images.choose(items))
     shown = [item["image"] for rows in found.values() for item in rows]
     assert "broken" not in shown
     assert len(shown) == len(set(shown)) == min(images, 12)
@@ -273,5 +273,5 @@ def test_templates_speak_no_javascript() -> None:
 
 
 def test_what_a_plot_leaves_out_is_said() -> None:
-    assert score_page._points(2_000) == "A point is an image; its lesion is the mean over annotators."
-    assert score_page._points(24_740).endswith("2,000 of 24,740 images are drawn; the medians are those of all.")
+    assert score_images._points(2_000) == "A point is an image; its lesion is the mean over annotators."
+    assert score_images._points(24_740).endswith("2,000 of 24,740 images are drawn; the medians are those of all.")

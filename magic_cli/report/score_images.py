@@ -1,0 +1,172 @@
+"""What report.html shows of images: agreement of annotators, distribution, lesion size, and a dozen overlays."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from magic_cli.data.gold import Gold
+from magic_cli.errors import DataError, ExtraError
+from magic_cli.records import Mask, TaskScores
+from magic_cli.report import overlays, page, plots
+from magic_cli.report.plots import Group
+from magic_cli.report.score_text import SCORE_NAMES, is_defined
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+Row = Mapping[str, Any]
+
+Masks = Mapping[str, Callable[[], Mask]]
+
+_SHOWN, _SIDE = 4, 480
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A photo with contours: `source` is a data URI, `size` (width, height), `item` its row of the report."""
+
+    item: Row
+    source: str
+    size: tuple[int, int]
+    alt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Annotators and the system on the same comparison: name, explanation, and both scores of each row."""
+
+    images: int
+    rows: tuple[tuple[str, str, float | None, float | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageContent:
+    """What the page shows of a task's images.
+
+    Attributes:
+        pictures: headings with their overlays.
+        annotator_lines: how the contours of the first, second, ... annotator are drawn.
+        prediction_line: how that of the prediction is drawn.
+        bins: lower and upper bound of Jaccard, and the number of images in between.
+        plots: inline SVGs with their captions; none without matplotlib.
+        sizes: groups of images by lesion size.
+        n_empty: images without a lesion.
+        n_skipped: images without a defined score.
+        n_faulty: images whose mask counts as zero.
+        annotators: name of each, the system's row against them, and their own row as if they were a system.
+        agreement: None without a second annotator.
+    """
+
+    pictures: tuple[tuple[str, list[Picture]], ...]
+    annotator_lines: tuple[overlays.Line, ...]
+    prediction_line: overlays.Line
+    bins: tuple[tuple[float, float, int], ...]
+    plots: tuple[tuple["Markup", str], ...]
+    sizes: tuple[Group, ...]
+    n_empty: int
+    n_skipped: int
+    n_faulty: int
+    annotators: tuple[tuple[str, Row | None, Row | None], ...]
+    agreement: Agreement | None
+
+
+def image_content(scores: TaskScores, gold: Gold, masks: Masks) -> ImageContent | None:
+    """Return what the page shows of a task's images, None for a task without any.
+
+    Args:
+        scores: of one system.
+        gold: what it was scored against, for annotators' masks and photos of the images shown.
+        masks: reader of the system's mask of each image, (H, W) uint8 {0, 1}; called for a dozen of them.
+    """
+    items = [item for item in scores.per_item if "dice_max" in item]
+    if not items:
+        return None
+    scored = [item for item in items if is_defined(item["dice_max"])]
+    sized = [item for item in scored if (item["lesion"] or 0) > 0]
+    jaccards = [item["jaccard_max"] for item in scored if is_defined(item["jaccard_max"])]
+    sizes, dices = [item["lesion"] for item in sized], [item["dice_max"] for item in sized]
+    chosen = [(heading, list(_pictures(rows, gold, masks))) for heading, rows in choose(scored)]
+    shown = [picture.item["image"] for _, pictures in chosen for picture in pictures]
+    most = max((len(gold.images[image].annotators) for image in shown), default=0)
+    return ImageContent(
+        pictures=tuple((heading, pictures) for heading, pictures in chosen if pictures),
+        annotator_lines=tuple(overlays.line_of(number) for number in range(most)),
+        prediction_line=overlays.PREDICTION,
+        bins=tuple((k / plots.BINS, (k + 1) / plots.BINS, int(n)) for k, n in enumerate(plots.bins(jaccards))),
+        plots=tuple(_plots(jaccards, sizes, dices)),
+        sizes=plots.groups(sizes, dices) if sizes else (),
+        n_empty=len(scored) - len(sized),
+        n_skipped=len(items) - len(scored),
+        n_faulty=sum(bool(item["fault"]) for item in items),
+        annotators=_annotators(scores),
+        agreement=_agreement(scores.agreement),
+    )
+
+
+def choose(scored: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """Return the images to show by rising Dice (best annotator): four of the best, the middle and the worst.
+
+    Files that count as zero have nothing to show and are left out; fewer than a dozen images are shown all.
+    """
+    ranked = sorted((item for item in scored if not item["fault"]), key=lambda i: (i["dice_max"], i["image"]))
+    number = min(_SHOWN, math.ceil(len(ranked) / 3))
+    low = max(number, (len(ranked) - number) // 2)
+    best = ranked[max(len(ranked) - number, low) :]
+    middle = ranked[low : min(low + number, len(ranked) - len(best))]
+    return [("Best", best[::-1]), ("Around the median", middle), ("Worst", ranked[:number])]
+
+
+def _pictures(items: Sequence[Row], gold: Gold, masks: Masks) -> Iterator[Picture]:
+    for item in items:
+        name = item["image"]
+        if name not in gold.images:
+            continue
+        try:
+            truth = list(gold.images[name].masks())
+            prediction = masks[name]() if name in masks else None
+        except DataError:
+            continue  # scoring has said so already
+        photo = gold.photos.get(name)
+        picture = overlays.overlay(photo, truth, prediction, _SIDE, gold.upright.get(name))
+        people = f"{len(truth)} annotator{'s' if len(truth) > 1 else ''}"
+        alt = f"{name}: contours of {people} and of the prediction{'' if photo else ', without the photo'}"
+        yield Picture(item, page.data_uri(picture, _SIDE), picture.size, f"{alt}; Dice {item['dice_max']:.2f}")
+
+
+def _plots(jaccards: Sequence[float], sizes: Sequence[float], dices: Sequence[float]) -> Iterator[tuple["Markup", str]]:
+    """Yield inline SVGs with their captions; none without matplotlib."""
+    from markupsafe import Markup  # comes with jinja2; the SVGs are our own
+
+    try:
+        if jaccards:
+            title, axis = "Jaccard of each image", "Jaccard with the best annotator"
+            svg = plots.histogram(jaccards, name="jaccard", title=title, axis=axis)
+            yield Markup(svg), "Each image's Jaccard with its best annotator, in bins of 0.05."  # noqa: S704
+        if sizes:
+            title, axis = "Dice against lesion size", "lesion, share of the photo (log scale)"
+            svg = plots.scatter(sizes, dices, name="size", title=title, x_axis=axis, y_axis="Dice, best annotator")
+            yield Markup(svg), _points(len(sizes))  # noqa: S704
+    except ExtraError:
+        return
+
+
+def _points(number: int) -> str:
+    text = "A point is an image; its lesion is the mean over annotators."
+    if number <= plots.POINTS:
+        return text
+    return f"{text} {plots.POINTS:,} of {number:,} images are drawn; the medians are those of all."
+
+
+def _annotators(scores: TaskScores) -> tuple[tuple[str, Row | None, Row | None], ...]:
+    human = {row["annotator"]: row for row in (scores.agreement or {}).get("annotators", ())}
+    system = {row["annotator"]: row for row in scores.summary_rows if "annotator" in row}
+    return tuple((name, system.get(name), human.get(name)) for name in {**system, **human})
+
+
+def _agreement(agreement: Row | None) -> Agreement | None:
+    if not agreement:
+        return None
+    human, system = agreement["human"], agreement["system"]
+    rows = ((*SCORE_NAMES.get(key, (key, "")), value, system.get(key)) for key, value in human.items())
+    return Agreement(agreement["images"], tuple(rows))
