@@ -24,7 +24,7 @@ Z = NormalDist().inv_cdf(0.975)
 TASKS = {
     "seg": (
         encounter_sums.photos,
-        encounter_sums.seg_figures,
+        encounter_sums.seg_scores,
         ("Jmax", "Jmean", "Dmax", "Dmean", "J", "D"),
         range(6),
         2000,
@@ -117,7 +117,7 @@ def pairs(count: int) -> None:
         rng, held, small = np.random.default_rng([n, 8]), [], []
         for seed in range(count):
             base, one, other = (encounter_sums.photos(rng, n) for _ in range(3))
-            a, b = (encounter_sums.from_table(base + more, encounter_sums.seg_figures) for more in (one, other))
+            a, b = (encounter_sums.from_table(base + more, encounter_sums.seg_scores) for more in (one, other))
             found = bootstrap.paired(a, b, 500, seed).values()
             held.append([d.low <= 0 <= d.high for d in found])
             small.append([d.p <= 0.05 for d in found])

@@ -1,6 +1,6 @@
-"""Made encounters like the challenge's, with known figures of infinitely many: what intervals are tried on.
+"""Made encounters like the challenge's, with known scores of infinitely many: what intervals are tried on.
 
-1 to 6 photos an encounter that are alike (intra-cluster correlation 0.5); Dice near 0.8, skewed, 3 % of lesions
+1 to 6 photos per encounter that are alike (intra-cluster correlation 0.5); Dice near 0.8, skewed, 3 % of lesions
 missed; photos of 0.3 to 12 megapixels, the same in an encounter; lesions over orders of magnitude, the bigger ones
 easier; nine parents with accuracies of 0.5 to 0.94 that depend on the encounter; slots of nine options, some rare.
 """
@@ -29,7 +29,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def photos(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Return sums (n, terms of tally.TERMS)."""
+    """Return sums (n, terms of mask_scores.TERMS)."""
     terms, starts = single_photos(rng, n)
     return np.add.reduceat(terms, starts)
 
@@ -46,11 +46,11 @@ def single_photos(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndar
     lesion = np.exp(rng.uniform(np.log(3e5), np.log(12e6), n))[of] * sigmoid(-2.4 + 1.2 * size)
     best = np.where(rng.random(of.size) < 0.03, 0.0, sigmoid(1.9 + alike() + 0.3 * size))
     mean = best * sigmoid(2.0 + 0.7 * alike())
-    found = lesion * np.exp(0.3 * rng.standard_normal(of.size))
-    both = np.minimum(best * (found + lesion) / 2, np.minimum(found, lesion))
+    predicted = lesion * np.exp(0.3 * rng.standard_normal(of.size))
+    both = np.minimum(best * (predicted + lesion) / 2, np.minimum(predicted, lesion))
     jaccard = [dice / (2 - dice) for dice in (best, mean)]
-    one = np.ones(of.size)
-    terms = np.stack([*jaccard, best, mean, one, both, found - both, lesion - both, 0 * one], 1)
+    count_one = np.ones(of.size)
+    terms = np.stack([*jaccard, best, mean, count_one, both, predicted - both, lesion - both, 0 * count_one], 1)
     return terms, np.concatenate([[0], np.cumsum(count)[:-1]])
 
 
@@ -64,23 +64,23 @@ def answers(rng: np.random.Generator, n: int) -> np.ndarray:
         shares = np.roll(USUAL, slot) if slot <= SLOTS // 2 else PADDED
         gold, other = (rng.choice(OPTIONS, n, p=shares / shares.sum()) for _ in range(2))
         labels.append((np.where(rng.random(n) < sigmoid(0.4 + able), gold, other), gold))
-    found, gold = np.array(labels).transpose(1, 2, 0)
-    return ANSWERS.sums(credit, found, gold)
+    answered, gold = np.array(labels).transpose(1, 2, 0)
+    return ANSWERS.sums(credit, answered, gold)
 
 
-def seg_figures(sums: np.ndarray) -> np.ndarray:
+def seg_scores(sums: np.ndarray) -> np.ndarray:
     return mask_scores.scores_from_sums(sums, "one")
 
 
 def from_table(
-    sums: np.ndarray, figures: Callable[[np.ndarray], np.ndarray], names: tuple[str, ...] = ()
+    sums: np.ndarray, scores: Callable[[np.ndarray], np.ndarray], names: tuple[str, ...] = ()
 ) -> EncounterSums:
     """Return these sums with made-up encounter ids; scores without names are named by their number."""
     ids = tuple(f"ENC{at:05}" for at in range(len(sums)))
-    return EncounterSums(ids, names or tuple(map(str, range(figures(sums[:1]).shape[-1]))), sums, figures)
+    return EncounterSums(ids, names or tuple(map(str, range(scores(sums[:1]).shape[-1]))), sums, scores)
 
 
-def truth(make: Callable[[np.random.Generator, int], np.ndarray], figures: Callable, thousands: int) -> np.ndarray:
-    """Return the figures of so many thousand encounters."""
+def truth(make: Callable[[np.random.Generator, int], np.ndarray], scores: Callable, thousands: int) -> np.ndarray:
+    """Return the scores of so many thousand encounters."""
     rng = np.random.default_rng(1)
-    return figures(sum(make(rng, 1000).sum(0) for _ in range(thousands)))
+    return scores(sum(make(rng, 1000).sum(0) for _ in range(thousands)))

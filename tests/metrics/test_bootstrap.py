@@ -1,4 +1,4 @@
-"""Intervals and paired comparisons: against scipy, closed forms, invariances, made data with known figures."""
+"""Intervals and paired comparisons: against scipy, closed forms, invariances, made data with known scores."""
 
 import math
 import time
@@ -19,29 +19,29 @@ from magic_cli.metrics.bootstrap import Difference, intervals, paired
 from magic_cli.records import EncounterSums, Interval
 
 
-def mean_figure(sums: np.ndarray) -> np.ndarray:
+def mean_score(sums: np.ndarray) -> np.ndarray:
     """Return the ratio of the first term to the second, NaN for nothing at all."""
     with np.errstate(invalid="ignore"):
         return sums[..., :1] / sums[..., 1:2]
 
 
 def of_means(values: np.ndarray) -> EncounterSums:
-    """Return one value an encounter, and their mean as the figure."""
-    return encounter_sums.from_table(np.column_stack([values, np.ones(len(values))]), mean_figure, ("mean",))
+    """Return sums of a value per encounter, with the mean of all values as the score."""
+    return encounter_sums.from_table(np.column_stack([values, np.ones(len(values))]), mean_score, ("mean",))
 
 
 def of_ratios(top: np.ndarray, bottom: np.ndarray) -> EncounterSums:
-    return encounter_sums.from_table(np.column_stack([top, bottom]), mean_figure, ("ratio",))
+    return encounter_sums.from_table(np.column_stack([top, bottom]), mean_score, ("ratio",))
 
 
 def macro_f1(sums: np.ndarray) -> np.ndarray:
-    """Return macro-F1 of one slot of three options, from 3 right and 3 found + gold."""
+    """Return macro-F1 of a slot of three options, from 3 right and 3 answered + gold."""
     right, each = sums[..., :3], sums[..., 3:]
     return (2 * right / np.maximum(each, 1)).sum(-1, keepdims=True) / (each > 0).sum(-1, keepdims=True)
 
 
-def only(found: dict[str, Interval]) -> tuple[float, float]:
-    (interval,) = found.values()
+def only(result: dict[str, Interval]) -> tuple[float, float]:
+    (interval,) = result.values()
     return interval.low, interval.high
 
 
@@ -94,11 +94,11 @@ def test_ratio_is_scipys_percentile_interval_at_the_wider_level() -> None:
 
 def test_resamples_are_those_of_a_bootstrap() -> None:
     values = skewed(5, 25)
-    found = np.concatenate(list(bootstrap._resampled(of_means(values).sums, 20_000, 1)))
-    assert (found[:, 1] == 25).all()
+    drawn = np.concatenate(list(bootstrap._resampled(of_means(values).sums, 20_000, 1)))
+    assert (drawn[:, 1] == 25).all()
     theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, rng=1)
-    assert (found[:, 0] / 25).std() == pytest.approx(theirs.standard_error, rel=0.02)
-    assert found[:, 0].mean() / 25 == pytest.approx(values.mean(), abs=4 * theirs.standard_error / math.sqrt(20_000))
+    assert (drawn[:, 0] / 25).std() == pytest.approx(theirs.standard_error, rel=0.02)
+    assert drawn[:, 0].mean() / 25 == pytest.approx(values.mean(), abs=4 * theirs.standard_error / math.sqrt(20_000))
     identity = np.concatenate(list(bootstrap._resampled(np.eye(25), 4000, 1)))
     assert (identity == np.floor(identity)).all()
     assert (identity.sum(1) == 25).all()
@@ -117,11 +117,11 @@ def test_many_normal_values_give_the_t_interval() -> None:
 
 def test_jackknife_of_a_mean_is_its_standard_error() -> None:
     values = skewed(2, 17)
-    error, freedom = bootstrap._jackknife(of_means(values).sums, mean_figure)
+    error, freedom = bootstrap._jackknife(of_means(values).sums, mean_score)
     assert error[0] == pytest.approx(values.std(ddof=1) / math.sqrt(17), rel=1e-12)
     assert freedom[0] == pytest.approx(min(16, 2 * 17 / (stats.kurtosis(values, fisher=False) - 1)), rel=1e-12)
     lone = np.eye(17)[0] * 0.5
-    assert bootstrap._jackknife(of_means(lone).sums, mean_figure)[1] == 3  # one encounter carries it all
+    assert bootstrap._jackknife(of_means(lone).sums, mean_score)[1] == 3  # a single encounter carries it all
 
 
 @pytest.mark.parametrize("share", [0.9, 0.95, 0.99])
@@ -136,8 +136,8 @@ def test_quantiles_are_numpys_without_the_undefined() -> None:
     rng = np.random.default_rng(1)
     columns = np.sort(np.where(rng.random((101, 3)) < [0, 0.1, 0.9], np.nan, rng.random((101, 3))), 0)
     share = np.array([0.03, 0.5, 0.97])
-    found = bootstrap._quantile(columns, share)
-    assert found == pytest.approx([np.nanquantile(c, q) for c, q in zip(columns.T, share, strict=True)], rel=1e-12)
+    result = bootstrap._quantile(columns, share)
+    assert result == pytest.approx([np.nanquantile(c, q) for c, q in zip(columns.T, share, strict=True)], rel=1e-12)
     assert np.isnan(bootstrap._quantile(np.full((4, 1), np.nan), np.array([0.5]))).all()
 
 
@@ -159,8 +159,8 @@ def test_coverage_of_made_encounters() -> None:
         terms, starts = encounter_sums.single_photos(rng, 30)
         tries = [(np.add.reduceat(terms, starts), held)] + [(terms, photos_held)] * (seed < 200)
         for rows, into in tries:
-            found = intervals(encounter_sums.from_table(rows, encounter_sums.seg_figures), 400, seed).values()
-            into.append([i.low <= t <= i.high for i, t in zip(found, encounter_sums.SEG_TRUE, strict=True)])
+            result = intervals(encounter_sums.from_table(rows, encounter_sums.seg_scores), 400, seed).values()
+            into.append([i.low <= t <= i.high for i, t in zip(result, encounter_sums.SEG_TRUE, strict=True)])
     cover, without_clusters = np.mean(held, 0), np.mean(photos_held, 0)
     assert (cover >= 0.92).all(), cover
     assert (cover <= 0.97).all(), cover
@@ -168,28 +168,28 @@ def test_coverage_of_made_encounters() -> None:
     assert without_clusters.mean() < cover.mean() - 0.04
 
 
-def test_true_figures_of_made_encounters() -> None:
-    assert encounter_sums.truth(encounter_sums.photos, encounter_sums.seg_figures, 40) == pytest.approx(
+def test_true_scores_of_made_encounters() -> None:
+    assert encounter_sums.truth(encounter_sums.photos, encounter_sums.seg_scores, 40) == pytest.approx(
         encounter_sums.SEG_TRUE, abs=0.02
     )
 
 
-def test_biased_figure_is_held_around_itself() -> None:
+def test_biased_score_is_held_around_itself() -> None:
     """Resamples hold fewer kinds of answer than the data, so that diversity is lower in all of them."""
     kinds = np.eye(22)[[*range(22), 0, 0, 1]]
-    one = encounter_sums.from_table(kinds, lambda sums: 1 - ((sums / 25) ** 2).sum(-1, keepdims=True), ("diversity",))
-    (value,) = one.scores(kinds.sum(0))
-    resampled = np.concatenate([one.scores(block) for block in bootstrap._resampled(kinds, 1000, 1)])
+    table = encounter_sums.from_table(kinds, lambda sums: 1 - ((sums / 25) ** 2).sum(-1, keepdims=True), ("diversity",))
+    (value,) = table.scores(kinds.sum(0))
+    resampled = np.concatenate([table.scores(block) for block in bootstrap._resampled(kinds, 1000, 1)])
     assert (resampled < value).mean() > 0.97
-    low, high = only(intervals(one, 1000))
+    low, high = only(intervals(table, 1000))
     assert value - low == pytest.approx(high - value, rel=0.7)
     assert low < value < high
 
 
 def test_bounds_stay_in_range() -> None:
     kinds = np.eye(22)[[*range(22), 0, 0, 1]]
-    one = encounter_sums.from_table(kinds, lambda sums: (sums > 0).mean(-1, keepdims=True), ("kinds seen",))
-    low, high = only(intervals(one, 1000))
+    table = encounter_sums.from_table(kinds, lambda sums: (sums > 0).mean(-1, keepdims=True), ("kinds seen",))
+    low, high = only(intervals(table, 1000))
     assert 0.5 < low < 0.9
     assert high == 1.0
 
@@ -197,29 +197,29 @@ def test_bounds_stay_in_range() -> None:
 # determinism and invariance
 
 
-def shuffled(one: EncounterSums, seed: int = 0) -> EncounterSums:
-    order = np.random.default_rng(seed).permutation(len(one.ids))
-    return EncounterSums(tuple(one.ids[i] for i in order), one.names, one.sums[order], one.scores)
+def shuffled(table: EncounterSums, seed: int = 0) -> EncounterSums:
+    order = np.random.default_rng(seed).permutation(len(table.ids))
+    return EncounterSums(tuple(table.ids[i] for i in order), table.names, table.sums[order], table.scores)
 
 
 def test_same_seed_same_bounds_in_any_order() -> None:
-    one = encounter_sums.from_table(encounter_sums.photos(np.random.default_rng(0), 40), encounter_sums.seg_figures)
-    before = one.sums.copy()
-    first = intervals(one)
-    assert intervals(one) == first == intervals(shuffled(one))
-    assert intervals(one, seed=1) != first
-    for name, interval in intervals(one, seed=1).items():
+    table = encounter_sums.from_table(encounter_sums.photos(np.random.default_rng(0), 40), encounter_sums.seg_scores)
+    before = table.sums.copy()
+    first = intervals(table)
+    assert intervals(table) == first == intervals(shuffled(table))
+    assert intervals(table, seed=1) != first
+    for name, interval in intervals(table, seed=1).items():
         width = first[name].high - first[name].low
         assert interval.low == pytest.approx(first[name].low, abs=0.1 * width)
-    assert (one.sums == before).all()
+    assert (table.sums == before).all()
 
 
 def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = (
-        encounter_sums.from_table(encounter_sums.photos(np.random.default_rng(s), 30), encounter_sums.seg_figures)
+        encounter_sums.from_table(encounter_sums.photos(np.random.default_rng(s), 30), encounter_sums.seg_scores)
         for s in (0, 1)
     )
-    few = [encounter_sums.from_table(one.sums[:9], one.scores) for one in (a, b)]
+    few = [encounter_sums.from_table(table.sums[:9], table.scores) for table in (a, b)]
     before = intervals(a, 999), paired(a, b, 999), paired(*few, 999)
     monkeypatch.setattr(bootstrap, "_BLOCK", 30 * 8 * 7)
     after = intervals(a, 999), paired(a, b, 999), paired(*few, 999)
@@ -229,15 +229,15 @@ def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
                 assert getattr(new[name], part) == pytest.approx(getattr(old[name], part), rel=1e-9, abs=1e-12)
 
 
-def test_all_figures_come_from_the_same_resamples() -> None:
+def test_all_scores_come_from_the_same_resamples() -> None:
     values = skewed(7, 30)
 
     def twice(sums: np.ndarray) -> np.ndarray:
-        return np.concatenate([mean_figure(sums), 1 - mean_figure(sums)], -1)
+        return np.concatenate([mean_score(sums), 1 - mean_score(sums)], -1)
 
-    found = intervals(encounter_sums.from_table(of_means(values).sums, twice, ("right", "wrong")))
-    assert found["right"].low == pytest.approx(1 - found["wrong"].high, abs=1e-12)
-    assert found["right"].high == pytest.approx(1 - found["wrong"].low, abs=1e-12)
+    result = intervals(encounter_sums.from_table(of_means(values).sums, twice, ("right", "wrong")))
+    assert result["right"].low == pytest.approx(1 - result["wrong"].high, abs=1e-12)
+    assert result["right"].high == pytest.approx(1 - result["wrong"].low, abs=1e-12)
 
 
 def test_units_do_not_matter() -> None:
@@ -264,28 +264,29 @@ def test_one_wrong_answer_gives_an_interval() -> None:
     assert high == 1.0
 
 
-def test_no_figure_of_no_encounter_is_asked_for() -> None:
-    one = encounter_sums.from_table(encounter_sums.answers(np.random.default_rng(0), 1), encounter_sums.ANSWERS.scores)
-    assert all(math.isnan(interval.low) for interval in intervals(one, 100).values())
+def test_no_score_of_no_encounter_is_asked_for() -> None:
+    sums = encounter_sums.answers(np.random.default_rng(0), 1)
+    table = encounter_sums.from_table(sums, encounter_sums.ANSWERS.scores)
+    assert all(math.isnan(interval.low) for interval in intervals(table, 100).values())
 
 
-@pytest.mark.parametrize(("defined", "there"), [(1, False), (2, False), (3, False), (4, True), (12, True)])
-def test_undefined_resamples(defined: int, there: bool) -> None:
-    """A figure that `defined` of 30 encounters define is undefined in ((30 - defined) / 30) ** 30 of the resamples."""
+@pytest.mark.parametrize(("defined", "is_defined"), [(1, False), (2, False), (3, False), (4, True), (12, True)])
+def test_undefined_resamples(defined: int, is_defined: bool) -> None:
+    """A score that `defined` of 30 encounters define is undefined in ((30 - defined) / 30) ** 30 of the resamples."""
     values, weights = skewed(1, 30), (np.arange(30) < defined).astype(float)
     both = encounter_sums.from_table(
         np.column_stack([values * weights, weights, values, np.ones(30)]),
-        lambda sums: np.concatenate([mean_figure(sums), mean_figure(sums[..., 2:])], -1),
-        ("some", "all"),
+        lambda sums: np.concatenate([mean_score(sums), mean_score(sums[..., 2:])], -1),
+        ("partial", "all"),
     )
-    found = intervals(both)
-    some = found["some"]
-    assert math.isnan(some.low) is math.isnan(some.high) is not there
-    if there:
+    result = intervals(both)
+    partial = result["partial"]
+    assert math.isnan(partial.low) is math.isnan(partial.high) is not is_defined
+    if is_defined:
         value = values[:defined].mean()
-        assert values[:defined].min() <= some.low < value < some.high <= 1
+        assert values[:defined].min() <= partial.low < value < partial.high <= 1
     alone = only(intervals(of_means(values)))
-    assert (found["all"].low, found["all"].high) == pytest.approx(alone, abs=1e-12)
+    assert (result["all"].low, result["all"].high) == pytest.approx(alone, abs=1e-12)
 
 
 @pytest.mark.parametrize("options", [{"resamples": 1}, {"resamples": 0}, {"level": 0.0}, {"level": 1.0}])
@@ -295,23 +296,23 @@ def test_settings_out_of_range(options: dict[str, float]) -> None:
 
 
 def test_ids_must_fit() -> None:
-    one = of_means(skewed(1, 3))
+    table = of_means(skewed(1, 3))
     for ids in (("a", "b"), ("a", "b", "b")):
         with pytest.raises(ValueError, match="different ids"):
-            intervals(EncounterSums(ids, one.names, one.sums, one.scores))
+            intervals(EncounterSums(ids, table.names, table.sums, table.scores))
 
 
 # paired comparisons
 
 
 def scipys_p(a: EncounterSums, b: EncounterSums, resamples: float, rng: int = 0) -> float:
-    """Return scipy's p-value of |figure(a) - figure(b)|; its samples are row numbers, so that rows swap whole."""
+    """Return scipy's p-value of |score(a) - score(b)|; its samples are row numbers, so that rows swap whole."""
     rows, n = np.vstack([a.sums, b.sums]), len(a.sums)
 
     def statistic(x: np.ndarray, y: np.ndarray) -> float:
         return abs(float(a.scores(rows[x].sum(0))[0] - a.scores(rows[y].sum(0))[0]))
 
-    found = stats.permutation_test(
+    result = stats.permutation_test(
         (np.arange(n), np.arange(n, 2 * n)),
         statistic,
         permutation_type="samples",
@@ -320,18 +321,17 @@ def scipys_p(a: EncounterSums, b: EncounterSums, resamples: float, rng: int = 0)
         vectorized=False,
         rng=rng,
     )
-    return float(found.pvalue)
+    return float(result.pvalue)
 
 
 def pair(kind: str, seed: int, n: int) -> tuple[EncounterSums, EncounterSums]:
     rng = np.random.default_rng(seed)
     if kind == "f1":
         gold, eye = rng.integers(0, 3, n), np.eye(3)
-        found = [np.where(rng.random(n) < right, gold, rng.integers(0, 3, n)) for right in (0.8, 0.2)]
-        rows = [np.hstack([eye[one] * eye[gold], eye[one] + eye[gold]]) for one in found]
-        return encounter_sums.from_table(rows[0], macro_f1, ("f1",)), encounter_sums.from_table(
-            rows[1], macro_f1, ("f1",)
-        )
+        answered = [np.where(rng.random(n) < right, gold, rng.integers(0, 3, n)) for right in (0.8, 0.2)]
+        rows = [np.hstack([eye[labels] * eye[gold], eye[labels] + eye[gold]]) for labels in answered]
+        first, second = (encounter_sums.from_table(sums, macro_f1, ("f1",)) for sums in rows)
+        return first, second
     bottom = np.exp(rng.normal(0, 1, n)) * 100 if kind == "ratio" else np.ones(n)
     right = [rng.random(n) ** power for power in (0.7, 1.3)]
     if kind == "ties":
@@ -343,17 +343,17 @@ def pair(kind: str, seed: int, n: int) -> tuple[EncounterSums, EncounterSums]:
 @pytest.mark.parametrize("n", [2, 5, 9])
 def test_exact_p_is_scipys(kind: str, n: int) -> None:
     a, b = pair(kind, n, n)
-    (found,) = paired(a, b, 100).values()
-    assert found.p == pytest.approx(scipys_p(a, b, np.inf), abs=1e-12)
+    (result,) = paired(a, b, 100).values()
+    assert result.p == pytest.approx(scipys_p(a, b, np.inf), abs=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["mean", "ratio", "f1"])
 def test_random_p_is_near_scipys(kind: str) -> None:
     a, b = pair(kind, 2, 24)
-    (found,) = paired(a, b, 8000).values()
+    (result,) = paired(a, b, 8000).values()
     theirs = scipys_p(a, b, 4000)
     assert 0.001 < theirs < 0.9
-    assert found.p == pytest.approx(theirs, abs=4 * math.sqrt(theirs * (1 - theirs) / 2600))
+    assert result.p == pytest.approx(theirs, abs=4 * math.sqrt(theirs * (1 - theirs) / 2600))
 
 
 def test_exact_up_to_13_encounters_random_above() -> None:
@@ -369,9 +369,9 @@ def test_random_p_counts_the_observed_one() -> None:
     """One encounter differs: each swap gives the same size, so that all of them are at least as large, and p is 1."""
     a, b = np.full(20, 0.5), np.full(20, 0.5)
     a[3] = 1 / 3
-    found = paired(of_means(a), of_means(b), 50)["mean"]
-    assert found.difference == pytest.approx((1 / 3 - 0.5) / 20)
-    assert found.p == 1.0
+    result = paired(of_means(a), of_means(b), 50)["mean"]
+    assert result.difference == pytest.approx((1 / 3 - 0.5) / 20)
+    assert result.p == 1.0
 
 
 def test_ties_count_in_spite_of_rounding() -> None:
@@ -386,17 +386,17 @@ def test_ties_count_in_spite_of_rounding() -> None:
 
 def test_identical_systems() -> None:
     for n in (1, 9, 40):
-        one = encounter_sums.from_table(encounter_sums.photos(np.random.default_rng(0), n), encounter_sums.seg_figures)
-        for found in paired(one, shuffled(one), 200).values():
+        table = encounter_sums.from_table(encounter_sums.photos(np.random.default_rng(0), n), encounter_sums.seg_scores)
+        for result in paired(table, shuffled(table), 200).values():
             if n > 1:
-                assert found == Difference(0.0, 0.0, 0.0, 1.0)
-            assert (found.difference, found.p) == (0.0, 1.0)
+                assert result == Difference(0.0, 0.0, 0.0, 1.0)
+            assert (result.difference, result.p) == (0.0, 1.0)
 
 
 def test_sides() -> None:
     a, b = pair("ratio", 5, 30)
     (ahead,), (behind,) = paired(a, b).values(), paired(b, a).values()
-    value = float(mean_figure(a.sums.sum(0))[0] - mean_figure(b.sums.sum(0))[0])
+    value = float(mean_score(a.sums.sum(0))[0] - mean_score(b.sums.sum(0))[0])
     assert ahead.difference == pytest.approx(value, abs=1e-12)
     assert value > 0
     assert ahead.low < value < ahead.high
@@ -408,9 +408,9 @@ def test_both_systems_are_resampled_alike() -> None:
     """Encounters vary much and the gap little: only resampling them together sees how sure the gap is."""
     values = skewed(1, 40) / 2
     gap = 0.2 + 0.01 * np.sin(np.arange(40))
-    found = paired(of_means(values + gap), of_means(values))["mean"]
-    assert found.difference == pytest.approx(gap.mean())
-    assert 0 < found.high - found.low < 0.006
+    result = paired(of_means(values + gap), of_means(values))["mean"]
+    assert result.difference == pytest.approx(gap.mean())
+    assert 0 < result.high - result.low < 0.006
     alone = only(intervals(of_means(values)))
     assert alone[1] - alone[0] > 0.03
     constant = paired(of_means(values + 0.25), of_means(values))["mean"]
@@ -420,9 +420,9 @@ def test_both_systems_are_resampled_alike() -> None:
 
 def test_interval_of_a_gap_is_that_of_its_values() -> None:
     a, b = skewed(1, 30), skewed(2, 30)
-    found = paired(of_means(a), of_means(b))["mean"]
+    result = paired(of_means(a), of_means(b))["mean"]
     low, high = only(intervals(of_means((a - b + 1) / 2)))
-    assert (found.low, found.high) == pytest.approx((2 * low - 1, 2 * high - 1), abs=1e-9)
+    assert (result.low, result.high) == pytest.approx((2 * low - 1, 2 * high - 1), abs=1e-9)
 
 
 def test_order_of_either_system_is_irrelevant() -> None:
@@ -432,46 +432,46 @@ def test_order_of_either_system_is_irrelevant() -> None:
 
 def test_seed_of_the_swaps() -> None:
     a, b = pair("mean", 4, 30)
-    found = [paired(a, b, 300, seed)["ratio"].p for seed in (0, 0, 1, 2, 3)]
-    assert found[0] == found[1]
-    assert len(set(found)) > 2
+    p_values = [paired(a, b, 300, seed)["ratio"].p for seed in (0, 0, 1, 2, 3)]
+    assert p_values[0] == p_values[1]
+    assert len(set(p_values)) > 2
 
 
 def test_one_encounter_tells_nothing() -> None:
-    found = paired(of_means(np.array([0.9])), of_means(np.array([0.2])))["mean"]
-    assert found.difference == pytest.approx(0.7)
-    assert math.isnan(found.low)
-    assert found.p == 1.0
+    result = paired(of_means(np.array([0.9])), of_means(np.array([0.2])))["mean"]
+    assert result.difference == pytest.approx(0.7)
+    assert math.isnan(result.low)
+    assert result.p == 1.0
 
 
-def test_undefined_figures_of_pairs() -> None:
+def test_undefined_scores_of_pairs() -> None:
     nothing = of_ratios(np.zeros(5), np.zeros(5))
-    some = of_ratios(np.ones(5), np.full(5, 2.0))
-    found = paired(some, nothing)["ratio"]
-    assert all(math.isnan(number) for number in (found.difference, found.low, found.high, found.p))
-    weights = np.array([1.0, 0, 0, 0, 0])  # defined by one encounter each: half of the swaps leave one side nothing
+    partial = of_ratios(np.ones(5), np.full(5, 2.0))
+    result = paired(partial, nothing)["ratio"]
+    assert all(math.isnan(number) for number in (result.difference, result.low, result.high, result.p))
+    weights = np.array([1.0, 0, 0, 0, 0])  # defined by a single encounter each: half of the swaps empty a side
     a, b = of_ratios(weights, weights), of_ratios(np.zeros(5), weights[::-1].copy())
     assert paired(a, b)["ratio"].p == 1.0
 
 
 def test_other_encounters_are_named() -> None:
-    one = of_means(skewed(1, 9))
-    ids = ("ENC90000", *one.ids[1:])
+    table = of_means(skewed(1, 9))
+    ids = ("ENC90000", *table.ids[1:])
     with pytest.raises(DataError) as caught:
-        paired(one, EncounterSums(ids, one.names, one.sums, one.scores))
+        paired(table, EncounterSums(ids, table.names, table.sums, table.scores))
     assert len(caught.value.problems) == 1
     assert "ENC00000, ENC90000 of one system only" in str(caught.value)
     with pytest.raises(DataError, match=r"ENC00006 and 2 more of one system only"):
-        paired(one, EncounterSums(one.ids[:2], one.names, one.sums[:2], one.scores))
+        paired(table, EncounterSums(table.ids[:2], table.names, table.sums[:2], table.scores))
     with pytest.raises(DataError, match="mean, ratio of one system only, expected the same scores"):
-        paired(one, EncounterSums(one.ids, ("ratio",), one.sums, one.scores))
+        paired(table, EncounterSums(table.ids, ("ratio",), table.sums, table.scores))
 
 
-def test_figures_in_another_order_are_refused() -> None:
+def test_scores_in_another_order_are_refused() -> None:
     sums = encounter_sums.photos(np.random.default_rng(0), 5)
-    one = encounter_sums.from_table(sums, encounter_sums.seg_figures)
+    table = encounter_sums.from_table(sums, encounter_sums.seg_scores)
     with pytest.raises(ValueError, match="another order"):
-        paired(one, EncounterSums(one.ids, one.names[::-1], sums, one.scores))
+        paired(table, EncounterSums(table.ids, table.names[::-1], sums, table.scores))
 
 
 # properties
@@ -479,20 +479,20 @@ def test_figures_in_another_order_are_refused() -> None:
 tables = arrays(np.float64, st.tuples(st.integers(2, 12), st.just(2)), elements=st.integers(0, 8).map(float))
 
 
-def of_table(table: np.ndarray) -> EncounterSums:
-    top, more = table.T
+def of_table(rows: np.ndarray) -> EncounterSums:
+    top, more = rows.T
     return of_ratios(top, top + more)
 
 
 @settings(max_examples=40, deadline=None)
 @given(tables, st.integers(0, 5))
-def test_an_interval_holds_its_figure(table: np.ndarray, seed: int) -> None:
-    one = of_table(table)
-    (value,) = mean_figure(one.sums.sum(0))
-    low, high = only(intervals(one, 200, seed))
+def test_an_interval_holds_its_score(rows: np.ndarray, seed: int) -> None:
+    table = of_table(rows)
+    (value,) = mean_score(table.sums.sum(0))
+    low, high = only(intervals(table, 200, seed))
     assert math.isnan(low) == math.isnan(high)
     assert math.isnan(low) or 0 <= low <= value <= high <= 1
-    assert only(intervals(shuffled(one), 200, seed)) == pytest.approx((low, high), nan_ok=True)
+    assert only(intervals(shuffled(table), 200, seed)) == pytest.approx((low, high), nan_ok=True)
 
 
 @settings(max_examples=40, deadline=None)
@@ -515,11 +515,11 @@ def test_a_comparison_is_fair(table: np.ndarray, seed: int) -> None:
 
 def test_memory_is_bounded_whatever_the_number_of_encounters() -> None:
     sums = np.random.default_rng(0).random((5000, 40))
-    figures: Callable[[np.ndarray], np.ndarray] = lambda x: x[..., :6] / x[..., 6:12].clip(1)  # noqa: E731
-    one = encounter_sums.from_table(sums, figures)
+    scores: Callable[[np.ndarray], np.ndarray] = lambda x: x[..., :6] / x[..., 6:12].clip(1)  # noqa: E731
+    table = encounter_sums.from_table(sums, scores)
     tracemalloc.start()
     try:
-        intervals(one, 2000)
+        intervals(table, 2000)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -528,7 +528,7 @@ def test_memory_is_bounded_whatever_the_number_of_encounters() -> None:
 
 def test_ten_thousand_resamples_are_quick() -> None:
     """0.04 s on the machine this was written on (tests/benchmarks/resampling.py); ten times that here."""
-    one = encounter_sums.from_table(encounter_sums.photos(np.random.default_rng(0), 100), encounter_sums.seg_figures)
+    table = encounter_sums.from_table(encounter_sums.photos(np.random.default_rng(0), 100), encounter_sums.seg_scores)
     start = time.process_time()
-    intervals(one)
+    intervals(table)
     assert time.process_time() - start < 0.5
