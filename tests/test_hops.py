@@ -15,7 +15,7 @@ import pytest
 
 import magic_cli
 from magic_cli.cli import app
-from magic_cli.data.fast_tiff import read_plain
+from magic_cli.data.fast_tiff import read_simple_tiff
 from magic_cli.data.masks import map_stored, merge_masks, write_mask
 from magic_cli.metrics.answer_sets import iom
 from magic_cli.metrics.mask_scores import dice
@@ -101,6 +101,6 @@ def test_all_files_of_a_path_are_seen(tmp_path: Path, threaded: bool) -> None:
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(map_stored, path, "m").result()
 
-    assert first_path(read, read_plain.__code__) == ["data/masks.py", "data/fast_tiff.py"]
+    assert first_path(read, read_simple_tiff.__code__) == ["data/masks.py", "data/fast_tiff.py"]
     with pytest.raises(AssertionError, match="never reached"):
         first_path(read, merge_masks.__code__)

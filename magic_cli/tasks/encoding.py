@@ -1,7 +1,7 @@
 """What several tasks feed to encoders: photos in a view, the two halves of a text; cached when frozen."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from magic_cli.models.cache import memo
 from magic_cli.models.cache.features import FeatureCache, Item
 from magic_cli.models.encoders import Encoder, Features, ImageEncoder, TextEncoder
 from magic_cli.records import ImageRecord
+from magic_cli.training.task_model import Batch
 
 
 def photo_item(encoder: ImageEncoder, record: ImageRecord, view: int) -> Item:
@@ -40,22 +41,40 @@ def text_item(encoder: TextEncoder, question: str, answer: str) -> Item:
     return Item(encoder.key(f"text {question}\0{answer}"), load)
 
 
-def gather(encoder: Encoder, items: Sequence[Item], cache: FeatureCache | None) -> Any:
-    """Return {"features": …} read from the cache, or {"raw": …} to be encoded on the device."""
+@dataclass(frozen=True)
+class Encoded(Batch):
+    """Items whose features were read from the cache."""
+
+    features: Features
+
+
+@dataclass(frozen=True)
+class ToEncode(Batch):
+    """Items that are still to be encoded, on the device.
+
+    inputs: what the encoder's `batch` made.
+    keys: the cache key of each item, in order; empty where no item can be met twice, as with random crops.
+    """
+
+    inputs: Tensor | dict[str, Tensor]
+    keys: list[str] = field(default_factory=list)
+
+
+def gather(encoder: Encoder, items: Sequence[Item], cache: FeatureCache | None) -> Encoded | ToEncode:
+    """Read the features of items from the cache, or load the items for the encoder to encode on the device."""
     if cache is not None and encoder.is_frozen:
         rows = [cache.read(item.key) for item in items]
-        return {"features": {name: torch.stack([row[name] for row in rows]) for name in rows[0]}}
-    return {"raw": encoder.batch([item.load() for item in items]), "keys": [item.key for item in items]}
+        return Encoded({name: torch.stack([row[name] for row in rows]) for name in rows[0]})
+    return ToEncode(encoder.batch([item.load() for item in items]), [item.key for item in items])
 
 
-def encoded(encoder: Encoder, part: Any) -> Features:
-    """Return the features of what `gather` made; in prediction each text, and each photo's vector, is made once."""
-    if "features" in part:
-        found: Features = part["features"]
-        return found
-    if memo.is_small(encoder) and torch.is_inference_mode_enabled():
-        return memo.encode_memoised(encoder, part["keys"], part["raw"])
-    return encoder.features(part["raw"])
+def encoded(encoder: Encoder, items: Encoded | ToEncode) -> Features:
+    """Return the features of items; in prediction each text, and each photo's vector, is encoded once."""
+    if isinstance(items, Encoded):
+        return items.features
+    if items.keys and memo.is_small(encoder) and torch.is_inference_mode_enabled():
+        return memo.encode_memoised(encoder, items.keys, items.inputs)
+    return encoder.features(items.inputs)
 
 
 def pretrained(config: Config, pooled: bool) -> tuple[ImageEncoder, TextEncoder]:

@@ -1,15 +1,48 @@
 """The model of a task: everything between samples, loss and predictions."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
 from magic_cli.models.cache.features import FeatureCache, Item
 from magic_cli.models.encoders import Encoder
 from magic_cli.records import Prediction, Sample
 
-Batch = dict[str, Any]
+
+@dataclass(frozen=True)
+class Batch:
+    """What a model needs for one step; every model has its own subclass, a frozen dataclass.
+
+    Its tensors, in fields, in lists and dicts of fields and in batches inside, are pinned and moved together: torch's
+    loaders call `pin_memory` and accelerate calls `to` of anything that has it.
+    """
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """Return a copy with all tensors on a device; arguments as of `Tensor.to`."""
+        return self._with(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        """Return a copy with all tensors in pinned memory."""
+        return self._with(Tensor.pin_memory)
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Self:
+        return replace(self, **{field.name: _changed(getattr(self, field.name), change) for field in fields(self)})
+
+
+def _changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return a field's value with every tensor changed; what holds no tensor is returned as it is."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Batch):
+        return value._with(change)
+    if isinstance(value, dict):
+        return {key: _changed(item, change) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_changed(item, change) for item in value]
+    return value
 
 
 class TaskModel(nn.Module):

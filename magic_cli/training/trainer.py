@@ -28,7 +28,7 @@ from magic_cli.training.inference import fill_cache, predict
 from magic_cli.training.loader import Batches, Views, loader_for, moved, workers
 from magic_cli.training.resume import Mark, Position, RandomStates
 from magic_cli.training.task import Task
-from magic_cli.training.task_model import TaskModel
+from magic_cli.training.task_model import Batch, TaskModel
 
 
 def rate(config: Config, update: int, total: int) -> float:
@@ -149,7 +149,7 @@ class Trainer:
             raise
         self.at.loss_sum = self.accelerator.reduce(total, "mean").item()
 
-    def _step(self, batch: dict[str, Any], number: int) -> torch.Tensor:
+    def _step(self, batch: Batch, number: int) -> torch.Tensor:
         """Learn from batch `number` of the epoch; return its loss, of which the processes' mean is the batch's."""
         closes, share = self.batches.closes(number), self.batches.share(number)
         with nullcontext() if closes else self.accelerator.no_sync(self.model):

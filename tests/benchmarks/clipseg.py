@@ -133,9 +133,9 @@ class Plain:
         model.cache, cache = None, model.cache
         batch = model.collate(samples, [0] * len(samples))
         model.cache = cache
-        self.text = batch["prompts"]["raw"]
-        self.pixels = model.images.normalise(batch["photos"]["raw"])
-        self.masks = batch["masks"].float() / 255
+        self.text = batch.prompts.inputs
+        self.pixels = model.images.normalise(batch.photos.inputs)
+        self.masks = batch.masks.float() / 255
 
     def step(self) -> None:
         out = self.net(pixel_values=self.pixels, labels=self.masks, **self.text)

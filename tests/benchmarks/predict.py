@@ -28,9 +28,10 @@ from magic_cli.config import resolve
 from magic_cli.data.prepared import open_prepared
 from magic_cli.models.cache import memo
 from magic_cli.records import Sample
+from magic_cli.tasks.encoding import ToEncode
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.decide import MaskPrediction
-from magic_cli.tasks.seg.model import SegModel
+from magic_cli.tasks.seg.model import SegBatch, SegModel
 from magic_cli.training import runtime
 from magic_cli.training.devices import accelerator_for
 from magic_cli.training.inference import predict
@@ -58,10 +59,10 @@ def plain_side(net: CLIPSegForImageSegmentation, model: SegModel, samples: list[
     for sample in samples:
         batch = model.collate([sample], [0])
         with torch.no_grad():
-            pixels = model.images.normalise(batch["photos"]["raw"])
-            logits = net(pixel_values=pixels, **batch["prompts"]["raw"]).logits
+            pixels = model.images.normalise(batch.photos.inputs)
+            logits = net(pixel_values=pixels, **batch.prompts.inputs).logits
         mask = torch.sigmoid(logits.view(352, 352)).numpy()
-        found.append(MaskPrediction(sample.id, mask, shape=batch["shapes"][0]))
+        found.append(MaskPrediction(sample.id, mask, shape=batch.shapes[0]))
     return found
 
 
@@ -127,15 +128,15 @@ def full_size(folder: Path, work: Path) -> None:
         child.join()
 
 
-def joined(model: SegModel, parts: list[dict]) -> dict:
+def joined(model: SegModel, parts: list[SegBatch]) -> SegBatch:
     """Return one batch of batches of one photo, prompts padded to the longest."""
     rows = [
-        row[mask.bool()].tolist() for part in parts for row, mask in zip(*part["prompts"]["raw"].values(), strict=True)
+        row[mask.bool()].tolist() for part in parts for row, mask in zip(*part.prompts.inputs.values(), strict=True)
     ]
-    prompts = {"raw": model.texts.batch(rows), "keys": [key for part in parts for key in part["prompts"]["keys"]]}
-    photos = {"raw": torch.cat([part["photos"]["raw"] for part in parts])}
-    ids, shapes = ([x for part in parts for x in part[name]] for name in ("ids", "shapes"))
-    return {"prompts": prompts, "photos": photos, "ids": ids, "shapes": shapes}
+    prompts = ToEncode(model.texts.batch(rows), [key for part in parts for key in part.prompts.keys])
+    photos = ToEncode(torch.cat([part.photos.inputs for part in parts]))
+    ids, shapes = ([x for part in parts for x in getattr(part, name)] for name in ("ids", "shapes"))
+    return SegBatch(ids, shapes, prompts, photos)
 
 
 def of_checkpoint(ckpt: Path, data: Path, limit: int) -> None:

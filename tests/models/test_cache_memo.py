@@ -1,6 +1,7 @@
 """models/cache/memo.py: a prediction encodes nothing twice, and forgets outputs of weights that have changed."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,11 @@ from magic_cli.training.inference import predict
 from magic_cli.training.task_model import Batch, TaskModel
 
 
+@dataclass(frozen=True)
+class Ids(Batch):
+    ids: list[str]
+
+
 class Reader(TaskModel):
     """Predicts the vector of one word."""
 
@@ -29,15 +35,15 @@ class Reader(TaskModel):
         self.texts = TinyText(16)
 
     def collate(self, samples: Sequence[Sample], views: Sequence[int]) -> Batch:  # noqa: ARG002
-        return {"ids": [sample.id for sample in samples]}
+        return Ids([sample.id for sample in samples])
 
     def loss(self, batch: Batch) -> Tensor:
         raise NotImplementedError
 
-    def predict(self, batch: Batch, view: int) -> list[MaskPrediction]:  # noqa: ARG002
+    def predict(self, batch: Ids, view: int) -> list[MaskPrediction]:  # noqa: ARG002
         part = gather(self.texts, [text_item(self.texts, "red", "")], None)
         found = encoded(self.texts, part)["text"].numpy()
-        return [MaskPrediction(name, found) for name in batch["ids"]]
+        return [MaskPrediction(name, found) for name in batch.ids]
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -104,9 +110,9 @@ def test_padding_is_that_of_the_longest_of_a_batch() -> None:
     """Dynamic padding: short texts are not padded to the window, and padding changes no vector."""
     encoder = TinyText(64)
     short, long = (text_item(encoder, text, "") for text in ("red", "red and itchy skin"))
-    assert gather(encoder, [short], None)["raw"]["input_ids"].shape == (1, 2)
-    both = gather(encoder, [short, long], None)["raw"]
+    assert gather(encoder, [short], None).inputs["input_ids"].shape == (1, 2)
+    both = gather(encoder, [short, long], None).inputs
     assert both["input_ids"].shape == (2, 5)
     assert both["attention_mask"].sum(1).tolist() == [2, 5]
-    alone = encoder.features(gather(encoder, [short], None)["raw"])["text"]
+    alone = encoder.features(gather(encoder, [short], None).inputs)["text"]
     assert torch.allclose(encoder.features(both)["text"][:1], alone, atol=1e-6)

@@ -1,11 +1,15 @@
 """tasks/encoding.py: views of photos, shared windows of texts, and features from the cache or not."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import send_to_device
 from PIL import Image
+from torch import Tensor
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from magic_cli.config import resolve
 from magic_cli.data.questions import load_questions, parse_questions
@@ -17,8 +21,10 @@ from magic_cli.models.encoders import TextEncoder, TinyImage, TinyText
 from magic_cli.records import Case, ImageRecord, Sample
 from magic_cli.tasks.cvqa import model as cvqa_model
 from magic_cli.tasks.cvqa.config import CvqaConfig
-from magic_cli.tasks.encoding import encoded, gather, photo_item, pretrained, text_encoder, text_item
+from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, photo_item, pretrained, text_encoder, text_item
 from magic_cli.tasks.seg.config import SegConfig
+from magic_cli.training.loader import moved
+from magic_cli.training.task_model import Batch
 
 CPU = torch.device("cpu")
 VIEWS = range(8)
@@ -126,6 +132,44 @@ def test_text_keys_stand_for_both_halves_and_the_window() -> None:
     assert len(keys) == 2 * len(pairs)
 
 
+# --- batches
+
+
+@dataclass(frozen=True)
+class Pair(Batch):
+    ids: list[str]
+    shapes: list[tuple[int, int]]
+    photos: Encoded | ToEncode
+    answers: list[Tensor]
+    masks: Tensor | None = None
+
+
+def test_all_tensors_of_a_batch_are_moved_and_pinned_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By accelerate and by torch's loader, at any depth; without a copy that waits; the rest stays as it is."""
+    inputs = {"input_ids": torch.zeros(2, 3), "attention_mask": torch.ones(2, 3)}
+    batch = Pair(["a", "b"], [(3, 4), (5, 6)], ToEncode(inputs, ["x", "y"]), [torch.zeros(1)])
+    waits = []
+    to = Tensor.to
+
+    def watched(self: Tensor, device: object, non_blocking: bool = False) -> Tensor:
+        waits.append(not non_blocking)
+        return to(self, "meta")
+
+    monkeypatch.setattr(Tensor, "to", watched)
+    pinned = []
+    monkeypatch.setattr(Tensor, "pin_memory", lambda self: pinned.append(self) or self)
+    [there] = moved([pin_memory(batch)], torch.device("meta"))
+    assert isinstance(there, Pair)
+    assert isinstance(there.photos, ToEncode)
+    tensors = [*there.photos.inputs.values(), *there.answers]
+    assert [tensor.device.type for tensor in tensors] == ["meta"] * 3
+    assert (len(pinned), waits) == (3, [False] * 3)
+    assert (there.ids, there.shapes, there.photos.keys, there.masks) == (batch.ids, batch.shapes, ["x", "y"], None)
+    assert batch.answers[0].device.type == "cpu"
+    features = send_to_device(Encoded({"pooled": torch.zeros(2)}), torch.device("meta"), non_blocking=True).features
+    assert features["pooled"].device.type == "meta"
+
+
 # --- cache or not
 
 
@@ -138,8 +182,8 @@ def test_cached_features_are_those_computed_anew(record: ImageRecord, tmp_path: 
         encoder.freeze()
         cache.fill(encoder, items, CPU)
         from_cache, anew = gather(encoder, items, cache), gather(encoder, items, None)
-        assert list(from_cache) == ["features"]
-        assert "features" not in anew
+        assert isinstance(from_cache, Encoded)
+        assert isinstance(anew, ToEncode)
         found, expected = encoded(encoder, from_cache), encoded(encoder, anew)
         assert set(found) == set(expected)
         for name, tensor in expected.items():
@@ -153,7 +197,7 @@ def test_an_encoder_that_learns_is_never_read_from_the_cache(record: ImageRecord
     items = [photo_item(encoder, record, 0)]
     cache.fill(encoder, items, CPU)
     part = gather(encoder, items, cache)
-    assert "features" not in part
+    assert isinstance(part, ToEncode)
     assert encoded(encoder, part)["pooled"].requires_grad
 
 

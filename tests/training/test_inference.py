@@ -1,6 +1,7 @@
 """The prediction loop, the views a sample is seen in, and the parts of the engine that need no training."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +22,12 @@ from magic_cli.training.task_model import Batch, TaskModel
 from magic_cli.training.trainer import optimizer_for
 
 
+@dataclass(frozen=True)
+class EchoBatch(Batch):
+    ids: list[str]
+    x: Tensor
+
+
 class Echo(TaskModel):
     """Predicts the length of a sample's id, and records the batches it saw."""
 
@@ -29,20 +36,18 @@ class Echo(TaskModel):
         self.head = torch.nn.Linear(2, 2)
 
     def collate(self, samples: Sequence[Sample], views: Sequence[int]) -> Batch:
-        return {
-            "ids": [s.id for s in samples],
-            "x": torch.tensor([[len(s.id), v] for s, v in zip(samples, views, strict=True)]),
-        }
+        lengths = torch.tensor([[len(s.id), v] for s, v in zip(samples, views, strict=True)])
+        return EchoBatch([s.id for s in samples], lengths)
 
-    def loss(self, batch: Batch) -> Tensor:
-        return self.head(batch["x"].float()).sum()
+    def loss(self, batch: EchoBatch) -> Tensor:
+        return self.head(batch.x.float()).sum()
 
-    def predict(self, batch: Batch, _view: int) -> list[MaskPrediction]:
+    def predict(self, batch: EchoBatch, _view: int) -> list[MaskPrediction]:
         assert not torch.is_grad_enabled()
         assert not self.training
         return [
             MaskPrediction(name, row[None].numpy().astype(np.float32))
-            for name, row in zip(batch["ids"], batch["x"], strict=True)
+            for name, row in zip(batch.ids, batch.x, strict=True)
         ]
 
 
@@ -115,8 +120,8 @@ def test_a_process_may_change_its_precision() -> None:
 @pytest.mark.parametrize(("precision", "expected"), [("no", torch.float32), ("bf16", torch.bfloat16)])
 def test_prediction_computes_in_the_precision_of_its_settings(precision: str, expected: torch.dtype) -> None:
     class Seen(Echo):
-        def predict(self, batch: Batch, view: int) -> list[MaskPrediction]:
-            assert self.head(batch["x"].float()).dtype == expected
+        def predict(self, batch: EchoBatch, view: int) -> list[MaskPrediction]:
+            assert self.head(batch.x.float()).dtype == expected
             return super().predict(batch, view)
 
     config = resolve(SegConfig, "tiny", [f"precision={precision}"])

@@ -1,6 +1,7 @@
 """The closed-VQA model: encounter text, its words, rules and all photos of an encounter -> a score for every option."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 
@@ -23,7 +24,8 @@ from magic_cli.models.losses import allowed_successors, parent_loss, slot_loss
 from magic_cli.records import Sample
 from magic_cli.tasks.cvqa.answers import AnswerPrediction, Decode
 from magic_cli.tasks.cvqa.config import CvqaConfig
-from magic_cli.tasks.encoding import encoded, gather, photo_item, pretrained, text_encoder, text_item
+from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, photo_item, pretrained, text_encoder, text_item
+from magic_cli.training.task import of_class
 from magic_cli.training.task_model import Batch, TaskModel
 
 # Of photos, text, its words, each kind of rules: the last three chosen by five folds over 300 DermaVQA encounters.
@@ -32,6 +34,32 @@ _IMAGE, _TEXT, _BAG, _RULES = 0.6, 0.6, 0.6, 0.7
 _FEW = 240  # training encounters; that many are in a fold of those 300
 
 _BARRED = -1e4  # a score of no chance, which half precision can hold
+
+
+@dataclass(frozen=True)
+class CvqaBatch(Batch):
+    """B samples; their photos and texts lie flat, with the number of the sample that each belongs to.
+
+    ids, qids: encounter ids, and the slots that each sample asks for.
+    photos, photo_owner: items for the image encoder, int64 (photos,); None without an image encoder, and `photos` None
+        where no sample has a photo.
+    texts, text_owner: items for the text encoder, int64 (texts,); None where the model reads no text.
+    words: counts of hashed words, float32 (B, hashed words); None where the model does not read them.
+    rules: float32 (B, rule features); None where the model does not read them.
+    gold: in training of the head "slots", int64 (B, slots) option indices, -1 where a slot is not asked for.
+    asked: in training of the head "options", for each sample int64 (1, its slots) option indices.
+    """
+
+    ids: list[str]
+    qids: list[list[str]]
+    photos: Encoded | ToEncode | None = None
+    photo_owner: Tensor | None = None
+    texts: Encoded | ToEncode | None = None
+    text_owner: Tensor | None = None
+    words: Tensor | None = None
+    rules: Tensor | None = None
+    gold: Tensor | None = None
+    asked: list[Tensor] = field(default_factory=list)
 
 
 class CvqaModel(TaskModel):
@@ -59,14 +87,14 @@ class CvqaModel(TaskModel):
         self.parents = _grouped(questions)
         image_dim = self.images.channels[0] if self.images else 0
         self.reads_text = config.modality != "image"
-        self.reads_bag = config.hashed_words if self.reads_text and config.head == "slots" else 0
-        self.register_buffer("rarity", torch.ones(self.reads_bag))
+        self.reads_words = config.hashed_words if self.reads_text and config.head == "slots" else 0
+        self.register_buffer("rarity", torch.ones(self.reads_words))
         self.register_buffer("encounters", torch.ones(()))
         self.reads_rules = config.rules and self.reads_text
         if config.head == "slots":
             blocks = [(image_dim, _IMAGE)] if image_dim else []
             blocks += [(self.texts.dim, _TEXT)] if self.reads_text else []
-            blocks += [(self.reads_bag, _BAG)] if self.reads_bag else []
+            blocks += [(self.reads_words, _BAG)] if self.reads_words else []
             blocks += [(width, _RULES) for width in BLOCKS] if self.reads_rules else []
             widths, self.weights = zip(*blocks, strict=True)
             term = config.width if config.option_term else 0
@@ -96,9 +124,9 @@ class CvqaModel(TaskModel):
         """Return the encounter's text (head "slots"), or one text an option of its questions (head "options")."""
         if self.config.head == "slots":
             return [text_item(self.texts, sample.case.question, sample.case.answer)]
-        told = _told(sample) if self.config.encounter_text and self.reads_text else ""
+        context = _all_text(sample) if self.config.encounter_text and self.reads_text else ""
         rows = [row for qid in sample.qids for row in self._rows[qid]]
-        return [text_item(self.texts, f"{question} {option}", told) for question, option in rows]
+        return [text_item(self.texts, f"{question} {option}", context) for question, option in rows]
 
     def frozen(self, samples: Sequence[Sample], views: int) -> Iterable[tuple[Encoder, Item]]:
         """Yield every photo in every view and every text, for the encoders that are frozen."""
@@ -111,35 +139,42 @@ class CvqaModel(TaskModel):
                 for item in self._texts_of(sample):
                     yield self.texts, item
 
-    def collate(self, samples: Sequence[Sample], views: Sequence[int]) -> Batch:
-        """Return all photos and texts of the samples, flat, with the sample each belongs to."""
-        batch: Batch = {"ids": [s.id for s in samples], "qids": [list(s.qids) for s in samples]}
+    def collate(self, samples: Sequence[Sample], views: Sequence[int]) -> CvqaBatch:
+        """Return all photos and texts of the samples, with everything else that the settings ask for."""
+        batch = CvqaBatch([sample.id for sample in samples], [list(sample.qids) for sample in samples])
         if self.images is not None:
             owned = [(n, r, v) for n, (s, v) in enumerate(zip(samples, views, strict=True)) for r in s.images]
-            batch["photo_owner"] = torch.tensor([n for n, _, _ in owned], dtype=torch.long)
-            if owned:
-                items = [photo_item(self.images, record, view) for _, record, view in owned]
-                batch["photos"] = gather(self.images, items, self.cache)
+            photos = [photo_item(self.images, record, view) for _, record, view in owned]
+            batch = replace(
+                batch,
+                photos=gather(self.images, photos, self.cache) if photos else None,
+                photo_owner=torch.tensor([n for n, _, _ in owned], dtype=torch.long),
+            )
         if self.reads_text or self.config.head == "options":
             texts = [self._texts_of(sample) for sample in samples]
-            batch["texts"] = gather(self.texts, [item for items in texts for item in items], self.cache)
-            batch["text_owner"] = torch.tensor([n for n, items in enumerate(texts) for _ in items])
-        if self.reads_bag:
-            bags = [bag_of_words(_told(sample), self.reads_bag) for sample in samples]
-            batch["bags"] = torch.from_numpy(np.stack(bags))
+            batch = replace(
+                batch,
+                texts=gather(self.texts, [item for items in texts for item in items], self.cache),
+                text_owner=torch.tensor([n for n, items in enumerate(texts) for _ in items]),
+            )
+        if self.reads_words:
+            words = [bag_of_words(_all_text(sample), self.reads_words) for sample in samples]
+            batch = replace(batch, words=torch.from_numpy(np.stack(words)))
         if self.reads_rules:
-            batch["rules"] = torch.from_numpy(np.stack([rule_features(self._written(s)) for s in samples]))
-        if self.training:
-            gold = [self._gold(sample) for sample in samples]
-            asked = [torch.tensor([[index for index in row if index >= 0]]) for row in gold]
-            batch["gold"] = torch.tensor(gold) if self.config.head == "slots" else asked
-        return batch
+            rules = [rule_features(self._written(sample)) for sample in samples]
+            batch = replace(batch, rules=torch.from_numpy(np.stack(rules)))
+        if not self.training:
+            return batch
+        gold = [self._gold(sample) for sample in samples]
+        if self.config.head == "slots":
+            return replace(batch, gold=torch.tensor(gold))
+        return replace(batch, asked=[torch.tensor([[index for index in row if index >= 0]]) for row in gold])
 
     def _written(self, sample: Sample) -> list[tuple[str, str]]:
         """Return (language, text) in the languages that the rules read; the prompt where no text is in any of them."""
         languages = self.config.languages
-        found = [(lang, written_in(sample.case, lang)) for lang in languages]
-        return found if any(text for _, text in found) else [(languages[0], _told(sample))]
+        texts = [(lang, written_in(sample.case, lang)) for lang in languages]
+        return texts if any(text for _, text in texts) else [(languages[0], _all_text(sample))]
 
     def _gold(self, sample: Sample) -> list[int]:
         """Return the canonical option index of each slot, -1 where the sample does not ask it."""
@@ -147,29 +182,34 @@ class CvqaModel(TaskModel):
         asked = set(sample.qids)
         return [row[q.qid] if q.qid in asked else -1 for q in self.questions.slots]
 
-    def _photos(self, batch: Batch) -> Tensor | None:
+    def _photos(self, batch: CvqaBatch) -> Tensor | None:
         """Return the mean of each encounter's photo vectors (paper section 4.2.1); NaN without a photo."""
         if self.images is None:
             return None
-        owner, count = batch["photo_owner"], len(batch["ids"])
-        if "photos" not in batch:
+        owner, count = of_class(batch.photo_owner, Tensor), len(batch.ids)
+        if batch.photos is None:
             return torch.full((count, self.images.channels[0]), float("nan"), device=owner.device)
-        vectors = encoded(self.images, batch["photos"])["pooled"].float()
+        vectors = encoded(self.images, batch.photos)["pooled"].float()
         total = torch.zeros(count, vectors.shape[1], device=vectors.device).index_add(0, owner, vectors)
         # Unlike bincount, this does not make a GPU wait for the CPU to learn the length of what comes out.
         photos = torch.zeros(count, device=vectors.device).index_add(0, owner, torch.ones_like(vectors[:, 0]))
         return total / photos[:, None]
 
-    def _inputs(self, batch: Batch) -> Tensor:
+    def _text_vectors(self, batch: CvqaBatch) -> Tensor:
+        if batch.texts is None:
+            raise ValueError("a batch without texts")
+        return encoded(self.texts, batch.texts)["text"]
+
+    def _inputs(self, batch: CvqaBatch) -> Tensor:
         """Return [image; text; words; rules] (B, D) for the "slots" head."""
         photos = self._photos(batch)
         parts = [] if photos is None else [photos]
         if self.reads_text:
-            parts.append(encoded(self.texts, batch["texts"])["text"].float())
-        if self.reads_bag:
-            parts.append(F.normalize(batch["bags"] * self.rarity))
+            parts.append(self._text_vectors(batch).float())
+        if self.reads_words:
+            parts.append(F.normalize(of_class(batch.words, Tensor) * self.rarity))
         if self.reads_rules:
-            parts.append(batch["rules"])
+            parts.append(of_class(batch.rules, Tensor))
         return torch.cat(parts, 1)
 
     @torch.no_grad()
@@ -186,8 +226,8 @@ class CvqaModel(TaskModel):
         self.eval()
         device = self.head.mean.device
         self.encounters.fill_(len({sample.id for sample in samples}))
-        if self.reads_bag:
-            bags = (bag_of_words(_told(sample), self.reads_bag) for sample in samples)
+        if self.reads_words:
+            bags = (bag_of_words(_all_text(sample), self.reads_words) for sample in samples)
             self.rarity.copy_(torch.from_numpy(idf(bags)))
         parts = (samples[i : i + 32] for i in range(0, len(samples), 32))
         batches = (self.collate(part, [0] * len(part)) for part in parts)
@@ -201,34 +241,36 @@ class CvqaModel(TaskModel):
             prior.append(torch.log(counts / counts.sum()))
         self.head.init_from_data(inputs, torch.cat(prior).to(device), self.weights)
 
-    def _slot_scores(self, head: SlotHead, batch: Batch) -> Tensor:
+    def _slot_scores(self, head: SlotHead, batch: CvqaBatch) -> Tensor:
         inputs = self._inputs(batch)
         # An encounter without a photo counts as an average one.
         scores: Tensor = head(torch.where(inputs.isnan(), head.mean, inputs), self.options)
         return scores
 
-    def _option_scores(self, head: OptionHead, batch: Batch) -> list[Tensor]:
+    def _option_scores(self, head: OptionHead, batch: CvqaBatch) -> list[Tensor]:
         """Return the scores of each sample's option rows, which are in the order of its questions."""
-        texts, owner = encoded(self.texts, batch["texts"])["text"], batch["text_owner"]
+        texts, owner = self._text_vectors(batch), of_class(batch.text_owner, Tensor)
         photos = self._photos(batch)
         scores = head(texts, None if photos is None else torch.nan_to_num(photos)[owner])
-        return list(torch.split(scores, [sum(self._sizes(qids)) for qids in batch["qids"]]))
+        return list(torch.split(scores, [sum(self._sizes(qids)) for qids in batch.qids]))
 
     def _sizes(self, qids: Iterable[str]) -> list[int]:
         return [self.questions.by_qid[qid].size for qid in qids]
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean cross-entropy over the questions of the batch (paper section 4.2.4)."""
+        samples = of_class(batch, CvqaBatch)
         if isinstance(self.head, SlotHead):
-            return self._slot_loss(self.head, batch)
+            return self._slot_loss(self.head, samples)
         losses = []
-        for rows, qids, gold in zip(self._option_scores(self.head, batch), batch["qids"], batch["gold"], strict=True):
+        scores = self._option_scores(self.head, samples)
+        for rows, qids, gold in zip(scores, samples.qids, samples.asked, strict=True):
             losses.append(slot_loss(rows[None], [0, *accumulate(self._sizes(qids))], gold))
         return torch.stack(losses).mean()
 
-    def _slot_loss(self, head: SlotHead, batch: Batch) -> Tensor:
-        """Return the loss over slots, and what the settings add: of a parent's set, of the weights' norms."""
-        scores, gold = self._slot_scores(head, batch), batch["gold"]
+    def _slot_loss(self, head: SlotHead, batch: CvqaBatch) -> Tensor:
+        """Return the loss over slots, plus the losses over parents' sets and weight norms that the settings ask for."""
+        scores, gold = self._slot_scores(head, batch), of_class(batch.gold, Tensor)
         if self.config.joint_slots:
             scores = scores.masked_fill(~allowed_successors(self.starts, self.parents, gold), _BARRED)
         # One over n drowns the little that few encounters say; one over its square root is the rate that chance has.
@@ -242,13 +284,14 @@ class CvqaModel(TaskModel):
 
     def predict(self, batch: Batch, view: int) -> list[AnswerPrediction]:  # noqa: ARG002  scores have no direction to undo
         """Return (options,) float32 probabilities of each sample's slots, and how the settings decide them."""
+        samples = of_class(batch, CvqaBatch)
         if isinstance(self.head, SlotHead):
-            scores = list(self._slot_scores(self.head, batch).float().cpu())
+            scores = list(self._slot_scores(self.head, samples).float().cpu())
         else:
-            scores = [row.float().cpu() for row in self._option_scores(self.head, batch)]
+            scores = [row.float().cpu() for row in self._option_scores(self.head, samples)]
         decode: Decode = "set" if self.config.decode == "set" else "slot"
         predictions = []
-        for name, qids, row in zip(batch["ids"], batch["qids"], scores, strict=True):
+        for name, qids, row in zip(samples.ids, samples.qids, scores, strict=True):
             asked = list(self.questions.by_qid) if isinstance(self.head, SlotHead) else qids
             parts = torch.split(row, self._sizes(asked))
             # copies: predictions are kept until all are written, and a tensor takes a kilobyte for a few numbers
@@ -265,7 +308,7 @@ def _grouped(questions: QuestionSchema) -> list[tuple[list[int], int]]:
     return [([place[qid] for qid in qids], padding) for qids, padding in padded if padding is not None]
 
 
-def _told(sample: Sample) -> str:
+def _all_text(sample: Sample) -> str:
     """Return all that was written about an encounter."""
     return f"{sample.case.question} {sample.case.answer}".strip()
 

@@ -1,6 +1,7 @@
 """The segmentation model: image pyramid + text condition -> lesion probabilities."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +21,32 @@ from magic_cli.models.heads import PyramidDecoder
 from magic_cli.models.huggingface import ClipSegHead, clipseg
 from magic_cli.models.losses import mask_loss
 from magic_cli.records import ImageRecord, Sample
-from magic_cli.tasks.encoding import encoded, gather, photo_item, pretrained, text_item
+from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, photo_item, pretrained, text_item
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.decide import MaskPrediction
+from magic_cli.training.task import of_class
 from magic_cli.training.task_model import Batch, TaskModel
 
 ROOM = 1.5  # stored photos are larger than the model's input, so that a crop still has its pixels
 
 Parts = tuple[ImageEncoder, TextEncoder, PyramidDecoder | ClipSegHead]
+
+
+@dataclass(frozen=True)
+class SegBatch(Batch):
+    """B photos with their prompts.
+
+    ids: image ids.
+    shapes: the photos' full (H, W).
+    prompts, photos: items for the text and the image encoder.
+    masks: in training, uint8 (B, S, S), the share of each pixel that is foreground, in 0..255.
+    """
+
+    ids: list[str]
+    shapes: list[tuple[int, int]]
+    prompts: Encoded | ToEncode
+    photos: Encoded | ToEncode
+    masks: Tensor | None = None
 
 
 class SegModel(TaskModel):
@@ -61,24 +80,22 @@ class SegModel(TaskModel):
     def _prompt(self, sample: Sample) -> Item:
         return text_item(self.texts, sample.case.question, sample.case.answer)
 
-    def collate(self, samples: Sequence[Sample], views: Sequence[int]) -> Batch:
-        """Return photos and prompts, encoded or raw; in training also "masks", uint8 (B, S, S)."""
-        batch: Batch = {
-            "prompts": gather(self.texts, [self._prompt(s) for s in samples], self.cache),
-            "ids": [sample.id for sample in samples],
-            "shapes": [(s.images[0].height, s.images[0].width) for s in samples],
-        }
+    def collate(self, samples: Sequence[Sample], views: Sequence[int]) -> SegBatch:
+        """Return photos and prompts; in training also masks."""
+        ids = [sample.id for sample in samples]
+        shapes = [(sample.images[0].height, sample.images[0].width) for sample in samples]
+        prompts = gather(self.texts, [self._prompt(sample) for sample in samples], self.cache)
         pairs = list(zip((sample.images[0] for sample in samples), views, strict=True))
         if self.training and self.augment is not None:
             seen = [self.augment(*self._pair(photo, ROOM), view) for photo, view in pairs]
-            batch["photos"] = {"raw": self.images.batch([photo for photo, _ in seen])}
-            batch["masks"] = torch.stack([mask for _, mask in seen])
-            return batch
-        kept = self.cache if self.augment is None else None
-        batch["photos"] = gather(self.images, [photo_item(self.images, p, v) for p, v in pairs], kept)
-        if self.training:
-            batch["masks"] = torch.stack([turn(self._mask(photo, 1.0), view) for photo, view in pairs])
-        return batch
+            photos = ToEncode(self.images.batch([photo for photo, _ in seen]))
+            return SegBatch(ids, shapes, prompts, photos, torch.stack([mask for _, mask in seen]))
+        cache = self.cache if self.augment is None else None
+        items = gather(self.images, [photo_item(self.images, photo, view) for photo, view in pairs], cache)
+        if not self.training:
+            return SegBatch(ids, shapes, prompts, items)
+        masks = torch.stack([turn(self._mask(photo, 1.0), view) for photo, view in pairs])
+        return SegBatch(ids, shapes, prompts, items, masks)
 
     @property
     def _store(self) -> PixelStore:
@@ -108,22 +125,24 @@ class SegModel(TaskModel):
         stat = Path(path).stat()
         return torch.from_numpy(self._store.get(f"mask {path} {stat.st_size} {stat.st_mtime_ns} {side}", load).copy())
 
-    def _logits(self, batch: Batch) -> Tensor:
-        features = encoded(self.images, batch["photos"])
-        logits: Tensor = self.head(features, encoded(self.texts, batch["prompts"])["text"])
+    def _logits(self, batch: SegBatch) -> Tensor:
+        features = encoded(self.images, batch.photos)
+        logits: Tensor = self.head(features, encoded(self.texts, batch.prompts)["text"])
         return logits
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mask loss against soft masks in [0, 1]."""
-        return mask_loss(self._logits(batch), batch["masks"].float() / 255, self.config.loss)
+        photos = of_class(batch, SegBatch)
+        return mask_loss(self._logits(photos), of_class(photos.masks, Tensor).float() / 255, self.config.loss)
 
     def predict(self, batch: Batch, view: int) -> list[MaskPrediction]:
         """Return foreground probabilities (S, S), float32, with the settings' threshold and the photo's (H, W)."""
-        logits = self._logits(batch).float()[:, None]
+        photos = of_class(batch, SegBatch)
+        logits = self._logits(photos).float()[:, None]
         size = (self.config.image_size,) * 2
         logits = torch.nn.functional.interpolate(logits, size, mode="bilinear", align_corners=False)[:, 0]
         maps = unturn(torch.sigmoid(logits), view).cpu().numpy()
-        rows = zip(batch["ids"], maps, batch["shapes"], strict=True)
+        rows = zip(photos.ids, maps, photos.shapes, strict=True)
         return [MaskPrediction(i, array, shape=shape, threshold=self.config.threshold) for i, array, shape in rows]
 
 

@@ -90,15 +90,15 @@ def test_the_text_decides(settings: Sequence[str]) -> None:
 
 
 def test_rules_read_the_languages_that_are_asked_for() -> None:
-    both = sample(5, "no words", title={"en": "", "zh": "瘙痒"}, content={"en": "calm", "zh": "两周"})
+    both = sample(5, "no words", texts={"title": {"en": "", "zh": "瘙痒"}, "content": {"en": "calm", "zh": "两周"}})
 
     def rules(lang: str) -> torch.Tensor:
-        found: torch.Tensor = model(f"lang={lang}").collate([both], [0])["rules"]
+        found: torch.Tensor = model(f"lang={lang}").collate([both], [0]).rules
         return found
 
     assert not torch.equal(rules("en"), rules("zh"))
     assert torch.allclose(rules("en,zh"), (rules("en") + rules("zh")) / 2)
-    assert torch.equal(rules("es"), model().collate([sample(5, "no words")], [0])["rules"])  # no Spanish: the prompt
+    assert torch.equal(rules("es"), model().collate([sample(5, "no words")], [0]).rules)  # no Spanish: the prompt
 
 
 def test_the_penalty_grows_with_the_weights_and_can_be_left_out() -> None:

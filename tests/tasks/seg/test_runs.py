@@ -92,7 +92,7 @@ def test_each_merge_rule_trains_on_its_masks(rule: str, drawn: Path, tmp_path: P
         own = [read_mask(path, str(path)) for _, path in sorted(record.annotators.items())]
         wanted = own if rule == "each" else [merge_masks(own, rule)]
         assert len(some) == len(wanted)
-        found = model.collate(some, [0] * len(some))["masks"].numpy()
+        found = model.collate(some, [0] * len(some)).masks.numpy()
         for mask, full in zip(found, wanted, strict=True):
             assert mask.mean() / 255 == pytest.approx(full.mean(), abs=0.01)
     assert len(train_samples) == sum(
@@ -111,7 +111,7 @@ def test_masks_of_each_annotator_differ_where_annotators_do(drawn: Path, tmp_pat
     pair = [s for s in some if s.id == some[0].id][:2]
     for settings in (["views=1"], ["crop=0.5"]):
         model = build(resolve(SegConfig, "tiny", settings), prepared.questions).train()
-        first, second = model.collate(pair, [3, 3])["masks"]
+        first, second = model.collate(pair, [3, 3]).masks
         assert not torch.equal(first, second)
 
 
