@@ -5,7 +5,6 @@ import sys
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 # the packages that a result may depend on, and the module that shows that one is in use
 PACKAGES = {
@@ -52,7 +51,7 @@ def torch_devices(torch: ModuleType) -> tuple[str, ...]:
     return tuple(name for name, is_usable in usable.items() if is_usable)
 
 
-def machine(device: str | None) -> dict[str, Any]:
+def machine(device: str | None) -> dict[str, str | int | None]:
     """Return {"platform", "processes", "device", "instructions", "threads"} of this machine.
 
     Args:
@@ -61,7 +60,8 @@ def machine(device: str | None) -> dict[str, Any]:
     """
     import platform
 
-    facts: dict[str, Any] = {"platform": platform.platform(), "processes": int(os.environ.get("WORLD_SIZE", "1"))}
+    facts: dict[str, str | int | None] = {"platform": platform.platform()}
+    facts["processes"] = int(os.environ.get("WORLD_SIZE", "1"))
     torch = sys.modules.get("torch")
     if torch is None or not device:
         return facts | dict.fromkeys(("device", "instructions", "threads"))
@@ -72,7 +72,7 @@ def machine(device: str | None) -> dict[str, Any]:
 
 
 @cache
-def git() -> dict[str, Any] | None:
+def git() -> dict[str, str | bool] | None:
     """Return {"commit", "changed"} of the git checkout that this program runs from; None if it is installed."""
     import subprocess
 

@@ -167,10 +167,10 @@ def test_clear_cache_frees_what_is_ours(tmp_path: Path, monkeypatch: pytest.Monk
     assert (usual.exists(), kept.exists()) == (False, True)
     (other / "thesis.txt").touch()
     result = CliRunner().invoke(app, ["doctor", "--clear-cache", "--cache-dir", str(other), "--json"])
-    found = json.loads(result.stdout)
-    assert schema.problems("doctor", found, "doctor") == []
-    assert found["cleared"] == {"path": str(other), "files": 1, "bytes": 2000, "left": 1}
-    assert found["cache"]["items"] == 0
+    results = json.loads(result.stdout)
+    assert schema.problems("doctor", results, "doctor") == []
+    assert results["cleared"] == {"path": str(other), "files": 1, "bytes": 2000, "left": 1}
+    assert results["cache"]["items"] == 0
     assert [path.name for path in other.iterdir()] == ["thesis.txt"]
     result = CliRunner().invoke(app, ["doctor", "--clear-cache", "--cache-dir", str(other)])
     assert "  1 files or folders in it are not magic's, and stay" in result.output.splitlines()

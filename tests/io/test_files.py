@@ -165,9 +165,9 @@ def test_long_files_are_written_a_part_at_a_time(name: str, tmp_path: Path) -> N
 
 def test_what_is_valid_already_is_not_copied() -> None:
     item, bad = {"image": "i", "dice": 0.5}, {"image": "i", "dice": float("nan")}
-    found = files.finite({"items": (item, bad), "n": 1})
-    assert found == {"items": [item, {"image": "i", "dice": None}], "n": 1}
-    assert found["items"][0] is item
+    result = files.finite({"items": (item, bad), "n": 1})
+    assert result == {"items": [item, {"image": "i", "dice": None}], "n": 1}
+    assert result["items"][0] is item
     assert files.finite(MappingProxyType(item)) == item  # a mapping of another kind becomes a dict
     assert type(files.finite(MappingProxyType(item))) is dict
 

@@ -24,8 +24,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such locks")
 
 
 def held(folder: Path) -> bool | None:
-    with folder_lock(folder) as found:
-        return found
+    with folder_lock(folder) as result:
+        return result
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
@@ -42,10 +42,10 @@ def test_a_killed_process_holds_nothing_though_what_it_forked_lives_on(tmp_path:
     words = [sys.executable, "-c", HOLDER, str(tmp_path)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        found, child = process.stdout.readline().split()
+        result, child = process.stdout.readline().split()
         assert int(child) > 0
         try:
-            assert found == "True"
+            assert result == "True"
             assert held(tmp_path) is False
             process.kill()
             process.wait()

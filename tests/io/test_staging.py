@@ -210,8 +210,8 @@ def test_files_are_brought_to_the_disk_once_and_before_they_are_seen(
         for number in range(20):
             write_mask(folder / "masks" / f"{number}.tiff", np.eye(4 + number, dtype=np.uint8))
         assert synced == []  # a wait for each mask took 11 of the 27 s of `predict` for 2,474 small photos
-    found = sorted(path.stat().st_ino for path in out.rglob("*.tiff"))
-    assert (len(found), sorted(synced), any(seen)) == (20, found, False)
+    result = sorted(path.stat().st_ino for path in out.rglob("*.tiff"))
+    assert (len(result), sorted(synced), any(seen)) == (20, result, False)
 
 
 @pytest.mark.parametrize("way", list(WAYS))

@@ -82,9 +82,9 @@ def test_float32_is_exact(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, "float32")
     special = {"x": torch.tensor([0.0, -0.0, 1e-38, 3e38, torch.finfo(torch.float32).eps, torch.inf])}
     cache.write(KEY, FEATURES | special)
-    found = cache.read(KEY)
-    assert list(found) == sorted(FEATURES | special)
-    assert all(torch.equal(found[name], tensor) for name, tensor in (FEATURES | special).items())
+    result = cache.read(KEY)
+    assert list(result) == sorted(FEATURES | special)
+    assert all(torch.equal(result[name], tensor) for name, tensor in (FEATURES | special).items())
 
 
 def test_float16_rounds_to_eleven_bits(tmp_path: Path) -> None:
@@ -207,10 +207,10 @@ def test_the_two_precisions_do_not_meet(tmp_path: Path) -> None:
 def test_tensors_of_any_layout(tmp_path: Path) -> None:
     cache, whole = FeatureCache(tmp_path, "float32"), torch.arange(12.0).view(3, 4)
     cache.write(KEY, {"turned": whole.T, "row": whole[1], "number": torch.tensor(3.0)})
-    found = cache.read(KEY)
-    assert torch.equal(found["turned"], whole.T)
-    assert torch.equal(found["row"], whole[1])
-    assert found["number"] == 3
+    result = cache.read(KEY)
+    assert torch.equal(result["turned"], whole.T)
+    assert torch.equal(result["row"], whole[1])
+    assert result["number"] == 3
 
 
 def test_fill_encodes_each_key_once_and_never_again(tmp_path: Path) -> None:
@@ -221,9 +221,9 @@ def test_fill_encodes_each_key_once_and_never_again(tmp_path: Path) -> None:
     assert FeatureCache(tmp_path, "float32").fill(encoder, items(3, 4), CPU) == 1
     assert encoder.batches == [[1, 2], [3], [4]]
     for number in (1, 2, 3, 4):
-        found = cache.read(f"{number:064x}")
-        assert found["square"].tolist() == [number**2]
-        assert found["one"].shape == (2, 3)
+        result = cache.read(f"{number:064x}")
+        assert result["square"].tolist() == [number**2]
+        assert result["one"].shape == (2, 3)
 
 
 def test_fill_loads_only_what_is_missing(tmp_path: Path) -> None:
@@ -265,8 +265,8 @@ def test_an_error_while_loading_keeps_what_was_done(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoder", [TinyImage(16, True), TinyImage(16, False), TinyText(16)])
 def test_encode_gives_one_row_an_item_without_gradients(encoder: Encoder) -> None:
     loaded = [encoder.pixels(photo) for photo in PHOTOS] if isinstance(encoder, TinyImage) else [[1, 5], [1, 6, 7]]
-    found = encode(encoder, loaded, CPU)
-    for name, tensor in found.items():
+    result = encode(encoder, loaded, CPU)
+    for name, tensor in result.items():
         assert len(tensor) == 2
         assert (tensor.dtype, tensor.requires_grad) == (torch.float32, False)
         for row in range(2):

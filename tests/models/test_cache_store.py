@@ -45,9 +45,9 @@ def plant(root: Path, *names: str, size: int = 10) -> list[Path]:
 
 def test_only_our_files_are_seen(tmp_path: Path) -> None:
     plant(tmp_path, *OURS, *FOREIGN)
-    found = {entry.path.relative_to(tmp_path).as_posix(): entry for entry in store.entries(tmp_path)}
-    assert {name: entry.finished for name, entry in found.items()} == OURS
-    entry = found[f"pixels/ab/{KEY}.npy"]
+    result = {entry.path.relative_to(tmp_path).as_posix(): entry for entry in store.entries(tmp_path)}
+    assert {name: entry.finished for name, entry in result.items()} == OURS
+    entry = result[f"pixels/ab/{KEY}.npy"]
     assert (entry.name, entry.size) == (f"pixels/{KEY}", 10)
     assert abs(entry.used - time.time()) < 60
 

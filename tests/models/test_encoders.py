@@ -83,10 +83,10 @@ def test_a_damaged_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("size", [64, 96, 33])
 def test_pyramid_channels_and_strides(lite0: Lite0, size: int) -> None:
     with torch.no_grad():
-        found = lite0(photos(1, size))
-    assert list(found) == ["p0", "p1", "p2", "p3"]
-    assert tuple(level.shape[1] for level in found.values()) == lite0.channels == (24, 40, 112, 320)
-    for level, stride in zip(found.values(), (4, 8, 16, 32), strict=True):
+        result = lite0(photos(1, size))
+    assert list(result) == ["p0", "p1", "p2", "p3"]
+    assert tuple(level.shape[1] for level in result.values()) == lite0.channels == (24, 40, 112, 320)
+    for level, stride in zip(result.values(), (4, 8, 16, 32), strict=True):
         assert level.shape[2:] == (-(-size // stride),) * 2
 
 
@@ -95,9 +95,9 @@ def test_the_pooled_vector_is_timms(pooled: Lite0) -> None:
     x = photos()
     with torch.no_grad():
         expected = pooled.net(x.float() / 127.5 - 1)
-        found = pooled(x)["pooled"]
-    assert found.shape == (2, *pooled.channels) == (2, 1280)
-    assert torch.allclose(found, expected, atol=1e-5)
+        result = pooled(x)["pooled"]
+    assert result.shape == (2, *pooled.channels) == (2, 1280)
+    assert torch.allclose(result, expected, atol=1e-5)
 
 
 def test_the_pyramid_is_what_leads_to_the_pooled_vector(lite0: Lite0, pooled: Lite0) -> None:
@@ -125,27 +125,27 @@ def test_imagenet_weights_see_what_is_in_a_picture(pooled: Lite0) -> None:
 def test_pixels_keep_channels_rows_and_columns() -> None:
     photo = Image.new("RGB", (4, 4), (255, 0, 0))
     photo.putpixel((3, 0), (1, 2, 3))  # right end of the first row
-    found = TinyImage(4, pooled=True).pixels(photo)
-    assert (found.shape, found.dtype) == ((3, 4, 4), torch.uint8)
-    assert found.is_contiguous()
-    assert found[:, 0, 3].tolist() == [1, 2, 3]
-    assert found[:, 3, 0].tolist() == [255, 0, 0]
-    assert (found[0] == 255).sum() == 15
+    result = TinyImage(4, pooled=True).pixels(photo)
+    assert (result.shape, result.dtype) == ((3, 4, 4), torch.uint8)
+    assert result.is_contiguous()
+    assert result[:, 0, 3].tolist() == [1, 2, 3]
+    assert result[:, 3, 0].tolist() == [255, 0, 0]
+    assert (result[0] == 255).sum() == 15
 
 
 @pytest.mark.parametrize("photo_size", [(200, 100), (31, 77), (1, 1), (64, 64)])
 def test_a_red_photo_of_any_shape_is_red_in_channel_0(lite0: Lite0, photo_size: tuple[int, int]) -> None:
-    found = lite0.pixels(Image.new("RGB", photo_size, (250, 20, 10)))
-    assert found.shape == (3, SIZE, SIZE)
-    assert [channel.unique().tolist() for channel in found] == [[250], [20], [10]]
+    result = lite0.pixels(Image.new("RGB", photo_size, (250, 20, 10)))
+    assert result.shape == (3, SIZE, SIZE)
+    assert [channel.unique().tolist() for channel in result] == [[250], [20], [10]]
 
 
 def test_photos_are_squashed_not_cropped(lite0: Lite0) -> None:
     photo = Image.new("RGB", (200, 50))
     photo.paste((255, 255, 255), (100, 0, 200, 50))
-    found = lite0.pixels(photo)[0]
-    assert found[:, : SIZE // 2 - 4].max() == 0
-    assert found[:, SIZE // 2 + 4 :].min() == 255
+    result = lite0.pixels(photo)[0]
+    assert result[:, : SIZE // 2 - 4].max() == 0
+    assert result[:, SIZE // 2 + 4 :].min() == 255
 
 
 def test_pixels_do_not_change_the_photo_nor_share_its_memory() -> None:
@@ -171,8 +171,8 @@ def test_frozen_encoders_stay_in_eval_mode_and_learn_nothing() -> None:
     assert whole.training
     assert not [name for name, module in encoder.named_modules() if module.training]
     before = state_sha256(encoder)
-    found = encoder.features(photos(2, 32))["pooled"]
-    assert not found.requires_grad
+    result = encoder.features(photos(2, 32))["pooled"]
+    assert not result.requires_grad
     assert state_sha256(encoder) == before  # batch normalisation counted nothing
     assert not [p for p in encoder.parameters() if p.requires_grad]
 
@@ -280,10 +280,10 @@ def test_join_keeps_special_tokens_and_the_window(question: list[int], answer: l
 def test_batches_are_padded_to_their_longest() -> None:
     encoder = TextEncoder(16, ([1], []))
     encoder.pad = 7
-    found = encoder.batch([[1, 5, 6], [1]])
-    assert found["input_ids"].tolist() == [[1, 5, 6], [1, 7, 7]]
-    assert found["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert {tensor.dtype for tensor in found.values()} == {torch.int64}
+    result = encoder.batch([[1, 5, 6], [1]])
+    assert result["input_ids"].tolist() == [[1, 5, 6], [1, 7, 7]]
+    assert result["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert {tensor.dtype for tensor in result.values()} == {torch.int64}
 
 
 def test_minilm_tokens(bert: BertText) -> None:
@@ -341,12 +341,12 @@ def test_tiny_encoders_leave_the_random_numbers_alone() -> None:
 def test_tiny_image_outputs() -> None:
     with torch.no_grad():
         levels, vector = TinyImage(32, pooled=False), TinyImage(32, pooled=True)
-        found = levels(photos(2, 32))
-        assert {n: tuple(t.shape) for n, t in found.items()} == {"p0": (2, 8, 8, 8), "p1": (2, 16, 4, 4)}
+        result = levels(photos(2, 32))
+        assert {n: tuple(t.shape) for n, t in result.items()} == {"p0": (2, 8, 8, 8), "p1": (2, 16, 4, 4)}
         assert levels.channels == (8, 16)
         v = vector(photos(2, 32))["pooled"]
     assert v.shape == (2, *vector.channels)
-    assert torch.allclose(v, torch.cat([level.mean((2, 3)) for level in found.values()], 1), atol=1e-6)
+    assert torch.allclose(v, torch.cat([level.mean((2, 3)) for level in result.values()], 1), atol=1e-6)
 
 
 def test_tiny_text_is_a_mean_of_word_vectors() -> None:

@@ -200,8 +200,8 @@ def test_a_model_saves_what_it_trained_and_loads_it_back_exactly(mode: str, weig
     if mode == "lora":
         assert all(".lora." in name for name in inside)
     checkpoint.load_learned(other, torch.load(tmp_path / "w.pt", weights_only=True), tmp_path)
-    found = [m.eval().head(m.images(batch_of(m.images)), torch.ones(2, m.texts.dim)) for m in (model, other)]
-    assert torch.equal(*found)
+    result = [m.eval().head(m.images(batch_of(m.images)), torch.ones(2, m.texts.dim)) for m in (model, other)]
+    assert torch.equal(*result)
 
 
 def test_the_running_mean_is_of_what_learns(weights: Path) -> None:

@@ -87,7 +87,7 @@ def test_the_features_of_a_cache_give_the_same_logits_and_loss(weights: Path, sa
     masks = tmp_path / "mask.tiff"
     Image.fromarray(np.eye(40, 50, dtype=np.uint8)).save(masks)
     seen = replace(sample, images=(replace(sample.images[0], mask=masks),))
-    found = {}
+    result = {}
     for kind in ("", "float32", "float16"):
         settings = ["image_size=64", *([f"cache_dtype={kind}"] if kind else [])]
         config = resolve(SegConfig, "paper", settings, weights_dir=str(weights))
@@ -96,10 +96,10 @@ def test_the_features_of_a_cache_give_the_same_logits_and_loss(weights: Path, sa
         for encoder, item in model.frozen([seen], 1) if kind else ():
             model.cache.fill(encoder, [item], torch.device("cpu"))
         batch = model.collate([seen], [0])
-        found[kind] = model._logits(batch).detach(), model.loss(batch).item()
-    assert torch.equal(found["float32"][0], found[""][0])
-    assert found["float32"][1] == found[""][1]
-    assert (found["float16"][0] - found[""][0]).abs().max() <= 0.01 * found[""][0].std()
+        result[kind] = model._logits(batch).detach(), model.loss(batch).item()
+    assert torch.equal(result["float32"][0], result[""][0])
+    assert result["float32"][1] == result[""][1]
+    assert (result["float16"][0] - result[""][0]).abs().max() <= 0.01 * result[""][0].std()
 
 
 @pytest.mark.parametrize("old", [True, False])
@@ -166,10 +166,10 @@ def test_paper_cvqa_scores_each_option_and_tunes_both_towers(weights: Path, samp
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.images.parameters())
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.texts.parameters())
     with torch.no_grad():
-        found = model.eval().predict(model.collate([sample], [0]), 0)[0]
-    assert list(found.probabilities) == ["CQID025-001"]
-    assert found.probabilities["CQID025-001"].shape == (3,)
-    assert found.probabilities["CQID025-001"].sum() == pytest.approx(1)
+        result = model.eval().predict(model.collate([sample], [0]), 0)[0]
+    assert list(result.probabilities) == ["CQID025-001"]
+    assert result.probabilities["CQID025-001"].shape == (3,)
+    assert result.probabilities["CQID025-001"].sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("task", ["seg", "cvqa"])
@@ -192,13 +192,13 @@ def test_paper_presets_train_and_predict(task: str, weights: Path, drawn_prepare
     """The whole run on small checkpoints: frozen CLIP outputs cached, best.pt without them, prediction from it."""
     place = runtime.Place("cpu", tmp_path / "cache")
     settings = ["image_size=64", "epochs=1", "workers=0"] + (["batch_size=64"] if task == "cvqa" else [])
-    found = train.train(
+    result = train.train(
         task, drawn_prepared, tmp_path / "run", place, preset="paper", settings=settings, weights_dir=str(weights)
     )
     meta, learned = load_best(tmp_path / "run" / "best.pt", task)
     assert meta.config["weights_dir"] == str(weights)
     assert any(name.startswith("images.") for name in learned) == (task == "cvqa")
-    assert found["best"]["epoch"] == 1
+    assert result["best"]["epoch"] == 1
     ckpt = [tmp_path / "run" / "best.pt"]
     made = predict.predict_to(task, ckpt, drawn_prepared, "test", tmp_path / "out", place)
     assert made["files"] == (2 if task == "cvqa" else len(open_prepared(drawn_prepared).images_of("test")))
@@ -225,7 +225,7 @@ def test_paper_presets_cross_validate(task: str, weights: Path, drawn_prepared: 
     settings = ["image_size=64", "epochs=1", "workers=0"] + (["batch_size=64"] if task == "cvqa" else [])
     options: dict[str, Any] = {"preset": "paper", "settings": settings, "weights_dir": str(weights)}
     place = runtime.Place("cpu", tmp_path / "cache")
-    found = cross_validate.train(task, drawn_prepared, tmp_path / "run", place, 2, **options)
-    assert found["encounters"] == 8
-    assert not found["notes"]
-    assert [part["epochs"] for part in found["parts"]] == [1, 1]
+    result = cross_validate.train(task, drawn_prepared, tmp_path / "run", place, 2, **options)
+    assert result["encounters"] == 8
+    assert not result["notes"]
+    assert [part["epochs"] for part in result["parts"]] == [1, 1]

@@ -12,16 +12,16 @@ from magic_cli.models.losses import allowed_successors, focal_loss, mask_loss, p
 
 def plain_bce(logits: np.ndarray, masks: np.ndarray) -> float:
     """Binary cross-entropy from its definition, in float64."""
-    found = 1 / (1 + np.exp(-logits.astype(np.float64)))
-    return float(-(masks * np.log(found) + (1 - masks) * np.log(1 - found)).mean())
+    result = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    return float(-(masks * np.log(result) + (1 - masks) * np.log(1 - result)).mean())
 
 
 def plain_dice(logits: np.ndarray, masks: np.ndarray) -> float:
     """Mean over images of 1 - soft Dice, smoothed by one pixel."""
     losses = []
     for logit, mask in zip(logits.astype(np.float64), masks, strict=True):
-        found = 1 / (1 + np.exp(-logit))
-        losses.append(1 - (2 * (found * mask).sum() + 1) / (found.sum() + mask.sum() + 1))
+        result = 1 / (1 + np.exp(-logit))
+        losses.append(1 - (2 * (result * mask).sum() + 1) / (result.sum() + mask.sum() + 1))
     return float(np.mean(losses))
 
 
@@ -55,8 +55,8 @@ def pair() -> tuple[np.ndarray, np.ndarray]:
 def test_against_the_definition(pair: tuple[np.ndarray, np.ndarray], kind: str) -> None:
     logits, masks = pair
     expected = plain_bce(logits, masks) + (plain_dice(logits, masks) if kind == "bce+dice" else 0)
-    found = mask_loss(torch.from_numpy(logits), torch.from_numpy(masks), kind)
-    assert found.item() == pytest.approx(expected, rel=1e-5)
+    result = mask_loss(torch.from_numpy(logits), torch.from_numpy(masks), kind)
+    assert result.item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["bce", "bce+dice", "focal"])
@@ -68,15 +68,15 @@ def test_logits_are_upsampled_to_the_masks(kind: str) -> None:
     expected = plain_bce(big, masks) + (plain_dice(big, masks) if kind == "bce+dice" else 0)
     if kind == "focal":
         expected = plain_focal(big, masks)
-    found = mask_loss(torch.from_numpy(logits), torch.from_numpy(masks), kind)
-    assert found.item() == pytest.approx(expected, rel=1e-5)
+    result = mask_loss(torch.from_numpy(logits), torch.from_numpy(masks), kind)
+    assert result.item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(("gamma", "alpha"), [(2.0, 0.25), (0.0, 0.5), (5.0, 0.9)])
 def test_focal_against_the_definition(pair: tuple[np.ndarray, np.ndarray], gamma: float, alpha: float) -> None:
     logits, masks = pair
-    found = focal_loss(torch.from_numpy(logits), torch.from_numpy(masks), gamma, alpha)
-    assert found.item() == pytest.approx(plain_focal(logits, masks, gamma, alpha), rel=1e-5)
+    result = focal_loss(torch.from_numpy(logits), torch.from_numpy(masks), gamma, alpha)
+    assert result.item() == pytest.approx(plain_focal(logits, masks, gamma, alpha), rel=1e-5)
     default = mask_loss(torch.from_numpy(logits), torch.from_numpy(masks), "focal")
     assert default.item() == pytest.approx(plain_focal(logits, masks), rel=1e-5)
 
@@ -152,8 +152,8 @@ def test_slot_loss_against_a_loop(data: st.DataObject) -> None:
         for a, b, answer in zip(starts, starts[1:], gold[row], strict=False)
         if answer >= 0
     ]
-    found = slot_loss(scores, starts, torch.tensor(gold))
-    assert found.item() == pytest.approx(np.mean(losses) if losses else 0.0, rel=1e-5)
+    result = slot_loss(scores, starts, torch.tensor(gold))
+    assert result.item() == pytest.approx(np.mean(losses) if losses else 0.0, rel=1e-5)
 
 
 def test_ignored_slots_get_no_gradient() -> None:
