@@ -1,15 +1,15 @@
-"""Every error a user can meet, with the exit code it leaves behind.
+"""All errors that a user can meet, with their exit codes; helpers for error messages.
 
-MagicError                1  unexpected, but with a message of ours
-├── UsageError            2  the command line cannot be understood
-├── DataError             3  data or a file of the user is invalid
-│   └── EmptySplit        3  a split has nothing of what a task needs
+MagicError                1  an error with a message but without a class of its own
+├── UsageError            2  the command line is invalid
+├── DataError             3  data or a file is invalid
+│   └── EmptySplit        3  a split contains nothing that a task needs
 ├── ConfigError           3  a setting is unknown or out of range
 ├── CheckpointError       3  a checkpoint is damaged, of another task or another format
 ├── SubmissionError       4  the submission would be rejected or silently score zero
 ├── WeightsError          5  pretrained weights are not on this machine
 ├── ExtraError            6  an optional extra is not installed
-└── Interrupted         130  SIGINT, SIGTERM or SIGHUP; the state was saved
+└── Interrupted         130  SIGINT, SIGTERM or SIGHUP; state was saved
 """
 
 import re
@@ -68,7 +68,7 @@ def first_lines(lines: Sequence[str], where: object, most: int = 20) -> list[str
 
 
 class MagicError(Exception):
-    """One or more problems of one stage, each a line; `exit_code` is the process's."""
+    """One or more problems, one line each; `exit_code` is the exit code of the process."""
 
     exit_code = 1
 
@@ -80,7 +80,7 @@ class MagicError(Exception):
 
 
 class UsageError(MagicError):
-    """The command line cannot be understood."""
+    """The command line is invalid."""
 
     exit_code = 2
 
@@ -92,7 +92,7 @@ class DataError(MagicError):
 
 
 class EmptySplit(DataError):  # noqa: N818  the name says what it is
-    """A split has nothing of what a task needs; other invalid data is a plain DataError."""
+    """A split contains nothing that a task needs; other invalid data is a plain DataError."""
 
 
 class ConfigError(MagicError):
@@ -126,6 +126,6 @@ class ExtraError(MagicError):
 
 
 class Interrupted(MagicError):  # noqa: N818  an interruption is not an error
-    """SIGINT, SIGTERM or SIGHUP; what could be saved was saved."""
+    """SIGINT, SIGTERM or SIGHUP; everything that could be saved was saved."""
 
     exit_code = 130

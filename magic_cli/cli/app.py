@@ -225,7 +225,7 @@ def package(
     dry_run: opt.DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Check predictions against everything the official scorer crashes on or scores zero, then zip them.
+    """Check predictions for everything that the official scorer crashes on or scores as zero, then zip them.
 
     Example: `magic package --seg predictions/seg --cvqa predictions/cvqa --split test`
     """
@@ -265,7 +265,7 @@ def demo(
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Draw a small dataset and run all five steps on it, on the CPU, in minutes.
+    """Draw a small dataset and run all five verbs on it, on the CPU, in minutes.
 
     Example: `magic demo`
     """
@@ -282,7 +282,7 @@ def doctor(
     cache_dir: opt.CacheDir = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Say what is installed, what is missing, what the cache holds, and what to do about it.
+    """Report what is installed, what is missing and how to fix it, and what the cache contains.
 
     Example: `magic doctor`, `magic doctor --clear-cache`
     """

@@ -155,7 +155,7 @@ def _call(step: Step, cwd: Path) -> Mapping[str, object] | None:
         if isinstance(interruption, Terminated):  # Ctrl-C reaches the step too, other signals only this process
             process.terminate()
         _stop(process)
-        raise Interrupted("demo: interrupted; the same line with --overwrite starts again") from None
+        raise Interrupted("demo: interrupted; rerun with --overwrite to start again") from None
     if process.returncode:
         raise _failed(step, process.returncode)
     if not step.parse:

@@ -156,7 +156,7 @@ def inspect(deep: bool = False, cache_dir: StrPath | None = None, clear_cache: b
 def _cleared_lines(path: str, cleared: Cleared) -> Iterable[str]:
     yield printable(f"{path}: removed {format_bytes(cleared.bytes)} in {cleared.files} files")
     if cleared.left:
-        yield f"  {cleared.left} files or folders in it are not magic's, and stay"
+        yield f"  {cleared.left} files or folders in it are not magic's and were kept"
 
 
 def _versions() -> Iterable[Row]:

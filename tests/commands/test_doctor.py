@@ -173,7 +173,7 @@ def test_clear_cache_frees_what_is_ours(tmp_path: Path, monkeypatch: pytest.Monk
     assert results["cache"]["items"] == 0
     assert [path.name for path in other.iterdir()] == ["thesis.txt"]
     result = CliRunner().invoke(app, ["doctor", "--clear-cache", "--cache-dir", str(other)])
-    assert "  1 files or folders in it are not magic's, and stay" in result.output.splitlines()
+    assert "  1 files or folders in it are not magic's and were kept" in result.output.splitlines()
 
 
 def test_a_cache_in_use_is_not_cleared(tmp_path: Path) -> None:
