@@ -10,7 +10,7 @@ from pathlib import Path
 from magic_cli import __version__, tasks
 from magic_cli.commands.score_files import write_report
 from magic_cli.data.gold import Gold, open_gold
-from magic_cli.errors import ConfigError, DataError, printable, problem
+from magic_cli.errors import ConfigError, DataError, UsageError, printable, problem
 from magic_cli.io import environment
 from magic_cli.io.files import StrPath, refuse_existing
 from magic_cli.metrics import bootstrap
@@ -97,12 +97,14 @@ def score(preds: StrPath | Sequence[StrPath], gold: StrPath, options: ScoreOptio
 
     Raises:
         DataError: there is no gold or it is damaged, or `options.out` exists or cannot be written.
-        SubmissionError: predictions that cannot be scored at all.
+        SubmissionError: predictions that cannot be scored at all. UsageError: no predictions are given.
 
     Example:
         >>> report = score("predictions/seg", "prepared", ScoreOptions(out="report"))  # doctest: +SKIP
     """
     paths = (preds,) if isinstance(preds, str | os.PathLike) else preds
+    if not paths:
+        raise UsageError("nothing to score: give the predictions of at least one system")
     against, out, run = (None if path is None else Path(path) for path in (options.against, options.out, options.run))
     files = ScoreFiles(tuple(map(Path, paths)), Path(gold), against, run, out)
     if out is not None:

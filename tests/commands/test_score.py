@@ -22,7 +22,7 @@ from tiny_dataset import (
 )
 
 from magic_cli.commands.score import ScoreOptions, score
-from magic_cli.errors import ConfigError, DataError, SubmissionError
+from magic_cli.errors import ConfigError, DataError, SubmissionError, UsageError
 from magic_cli.io import schema
 from magic_cli.metrics.bootstrap import Difference
 from magic_cli.records import TaskScores
@@ -87,6 +87,8 @@ def test_a_call_from_python(tmp_path: Path, prepared: Path) -> None:
     assert json.loads((out / "report.json").read_text()) == {"schema": 1, **report.to_json()}
     with pytest.raises(DataError, match="already there"):
         score(tmp_path / "nothing", prepared, ScoreOptions(out=out))  # before any prediction is read
+    with pytest.raises(UsageError, match="nothing to score"):
+        score([], prepared)
 
 
 def test_what_stops_one_task_takes_the_official_scores_of_both(tmp_path: Path, prepared: Path) -> None:
