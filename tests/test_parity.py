@@ -34,7 +34,10 @@ def scored(predictions: Path, refs: Path) -> dict[str, TaskScores]:
     """Score as `magic score` does: one report a task."""
     gold = open_gold(refs, "valid")
     with open_predictions(predictions) as found:
-        return {name: tasks.get(name).score(gold, found.of(name, gold)) for name in found.tasks_with(gold)}
+        return {
+            name: tasks.get(name).score(tasks.get(name).gold_in(gold), found.of(name, gold.answers.questions.by_qid))
+            for name in found.tasks_with(gold)
+        }
 
 
 def agree(found: Any, expected: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from magic_cli.commands.package import package
 from magic_cli.commands.prepare import PrepareOptions, prepare
-from magic_cli.data.gold import Gold, gold_of
+from magic_cli.data.gold import AnswerGold, answer_gold
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.stratify import assign_folds
 from magic_cli.io.files import read_json
@@ -37,7 +37,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     return open_prepared(out)
 
 
-def scored(gold: Gold, rows: Rows, path: Path) -> TaskScores:
+def scored(gold: AnswerGold, rows: Rows, path: Path) -> TaskScores:
     """Write rows as a submission, read them back and score them."""
     write_answers(path, [{"encounter_id": encounter, **row} for encounter, row in rows.items()])
     with open_predictions(path) as found:
@@ -50,7 +50,7 @@ def perfect(report: TaskScores) -> None:
     assert (report.differences, report.rejected, report.official_errors) == ((), (), ())
 
 
-def unpadded(gold: Gold) -> set[str]:
+def unpadded(gold: AnswerGold) -> set[str]:
     """Encounters whose gold repeats a value where its own convention would write "Not mentioned"."""
     questions = gold.questions
     return {
@@ -65,7 +65,7 @@ def round_trip(prepared: Prepared, split: str, folder: Path, apart: int = 0) -> 
 
     `apart` encounters are not in the convention that slots are written back in, and have to stand as they are.
     """
-    gold, questions = gold_of(prepared, split), prepared.questions
+    gold, questions = answer_gold(prepared, split), prepared.questions
     odd = unpadded(gold)
     assert len(odd) == apart
     slots = {e: row if e in odd else questions.canonical(row) for e, row in gold.answers.items()}
@@ -92,7 +92,7 @@ def test_gold_of_drawn_data_scores_one_and_is_packaged(drawn_prepared: Path, tmp
     package(None, tmp_path / "valid", drawn_prepared, "valid", tmp_path / "submission.zip")
     with zipfile.ZipFile(tmp_path / "submission.zip") as file:
         rows = {row.pop("encounter_id"): row for row in json.loads(file.read(ANSWERS))}
-    gold = gold_of(prepared, "valid")
+    gold = answer_gold(prepared, "valid")
     perfect(scored(gold, rows, tmp_path / "again" / ANSWERS))
 
 
@@ -114,7 +114,7 @@ def test_constant_answers_on_real_text(
     "Not mentioned" was counted by hand too. The nine parents: 0, 0.440, 0.497, 0.410, 0.461, 0.550, 0.023, 0.027 and
     0.560.
     """
-    gold, questions = gold_of(real, "train"), real.questions
+    gold, questions = answer_gold(real, "train"), real.questions
     zero = dict.fromkeys(questions.by_qid, 0)
     row = zero if name == "option 0" else questions.to_slots(questions.empty_sets())
     report = scored(gold, dict.fromkeys(gold.answers, row), tmp_path / ANSWERS)
@@ -130,7 +130,7 @@ def test_constant_answers_on_real_text(
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_majority_of_the_training_folds_on_real_text(seed: int, real: Prepared, tmp_path: Path) -> None:
     """0.584 (examples/closed-questions.md, "Constants to beat"), through files and our scorer, fold by fold."""
-    gold, questions = gold_of(real, "train"), real.questions
+    gold, questions = answer_gold(real, "train"), real.questions
     samples = cvqa.samples(real, "train", CvqaConfig(modality="text"))
     dealt = assign_folds(cvqa.strata(samples, questions), 5, seed)
     figures = []

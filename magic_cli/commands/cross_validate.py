@@ -20,7 +20,6 @@ from magic_cli import tasks
 from magic_cli.commands import predict
 from magic_cli.commands import train as train_command
 from magic_cli.config import Config
-from magic_cli.data.gold import Gold
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.stratify import assign_folds
 from magic_cli.errors import CheckpointError, ConfigError, problem
@@ -198,7 +197,7 @@ def _train(plan: Plan, fold: int) -> None:
         return
     train = plan.learned_from(fold)
     log(f"fold {fold + 1} of {count}: {len(train)} samples to learn from, {len(plan.parts[fold])} held out")
-    nothing = Gold("nothing is held back", plan.prepared.questions)
+    nothing = plan.task.gold(plan.prepared, "train").only(())
     data = Data(plan.task, train, (), nothing, plan.prepared.questions, plan.prepared.sha256)
     trainer = Trainer(plan.name, data, plan.config, out, plan.place.device, plan.place.features(plan.config))
     trainer.run(resume=(out / "state.pt").is_file())
@@ -242,10 +241,10 @@ def judge(
     task = tasks.get(name)
     gold = task.gold(prepared, "train")
     with open_predictions(predictions) as found:
-        scored: TaskScores = task.score(gold, found.of(name, gold))
+        scored: TaskScores = task.score(gold, found.of(name, prepared.questions.by_qid))
         held = [row["encounters"] for row in rows]
         reviewed = task.validation_review(
-            gold, found.of(name, gold), task.baseline_predictions(parts, prepared.questions), held
+            gold, found.of(name, prepared.questions.by_qid), task.baseline_predictions(parts, prepared.questions), held
         )
     guessed = {
         label: task.score(gold, guess) for label, guess in task.baseline_predictions(parts, prepared.questions).items()

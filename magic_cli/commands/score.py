@@ -141,10 +141,10 @@ def score_systems(files: ScoreFiles, gold: Gold, options: ScoreOptions) -> Score
 
 def _score_system(path: Path, gold: Gold, options: ScoreOptions) -> SystemScores:
     with open_predictions(path) as submission:
-        scored = [
-            tasks.get(name).score(gold, submission.of(name, gold), options.rules, options.workers)
-            for name in submission.tasks_with(gold)
-        ]
+        scored = []
+        for name in submission.tasks_with(gold):
+            task, predictions = tasks.get(name), submission.of(name, gold.answers.questions.by_qid)
+            scored.append(task.score(task.gold_in(gold), predictions, options.rules, options.workers))
         return SystemScores(printable(path), submission.notes, tuple(_as_one_run(submission, scored)))
 
 

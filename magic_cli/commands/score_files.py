@@ -117,7 +117,7 @@ def digest(path: Path) -> str:
 
 def masks_of(submission: Submission, gold: Gold) -> dict[str, Callable[[], Mask]]:
     """Return a reader for each photo that has a mask, of (H, W) uint8 {0, 1}; call it while `submission` is open."""
-    return {image: partial(_mask, submission, image) for image in submission.masks or {} if image in gold.images}
+    return {image: partial(_mask, submission, image) for image in submission.masks or {} if image in gold.masks.images}
 
 
 def _mask(submission: Submission, image: str) -> Mask:

@@ -1,10 +1,11 @@
 """Gold: annotators' masks and closed answers, from whatever a user has them in. Masks are read when asked for."""
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,60 +56,111 @@ def _read(path: str) -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True)
-class Gold:
-    """What predictions are scored against; a task without gold has an empty mapping.
-
-    `source` names it in messages. `images` maps image ids to annotators' masks, `answers` encounter ids to
-    a complete row {qid: option index}. `photos` maps image ids to photos, where they are known, and `upright` to
-    whether their EXIF orientation lays them on the masks.
-    What the training split says, where it is known and not scored itself: `majority` is each slot's most frequent
-    option (slots in canonical order, the lowest index of several), `prior` the mean mask, float32 (h, w) in [0, 1].
-    """
+class TaskGold(ABC):
+    """What the predictions for one task are scored against; `source` names it in messages."""
 
     source: str
-    questions: QuestionSchema
-    images: Mapping[str, GoldImage] = field(default_factory=dict)
-    answers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    photos: Mapping[str, str] = field(default_factory=dict)
-    majority: Mapping[str, int] | None = None
-    prior: NDArray[np.float32] | None = None
-    upright: Mapping[str, bool] = field(default_factory=dict)
 
-    def only(self, ids: Collection[str]) -> "Gold":
-        """Return the gold of these image and encounter ids alone: for a held-out part of a split."""
-        images = {image: gold for image, gold in self.images.items() if image in ids}
-        return replace(self, images=images, answers={e: row for e, row in self.answers.items() if e in ids})
+    @abstractmethod
+    def only(self, ids: Collection[str]) -> Self:
+        """Return the gold of these images or cases alone: for a held-out part of a split."""
+
+
+@dataclass(frozen=True)
+class MaskGold(TaskGold):
+    """The annotators' masks of photos.
+
+    `images` maps image ids to annotators' masks; `photos` image ids to photos, where they are known, and `upright` to
+    whether their EXIF orientation lays them on the masks. `prior` is the mean mask of the training split, float32
+    (h, w) in [0, 1]; None where it is not known or itself scored.
+    """
+
+    images: Mapping[str, GoldImage] = field(default_factory=dict)
+    photos: Mapping[str, str] = field(default_factory=dict)
+    upright: Mapping[str, bool] = field(default_factory=dict)
+    prior: NDArray[np.float32] | None = None
+
+    def only(self, ids: Collection[str]) -> Self:
+        """Return the gold of these images alone."""
+        return replace(self, images={image: gold for image, gold in self.images.items() if image in ids})
+
+
+@dataclass(frozen=True)
+class AnswerGold(TaskGold):
+    """The closed answers of cases.
+
+    `answers` maps case ids to a complete row {qid: option index}. `majority` is each slot's most frequent option in
+    the training split (slots in canonical order, the lowest index of several); None where it is not known or itself
+    scored.
+    """
+
+    questions: QuestionSchema
+    answers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    majority: Mapping[str, int] | None = None
+
+    def only(self, ids: Collection[str]) -> Self:
+        """Return the gold of these cases alone."""
+        return replace(self, answers={case: row for case, row in self.answers.items() if case in ids})
+
+
+@dataclass(frozen=True)
+class Gold:
+    """All that a user's file or folder holds: the gold of each task; a task without gold has an empty mapping."""
+
+    source: str
+    masks: MaskGold
+    answers: AnswerGold
+
+
+def mask_gold(prepared: Prepared, split: str) -> MaskGold:
+    """Return the annotators' own masks of a prepared split, not the merged ones; none where it has none, as test."""
+    photos = prepared.images_of(split)
+    return MaskGold(
+        source=_source(prepared, split),
+        images={
+            image.image_id: GoldImage(image.case_id, _in_order(image.annotators))
+            for image in photos
+            if image.annotators
+        },
+        photos={image.image_id: image.path for image in photos if image.path is not None},
+        upright={image.image_id: image.upright for image in photos},
+        prior=None if split == "train" else _read_prior(prepared.root / MEAN_MASK),
+    )
+
+
+def answer_gold(prepared: Prepared, split: str) -> AnswerGold:
+    """Return the closed answers of a prepared split; none where it has none, as test."""
+    train = {} if split == "train" else _answers_of(prepared.cases_of("train"))
+    return AnswerGold(
+        source=_source(prepared, split),
+        questions=prepared.questions,
+        answers=_answers_of(prepared.cases_of(split)),
+        majority=prepared.questions.majority(train.values()) or None,
+    )
+
+
+def _source(prepared: Prepared, split: str) -> str:
+    return f"{prepared.root} (split {split})"
 
 
 def gold_of(prepared: Prepared, split: str) -> Gold:
-    """Return the gold of a prepared split: annotators' own masks, not the merged ones.
+    """Return the gold of a prepared split for all tasks.
 
     Raises:
         DataError: the split has neither masks nor answers, as test.
     """
-    images = {
-        image.image_id: GoldImage(image.case_id, _in_order(image.annotators))
-        for image in prepared.images_of(split)
-        if image.annotators
-    }
-    answers = _answers_of(prepared.cases_of(split))
-    photos = {image.image_id: image.path for image in prepared.images_of(split) if image.path is not None}
-    known: dict[str, Any] = {"upright": {image.image_id: image.upright for image in prepared.images_of(split)}}
-    if split != "train":
-        majority = prepared.questions.majority(_answers_of(prepared.cases_of("train")).values()) or None
-        known |= {"majority": majority, "prior": _read_prior(prepared.root / MEAN_MASK)}
-    source = f"{prepared.root} (split {split})"
-    return _some(Gold(source, prepared.questions, images, answers, photos, **known), split)
+    gold = Gold(_source(prepared, split), mask_gold(prepared, split), answer_gold(prepared, split))
+    return _refuse_nothing(gold, split)
 
 
 def _in_order(annotators: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the same mapping where it is in order already: a dataset has one a photo."""
+    """Sort annotators; return the argument itself if sorted: there is one mapping per photo, and copies add up."""
     names = sorted(annotators, key=lambda name: (len(name), name))
     return annotators if names == list(annotators) else {name: annotators[name] for name in names}
 
 
-def _answers_of(encounters: Iterable[Case]) -> dict[str, Mapping[str, int]]:
-    return {e.case_id: e.answers for e in encounters if e.answers is not None}
+def _answers_of(cases: Iterable[Case]) -> dict[str, Mapping[str, int]]:
+    return {case.case_id: case.answers for case in cases if case.answers is not None}
 
 
 def _read_prior(path: Path) -> NDArray[np.float32] | None:
@@ -121,8 +173,8 @@ def _read_prior(path: Path) -> NDArray[np.float32] | None:
     return np.asarray(prior / 255, np.float32)
 
 
-def _some(gold: Gold, split: str) -> Gold:
-    if not gold.images and not gold.answers:
+def _refuse_nothing(gold: Gold, split: str) -> Gold:
+    if not gold.masks.images and not gold.answers.answers:
         remedy = "its gold is hidden: choose a split that has it (--split valid)"
         raise DataError(problem(gold.source, f"no masks and no answers for split {split!r}", "gold", remedy))
     return gold
@@ -131,7 +183,7 @@ def _some(gold: Gold, split: str) -> Gold:
 def open_gold(path: Path, split: str) -> Gold:
     """Read gold from a JSON file, a folder of masks, the platform's folder, a raw challenge folder or prepared/.
 
-    `split` chooses among the splits of the last two, and of a folder of masks with one folder a split. The
+    `split` chooses among the splits of the last two, and of a folder of masks with one folder per split. The
     questions are those of the definitions file beside the answers; without one, the challenge's 27.
 
     Raises:
@@ -156,18 +208,19 @@ def _is_encounters(path: Path) -> bool:
 def _from_challenge(path: Path, split: str) -> Gold:
     from magic_cli.data.sources.dermavqa.reader import open_challenge
 
-    found = open_challenge(path)
-    encounters = [e for e in found.cases.values() if e.split == split]
+    challenge, source = open_challenge(path), printable(path)
+    cases = [case for case in challenge.cases.values() if case.split == split]
     images = {
-        image: GoldImage(e.case_id, _in_order(found.masks[image]))
-        for e in encounters
-        for image in e.image_ids
-        if found.masks.get(image)
+        image: GoldImage(case.case_id, _in_order(challenge.masks[image]))
+        for case in cases
+        for image in case.image_ids
+        if challenge.masks.get(image)
     }
-    photos = {image: found.photos[image] for e in encounters for image in e.image_ids if image in found.photos}
-    train = _answers_of(e for e in found.cases.values() if e.split == "train" != split)
-    majority = found.questions.majority(train.values()) or None
-    return _some(Gold(printable(path), found.questions, images, _answers_of(encounters), photos, majority), split)
+    photos = {image: challenge.photos[image] for case in cases for image in case.image_ids if image in challenge.photos}
+    train = _answers_of(case for case in challenge.cases.values() if case.split == "train" != split)
+    majority = challenge.questions.majority(train.values()) or None
+    answers = AnswerGold(source, challenge.questions, _answers_of(cases), majority)
+    return _refuse_nothing(Gold(source, MaskGold(source, images, photos), answers), split)
 
 
 def _from_file(path: Path) -> Gold:
@@ -176,7 +229,8 @@ def _from_file(path: Path) -> Gold:
             problem(path, f"a {path.suffix or 'nameless'} file", "a JSON file or a folder", "check the path")
         )
     questions = load_questions(_definitions(path.parent))
-    return Gold(printable(path), questions, answers=_read_answers(path, questions))
+    source = printable(path)
+    return Gold(source, MaskGold(source), AnswerGold(source, questions, _read_answers(path, questions)))
 
 
 def _definitions(folder: Path) -> Path | None:
@@ -190,7 +244,8 @@ def _from_folder(path: Path, split: str) -> Gold:
     if not images and not files:
         expected = f"IMG_*_mask_ann*.tiff, .tif or .png, {ANSWERS} or a prepared dataset"
         raise DataError(problem(path, "a folder without gold", expected, "check the path"))
-    return Gold(printable(path), questions, images, _read_answers(files[0], questions) if files else {})
+    source, answers = printable(path), _read_answers(files[0], questions) if files else {}
+    return Gold(source, MaskGold(source, images), AnswerGold(source, questions, answers))
 
 
 def _list_masks(folder: Path, split: str) -> dict[str, GoldImage]:
@@ -222,7 +277,7 @@ def _list_masks(folder: Path, split: str) -> dict[str, GoldImage]:
 def _read_answers(path: Path, questions: QuestionSchema) -> dict[str, dict[str, int]]:
     rows: Any = read_json(path)
     if not isinstance(rows, list) or not rows:
-        raise DataError(problem(path, "no rows", "a JSON list of answers, one row an encounter", "check the file"))
+        raise DataError(problem(path, "no rows", "a JSON list of answers, one row per encounter", "check the file"))
     answers: dict[str, dict[str, int]] = {}
     lines: list[str] = []
     for number, row in enumerate(rows):

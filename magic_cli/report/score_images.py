@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from magic_cli.data.gold import Gold
+from magic_cli.data.gold import MaskGold
 from magic_cli.errors import DataError, ExtraError
 from magic_cli.records import Mask, TaskScores
 from magic_cli.report import overlays, page, plots
@@ -71,7 +71,7 @@ class ImageContent:
     agreement: Agreement | None
 
 
-def image_content(scores: TaskScores, gold: Gold, masks: Masks) -> ImageContent | None:
+def image_content(scores: TaskScores, gold: MaskGold, masks: Masks) -> ImageContent | None:
     """Return what the page shows of a task's images, None for a task without any.
 
     Args:
@@ -117,7 +117,7 @@ def choose(scored: Sequence[Row]) -> list[tuple[str, list[Row]]]:
     return [("Best", best[::-1]), ("Around the median", middle), ("Worst", ranked[:number])]
 
 
-def _pictures(items: Sequence[Row], gold: Gold, masks: Masks) -> Iterator[Picture]:
+def _pictures(items: Sequence[Row], gold: MaskGold, masks: Masks) -> Iterator[Picture]:
     for item in items:
         name = item["image"]
         if name not in gold.images:

@@ -197,7 +197,7 @@ def _task_content(report: ScoreReport, name: str, gold: Gold, masks: Masks) -> T
         scores=[_score_row(first, task, key) for key in names],
         comparison=_comparison(systems, task) if len(systems) > 1 else None,
         paired=[(row, _paired(row, questions)) for row in report.comparisons if row.task == name],
-        images=image_content(first, gold, masks),
+        images=image_content(first, gold.masks, masks),
         confusions=[_confusion(row) for row in first.summary_rows if row.get("confusion")],
     )
 

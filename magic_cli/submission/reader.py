@@ -154,7 +154,7 @@ class Submission:
             DataError: there is none.
         """
         have = {"seg": self.masks is not None, "cvqa": self.rows is not None}
-        truth = {"seg": bool(gold.images), "cvqa": bool(gold.answers)}
+        truth = {"seg": bool(gold.masks.images), "cvqa": bool(gold.answers.answers)}
         tasks = tuple(task for task in have if have[task] and truth[task])
         if not tasks:
             mine, theirs = (" and ".join(t for t in x if x[t]) or "nothing" for x in (have, truth))
@@ -162,9 +162,14 @@ class Submission:
             raise DataError(problem(gold.source, f"gold for {theirs}", f"gold for {mine}", remedy))
         return tasks
 
-    def of(self, task: str, gold: Gold) -> Iterator[Submitted]:
-        """Yield what the files hold for one task; nothing is refused, `problem` says what is wrong."""
-        return self.submitted_masks() if task == "seg" else self.submitted_rows(gold.questions.by_qid)
+    def of(self, task: str, questions: Mapping[str, Question]) -> Iterator[Submitted]:
+        """Yield what the files hold for one task; nothing is refused, `problem` says what is wrong.
+
+        Args:
+            task: "seg" or "cvqa".
+            questions: the closed questions by qid.
+        """
+        return self.submitted_masks() if task == "seg" else self.submitted_rows(questions)
 
     def submitted_rows(self, questions: Mapping[str, Question]) -> Iterator[SubmittedRow]:
         """Yield the rows of answers in file order; several rows of an encounter stay several.

@@ -1,7 +1,7 @@
 """The interface between a task and everything that drives it: training, prediction, scoring. It loads no torch.
 
-A task is a class with its facts as attributes. Four methods have to be written (`samples`, `build`, `score`, `write`);
-the others have defaults that fit a task without such a thing.
+A task is a class with its facts as attributes. These methods have to be written: `samples`, `build`, `score`,
+`write`, `gold` and `gold_in`. The others have defaults that fit a task without such a thing.
 """
 
 from abc import ABC, abstractmethod
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 from magic_cli.config import Config, SettingValue
-from magic_cli.data.gold import Gold, gold_of
+from magic_cli.data.gold import Gold, TaskGold
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import ConfigError
@@ -98,7 +98,7 @@ class Task(ABC):
 
     @abstractmethod
     def score(
-        self, gold: Gold, predictions: Iterable[Prediction | Submitted], rules: Rules = RULES, workers: int = 1
+        self, gold: TaskGold, predictions: Iterable[Prediction | Submitted], rules: Rules = RULES, workers: int = 1
     ) -> TaskScores:
         """Score predictions strictly, and as the official scorer would.
 
@@ -119,21 +119,27 @@ class Task(ABC):
             decision: of this task's `decision_class`; None for its defaults.
         """
 
-    def gold(self, prepared: Prepared, split: str) -> Gold:
-        """Return the gold of a split."""
-        return gold_of(prepared, split)
+    @abstractmethod
+    def gold(self, prepared: Prepared, split: str) -> TaskGold:
+        """Return this task's gold of a split; it holds nothing where the split has none."""
+
+    @abstractmethod
+    def gold_in(self, gold: Gold) -> TaskGold:
+        """Return this task's part of the gold that a user's file or folder holds."""
 
     def data_warnings(self, prepared: Prepared, samples: Sequence[Sample], config: Config) -> Sequence[str]:
         """Return a line for everything suspicious in the data that a run is about to learn from."""
         return ()
 
-    def choose_settings(self, gold: Gold, predictions: Iterable[Prediction], config: Config) -> ChosenSettings | None:
+    def choose_settings(
+        self, gold: TaskGold, predictions: Iterable[Prediction], config: Config
+    ) -> ChosenSettings | None:
         """Choose settings on the predictions for the validation samples; None where there is nothing to choose."""
         return None
 
     def validation_review(
         self,
-        gold: Gold,
+        gold: TaskGold,
         predictions: Iterable[Prediction | Submitted],
         baselines: Mapping[str, Iterable[Prediction]],
         folds: Sequence[Collection[str]] = (),
@@ -158,7 +164,7 @@ class Task(ABC):
         """Return trivial predictions for the samples of every part, learned from the other parts, by name."""
         return {}
 
-    def baseline_scores(self, train: Sequence[Sample], gold: Gold) -> Mapping[str, float]:
+    def baseline_scores(self, train: Sequence[Sample], gold: TaskGold) -> Mapping[str, float]:
         """Return what trivial answers score on `gold`, by name, as the score that `monitor` names."""
         return {}
 

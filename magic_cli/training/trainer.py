@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from magic_cli.config import Config
-from magic_cli.data.gold import Gold
+from magic_cli.data.gold import TaskGold
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import DataError, Interrupted
 from magic_cli.io import environment
@@ -71,7 +71,7 @@ class Data:
     task: Task
     train: Sequence[Sample]
     valid: Sequence[Sample]
-    gold: Gold
+    gold: TaskGold
     questions: QuestionSchema
     sha256: str
 

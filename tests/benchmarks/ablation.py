@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from magic_cli.data.gold import gold_of
+from magic_cli.data.gold import answer_gold
 from magic_cli.data.prepared import open_prepared
 from magic_cli.metrics.bootstrap import paired
 from magic_cli.records import EncounterSums
@@ -125,7 +125,7 @@ class Bench:
 
     def judged(self, part: Part, seed: int) -> EncounterSums:
         """Return the sums over encounters of a row, each encounter from the fold that had not seen it."""
-        gold = gold_of(open_prepared(self.data), "train" if self.folds else "valid")
+        gold = answer_gold(open_prepared(self.data), "train" if self.folds else "valid")
         folders = self.answers(part, seed)
         record = self.out / f"{part.run}-seed-{seed}" / "folds.json"
         held = json.loads(record.read_text())["parts"] if len(folders) > 1 else []

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from magic_cli.config import Config, resolve
-from magic_cli.data.gold import Gold, gold_of
+from magic_cli.data.gold import AnswerGold, answer_gold
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.stratify import assign_folds
 from magic_cli.io.files import read_jsonl, write_jsonl
@@ -54,7 +54,7 @@ class Trial:
     prepared: Prepared
     train: Sequence[Sample]
     held: Sequence[Sample]
-    gold: Gold
+    gold: AnswerGold
 
     @classmethod
     def of(cls, prepared: Prepared, config: Config, steps: int, most: int) -> "Trial":
@@ -65,7 +65,7 @@ class Trial:
         train = [sample for sample in samples if sample.id not in set(first)]
         random.Random(config.seed).shuffle(train)  # noqa: S311
         held = [sample for sample in samples if sample.id in ids]
-        gold = gold_of(prepared, "train").only(ids)
+        gold = answer_gold(prepared, "train").only(ids)
         return cls(prepared, train[: steps * config.batch_size], held, gold)
 
 
@@ -115,7 +115,7 @@ def run(prepared: Prepared, name: str, modality: str, steps: int, most: int, out
     log(name)
     config = resolve(CvqaConfig, "paper", [*SETTINGS, f"modality={modality}", *VARIANTS[name]])
     trial = Trial.of(prepared, config, steps, most)
-    nothing = Gold("nothing is held back", prepared.questions)
+    nothing = AnswerGold("nothing is held back", prepared.questions)
     data = Data(cvqa, trial.train, (), nothing, prepared.questions, prepared.sha256)
     trainer = Watched("cvqa", data, config, out / "run", "cpu", None)
     trainer.watch(trial, cvqa.samples(prepared, "train", config), file)

@@ -29,7 +29,7 @@ def extremes(items: Path, count: int) -> pd.DataFrame:
 
 def sheet(items: Path, preds: Path, prepared: Path, count: int) -> Image.Image:
     """Return the photos side by side, each with its id and Dice."""
-    gold = open_gold(prepared, "valid")
+    gold = open_gold(prepared, "valid").masks
     rows = list(extremes(items, count).itertuples())
     page = Image.new("RGB", (SIDE * COLUMNS, (SIDE + TITLE) * -(-len(rows) // COLUMNS)), "white")
     draw = ImageDraw.Draw(page)

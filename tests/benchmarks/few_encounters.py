@@ -15,7 +15,7 @@ from pathlib import Path
 from magic_cli import tasks
 from magic_cli.commands import predict
 from magic_cli.config import resolve
-from magic_cli.data.gold import Gold, gold_of
+from magic_cli.data.gold import AnswerGold, answer_gold
 from magic_cli.data.prepared import open_prepared
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.training import runtime
@@ -33,8 +33,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4, 5])
     given = parser.parse_args()
     prepared, task = open_prepared(given.data), tasks.get("cvqa")
-    gold, place = gold_of(prepared, "train"), runtime.Place.of("cpu", None, False)
-    nothing = Gold("nothing is held back", prepared.questions)
+    gold, place = answer_gold(prepared, "train"), runtime.Place.of("cpu", None, False)
+    nothing = AnswerGold("nothing is held back", prepared.questions)
     print("encounters  seed  majority  default  one over n")
     for size in given.sizes:
         for seed in given.seeds:

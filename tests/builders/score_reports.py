@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from challenge_folders import draw_lesion, save_mask
 
-from magic_cli.data.gold import Gold, GoldImage
+from magic_cli.data.gold import AnswerGold, Gold, GoldImage, MaskGold
 from magic_cli.data.questions import load_questions
 from magic_cli.metrics.bootstrap import Difference
 from magic_cli.records import Interval, Mask, TaskScores
@@ -66,6 +66,11 @@ class MadeReport:
     masks: dict[str, Callable[[], Mask]] = field(default_factory=dict)
 
 
+def with_photos(gold: Gold, photo: Path) -> Gold:
+    """Return the gold with the same photo for every image."""
+    return replace(gold, masks=replace(gold.masks, photos=dict.fromkeys(gold.masks.images, str(photo))))
+
+
 def make_report(
     folder: Path,
     tasks: tuple[str, ...] = ("seg", "cvqa"),
@@ -79,7 +84,9 @@ def make_report(
     `hostile` puts HOSTILE into every text, `defined=False` NaN or None into every score that may be undefined.
     """
     ids = [f"IMG_ENC{n // 2:05}_{n % 2 + 1:05}" + (HOSTILE if hostile else "") for n in range(images)]
-    gold = Gold(_text("gold.json", hostile), load_questions(None), _gold_images(folder, ids) if "seg" in tasks else {})
+    source = _text("gold.json", hostile)
+    masks = MaskGold(source, _gold_images(folder, ids) if "seg" in tasks else {})
+    gold = Gold(source, masks, AnswerGold(source, load_questions(None)))
     names = [_text(f"runs/system{n + 1}", hostile) for n in range(systems)]
     made = {"seg": lambda n: _seg(ids, n, hostile), "cvqa": lambda n: _cvqa(n, hostile)}
     comparisons = [_compared(task, name, _text("runs/old", hostile)) for name in names for task in tasks]

@@ -118,7 +118,7 @@ def test_masks_are_read_when_asked_for(here: Path) -> None:
     files = files_of("valid") | {"masks_preds/IMG_ENC00011_00002_mask_sys.tiff": b"torn"}
     with open_predictions(write_zip(here / "torn.zip", files)) as submission:
         readers = score_files.masks_of(submission, gold)
-        assert list(readers) == list(gold.images)
+        assert list(readers) == list(gold.masks.images)
         mask = readers["IMG_ENC00011_00001"]()
         with pytest.raises(DataError, match="IMG_ENC00011_00002: is no mask"):
             readers["IMG_ENC00011_00002"]()

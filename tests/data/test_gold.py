@@ -23,7 +23,7 @@ from tiny_dataset import (
 )
 
 from magic_cli.commands.prepare import PrepareOptions, prepare
-from magic_cli.data.gold import Gold, gold_of, open_gold
+from magic_cli.data.gold import Gold, gold_of, mask_gold, open_gold
 from magic_cli.data.masks import read_mask
 from magic_cli.data.prepared import open_prepared
 from magic_cli.errors import DataError
@@ -47,8 +47,8 @@ def gold_json() -> bytes:
 
 
 def check_masks(gold: Gold) -> None:
-    assert list(gold.images) == [image_id("ENC00011", 1), image_id("ENC00011", 2), image_id("ENC00012", 1)]
-    for image, truth in gold.images.items():
+    assert list(gold.masks.images) == [image_id("ENC00011", 1), image_id("ENC00011", 2), image_id("ENC00012", 1)]
+    for image, truth in gold.masks.images.items():
         assert truth.case_id == image[4:12]
         assert list(truth.annotators) == ["ann0", "ann1", "ann2"]
         for k, mask in enumerate(truth.masks()):
@@ -56,15 +56,15 @@ def check_masks(gold: Gold) -> None:
 
 
 def check_answers(gold: Gold) -> None:
-    assert gold.answers == {e: answers(e) for e in VALID}
+    assert gold.answers.answers == {e: answers(e) for e in VALID}
 
 
 def test_prepared(tmp_path: Path) -> None:
     gold = open_gold(make_prepared(tmp_path), "valid")
     check_masks(gold)
     check_answers(gold)
-    assert gold.only({"ENC00012", image_id("ENC00011", 2)}).images.keys() == {image_id("ENC00011", 2)}
-    assert gold.only({"ENC00012"}).answers.keys() == {"ENC00012"}
+    assert gold.masks.only({"ENC00012", image_id("ENC00011", 2)}).images.keys() == {image_id("ENC00011", 2)}
+    assert gold.answers.only({"ENC00012"}).answers.keys() == {"ENC00012"}
 
 
 def test_prepared_test_split_has_no_gold(tmp_path: Path) -> None:
@@ -77,8 +77,8 @@ def test_json_file(tmp_path: Path) -> None:
     path.write_bytes(gold_json())
     gold = open_gold(path, "valid")
     check_answers(gold)
-    assert not gold.images
-    assert gold.questions == QUESTIONS
+    assert not gold.masks.images
+    assert gold.answers.questions == QUESTIONS
 
 
 def test_definitions_beside_the_json_are_used(tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ def test_definitions_beside_the_json_are_used(tmp_path: Path) -> None:
     (tmp_path / "closedquestions_definitions_mine.json").write_text(json.dumps(own))
     (tmp_path / "gold.json").write_text(json.dumps([{"encounter_id": "E1", "Q1-001": 1}]))
     gold = open_gold(tmp_path / "gold.json", "valid")
-    assert gold.answers == {"E1": {"Q1-001": 1}}
-    assert list(gold.questions.parents) == ["Q1"]
+    assert gold.answers.answers == {"E1": {"Q1-001": 1}}
+    assert list(gold.answers.questions.parents) == ["Q1"]
 
 
 @pytest.mark.parametrize("folder", ["", "masks_refs/", "deep (2)/er/"])
@@ -99,7 +99,7 @@ def test_folder_with_one_folder_a_split(tmp_path: Path) -> None:
     write_folder(tmp_path, gold_files("segmentations/valid/"))
     write_folder(tmp_path, {"segmentations/train/IMG_ENC00001_00001_mask_ann0.tiff": tiff(blob((9, 9)))})
     check_masks(open_gold(tmp_path, "valid"))
-    assert list(open_gold(tmp_path, "train").images) == ["IMG_ENC00001_00001"]
+    assert list(open_gold(tmp_path, "train").masks.images) == ["IMG_ENC00001_00001"]
 
 
 def test_platform_folder(tmp_path: Path) -> None:
@@ -139,8 +139,8 @@ def test_raw_challenge_folder(tmp_path: Path) -> None:
 def test_every_annotator_is_listed_by_number(tmp_path: Path) -> None:
     extra = {f"IMG_ENC00011_00001_mask_ann{k}.tiff": tiff(blob((24, 32))) for k in (10, 4)}
     gold = open_gold(write_folder(tmp_path, gold_files() | extra), "valid")
-    assert list(gold.images["IMG_ENC00011_00001"].annotators) == ["ann0", "ann1", "ann2", "ann4", "ann10"]
-    assert list(gold.images["IMG_ENC00012_00001"].annotators) == ["ann0", "ann1", "ann2"]
+    assert list(gold.masks.images["IMG_ENC00011_00001"].annotators) == ["ann0", "ann1", "ann2", "ann4", "ann10"]
+    assert list(gold.masks.images["IMG_ENC00012_00001"].annotators) == ["ann0", "ann1", "ann2"]
 
 
 @pytest.mark.parametrize("name", ["annX", "ann", "ann0b", "mann0"])
@@ -162,18 +162,20 @@ def test_masks_that_prepare_takes_can_be_scored_against(tmp_path: Path, suffix: 
             tifffile.imwrite(target, mask)
         path.unlink()
     prepare(root, tmp_path / "p", PrepareOptions(strict=True))
-    prepared = gold_of(open_prepared(tmp_path / "p"), "valid")
+    prepared = mask_gold(open_prepared(tmp_path / "p"), "valid")
     assert len(prepared.images) == 3
     for folder in (root, next(root.rglob("*_mask_*")).parent):
         gold = open_gold(folder, "valid")
-        assert {image: list(truth.annotators) for image, truth in gold.images.items()} == {
+        assert {image: list(truth.annotators) for image, truth in gold.masks.images.items()} == {
             image: list(truth.annotators) for image, truth in prepared.images.items()
         }
-        for image, truth in gold.images.items():
+        for image, truth in gold.masks.images.items():
             for one, other in zip(truth.masks(), prepared.images[image].masks(), strict=True):
                 assert np.array_equal(one, other)
-    full = [MaskPrediction(image, mask=next(truth.masks()).view(np.uint8)) for image, truth in gold.images.items()]
-    scores = SEG.score(gold, full)
+    full = [
+        MaskPrediction(image, mask=next(truth.masks()).view(np.uint8)) for image, truth in gold.masks.images.items()
+    ]
+    scores = SEG.score(gold.masks, full)
     assert scores.scores["dice_meanofmax"] == 1
     assert not scores.rejected
 
@@ -187,31 +189,30 @@ def train_majority() -> dict[str, int]:
 def test_what_train_says_of_a_prepared_dataset(tmp_path: Path) -> None:
     root = make_prepared(tmp_path)
     gold = open_gold(root, "valid")
-    assert gold.majority == train_majority()
-    assert gold.prior is None
-    assert {image: Path(path).name for image, path in gold.photos.items()} == {
-        image: f"{image}.jpg" for image in gold.images
+    assert gold.answers.majority == train_majority()
+    assert gold.masks.prior is None
+    assert {image: Path(path).name for image, path in gold.masks.photos.items()} == {
+        image: f"{image}.jpg" for image in gold.masks.images
     }
     grey = np.arange(64 * 64, dtype=np.uint32).reshape(64, 64) % 256
     Image.fromarray(grey.astype(np.uint8)).save(root / "mean_mask.png")
     gold = open_gold(root, "valid")
-    assert gold.prior is not None
-    assert gold.prior.dtype == np.float32
-    np.testing.assert_allclose(gold.prior, grey / 255, atol=1e-7)
-    for part in (gold.only({"ENC00012"}), gold):
-        assert part.majority == train_majority()
-        assert part.prior is gold.prior
-        assert part.photos == gold.photos
+    assert gold.masks.prior is not None
+    assert gold.masks.prior.dtype == np.float32
+    np.testing.assert_allclose(gold.masks.prior, grey / 255, atol=1e-7)
+    assert gold.answers.only({"ENC00012"}).majority == train_majority()
+    assert gold.masks.only({image_id("ENC00012", 1)}).prior is gold.masks.prior
+    assert gold.masks.only({image_id("ENC00012", 1)}).photos == gold.masks.photos
     train = open_gold(root, "train")
-    assert (train.majority, train.prior) == (None, None)
-    assert len(train.photos) == 3
+    assert (train.answers.majority, train.masks.prior) == (None, None)
+    assert len(train.masks.photos) == 3
 
 
 @pytest.mark.parametrize("image", [Image.new("L", (64, 64)), Image.new("RGB", (64, 64), "white")])
 def test_a_mean_mask_that_says_nothing_is_none(tmp_path: Path, image: Image.Image) -> None:
     root = make_prepared(tmp_path)
     image.save(root / "mean_mask.png")
-    assert open_gold(root, "valid").prior is None
+    assert open_gold(root, "valid").masks.prior is None
 
 
 def test_slots_are_counted_in_canonical_order(tmp_path: Path) -> None:
@@ -224,7 +225,7 @@ def test_slots_are_counted_in_canonical_order(tmp_path: Path) -> None:
     for line in lines:
         line["answers"] = rows.get(line["case_id"], line["answers"])
     (root / "cases.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    majority = open_gold(root, "valid").majority
+    majority = open_gold(root, "valid").answers.majority
     assert majority is not None
     assert [majority["CQID011-001"], majority["CQID011-002"]] == [2, 3]
 
@@ -235,18 +236,18 @@ def test_no_train_answers_no_majority(tmp_path: Path) -> None:
     for line in lines:
         line["answers"] = None if line["split"] == "train" else line["answers"]
     (root / "cases.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert open_gold(root, "valid").majority is None
+    assert open_gold(root, "valid").answers.majority is None
 
 
 def test_a_challenge_folder_gives_photos_and_the_majority_of_train(challenge: Path) -> None:
     gold = open_gold(challenge, "valid")
     train = [challenge_folders.answers_row(number) for number in (1, 2, 3)]
-    assert gold.majority is not None
-    assert gold.majority["CQID034-001"] == min(row["CQID034-001"] for row in train)
-    assert gold.photos.keys() == gold.images.keys()
-    assert all(Path(path).is_file() for path in gold.photos.values())
-    assert gold.prior is None
-    assert open_gold(challenge, "train").majority is None
+    assert gold.answers.majority is not None
+    assert gold.answers.majority["CQID034-001"] == min(row["CQID034-001"] for row in train)
+    assert gold.masks.photos.keys() == gold.masks.images.keys()
+    assert all(Path(path).is_file() for path in gold.masks.photos.values())
+    assert gold.masks.prior is None
+    assert open_gold(challenge, "train").answers.majority is None
 
 
 @pytest.mark.parametrize(
@@ -255,7 +256,7 @@ def test_a_challenge_folder_gives_photos_and_the_majority_of_train(challenge: Pa
 )
 def test_masks_as_people_store_them(tmp_path: Path, stored: np.ndarray) -> None:
     gold = open_gold(write_folder(tmp_path, {"IMG_ENC00011_00001_mask_ann0.tiff": tiff(stored)}), "valid")
-    [mask] = gold.images["IMG_ENC00011_00001"].masks()
+    [mask] = gold.masks.images["IMG_ENC00011_00001"].masks()
     assert np.array_equal(mask, blob((24, 32)))
 
 
@@ -263,7 +264,7 @@ def test_annotators_of_different_size(tmp_path: Path) -> None:
     files = {f"IMG_ENC00011_00001_mask_ann{k}.tiff": tiff(blob((24, 32 + k))) for k in range(2)}
     gold = open_gold(write_folder(tmp_path, files), "valid")
     with pytest.raises(DataError, match=r"ann1\.tiff: got shape \(24, 33\)"):
-        list(gold.images["IMG_ENC00011_00001"].masks())
+        list(gold.masks.images["IMG_ENC00011_00001"].masks())
 
 
 def test_the_same_mask_twice_is_refused(tmp_path: Path) -> None:

@@ -3,14 +3,13 @@
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import browser
 import pytest
 from challenge_folders import draw_photo, save_photo
-from score_reports import HISTORY, SIZE, make_report
+from score_reports import HISTORY, SIZE, make_report, with_photos
 
 from magic_cli.report import score_page
 
@@ -66,7 +65,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> dict[str,
     folder = tmp_path_factory.mktemp("pages")
     save_photo(folder / "photo.jpg", draw_photo(SIZE, 1))
     plain, hostile = make_report(folder, systems=2), make_report(folder, systems=2, hostile=True)
-    gold = replace(plain.gold, photos=dict.fromkeys(plain.gold.images, folder / "photo.jpg"))
+    gold = with_photos(plain.gold, folder / "photo.jpg")
     found = {"prepare": prepared / "index.html"}
     texts = {
         "report": score_page.html(plain.report, gold, plain.masks, HISTORY),

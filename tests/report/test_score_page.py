@@ -12,9 +12,9 @@ from unittest import mock
 
 import pytest
 from challenge_folders import draw_photo, save_photo
-from score_reports import HISTORY, HOSTILE, SEG, SIZE, make_report
+from score_reports import HISTORY, HOSTILE, SEG, SIZE, make_report, with_photos
 
-from magic_cli.data.gold import Gold
+from magic_cli.data.gold import MaskGold
 from magic_cli.errors import DataError
 from magic_cli.report import page, score_images, score_page
 
@@ -217,7 +217,7 @@ def test_which_images_are_shown(images: int) -> None:
 def test_pictures_hold_the_photo_and_are_small(tmp_path: Path) -> None:
     made = make_report(tmp_path, ("seg",), images=3)
     save_photo(tmp_path / "photo.jpg", draw_photo(SIZE, 1))
-    gold = replace(made.gold, photos=dict.fromkeys(made.gold.images, tmp_path / "photo.jpg"))
+    gold = with_photos(made.gold, tmp_path / "photo.jpg")
     grey = check(score_page.html(made.report, made.gold, made.masks))
     photos = check(score_page.html(made.report, gold, made.masks))
     assert all("without the photo" in str(image["alt"]) for image in grey.images)
@@ -237,7 +237,7 @@ def test_masks_that_cannot_be_read_cost_a_picture_not_the_page(tmp_path: Path) -
     del made.masks[names[1]]
     (tmp_path / "2_0.tiff").unlink()
     assert len(check(score_page.html(made.report, made.gold, made.masks)).images) == 3
-    nothing = Gold("gold", made.gold.questions)
+    nothing = replace(made.gold, masks=MaskGold("gold"))
     assert check(score_page.html(made.report, nothing, {})).images == []
 
 

@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tiny_dataset import (
     write_zip,
 )
 
-from magic_cli.data.gold import Gold, GoldImage
+from magic_cli.data.gold import AnswerGold, Gold, GoldImage, MaskGold
 from magic_cli.errors import DataError, SubmissionError
 from magic_cli.submission.answers import SubmittedRow
 from magic_cli.submission.archive import Archive
@@ -39,7 +40,7 @@ from magic_cli.submission.reader import (
     write_answers,
 )
 
-GOLD = Gold("gold", QUESTIONS, {"IMG_x_1": GoldImage("x", {})}, {"x": {}})
+GOLD = Gold("gold", MaskGold("gold", {"IMG_x_1": GoldImage("x", {})}), AnswerGold("gold", QUESTIONS, {"x": {}}))
 FILES = files_of("test")
 JSON_ONLY = {ANSWERS: FILES[ANSWERS]}
 MASKS_ONLY = {name: data for name, data in FILES.items() if name != ANSWERS}
@@ -362,7 +363,7 @@ def test_no_task_in_common(tmp_path: Path) -> None:
         open_predictions(write_folder(tmp_path, JSON_ONLY)) as found,
         pytest.raises(DataError, match="got gold for seg, expected gold for cvqa"),
     ):
-        found.tasks_with(Gold("refs", QUESTIONS, {"i": GoldImage("e", {})}))
+        found.tasks_with(replace(GOLD, source="refs", answers=AnswerGold("refs", QUESTIONS)))
 
 
 class Watched(str):

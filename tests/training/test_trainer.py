@@ -251,7 +251,7 @@ def test_without_anything_held_back_all_epochs_are_trained_and_the_last_weights_
     drawn_prepared: Path, tmp_path: Path
 ) -> None:
     """What a fold of a cross-validation is: no score, no early stopping, best.pt written once."""
-    from magic_cli.data.gold import Gold
+    from magic_cli.data.gold import MaskGold
     from magic_cli.data.prepared import open_prepared
     from magic_cli.tasks import get
     from magic_cli.training.trainer import Data
@@ -259,7 +259,7 @@ def test_without_anything_held_back_all_epochs_are_trained_and_the_last_weights_
     seg = get("seg")
     prepared, config = open_prepared(drawn_prepared), resolve(SegConfig, "tiny", ["epochs=3", "patience=1", "lr=1e-9"])
     samples, questions = seg.samples(prepared, "train", config), prepared.questions
-    data = Data(seg, samples, (), Gold("nothing", questions), questions, prepared.sha256)
+    data = Data(seg, samples, (), MaskGold("nothing"), questions, prepared.sha256)
     trainer = Trainer("seg", data, config, tmp_path / "seg", "cpu", None)
     at = trainer.run(resume=False)
     assert (at.epoch, at.best_epoch, at.best) == (3, 2, -float("inf"))

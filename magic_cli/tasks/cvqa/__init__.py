@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from magic_cli.config import Config
-from magic_cli.data.gold import Gold
+from magic_cli.data.gold import AnswerGold, Gold, TaskGold, answer_gold
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import DataError, EmptySplit, problem, shorten
@@ -102,13 +102,21 @@ class CvqaTask(Task):
         everything = (prediction for group in predicted.values() for prediction in group)
         return save(out, rows, everything, prepared.questions)
 
+    def gold(self, prepared: Prepared, split: str) -> AnswerGold:
+        """Return the closed answers of a split."""
+        return answer_gold(prepared, split)
+
+    def gold_in(self, gold: Gold) -> AnswerGold:
+        """Return the answers that a user's file or folder holds."""
+        return gold.answers
+
     def data_warnings(self, prepared: Prepared, samples: Sequence[Sample], config: Config) -> list[str]:
         """Return what is inconsistent in option texts, answers, texts and photos; see tasks/cvqa/data_checks.py."""
         return data_checks.data_warnings(prepared, samples, of_class(config, CvqaConfig))
 
     def validation_review(
         self,
-        gold: Gold,
+        gold: TaskGold,
         predictions: Iterable[Prediction | Submitted],
         baselines: Mapping[str, Iterable[Prediction]],
         folds: Sequence[Collection[str]] = (),
@@ -116,7 +124,7 @@ class CvqaTask(Task):
         """Return accuracy and calibration per parent question, and warnings; see tasks/cvqa/validation.py."""
         answers = cast(Iterable[AnswerPrediction | SubmittedRow], predictions)
         trivial = cast(Mapping[str, Iterable[AnswerPrediction]], baselines)
-        return validation.validation_review(gold, answers, trivial, folds)
+        return validation.validation_review(of_class(gold, AnswerGold), answers, trivial, folds)
 
     def strata(self, samples: Sequence[Sample], questions: QuestionSchema) -> dict[str, tuple[str, ...]]:
         """Return the answers of every encounter as labels."""
@@ -128,9 +136,9 @@ class CvqaTask(Task):
         """Return the majority answers of the other parts for the samples of each part."""
         return {validation.MAJORITY: majority_answers(parts, questions)}
 
-    def baseline_scores(self, train: Sequence[Sample], gold: Gold) -> dict[str, float]:
+    def baseline_scores(self, train: Sequence[Sample], gold: TaskGold) -> dict[str, float]:
         """Return what `gold` gives to the majority answers of `train` and to constant ones."""
-        return trivial_scores(train, gold)
+        return trivial_scores(train, of_class(gold, AnswerGold))
 
 
 TASK = CvqaTask()

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from magic_cli.data.gold import Gold
+from magic_cli.data.gold import AnswerGold
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import shorten
 from magic_cli.records import Prediction, Submitted
@@ -173,7 +173,7 @@ def _row(encounter: str, values: Mapping[str, int]) -> SubmittedRow:
     return SubmittedRow(encounter, raw={"encounter_id": encounter, **values}, values=values)
 
 
-def read_answers(gold: Gold, rows: Mapping[str, Sequence[SubmittedRow]]) -> dict[str, Answer]:
+def read_answers(gold: AnswerGold, rows: Mapping[str, Sequence[SubmittedRow]]) -> dict[str, Answer]:
     """Return what counts of each gold encounter, in gold order; ids are compared as they are written."""
     return {encounter: _answer(rows.get(encounter, ()), gold.questions) for encounter in gold.answers}
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from magic_cli.data.gold import Gold
+from magic_cli.data.gold import AnswerGold
 from magic_cli.errors import shorten
 from magic_cli.metrics.official_answers import KEY_LENGTH, QIDS, SLOTS, head, official_answers
 from magic_cli.submission.answers import SubmittedRow
@@ -55,7 +55,7 @@ class _Cause:
 
 
 def compare(
-    gold: Gold, rows: Mapping[str, Sequence[SubmittedRow]], answers: Mapping[str, Answer], strict: Figures
+    gold: AnswerGold, rows: Mapping[str, Sequence[SubmittedRow]], answers: Mapping[str, Answer], strict: Figures
 ) -> Official:
     """Return the official figures of `rows`, or why there are none, and how they differ from the strict ones.
 
@@ -117,7 +117,7 @@ def _filled(state: _State) -> _State:
 
 
 def _causes(
-    gold: Gold, rows: Mapping[str, Sequence[SubmittedRow]], answers: Mapping[str, Answer]
+    gold: AnswerGold, rows: Mapping[str, Sequence[SubmittedRow]], answers: Mapping[str, Answer]
 ) -> tuple[_Cause, ...]:
     """Return everything that the official scorer may treat otherwise, in the order of repair."""
     heads = {head(encounter) for encounter in gold.answers}

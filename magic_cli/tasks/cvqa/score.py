@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from magic_cli.data.gold import Gold
+from magic_cli.data.gold import AnswerGold, TaskGold
 from magic_cli.errors import DataError, SubmissionError, problem, redact_key, shorten
 from magic_cli.metrics.answer_sets import AnswerTerms, Floats, iom
 from magic_cli.metrics.official_answers import head
@@ -20,7 +20,7 @@ from magic_cli.submission.answers import SubmittedRow
 from magic_cli.tasks.cvqa.answers import Answer, read_answers, rejected, rows_of
 from magic_cli.tasks.cvqa.official import compare
 from magic_cli.tasks.cvqa.write import surest_errors
-from magic_cli.training.task import RULES
+from magic_cli.training.task import RULES, of_class
 
 MONITOR = "accuracy_all"
 
@@ -37,7 +37,7 @@ Sets = Mapping[str, AbstractSet[int]]
 class Key:
     """The gold answers as sets and in canonical slots, and what answers to them are worth."""
 
-    gold: Gold
+    gold: AnswerGold
 
     @cached_property
     def terms(self) -> AnswerTerms:
@@ -93,7 +93,7 @@ class Key:
 
 
 def score(
-    gold: Gold,
+    gold: TaskGold,
     predictions: Iterable[Prediction | Submitted],
     rules: Rules = RULES,  # noqa: ARG001  they are about masks
     workers: int = 1,  # noqa: ARG001  answers are scored in no time
@@ -104,10 +104,17 @@ def score(
     worth zero; a value that is no option index is a wrong element of its set; missing siblings make a set smaller,
     as official; encounters without gold are left out. `extra` holds macro-F1 over slots in canonical order.
 
+    Args:
+        gold: an AnswerGold.
+        predictions: AnswerPrediction of models, or SubmittedRow of files.
+        rules: make no difference to answers.
+        workers: make no difference either.
+
     Raises:
         DataError: there are no gold answers.
         SubmissionError: there are predictions, and none of them is of an encounter with gold.
     """
+    gold = of_class(gold, AnswerGold)
     if not gold.answers:
         raise DataError(problem(gold.source, "no gold answers", "answers of this split", "give the gold file"))
     predictions = list(predictions)
@@ -135,7 +142,7 @@ def score(
     )
 
 
-def _refuse_other_split(gold: Gold, rows: Mapping[str, Sequence[SubmittedRow]]) -> None:
+def _refuse_other_split(gold: AnswerGold, rows: Mapping[str, Sequence[SubmittedRow]]) -> None:
     heads = {head(encounter) for encounter in gold.answers}
     if rows and not any(encounter in gold.answers or head(encounter) in heads for encounter in rows):
         got = f"answers for {shorten([encounter or 'no encounter' for encounter in rows], total=True)}"
@@ -211,7 +218,9 @@ def _confusion(pairs: Iterable[tuple[AbstractSet[int], AbstractSet[int]]], size:
     return counts
 
 
-def _notes(gold: Gold, rows: Mapping[str, Sequence[SubmittedRow]], answers: Mapping[str, Answer]) -> Iterator[str]:
+def _notes(
+    gold: AnswerGold, rows: Mapping[str, Sequence[SubmittedRow]], answers: Mapping[str, Answer]
+) -> Iterator[str]:
     heads = {head(encounter) for encounter in gold.answers}
     parents, asked = gold.questions.parents, {"encounter_id", *gold.questions.by_qid}
     ignored = [e for e in rows if e and e not in gold.answers and head(e) not in heads]
@@ -242,7 +251,7 @@ def _trivial(key: Key, majority: Mapping[str, int] | None) -> dict[str, dict[str
     return {name: key.figures(key.sums([Answer(row)] * count)) for name, row in rows.items()}
 
 
-def trivial_scores(train: Sequence[Sample], gold: Gold) -> dict[str, float]:
+def trivial_scores(train: Sequence[Sample], gold: AnswerGold) -> dict[str, float]:
     """Return what trivial answers score on `gold`, as the score that MONITOR names.
 
     "training majority" answers each slot with its most frequent option in `train` (slots in canonical order,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from magic_cli.data.gold import Gold
+from magic_cli.data.gold import AnswerGold
 from magic_cli.errors import shorten
 from magic_cli.io.files import finite
 from magic_cli.metrics.calibration import BINS, ece
@@ -45,7 +45,7 @@ class Constant:
         return f"{len(self.slots)} of {self.varying} slots get one answer for all {self.encounters} held-out encounters"
 
 
-def constant(gold: Gold, rows: Mapping[str, Mapping[str, int]], own: Collection[str] | None = None) -> Constant:
+def constant(gold: AnswerGold, rows: Mapping[str, Mapping[str, int]], own: Collection[str] | None = None) -> Constant:
     """Return which slots hold one answer for all encounters.
 
     Args:
@@ -74,7 +74,7 @@ def collapsed(models: Sequence[Constant]) -> list[str]:
 
 
 def validation_review(
-    gold: Gold,
+    gold: AnswerGold,
     predictions: Iterable[AnswerPrediction | SubmittedRow],
     baselines: Mapping[str, Iterable[AnswerPrediction]],
     folds: Sequence[Collection[str]] = (),
@@ -127,7 +127,7 @@ def _below(ours: float, majority: float) -> list[str]:
 Confidences = tuple[list[float], list[bool]]
 
 
-def _confidences(gold: Gold, predictions: Sequence[AnswerPrediction | SubmittedRow]) -> dict[str, Confidences]:
+def _confidences(gold: AnswerGold, predictions: Sequence[AnswerPrediction | SubmittedRow]) -> dict[str, Confidences]:
     """Return, per slot with probabilities, those of its likeliest options and whether they are the canonical gold's."""
     confidences: dict[str, Confidences] = {}
     for encounter, group in by_encounter(predictions).items():

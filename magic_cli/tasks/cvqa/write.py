@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from magic_cli.data.gold import Gold
+from magic_cli.data.gold import AnswerGold
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.io import run_record
 from magic_cli.io.files import write_jsonl
@@ -61,7 +61,7 @@ def _rounded(probabilities: Mapping[str, NDArray[Any]]) -> Probabilities:
     return {qid: [round(float(p), _DIGITS) for p in values] for qid, values in probabilities.items()}
 
 
-def surest_errors(gold: Gold, predictions: Iterable[Prediction | Submitted]) -> tuple[dict[str, Any], ...]:
+def surest_errors(gold: AnswerGold, predictions: Iterable[Prediction | Submitted]) -> tuple[dict[str, Any], ...]:
     """Return the wrong answers of files that come with probabilities, the surest first, at most MOST.
 
     A row is {"encounter", "parent", "option", "answer", "probability", "gold"}: an option of the answered set that is
@@ -75,7 +75,7 @@ def surest_errors(gold: Gold, predictions: Iterable[Prediction | Submitted]) -> 
     return tuple(sorted(rows, key=lambda row: (-row["probability"], row["encounter"], row["parent"]))[:MOST])
 
 
-def _wrong(row: SubmittedRow, gold: Gold) -> Iterator[dict[str, Any]]:
+def _wrong(row: SubmittedRow, gold: AnswerGold) -> Iterator[dict[str, Any]]:
     questions = gold.questions
     predicted, right = questions.to_sets(row.values), questions.to_sets(gold.answers[row.id])
     for parent, qids in questions.parents.items():

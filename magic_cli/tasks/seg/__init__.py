@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from magic_cli.config import Config
-from magic_cli.data.gold import Gold
+from magic_cli.data.gold import Gold, MaskGold, TaskGold, mask_gold
 from magic_cli.data.masks import write_mask
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.questions import QuestionSchema
@@ -100,13 +100,23 @@ class SegTask(Task):
             run_record.begin(out / run_record.FILE)
         return [out / name for name in names]
 
-    def choose_settings(self, gold: Gold, predictions: Iterable[Prediction], config: Config) -> ChosenSettings | None:
+    def gold(self, prepared: Prepared, split: str) -> MaskGold:
+        """Return the annotators' masks of a split."""
+        return mask_gold(prepared, split)
+
+    def gold_in(self, gold: Gold) -> MaskGold:
+        """Return the masks that a user's file or folder holds."""
+        return gold.masks
+
+    def choose_settings(
+        self, gold: TaskGold, predictions: Iterable[Prediction], config: Config
+    ) -> ChosenSettings | None:
         """Choose the threshold for the score that the setting `threshold_for` names; None for "none"."""
         settings = of_class(config, SegConfig)
         if settings.threshold_for == "none":
             return None
         probabilities = cast(Iterable[MaskPrediction], predictions)
-        return best_threshold(gold, probabilities, settings.threshold_for, settings.threshold)
+        return best_threshold(of_class(gold, MaskGold), probabilities, settings.threshold_for, settings.threshold)
 
     def strata(self, samples: Sequence[Sample], questions: QuestionSchema) -> dict[str, tuple[str, ...]]:
         """Return the lesion size of every encounter: small, medium or large."""
@@ -118,11 +128,11 @@ class SegTask(Task):
         """Return the mean mask of the other parts for the samples of each part."""
         return {"training mean mask": mean_masks(parts)}
 
-    def baseline_scores(self, train: Sequence[Sample], gold: Gold) -> dict[str, float]:
+    def baseline_scores(self, train: Sequence[Sample], gold: TaskGold) -> dict[str, float]:
         """Return what `gold` gives to masks that are all foreground."""
         full = (
             MaskPrediction(image, mask=np.ones_like(next(truth.masks()), np.uint8))
-            for image, truth in gold.images.items()
+            for image, truth in of_class(gold, MaskGold).images.items()
         )
         return {"all foreground": self.score(gold, full).scores[self.monitor]}
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from magic_cli.data.gold import Gold
+from magic_cli.data.gold import MaskGold
 from magic_cli.errors import shorten
 from magic_cli.io.files import finite
 from magic_cli.metrics.mask_scores import MASK_SCORES, OFFICIAL, TERMS, scores_from_sums
@@ -55,7 +55,7 @@ class _ByEncounter:
         return _scores(self.sums(terms), empty)
 
 
-def report_of(gold: Gold, rules: Rules, scored: MaskScores) -> TaskScores:
+def report_of(gold: MaskGold, rules: Rules, scored: MaskScores) -> TaskScores:
     """Return the scores of all photos on both tracks, with what explains them; see `tasks.seg.score`."""
     images = scored.images
     cases = {image: masks.case_id for image, masks in gold.images.items()}

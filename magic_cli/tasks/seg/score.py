@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from magic_cli.data.gold import OFFICIAL, Gold
+from magic_cli.data.gold import OFFICIAL, MaskGold, TaskGold
 from magic_cli.errors import DataError, SubmissionError, first_lines, problem
 from magic_cli.metrics.mask_scores import OFFICIAL as OFFICIAL_RULE
 from magic_cli.metrics.mask_scores import column_terms, image_terms, jaccard_and_dice
@@ -52,14 +52,14 @@ if TYPE_CHECKING:
 Predicted = Prediction | Submitted
 
 
-def score(gold: Gold, predictions: Iterable[Predicted], rules: Rules = RULES, workers: int = 1) -> TaskScores:
+def score(gold: TaskGold, predictions: Iterable[Predicted], rules: Rules = RULES, workers: int = 1) -> TaskScores:
     """Score masks as they come, on both tracks (records.TaskScores); only a few numbers per image are kept.
 
     The scores are the official six, strict, and the number of images that count. A mask that is missing, unreadable,
     of another shape or with other values counts as zero and is listed. Predictions without gold are left out.
 
     Args:
-        gold: its images, with one to nine annotators each.
+        gold: a MaskGold, whose images have one to nine annotators each.
         predictions: MaskPrediction of models, or SubmittedMask of files.
         rules: what the strict scores decide.
         workers: threads; scores do not depend on their number.
@@ -68,7 +68,8 @@ def score(gold: Gold, predictions: Iterable[Predicted], rules: Rules = RULES, wo
         DataError: there is no gold mask, or some are damaged or differ in size from their siblings, all at once.
         SubmissionError: no prediction belongs to the gold (another split?), or an image has two predictions.
     """
-    return report_of(gold, rules, score_images(gold, predictions, rules, workers))
+    masks = of_class(gold, MaskGold)
+    return report_of(masks, rules, score_images(masks, predictions, rules, workers))
 
 
 Result = tuple[str, ImageScore | DataError]
@@ -77,7 +78,7 @@ Result = tuple[str, ImageScore | DataError]
 class _Priors:
     """The training mean mask as a decided, packed mask at full size; the last few sizes are cached."""
 
-    def __init__(self, gold: Gold) -> None:
+    def __init__(self, gold: MaskGold) -> None:
         self.prior, self.cached = gold.prior, dict[Shape, Bits | None]()
 
     def at(self, shape: Shape) -> Bits | None:
@@ -90,7 +91,7 @@ class _Priors:
         return self.cached.get(shape)
 
 
-def score_images(gold: Gold, predictions: Iterable[Predicted], rules: Rules, workers: int) -> MaskScores:
+def score_images(gold: MaskGold, predictions: Iterable[Predicted], rules: Rules, workers: int) -> MaskScores:
     """Score every photo of `gold`, those without a prediction too; arguments and errors as for `score`."""
     if not gold.images:
         raise DataError(problem(gold.source, "no gold masks", "IMG_*_mask_ann[0-3].tiff", "give their folder"))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from magic_cli.data.gold import Gold, GoldImage
+from magic_cli.data.gold import GoldImage, MaskGold
 from magic_cli.data.probability_maps import Map
 from magic_cli.metrics.mask_scores import MASK_SCORES, TERMS, column_terms, scores_from_sums
 from magic_cli.metrics.overlap import overlaps_of
@@ -24,7 +24,7 @@ _PIXELS = 1 << 18
 Counts = NDArray[np.int64]
 
 
-def best_threshold(gold: Gold, predictions: Iterable[MaskPrediction], score: str, fixed: float) -> ChosenSettings:
+def best_threshold(gold: MaskGold, predictions: Iterable[MaskPrediction], score: str, fixed: float) -> ChosenSettings:
     """Return the threshold of GRID, or the fixed one, with the highest score; of equal ones the nearest to the fixed.
 
     Args:
@@ -44,7 +44,7 @@ def best_threshold(gold: Gold, predictions: Iterable[MaskPrediction], score: str
     )
 
 
-def scores_at(gold: Gold, predictions: Iterable[MaskPrediction], grid: Sequence[float]) -> NDArray[np.float64]:
+def scores_at(gold: MaskGold, predictions: Iterable[MaskPrediction], grid: Sequence[float]) -> NDArray[np.float64]:
     """Return the strict scores at each threshold: (len(grid), 6), columns as in MASK_SCORES; see the module."""
     cuts = np.array(grid, np.float32)
     sums = np.zeros((len(grid), len(TERMS)))

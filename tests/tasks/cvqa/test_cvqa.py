@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 from tiny_dataset import ENCOUNTERS, QUESTIONS, answers, make_prepared
 
-from magic_cli.data.gold import Gold, gold_of
+from magic_cli.data.gold import AnswerGold, answer_gold
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.questions import parse_questions
 from magic_cli.errors import DataError, SubmissionError
@@ -39,8 +39,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 
 @pytest.fixture(scope="module")
-def gold(prepared: Prepared) -> Gold:
-    return gold_of(prepared, "valid")
+def gold(prepared: Prepared) -> AnswerGold:
+    return answer_gold(prepared, "valid")
 
 
 def hard(encounter: str, row: Mapping[str, int]) -> AnswerPrediction:
@@ -153,7 +153,7 @@ def test_one_prediction_a_question_makes_one_row() -> None:
 
 
 @pytest.mark.parametrize("kind", [hard, soft])
-def test_gold_scores_one(gold: Gold, kind: Any) -> None:
+def test_gold_scores_one(gold: AnswerGold, kind: Any) -> None:
     report = cvqa.score(gold, [kind(e, row) for e, row in perfect().items()])
     parents = [f"accuracy_{parent}" for parent in QUESTIONS.parents]
     assert list(report.scores) == [*parents, "accuracy_all", "number_cvqa_instances"]
@@ -167,7 +167,7 @@ def test_gold_scores_one(gold: Gold, kind: Any) -> None:
     assert {item["fault"] for item in report.per_item} == {""}
 
 
-def test_rows_name_the_question_and_its_options(gold: Gold) -> None:
+def test_rows_name_the_question_and_its_options(gold: AnswerGold) -> None:
     report = cvqa.score(gold, [hard(e, row) for e, row in perfect().items()])
     row = dict(report.summary_rows[0])
     assert np.array(row.pop("confusion")).shape == (5, 5)
@@ -181,7 +181,7 @@ def test_rows_name_the_question_and_its_options(gold: Gold) -> None:
     assert report.summary_rows[1]["question"] == "Body site of affected area"
 
 
-def test_sets_not_slots(gold: Gold) -> None:
+def test_sets_not_slots(gold: AnswerGold) -> None:
     """Gold {x, Not mentioned} of CQID011: half credit for x alone, full credit in any order."""
     for change, credit in (({f"CQID011-{n:03}": 7 for n in range(1, 7)}, 0.5), ({}, 1.0)):
         rows_ = perfect()
@@ -206,7 +206,7 @@ def without(key: str, rows_: list[Any]) -> list[Any]:
 class Judge:
     """Rows, or any text, written to a file and scored as `magic score` does."""
 
-    def __init__(self, gold: Gold, root: Path) -> None:
+    def __init__(self, gold: AnswerGold, root: Path) -> None:
         self.gold, self.path = gold, root / "data_cvqa_sys.json"
 
     def __call__(self, rows_: Any) -> TaskScores:
@@ -216,7 +216,7 @@ class Judge:
 
 
 @pytest.fixture
-def judge(gold: Gold, tmp_path: Path) -> Judge:
+def judge(gold: AnswerGold, tmp_path: Path) -> Judge:
     return Judge(gold, tmp_path)
 
 
@@ -341,7 +341,7 @@ def test_equal_wrong_values_are_one_element_as_official(judge: Judge, values: li
 def test_f1_of_a_parent_with_a_wrong_value_counts_the_others_where_they_stand() -> None:
     """CQID011: five slots right, one that is no index: F1 0 there (label 7 never found, nothing never gold)."""
     true = QUESTIONS.to_slots({**QUESTIONS.empty_sets(), "CQID011": {0, 3}})
-    gold = Gold("g", QUESTIONS, answers={"E": true})
+    gold = AnswerGold("g", QUESTIONS, answers={"E": true})
     for changed in ({"CQID011-006": 99}, {"CQID011-001": -1}):
         report = cvqa.score(gold, [hard("E", true | changed)])
         assert report.extra["f1_macro"] == pytest.approx(26 / 27)
@@ -434,7 +434,7 @@ def test_all_ids_with_a_suffix_are_no_other_split(judge: Judge) -> None:
 
 
 def test_gold_ids_with_a_dash_stay_apart() -> None:
-    gold = Gold("g", QUESTIONS, answers={f"P-{n}": answers(f"ENC0000{n}") for n in (1, 2)})
+    gold = AnswerGold("g", QUESTIONS, answers={f"P-{n}": answers(f"ENC0000{n}") for n in (1, 2)})
     report = cvqa.score(gold, [hard(encounter, row) for encounter, row in gold.answers.items()])
     assert all_of(report) == 1.0
     assert report.scores["number_cvqa_instances"] == 2
@@ -529,17 +529,17 @@ def test_a_row_without_an_id_is_refused(judge: Judge) -> None:
 
 
 def test_predictions_of_another_split_are_named_as_such() -> None:
-    gold = Gold("g", QUESTIONS, answers={f"ENC{n:05}": answers("ENC00001") for n in range(30)})
+    gold = AnswerGold("g", QUESTIONS, answers={f"ENC{n:05}": answers("ENC00001") for n in range(30)})
     with pytest.raises(SubmissionError, match=r"got answers for ENC00099, .*30 in all; are these .* another split"):
         cvqa.score(gold, [hard("ENC00099", answers("ENC00001"))])
 
 
 def test_no_gold() -> None:
     with pytest.raises(DataError, match="no gold answers"):
-        cvqa.score(Gold("g", QUESTIONS), [])
+        cvqa.score(AnswerGold("g", QUESTIONS), [])
 
 
-def test_probabilities_without_a_parent_count_it_as_zero(gold: Gold) -> None:
+def test_probabilities_without_a_parent_count_it_as_zero(gold: AnswerGold) -> None:
     report = cvqa.score(
         gold, [soft(e, {q: i for q, i in r.items() if q[:7] != "CQID034"}) for e, r in perfect().items()]
     )
@@ -552,7 +552,7 @@ def test_probabilities_without_a_parent_count_it_as_zero(gold: Gold) -> None:
 @given(rows)
 def test_gold_to_slots_to_probabilities_to_score_is_one(row: dict[str, int]) -> None:
     canonical = QUESTIONS.canonical(row)
-    gold = Gold("g", QUESTIONS, answers={"E": canonical})
+    gold = AnswerGold("g", QUESTIONS, answers={"E": canonical})
     for prediction in (hard("E", canonical), soft("E", canonical), soft("E", row)):
         report = cvqa.score(gold, [prediction])
         assert report.scores["accuracy_all"] == 1.0
@@ -563,7 +563,7 @@ def test_gold_to_slots_to_probabilities_to_score_is_one(row: dict[str, int]) -> 
 @FEW
 @given(rows, rows)
 def test_scores_are_in_range_and_order_of_slots_is_free(found: dict[str, int], true: dict[str, int]) -> None:
-    gold = Gold("g", QUESTIONS, answers={"E": true})
+    gold = AnswerGold("g", QUESTIONS, answers={"E": true})
     report = cvqa.score(gold, [hard("E", found)])
     assert all(0 <= v <= 1 for k, v in report.scores.items() if k.startswith("accuracy"))
     turned = {q: found[p] for qids in QUESTIONS.parents.values() for q, p in zip(qids, reversed(qids), strict=True)}
@@ -573,7 +573,7 @@ def test_scores_are_in_range_and_order_of_slots_is_free(found: dict[str, int], t
 @FEW
 @given(st.lists(st.tuples(rows, rows), min_size=1, max_size=4))
 def test_f1_equals_sklearn_over_canonical_slots(pairs: list[tuple[dict[str, int], dict[str, int]]]) -> None:
-    gold = Gold("g", QUESTIONS, answers={f"E{n}": true for n, (_, true) in enumerate(pairs)})
+    gold = AnswerGold("g", QUESTIONS, answers={f"E{n}": true for n, (_, true) in enumerate(pairs)})
     report = cvqa.score(gold, [hard(f"E{n}", found) for n, (found, _) in enumerate(pairs)])
     canonical = [[QUESTIONS.canonical(row) for row in pair] for pair in pairs]
     expected = []
@@ -586,7 +586,7 @@ def test_f1_equals_sklearn_over_canonical_slots(pairs: list[tuple[dict[str, int]
 @FEW
 @given(st.lists(st.tuples(rows, rows), min_size=1, max_size=4))
 def test_items_rows_and_clusters_agree_with_the_figures(pairs: list[tuple[dict[str, int], dict[str, int]]]) -> None:
-    gold = Gold("g", QUESTIONS, answers={f"E{n}": true for n, (_, true) in enumerate(pairs)})
+    gold = AnswerGold("g", QUESTIONS, answers={f"E{n}": true for n, (_, true) in enumerate(pairs)})
     report = cvqa.score(gold, [hard(f"E{n}", found) for n, (found, _) in enumerate(pairs)])
     for row in report.summary_rows:
         items = [item for item in report.per_item if item["parent"] == row["parent"]]
@@ -612,10 +612,10 @@ def test_items_rows_and_clusters_agree_with_the_figures(pairs: list[tuple[dict[s
     assert again["f1_macro"] == pytest.approx(one.extra["f1_macro"], abs=1e-12)
 
 
-def test_confusion_by_hand(gold: Gold) -> None:
+def test_confusion_by_hand(gold: AnswerGold) -> None:
     """CQID011: gold {a, 7} against {a, 1 or 2, ...}, gold alone, answers alone."""
     true = QUESTIONS.to_slots({**QUESTIONS.empty_sets(), "CQID011": {0, 1, 7}})
-    gold = Gold("g", QUESTIONS, answers={"E": true})
+    gold = AnswerGold("g", QUESTIONS, answers={"E": true})
 
     def confusion(*values: int) -> np.ndarray:
         found = true | {f"CQID011-{n:03}": values[n % len(values)] for n in range(1, 7)}
@@ -644,7 +644,7 @@ OTHER = parse_questions(
 
 def test_other_questions_are_scored_strictly(tmp_path: Path) -> None:
     """Other qids (one without a dash), other options, other encounter ids; strings stay wrong."""
-    gold = Gold(
+    gold = AnswerGold(
         "g", OTHER, answers={"a-1": {"Q7": 1, "site-1": 0, "site-2": 2}, "a-2": {"Q7": 0, "site-1": 1, "site-2": 1}}
     )
     report = Judge(gold, tmp_path)(
@@ -663,14 +663,14 @@ def test_other_questions_are_scored_strictly(tmp_path: Path) -> None:
     assert report.baselines["option 0"]["accuracy_Q7"] == 0.5
 
 
-def test_baselines(prepared: Prepared, gold: Gold) -> None:
+def test_baselines(prepared: Prepared, gold: AnswerGold) -> None:
     found = cvqa.baseline_scores(cvqa.samples(prepared, "train", CONFIG), gold)
     assert list(found) == ["training majority", "option 0", "Not mentioned"]
     assert all(0 <= value < 1 for value in found.values())
     assert "training majority" not in cvqa.baseline_scores([], gold)
 
 
-def test_reports_hold_the_same_baselines_with_all_figures(prepared: Prepared, gold: Gold) -> None:
+def test_reports_hold_the_same_baselines_with_all_figures(prepared: Prepared, gold: AnswerGold) -> None:
     report = cvqa.score(gold, [hard(e, row) for e, row in perfect().items()])
     trained = cvqa.baseline_scores(cvqa.samples(prepared, "train", CONFIG), gold)
     assert {name: figures["accuracy_all"] for name, figures in report.baselines.items()} == trained
@@ -679,7 +679,7 @@ def test_reports_hold_the_same_baselines_with_all_figures(prepared: Prepared, go
     assert gold.majority == QUESTIONS.majority([answers("ENC00001"), answers("ENC00002")])
 
 
-def test_written_answers_read_back(prepared: Prepared, gold: Gold, tmp_path: Path) -> None:
+def test_written_answers_read_back(prepared: Prepared, gold: AnswerGold, tmp_path: Path) -> None:
     found = [soft(e, row) for e, row in perfect().items()]
     path, _ = cvqa.write(iter(found[::-1]), prepared, tmp_path / "new")
     assert path == tmp_path / "new" / "data_cvqa_sys.json"
@@ -697,7 +697,7 @@ def test_an_incomplete_prediction_is_not_written(prepared: Prepared, tmp_path: P
 def test_rows_of_items_take_no_more_than_they_hold() -> None:
     """All sums as Python's numbers took 13 kB an encounter: 100 MB at ten times the challenge."""
     row = answers("ENC00001")
-    gold = Gold("gold", QUESTIONS, answers={f"ENC{number:05}": row for number in range(200)})
+    gold = AnswerGold("gold", QUESTIONS, answers={f"ENC{number:05}": row for number in range(200)})
     key, told = Key(gold), {encounter: Answer(row) for encounter in gold.answers}
     sums = key.sums(list(told.values()))
     assert len(key.sets) == 200

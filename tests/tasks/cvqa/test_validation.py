@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_dataset import QUESTIONS, answers
 
-from magic_cli.data.gold import Gold
+from magic_cli.data.gold import AnswerGold
 from magic_cli.io import schema
 from magic_cli.metrics.calibration import ece
 from magic_cli.tasks.cvqa import validation
@@ -18,7 +18,7 @@ from magic_cli.tasks.cvqa.validation import MAJORITY, Constant, collapsed, const
 Row = Mapping[str, int]
 IDS = [f"ENC{n:05}" for n in range(1, 13)]
 VARYING = {qid for qid in QUESTIONS.by_qid if len({answers(e)[qid] for e in IDS}) > 1}
-GOLD = Gold("g", QUESTIONS, answers={e: answers(e) for e in IDS})
+GOLD = AnswerGold("g", QUESTIONS, answers={e: answers(e) for e in IDS})
 
 
 def soft(encounter: str, row: Row, sure: float = 0.7) -> AnswerPrediction:

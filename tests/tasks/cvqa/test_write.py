@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from magic_cli.cli.app import app
 from magic_cli.commands.package import package
-from magic_cli.data.gold import Gold
+from magic_cli.data.gold import AnswerGold
 from magic_cli.data.prepared import open_prepared
 from magic_cli.io import schema
 from magic_cli.io.files import read_json, read_jsonl
@@ -55,7 +55,7 @@ def read_back(out: Path) -> tuple[dict[str, Any], list[str]]:
         return {row.id: row.probabilities for row in rows if row.probabilities}, list(found.notes)
 
 
-def misses(out: Path, gold: Gold) -> tuple[dict[str, Any], ...]:
+def misses(out: Path, gold: AnswerGold) -> tuple[dict[str, Any], ...]:
     with open_predictions(out) as found:
         return cvqa.score(gold, found.submitted_rows(gold.questions.by_qid)).errors  # type: ignore[return-value]
 
@@ -152,7 +152,7 @@ def test_sure_errors_come_first_with_texts(tmp_path: Path) -> None:
         prediction.probabilities[qid][3] = p
     prediction.probabilities["CQID011-002"][4] = 0.4
     cvqa.write([prediction], prepared, tmp_path / "out")
-    gold = Gold("g", QUESTIONS, answers={"ENC00021": truth, "ENC00022": answers("ENC00022")})
+    gold = AnswerGold("g", QUESTIONS, answers={"ENC00021": truth, "ENC00022": answers("ENC00022")})
     found = misses(tmp_path / "out", gold)
     assert found[0] == {
         "encounter": "ENC00021",
@@ -169,9 +169,9 @@ def test_sure_errors_come_first_with_texts(tmp_path: Path) -> None:
 
 
 def test_errors_are_capped_and_none_where_all_is_right(out: Path) -> None:
-    gold = Gold("g", QUESTIONS, answers={e: answers(e) for e in ENCOUNTERS})
+    gold = AnswerGold("g", QUESTIONS, answers={e: answers(e) for e in ENCOUNTERS})
     assert misses(out, gold) == ()
-    other = Gold("g", QUESTIONS, answers={e: answers("ENC00002") for e in ENCOUNTERS})
+    other = AnswerGold("g", QUESTIONS, answers={e: answers("ENC00002") for e in ENCOUNTERS})
     found = misses(out, other)
     assert len(found) == MOST or {row["encounter"] for row in found} <= set(ENCOUNTERS)
     assert [row["probability"] for row in found] == sorted((row["probability"] for row in found), reverse=True)

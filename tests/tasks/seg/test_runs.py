@@ -15,7 +15,7 @@ from magic_cli.commands import predict as predict_command
 from magic_cli.commands import train as train_command
 from magic_cli.commands.prepare import PrepareOptions, prepare
 from magic_cli.config import resolve
-from magic_cli.data.gold import gold_of
+from magic_cli.data.gold import mask_gold
 from magic_cli.data.masks import merge_masks, read_mask
 from magic_cli.data.prepared import open_prepared
 from magic_cli.errors import ConfigError
@@ -100,7 +100,7 @@ def test_each_merge_rule_trains_on_its_masks(rule: str, drawn: Path, tmp_path: P
     )
     made = train(tmp_path / "prepared", tmp_path / "run")
     assert made["train_samples"] == len(train_samples)
-    assert made["best"]["number_segmentation_instances"] == len(gold_of(prepared, "valid").images)
+    assert made["best"]["number_segmentation_instances"] == len(mask_gold(prepared, "valid").images)
 
 
 def test_masks_of_each_annotator_differ_where_annotators_do(drawn: Path, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_the_threshold_is_chosen_stored_used_and_told(
 
 
 def figures(folder: Path, data: Path) -> dict[str, float]:
-    gold = gold_of(open_prepared(data), "valid")
+    gold = mask_gold(open_prepared(data), "valid")
     with open_predictions(folder) as found:
         return dict(score(gold, found.submitted_masks()).scores)
 

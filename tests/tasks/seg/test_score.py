@@ -62,7 +62,7 @@ def scored(
     write_folder(root / "masks_refs", dict(gold))
     (root / "masks_preds").mkdir()
     write_folder(root / "masks_preds", dict(preds))
-    truth = open_gold(root / "masks_refs", "valid")
+    truth = open_gold(root / "masks_refs", "valid").masks
     with open_predictions(root / "masks_preds") as found:
         return score(truth, found.submitted_masks(), rules, **options)
 
@@ -402,7 +402,7 @@ def test_only_masks_that_are_not_found(name: str, tmp_path: Path) -> None:
 def test_case_53_one_folder_deeper_in_a_zip(tmp_path: Path) -> None:
     write_folder(tmp_path / "masks_refs", refs())
     path = write_zip(tmp_path / "s.zip", {f"sub/masks_preds/{name}": data for name, data in files().items()})
-    truth = open_gold(tmp_path / "masks_refs", "valid")
+    truth = open_gold(tmp_path / "masks_refs", "valid").masks
     with open_predictions(path) as found:
         report = score(truth, found.submitted_masks())
     assert set((report.official or {"": 1}).values()) == {0}

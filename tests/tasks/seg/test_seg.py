@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from tiny_dataset import blob, image_id, images_of, make_prepared, tiff, write_folder
 
-from magic_cli.data.gold import Gold, GoldImage, gold_of
+from magic_cli.data.gold import GoldImage, MaskGold, mask_gold
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.probability_maps import resize_map
 from magic_cli.errors import DataError, SubmissionError
@@ -40,8 +40,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 
 @pytest.fixture(scope="module")
-def gold(prepared: Prepared) -> Gold:
-    return gold_of(prepared, "valid")
+def gold(prepared: Prepared) -> MaskGold:
+    return mask_gold(prepared, "valid")
 
 
 def perfect() -> list[MaskPrediction]:
@@ -153,7 +153,7 @@ def plain(report: TaskScores) -> TaskScores:
     return dataclasses.replace(report, encounter_sums=None)
 
 
-def test_figures_of_a_perfect_majority(gold: Gold) -> None:
+def test_figures_of_a_perfect_majority(gold: MaskGold) -> None:
     report = score(gold, perfect())
     assert list(report.scores) == [
         "jaccard_meanofmax",
@@ -173,7 +173,7 @@ def test_figures_of_a_perfect_majority(gold: Gold) -> None:
     assert report.scores["dice_meanofmean"] == pytest.approx(np.mean([row["dice_mean"] for row in report.per_item]))
 
 
-def test_items_and_rows(gold: Gold) -> None:
+def test_items_and_rows(gold: MaskGold) -> None:
     report = score(gold, perfect())
     first = report.per_item[0]
     height, width = VALID[first["image"]]
@@ -194,7 +194,7 @@ def test_items_and_rows(gold: Gold) -> None:
             assert row[name] == pytest.approx(mean)
 
 
-def test_clusters_are_encounters_and_their_sums_give_the_figures(gold: Gold) -> None:
+def test_clusters_are_encounters_and_their_sums_give_the_figures(gold: MaskGold) -> None:
     clusters = score(gold, [dataclasses.replace(p, mask=blob(p.shape, 2)) for p in perfect()]).encounter_sums
     assert clusters is not None
     assert clusters.ids == ("ENC00011", "ENC00012")
@@ -212,7 +212,7 @@ def dice_of(one: np.ndarray, other: np.ndarray) -> float:
     return 2 * int((one & other).sum()) / int(one.sum() + other.sum())
 
 
-def test_agreement_of_each_annotator_with_the_others(gold: Gold) -> None:
+def test_agreement_of_each_annotator_with_the_others(gold: MaskGold) -> None:
     found = score(gold, perfect()).agreement
     assert found is not None
     assert found["images"] == 3
@@ -243,7 +243,7 @@ def _unions(size: tuple[int, int]) -> list[np.ndarray]:
     return [masks[1] | masks[2], masks[0] | masks[2], masks[0] | masks[1]]
 
 
-def test_no_agreement_without_a_second_annotator(gold: Gold) -> None:
+def test_no_agreement_without_a_second_annotator(gold: MaskGold) -> None:
     single = {i: GoldImage(t.case_id, {"ann0": t.annotators["ann0"]}) for i, t in gold.images.items()}
     assert score(dataclasses.replace(gold, images=single), perfect()).agreement is None
     some = {**single, VALID_FIRST: gold.images[VALID_FIRST]}
@@ -253,7 +253,7 @@ def test_no_agreement_without_a_second_annotator(gold: Gold) -> None:
     assert [row["images"] for row in found["annotators"]] == [1, 1, 1]
 
 
-def test_a_missing_prediction_is_zero_beside_agreeing_annotators(gold: Gold) -> None:
+def test_a_missing_prediction_is_zero_beside_agreeing_annotators(gold: MaskGold) -> None:
     whole, part = score(gold, perfect()), score(gold, perfect()[1:])
     assert whole.agreement is not None
     assert part.agreement is not None
@@ -263,7 +263,7 @@ def test_a_missing_prediction_is_zero_beside_agreeing_annotators(gold: Gold) -> 
     assert part.baselines == whole.baselines
 
 
-def test_baselines_of_a_report(gold: Gold) -> None:
+def test_baselines_of_a_report(gold: MaskGold) -> None:
     prior = np.zeros((8, 8), np.float32)
     prior[1:4, 1:5] = 0.9
     report = score(dataclasses.replace(gold, prior=prior), perfect())
@@ -279,16 +279,16 @@ def test_baselines_of_a_report(gold: Gold) -> None:
     assert faint.baselines["training mean mask"]["dice"] > 0
 
 
-def test_probabilities_score_like_their_decisions(gold: Gold) -> None:
+def test_probabilities_score_like_their_decisions(gold: MaskGold) -> None:
     soft = [MaskPrediction(p.id, p.mask * np.float32(0.8), shape=p.shape) for p in perfect()]
     assert plain(score(gold, soft)) == plain(score(gold, perfect()))
 
 
-def test_order_does_not_matter_and_predictions_may_be_lazy(gold: Gold) -> None:
+def test_order_does_not_matter_and_predictions_may_be_lazy(gold: MaskGold) -> None:
     assert plain(score(gold, iter(perfect()[::-1]))) == plain(score(gold, perfect()))
 
 
-def test_nothing_is_kept_of_a_mask(gold: Gold) -> None:
+def test_nothing_is_kept_of_a_mask(gold: MaskGold) -> None:
     alive: list[weakref.ref[np.ndarray]] = []
 
     def one_by_one() -> Iterator[MaskPrediction]:
@@ -313,7 +313,7 @@ def test_nothing_is_kept_of_a_mask(gold: Gold) -> None:
         (blob((24, 32)) * 255, "values {0, 255}"),
     ],
 )
-def test_one_bad_prediction_counts_as_zero(gold: Gold, mask: np.ndarray | None, text: str) -> None:
+def test_one_bad_prediction_counts_as_zero(gold: MaskGold, mask: np.ndarray | None, text: str) -> None:
     good, *rest = perfect()
     bad = SubmittedMask(good.id, "no TIFF") if mask is None else dataclasses.replace(good, mask=mask)
     report = score(gold, [bad, *rest])
@@ -324,12 +324,12 @@ def test_one_bad_prediction_counts_as_zero(gold: Gold, mask: np.ndarray | None, 
     assert report.scores["number_segmentation_instances"] == 3
 
 
-def test_two_predictions_of_one_photo(gold: Gold) -> None:
+def test_two_predictions_of_one_photo(gold: MaskGold) -> None:
     with pytest.raises(SubmissionError, match="two predictions"):
         score(gold, [*perfect(), perfect()[0]])
 
 
-def test_extra_predictions_are_left_out_with_a_note(gold: Gold) -> None:
+def test_extra_predictions_are_left_out_with_a_note(gold: MaskGold) -> None:
     extra = MaskPrediction("IMG_ENC00099_00001", mask=np.ones((2, 2), np.uint8))
     report = score(gold, [*perfect(), extra])
     assert report.scores == score(gold, perfect()).scores
@@ -338,16 +338,16 @@ def test_extra_predictions_are_left_out_with_a_note(gold: Gold) -> None:
 
 def test_no_gold(prepared: Prepared) -> None:
     with pytest.raises(DataError, match="no gold masks"):
-        score(Gold("g", prepared.questions), [])
+        score(MaskGold("g"), [])
 
 
-def test_baselines(prepared: Prepared, gold: Gold) -> None:
+def test_baselines(prepared: Prepared, gold: MaskGold) -> None:
     found = seg.baseline_scores(seg.samples(prepared, "train", CONFIG), gold)
     assert list(found) == ["all foreground"]
     assert 0 < found["all foreground"] < 0.6
 
 
-def test_written_masks_read_back_as_predicted(prepared: Prepared, gold: Gold, tmp_path: Path) -> None:
+def test_written_masks_read_back_as_predicted(prepared: Prepared, gold: MaskGold, tmp_path: Path) -> None:
     soft = [MaskPrediction(p.id, p.mask.astype(np.float32), shape=p.shape) for p in perfect()]
     paths = seg.write(iter(soft), prepared, tmp_path)
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == [

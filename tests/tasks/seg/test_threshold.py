@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magic_cli.data.gold import Gold, GoldImage
+from magic_cli.data.gold import GoldImage, MaskGold
 from magic_cli.data.masks import write_mask
 from magic_cli.data.questions import load_questions
 from magic_cli.errors import DataError
@@ -21,7 +21,7 @@ from magic_cli.tasks.seg.threshold import GRID, best_threshold, scores_at
 QUESTIONS = load_questions(None)
 
 
-def drawn(root: Path, seed: int, photos: int = 4) -> tuple[Gold, list[MaskPrediction]]:
+def drawn(root: Path, seed: int, photos: int = 4) -> tuple[MaskGold, list[MaskPrediction]]:
     """Photos of different sizes with one to four annotators, some of them empty; maps of half the size."""
     random = np.random.default_rng(seed)
     images, found = {}, []
@@ -35,7 +35,7 @@ def drawn(root: Path, seed: int, photos: int = 4) -> tuple[Gold, list[MaskPredic
         images[f"I{n}"] = GoldImage("E", annotators)
         map_ = random.random((max(1, shape[0] // 2), shape[1] // 2)) ** random.choice([0.5, 1, 4]) * 0.9
         found.append(MaskPrediction(f"I{n}", map_.astype(np.float32), shape=shape))
-    return Gold("drawn", QUESTIONS, images), found
+    return MaskGold("drawn", images), found
 
 
 @settings(deadline=None, derandomize=True, max_examples=20)
@@ -53,7 +53,7 @@ def test_every_threshold_scores_as_if_it_were_alone(tmp_path_factory: pytest.Tem
 def test_pixels_on_a_threshold_are_background(tmp_path: Path) -> None:
     """As in to_mask, in single precision: 0.43 does not lie above 0.43."""
     write_mask(tmp_path / "a.tiff", np.array([[0, 0, 1]], np.uint8))
-    gold = Gold("g", QUESTIONS, {"I": GoldImage("E", {"ann0": tmp_path / "a.tiff"})})
+    gold = MaskGold("g", {"I": GoldImage("E", {"ann0": tmp_path / "a.tiff"})})
     one = MaskPrediction("I", np.array([[0.1, 0.43, 0.6]], np.float32))
     at = scores_at(gold, [one], [0.42, 0.43, 0.6, 0.7])
     assert at[:, MASK_SCORES.index("dice")] == pytest.approx([2 / 3, 1, 1, 1])
@@ -73,7 +73,7 @@ def test_the_best_is_the_best_of_the_grid(figure: str, tmp_path: Path) -> None:
 
 def test_of_equals_the_nearest_to_the_fixed_one(tmp_path: Path) -> None:
     write_mask(tmp_path / "a.tiff", np.array([[0, 1]], np.uint8))
-    gold = Gold("g", QUESTIONS, {"I": GoldImage("E", {"ann0": tmp_path / "a.tiff"})})
+    gold = MaskGold("g", {"I": GoldImage("E", {"ann0": tmp_path / "a.tiff"})})
     sure = MaskPrediction("I", np.array([[0.0, 1.0]], np.float32))
     for fixed in (0.5, 0.37, 0.02):
         assert best_threshold(gold, [sure], "dice", fixed).settings["threshold"] == fixed
@@ -84,7 +84,7 @@ def test_a_calibrated_map_keeps_what_a_shy_one_lowers(tmp_path: Path) -> None:
     mask = np.zeros((20, 20), np.uint8)
     mask[5:15, 5:15] = 1
     write_mask(tmp_path / "a.tiff", mask)
-    gold = Gold("g", QUESTIONS, {"I": GoldImage("E", {"ann0": tmp_path / "a.tiff"})})
+    gold = MaskGold("g", {"I": GoldImage("E", {"ann0": tmp_path / "a.tiff"})})
     shy = np.where(mask == 1, 0.35, 0.1).astype(np.float32)
     shy[5, 5] = 0.6
     chosen = best_threshold(gold, [MaskPrediction("I", shy)], "dice", 0.5)
@@ -104,7 +104,7 @@ def test_other_photos_are_left_out_and_nan_is_named(tmp_path: Path) -> None:
 def test_memory_does_not_grow_with_photos(tmp_path: Path) -> None:
     write_mask(tmp_path / "a.tiff", np.eye(300, dtype=np.uint8))
     images = {f"I{n}": GoldImage("E", {"ann0": tmp_path / "a.tiff"}) for n in range(30)}
-    gold = Gold("g", QUESTIONS, images)
+    gold = MaskGold("g", images)
 
     def stream(count: int) -> Iterator[MaskPrediction]:
         for n in range(count):
