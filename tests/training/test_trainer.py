@@ -219,6 +219,9 @@ def test_a_fault_in_valid_is_not_taken_for_missing_gold(drawn_prepared: Path) ->
                 raise self.error("valid is damaged")
             return seg.samples(prepared, split, config)
 
+        def gold(self, prepared: Any, split: str) -> Any:
+            return seg.gold(prepared, split)
+
     data, config, task = open_prepared(drawn_prepared), resolve(SegConfig, "tiny"), Faulty()
     with pytest.raises(DataError, match="valid is damaged"):
         train_command.divide(task, data, config)
