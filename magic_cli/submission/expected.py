@@ -1,4 +1,4 @@
-"""What a submission has to hold, and what was found wrong with it; equal problems become one line."""
+"""What a submission has to hold, and the problems found in it; equal problems become one line."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,8 +15,8 @@ Size = tuple[int, int]
 class Expected:
     """What a submission for one split has to hold, from the prepared dataset.
 
-    `encounters` and `images` map every id of the split to whether it is required: all of test; elsewhere
-    those with gold. `sizes` maps image ids to the photo's (height, width), where the photo is there.
+    encounters, images: every id of the split to whether it is required: all are in test, elsewhere those with gold.
+    sizes: image id to the photo's (height, width), of the photos that exist.
     """
 
     split: str
@@ -32,18 +32,18 @@ def expected_of(prepared: Prepared, split: str) -> Expected:
     if not encounters:
         got = f"no encounter in split {split!r}"
         raise DataError(problem(prepared.root, got, "one or more", "choose another --split"))
-    whole = split == "test"
+    all_required = split == "test"
     records = {image.image_id: image for image in prepared.images_of(split)}
-    images = {image: whole for e in encounters for image in e.image_ids}
-    images |= {image: whole or bool(r.mask or r.annotators) for image, r in records.items()}
+    images = {image: all_required for e in encounters for image in e.image_ids}
+    images |= {image: all_required or bool(r.mask or r.annotators) for image, r in records.items()}
     sizes = {image: (r.height, r.width) for image, r in records.items() if r.height and r.width}
-    required = {e.case_id: whole or e.answers is not None for e in encounters}
+    required = {e.case_id: all_required or e.answers is not None for e in encounters}
     return Expected(split, prepared.questions, required, images, sizes)
 
 
 @dataclass
 class Findings:
-    """Problems by kind, so that 300 equal ones stay readable: the first ten are named, the rest counted."""
+    """Problems by kind, so that 300 equal ones stay readable: the first ten are named, the others counted."""
 
     archive: Archive
     kinds: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Findings:
         self.kinds.setdefault((got, expected, remedy), []).append(f"{where} ({detail})" if detail else where)
 
     def lines(self) -> list[str]:
-        """Return one line a kind, in the order found, unsafe members first."""
+        """Return one line per kind, in order of appearance, unsafe members first."""
         lines = list(self.archive.faults)
         for kind, places in self.kinds.items():
             where = self.archive.where(places[0])

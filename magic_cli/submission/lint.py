@@ -1,14 +1,14 @@
-"""What is wrong with a submission, said before it is uploaded: each case of examples/official-scorer.md, by name.
+"""What is wrong with a submission, reported before it is uploaded: the cases of examples/official-scorer.md.
 
-The official scorer stops at the first bad item and loses both tasks, or silently counts zero. The linter lists
-all problems at once, equal ones together, with one mask in memory at a time; photos are never opened.
+The official scorer stops at the first bad item, so that neither task is scored, or silently counts zero. The linter
+lists all problems at once, equal ones together, with one mask in memory at a time; photos are never opened.
 """
 
 import io
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -31,7 +31,14 @@ _COMPRESSIONS = (1, 8, 32946, 32773)
 
 _LARGEST = MAX_PIXELS + (1 << 20)  # bytes of a plain file that is worth reading at once
 
-Fault = tuple[str, str, str, str]
+
+class Fault(NamedTuple):
+    """What is wrong with a mask file: what it holds, what is expected, how to fix it, and particulars of this file."""
+
+    got: str
+    expected: str
+    remedy: str
+    detail: str = ""
 
 
 def lint(archive: Archive, expected: Expected | None, layout: Layout | None = None) -> list[str]:
@@ -42,64 +49,64 @@ def lint(archive: Archive, expected: Expected | None, layout: Layout | None = No
         expected: ids, sizes and questions of the split; None leaves completeness, ids and sizes unchecked.
         layout: where the predictions are; None for a whole submission, whose root is then checked too.
     """
-    found = Findings(archive)
+    findings = Findings(archive)
     if layout is None:
         try:
             layout = find_layout(archive)
         except SubmissionError as error:
             return [*archive.faults, *error.problems]
-        _lint_root(found, layout)
-    masks = 0 if layout.masks is None else _lint_masks(found, layout.masks, expected)
-    rows = 0 if layout.answers is None else lint_answers(found, layout.answers, expected)
-    if not masks and not rows and not found.kinds:
-        found.add(layout.answers or layout.masks or ".", "nothing to score", "masks or answers", "add predictions")
-    return found.lines()
+        _lint_root(findings, layout)
+    masks = 0 if layout.masks is None else _lint_masks(findings, layout.masks, expected)
+    rows = 0 if layout.answers is None else lint_answers(findings, layout.answers, expected)
+    if not masks and not rows and not findings.kinds:
+        findings.add(layout.answers or layout.masks or ".", "nothing to score", "masks or answers", "add predictions")
+    return findings.lines()
 
 
-def _lint_root(found: Findings, layout: Layout) -> None:
+def _lint_root(findings: Findings, layout: Layout) -> None:
     root = f"{MASKS}/ and {ANSWERS} at the root"
     for place, official in ((layout.masks, f"{MASKS}/"), (layout.answers, ANSWERS)):
         if place not in (None, official):
             got = f"{official} at another place"
-            found.add(place or ".", got, root, "zip the files inside the folder, not the folder")
+            findings.add(place or ".", got, root, "zip the files inside the folder, not the folder")
     if layout.answers is None:
         got, remedy = "no such file", "add it; [] leaves the task out (the official scorer stops without the file)"
-        found.add(ANSWERS, got, "the JSON list of answers", remedy)
-    for name in found.archive.members:
+        findings.add(ANSWERS, got, "the JSON list of answers", remedy)
+    for name in findings.archive.members:
         inside = layout.masks is not None and name.startswith(layout.masks) and (layout.masks or image_of(name))
         # `package` leaves behind what the commands put beside predictions
-        beside = not found.archive.is_zip and PurePosixPath(name).name in (PROBABILITIES_FILE, run_record.FILE)
-        if not _is_junk(found, name) and name != layout.answers and not inside and not beside:
-            found.add(name, "an unknown file", root, "rename it or remove it")
+        beside = not findings.archive.is_zip and PurePosixPath(name).name in (PROBABILITIES_FILE, run_record.FILE)
+        if not _is_junk(findings, name) and name != layout.answers and not inside and not beside:
+            findings.add(name, "an unknown file", root, "rename it or remove it")
 
 
-def _is_junk(found: Findings, name: str) -> bool:
-    """Say whether a file is a system's litter; in a zip it is a problem, in a folder it stays behind."""
+def _is_junk(findings: Findings, name: str) -> bool:
+    """Return whether a file was added by an operating system: a problem in a zip; in a folder it is not packaged."""
     if not _JUNK.search(name):
         return False
-    if found.archive.is_zip:
-        found.add(
+    if findings.archive.is_zip:
+        findings.add(
             name, "a file that the system added", "predictions only", "remove it: zip -d FILE '__MACOSX/*' '*.DS_Store'"
         )
     return True
 
 
-def _lint_masks(found: Findings, folder: str, expected: Expected | None) -> int:
+def _lint_masks(findings: Findings, folder: str, expected: Expected | None) -> int:
     """Check names, completeness and every mask; return how many files there are."""
     covered: dict[str, str] = {}
-    for name in sorted(found.archive.members):
+    for name in sorted(findings.archive.members):
         rest = name[len(folder) :]
         if not name.startswith(folder) or _JUNK.search(name) or (not folder and "_mask_" not in name):
             continue
-        guess = _lint_name(found, name, rest)
+        guess = _lint_name(findings, name, rest)
         if expected is not None and guess not in expected.images:
             got, remedy = f"no photo of split {expected.split!r}", "remove it; is --split right?"
-            found.add(name, got, "one mask a photo of the split", remedy)
+            findings.add(name, got, "one mask per photo of the split", remedy)
         covered[guess] = name
         if rest.casefold().endswith((".tif", ".tiff")):
             size = expected.sizes.get(guess) if expected else None
-            for *kind, detail in _read_faults(found, name, size):
-                found.add(name, kind[0], kind[1], kind[2], detail)
+            for fault in _read_faults(findings, name, size):
+                findings.add(name, *fault)
     if covered and expected is not None:
         for image in sorted(i for i, needed in expected.images.items() if needed and i not in covered):
             remedy = "predict it (the official scorer stops with KeyError)"
@@ -107,43 +114,43 @@ def _lint_masks(found: Findings, folder: str, expected: Expected | None) -> int:
                 remedy = (
                     "its photo was absent: add it, prepare and predict again (the official scorer stops with KeyError)"
                 )
-            found.add(folder + mask_name(image), "no such file", "one mask a photo of the split", remedy)
+            findings.add(folder + mask_name(image), "no such file", "one mask per photo of the split", remedy)
     return len(covered)
 
 
-def _lint_name(found: Findings, name: str, rest: str) -> str:
+def _lint_name(findings: Findings, name: str, rest: str) -> str:
     """Check a mask's place, extension and suffix; return the image id that is meant."""
     base = PurePosixPath(rest)
     guess = image_of(base.name)
     if "/" in rest:
-        found.add(name, "a mask in a sub-folder", f"directly in {MASKS}/", "move it up (officially not found: 0)")
+        findings.add(name, "a mask in a sub-folder", f"directly in {MASKS}/", "move it up (officially not found: 0)")
     if guess is None:
         if base.suffix != ".tiff":
             got, remedy = f"extension {base.suffix or '(none)'}", "write it as .tiff (officially not found)"
-            found.add(name, got, ".tiff, in lower case", remedy)
+            findings.add(name, got, ".tiff, in lower case", remedy)
         else:
             remedy = "rename it (the official scorer stops with KeyError: 'sys')"
-            found.add(name, "another suffix", f"IMG_<encounter>_<number>{SUFFIX}", remedy)
+            findings.add(name, "another suffix", f"IMG_<encounter>_<number>{SUFFIX}", remedy)
         match = _IMAGE.match(base.name)
         guess = match[0] if match else base.stem
     return guess
 
 
-def _read_faults(found: Findings, name: str, size: Size | None) -> Iterator[Fault]:
+def _read_faults(findings: Findings, name: str, size: Size | None) -> Iterator[Fault]:
     try:
-        with found.archive.read(name) as data:
+        with findings.archive.read(name) as data:
             yield from mask_faults(data, size)
     except SubmissionError:
-        yield "an unreadable file", "a whole TIFF", "check its permissions, or write it again", ""
+        yield Fault("an unreadable file", "a whole TIFF", "check its permissions, or write it again")
 
 
 def mask_faults(data: IO[bytes], size: Size | None) -> Iterator[Fault]:
-    """Yield (got, expected, remedy, detail) for what is wrong with one mask file; `size` is the photo's (H, W)."""
+    """Yield what is wrong with one mask file; `size` is the photo's (H, W), None where it is not known."""
     try:
-        plain = _plain(data)
-        if plain is not None:
-            yield from _size_faults(plain.shape, size)
-            yield from _value_faults(plain)
+        array = _read_simple(data)
+        if array is not None:
+            yield from _size_faults(array.shape, size)
+            yield from _value_faults(array)
             return
         import tifffile  # most submissions do without
 
@@ -151,33 +158,34 @@ def mask_faults(data: IO[bytes], size: Size | None) -> Iterator[Fault]:
             too_much = claims(file)
             if too_much:
                 expected = "at most 200 megapixels and 1 GiB, in this file alone"
-                yield "a mask that asks for too much", expected, "check the file", too_much
+                yield Fault("a mask that asks for too much", expected, "check the file", too_much)
                 return
             page, shape = file.pages[0], file.series[0].shape
             shape = shape[:2] if len(shape) == 3 and shape[2] == 1 else shape
             if len(file.pages) > 1:
-                yield "a TIFF of several pages", "one page", "write one 2-D mask (the official scorer stops)", ""
+                yield Fault("a TIFF of several pages", "one page", "write one 2-D mask (the official scorer stops)")
             elif len(shape) != 2:
                 remedy = "write one 2-D channel (the official scorer stops)"
-                yield "a mask of another form", "(H, W)", remedy, str(shape)
+                yield Fault("a mask of another form", "(H, W)", remedy, str(shape))
             elif page.compression not in _COMPRESSIONS:
                 kind = getattr(page.compression, "name", str(page.compression))
                 remedy = "write it uncompressed or with zlib (the platform may lack imagecodecs)"
-                yield "a compression that needs imagecodecs", "none or zlib", remedy, kind
+                yield Fault("a compression that needs imagecodecs", "none or zlib", remedy, kind)
             else:
                 yield from _size_faults(shape, size)
                 yield from _value_faults(file.series[0].asarray())
     except Exception as error:  # decoders have no common base class of errors
-        yield "an unreadable file", "a whole TIFF", "write it again (the official scorer stops)", type(error).__name__
+        remedy = "write it again (the official scorer stops)"
+        yield Fault("an unreadable file", "a whole TIFF", remedy, type(error).__name__)
 
 
-def _plain(data: IO[bytes]) -> NDArray[Any] | None:
-    """Return the array of a plain TIFF, in a tenth of tifffile's time; None leaves the file to tifffile, rewound."""
+def _read_simple(data: IO[bytes]) -> NDArray[Any] | None:
+    """Return the array of a simple TIFF, in a tenth of tifffile's time; None for other files. The stream is rewound."""
     size = data.seek(0, io.SEEK_END)
     data.seek(0)
-    found = read_simple_tiff(data.read()) if size <= _LARGEST else None
+    array = read_simple_tiff(data.read()) if size <= _LARGEST else None
     data.seek(0)
-    return found
+    return array
 
 
 def _size_faults(shape: tuple[int, ...], size: Size | None) -> Iterator[Fault]:
@@ -185,23 +193,23 @@ def _size_faults(shape: tuple[int, ...], size: Size | None) -> Iterator[Fault]:
         detail = f"{shape} instead of {size}"
         if shape == size[::-1]:
             remedy = "apply the photo's EXIF orientation (officially scored silently, and wrong)"
-            yield "transposed: (W, H) instead of (H, W)", "the photo's (H, W)", remedy, detail
+            yield Fault("transposed: (W, H) instead of (H, W)", "the photo's (H, W)", remedy, detail)
         else:
-            yield "another size", "the photo's (H, W)", "resize it (the official scorer stops)", detail
+            yield Fault("another size", "the photo's (H, W)", "resize it (the official scorer stops)", detail)
 
 
 def _value_faults(array: NDArray[Any]) -> Iterator[Fault]:
     expected, zero = "0 and 1 only", "(officially only 1 counts: a silent 0)"
     if not array.size or array.dtype.kind not in "buif":
-        yield "another type", "uint8", "write uint8 {0, 1}", str(array.dtype)
+        yield Fault("another type", "uint8", "write uint8 {0, 1}", str(array.dtype))
         return
     low, high = array.min(), array.max()
     if array.dtype.kind == "f" and low >= 0 and high <= 1 and not ((array == 0) | (array == 1)).all():
-        yield "probabilities", expected, f"cut them at 0.5 and write uint8 {zero}", f"{low:.2g}..{high:.2g}"
+        yield Fault("probabilities", expected, f"cut them at 0.5 and write uint8 {zero}", f"{low:.2g}..{high:.2g}")
     elif not ((array == 0) | (array == high)).all() or high not in (0, 1, 255):
-        yield "values other than 0 and 1", expected, f"write uint8 {{0, 1}} {zero}", f"{low:g}..{high:g}"
+        yield Fault("values other than 0 and 1", expected, f"write uint8 {{0, 1}} {zero}", f"{low:g}..{high:g}")
     elif high == 255:
-        yield "values {0, 255}", expected, f"divide by 255 {zero}", ""
+        yield Fault("values {0, 255}", expected, f"divide by 255 {zero}")
     elif high == 0:
         remedy = "keep the likeliest pixels (one annotator's empty mask makes the official means NaN)"
-        yield "an empty mask", "at least one foreground pixel", remedy, ""
+        yield Fault("an empty mask", "at least one foreground pixel", remedy)

@@ -1,4 +1,4 @@
-"""The linter's half for data_cvqa_sys.json: the file, its rows, their ids, keys and values."""
+"""Linter of data_cvqa_sys.json: the file, its rows, their ids, keys and values."""
 
 import codecs
 import re
@@ -19,126 +19,128 @@ _INTEGER = "a 0-based integer index"
 Row = dict[str, Any]
 
 
-def lint_answers(found: Findings, name: str, expected: Expected | None) -> int:
+def lint_answers(findings: Findings, name: str, expected: Expected | None) -> int:
     """Check the JSON of a submission; return how many rows it has, -1 where it cannot be read.
 
     Without `expected` the 27 questions of the challenge are assumed, and only the form of ids is checked.
     """
-    kinds = len(found.kinds)
-    rows = _parse(found, name)
+    kinds = len(findings.kinds)
+    rows = _parse(findings, name)
     if rows is None:
         return -1
     questions = expected.questions if expected else load_questions(None)
     seen: set[str] = set()
     for number, row in enumerate(rows):
         if not isinstance(row, dict) or not isinstance(row.get("encounter_id"), str):
-            found.add(
-                f"{name}:row {number}", "no encounter", "an object with an encounter_id", "write one row an encounter"
+            findings.add(
+                f"{name}:row {number}", "no encounter", "an object with an encounter_id", "write one row per encounter"
             )
             continue
-        encounter = _lint_id(found, name, row["encounter_id"], expected)
+        encounter = _lint_id(findings, name, row["encounter_id"], expected)
         if encounter in seen:
             remedy = "keep one row (the official scorer silently unites their answers)"
-            found.add(f"{name}:{row['encounter_id']}", "the same encounter twice", "one row an encounter", remedy)
+            findings.add(f"{name}:{row['encounter_id']}", "the same encounter twice", "one row per encounter", remedy)
         seen.add(encounter)
-        _lint_row(found, f"{name}:{row['encounter_id']}", row, questions)
+        _lint_row(findings, f"{name}:{row['encounter_id']}", row, questions)
     if rows and expected is not None:
         for encounter in sorted(e for e, needed in expected.encounters.items() if needed and e not in seen):
             remedy = "predict it (the official scorer stops with KeyError)"
-            found.add(f"{name}:{encounter}", "no such row", "one row an encounter", remedy)
-    if len(found.kinds) == kinds:
+            findings.add(f"{name}:{encounter}", "no such row", "one row per encounter", remedy)
+    if len(findings.kinds) == kinds:
         for line in schema.problems("submission", rows, name):
-            found.add(name, "another layout", "schemas/submission.schema.json", line)
+            findings.add(name, "another layout", "schemas/submission.schema.json", line)
     return len(rows)
 
 
-def _parse(found: Findings, name: str) -> list[Any] | None:
+def _parse(findings: Findings, name: str) -> list[Any] | None:
     try:
-        data = read_bytes(found.archive, name)
+        data = read_bytes(findings.archive, name)
     except SubmissionError:
-        found.add(name, "an unreadable file", "a JSON list", "check its permissions, or write it again")
+        findings.add(name, "an unreadable file", "a JSON list", "check its permissions, or write it again")
         return None
     if data.startswith(codecs.BOM_UTF8):
-        found.add(name, "a byte-order mark", "UTF-8 without one", "save it as plain UTF-8 (the official scorer stops)")
+        findings.add(
+            name, "a byte-order mark", "UTF-8 without one", "save it as plain UTF-8 (the official scorer stops)"
+        )
     try:
-        rows = parse_answers(data, _noting_repeated_keys(found, name))
+        rows = parse_answers(data, _noting_repeated_keys(findings, name))
     except ValueError as error:
-        found.add(name, "invalid JSON", "a JSON list", "write it again (the official scorer stops)", str(error)[:80])
+        findings.add(name, "invalid JSON", "a JSON list", "write it again (the official scorer stops)", str(error)[:80])
         return None
     if not isinstance(rows, list):
         got = f"a JSON {'object' if isinstance(rows, dict) else type(rows).__name__}"
         remedy = 'write [{"encounter_id": ...}, ...] (the official scorer stops, or gives 0)'
-        found.add(name, got, "a JSON list, one object an encounter", remedy)
+        findings.add(name, got, "a JSON list, one object per encounter", remedy)
         return None
     return rows
 
 
-def _noting_repeated_keys(found: Findings, name: str) -> Callable[[list[tuple[str, Any]]], Row]:
+def _noting_repeated_keys(findings: Findings, name: str) -> Callable[[list[tuple[str, Any]]], Row]:
     def build(pairs: list[tuple[str, Any]]) -> Row:
         row = dict(pairs)
         for key in repeated_keys(pairs):
             where = f"{name}:{row.get('encounter_id')}:{key}"
-            found.add(where, "the same key twice", "each key once", "remove one")
+            findings.add(where, "the same key twice", "each key once", "remove one")
         return row
 
     return build
 
 
-def _lint_id(found: Findings, name: str, written: str, expected: Expected | None) -> str:
-    """Check an encounter id; return the one that is meant."""
+def _lint_id(findings: Findings, name: str, written: str, expected: Expected | None) -> str:
+    """Check an encounter id; return the id that is meant."""
     where, known = f"{name}:{written}", expected.encounters if expected else None
     if known is not None and written in known:
         return written
     base = written.split("-")[0]
     if base != written and (known is None or base in known):
         remedy = "write the plain id (the official scorer cuts at the dash and unites such rows)"
-        found.add(where, "an id with a suffix", "a plain id such as ENC00001", remedy)
+        findings.add(where, "an id with a suffix", "a plain id such as ENC00001", remedy)
         return base
     if written != written.upper() and (known is None or written.upper() in known):
         remedy = "write it in capitals (the official scorer stops with KeyError)"
-        found.add(where, "an id in lower case", "an id such as ENC00001", remedy)
+        findings.add(where, "an id in lower case", "an id such as ENC00001", remedy)
         return written.upper()
     if known is not None:
         assert expected is not None  # noqa: S101  known is its
-        remedy = "remove the row or mend the id; is --split right?"
-        found.add(where, f"no encounter of split {expected.split!r}", "encounters of the split only", remedy)
+        remedy = "remove the row or fix the id; is --split right?"
+        findings.add(where, f"no encounter of split {expected.split!r}", "encounters of the split only", remedy)
     return written
 
 
-def _lint_row(found: Findings, where: str, row: Row, questions: QuestionSchema) -> None:
+def _lint_row(findings: Findings, where: str, row: Row, questions: QuestionSchema) -> None:
     answered = set()
     for key, value in row.items():
         if key in questions.by_qid:
             answered.add(key)
-            _lint_value(found, f"{where}:{key}", value, questions.by_qid[key].size)
+            _lint_value(findings, f"{where}:{key}", value, questions.by_qid[key].size)
         elif key != "encounter_id":
             match = _UNPADDED.fullmatch(key)
             meant = f"{match[1]}-{int(match[2]):03d}" if match and len(match[2]) < 9 else ""
             if meant in questions.by_qid:
                 answered.add(meant)
                 remedy = "write three digits, as in CQID010-001 (officially the key is dropped)"
-                found.add(f"{where}:{redact_key(key)}", "an unpadded key", "a qid of the definitions", remedy)
+                findings.add(f"{where}:{redact_key(key)}", "an unpadded key", "a qid of the definitions", remedy)
             else:
-                found.add(f"{where}:{redact_key(key)}", "an unknown key", "a qid of the definitions", "remove it")
+                findings.add(f"{where}:{redact_key(key)}", "an unknown key", "a qid of the definitions", "remove it")
     for qid in questions.by_qid:
         if qid not in answered:
             remedy = "answer every slot (a missing parent stops the official scorer, a missing sibling changes the set)"
-            found.add(f"{where}:{qid}", "no answer", _INTEGER, remedy)
+            findings.add(f"{where}:{qid}", "no answer", _INTEGER, remedy)
 
 
-def _lint_value(found: Findings, where: str, value: Any, size: int) -> None:
+def _lint_value(findings: Findings, where: str, value: Any, size: int) -> None:
     silent = "(officially silently wrong)"
     if value is None:
-        found.add(where, "null", _INTEGER, f"answer every slot {silent}")
+        findings.add(where, "null", _INTEGER, f"answer every slot {silent}")
     elif isinstance(value, bool):
-        found.add(where, "true or false", _INTEGER, "write the option's index")
+        findings.add(where, "true or false", _INTEGER, "write the option's index")
     elif isinstance(value, str):
-        found.add(where, "a string", _INTEGER, f'write 0, not "0" {silent}', redact(value))
+        findings.add(where, "a string", _INTEGER, f'write 0, not "0" {silent}', redact(value))
     elif isinstance(value, float):
-        found.add(where, "a float", _INTEGER, "write 0, not 0.0: int(x) before json.dump", repr(value))
+        findings.add(where, "a float", _INTEGER, "write 0, not 0.0: int(x) before json.dump", repr(value))
     elif not isinstance(value, int):
-        remedy = "one index a slot (the official scorer stops)"
-        found.add(where, f"a {'list' if isinstance(value, list) else 'JSON object'}", _INTEGER, remedy)
+        remedy = "one index per slot (the official scorer stops)"
+        findings.add(where, f"a {'list' if isinstance(value, list) else 'JSON object'}", _INTEGER, remedy)
     elif not 0 <= value < size:
         detail = f"{value} of 0..{size - 1}"[-60:]
-        found.add(where, "an index out of range", _INTEGER, f"count options from 0 {silent}", detail)
+        findings.add(where, "an index out of range", _INTEGER, f"count options from 0 {silent}", detail)

@@ -52,7 +52,7 @@ class Key:
 
     @cached_property
     def sets(self) -> list[Sets]:
-        """The gold set of each parent, an encounter each."""
+        """Of each encounter, the gold set of each parent."""
         return [self.gold.questions.to_sets(row) for row in self.gold.answers.values()]
 
     @cached_property
@@ -152,9 +152,9 @@ def _refuse_other_split(gold: AnswerGold, rows: Mapping[str, Sequence[SubmittedR
 
 
 def _items(key: Key, answers: Mapping[str, Answer], sums: Floats) -> Iterator[dict[str, Any]]:
-    """Yield a row an encounter and parent: what is right, what was answered, its credit, what is wrong with it."""
+    """Yield a row per encounter and parent: the gold and the predicted options, the credit, and what is wrong."""
     questions = key.gold.questions
-    worths = sums[:, : len(questions.parents)].tolist()  # all terms as Python's numbers: 13 kB an encounter
+    worths = sums[:, : len(questions.parents)].tolist()  # all terms as Python's numbers: 13 kB per encounter
     for (encounter, answer), gold, credit in zip(answers.items(), key.sets, worths, strict=True):
         found = questions.to_sets(answer.slots)
         for parent, worth in zip(questions.parents, credit, strict=True):
@@ -176,7 +176,7 @@ def _shown(values: AbstractSet[int]) -> str:
 
 
 def _rows(key: Key, answers: Mapping[str, Answer], figures: Mapping[str, float]) -> Iterator[dict[str, Any]]:
-    """Yield a row a parent question: its wording and options, its accuracy, what was taken for what."""
+    """Yield a row per parent question: its wording and options, its accuracy, and its confusion matrix."""
     questions = key.gold.questions
     found = [questions.to_sets(answer.slots) for answer in answers.values()]
     for parent, slots in questions.parents.items():
@@ -200,7 +200,7 @@ def _confusion(pairs: Iterable[tuple[AbstractSet[int], AbstractSet[int]]], size:
         pairs: (found, gold) of each encounter; found may hold values that are no index, which count as nothing.
         size: number of options.
 
-    An option in both sets adds 1 on the diagonal. The others of an encounter share 1 a pair evenly; where one side
+    An option in both sets adds 1 on the diagonal. The others of an encounter share 1 per pair evenly; where one side
     has more of them, the rest of each meets nothing, so that rows and columns add up to how often an option occurs.
     """
     counts = np.zeros((size + 1, size + 1))
