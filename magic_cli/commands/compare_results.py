@@ -130,7 +130,7 @@ def _compare_checkpoints(old: Path, new: Path, paths: ResultPaths) -> str:
 
 
 def _compare_masks(old: Path, new: Path, _: ResultPaths) -> str:
-    before, after = read_raw(old, str(old)), read_raw(new, str(new))
+    before, after = read_raw(old), read_raw(new)
     if before.shape != after.shape or before.dtype != after.dtype:
         return f"{before.shape} {before.dtype} then, {after.shape} {after.dtype} now"
     unequal = int(np.count_nonzero(before != after))

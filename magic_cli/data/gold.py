@@ -49,7 +49,7 @@ class GoldImage:
 
 
 def _read(path: str) -> NDArray[np.bool_]:
-    raw = read_raw(path, path)
+    raw = read_raw(path)
     if raw.dtype != np.uint8 or raw.ndim != 2 or not raw.size or raw.max() > 1:
         raw = decode_mask(raw, path)[0]
     return raw.view(np.bool_)  # no copy: scoring is timed
@@ -167,7 +167,7 @@ def _read_prior(path: Path) -> NDArray[np.float32] | None:
     """Read the training mean mask, 8-bit grey; None where `magic prepare` has not written one."""
     if not path.is_file():
         return None
-    prior = read_raw(path, str(path))
+    prior = read_raw(path)
     if prior.ndim != 2 or prior.dtype != np.uint8 or not prior.any():
         return None
     return np.asarray(prior / 255, np.float32)

@@ -40,26 +40,32 @@ class Unreadable(DataError):  # noqa: N818  it is about the file
         self.error, self.stored = error, stored
 
 
-def read_raw(source: str | Path | IO[bytes], where: str) -> NDArray[Any]:
+def read_raw(source: str | Path | IO[bytes], where: str = "") -> NDArray[Any]:
     """Return the array of a TIFF as stored: any shape, any dtype, nothing scaled.
 
     tifffile reads it, as the official scorer does; Pillow is the fallback for LZW, which tifffile reads only with the
     79 MB imagecodecs (examples/challenge-data.md, "Compressions"). A PNG is read too.
 
+    Args:
+        source: a path, or a seekable stream.
+        where: what messages call it; "" for the path itself.
+
     Raises:
         DataError: one line, for a file that is missing, damaged, fax-coded (CCITT) or too large (data/limits.py).
     """
+    where = where or str(source)
     if isinstance(source, str | Path):
         with _opened(source, where) as file:  # not read_bytes: this copies pixels once
             return read_stored(file, where)[0]
     return read_stored(source, where)[0]
 
 
-def map_stored(path: str | Path, where: str) -> tuple[NDArray[Any], str]:
-    """Read a file as `read_stored`, but map it into memory where its pixels lie there as they are: no copy.
+def map_stored(path: str | Path, where: str = "") -> tuple[NDArray[Any], str]:
+    """Read a file like `read_stored`, but map its pixels into memory instead of copying them if they are uncompressed.
 
     The array is read-only then, and must not outlive changes of the file: for scoring, which reads pixels once.
     """
+    where = where or str(path)
     with _opened(path, where) as file:
         try:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -210,12 +216,16 @@ def _sample(array: NDArray[Any]) -> str:
     return f"{{{shown}}}"
 
 
-def read_mask(source: str | Path | IO[bytes], where: str) -> Mask:
+def read_mask(source: str | Path | IO[bytes], where: str = "") -> Mask:
     """Read a mask as (H, W) uint8 in {0, 1}; stored as {0, 1}, {0, 255} or bool, (H, W) or (H, W, 1).
+
+    Args:
+        source, where: as for `read_raw`.
 
     Raises:
         DataError: one line, for a file, a shape or values that are no mask.
     """
+    where = where or str(source)
     return decode_mask(read_raw(source, where), where)[0]
 
 

@@ -141,7 +141,7 @@ def _draw(images: Sequence[ImageRecord], dices: Mapping[str, float]) -> Iterator
 
 def _picture(image: ImageRecord, dice: float | None) -> Picture | None:
     try:
-        masks = [read_mask(path, path) for path in image.annotators.values()]
+        masks = [read_mask(path) for path in image.annotators.values()]
         drawn = overlays.overlay(image.path, masks, None, _SIDE, image.upright)
     except DataError:
         return None

@@ -19,7 +19,7 @@ def lesion_sizes(samples: Sequence[Sample]) -> dict[str, tuple[str, ...]]:
     for sample in track(samples, "lesion sizes"):
         path = sample.images[0].mask
         if path is not None:
-            shares.setdefault(sample.case.case_id, []).append(float(read_mask(path, str(path)).mean()))
+            shares.setdefault(sample.case.case_id, []).append(float(read_mask(path).mean()))
     order = sorted(shares, key=lambda encounter: (float(np.mean(shares[encounter])), encounter))
     return {encounter: (_SIZES[rank * len(_SIZES) // len(order)],) for rank, encounter in enumerate(order)}
 
@@ -43,5 +43,5 @@ def _mean_mask(part: Sequence[Sample]) -> TrainingMeanMask:
     for sample in track(part, "mean mask"):
         path = sample.images[0].mask
         if path is not None:
-            mean.add([read_mask(path, str(path))])
+            mean.add([read_mask(path)])
     return mean

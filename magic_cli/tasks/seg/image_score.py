@@ -133,7 +133,7 @@ def read_gold(gold: GoldImage) -> GoldMasks:
         raise DataError(problem(where, f"{len(gold.annotators)} annotators", f"at most {_MOST}", "leave some out"))
     for name, path in gold.annotators.items():
         try:
-            size, packed, kind = _gold_mask(map_stored(path, path)[0], path)
+            size, packed, kind = _gold_mask(map_stored(path)[0], path)
         except DataError as error:
             lines += error.problems
             continue

@@ -119,7 +119,7 @@ class SegModel(TaskModel):
         assert path is not None  # noqa: S101  samples() gives train photos with a mask only
 
         def load() -> Pixels:
-            full = Image.fromarray(read_mask(path, path) * np.uint8(255))
+            full = Image.fromarray(read_mask(path) * np.uint8(255))
             return np.asarray(full.resize((side, side), Image.Resampling.BOX))
 
         stat = Path(path).stat()
