@@ -23,10 +23,10 @@ def bag_of_words(text: str, size: int) -> NDArray[np.float32]:
     Words of two letters or more, lower-case; Chinese, which has no spaces, in pairs of characters.
     """
     counts = Counter(zlib.crc32(word.encode()) % size for word in _words(text))
-    found = np.zeros(size, np.float32)
-    found[list(counts)] = 1 + np.log(np.array(list(counts.values()), np.float32))
-    found.flags.writeable = False
-    return found
+    bag = np.zeros(size, np.float32)
+    bag[list(counts)] = 1 + np.log(np.array(list(counts.values()), np.float32))
+    bag.flags.writeable = False
+    return bag
 
 
 def _words(text: str) -> list[str]:
@@ -40,6 +40,6 @@ def _words(text: str) -> list[str]:
 def idf(bags: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Return log((1 + n) / (1 + n with a word in the bucket)) + 1 of each bucket of n bags (size,), float32."""
     count, with_it = 0, np.zeros((), np.int64)
-    for bag in bags:  # one by one: all of them together are 8 kB an encounter
+    for bag in bags:  # one by one: all of them together are 8 kB per encounter
         count, with_it = count + 1, with_it + (bag > 0)
     return np.asarray(np.log((1 + count) / (1 + with_it)) + 1, np.float32)

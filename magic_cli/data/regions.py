@@ -15,7 +15,7 @@ Places = NDArray[np.int64]
 
 
 def largest_region(mask: Mask) -> Mask:
-    """Return the mask's largest region alone; diagonal neighbours are connected. Of equals, the topmost is kept.
+    """Return the mask's largest region alone; diagonal neighbours are connected. Of equals, the topmost one.
 
     Args:
         mask: (H, W) uint8 {0, 1}; an empty mask stays empty.
@@ -25,8 +25,8 @@ def largest_region(mask: Mask) -> Mask:
         return mask
     regions = _regions(starts, ends, mask.shape[1] + 1, diagonal=1)
     sizes = np.bincount(regions, ends - starts)
-    kept = regions == sizes.argmax()
-    return _painted(starts[kept], ends[kept], mask.shape)
+    largest = regions == sizes.argmax()
+    return _painted(starts[largest], ends[largest], mask.shape)
 
 
 def fill_holes(mask: Mask) -> Mask:

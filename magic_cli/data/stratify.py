@@ -1,7 +1,7 @@
-"""Encounters dealt into folds so that labels are spread evenly: what cross-validation holds out in turn.
+"""Cases assigned to folds so that labels are spread evenly: what cross-validation holds out in turn.
 
 Iterative stratification (Sechidis, Tsoumakas & Vlahavas, On the Stratification of Multi-Label Data, 2011): the
-rarest label is dealt first, each time to the fold that lacks it most, then to the one with most room. Unlike there,
+rarest label is assigned first, each time to the fold that lacks it most, then to the one with most room. Unlike there,
 folds differ by at most one encounter in size, and labels too rare to be in every fold are left to chance.
 """
 
@@ -17,33 +17,34 @@ def assign_folds(labels: Mapping[str, Collection[str]], folds: int, seed: int) -
 
     Args:
         labels: encounter id to its labels, none or several; the order of neither matters.
-        folds: at least 2, at most one an encounter.
+        folds: at least 2, at most one per case.
         seed: same seed, same folds.
 
     Raises:
         ConfigError: too few or too many folds.
     """
     if not 2 <= folds <= len(labels):
-        expected = f"2 to {len(labels)}, one an encounter with gold in split train"
+        expected = f"2 to {len(labels)}, one per encounter with gold in split train"
         raise ConfigError(problem("--folds", folds, expected, "choose fewer folds or prepare more data"))
     draw = random.Random(seed)  # noqa: S311  not a secret
     left = sorted(labels)
     draw.shuffle(left)
     room = [len(left) // folds + (fold < len(left) % folds) for fold in range(folds)]
     share = [size / len(left) for size in room]
-    count = Counter(label for some in labels.values() for label in set(some))
-    common = sorted((label for label, number in count.items() if number >= folds), key=lambda one: (count[one], one))
+    count = Counter(label for own in labels.values() for label in set(own))
+    rarest_first = sorted(count.items(), key=lambda item: (item[1], item[0]))
+    common = [label for label, number in rarest_first if number >= folds]
     lacking = [{label: count[label] * part for label in common} for part in share]
-    found: list[list[str]] = [[] for _ in range(folds)]
+    members: list[list[str]] = [[] for _ in range(folds)]
     while left:
-        rest = Counter(label for one in left for label in set(labels[one]) if label in lacking[0])
-        rarest = min(rest, key=lambda one: (rest[one], one), default="")
-        for one in [one for one in left if not rarest or rarest in labels[one]]:
+        rest = Counter(label for case in left for label in set(labels[case]) if label in lacking[0])
+        rarest = min(rest, key=lambda label: (rest[label], label), default="")
+        for case in [case for case in left if not rarest or rarest in labels[case]]:
             open_folds = [fold for fold in range(folds) if room[fold]]
             most = max(open_folds, key=lambda fold: (lacking[fold].get(rarest, 0.0), room[fold], draw.random()))
-            found[most].append(one)
+            members[most].append(case)
             room[most] -= 1
-            for label in set(labels[one]) & lacking[most].keys():
+            for label in set(labels[case]) & lacking[most].keys():
                 lacking[most][label] -= 1
-        left = [one for one in left if rarest and rarest not in labels[one]]
-    return tuple(tuple(sorted(part)) for part in found)
+        left = [case for case in left if rarest and rarest not in labels[case]]
+    return tuple(tuple(sorted(part)) for part in members)

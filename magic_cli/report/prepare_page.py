@@ -267,10 +267,10 @@ def _plot(
         for k, (n, text) in enumerate(zip(numbers, texts, strict=True))
         if n
     )
-    said = ", ".join(text for _, text in marks)
+    marked = ", ".join(text for _, text in marks)
     return Plot(
         title,
-        f"{title}: histogram of {sum(numbers):,} {things} over {axis}; marked: {said}.",
+        f"{title}: histogram of {sum(numbers):,} {things} over {axis}; marked: {marked}.",
         axis,
         things,
         bars,

@@ -13,19 +13,19 @@ Photos = dict[str, str]
 Masks = dict[str, dict[str, str]]
 
 
-def pair(found: Folder, encounters: Iterable[Case], names: Mapping[str, str], issues: IssueLog) -> tuple[Photos, Masks]:
+def pair(files: Folder, encounters: Iterable[Case], names: Mapping[str, str], issues: IssueLog) -> tuple[Photos, Masks]:
     """Join the photos that encounters list with the files of a folder, and these with their masks, by image id.
 
     `names` maps the key of an image id to the file name in the encounter's row, which decides between
     IMG_1.jpg and IMG_1.png. Every listed photo that is not there and every left-over photo or mask is a problem, but
     a folder without any photo is text-only data: one note.
     """
-    return _Pairing(found, names, issues).pair(encounters)
+    return _Pairing(files, names, issues).pair(encounters)
 
 
 class _Pairing:
-    def __init__(self, found: Folder, names: Mapping[str, str], issues: IssueLog) -> None:
-        self.found, self.names, self.issues = found, names, issues
+    def __init__(self, files: Folder, names: Mapping[str, str], issues: IssueLog) -> None:
+        self.files, self.names, self.issues = files, names, issues
         self.photos: Photos = {}
         self.masks: Masks = {}
         self.copies: list[str] = []
@@ -59,7 +59,7 @@ class _Pairing:
                 self._find_photo(image_id, encounter_id)
 
     def _is_there(self, image_id: str) -> bool:
-        return key_of(image_id) in self.found.photos
+        return key_of(image_id) in self.files.photos
 
     def _find_photo(self, image_id: str, encounter_id: str) -> None:
         if not self._is_there(image_id):
@@ -67,7 +67,7 @@ class _Pairing:
             self.issues.add_loss(line, "images")
             return
         key = key_of(image_id)
-        path = self._one(self.found.photos[key], self.names.get(key, ""), "images")
+        path = self._one(self.files.photos[key], self.names.get(key, ""), "images")
         if path:
             self.photos[image_id] = path
 
@@ -78,35 +78,35 @@ class _Pairing:
         if len(paths) == 1:
             return ordered[0]
         if same_bytes(ordered):
-            self.copies += [self.found.name(path) for path in ordered[1:]]
+            self.copies += [self.files.name(path) for path in ordered[1:]]
             return ordered[0]
-        got, where = f"{len(paths)} files that differ, also {self.found.name(ordered[1])}", self.found.name(ordered[0])
+        got, where = f"{len(paths)} files that differ, also {self.files.name(ordered[1])}", self.files.name(ordered[0])
         if exact and same_bytes(exact):
-            self.issues.add_loss(problem(where, got, "one file a name", "remove the others; this one is used"))
+            self.issues.add_loss(problem(where, got, "one file per name", "remove the others; this one is used"))
             return exact[0]
-        self.issues.add_loss(problem(where, got, "one file a name", "remove all but the right one; none is used"), what)
+        self.issues.add_loss(problem(where, got, "one file per name", "remove all but the right one; none is used"), what)
         return None
 
     def _list_strangers(self, ids: Mapping[str, str]) -> None:
         """List photos on disk that no encounter names: the challenge's own train.json lacks one."""
-        for key, paths in self.found.photos.items():
+        for key, paths in self.files.photos.items():
             if key not in ids and is_challenge_photo(paths[0]):
-                masks = len(self.found.masks.get(key, {}))
+                masks = len(self.files.masks.get(key, {}))
                 got = "a photo that no encounter lists" + (f" (masks: {masks})" if masks else "")
-                line = problem(self.found.name(paths[0]), got, "listed photos", "add it to the row of its encounter")
+                line = problem(self.files.name(paths[0]), got, "listed photos", "add it to the row of its encounter")
                 self.issues.add_loss(line, "images")
                 self.issues.left_out["masks"] += masks
 
     def _find_masks(self, ids: Mapping[str, str]) -> None:
         orphans = 0
-        for key, by_annotator in self.found.masks.items():
+        for key, by_annotator in self.files.masks.items():
             image_id = ids.get(key, "")
             if image_id:
                 self._find_annotators(image_id, by_annotator)
             if not self.photos:
                 orphans += len(by_annotator)
-            elif image_id not in self.photos and (image_id or key not in self.found.photos):
-                where = self.found.name(next(iter(by_annotator.values()))[0])
+            elif image_id not in self.photos and (image_id or key not in self.files.photos):
+                where = self.files.name(next(iter(by_annotator.values()))[0])
                 got = f"masks without a photo ({len(by_annotator)} of this name)"
                 line = problem(where, got, "a photo for each mask", "copy the photo, or remove the masks")
                 self.issues.add_loss(line, "masks", len(by_annotator))
@@ -116,7 +116,7 @@ class _Pairing:
     def _find_annotators(self, image_id: str, by_annotator: Mapping[str, Sources]) -> None:
         for annotator, paths in sorted(by_annotator.items()):
             if annotator not in ANNOTATORS:
-                line = problem(self.found.name(paths[0]), annotator, "ann0 to ann3", "rename or remove it")
+                line = problem(self.files.name(paths[0]), annotator, "ann0 to ann3", "rename or remove it")
                 self.issues.add_loss(line, "masks")
                 continue
             path = self._one(paths, "", "masks")
@@ -127,7 +127,7 @@ class _Pairing:
         """List photos without a mask where most have one; hidden gold and partly drawn data lack nothing."""
         for split, images in listed.items():
             photos = [image_id for image_id in images if image_id in self.photos]
-            bare = [image_id for image_id in photos if key_of(image_id) not in self.found.masks]
+            bare = [image_id for image_id in photos if key_of(image_id) not in self.files.masks]
             if bare and len(bare) * 2 <= len(photos):
                 remedy = "copy its masks; seg cannot use it"
                 for image_id in bare:

@@ -48,9 +48,9 @@ class Challenge:
 
     def forget_texts(self) -> None:
         """Keep of the encounters no word and no answer: once these are written, they are half of what is held."""
-        for eid, one in self.cases.items():
-            answers = None if one.answers is None else _NOTHING
-            self.cases[eid] = replace(one, texts=_NOTHING, question="", answer="", answers=answers)
+        for eid, case in self.cases.items():
+            answers = None if case.answers is None else _NOTHING
+            self.cases[eid] = replace(case, texts=_NOTHING, question="", answer="", answers=answers)
 
     def name(self, path: str) -> str:
         """Return the path of a file below the root, as messages show it."""
@@ -71,46 +71,46 @@ def open_challenge(root: Path, prompt: str = "qa", responses: bool = True) -> Ch
     """
     check_prompt(prompt, responses)
     issues = IssueLog()
-    found = scan(root, issues)
-    tables = read_tables(found, issues)
+    files = scan(root, issues)
+    tables = read_tables(files, issues)
     if not tables.encounters:
-        raise DataError([*issues.problems, _nothing(found, root)])
-    reader = _Reader(found, issues, prompt, responses)
+        raise DataError([*issues.problems, _nothing(files, root)])
+    reader = _Reader(files, issues, prompt, responses)
     for table in tables.encounters:
         reader.add(table)
-    questions = _questions(tables, found, issues)
-    encounters = _with_answers(reader.cases, tables.answers, questions, found, issues)
-    photos, masks = pair(found, encounters.values(), {key: name for key, (name, _) in reader.owners.items()}, issues)
+    questions = _questions(tables, files, issues)
+    encounters = _with_answers(reader.cases, tables.answers, questions, files, issues)
+    photos, masks = pair(files, encounters.values(), {key: name for key, (name, _) in reader.owners.items()}, issues)
     used = (*tables.definitions, *tables.encounters, *tables.answers)
-    inputs = {found.name(table.path): sha256(table.path) for table in used}
-    return Challenge(found.root, questions, encounters, photos, masks, inputs, issues)
+    inputs = {files.name(table.path): sha256(table.path) for table in used}
+    return Challenge(files.root, questions, encounters, photos, masks, inputs, issues)
 
 
-def _nothing(found: Folder, root: Path) -> str:
+def _nothing(files: Folder, root: Path) -> str:
     remedy = "give the folder that holds train.json and the photos as --data"
-    if found.archives:
-        remedy = f"unpack {found.name(found.archives[0])} first"
+    if files.archives:
+        remedy = f"unpack {files.name(files.archives[0])} first"
     return problem(root, "no encounters below it", "train.json, valid.json or test.json", remedy)
 
 
-def _questions(tables: Tables, found: Folder, issues: IssueLog) -> QuestionSchema:
+def _questions(tables: Tables, files: Folder, issues: IssueLog) -> QuestionSchema:
     if not tables.definitions:
         issues.note("no closedquestions_definitions*.json found: the 27 questions of the 2025 challenge are used")
         return load_questions(None)
-    return parse_questions(tables.definitions[0].rows, found.name(tables.definitions[0].path))
+    return parse_questions(tables.definitions[0].rows, files.name(tables.definitions[0].path))
 
 
 class _Reader:
     """Rows of the encounter tables, one after the other, into encounters that share no id and no photo."""
 
-    def __init__(self, found: Folder, issues: IssueLog, prompt: str, responses: bool) -> None:
-        self.found, self.issues, self.prompt, self.responses = found, issues, prompt, responses
+    def __init__(self, files: Folder, issues: IssueLog, prompt: str, responses: bool) -> None:
+        self.files, self.issues, self.prompt, self.responses = files, issues, prompt, responses
         self.cases: dict[str, Case] = {}
         self.owners: dict[str, tuple[str, str]] = {}  # key of a photo to its listed file name and its encounter
 
     def add(self, table: Table) -> None:
         """Read all rows of a table and drop them; tables come in the order train, valid, test."""
-        file = self.found.name(table.path)
+        file = self.files.name(table.path)
         if not table.split:
             line = problem(file, "no split in its name", "train, valid or test in it", "rename the file")
             self.issues.add_loss(line, "cases", len(table.rows))
@@ -152,13 +152,13 @@ class _Reader:
     def _encounter(self, row: Mapping[str, Any], split: str) -> Case:
         title, content = _texts(row, "query_title_"), _texts(row, "query_content_")
         rows = (row.get("responses") or []) if self.responses else []
-        said = tuple(_texts(response, "content_") for response in rows)
-        question, answer = prompt_halves(title, content, said, self.prompt)
+        responses = tuple(_texts(response, "content_") for response in rows)
+        question, answer = prompt_halves(title, content, responses, self.prompt)
         ids: dict[str, str] = {}
         for name in row["image_ids"]:
             ids.setdefault(key_of(_stem(name)), _stem(name))
         texts = {TITLE: title, CONTENT: content}
-        texts |= {intern(f"{RESPONSE}{number}"): text for number, text in enumerate(said, 1)}
+        texts |= {intern(f"{RESPONSE}{number}"): text for number, text in enumerate(responses, 1)}
         eid = row["encounter_id"]
         return Case(eid, split, tuple(ids.values()), texts, question, answer, group_id=eid)
 
@@ -176,7 +176,7 @@ class _Reader:
         self.owners[key] = name, keeper.case_id
         got = f"{_stem(name)}, also of {rival.case_id}"
         remedy = f"unlist it in one; {keeper.case_id} keeps it"
-        self.issues.add_loss(problem(where, got, "one encounter a photo", remedy), "images")
+        self.issues.add_loss(problem(where, got, "one encounter per photo", remedy), "images")
         ids = tuple(image_id for image_id in loser.image_ids if key_of(image_id) != key)
         self.cases[loser.case_id] = replace(loser, image_ids=ids)
 
@@ -201,10 +201,10 @@ def _fault(row: Any, where: str) -> str:
 
 def _texts(row: Mapping[str, Any], prefix: str) -> dict[str, str]:
     """Return language to text of keys such as `query_title_en`; null counts as no text."""
-    found = {key.removeprefix(prefix): text for key, text in row.items() if key.startswith(prefix)}
+    by_lang = {key.removeprefix(prefix): text for key, text in row.items() if key.startswith(prefix)}
     return {
         lang: replace_surrogates(text)
-        for lang, text in found.items()
+        for lang, text in by_lang.items()
         if len(lang) == 2 and lang.isalpha() and lang.islower() and isinstance(text, str)
     }
 
@@ -218,14 +218,14 @@ def _with_answers(
     encounters: Mapping[str, Case],
     tables: tuple[Table, ...],
     questions: QuestionSchema,
-    found: Folder,
+    files: Folder,
     issues: IssueLog,
 ) -> dict[str, Case]:
     """Return the encounters with their closed answers; rows with a fault, or that contradict, are left out."""
     answers: dict[str, dict[str, int] | None] = {}
     for table in tables:
         for index, row in enumerate(table.rows):
-            file = found.name(table.path)
+            file = files.name(table.path)
             eid = row.get("encounter_id") if isinstance(row, dict) else None
             if not isinstance(eid, str) or eid not in encounters:
                 got, remedy = f"answers for {redact(eid)}", "remove the row, or add its encounter"

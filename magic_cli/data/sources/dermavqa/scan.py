@@ -71,10 +71,10 @@ def scan(root: Path, issues: IssueLog) -> Folder:
         raise DataError(problem(root, got, "the unpacked challenge folder", "check --data"))
     if (root / MANIFEST).is_file():
         raise DataError(problem(root, "a prepared dataset", "the raw challenge folder", "give that one as --data"))
-    found = Folder(root.resolve())
-    for path in _walk(str(found.root), issues, set()):
-        _sort_in(found, path)
-    return found
+    files = Folder(root.resolve())
+    for path in _walk(str(files.root), issues, set()):
+        _sort_in(files, path)
+    return files
 
 
 def _walk(folder: str, issues: IssueLog, seen: set[tuple[int, int]]) -> Iterator[str]:
@@ -102,25 +102,25 @@ def _walk(folder: str, issues: IssueLog, seen: set[tuple[int, int]]) -> Iterator
             yield entry.path
 
 
-def _sort_in(found: Folder, path: str) -> None:
+def _sort_in(files: Folder, path: str) -> None:
     name = PurePath(path).name
     suffix, mask = PurePath(name).suffix.casefold(), ANNOTATOR_MASK.fullmatch(name)
     if mask:
-        by_annotator = found.masks.setdefault(key_of(mask["image"]), {})
+        by_annotator = files.masks.setdefault(key_of(mask["image"]), {})
         annotator = intern(mask["annotator"].casefold())
         by_annotator[annotator] = (*by_annotator.get(annotator, ()), path)
     elif suffix in PHOTO_SUFFIXES:
         key = key_of(PurePath(name).stem)
-        found.photos[key] = (*found.photos.get(key, ()), path)
+        files.photos[key] = (*files.photos.get(key, ()), path)
     elif suffix == ".json":
-        found.jsons.append(Path(path))
+        files.jsons.append(Path(path))
     elif suffix in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"):
-        found.archives.append(Path(path))
+        files.archives.append(Path(path))
 
 
 def same_bytes(paths: Sequence[str | Path]) -> bool:
     """Return whether files are copies of each other, byte for byte."""
     try:
-        return all(filecmp.cmp(paths[0], other, shallow=False) for other in paths[1:])
+        return all(filecmp.cmp(paths[0], path, shallow=False) for path in paths[1:])
     except OSError:
         return False

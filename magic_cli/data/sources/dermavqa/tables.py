@@ -67,18 +67,18 @@ def split_of(path: Path, root: Path) -> str:
     return ""
 
 
-def read_tables(found: Folder, issues: IssueLog) -> Tables:
+def read_tables(files: Folder, issues: IssueLog) -> Tables:
     """Read every JSON file of a folder, tell what it is by content and name, and choose among versions.
 
     Raises:
         DataError: a definitions file is not JSON.
     """
     kinds: dict[str, list[Table]] = {"definitions": [], "encounters": [], "answers": []}
-    for path in found.jsons:
+    for path in files.jsons:
         try:
             rows = read_json(path)
         except DataError as error:
-            lines = [line.replace(f"{found.root}{os.sep}", "") for line in error.problems]
+            lines = [line.replace(f"{files.root}{os.sep}", "") for line in error.problems]
             if DEFINITIONS in path.name.casefold():
                 raise DataError(lines) from None
             if _RELEVANT.search(path.name.casefold()):
@@ -87,13 +87,13 @@ def read_tables(found: Folder, issues: IssueLog) -> Tables:
         kind = _kind(rows, path)
         if not kind and _OFFICIAL.fullmatch(path.stem.casefold()):
             expected = "a list of objects with an encounter_id"
-            issues.add_loss(problem(found.name(path), "no table of encounters or answers", expected, "was it changed?"))
+            issues.add_loss(problem(files.name(path), "no table of encounters or answers", expected, "was it changed?"))
         if kind:
-            kinds[kind].append(Table(path, rows, split_of(path, found.root)))
+            kinds[kind].append(Table(path, rows, split_of(path, files.root)))
     return Tables(
-        definitions=_definitions(kinds["definitions"], found, issues),
-        encounters=tuple(_choose(kinds["encounters"], found, issues)),
-        answers=tuple(_choose(kinds["answers"], found, issues)),
+        definitions=_definitions(kinds["definitions"], files, issues),
+        encounters=tuple(_choose(kinds["encounters"], files, issues)),
+        answers=tuple(_choose(kinds["answers"], files, issues)),
     )
 
 
@@ -112,15 +112,15 @@ def _kind(rows: Any, path: Path) -> str:
     return "answers" if "cvqa" in name and not name.endswith("sys") else ""
 
 
-def _definitions(tables: list[Table], found: Folder, issues: IssueLog) -> tuple[Table, ...]:
+def _definitions(tables: list[Table], files: Folder, issues: IssueLog) -> tuple[Table, ...]:
     ranked = sorted(tables, key=lambda t: (DEFINITIONS in t.path.name.casefold(), t.rank()), reverse=True)
     for other in ranked[1:]:
         what = "a copy" if same_bytes((ranked[0].path, other.path)) else "another version"
-        issues.note(f"{found.name(other.path)}: {what} of {found.name(ranked[0].path)}; not used")
+        issues.note(f"{files.name(other.path)}: {what} of {files.name(ranked[0].path)}; not used")
     return tuple(ranked[:1])
 
 
-def _choose(tables: list[Table], found: Folder, issues: IssueLog) -> Iterator[Table]:
+def _choose(tables: list[Table], files: Folder, issues: IssueLog) -> Iterator[Table]:
     """Yield the tables to use, split by split: the most trusted one, and those that share no encounter with it."""
     for split in ("train", "valid", "test", ""):
         used: list[Table] = []
@@ -129,12 +129,12 @@ def _choose(tables: list[Table], found: Folder, issues: IssueLog) -> Iterator[Ta
             if rival is None:
                 used.append(table)
             else:
-                _pass_over(table, rival, used, found, issues)
+                _pass_over(table, rival, used, files, issues)
         yield from used
 
 
-def _pass_over(table: Table, rival: Table, used: Sequence[Table], found: Folder, issues: IssueLog) -> None:
-    name, better = found.name(table.path), found.name(rival.path)
+def _pass_over(table: Table, rival: Table, used: Sequence[Table], files: Folder, issues: IssueLog) -> None:
+    name, better = files.name(table.path), files.name(rival.path)
     if same_bytes((table.path, rival.path)):
         issues.note(f"{name}: a copy of {better}; not used")
         return
@@ -142,4 +142,4 @@ def _pass_over(table: Table, rival: Table, used: Sequence[Table], found: Folder,
     only = sorted(table.ids().difference(*(u.ids() for u in used)))
     if only:
         got = f"{len(only)} encounters that {better} lacks ({shorten(only, most=3)})"
-        issues.add_loss(problem(name, got, "one complete file a split", "remove the file that is out of date"))
+        issues.add_loss(problem(name, got, "one complete file per split", "remove the file that is out of date"))
