@@ -84,7 +84,9 @@ class _Pairing:
         if exact and same_bytes(exact):
             self.issues.add_loss(problem(where, got, "one file per name", "remove the others; this one is used"))
             return exact[0]
-        self.issues.add_loss(problem(where, got, "one file per name", "remove all but the right one; none is used"), what)
+        self.issues.add_loss(
+            problem(where, got, "one file per name", "remove all but the right one; none is used"), what
+        )
         return None
 
     def _list_strangers(self, ids: Mapping[str, str]) -> None:
