@@ -1,7 +1,7 @@
-"""The official figures of closed answers beside the strict ones, and what makes them differ, a line a cause.
+"""The official scores of answers beside the strict ones, and what makes them differ, one line per cause.
 
-Each cause is repaired in the rows, one after the other, until the official scorer agrees with the strict figures;
-a line says what the official scorer gives before and after its repair.
+The causes are repaired in the rows, one after the other, until the official scorer agrees with the strict scores; the
+line of a cause has the official score before and after its repair.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from magic_cli.metrics.official_answers import KEY_LENGTH, QIDS, SLOTS, head, of
 from magic_cli.submission.answers import SubmittedRow
 from magic_cli.tasks.cvqa.answers import Answer
 
-Figures = Mapping[str, float]
+Scores = Mapping[str, float]
 
 _EQUAL = 1e-9
 
@@ -25,7 +25,7 @@ _NOTHING = dict.fromkeys(QIDS)
 class Official:
     """What the official scorer prints, None where it stops or does not apply; stops, differences, notes: lines."""
 
-    figures: Figures | None = None
+    figures: Scores | None = None
     stops: tuple[str, ...] = ()
     differences: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ class _State:
     truth: Mapping[str, Mapping[str, int]]
     rows: Sequence[tuple[str, Mapping[str, Any]]]
 
-    def figures(self) -> tuple[Figures | None, tuple[str, ...]]:
+    def figures(self) -> tuple[Scores | None, tuple[str, ...]]:
         return official_answers(self.truth, [raw for _, raw in self.rows])
 
     def each(self, change: Callable[[str, Mapping[str, Any]], Mapping[str, Any]]) -> "_State":
@@ -55,18 +55,18 @@ class _Cause:
 
 
 def compare(
-    gold: AnswerGold, rows: Mapping[str, Sequence[SubmittedRow]], answers: Mapping[str, Answer], strict: Figures
+    gold: AnswerGold, rows: Mapping[str, Sequence[SubmittedRow]], answers: Mapping[str, Answer], strict: Scores
 ) -> Official:
-    """Return the official figures of `rows`, or why there are none, and how they differ from the strict ones.
+    """Return the official scores of `rows`, or why there are none, and how they differ from the strict ones.
 
     Args:
         rows: those of each encounter that was predicted, `answers`: what counts of them.
-        strict: the strict figures, under the official keys.
+        strict: the strict scores, under the official keys.
     """
     if gold.questions.by_qid.keys() != QIDS:
         note = f"The official scorer knows the {len(QIDS)} questions of 2025 alone; for these it has no figures."
         return Official(notes=(note,))
-    state = _State(gold.answers, [(row.id, row.raw) for found in rows.values() for row in found])
+    state = _State(gold.answers, [(row.id, row.raw) for group in rows.values() for row in group])
     figures, stops = state.figures()
     causes = [cause for cause in _causes(gold, rows, answers) if cause.items]
     if figures is None:
@@ -80,7 +80,7 @@ def compare(
     return Official(figures, (), () if _equal(figures, strict) else _explained(state, figures, causes))
 
 
-def _explained(state: _State, figures: Figures, causes: Sequence[_Cause]) -> tuple[str, ...]:
+def _explained(state: _State, figures: Scores, causes: Sequence[_Cause]) -> tuple[str, ...]:
     lines = []
     for cause in causes:
         state = _filled(cause.repair(state))
@@ -93,17 +93,18 @@ def _explained(state: _State, figures: Figures, causes: Sequence[_Cause]) -> tup
     return tuple(lines)
 
 
-def _effect(was: Figures, now: Figures) -> str:
-    """Return the first figure that shows a change."""
-    for name in ("accuracy_all", "number_cvqa_instances", *was):
-        one, other = (f"{found[name]:.{0 if name.startswith('number') else 4}f}" for found in (was, now))
-        if one != other:
-            return f": {name} {one} instead of {other}"
+def _effect(before: Scores, after: Scores) -> str:
+    """Return the first score that shows a change, with both values; "" if none does."""
+    for name in ("accuracy_all", "number_cvqa_instances", *before):
+        digits = 0 if name.startswith("number") else 4
+        old, new = f"{before[name]:.{digits}f}", f"{after[name]:.{digits}f}"
+        if old != new:
+            return f": {name} {old} instead of {new}"
     return ""
 
 
-def _equal(one: Figures, other: Figures) -> bool:
-    return all(abs(value - other[name]) < _EQUAL for name, value in one.items())
+def _equal(left: Scores, right: Scores) -> bool:
+    return all(abs(value - right[name]) < _EQUAL for name, value in left.items())
 
 
 def _filled(state: _State) -> _State:
