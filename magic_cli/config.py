@@ -251,9 +251,18 @@ def from_dict(config_class: type[AnyConfig], values: Mapping[str, Any], where: s
 
 
 def resolve(
-    config_class: type[AnyConfig], preset: str, settings: Sequence[str] = (), **flags: SettingValue | None
+    config_class: type[AnyConfig],
+    preset: str,
+    settings: Sequence[str] | Mapping[str, SettingValue] = (),
+    **flags: SettingValue | None,
 ) -> AnyConfig:
-    """Return the config of a run: preset, then command-line flags that are not None, then `--set` pairs.
+    """Return the config of a run: preset, then flags that are not None, then settings, each over the one before.
+
+    Args:
+        config_class: the task's.
+        preset: its name.
+        settings: values by name, or the texts "NAME=VALUE" of `--set`.
+        flags: settings that have command-line options of their own.
 
     Raises:
         ConfigError: unknown preset or key (with the nearest name), former name of a setting (with the new one),
@@ -265,7 +274,14 @@ def resolve(
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     values: dict[str, Any] = {"preset": preset} | table.get("shared", {}) | table.get(config_class.task, {})
     values |= {name: value for name, value in flags.items() if value is not None}
+    values |= settings if isinstance(settings, Mapping) else _parse(config_class, settings)
+    return from_dict(config_class, values, f"preset {preset}:")
+
+
+def _parse(config_class: type[Config], settings: Sequence[str]) -> dict[str, SettingValue]:
+    """Return the values of `--set` pairs; ConfigError for all that are wrong."""
     known = {name: setting for name, setting in settings_of(config_class).items() if name != "preset"}
+    values: dict[str, SettingValue] = {}
     lines: list[str] = []
     for pair in settings:
         name, equals, text = pair.partition("=")
@@ -283,4 +299,4 @@ def resolve(
                 lines += error.problems
     if lines:
         raise ConfigError(lines)
-    return from_dict(config_class, values, f"preset {preset}:")
+    return values

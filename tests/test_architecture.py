@@ -39,9 +39,8 @@ HEAVY = frozenset(
     {"matplotlib", "torch", "torchvision", "transformers", "timm", "accelerate", "pandas", "scipy", "sklearn"}
 )
 # The only modules that load a heavy package when they are imported; a name stands for all below it.
-HEAVY_MODULES = ("models", "training", "tasks.encoding", "tasks.*.model", "commands.train", "commands.predict")
-HEAVY_MODULES += ("commands.cross_validate",)
-LIGHT_MODULES = ("models.weights", "models.cache.store", "training.task", "training.run_folder")
+HEAVY_MODULES = ("models", "training", "tasks.encoding", "tasks.*.model", "commands.predict")
+LIGHT_MODULES = ("models.weights", "models.cache.store", "training.task", "training.run_folder", "training.runtime")
 LIGHT_MODULES += ("models", "models.cache", "training")  # the packages themselves
 MOST_LINES, MOST_MODULES, MOST_FUNCTION_LINES, MOST_PARAMETERS = 400, 20, 60, 6
 VAGUE = frozenset({"found", "one", "some", "told"})

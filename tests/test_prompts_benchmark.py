@@ -5,10 +5,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from run_options import train_options
 
 from magic_cli.commands import train
 from magic_cli.data.prepared import open_prepared
-from magic_cli.training import runtime
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,7 @@ def test_texts_are_kept_emptied_or_those_of_the_next(prompts: ModuleType, drawn_
 def test_predicts_and_scores(
     prompts: ModuleType, drawn_prepared: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    place = runtime.Place("cpu", tmp_path / "cache")
-    train.train("seg", drawn_prepared, tmp_path / "run", place, preset="tiny", settings=("epochs=1",))
+    train.train("seg", drawn_prepared, tmp_path / "run", train_options(tmp_path / "cache", "epochs=1"))
     prompts.main([str(tmp_path / "run" / "best.pt"), str(drawn_prepared), "--out", str(tmp_path / "out")])
     assert {path.name for path in (tmp_path / "out").iterdir()} == set(prompts.KINDS)
     shown = capfd.readouterr().out

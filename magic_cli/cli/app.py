@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from magic_cli.cli.output import emit
 from magic_cli.cli.process import Commands, leave, open_streams
 from magic_cli.io.run_record import Recorded, keep
 from magic_cli.io.signals import install_handlers
+
+if TYPE_CHECKING:
+    from magic_cli.report.run_text import CrossValidationResult, PredictResult, TrainResult, VoteResult
 
 app = typer.Typer(
     name="magic",
@@ -87,28 +90,37 @@ def train(
     """
     from magic_cli import tasks
     from magic_cli.commands import settings_help
-    from magic_cli.config import resolve
 
     if settings_help.WORD in (settings or []):
         shown = settings_help.settings_help(tasks.config_class(task), preset or "small")
         emit(as_json, "train", shown.to_json(), shown.lines())
         return
-    flags: dict[str, Any] = {"modality": modality, "encounter_text": encounter_text, "finetune": finetune, "seed": seed}
-    flags |= {"lang": lang, "weights_dir": str(weights.resolve()) if weights else None}
-    tasks.check_weights(resolve(tasks.config_class(task), preset or "small", settings or [], **flags))
-    from magic_cli.commands import cross_validate as cross
-    from magic_cli.commands import train as train_command
-    from magic_cli.report import run_text
-    from magic_cli.training import runtime
+    from magic_cli.commands.cross_validate import cross_validate
+    from magic_cli.commands.run_setup import TrainOptions
+    from magic_cli.commands.train import train as train_task
+    from magic_cli.training.runtime import RuntimeOptions
 
-    place, run = runtime.Place.of(device, cache_dir, no_cache), out or Path("runs") / task
-    modes = {"resume": resume, "overwrite": overwrite, "dry_run": dry_run, "deterministic": deterministic}
-    options: dict[str, Any] = {"preset": preset, "settings": settings or [], **modes, **flags}
-    found = (cross.train if folds else train_command.train)(
-        task, data, run, place, *([folds] if folds else []), **options
+    options = TrainOptions(
+        preset=preset,
+        settings=tuple(settings or ()),
+        resume=resume,
+        overwrite=overwrite,
+        dry_run=dry_run,
+        deterministic=deterministic,
+        runtime=RuntimeOptions(device, cache_dir, no_cache),
+        modality=modality,
+        encounter_text=encounter_text,
+        lang=lang,
+        finetune=finetune,
+        seed=seed,
+        weights=weights,
     )
-    keep(found)
-    emit(as_json, "train", found, (run_text.folded if folds else run_text.trained)(found))
+    if folds:
+        result: CrossValidationResult | TrainResult = cross_validate(task, folds, data, out, options)
+    else:
+        result = train_task(task, data, out, options)
+    keep(result.to_json())
+    emit(as_json, "train", result.to_json(), result.lines())
 
 
 @app.command(cls=Recorded)
@@ -140,29 +152,32 @@ def predict(
 
     Example: `magic predict seg --ckpt best.pt`, `magic predict cvqa --vote mine.json theirs.zip`
     """
-    from magic_cli.report import run_text
-
-    target, modes = out or Path("predictions") / task, {"overwrite": overwrite, "dry_run": dry_run}
     if opt.voting(context, task, ckpt or [], preds or [], vote):
-        from magic_cli.commands import vote as vote_command
+        from magic_cli.commands.vote import VoteOptions
+        from magic_cli.commands.vote import vote as merge
 
-        found = vote_command.vote(preds or [], data, split, target, **modes)
+        result: VoteResult | PredictResult = merge(preds or [], data, split, out, VoteOptions(overwrite, dry_run))
     else:
-        from magic_cli import tasks
-        from magic_cli.commands import predict as predict_command
-        from magic_cli.training import runtime
+        from magic_cli.commands.predict import PredictOptions
+        from magic_cli.commands.predict import predict as predict_split
+        from magic_cli.training.runtime import RuntimeOptions
 
-        place = runtime.Place.of(device, cache_dir, no_cache)
-        options: dict[str, Any] = {"tta": tta, "limit": limit, "weights": str(weights.resolve()) if weights else None}
-        options["precision"] = precision
-        decision = tasks.get(task).decision_from(
-            {"threshold": threshold, "largest": largest, "fill_holes": fill_holes, "decode": decode}
+        options = PredictOptions(
+            tta=tta,
+            threshold=threshold,
+            largest=largest,
+            fill_holes=fill_holes,
+            decode=decode,
+            limit=limit,
+            precision=precision,
+            weights=weights,
+            overwrite=overwrite,
+            dry_run=dry_run,
+            runtime=RuntimeOptions(device, cache_dir, no_cache),
         )
-        found = predict_command.predict_to(
-            task, ckpt or [], data, split, target, place, decision=decision, **modes, **options
-        )
-    keep(found)
-    emit(as_json, "predict", found, run_text.predicted(found, dry_run))
+        result = predict_split(task, ckpt or [], data, split, out, options)
+    keep(result.to_json())
+    emit(as_json, "predict", result.to_json(), result.lines())
 
 
 @app.command(cls=Recorded)

@@ -1,295 +1,302 @@
 """K-fold cross-validation over the labelled encounters of split train: every one is held out once.
 
-A fold never sees what it is judged by: it trains as many epochs as the settings say, without early stopping, and keeps
-its last (averaged) weights. Encounters stay whole. What the folds said about their held-out parts is written in the
-submission layout and scored once, pooled, as `magic score` does it.
+A fold never sees what it is scored on: it trains as many epochs as the settings say, without early stopping, and keeps
+its last (averaged) weights. Encounters are never divided between folds. The predictions of all folds for their held-out
+encounters are written in the submission layout and scored once, pooled, as `magic score` does it.
 
 runs/TASK/fold-1/ ...   best.pt and metrics.jsonl of each fold
 runs/TASK/folds/        the out-of-fold predictions
-runs/TASK/folds.json    which fold held out what, and the figures    schemas/folds.schema.json
+runs/TASK/folds.json    which fold held out what, and the scores    schemas/folds.schema.json
 """
 
 import math
-import statistics as moments
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from magic_cli import tasks
-from magic_cli.commands import predict
-from magic_cli.commands import train as train_command
-from magic_cli.config import Config
-from magic_cli.data.prepared import Prepared, open_prepared
+from magic_cli.commands.run_setup import RUNS, RunSetup, TrainOptions, set_up
+from magic_cli.commands.train import FILES as RUN_FILES
+from magic_cli.commands.train import unique_samples
+from magic_cli.data.prepared import Prepared
 from magic_cli.data.stratify import assign_folds
 from magic_cli.errors import CheckpointError, ConfigError, problem
 from magic_cli.io import run_record, schema
-from magic_cli.io.files import finite, read_json, read_jsonl, sweep, write_json
+from magic_cli.io.files import StrPath, read_json, read_jsonl, sweep, write_json
 from magic_cli.io.progress import log
 from magic_cli.metrics import bootstrap
 from magic_cli.records import EncounterSums, Prediction, Review, Sample, TaskScores
+from magic_cli.report.run_text import CrossValidationResult, Fold, FoldScores, PooledScore
 from magic_cli.submission.probabilities import PROBABILITIES_FILE
 from magic_cli.submission.reader import ANSWERS, MASKS, SUFFIX, open_predictions
-from magic_cli.training import runtime, selection
-from magic_cli.training.devices import accelerator_for, insist
 from magic_cli.training.run_folder import Draft
 from magic_cli.training.task import Task
-from magic_cli.training.trainer import Data, Trainer
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 FILE, PREDICTIONS = "folds.json", "folds"
+
+_DEFAULTS = TrainOptions()
+
+Parts = Sequence[Sequence[Sample]]
 
 
 @dataclass(frozen=True)
 class Plan:
     """A cross-validation before it starts: `parts` are the samples that each fold holds out, in prepared order."""
 
-    name: str
-    prepared: Prepared
-    config: Config
-    out: Path
-    place: runtime.Place
-    parts: tuple[tuple[Sample, ...], ...]
-
-    @property
-    def task(self) -> Task:
-        """The task."""
-        return tasks.get(self.name)
+    setup: RunSetup
+    parts: Parts
 
     def folder(self, fold: int) -> Path:
         """Return the run folder of a fold, which is counted from 0 and named from 1."""
-        return self.out / f"fold-{fold + 1}"
+        return self.setup.work / f"fold-{fold + 1}"
 
-    def learned_from(self, fold: int) -> list[Sample]:
+    def train_samples(self, fold: int) -> list[Sample]:
         """Return what a fold learns from: all that the others hold out."""
         return [sample for other, part in enumerate(self.parts) if other != fold for sample in part]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the unfinished folds.json."""
-        parts = [
-            {
-                "fold": fold + 1,
-                "encounters": sorted({sample.case.case_id for sample in part}),
-                "train_samples": len(self.learned_from(fold)),
-                "held_samples": len(train_command.once(part)),
-            }
+    def folds(self) -> tuple[Fold, ...]:
+        """Return what each fold holds out."""
+        return tuple(
+            Fold(
+                fold=fold + 1,
+                encounters=tuple(sorted({sample.case.case_id for sample in part})),
+                train_samples=len(self.train_samples(fold)),
+                held_samples=len(unique_samples(part)),
+            )
             for fold, part in enumerate(self.parts)
-        ]
-        made = {"schema": 1, "format": "magic-folds", "task": self.name, "config": self.config.as_dict()}
-        return made | {"data": self.prepared.sha256, "folds": len(parts), "finished": False, "parts": parts}
+        )
+
+    def accelerator(self) -> "Accelerator":
+        """Return accelerate's handle for the run's device."""
+        from magic_cli.training.devices import accelerator_for
+
+        return accelerator_for(self.setup.config, self.setup.runtime.device)
 
 
-def train(
-    name: str,
-    data: Path,
-    out: Path,
-    place: runtime.Place,
-    folds: int,
-    *,
-    preset: str = "",
-    settings: Sequence[str] = (),
-    resume: bool = False,
-    overwrite: bool = False,
-    dry_run: bool = False,
-    deterministic: bool = False,
-    **flags: Any,
-) -> dict[str, Any]:
-    """Cross-validate a task and return folds.json: what each fold held out, pooled figures, intervals, baselines.
+def cross_validate(
+    task: str,
+    folds: int = 5,
+    data: StrPath = "prepared",
+    out: StrPath | None = None,
+    options: TrainOptions = _DEFAULTS,
+) -> CrossValidationResult:
+    """Cross-validate a task on split train.
+
+    Args:
+        task: "seg" or "cvqa".
+        folds: 2 to the number of encounters.
+        data: folder that `prepare` wrote.
+        out: folder of the runs; None for runs/TASK.
+        options: settings, and how to run.
+
+    Returns:
+        What each fold held out, pooled scores with intervals, and trivial answers beside them.
 
     Raises:
         MagicError: any of its kinds. ConfigError: more folds than encounters, or other ones than the resumed run's.
-        Interrupted: SIGINT or SIGTERM came; folds that are done are kept, and the running one's state.
+        Interrupted: SIGINT or SIGTERM came; finished folds are kept, and the state of the running one.
     """
-    draft = Draft(out, "folds", FILE, _files)
-    if not dry_run:
-        draft.settle()
-    work = draft.folder(resume, overwrite)
-    file = work / FILE
-    before = _before(file) if resume else {}
-    config = train_command.settled(name, file, before, preset, settings, flags)
-    if deterministic:
-        insist()
-    plan = _plan(name, open_prepared(data), config, work, place, folds)
-    seen = [sample for part in plan.parts for sample in part]
-    review = selection.review_data(plan.task, plan.prepared, seen, config)
-    record = plan.as_dict() | {"review": review.to_json()}
-    if before:
-        _check(file, before, record)
-    if dry_run:
-        return record
-    with draft.alone(work, resume):
-        run_record.begin(work / PREDICTIONS / run_record.FILE)
-        _begin(plan, record, anew=not before)
+    folder = RUNS / task if out is None else Path(out)
+    setup = set_up(task, Path(data), Draft(folder, "folds", FILE, _files), options, _earlier)
+    from magic_cli.training import selection
+
+    plan = _plan(setup, folds)
+    everything = [sample for part in plan.parts for sample in part]
+    review = selection.review_data(setup.task, setup.prepared, everything, setup.config)
+    result = CrossValidationResult(
+        task=task,
+        title=setup.task.title,
+        config=setup.config.as_dict(),
+        data=setup.prepared.sha256,
+        parts=plan.folds(),
+        review=review,
+        predictions=str(folder / PREDICTIONS),
+        prepared=str(data),
+    )
+    if setup.earlier:
+        _check_same(setup.work / FILE, setup.earlier, result)
+    if options.dry_run:
+        return result
+    with setup.draft.alone(setup.work, options.resume):
+        _begin(plan, result, is_new=not setup.earlier)
         for fold in range(folds):
             _train(plan, fold)
-        plan.task.write(_held_out(plan), plan.prepared, work / PREDICTIONS)
-        record["parts"] = [row | _ended(plan, fold) for fold, row in enumerate(record["parts"])]
-        record |= {"finished": True, "predictions": str(out / PREDICTIONS), "prepared": str(data)}
-        found, reviewed = judge(name, plan.prepared, work / PREDICTIONS, plan.parts, record["parts"])
-        record |= found | {"review": selection.joined(review, reviewed).to_json()}
-        write_json(file, record)
-        accelerator_for(plan.config, place.device).wait_for_everyone()
-        draft.publish(work)
-    return record
+        held_out = setup.work / PREDICTIONS
+        setup.task.write(_held_out_predictions(plan), setup.prepared, held_out)
+        parts = tuple(_ended(part, plan.folder(fold)) for fold, part in enumerate(result.parts))
+        scores, reviewed = score_folds(setup.task, setup.prepared, held_out, plan.parts, parts)
+        result = result.with_scores(scores, selection.joined(review, reviewed))
+        write_json(setup.work / FILE, result.to_json())
+        plan.accelerator().wait_for_everyone()
+        setup.draft.publish(setup.work)
+    return result
 
 
 def _files(folder: Path) -> list[Path]:
     """Return the files of a cross-validation that are in a folder."""
     written = folder / PREDICTIONS
     known = (folder / FILE, written / ANSWERS, written / PROBABILITIES_FILE, *(written / MASKS).glob(f"*{SUFFIX}"))
-    runs_ = (path / name for path in folder.glob("fold-*") for name in train_command.FILES)
-    return run_record.with_record([path for path in (*known, *runs_) if path.is_file()], written)
+    of_folds = (path / name for path in folder.glob("fold-*") for name in RUN_FILES)
+    return run_record.with_record([path for path in (*known, *of_folds) if path.is_file()], written)
 
 
-def _before(file: Path) -> dict[str, Any]:
-    """Return the folds.json of the run that is resumed, {} where it had not begun."""
+def _earlier(work: Path) -> tuple[Path, Mapping[str, object]]:
+    """Return folds.json of the run that is resumed, and what it holds; {} if the run had not begun."""
+    file = work / FILE
     if not file.is_file():
         log(f"{file} is not there: starting from the beginning")
-        return {}
-    before: dict[str, Any] = read_json(file)
-    lines = schema.problems("folds", before, str(file))
+        return file, {}
+    earlier: Mapping[str, object] = read_json(file)
+    lines = schema.problems("folds", earlier, str(file))
     if lines:
         raise CheckpointError(lines)
-    return before
+    return file, earlier
 
 
-def _plan(name: str, prepared: Prepared, config: Config, out: Path, place: runtime.Place, folds: int) -> Plan:
-    task = tasks.get(name)
-    samples = task.samples(prepared, "train", config)
-    dealt = assign_folds(task.strata(samples, prepared.questions), folds, config.seed)
-    fold_of = {encounter: fold for fold, part in enumerate(dealt) for encounter in part}
+def _plan(setup: RunSetup, folds: int) -> Plan:
+    task, prepared = setup.task, setup.prepared
+    samples = task.samples(prepared, "train", setup.config)
+    dealt = assign_folds(task.strata(samples, prepared.questions), folds, setup.config.seed)
+    fold_of = {case: fold for fold, part in enumerate(dealt) for case in part}
     parts = tuple(tuple(s for s in samples if fold_of[s.case.case_id] == fold) for fold in range(folds))
-    log(f"{name}: {folds} folds over {len(fold_of)} encounters of split train")
+    log(f"{task.name}: {folds} folds over {len(fold_of)} encounters of split train")
     log("split valid is left alone: no epoch, threshold or other setting is chosen on any photo or answer")
-    return Plan(name, prepared, config, out, place, parts)
+    return Plan(setup, parts)
 
 
-def _check(file: Path, before: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-    """Refuse to resume with another number of folds, on other data, or where a fold would be judged by what it saw."""
-    if before["folds"] != record["folds"]:
+def _check_same(file: Path, earlier: Mapping[str, object], result: CrossValidationResult) -> None:
+    """Refuse to resume with another number of folds, on other data, or where a fold would be scored on what it saw."""
+    planned = result.to_json()
+    if earlier["folds"] != planned["folds"]:
         remedy = "leave the number as it is, or start anew with --overwrite"
-        raise ConfigError(problem(file, f"--folds {record['folds']}", f"--folds {before['folds']}", remedy))
-    if before["data"] != record["data"]:
+        raise ConfigError(problem(file, f"--folds {planned['folds']}", f"--folds {earlier['folds']}", remedy))
+    if earlier["data"] != planned["data"]:
         raise CheckpointError(f"{file}: the prepared data changed since; train anew with --overwrite")
-    if [row["encounters"] for row in before["parts"]] != [row["encounters"] for row in record["parts"]]:
+    rows = earlier["parts"]
+    held_out = [row["encounters"] for row in rows] if isinstance(rows, list) else []
+    if held_out != [list(part.encounters) for part in result.parts]:
         raise CheckpointError(f"{file}: this version deals encounters into other folds; train anew with --overwrite")
 
 
-def _begin(plan: Plan, record: Mapping[str, Any], anew: bool) -> None:
-    """Remove what an earlier draft left, and say what is planned; of several processes, one does it."""
-    accelerator = accelerator_for(plan.config, plan.place.device)
+def _begin(plan: Plan, result: CrossValidationResult, is_new: bool) -> None:
+    """Remove what an earlier draft left, and write the plan; of several processes, the main one does it."""
+    work = plan.setup.work
+    run_record.begin(work / PREDICTIONS / run_record.FILE)
+    accelerator = plan.accelerator()
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        sweep(plan.out)
-        for file in _files(plan.out) if anew else ():
-            if file.name != run_record.FILE:  # that is of this run already
+        sweep(work)
+        for file in _files(work) if is_new else ():
+            if file.name != run_record.FILE:  # that of this run is there already
                 file.unlink(missing_ok=True)
-        write_json(plan.out / FILE, record)
+        write_json(work / FILE, result.to_json())
     accelerator.wait_for_everyone()
 
 
 def _train(plan: Plan, fold: int) -> None:
     """Train a fold to its last epoch, or go on where it stopped; a finished one is left as it is."""
+    from magic_cli.training.trainer import Data, Trainer
+
     out, count = plan.folder(fold), len(plan.parts)
+    state = out / "state.pt"
     if (out / "best.pt").is_file():  # written once, after the last epoch
         log(f"fold {fold + 1} of {count}: finished before")
         sweep(out)
-        (out / "state.pt").unlink(missing_ok=True)
+        state.unlink(missing_ok=True)
         return
-    train = plan.learned_from(fold)
+    setup, train = plan.setup, plan.train_samples(fold)
     log(f"fold {fold + 1} of {count}: {len(train)} samples to learn from, {len(plan.parts[fold])} held out")
-    nothing = plan.task.gold(plan.prepared, "train").only(())
-    data = Data(plan.task, train, (), nothing, plan.prepared.questions, plan.prepared.sha256)
-    trainer = Trainer(plan.name, data, plan.config, out, plan.place.device, plan.place.features(plan.config))
-    trainer.run(resume=(out / "state.pt").is_file())
-    (out / "state.pt").unlink(missing_ok=True)  # moments of a finished fold: of no use, and large
+    nothing = setup.task.gold(setup.prepared, "train").only(())
+    data = Data(setup.task, train, (), nothing, setup.prepared.questions, setup.prepared.sha256)
+    features = setup.runtime.features(setup.config)
+    Trainer(setup.task.name, data, setup.config, out, setup.runtime.device, features).run(resume=state.is_file())
+    state.unlink(missing_ok=True)  # of no use for a finished fold, and large
 
 
-def _held_out(plan: Plan) -> Iterator[Prediction]:
-    """Yield each fold's predictions of what it has not seen; one model is in memory at a time."""
+def _held_out_predictions(plan: Plan) -> Iterator[Prediction]:
+    """Yield each fold's predictions for what it has not seen; one model is in memory at a time."""
+    from magic_cli.commands.predict import predict_views, restored
+
+    setup = plan.setup
     for fold, part in enumerate(plan.parts):
-        model, config = predict.restored(plan.folder(fold) / "best.pt", plan.name, plan.prepared)
-        model.cache = plan.place.features(config)
-        yield from predict.seen(model, config, train_command.once(part), plan.place)[0]
+        model, config = restored(plan.folder(fold) / "best.pt", setup.task, setup.prepared)
+        model.cache = setup.runtime.features(config)
+        yield from predict_views(model, config, unique_samples(part), setup.runtime)[0]
 
 
-def _ended(plan: Plan, fold: int) -> dict[str, Any]:
-    """Return how a fold's training ended: number of epochs, loss of the last one."""
-    path = plan.folder(fold) / "metrics.jsonl"
+def _ended(part: Fold, folder: Path) -> Fold:
+    """Return a fold with its number of epochs and the loss of the last one."""
+    path = folder / "metrics.jsonl"
     last = (read_jsonl(path) or [None])[-1]
     if not isinstance(last, dict) or not all(isinstance(last.get(key), int | float) for key in ("epoch", "loss")):
         remedy = f"remove {path.with_name('best.pt')}, and --resume trains this fold again"
         raise CheckpointError(problem(path, "no row of a finished training", "its epoch and loss", remedy))
-    return {"epochs": last["epoch"], "loss": last["loss"]}
+    return replace(part, epochs=last["epoch"], loss=last["loss"])
 
 
-def judge(
-    name: str,
-    prepared: Prepared,
-    predictions: Path,
-    parts: Sequence[Sequence[Sample]],
-    rows: Sequence[Mapping[str, Any]],
-) -> tuple[dict[str, Any], Review]:
-    """Return the part of folds.json that holds figures, with NaN as null, and the review of the predictions.
+def score_folds(
+    task: Task, prepared: Prepared, predictions: Path, parts: Parts, folds: Sequence[Fold]
+) -> tuple[FoldScores, Review]:
+    """Score the held-out predictions of all folds together.
 
     Args:
-        name: the task.
+        task: what was predicted.
         prepared: its split train is the gold, all of it: what has no prediction counts as zero, as in `magic score`.
         predictions: a folder in the submission layout.
-        parts: the samples that each fold held out, from which trivial answers are learned in the same way.
-        rows: folds.json's row of each fold, with its "encounters".
+        parts: the samples that each fold held out, for trivial answers that are learned in the same way.
+        folds: the encounters that each fold held out.
+
+    Returns:
+        The scores, and the task's review of the predictions.
     """
-    task = tasks.get(name)
     gold = task.gold(prepared, "train")
-    with open_predictions(predictions) as found:
-        scored: TaskScores = task.score(gold, found.of(name, prepared.questions.by_qid))
-        held = [row["encounters"] for row in rows]
-        reviewed = task.validation_review(
-            gold, found.of(name, prepared.questions.by_qid), task.baseline_predictions(parts, prepared.questions), held
-        )
-    guessed = {
-        label: task.score(gold, guess) for label, guess in task.baseline_predictions(parts, prepared.questions).items()
-    }
-    clusters = _clusters(scored)
-    baselines = {label: {**one.scores, **one.extra} for label, one in guessed.items()} | dict(scored.baselines)
-    by_fold = [{**row, "figures": _part(clusters, row["encounters"])} for row in rows]
-    found_: dict[str, Any] = {
-        "monitor": task.monitor,
-        "encounters": len(clusters.ids),
-        "parts": by_fold,
-        "figures": _figures(clusters, [row["figures"] for row in by_fold]),
-        "baselines": {label: {n: row[n] for n in clusters.names if n in row} for label, row in baselines.items()},
-        "differences": {label: _differences(clusters, _clusters(one)) for label, one in guessed.items()},
-        "notes": [*scored.notes, *(f"counted as zero: {line}" for line in scored.rejected)],
-    }
-    return finite(found_), reviewed
+    questions = prepared.questions
+    with open_predictions(predictions) as submission:
+        scored = task.score(gold, submission.of(task.name, questions.by_qid))
+        held_out = [fold.encounters for fold in folds]
+        baselines = task.baseline_predictions(parts, questions)
+        review = task.validation_review(gold, submission.of(task.name, questions.by_qid), baselines, held_out)
+    baselines = task.baseline_predictions(parts, questions)  # anew: their predictions can be read once
+    trivial = {label: task.score(gold, predicted) for label, predicted in baselines.items()}
+    sums = _sums(scored)
+    scored_folds = tuple(replace(fold, scores=_scores_of(sums, fold.encounters)) for fold in folds)
+    rows = {label: {**scores.scores, **scores.extra} for label, scores in trivial.items()} | dict(scored.baselines)
+    scores = FoldScores(
+        monitor=task.monitor,
+        encounters=len(sums.ids),
+        parts=scored_folds,
+        pooled=_pooled(sums, [fold.scores or {} for fold in scored_folds]),
+        baselines={label: {name: row[name] for name in sums.names if name in row} for label, row in rows.items()},
+        differences={label: bootstrap.paired(sums, _sums(other)) for label, other in trivial.items()},
+        notes=(*scored.notes, *(f"counted as zero: {line}" for line in scored.rejected)),
+    )
+    return scores, review
 
 
-def _clusters(found: TaskScores) -> EncounterSums:
-    if found.encounter_sums is None:
-        raise ValueError(f"task {found.task} gives no sums over encounters")
-    return found.encounter_sums
+def _sums(scores: TaskScores) -> EncounterSums:
+    if scores.encounter_sums is None:
+        raise ValueError(f"task {scores.task} gives no sums over encounters")
+    return scores.encounter_sums
 
 
-def _part(clusters: EncounterSums, encounters: Sequence[str]) -> dict[str, float]:
-    """Return the figures of some encounters alone."""
+def _scores_of(sums: EncounterSums, encounters: Sequence[str]) -> dict[str, float | None]:
+    """Return the scores on these encounters alone."""
     wanted = set(encounters)
-    rows = [number for number, encounter in enumerate(clusters.ids) if encounter in wanted]
-    return dict(zip(clusters.names, clusters.scores(clusters.sums[rows].sum(0)).tolist(), strict=True))
+    rows = [number for number, encounter in enumerate(sums.ids) if encounter in wanted]
+    return dict(zip(sums.names, sums.scores(sums.sums[rows].sum(0)).tolist(), strict=True))
 
 
-def _figures(clusters: EncounterSums, by_fold: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Return each figure pooled, with the bounds of its 95 % interval, and mean and sd over the folds that have it."""
-    values = dict(zip(clusters.names, clusters.scores(clusters.sums.sum(0)).tolist(), strict=True))
-    bounds = bootstrap.intervals(clusters)
-    found = {}
-    for name, value in values.items():
-        there = [row[name] for row in by_fold if not math.isnan(row[name])]
-        mean = moments.fmean(there) if there else math.nan
-        sd = moments.stdev(there) if len(there) > 1 else math.nan
-        found[name] = {"value": value, "low": bounds[name].low, "high": bounds[name].high, "mean": mean, "sd": sd}
-    return found
-
-
-def _differences(ours: EncounterSums, trivial: EncounterSums) -> dict[str, dict[str, float]]:
-    """Return each figure minus that of a trivial answer, over the same encounters."""
-    return {name: asdict(found) for name, found in bootstrap.paired(ours, trivial).items()}
+def _pooled(sums: EncounterSums, by_fold: Sequence[Mapping[str, float | None]]) -> dict[str, PooledScore]:
+    """Return each score pooled, with the bounds of its 95 % interval, and mean and sd over the folds that have it."""
+    bounds = bootstrap.intervals(sums)
+    pooled = {}
+    for name, value in zip(sums.names, sums.scores(sums.sums.sum(0)).tolist(), strict=True):
+        values = [score for row in by_fold if (score := row[name]) is not None and not math.isnan(score)]
+        mean = statistics.fmean(values) if values else math.nan
+        sd = statistics.stdev(values) if len(values) > 1 else math.nan
+        pooled[name] = PooledScore(value, bounds[name].low, bounds[name].high, mean, sd)
+    return pooled

@@ -1,40 +1,141 @@
-"""Predict a split with one or several checkpoints, and write the task's files."""
+"""`magic predict`: predict a split with one or several checkpoints, and write the task's files."""
 
+import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from magic_cli import tasks
 from magic_cli.config import Config, from_dict
 from magic_cli.data.prepared import Prepared, open_prepared
-from magic_cli.errors import CheckpointError, DataError
-from magic_cli.io.files import refuse_existing
+from magic_cli.errors import CheckpointError, DataError, UsageError
+from magic_cli.io.files import StrPath, refuse_existing
 from magic_cli.io.progress import log
 from magic_cli.records import Prediction, Sample
+from magic_cli.report.run_text import PredictResult
 from magic_cli.training import checkpoint
 from magic_cli.training.devices import accelerator_for
-from magic_cli.training.inference import average, fill_cache, predict
-from magic_cli.training.loader import workers
-from magic_cli.training.runtime import Place
-from magic_cli.training.task import Decision
+from magic_cli.training.inference import average_predictions, fill_cache
+from magic_cli.training.inference import predict as predict_samples
+from magic_cli.training.loader import report_dead_workers
+from magic_cli.training.runtime import Runtime, RuntimeOptions
+from magic_cli.training.task import Task
 from magic_cli.training.task_model import TaskModel
 
 TTA_VIEWS = (0, 1, 2, 3)
 
+PREDICTIONS = Path("predictions")
 
-def restored(path: Path, name: str, prepared: Prepared, weights: str | None = None) -> tuple[TaskModel, Config]:
-    """Return the model of a checkpoint, and its settings.
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Options of `predict`, with the defaults of the command line.
+
+    Attributes:
+        tta: average over four flipped views.
+        threshold, largest, fill_holes: of task seg: foreground lies above the threshold (None: that of the
+            checkpoint); keep the largest region only; fill holes.
+        decode: of task cvqa: "slot" or "set"; None: as in training.
+        limit: only the first samples.
+        precision: no, bf16 or fp16; None: as in training.
+        weights: folder of Hugging Face checkpoints; None: as in training.
+        overwrite: replace older predictions.
+        dry_run: load the checkpoints and count the samples; write nothing.
+        runtime: device and cache.
+    """
+
+    tta: bool = False
+    threshold: float | None = None
+    largest: bool = False
+    fill_holes: bool = False
+    decode: str | None = None
+    limit: int | None = None
+    precision: str | None = None
+    weights: StrPath | None = None
+    overwrite: bool = False
+    dry_run: bool = False
+    runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
+
+
+_DEFAULTS = PredictOptions()
+
+
+def predict(
+    task: str,
+    ckpt: StrPath | Sequence[StrPath],
+    data: StrPath = "prepared",
+    split: str = "test",
+    out: StrPath | None = None,
+    options: PredictOptions = _DEFAULTS,
+) -> PredictResult:
+    """Predict a split and write the files of the official submission layout.
+
+    Args:
+        task: "seg" or "cvqa".
+        ckpt: a checkpoint, here or in runs/TASK/, or a folder of runs (folds, seeds); several are averaged.
+        data: folder that `prepare` wrote.
+        split: train, valid or test.
+        out: folder of the predictions; None for predictions/TASK.
+        options: how to predict and to decide.
 
     Raises:
-        CheckpointError: it is damaged, of another task, of other questions, or of other encoder weights.
+        ConfigError: an option of another task was given. CheckpointError: a checkpoint cannot be used.
+        DataError: `out` is taken, or the split has no samples. MagicError: any other of its kinds.
     """
-    meta, learned = checkpoint.load_best(path, name)
-    found_here = {"weights_dir": weights} if weights else {}
-    config = from_dict(tasks.config_class(name), {**meta.config, **found_here}, str(path))
-    if list(meta.questions) != prepared.questions.as_json() and tasks.get(name).uses_questions:
+    known = tasks.get(task)
+    decision = known.decision_from(
+        {
+            "threshold": options.threshold,
+            "largest": options.largest,
+            "fill_holes": options.fill_holes,
+            "decode": options.decode,
+        }
+    )
+    folder = PREDICTIONS / task if out is None else Path(out)
+    paths = _checkpoints([ckpt] if isinstance(ckpt, str | os.PathLike) else ckpt, task)
+    refuse_existing(folder, options.overwrite)
+    prepared = open_prepared(Path(data))
+    result = PredictResult(task, split, str(folder), tuple(map(str, paths)), dry_run=options.dry_run)
+    if options.dry_run:
+        configs = [restored(path, known, prepared, options.weights)[1] for path in paths]
+        return replace(result, samples=len(known.samples(prepared, split, configs[0])))
+    with report_dead_workers(folder, "run the same command again"):
+        files = known.write(predictions(task, paths, prepared, split, options), prepared, folder, decision)
+    return replace(result, files=len(files))
+
+
+def _checkpoints(names: Sequence[StrPath], task: str) -> list[Path]:
+    """Return the checkpoints that names stand for; where they were looked up elsewhere, it is logged."""
+    paths: list[Path] = []
+    for name in names:
+        known, note = checkpoint.find(Path(name), task)
+        if note:
+            log(note)
+        paths += known
+    if not paths:
+        raise UsageError("--ckpt: got no checkpoint, expected one or more; train first")
+    return paths
+
+
+def restored(path: Path, task: Task, prepared: Prepared, weights: StrPath | None = None) -> tuple[TaskModel, Config]:
+    """Return the model of a checkpoint, and its settings.
+
+    Args:
+        path: a best.pt.
+        task: the task that it was trained for.
+        prepared: the data that it will predict.
+        weights: folder of Hugging Face checkpoints; None for that of the training.
+
+    Raises:
+        CheckpointError: it is damaged, or belongs to another task, to other questions or to other encoder weights.
+    """
+    meta, learned = checkpoint.load_best(path, task.name)
+    moved = {} if weights is None else {"weights_dir": str(Path(weights).resolve())}
+    config = from_dict(task.config_class, {**meta.config, **moved}, str(path))
+    if task.uses_questions and list(meta.questions) != prepared.questions.as_json():
         raise CheckpointError(f"{path}: was trained on other questions than {prepared.root} has; train anew")
-    model = tasks.get(name).build(config, prepared.questions)
+    model = task.build(config, prepared.questions)
     for where, encoder in checkpoint.encoders(model).items():
         if meta.encoders.get(f"{where}={encoder.source}") != encoder.weights_sha256:
             got = f"weights of {encoder.source} that differ from those in training"
@@ -44,78 +145,32 @@ def restored(path: Path, name: str, prepared: Prepared, weights: str | None = No
 
 
 def predictions(
-    name: str,
-    ckpts: Sequence[Path],
-    prepared: Prepared,
-    split: str,
-    place: Place,
-    *,
-    tta: bool = False,
-    limit: int | None = None,
-    weights: str | None = None,
-    precision: str | None = None,
+    name: str, ckpts: Sequence[Path], prepared: Prepared, split: str, options: PredictOptions = _DEFAULTS
 ) -> Iterator[Prediction]:
     """Yield the predictions of one checkpoint, or the mean of several; with `tta`, over four flipped views.
 
-    With a `precision` of its own, prediction encodes anew: the cache holds what full precision gave.
+    With a `precision` other than "no", features are computed instead of read: the cache holds those of full precision.
     """
-    task = tasks.get(name)
-    runs = []
+    task, runtime, runs = tasks.get(name), options.runtime.runtime(), []
     for path in ckpts:
-        model, config = restored(path, name, prepared, weights)
-        if precision:
-            config = from_dict(type(config), config.as_dict() | {"precision": precision}, "--precision")
-        samples: Sequence[Sample] = list(islice(task.samples(prepared, split, config), limit))
+        model, config = restored(path, task, prepared, options.weights)
+        if options.precision:
+            config = from_dict(type(config), config.as_dict() | {"precision": options.precision}, "--precision")
+        samples: Sequence[Sample] = list(islice(task.samples(prepared, split, config), options.limit))
         if not samples:
             raise DataError(
                 f"{prepared.root}: nothing to predict in split {split}; `magic prepare` says what was found"
             )
-        model.cache = place.features(config) if precision in (None, "no") else None
-        runs += seen(model, config, samples, place, TTA_VIEWS if tta else (0,))
-    return average(runs) if len(runs) > 1 else runs[0]
+        model.cache = runtime.features(config) if options.precision in (None, "no") else None
+        runs += predict_views(model, config, samples, runtime, TTA_VIEWS if options.tta else (0,))
+    return average_predictions(runs) if len(runs) > 1 else runs[0]
 
 
-def seen(
-    model: TaskModel, config: Config, samples: Sequence[Sample], place: Place, views: Sequence[int] = (0,)
+def predict_views(
+    model: TaskModel, config: Config, samples: Sequence[Sample], runtime: Runtime, views: Sequence[int] = (0,)
 ) -> list[Iterator[Prediction]]:
-    """Return the predictions of a model, one iterator a view; its cache, if it has one, is filled at once."""
-    accelerator = accelerator_for(config, place.device)
+    """Return a model's predictions, one iterator per view; its cache, if it has one, is filled at once."""
+    accelerator = accelerator_for(config, runtime.device)
     fill_cache(model, samples, len(views), accelerator)
     model.to(accelerator.device)
-    return [predict(model, samples, config, accelerator, view) for view in views]
-
-
-def predict_to(
-    name: str,
-    ckpts: Sequence[Path],
-    data: Path,
-    split: str,
-    out: Path,
-    place: Place,
-    *,
-    overwrite: bool = False,
-    dry_run: bool = False,
-    decision: Decision | None = None,
-    **options: Any,
-) -> dict[str, Any]:
-    """Predict a split with checkpoints that are looked up in runs/TASK/ too, and write the task's files to `out`.
-
-    `decision` are options of the task's `write`. A dry run loads the checkpoints, counts the samples
-    and writes nothing.
-    """
-    found: list[Path] = []
-    for ckpt in ckpts:
-        paths, note = checkpoint.find(ckpt, name)
-        if note:
-            log(note)
-        found += paths
-    refuse_existing(out, overwrite)
-    prepared = open_prepared(data)
-    task = tasks.get(name)
-    result = {"task": name, "split": split, "out": str(out), "checkpoints": [str(path) for path in found]}
-    if dry_run:
-        configs = [restored(path, name, prepared, options.get("weights"))[1] for path in found]
-        return result | {"samples": len(task.samples(prepared, split, configs[0])), "files": 0}
-    with workers(out, "run the same command again"):
-        files = task.write(predictions(name, found, prepared, split, place, **options), prepared, out, decision)
-    return result | {"files": len(files)}
+    return [predict_samples(model, samples, config, accelerator, view) for view in views]

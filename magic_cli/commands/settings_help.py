@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from textwrap import wrap
-from typing import Any
 
 from magic_cli.config import Config, Range, Setting, SettingValue, resolve, settings_of
 from magic_cli.report.table import Table
@@ -24,7 +23,7 @@ class SettingsHelp:
     preset: str
     settings: tuple[tuple[Setting, SettingValue], ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return schemas/settings.schema.json without its header."""
         rows = [_as_json(setting) | {"default": default} for setting, default in self.settings]
         return {"task": self.task, "preset": self.preset, "settings": rows}
@@ -63,7 +62,7 @@ def _allowed(setting: Setting) -> str:
     return name if setting.bounds is None else f"{name} in {setting.bounds}"
 
 
-def _as_json(setting: Setting) -> dict[str, Any]:
+def _as_json(setting: Setting) -> dict[str, object]:
     """Return a setting as JSON values; types and bounds stand under their JSON Schema keywords."""
     bounds = {} if setting.bounds is None else _bounds(setting.bounds)
     choices = {"enum": list(setting.choices)} if setting.choices else {}

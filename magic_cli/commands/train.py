@@ -1,45 +1,131 @@
-"""A training run and a prediction run from the outside: data, settings and checkpoints in, folders out."""
+"""`magic train`: learn a task from a prepared dataset; a run folder with the best weights comes out."""
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from magic_cli import tasks
-from magic_cli.config import Config, from_dict, resolve
-from magic_cli.data.prepared import Prepared, open_prepared
-from magic_cli.errors import CheckpointError, ConfigError, DataError, EmptySplit
+from magic_cli.commands.run_setup import RUNS, RunSetup, TrainOptions, set_up
+from magic_cli.config import Config
+from magic_cli.data.prepared import Prepared
+from magic_cli.errors import DataError, EmptySplit
 from magic_cli.io import run_record
+from magic_cli.io.files import StrPath
 from magic_cli.io.progress import log
 from magic_cli.records import Sample
-from magic_cli.training import selection
-from magic_cli.training.devices import insist
-from magic_cli.training.resume import state_meta
+from magic_cli.report.run_text import TrainResult
 from magic_cli.training.run_folder import Draft
-from magic_cli.training.runtime import Place
 from magic_cli.training.task import Task
-from magic_cli.training.trainer import Data, Trainer
 
-FILES = ("best.pt", "state.pt", "metrics.jsonl", selection.FILE)
+if TYPE_CHECKING:
+    from magic_cli.training.trainer import Data
+
+FILES = ("best.pt", "state.pt", "metrics.jsonl", "review.json")
+
+_DEFAULTS = TrainOptions()
 
 
-def divide(task: Task, prepared: Prepared, config: Config) -> Data:
-    """Return train and valid samples; a part of the train encounters where valid has no gold.
+def train(
+    task: str, data: StrPath = "prepared", out: StrPath | None = None, options: TrainOptions = _DEFAULTS
+) -> TrainResult:
+    """Train a task and save the weights of its best epoch.
+
+    Args:
+        task: "seg" or "cvqa".
+        data: folder that `prepare` wrote.
+        out: run folder; None for runs/TASK.
+        options: settings, and how to run.
+
+    Returns:
+        Scores of the best epoch, of trivial answers beside them, and where the checkpoint is.
+
+    Raises:
+        MagicError: any of its kinds; nothing that was finished is lost.
+    """
+    folder = RUNS / task if out is None else Path(out)
+    setup = set_up(task, Path(data), Draft(folder, "run", "metrics.jsonl", _files), options, _earlier)
+    from magic_cli.training import selection
+    from magic_cli.training.trainer import Trainer
+
+    parts = split_train_valid(setup.task, setup.prepared, setup.config)
+    counts = f"{len(parts.train)} training samples, {len(parts.valid)} validation samples"
+    log(f"{task}: {counts}, preset {setup.config.preset}")
+    trainer = Trainer(task, parts, setup.config, setup.work, setup.runtime.device, setup.runtime.features(setup.config))
+    sizes = [(p.numel(), p.requires_grad) for p in trainer.core.parameters()]
+    learning = sum(size for size, learns in sizes if learns)
+    log(f"{learning:,} of {sum(size for size, _ in sizes):,} parameters learn")
+    review = selection.review_data(setup.task, setup.prepared, [*parts.train, *parts.valid], setup.config)
+    result = TrainResult(
+        task=task,
+        title=setup.task.title,
+        config=setup.config.as_dict(),
+        parameters=learning,
+        train_samples=len(parts.train),
+        valid_samples=len(parts.valid),
+        review=review,
+    )
+    if options.dry_run:
+        return result
+    with setup.draft.alone(setup.work, options.resume):
+        _start(setup, options.resume)
+        progress = trainer.run(options.resume)
+        chosen = selection.choose_settings(trainer)
+        best = progress.history[progress.best_epoch] if progress.history else {}
+        baselines = setup.task.baseline_scores(parts.train, parts.gold)
+        review = selection.review_run(trainer, review)
+        trainer.accelerator.wait_for_everyone()
+        setup.draft.publish(setup.work)
+    return replace(
+        result,
+        checkpoint=str(folder / "best.pt"),
+        best=best,
+        epochs=progress.epoch,
+        baselines=baselines,
+        chosen=chosen,
+        review=review,
+    )
+
+
+def _start(setup: RunSetup, resume: bool) -> None:
+    """Remove what an unfinished run left, and the record of an older one."""
+    for name in () if resume else FILES:
+        (setup.work / name).unlink(missing_ok=True)
+    run_record.begin(setup.work / run_record.FILE)
+
+
+def _earlier(work: Path) -> tuple[Path, Mapping[str, object]]:
+    """Return state.pt of a run that is resumed, and its meta data; {} where it is not there."""
+    from magic_cli.training.resume import state_meta
+
+    state = work / "state.pt"
+    return state, state_meta(state) if state.is_file() else {}
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files of a run that are in a folder."""
+    return run_record.with_record([folder / name for name in FILES if (folder / name).is_file()], folder)
+
+
+def split_train_valid(task: Task, prepared: Prepared, config: Config) -> "Data":
+    """Return train and valid samples; where split valid has no gold, a random part of the train cases is held out.
 
     Raises:
         DataError: nothing to train on, or nothing left to validate on.
     """
+    from magic_cli.training.trainer import Data
+
     train = list(task.samples(prepared, "train", config))
-    split, valid = "valid", _valid(task, prepared, config)
+    split, valid = "valid", _valid_samples(task, prepared, config)
     if not valid:
         split = "train"
-        encounters = sorted({sample.case.case_id for sample in train})
-        random.Random(config.seed).shuffle(encounters)  # noqa: S311  not a secret
-        held = set(encounters[: round(config.holdout_fraction * len(encounters))])
-        share = f"{len(held)} of {len(encounters)} train encounters"
+        cases = sorted({sample.case.case_id for sample in train})
+        random.Random(config.seed).shuffle(cases)  # noqa: S311  not a secret
+        held_out = set(cases[: round(config.holdout_fraction * len(cases))])
+        share = f"{len(held_out)} of {len(cases)} train encounters"
         log(f"split valid has no gold: {share} are held out (--set holdout_fraction=)")
-        valid = once(s for s in train if s.case.case_id in held)
-        train = [s for s in train if s.case.case_id not in held]
+        valid = unique_samples(s for s in train if s.case.case_id in held_out)
+        train = [s for s in train if s.case.case_id not in held_out]
     if not train or not valid:
         got = f"{len(train)} samples to train on, {len(valid)} to validate on"
         raise DataError(f"{prepared.root}: {got}; `magic prepare` says what was found, and what was left out")
@@ -47,101 +133,14 @@ def divide(task: Task, prepared: Prepared, config: Config) -> Data:
     return Data(task, train, valid, gold, prepared.questions, prepared.sha256)
 
 
-def once(samples: Iterable[Sample]) -> list[Sample]:
-    """Return samples to be judged by: of several that differ in their mask alone (--merge each), one."""
+def unique_samples(samples: Iterable[Sample]) -> list[Sample]:
+    """Return samples to predict: one of those that differ in their mask alone (--merge each)."""
     return list({(sample.id, sample.qids): sample for sample in samples}.values())
 
 
-def _valid(task: Task, prepared: Prepared, config: Config) -> list[Sample]:
-    """Return the valid samples, none where the split has no gold."""
+def _valid_samples(task: Task, prepared: Prepared, config: Config) -> list[Sample]:
+    """Return the samples of split valid, none if it has no gold."""
     try:
         return list(task.samples(prepared, "valid", config))
     except EmptySplit:
         return []
-
-
-def settled(
-    name: str, where: Path, meta: Mapping[str, Any], preset: str, settings: Sequence[str], flags: Mapping[str, Any]
-) -> Config:
-    """Return the settings that are asked for, or those of the run that is resumed, which wrote `meta` to `where`.
-
-    Raises:
-        CheckpointError: `meta` is of another task. ConfigError: wrong settings, or other ones than the resumed run's,
-            which are refused, not ignored.
-    """
-    if not meta:
-        return resolve(tasks.config_class(name), preset or "small", settings, **flags)
-    if meta["task"] != name:
-        raise CheckpointError(f"{where}: is of task '{meta['task']}', not '{name}'; give that run's --out")
-    config = from_dict(tasks.config_class(name), meta["config"], str(where))
-    asked = resolve(tasks.config_class(name), preset or config.preset, settings, **flags).as_dict()
-    given = {pair.partition("=")[0] for pair in settings} | {k for k, v in flags.items() if v is not None}
-    given |= {"preset"} if preset else set()
-    other = [
-        f"{key}={asked[key]} (the run has {meta['config'][key]})" for key in given if asked[key] != meta["config"][key]
-    ]
-    if other:
-        raise ConfigError(f"{where}: --resume keeps the run's own settings, got {', '.join(other)}; leave them out")
-    return config
-
-
-def train(
-    name: str,
-    data: Path,
-    out: Path,
-    place: Place,
-    *,
-    preset: str = "",
-    settings: Sequence[str] = (),
-    resume: bool = False,
-    overwrite: bool = False,
-    dry_run: bool = False,
-    deterministic: bool = False,
-    **flags: Any,
-) -> dict[str, Any]:
-    """Train a task into `out` and return what to report: figures of the best epoch, baselines, checkpoint.
-
-    Raises:
-        MagicError: any of its kinds; nothing that was finished is lost.
-    """
-    draft = Draft(out, "run", "metrics.jsonl", _files)
-    if not dry_run:
-        draft.settle()
-    work = draft.folder(resume, overwrite)
-    state = work / "state.pt"
-    before = state_meta(state) if resume and state.is_file() else {}
-    config = settled(name, state, before, preset, settings, flags)
-    if deterministic:
-        insist()
-    task = tasks.get(name)
-    prepared = open_prepared(data)
-    parts = divide(task, prepared, config)
-    log(f"{name}: {len(parts.train)} training samples, {len(parts.valid)} validation samples, preset {config.preset}")
-    trainer = Trainer(name, parts, config, work, place.device, place.features(config))
-    everything = list(trainer.core.parameters())
-    learning = sum(p.numel() for p in everything if p.requires_grad)
-    log(f"{learning:,} of {sum(p.numel() for p in everything):,} parameters learn")
-    report: dict[str, Any] = {"task": name, "config": config.as_dict(), "parameters": learning}
-    report |= {"train_samples": len(parts.train), "valid_samples": len(parts.valid)}
-    review = selection.review_data(task, prepared, [*parts.train, *parts.valid], config)
-    report["review"] = review.to_json()
-    if dry_run:
-        return report
-    with draft.alone(work, resume):
-        for old in () if resume else FILES:
-            (work / old).unlink(missing_ok=True)
-        run_record.begin(work / run_record.FILE)
-        at = trainer.run(resume)
-        chosen = selection.choose_settings(trainer)
-        best = at.history[at.best_epoch] if at.history else {}
-        baselines = dict(task.baseline_scores(parts.train, parts.gold))
-        report |= {"best": best, "epochs": at.epoch, "baselines": baselines, "chosen": chosen}
-        report["review"] = selection.review_run(trainer, review).to_json()
-        trainer.accelerator.wait_for_everyone()
-        draft.publish(work)
-    return report | {"checkpoint": str(out / "best.pt")}
-
-
-def _files(folder: Path) -> list[Path]:
-    """Return the files of a run that are in a folder."""
-    return run_record.with_record([folder / name for name in FILES if (folder / name).is_file()], folder)

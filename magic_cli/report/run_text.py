@@ -1,107 +1,323 @@
-"""What training and prediction say at their end, for people: figures, what to think of them, the next command."""
+"""Results of training and prediction, as JSON and as text: scores, what to think of them, the next command."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from magic_cli.report.score_text import ACCURACY, TITLES, between, interval, number, signed
+from magic_cli.io.files import finite
+from magic_cli.metrics.bootstrap import Difference
+from magic_cli.records import AnswerReview, Review
+from magic_cli.report.score_text import ACCURACY, between, interval, number, signed
 from magic_cli.report.table import Table
 
+Settings = Mapping[str, bool | int | float | str]
 
-def choice(chosen: Mapping[str, Any]) -> str:
-    """Return what was chosen after training as a line."""
-    settings = ", ".join(f"{name} {value:g}" for name, value in chosen["settings"].items())
+Scores = Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What `train` did, or would do with a dry run: then `checkpoint` is None and all that follows it is empty.
+
+    Attributes:
+        task: its name; `title` is that for people.
+        config: the settings, in full.
+        parameters: number of parameters that learn.
+        train_samples, valid_samples: how many there are.
+        review: warnings about the data, and the task's review of the validation predictions.
+        checkpoint: path of best.pt.
+        best: row of the best epoch in metrics.jsonl; None for undefined scores.
+        epochs: how many were trained.
+        baselines: what trivial answers score, by name.
+        chosen: settings that were chosen after training, as in schemas/checkpoint.schema.json; {} for none.
+    """
+
+    task: str
+    title: str
+    config: Settings
+    parameters: int
+    train_samples: int
+    valid_samples: int
+    review: Review
+    checkpoint: str | None = None
+    best: Scores = field(default_factory=dict)
+    epochs: int = 0
+    baselines: Mapping[str, float] = field(default_factory=dict)
+    chosen: Mapping[str, object] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, object]:
+        """Return schemas/trained.schema.json without its header; NaN becomes null."""
+        planned: dict[str, object] = {
+            "task": self.task,
+            "config": dict(self.config),
+            "parameters": self.parameters,
+            "train_samples": self.train_samples,
+            "valid_samples": self.valid_samples,
+            "review": self.review.to_json(),
+        }
+        if self.checkpoint is None:
+            return planned
+        scores = {"best": finite(self.best), "epochs": self.epochs, "baselines": finite(self.baselines)}
+        return planned | scores | {"chosen": dict(self.chosen), "checkpoint": self.checkpoint}
+
+    def lines(self) -> list[str]:
+        """Return the best epoch beside trivial answers, and the next command."""
+        samples = f"{self.train_samples} to learn from, {self.valid_samples} to validate on"
+        if self.checkpoint is None:
+            return [f"{self.title}: {samples}; {self.parameters:,} parameters would learn (--dry-run)"]
+        text = [f"{self.title}: {samples}; best of {self.epochs} epochs: {self.best.get('epoch', 'none')}"]
+        parents = () if self.review.answers is None else self.review.answers.parents
+        in_table = {ACCURACY + row.parent for row in parents}
+        for name, value in self.best.items():
+            if isinstance(value, float) and name not in in_table:
+                text.append(f"  {name:<20} {number(value)}")
+        text += [f"  {number(value)}  if the answer were: {name}" for name, value in self.baselines.items()]
+        text += [chosen_line(self.chosen)] if self.chosen else []
+        text += _review_lines(self.review.answers)
+        return [*text, f"{self.checkpoint}: saved; next: magic predict {self.task} --ckpt {self.checkpoint}"]
+
+
+def chosen_line(chosen: Mapping[str, object]) -> str:
+    """Return the settings that were chosen after training as a line; see schemas/checkpoint.schema.json."""
+    values = chosen["settings"]
+    settings = ", ".join(f"{name} {value:g}" for name, value in values.items()) if isinstance(values, Mapping) else ""
     gain = f"{chosen['before']:.4f} -> {chosen['after']:.4f}"
     return f"{settings} chosen on the validation samples: {chosen['figure']} {gain}, optimistic there"
 
 
-def trained(found: Mapping[str, Any]) -> list[str]:
-    """Return what `runs.train` did, for people: the best epoch beside trivial answers, and the next command."""
-    task, samples = found["task"], f"{found['train_samples']} to learn from, {found['valid_samples']} to validate on"
-    if "checkpoint" not in found:
-        return [f"{TITLES[task]}: {samples}; {found['parameters']:,} parameters would learn (--dry-run)"]
-    best = found["best"]
-    text = [f"{TITLES[task]}: {samples}; best of {found['epochs']} epochs: {best.get('epoch', 'none')}"]
-    asked = {ACCURACY + row["parent"] for row in found["review"].get("parents", ())}  # in a table of their own
-    for name, value in best.items():
-        if isinstance(value, float) and name not in asked:
-            text.append(f"  {name:<20} {number(value)}")
-    text += [f"  {number(value)}  if the answer were: {name}" for name, value in found["baselines"].items()]
-    text += [choice(found["chosen"])] if found.get("chosen") else []
-    text += _reviewed(found["review"])
-    return [*text, f"{found['checkpoint']}: saved; next: magic predict {task} --ckpt {found['checkpoint']}"]
+@dataclass(frozen=True)
+class PredictResult:
+    """What `predict` did; with a dry run, `samples` says how many samples it would predict."""
+
+    task: str
+    split: str
+    out: str
+    checkpoints: tuple[str, ...]
+    files: int = 0
+    samples: int | None = None
+    dry_run: bool = False
+
+    def to_json(self) -> dict[str, object]:
+        """Return schemas/predicted.schema.json without its header."""
+        made: dict[str, object] = {"task": self.task, "split": self.split, "out": self.out}
+        made["checkpoints"] = list(self.checkpoints)
+        counted = {} if self.samples is None else {"samples": self.samples}
+        return made | counted | {"files": self.files}
+
+    def lines(self) -> list[str]:
+        """Return what was written, and the next command."""
+        return [_written(self)]
 
 
-def predicted(found: Mapping[str, Any], dry_run: bool) -> list[str]:
-    """Return what `magic predict` did, for people: how answers were tied in a vote, and the next command."""
-    task, split, out = found["task"], found["split"], found["out"]
-    text = []
-    if "voted" in found:
-        tied = f"{found['ties']} of {found['answers']} answers were tied: decided by the file named first"
-        text.append(f"{found['samples']} encounters of {len(found['voted'])} files; {tied}")
-    if dry_run:
-        return [*text, f"{found['samples']} samples of split {split}; nothing written (--dry-run)"]
-    return [
-        *text,
-        f"{out}: {found['files']} files of split {split}; next: magic package --{task} {out} --split {split}",
-    ]
+@dataclass(frozen=True)
+class VoteResult:
+    """What `vote` did: of `answers` parent questions over all `samples`, `ties` were tied and decided by file order."""
+
+    task: str
+    split: str
+    out: str
+    voted: tuple[str, ...]
+    samples: int
+    ties: int
+    answers: int
+    files: int
+    dry_run: bool = False
+
+    def to_json(self) -> dict[str, object]:
+        """Return schemas/predicted.schema.json without its header."""
+        made = {"task": self.task, "split": self.split, "out": self.out, "voted": list(self.voted)}
+        return made | {"samples": self.samples, "ties": self.ties, "answers": self.answers, "files": self.files}
+
+    def lines(self) -> list[str]:
+        """Return how many answers were tied, what was written, and the next command."""
+        tied = f"{self.ties} of {self.answers} answers were tied: decided by the file named first"
+        return [f"{self.samples} encounters of {len(self.voted)} files; {tied}", _written(self)]
 
 
-def folded(found: Mapping[str, Any]) -> list[str]:
-    """Return what `folds.train` did, for people: pooled figures beside trivial answers, the folds, the next command."""
-    task, parts = found["task"], found["parts"]
-    title = f"{TITLES[task]}: {len(parts)} folds"
-    if not found["finished"]:
-        sizes = ", ".join(str(len(part["encounters"])) for part in parts)
-        return [f"{title} over encounters of split train, which hold out {sizes} of them (--dry-run)"]
-    baselines, monitor = found["baselines"], found["monitor"]
-    head = ("", "pooled", "95 % interval", "mean of folds", "sd", *baselines)
-    rows = tuple(
-        (
-            *(name, number(one["value"]), interval((one["low"], one["high"])), number(one["mean"]), number(one["sd"])),
-            *(number(row.get(name)) for row in baselines.values()),
+def _written(result: PredictResult | VoteResult) -> str:
+    if result.dry_run:
+        return f"{result.samples} samples of split {result.split}; nothing written (--dry-run)"
+    again = f"magic package --{result.task} {result.out} --split {result.split}"
+    return f"{result.out}: {result.files} files of split {result.split}; next: {again}"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold: the encounters that it held out, how long it trained, and its scores on those encounters alone.
+
+    `fold` counts from 1. `epochs`, `loss` (of the last epoch) and `scores` are None before it is trained and scored.
+    """
+
+    fold: int
+    encounters: tuple[str, ...]
+    train_samples: int
+    held_samples: int
+    epochs: int | None = None
+    loss: float | None = None
+    scores: Scores | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Return an element of `parts` in schemas/folds.schema.json."""
+        row: dict[str, object] = {
+            "fold": self.fold,
+            "encounters": list(self.encounters),
+            "train_samples": self.train_samples,
+            "held_samples": self.held_samples,
+        }
+        row |= {} if self.epochs is None else {"epochs": self.epochs, "loss": self.loss}
+        return row | ({} if self.scores is None else {"figures": finite(self.scores)})
+
+
+@dataclass(frozen=True)
+class PooledScore:
+    """A score over all encounters with the bounds of its 95 % interval, and its mean and sd (n - 1) over the folds."""
+
+    value: float
+    low: float
+    high: float
+    mean: float
+    sd: float
+
+
+@dataclass(frozen=True)
+class FoldScores:
+    """Scores of a finished cross-validation.
+
+    Attributes:
+        monitor: name of the task's main score.
+        encounters: how many were scored.
+        parts: the folds, each with its own scores.
+        pooled: by name of the score.
+        baselines: scores of trivial answers, by name of the answer.
+        differences: pooled score minus that of a learned trivial answer, paired by encounter.
+        notes: sentences a reader must know.
+    """
+
+    monitor: str
+    encounters: int
+    parts: tuple[Fold, ...]
+    pooled: Mapping[str, PooledScore]
+    baselines: Mapping[str, Scores]
+    differences: Mapping[str, Mapping[str, Difference]]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CrossValidationResult:
+    """What `cross_validate` did, or is about to do: `scores` is None until all folds are trained.
+
+    Attributes:
+        task: its name; `title` is that for people.
+        config: the settings, in full.
+        data: SHA-256 of the prepared manifest.
+        parts: the folds.
+        review: warnings about the data, and the task's review of the held-out predictions.
+        predictions: folder of the held-out predictions.
+        prepared: folder of the data.
+        scores: pooled scores, and those of trivial answers.
+    """
+
+    task: str
+    title: str
+    config: Settings
+    data: str
+    parts: tuple[Fold, ...]
+    review: Review
+    predictions: str
+    prepared: str
+    scores: FoldScores | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Return folds.json (schemas/folds.schema.json); NaN becomes null."""
+        parts = self.parts if self.scores is None else self.scores.parts
+        planned: dict[str, object] = {
+            "schema": 1,
+            "format": "magic-folds",
+            "task": self.task,
+            "config": dict(self.config),
+            "data": self.data,
+            "folds": len(parts),
+            "finished": self.scores is not None,
+            "parts": [part.to_json() for part in parts],
+            "review": self.review.to_json(),
+        }
+        if self.scores is None:
+            return planned
+        scores = {
+            "predictions": self.predictions,
+            "prepared": self.prepared,
+            "monitor": self.scores.monitor,
+            "encounters": self.scores.encounters,
+            "figures": {name: finite(asdict(score)) for name, score in self.scores.pooled.items()},
+            "baselines": finite(self.scores.baselines),
+            "differences": {
+                label: {name: finite(asdict(gap)) for name, gap in gaps.items()}
+                for label, gaps in self.scores.differences.items()
+            },
+            "notes": list(self.scores.notes),
+        }
+        return planned | scores
+
+    def lines(self) -> list[str]:
+        """Return pooled scores beside trivial answers, a row per fold, the review and the next command."""
+        title = f"{self.title}: {len(self.parts)} folds"
+        if self.scores is None:
+            sizes = ", ".join(str(len(part.encounters)) for part in self.parts)
+            return [f"{title} over encounters of split train, which hold out {sizes} of them (--dry-run)"]
+        text = [*_score_lines(title, self.scores), "", *_review_lines(self.review.answers)]
+        text += [f"note: {note}" for note in self.scores.notes]
+        text.append(
+            "95 % intervals: bootstrap over encounters; the sd over folds is no standard error, as folds share data"
         )
-        for name, one in found["figures"].items()
-    )
-    pooled = f"{title} over {found['encounters']} encounters of split train, each judged by the fold that held it out"
-    text = [*Table(pooled, head, rows).lines(), ""]
-    columns = ("fold", "encounters", "samples to learn from", "epochs", "last loss", monitor)
-    text += Table("no fold chose its epoch by what it held out", columns, tuple(map(_fold(monitor), parts))).lines()
-    for label, gaps in found["differences"].items():
-        one = gaps[monitor]
-        sure = f"{between(one['low'], one['high'])}, p {number(one['p'])}"
-        text.append(f"{monitor} minus that of {label}: {signed(one['difference'])} ({sure})")
-    text += ["", *_reviewed(found["review"])]
-    text += [f"note: {note}" for note in found["notes"]]
-    text.append(
-        "95 % intervals: bootstrap over encounters; the sd over folds is no standard error, as folds share data"
-    )
-    written, report = found["predictions"], Path(found["predictions"]).with_name("report")
-    again = f"magic score {written} {found['prepared']} --split train --out {report}"
-    return [*text, f"{Path(written).with_name('folds.json')}: written; next: {again}"]
+        folder = Path(self.predictions)
+        report, file = folder.with_name("report"), folder.with_name("folds.json")
+        again = f"magic score {folder} {self.prepared} --split train --out {report}"
+        return [*text, f"{file}: written; next: {again}"]
+
+    def with_scores(self, scores: FoldScores, review: Review) -> "CrossValidationResult":
+        """Return the result of the finished cross-validation."""
+        return replace(self, parts=scores.parts, scores=scores, review=review)
 
 
-def _fold(monitor: str) -> Callable[[Mapping[str, Any]], tuple[str, ...]]:
-    def row(part: Mapping[str, Any]) -> tuple[str, ...]:
-        counts = (part["fold"], len(part["encounters"]), part["train_samples"], part["epochs"])
-        return (*map(str, counts), number(part["loss"]), number(part["figures"][monitor]))
+def _score_lines(title: str, scores: FoldScores) -> list[str]:
+    head = ("", "pooled", "95 % interval", "mean of folds", "sd", *scores.baselines)
+    rows = []
+    for name, score in scores.pooled.items():
+        value, low, high, mean, sd = finite((score.value, score.low, score.high, score.mean, score.sd))
+        cells = (name, number(value), interval((low, high)), number(mean), number(sd))
+        rows.append((*cells, *(number(finite(row.get(name))) for row in scores.baselines.values())))
+    judged = "each judged by the fold that held it out"
+    pooled = f"{title} over {scores.encounters} encounters of split train, {judged}"
+    text = [*Table(pooled, head, tuple(rows)).lines(), ""]
+    columns = ("fold", "encounters", "samples to learn from", "epochs", "last loss", scores.monitor)
+    folds = tuple(_fold_row(part, scores.monitor) for part in scores.parts)
+    text += Table("no fold chose its epoch by what it held out", columns, folds).lines()
+    for label, gaps in scores.differences.items():
+        difference, low, high, p = finite(list(asdict(gaps[scores.monitor]).values()))
+        sure = f"{between(low, high)}, p {number(p)}"
+        text.append(f"{scores.monitor} minus that of {label}: {signed(difference)} ({sure})")
+    return text
 
-    return row
+
+def _fold_row(part: Fold, monitor: str) -> tuple[str, ...]:
+    counts = (part.fold, len(part.encounters), part.train_samples, part.epochs)
+    value = finite((part.scores or {}).get(monitor))
+    return (*map(str, counts), number(part.loss), number(value))
 
 
-def _reviewed(found: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the table of parent questions and the calibration, of tasks that have them (schemas/review.schema.json)."""
-    if "parents" not in found:
+def _review_lines(answers: AnswerReview | None) -> Iterator[str]:
+    """Yield the table of parent questions and the calibration, of tasks that have them."""
+    if answers is None:
         return
     head = ("", "encounters", "accuracy", "training majority", "calibration error")
-    rows = tuple(
-        (one["parent"], str(one["n"]), number(one["accuracy"]), number(one["majority"]), number(one["ece"]))
-        for one in found["parents"]
-    )
-    whole = number(found["accuracy"]), number(found["majority"]), number(found["ece"])
-    title = "held-out answers by parent question"
-    yield from Table(title, head, (*rows, ("all", str(found["encounters"]), *whole))).lines()
-    bins, one = found["bins"], found["constant"]
-    yield f"calibration error: of slot probabilities, {bins} bins of equal width (Guo et al. 2017); 0 is perfect"
-    each = f" of a fold; {one['models']} folds together" if one["models"] > 1 else ""
-    yield f"{one['slots']} of {one['of']} slots whose right answers differ get one answer for all encounters{each}"
+    rows = [
+        (parent.parent, str(parent.n), number(parent.accuracy), number(parent.majority), number(parent.ece))
+        for parent in answers.parents
+    ]
+    total = ("all", str(answers.encounters), number(answers.accuracy), number(answers.majority), number(answers.ece))
+    yield from Table("held-out answers by parent question", head, (*rows, total)).lines()
+    bins = f"{answers.bins} bins of equal width (Guo et al. 2017)"
+    yield f"calibration error: of slot probabilities, {bins}; 0 is perfect"
+    each = f" of a fold; {answers.models} folds together" if answers.models > 1 else ""
+    counts = f"{answers.constant_slots} of {answers.varying_slots}"
+    yield f"{counts} slots whose right answers differ get one answer for all encounters{each}"

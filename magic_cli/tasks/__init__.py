@@ -3,7 +3,7 @@
 from importlib import import_module
 
 from magic_cli.config import Config
-from magic_cli.errors import WeightsError
+from magic_cli.errors import ConfigError, WeightsError, problem, redact
 from magic_cli.models.weights import hub_dir
 from magic_cli.training.task import Task
 
@@ -11,7 +11,13 @@ NAMES = ("seg", "cvqa")
 
 
 def get(name: str) -> Task:
-    """Return a task by its name, one of NAMES; its package is imported now, without torch."""
+    """Return a task by its name, one of NAMES; its package is imported now, without torch.
+
+    Raises:
+        ConfigError: there is no such task.
+    """
+    if name not in NAMES:
+        raise ConfigError(problem("task", redact(name), " or ".join(NAMES), "choose one of these"))
     task: Task = import_module(f"magic_cli.tasks.{name}").TASK
     return task
 

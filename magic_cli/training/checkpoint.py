@@ -19,6 +19,9 @@ from magic_cli.records import CheckpointMeta
 
 FORMAT = 2  # 1 had other names of settings
 
+Loaded = dict[str, Any]
+"""What a file holds by name: meta data as JSON text or values, tensors, state dicts."""
+
 
 def encoders(model: nn.Module) -> dict[str, Encoder]:
     """Return the encoders of a model by attribute path."""
@@ -57,16 +60,16 @@ def load_learned(model: nn.Module, weights: dict[str, Tensor], where: Path) -> N
     model.load_state_dict(weights, strict=False)
 
 
-def _check(path: Path, whole: bool) -> None:
+def _check(path: Path, checksums: bool) -> None:
     """Refuse what torch.save did not write: no zip, packed members (torch would unpack any size), changed bytes.
 
     Args:
-        whole: compare every checksum, which torch does not.
+        checksums: compare every checksum, which torch does not.
     """
     try:
         with zipfile.ZipFile(path) as file:
             packed = [i for i in file.infolist() if i.compress_type or i.file_size != i.compress_size]
-            bad = file.testzip() if whole and not packed else None
+            bad = file.testzip() if checksums and not packed else None
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file; train first, or give --ckpt") from None
     except PermissionError as error:
@@ -80,8 +83,9 @@ def _check(path: Path, whole: bool) -> None:
         raise CheckpointError(problem(path, got, "a file as torch.save wrote it", "copy it again or train again"))
 
 
-def load_file(path: Path, mapped: bool = False) -> dict[str, Any]:
-    _check(path, whole=not mapped)
+def load_file(path: Path, mapped: bool = False) -> Loaded:
+    """Read a checkpoint or a state with `weights_only=True`; with `mapped`, its tensors stay on disk."""
+    _check(path, checksums=not mapped)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of foreign pickles: they are refused below, in our words
@@ -126,19 +130,20 @@ def load_best(path: Path, task: str | None = None) -> tuple[CheckpointMeta, dict
     return CheckpointMeta(**meta), weights
 
 
-def best_meta(path: Path) -> dict[str, Any]:
+def best_meta(path: Path) -> Loaded:
     """Return the meta data of a checkpoint alone; its tensors stay on disk. Raises CheckpointError as `load_best`."""
     return load_meta(load_file(path, mapped=True), path)
 
 
-def load_meta(loaded: dict[str, Any], path: Path) -> dict[str, Any]:
+def load_meta(loaded: Loaded, path: Path) -> Loaded:
+    """Return the meta data of what `load_file` returned."""
     try:
-        found = json.loads(loaded["meta"])
+        meta = json.loads(loaded["meta"])
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        meta = None
+    if not isinstance(meta, dict):
         raise CheckpointError(f"{path}: damaged meta data; copy it again or train again")
-    return found
+    return meta
 
 
 def find(ckpt: Path, task: str) -> tuple[list[Path], str]:
@@ -149,13 +154,13 @@ def find(ckpt: Path, task: str) -> tuple[list[Path], str]:
     Raises:
         CheckpointError: it is in neither place, or the folder holds none.
     """
-    there = ckpt if ckpt.exists() or ckpt.is_absolute() else Path("runs") / task / ckpt
-    note = "" if there == ckpt else f"{ckpt} is not here; using {there}"
-    if there.is_dir():
-        found = [there / "best.pt"] if (there / "best.pt").is_file() else sorted(there.glob("*/best.pt"))
-        if not found:
-            raise CheckpointError(problem(there, "no best.pt in it", "a folder of a run, or of runs", "check --ckpt"))
-        return found, note
-    if there.is_file():
-        return [there], note
-    raise CheckpointError(problem(ckpt, "no such file", f"it here or at {there}", f"run `magic train {task}` first"))
+    path = ckpt if ckpt.exists() or ckpt.is_absolute() else Path("runs") / task / ckpt
+    note = "" if path == ckpt else f"{ckpt} is not here; using {path}"
+    if path.is_dir():
+        checkpoints = [path / "best.pt"] if (path / "best.pt").is_file() else sorted(path.glob("*/best.pt"))
+        if not checkpoints:
+            raise CheckpointError(problem(path, "no best.pt in it", "a folder of a run, or of runs", "check --ckpt"))
+        return checkpoints, note
+    if path.is_file():
+        return [path], note
+    raise CheckpointError(problem(ckpt, "no such file", f"it here or at {path}", f"run `magic train {task}` first"))

@@ -32,7 +32,7 @@ def keep_memory() -> None:
             mallopt(name, value)
 
 
-def insist() -> None:
+def require_determinism() -> None:
     """Fail on non-deterministic operations instead of warning (--deterministic).
 
     Source: https://docs.pytorch.org/docs/stable/notes/randomness.html; cuBLAS's workspace: accelerator_for.
@@ -64,7 +64,7 @@ def accelerator_for(config: Config, device: str) -> Accelerator:
     else:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; without it sums may vary
     set_seed(config.seed)
-    if not torch.are_deterministic_algorithms_enabled():  # after `insist` they are, without mere warnings
+    if not torch.are_deterministic_algorithms_enabled():  # after `require_determinism` they are, without mere warnings
         torch.use_deterministic_algorithms(True, warn_only=True)
     # It fills every new tensor to make the use of unset memory repeatable: a third of a convolution's training step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

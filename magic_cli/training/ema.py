@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from magic_cli.training.checkpoint import live
 
 
-class Average:
+class ModelEma:
     """The averaged state of what learns in a model: parameters and buffers, frozen encoders left out.
 
-    While `aside` is true the model holds the live weights.
+    While `holds_live_weights` is true the model holds the live weights.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay, self.updates, self.aside = decay, 0, True
+        self.decay, self.updates, self.holds_live_weights = decay, 0, True
         self._live = live(model)
         self._mean = {name: tensor.clone() for name, tensor in self._live.items()}
 
@@ -38,13 +38,13 @@ class Average:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Put the mean into the model for the length of a block; the live weights come back whatever happens."""
-        self.aside = False
+        self.holds_live_weights = False
         self._swap()
         try:
             yield
         finally:
             self._swap()
-            self.aside = True
+            self.holds_live_weights = True
 
     @torch.no_grad()
     def _swap(self) -> None:

@@ -17,7 +17,7 @@ from magic_cli.models.cache.memo import clear_trainable
 from magic_cli.models.encoders import Encoder
 from magic_cli.records import Prediction, Sample
 from magic_cli.training.devices import autocast
-from magic_cli.training.loader import Views, loader_for, moved, shared
+from magic_cli.training.loader import Views, loader_for, shared, to_device
 from magic_cli.training.task_model import TaskModel
 
 CPU_BATCH = 4  # photos that a CPU predicts at a time: more of them only leave its caches
@@ -52,7 +52,7 @@ def predict(
         broadcast(list(model.buffers()))  # statistics of normalisation, which each process made from its own share
     model.eval()
     clear_trainable(model)
-    batches = moved(loader, accelerator.device)
+    batches = to_device(loader, accelerator.device)
     for part in track(parts, "predicting"):
         found: list[Prediction] = []
         if part:
@@ -64,7 +64,7 @@ def predict(
         yield from found
 
 
-def average(runs: Sequence[Iterable[Prediction]]) -> Iterator[Prediction]:
+def average_predictions(runs: Sequence[Iterable[Prediction]]) -> Iterator[Prediction]:
     """Average several models or views, prediction by prediction; all runs are in the same order."""
     for group in zip(*runs, strict=True):
         yield type(group[0]).mean_of(group)

@@ -9,7 +9,6 @@ import functools
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from accelerate.utils import send_to_device
@@ -80,7 +79,7 @@ class Batches(Sampler[list[int]]):
         return self._samples(number, 1) / self._samples(first, self.every)
 
     def closes(self, number: int) -> bool:
-        """Tell whether an update follows batch `number`."""
+        """Return whether an update follows batch `number`."""
         return (number + 1) % self.every == 0 or number + 1 == self.total
 
     def _samples(self, first: int, batches: int) -> int:
@@ -98,7 +97,7 @@ def shared(count: int, size: int, rank: int, processes: int) -> list[list[int]]:
 
 def loader_for(
     model: TaskModel, dataset: Views, config: Config, batches: Iterable[list[int]], cuda: bool
-) -> DataLoader[Any]:
+) -> DataLoader[tuple[Sample, int]]:
     """Return a loader of these batches of indices; on CUDA through pinned memory, for copies that do not wait."""
     return DataLoader(
         dataset,
@@ -111,18 +110,18 @@ def loader_for(
     )
 
 
-def moved(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+def to_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
     """Yield batches on a device; copies from pinned memory run beside the step before."""
     for batch in batches:
         yield send_to_device(batch, device, non_blocking=True)
 
 
 @contextmanager
-def workers(where: object, remedy: str) -> Iterator[None]:
-    """Say in one line that a worker of a data loader died; torch raises that anywhere, as its signal comes.
+def report_dead_workers(where: object, remedy: str) -> Iterator[None]:
+    """Turn torch's error for a dead worker of a data loader into one line; it may come at any time, from a signal.
 
     Raises:
-        MagicError: it did.
+        MagicError: a worker died.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Where a run is, and state.pt: everything that it needs to go on there as if it had never stopped."""
+"""state.pt: everything that a run needs to go on as if it had never stopped."""
 
 import dataclasses
 import json
@@ -14,16 +14,24 @@ from magic_cli.errors import CheckpointError, problem
 from magic_cli.io.files import finite, write_atomic
 from magic_cli.training.checkpoint import load_file, load_meta
 
+RandomStates = dict[str, torch.Tensor]
+
+State = dict[str, Any]
+"""What state.pt holds beside its meta data: state dicts of the optimizer and scaler, tensors by name."""
+
+Meta = dict[str, Any]
+"""JSON values by name."""
+
 _STATE = {"at": dict, "task": str, "config": dict, "data": str}
 
 
-def save_state(path: Path, meta: dict[str, Any], tensors: dict[str, Any]) -> None:
+def save_state(path: Path, meta: Meta, tensors: State) -> None:
     """Write the resumable state: JSON `meta` and nested `tensors`."""
     content = {"meta": json.dumps(meta), **tensors}
     write_atomic(path, lambda file: torch.save(content, file))
 
 
-def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def load_state(path: Path) -> tuple[Meta, State]:
     """Read what `save_state` wrote; raises CheckpointError as `load_best`."""
     loaded = load_file(path)
     meta = _state(loaded, path)
@@ -31,7 +39,7 @@ def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return meta, loaded
 
 
-def _state(loaded: dict[str, Any], path: Path) -> dict[str, Any]:
+def _state(loaded: Meta, path: Path) -> Meta:
     meta = load_meta(loaded, path)
     if not all(isinstance(meta.get(key), kind) for key, kind in _STATE.items()):
         expected = f"meta data with {', '.join(_STATE)}"
@@ -39,17 +47,14 @@ def _state(loaded: dict[str, Any], path: Path) -> dict[str, Any]:
     return meta
 
 
-def state_meta(path: Path) -> dict[str, Any]:
+def state_meta(path: Path) -> Meta:
     """Return the meta data of a state alone; its tensors stay on disk. Raises CheckpointError as `load_best`."""
     return _state(load_file(path, mapped=True), path)
 
 
-RandomStates = dict[str, torch.Tensor]
-
-
 @dataclasses.dataclass
-class Position:
-    """How far a run is; `best` is -inf and `best_epoch` -1 before an epoch's weights were kept."""
+class TrainProgress:
+    """How far a run is; `best` is -inf and `best_epoch` -1 before the first epoch's weights are saved."""
 
     epoch: int = 0
     step: int = 0
@@ -60,46 +65,49 @@ class Position:
     loss_sum: float = 0.0
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
-    def copy(self) -> "Position":
-        """Return this position, to come back to."""
+    def copy(self) -> "TrainProgress":
+        """Return a copy that later epochs do not change."""
         return dataclasses.replace(self, history=[*self.history])
 
 
 @dataclasses.dataclass(frozen=True)
-class Mark:
-    """What a step that is broken off has changed before its update: random states, the loss, running statistics."""
+class StepSnapshot:
+    """Everything that a step changes before the optimizer update, so that an interrupted step can be undone.
+
+    These are random states, the sum of the losses and running statistics of normalisation layers.
+    """
 
     random: RandomStates
     loss: torch.Tensor
     statistics: Sequence[torch.Tensor]
 
     @classmethod
-    def of(cls, loss: torch.Tensor, statistics: Sequence[torch.Tensor]) -> "Mark":
-        """Take them down."""
+    def of(cls, loss: torch.Tensor, statistics: Sequence[torch.Tensor]) -> "StepSnapshot":
+        """Take a snapshot."""
         return cls(random_states(), loss.clone(), [tensor.clone() for tensor in statistics])
 
     @torch.no_grad()
-    def put_back(self, statistics: Sequence[torch.Tensor]) -> None:
-        """Give running statistics their values of then."""
-        for tensor, then in zip(statistics, self.statistics, strict=True):
-            tensor.copy_(then)
+    def restore(self, statistics: Sequence[torch.Tensor]) -> None:
+        """Put the values of this snapshot into the running statistics."""
+        for tensor, value in zip(statistics, self.statistics, strict=True):
+            tensor.copy_(value)
 
 
-def save(path: Path, whose: Mapping[str, Any], at: Position, tensors: Mapping[str, Any]) -> None:
+def save(path: Path, owner: Mapping[str, object], progress: TrainProgress, tensors: State) -> None:
     """Write state.pt atomically.
 
     Args:
         path: the file.
-        whose: the run: its "task", its "config" as plain values, the sha256 of its "data".
-        at: where it is.
-        tensors: weights, moments, random states, nested as they come.
+        owner: the run: its "task", its "config" as plain values, the SHA-256 of its "data".
+        progress: how far it is.
+        tensors: weights, moments of the optimizer, random states.
     """
-    position = dataclasses.asdict(at) | {"best": finite(at.best)}
-    save_state(path, {"at": position, **whose}, dict(tensors))
+    saved = dataclasses.asdict(progress) | {"best": finite(progress.best)}
+    save_state(path, {"at": saved, **owner}, tensors)
 
 
-def load(path: Path, data: str) -> tuple[Position, dict[str, Any]]:
-    """Return the position and the tensors of a run on this data.
+def load(path: Path, data: str) -> tuple[TrainProgress, State]:
+    """Return the progress and the tensors of a run on this data.
 
     Raises:
         CheckpointError: missing or damaged, or the prepared data is not what it was.
@@ -108,24 +116,25 @@ def load(path: Path, data: str) -> tuple[Position, dict[str, Any]]:
     if meta["data"] != data:
         raise CheckpointError(f"{path}: the prepared data changed since; train anew with --overwrite")
     with fitting(path):
-        position = meta["at"] | {"best": -math.inf if meta["at"]["best"] is None else meta["at"]["best"]}
-        return _sound(Position(**position)), tensors
+        saved = meta["at"] | {"best": -math.inf if meta["at"]["best"] is None else meta["at"]["best"]}
+        return _checked(TrainProgress(**saved)), tensors
 
 
-def _sound(at: Position) -> Position:
-    whole = (at.epoch, at.step, at.updates, at.best_epoch)
-    if not all(type(n) is int and -1 <= n < 2**53 for n in whole) or type(at.finished) is not bool:
-        raise TypeError("no position")
-    if not isinstance(at.best, float) or not isinstance(at.loss_sum, float):
-        raise TypeError("no figures")
-    if not isinstance(at.history, list) or not all(isinstance(row, dict) for row in at.history):
+def _checked(progress: TrainProgress) -> TrainProgress:
+    """Return the argument; TypeError if a field has a value of another type."""
+    counts = (progress.epoch, progress.step, progress.updates, progress.best_epoch)
+    if not all(type(n) is int and -1 <= n < 2**53 for n in counts) or type(progress.finished) is not bool:
+        raise TypeError("no counts")
+    if not isinstance(progress.best, float) or not isinstance(progress.loss_sum, float):
+        raise TypeError("no scores")
+    if not isinstance(progress.history, list) or not all(isinstance(row, dict) for row in progress.history):
         raise TypeError("no history")
-    return at
+    return progress
 
 
 @contextmanager
 def fitting(path: Path) -> Iterator[None]:
-    """Turn what a state raises that is not this run's, or was changed, into one line that names the file."""
+    """Turn the exceptions of a damaged state, or of another run's, into one line that names the file."""
     try:
         yield
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
@@ -141,7 +150,7 @@ def random_states() -> RandomStates:
     return states
 
 
-def restore(states: RandomStates) -> None:
+def restore_random_states(states: RandomStates) -> None:
     """Put torch's generators back into the states that `random_states` returned."""
     torch.set_rng_state(states["cpu"])
     if "cuda" in states and torch.cuda.is_available():

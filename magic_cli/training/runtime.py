@@ -1,25 +1,46 @@
-"""Where a run computes and caches."""
+"""Where a run computes and caches. It loads no torch."""
 
-import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from magic_cli.config import Config
-from magic_cli.io.files import cache_root
-from magic_cli.models.cache.features import FeatureCache
+from magic_cli.io.files import StrPath, cache_root
+
+if TYPE_CHECKING:
+    from magic_cli.models.cache.features import FeatureCache
 
 
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Where a run computes and caches: `cache` None switches the feature cache off."""
+@dataclass(frozen=True)
+class Runtime:
+    """The device of a run, and the folder of its feature cache; None: features are not cached."""
 
     device: str = "auto"
     cache: Path | None = None
 
-    @classmethod
-    def of(cls, device: str, cache_dir: Path | None, no_cache: bool) -> "Place":
-        """Return the place that the options --device, --cache-dir and --no-cache name."""
-        return cls(device, None if no_cache else cache_dir or cache_root() / "features")
+    def features(self, config: Config) -> "FeatureCache | None":
+        """Return the feature cache in the number format that a config names."""
+        from magic_cli.models.cache.features import FeatureCache
 
-    def features(self, config: Config) -> FeatureCache | None:
-        """Return the feature cache in the precision that a config names."""
         return FeatureCache(self.cache, config.cache_dtype) if self.cache else None
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """Options of every verb that computes.
+
+    Attributes:
+        device: auto, cpu, cuda or mps.
+        cache_dir: folder of cached features; None for that of the user.
+        no_cache: do not cache features of frozen encoders.
+    """
+
+    device: str = "auto"
+    cache_dir: StrPath | None = None
+    no_cache: bool = False
+
+    def runtime(self) -> Runtime:
+        """Return the device and the folder that these options name."""
+        if self.no_cache:
+            return Runtime(self.device)
+        return Runtime(self.device, cache_root() / "features" if self.cache_dir is None else Path(self.cache_dir))

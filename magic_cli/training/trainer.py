@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -20,13 +19,13 @@ from magic_cli.io.files import finite, sweep, write_jsonl
 from magic_cli.io.progress import log, track
 from magic_cli.io.signals import Interrupt
 from magic_cli.models.cache.features import FeatureCache
-from magic_cli.records import CheckpointMeta, Sample
+from magic_cli.records import CheckpointMeta, Prediction, Sample
 from magic_cli.training import checkpoint, resume
 from magic_cli.training.devices import accelerator_for
-from magic_cli.training.ema import Average
+from magic_cli.training.ema import ModelEma
 from magic_cli.training.inference import fill_cache, predict
-from magic_cli.training.loader import Batches, Views, loader_for, moved, workers
-from magic_cli.training.resume import Mark, Position, RandomStates
+from magic_cli.training.loader import Batches, Views, loader_for, report_dead_workers, to_device
+from magic_cli.training.resume import RandomStates, StepSnapshot, TrainProgress
 from magic_cli.training.task import Task
 from magic_cli.training.task_model import Batch, TaskModel
 
@@ -85,15 +84,15 @@ class Trainer:
         self.accelerator = accelerator_for(config, device)
         self.core = data.task.build(config, data.questions)
         self.core.cache = cache
-        self.at = Position()
+        self.progress = TrainProgress()
         ours = self.accelerator.process_index, self.accelerator.num_processes
         self.train_set = Views(data.train, config.seed, config.n_views)
         self.batches = Batches(self.train_set, config.batch_size, config.grad_accum_steps, *ours)
-        self.average: Average | None = None
+        self.ema: ModelEma | None = None
         self.updating = False
         self.stop = Interrupt()
 
-    def run(self, resume: bool) -> Position:
+    def run(self, resume: bool) -> TrainProgress:
         """Train to the end, or to early stopping; return the final position.
 
         Raises:
@@ -111,43 +110,43 @@ class Trainer:
         cuda = self.accelerator.device.type == "cuda"
         self.loader = loader_for(self.core, self.train_set, self.config, self.batches, cuda)
         self.model, self.optimizer = self.accelerator.prepare(self.core, self.optimizer)
-        self.average = Average(self.core, self.config.ema) if self.config.ema else None
+        self.ema = ModelEma(self.core, self.config.ema) if self.config.ema else None
         changing = checkpoint.live(self.core)
         self.statistics = [tensor for name, tensor in self.core.named_buffers() if name in changing]
         if saved is not None:
             self._restore(saved)
         self.total = self.batches.updates * self.config.epochs
-        with self.stop, workers(self.out, "saved; the same command with --resume goes on"):
-            while not self.at.finished:
+        with self.stop, report_dead_workers(self.out, "saved; the same command with --resume goes on"):
+            while not self.progress.finished:
                 self._epoch()
                 self._close()
             if self.stop.requested:  # what is left to do starts from what is saved
                 raise self._interrupted()
         self.accelerator.wait_for_everyone()  # the main process may still be writing best.pt
-        return self.at
+        return self.progress
 
     def _epoch(self) -> None:
         """Run what is left of the epoch; on a signal or a crash, save the state of the last whole update."""
-        self.train_set.epoch, self.batches.start = self.at.epoch, self.at.step
+        self.train_set.epoch, self.batches.start = self.progress.epoch, self.progress.step
         self.model.train()
         # The sum stays on the device: reading it at every step would stall a GPU. MPS has no float64.
-        total = torch.tensor(self.at.loss_sum, device=self.accelerator.device)
-        done, mark = self.at.step, Mark.of(total, self.statistics)
+        total = torch.tensor(self.progress.loss_sum, device=self.accelerator.device)
+        done, mark = self.progress.step, StepSnapshot.of(total, self.statistics)
         try:
-            left = moved(self.loader, self.accelerator.device)
-            for batch in track(left, f"epoch {self.at.epoch + 1}/{self.config.epochs}", len(self.loader)):
+            left = to_device(self.loader, self.accelerator.device)
+            for batch in track(left, f"epoch {self.progress.epoch + 1}/{self.config.epochs}", len(self.loader)):
                 total += self._step(batch, done)
                 done += 1
                 if self.batches.closes(done - 1):
-                    self.at.step, mark = done, Mark.of(total, self.statistics)
+                    self.progress.step, mark = done, StepSnapshot.of(total, self.statistics)
                     self.updating = False
                     if self.stop.requested:
                         raise self._interrupted()
         except BaseException as error:
-            self.at.loss_sum = mark.loss.item()
+            self.progress.loss_sum = mark.loss.item()
             self._rescue(error, mark)
             raise
-        self.at.loss_sum = self.accelerator.reduce(total, "mean").item()
+        self.progress.loss_sum = self.accelerator.reduce(total, "mean").item()
 
     def _step(self, batch: Batch, number: int) -> torch.Tensor:
         """Learn from batch `number` of the epoch; return its loss, of which the processes' mean is the batch's."""
@@ -161,16 +160,16 @@ class Trainer:
         found: torch.Tensor = loss.detach().float() * share
         return found
 
-    def _rescue(self, error: BaseException, mark: Mark) -> None:
+    def _rescue(self, error: BaseException, mark: StepSnapshot) -> None:
         """Save what an error breaks off, unless it came in the middle of an update or exchange of weights."""
-        if not self.updating and (self.average is None or self.average.aside):
+        if not self.updating and (self.ema is None or self.ema.holds_live_weights):
             with nullcontext() if isinstance(error, Interrupted) else suppress(Exception):
-                mark.put_back(self.statistics)
+                mark.restore(self.statistics)
                 self._save(mark.random)
 
     def _update(self) -> None:
         self.updating = True
-        factor = rate(self.config, self.at.updates, self.total)
+        factor = rate(self.config, self.progress.updates, self.total)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * factor
         self.accelerator.clip_grad_norm_(
@@ -178,56 +177,56 @@ class Trainer:
         )
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.at.updates += 1
-        if self.average:
-            self.average.update()
+        self.progress.updates += 1
+        if self.ema:
+            self.ema.update()
 
     def _close(self) -> None:
         """Close the epoch: judge its weights, decide whether to go on, save the state.
 
         What breaks this off leaves the state of the epoch's last step; it is closed once more when the run goes on.
         """
-        mark, before = Mark.of(torch.tensor(self.at.loss_sum), self.statistics), self.at.copy()
+        mark, before = StepSnapshot.of(torch.tensor(self.progress.loss_sum), self.statistics), self.progress.copy()
         try:
-            with self.average.applied() if self.average else nullcontext():
+            with self.ema.applied() if self.ema else nullcontext():
                 self._judge()
         except BaseException as error:
-            self.at = before
+            self.progress = before
             self._rescue(error, mark)
             raise
         self._save(resume.random_states())
-        if self.stop.requested and not self.at.finished:
+        if self.stop.requested and not self.progress.finished:
             raise self._interrupted()
 
     def _judge(self) -> None:
         """Keep the weights that the model holds now if they are the best, or, with nothing held back, the last."""
-        loss = self.at.loss_sum / max(1, self.batches.total)
+        loss = self.progress.loss_sum / max(1, self.batches.total)
         if not math.isfinite(loss):
-            raise DataError(f"{self.out}: the loss is {loss} in epoch {self.at.epoch + 1}; use a lower --set lr=")
+            raise DataError(f"{self.out}: the loss is {loss} in epoch {self.progress.epoch + 1}; use a lower --set lr=")
         start, judged = time.monotonic(), bool(self.data.valid)
         figures = self._figures() if judged else {}
         score = self._monitored(figures) if judged else -math.inf
-        self.at.history.append(finite({"epoch": self.at.epoch + 1, "loss": loss} | figures))
-        last = self.at.epoch + 1 >= self.config.epochs
-        keep = score > self.at.best if judged else last
+        self.progress.history.append(finite({"epoch": self.progress.epoch + 1, "loss": loss} | figures))
+        last = self.progress.epoch + 1 >= self.config.epochs
+        keep = score > self.progress.best if judged else last
         if keep:
-            self.at.best, self.at.best_epoch = score, self.at.epoch
-        stale = self.at.epoch - self.at.best_epoch
-        self.at.epoch, self.at.step, self.at.loss_sum = self.at.epoch + 1, 0, 0.0
-        self.at.finished = last or (judged and 0 < self.config.patience <= stale)
+            self.progress.best, self.progress.best_epoch = score, self.progress.epoch
+        stale = self.progress.epoch - self.progress.best_epoch
+        self.progress.epoch, self.progress.step, self.progress.loss_sum = self.progress.epoch + 1, 0, 0.0
+        self.progress.finished = last or (judged and 0 < self.config.patience <= stale)
         if self.accelerator.is_main_process:
-            write_jsonl(self.out / "metrics.jsonl", self.at.history)
+            write_jsonl(self.out / "metrics.jsonl", self.progress.history)
             if keep:  # last: a fold that has it is finished
                 checkpoint.save_best(self.out / "best.pt", self.core, self._meta())
         mark, took = " *" if keep else "", time.monotonic() - start
         said = f", {self._monitor} {score:.4f}{mark} (scored in {took:.0f} s)" if judged else ""
-        log(f"epoch {self.at.epoch}: loss {loss:.4f}{said}")
+        log(f"epoch {self.progress.epoch}: loss {loss:.4f}{said}")
 
     def _figures(self) -> dict[str, float]:
         report = self.data.task.score(self.data.gold, self._predictions())
         return {**report.scores, **report.extra}
 
-    def _predictions(self) -> Iterator[Any]:
+    def _predictions(self) -> Iterator[Prediction]:
         for prediction in predict(self.core, self.data.valid, self.config, self.accelerator):
             if self.stop.requested:
                 raise self._interrupted()
@@ -250,8 +249,8 @@ class Trainer:
             config=self.config.as_dict(),
             questions=tuple(self.data.questions.as_json()),
             encoders={f"{path}={e.source}": e.weights_sha256 for path, e in checkpoint.encoders(self.core).items()},
-            history=tuple(self.at.history),
-            score=finite(self.at.best),
+            history=tuple(self.progress.history),
+            score=finite(self.progress.best),
             seed=self.config.seed,
             manifest_sha256=self.data.sha256,
             versions=environment.versions(),
@@ -260,35 +259,35 @@ class Trainer:
     def _save(self, random_states: RandomStates) -> None:
         if not self.accelerator.is_main_process:
             return
-        tensors: dict[str, Any] = {"optimizer": self.optimizer.state_dict(), "random": random_states}
+        tensors: resume.State = {"optimizer": self.optimizer.state_dict(), "random": random_states}
         if self.accelerator.scaler is not None:
             tensors["scaler"] = self.accelerator.scaler.state_dict()
         tensors["weights"] = checkpoint.learned(self.core)
-        if self.average:
-            tensors["average"] = self.average.state()
+        if self.ema:
+            tensors["average"] = self.ema.state()
         whose = {"task": self.name, "config": self.config.as_dict(), "data": self.data.sha256}
-        resume.save(self.out / "state.pt", whose, self.at, tensors)
+        resume.save(self.out / "state.pt", whose, self.progress, tensors)
 
-    def _load(self) -> dict[str, Any] | None:
+    def _load(self) -> resume.State | None:
         path = self.out / "state.pt"
         if not path.is_file():
             log(f"{path} is not there: starting from the beginning")
             return None
-        self.at, tensors = resume.load(path, self.data.sha256)
+        self.progress, tensors = resume.load(path, self.data.sha256)
         with resume.fitting(path):
             checkpoint.load_learned(self.core, tensors["weights"], path)
         return tensors
 
-    def _restore(self, saved: Mapping[str, Any]) -> None:
+    def _restore(self, saved: resume.State) -> None:
         with resume.fitting(self.out / "state.pt"):
             self.optimizer.load_state_dict(saved["optimizer"])
             if self.accelerator.scaler is not None and "scaler" in saved:
                 self.accelerator.scaler.load_state_dict(saved["scaler"])
-            if self.average:
-                self.average.load(saved["average"])
-            resume.restore(saved["random"])
-        log(f"resumed at epoch {self.at.epoch + 1}, step {self.at.step}")
+            if self.ema:
+                self.ema.load(saved["average"])
+            resume.restore_random_states(saved["random"])
+        log(f"resumed at epoch {self.progress.epoch + 1}, step {self.progress.step}")
 
     def _interrupted(self) -> Interrupted:
-        where = f"epoch {self.at.epoch + 1}, step {self.at.step}"
+        where = f"epoch {self.progress.epoch + 1}, step {self.progress.step}"
         return Interrupted(f"{self.out}: interrupted at {where}, saved; the same command with --resume goes on")

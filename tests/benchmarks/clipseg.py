@@ -32,7 +32,7 @@ from magic_cli.records import Case, ImageRecord, Sample
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.model import SegModel, build
 from magic_cli.training.devices import accelerator_for
-from magic_cli.training.loader import moved
+from magic_cli.training.loader import to_device
 from magic_cli.training.trainer import optimizer_for
 
 NAME = "clipseg-rd64-refined"
@@ -188,7 +188,7 @@ def trained(folder: Path, work: Path, samples: list[Sample], pipe: Connection) -
     optimizer = optimizer_for(half, configs[1])
 
     def step() -> None:
-        (batch,) = moved([half.collate(first, [0] * BATCH)], accelerator.device)
+        (batch,) = to_device([half.collate(first, [0] * BATCH)], accelerator.device)
         accelerator.backward(half(batch))
         accelerator.clip_grad_norm_(half.head.parameters(), configs[1].clip)
         optimizer.step()

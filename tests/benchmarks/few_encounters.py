@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4, 5])
     given = parser.parse_args()
     prepared, task = open_prepared(given.data), tasks.get("cvqa")
-    gold, place = answer_gold(prepared, "train"), runtime.Place.of("cpu", None, False)
+    gold, place = answer_gold(prepared, "train"), runtime.RuntimeOptions("cpu").runtime()
     nothing = AnswerGold("nothing is held back", prepared.questions)
     print("encounters  seed  majority  default  one over n")
     for size in given.sizes:
@@ -50,8 +50,11 @@ def main() -> None:
                 with tempfile.TemporaryDirectory() as out:
                     trainer = Trainer("cvqa", data, config, Path(out), "cpu", place.features(config))
                     trainer.run(resume=False)
-                guess = task.guesses((train, held), prepared.questions)["training majority"]
-                told = ([p for p in guess if p.id in truth.answers], predict.seen(trainer.core, config, held, place)[0])
+                guess = task.baseline_predictions((train, held), prepared.questions)["training majority"]
+                told = (
+                    [p for p in guess if p.id in truth.answers],
+                    predict.predict_views(trainer.core, config, held, place)[0],
+                )
                 found += [task.score(truth, some).scores["accuracy_all"] for some in told[bool(found) :]]
             print(f"{size:10} {seed:5}  {found[0]:8.4f} {found[1]:8.4f} {found[2]:11.4f}", flush=True)
 

@@ -32,9 +32,9 @@ from magic_cli.tasks.encoding import ToEncode
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.decide import MaskPrediction
 from magic_cli.tasks.seg.model import SegBatch, SegModel
-from magic_cli.training import runtime
 from magic_cli.training.devices import accelerator_for
 from magic_cli.training.inference import predict
+from magic_cli.training.runtime import RuntimeOptions
 
 PHOTOS, ROUNDS = 6, 3
 
@@ -140,12 +140,12 @@ def joined(model: SegModel, parts: list[SegBatch]) -> SegBatch:
 
 
 def of_checkpoint(ckpt: Path, data: Path, limit: int) -> None:
-    prepared, place = open_prepared(data), runtime.Place("cpu", None)
+    prepared = open_prepared(data)
 
     def side(precision: str) -> list[MaskPrediction]:
-        return list(
-            predict_command.predictions("seg", [ckpt], prepared, "valid", place, limit=limit, precision=precision)
-        )
+        on_cpu = RuntimeOptions("cpu", no_cache=True)
+        options = predict_command.PredictOptions(limit=limit, precision=precision, runtime=on_cpu)
+        return list(predict_command.predictions("seg", [ckpt], prepared, "valid", options))
 
     kept, found = side("no"), side("bf16")
     said(f"{ckpt}, {len(kept)} valid photos, bf16", kept, found)

@@ -15,7 +15,7 @@ from pathlib import Path
 from magic_cli.commands import predict
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.tasks import get
-from magic_cli.training import runtime
+from magic_cli.training.runtime import RuntimeOptions
 
 seg = get("seg")
 
@@ -43,9 +43,8 @@ def main(words: list[str] | None = None) -> None:
     given = parser.parse_args(words)
     prepared = open_prepared(given.prepared)
     for kind in KINDS:
-        found = predict.predictions(
-            "seg", [given.ckpt], prompted(prepared, kind), "valid", runtime.Place("cpu", None), tta=given.tta
-        )
+        options = predict.PredictOptions(tta=given.tta, runtime=RuntimeOptions("cpu", no_cache=True))
+        found = predict.predictions("seg", [given.ckpt], prompted(prepared, kind), "valid", options)
         seg.write(found, prepared, given.out / kind)
     line = [sys.executable, "-m", "magic_cli", "score", *KINDS, str(given.prepared.resolve()), "--against", "own"]
     subprocess.run(line, cwd=given.out, check=True)

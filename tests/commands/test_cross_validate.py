@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from run_options import train_options
 from typer.testing import CliRunner
 
 from magic_cli.cli.app import app
@@ -21,11 +22,10 @@ from magic_cli.io import schema
 from magic_cli.io.files import write_json
 from magic_cli.models.cache.features import FeatureCache
 from magic_cli.records import Sample
-from magic_cli.report import run_text
 from magic_cli.tasks import get
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.seg.config import SegConfig
-from magic_cli.training import checkpoint, runtime
+from magic_cli.training import checkpoint
 from magic_cli.training.trainer import Trainer
 
 cvqa = get("cvqa")
@@ -36,8 +36,8 @@ SETTINGS = ("epochs=2", "batch_size=2", "patience=1")
 
 def cross(data: Path, out: Path, task: str = "cvqa", count: int = 3, **options: Any) -> dict[str, Any]:
     settings = [*SETTINGS, *options.pop("settings", [])]
-    place = runtime.Place("cpu", data.parent / "cache")
-    return cross_validate.train(task, data, out, place, count, preset="tiny", settings=settings, **options)
+    given = train_options(data.parent / "cache", *settings, **options)
+    return cross_validate.cross_validate(task, count, data, out, given).to_json()
 
 
 @pytest.fixture(scope="module", params=["cvqa", "seg"])
@@ -99,11 +99,11 @@ def test_a_fold_trains_all_epochs_and_keeps_the_last_weights(done: Path, drawn_p
 def test_averaged_weights_are_those_that_are_kept(
     drawn_prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from magic_cli.training.ema import Average
+    from magic_cli.training.ema import ModelEma
 
     last: list[dict[str, Any]] = []
-    original = Average.state
-    monkeypatch.setattr(Average, "state", lambda self: last.append(original(self)) or last[-1])
+    original = ModelEma.state
+    monkeypatch.setattr(ModelEma, "state", lambda self: last.append(original(self)) or last[-1])
     cross(drawn_prepared, tmp_path / "cvqa", count=2, settings=["ema=0.9", "epochs=1"])
     _, kept = checkpoint.load_best(tmp_path / "cvqa" / "fold-2" / "best.pt", "cvqa")
     assert kept
@@ -227,8 +227,8 @@ def test_nothing_is_encoded_twice(drawn_prepared: Path, tmp_path: Path, monkeypa
 
     monkeypatch.setattr(FeatureCache, "fill", fill)
     for task in ("cvqa", "seg"):
-        place = runtime.Place("cpu", tmp_path / "cache" / task)
-        cross_validate.train(task, drawn_prepared, tmp_path / task, place, 3, preset="tiny", settings=["epochs=1"])
+        options = train_options(tmp_path / "cache" / task, "epochs=1")
+        cross_validate.cross_validate(task, 3, drawn_prepared, tmp_path / task, options)
         assert sum(encoded) == len(list((tmp_path / "cache" / task).rglob("*.safetensors"))) > 0
         encoded.clear()
 
@@ -252,8 +252,8 @@ def test_a_run_beside_it_is_left_alone_and_an_earlier_one_is_not_overwritten(
     drawn_prepared: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "cvqa"
-    place = runtime.Place("cpu", tmp_path / "cache")
-    train.train("cvqa", drawn_prepared, out, place, preset="tiny", settings=["epochs=1"])
+    options = train_options(tmp_path / "cache", "epochs=1")
+    train.train("cvqa", drawn_prepared, out, options)
     single = (out / "best.pt").read_bytes()
     cross(drawn_prepared, out, count=4, settings=["epochs=1"])
     with pytest.raises(DataError, match="--overwrite"):
@@ -262,7 +262,7 @@ def test_a_run_beside_it_is_left_alone_and_an_earlier_one_is_not_overwritten(
     assert sorted(path.name for path in out.glob("fold-*")) == ["fold-1", "fold-2"]
     assert (out / "best.pt").read_bytes() == single
     with pytest.raises(DataError, match="--overwrite"):
-        train.train("cvqa", drawn_prepared, out, place, preset="tiny", settings=["epochs=1"])
+        train.train("cvqa", drawn_prepared, out, options)
 
 
 @pytest.mark.parametrize("task", ["seg", "cvqa"])
@@ -299,8 +299,8 @@ def test_masks_of_each_annotator_and_the_papers_unit_are_held_out_whole(
 def test_samples_are_judged_once(drawn_prepared: Path) -> None:
     prepared = open_prepared(drawn_prepared)
     samples: list[Sample] = list(cvqa.samples(prepared, "train", CvqaConfig(sample_unit="question")))
-    assert train.once(samples) == samples
-    assert train.once([*samples, *samples]) == samples
+    assert train.unique_samples(samples) == samples
+    assert train.unique_samples([*samples, *samples]) == samples
 
 
 def test_the_command_prints_a_table_and_the_next_command(drawn_prepared: Path, tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_the_command_prints_a_table_and_the_next_command(drawn_prepared: Path, t
     printed = json.loads(again.stdout)
     assert schema.problems("folds", printed, "--json") == []
     assert {k: v for k, v in printed.items() if k != "command"} == found(out)
-    assert run_text.folded(printed)[-1] == lines[-1]
+    assert CliRunner().invoke(app, [*words, "--resume"]).stdout.splitlines()[-1] == lines[-1]
 
 
 def test_folds_json_fits_its_schema(done: Path, drawn_prepared: Path, tmp_path: Path) -> None:

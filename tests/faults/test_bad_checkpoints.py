@@ -21,11 +21,12 @@ TRAIN = ("train", "cvqa", "--preset", "tiny", "--modality", "text", "--set", "ep
 def run(ready: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with best.pt and state.pt of closed questions. Read it, never write to it."""
     from magic_cli.commands import train
-    from magic_cli.training import runtime
+    from magic_cli.commands.run_setup import TrainOptions
+    from magic_cli.training.runtime import RuntimeOptions
 
     out = tmp_path_factory.mktemp("run") / "cvqa"
-    settings = ["epochs=1", "modality=text"]
-    train.train("cvqa", ready, out, runtime.Place("cpu"), preset="tiny", settings=settings)
+    options = TrainOptions("tiny", ("epochs=1", "modality=text"), runtime=RuntimeOptions("cpu", no_cache=True))
+    train.train("cvqa", ready, out, options)
     return out
 
 

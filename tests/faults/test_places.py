@@ -5,14 +5,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from harness import Magic, accepted, clean, left, refused
 
 from magic_cli.commands import cross_validate, demo
 from magic_cli.errors import CheckpointError
+from magic_cli.report.run_text import Fold
 
 TINY = ("--preset", "tiny", "--modality", "text", "--no-cache", "--set", "epochs=1")
 GIVEN = ("--data", "given/prepared", "--split", "valid")
@@ -162,6 +161,5 @@ def test_python_files_where_the_demo_works_are_not_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"epoch": 1, "loss": null}', "null", '"x"'])
 def test_curves_of_a_finished_fold_that_are_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "metrics.jsonl").write_text(text)
-    plan: Any = SimpleNamespace(folder=lambda _: tmp_path)
     with pytest.raises(CheckpointError, match=r"no row of a finished training.*--resume trains this fold again"):
-        cross_validate._ended(plan, 0)
+        cross_validate._ended(Fold(1, ("ENC00001",), 1, 1), tmp_path)

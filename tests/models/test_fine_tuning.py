@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from run_options import predict_options, train_options
 from small_models import BERT, CLIPSEG, SWIN
 from torch import Tensor, nn
 
@@ -22,8 +23,8 @@ from magic_cli.tasks.cvqa import model as cvqa_model
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.seg import model as seg_model
 from magic_cli.tasks.seg.config import SegConfig
-from magic_cli.training import checkpoint, runtime
-from magic_cli.training.ema import Average
+from magic_cli.training import checkpoint
+from magic_cli.training.ema import ModelEma
 
 seg = get("seg")
 
@@ -207,7 +208,7 @@ def test_a_model_saves_what_it_trained_and_loads_it_back_exactly(mode: str, weig
 def test_the_running_mean_is_of_what_learns(weights: Path) -> None:
     config = resolve(SegConfig, "tiny", ["finetune=last"])
     model = seg_model.build(config, QUESTIONS)
-    average = Average(model, 0.5)
+    average = ModelEma(model, 0.5)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     names = {name for name in average.state() if name}
     assert {n for n in names if n.startswith("images.")} == {"images.second.weight", "images.second.bias"}
@@ -223,9 +224,8 @@ def test_the_running_mean_is_of_what_learns(weights: Path) -> None:
 @pytest.mark.parametrize("task", ["seg", "cvqa"])
 def test_whole_runs(task: str, mode: str, drawn_prepared: Path, tmp_path: Path) -> None:
     """Train, save, predict; frozen encoders are cached and others are not."""
-    place = runtime.Place("cpu", tmp_path / "cache")
     settings = ["epochs=1", "batch_size=4", f"finetune={mode}", "rank=2", "encoder_lr=1e-2", "views=1"]
-    made = train_command.train(task, drawn_prepared, tmp_path / "run", place, preset="tiny", settings=settings)
+    made = train_command.train(task, drawn_prepared, tmp_path / "run", train_options(tmp_path / "cache", *settings))
     meta, kept = checkpoint.load_best(tmp_path / "run" / "best.pt", task)
     assert (meta.config["finetune"], meta.config["rank"]) == (mode, 2)
     photos = {name for name in kept if name.startswith("images.")}
@@ -236,14 +236,15 @@ def test_whole_runs(task: str, mode: str, drawn_prepared: Path, tmp_path: Path) 
         "lora": {f"images.{p}.lora.{name}.weight" for p in ("first", "second") for name in ("down", "up")},
     }
     assert photos == expected[mode]
-    assert made["parameters"] == sum(
+    assert made.parameters == sum(
         t.numel() for n, t in kept.items() if n not in ("head.mean", "head.scale", "rarity", "encounters")
     )
     base = TinyImage(64, pooled=task == "cvqa").state_dict()
     for name in photos if mode != "lora" else ():
         assert not torch.equal(kept[name], base[name.removeprefix("images.")])
     out = tmp_path / "out"
-    assert predict.predict_to(task, [tmp_path / "run" / "best.pt"], drawn_prepared, "test", out, place)["files"]
+    options = predict_options(tmp_path / "cache")
+    assert predict.predict(task, tmp_path / "run" / "best.pt", drawn_prepared, "test", out, options).files
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -266,8 +267,7 @@ def test_frozen_bytes_are_the_same_after_a_run(drawn_prepared: Path, tmp_path: P
     for mode in ("last", "lora"):
         settings = ["epochs=2", f"finetune={mode}", "ema=0.9", "encoder_lr=1e-2", "weight_decay=0.5"]
         config = resolve(SegConfig, "tiny", settings)
-        task = train_command.tasks.get("seg")
-        parts = train_command.divide(task, open_prepared(drawn_prepared), config)
+        parts = train_command.split_train_valid(seg, open_prepared(drawn_prepared), config)
         trainer = Trainer("seg", parts, config, tmp_path / mode, "cpu", None)
         trainer.run(resume=False)
         base, now = TinyImage(64, pooled=False).state_dict(), trainer.core.images.state_dict()

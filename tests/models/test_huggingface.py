@@ -4,12 +4,12 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from run_options import predict_options, train_options
 from small_models import CLIPSEG, SWIN, save_clipseg, save_swin
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, ViTImageProcessor
 
@@ -26,7 +26,6 @@ from magic_cli.tasks.cvqa import model as cvqa_model
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.seg import model as seg_model
 from magic_cli.tasks.seg.config import SegConfig
-from magic_cli.training import runtime
 from magic_cli.training.checkpoint import load_best
 
 
@@ -190,24 +189,21 @@ def test_a_broken_checkpoint_is_one_line(weights: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("task", ["seg", "cvqa"])
 def test_paper_presets_train_and_predict(task: str, weights: Path, drawn_prepared: Path, tmp_path: Path) -> None:
     """The whole run on small checkpoints: frozen CLIP outputs cached, best.pt without them, prediction from it."""
-    place = runtime.Place("cpu", tmp_path / "cache")
     settings = ["image_size=64", "epochs=1", "workers=0"] + (["batch_size=64"] if task == "cvqa" else [])
-    result = train.train(
-        task, drawn_prepared, tmp_path / "run", place, preset="paper", settings=settings, weights_dir=str(weights)
-    )
+    options = train_options(tmp_path / "cache", *settings, preset="paper", weights=weights)
+    result = train.train(task, drawn_prepared, tmp_path / "run", options)
     meta, learned = load_best(tmp_path / "run" / "best.pt", task)
     assert meta.config["weights_dir"] == str(weights)
     assert any(name.startswith("images.") for name in learned) == (task == "cvqa")
-    assert result["best"]["epoch"] == 1
+    assert result.best["epoch"] == 1
     ckpt = [tmp_path / "run" / "best.pt"]
-    made = predict.predict_to(task, ckpt, drawn_prepared, "test", tmp_path / "out", place)
-    assert made["files"] == (2 if task == "cvqa" else len(open_prepared(drawn_prepared).images_of("test")))
+    made = predict.predict(task, ckpt, drawn_prepared, "test", tmp_path / "out", predict_options(tmp_path / "cache"))
+    assert made.files == (2 if task == "cvqa" else len(open_prepared(drawn_prepared).images_of("test")))
     save_clipseg(tmp_path / "other" / CLIPSEG, seed=1)
     if task == "seg":
+        other = predict_options(tmp_path / "cache", weights=tmp_path / "other")
         with pytest.raises(CheckpointError, match="differ from those in training"):
-            predict.predict_to(
-                task, ckpt, drawn_prepared, "test", tmp_path / "o", place, weights=str(tmp_path / "other")
-            )
+            predict.predict(task, ckpt, drawn_prepared, "test", tmp_path / "o", other)
 
 
 def test_the_released_decoder_has_1_127_009_parameters() -> None:
@@ -223,9 +219,9 @@ def test_the_released_decoder_has_1_127_009_parameters() -> None:
 @pytest.mark.parametrize("task", ["seg", "cvqa"])
 def test_paper_presets_cross_validate(task: str, weights: Path, drawn_prepared: Path, tmp_path: Path) -> None:
     settings = ["image_size=64", "epochs=1", "workers=0"] + (["batch_size=64"] if task == "cvqa" else [])
-    options: dict[str, Any] = {"preset": "paper", "settings": settings, "weights_dir": str(weights)}
-    place = runtime.Place("cpu", tmp_path / "cache")
-    result = cross_validate.train(task, drawn_prepared, tmp_path / "run", place, 2, **options)
-    assert result["encounters"] == 8
-    assert not result["notes"]
-    assert [part["epochs"] for part in result["parts"]] == [1, 1]
+    options = train_options(tmp_path / "cache", *settings, preset="paper", weights=weights)
+    result = cross_validate.cross_validate(task, 2, drawn_prepared, tmp_path / "run", options)
+    assert result.scores is not None
+    assert result.scores.encounters == 8
+    assert not result.scores.notes
+    assert [part.epochs for part in result.parts] == [1, 1]

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from run_options import train_options
 
 from magic_cli.commands import train
 from magic_cli.config import resolve
 from magic_cli.tasks.seg.config import SegConfig
-from magic_cli.training import runtime
 from magic_cli.training.devices import accelerator_for
 
 # 10 training photos in batches of 3: the last batch is one photo, so that one of the processes has none.
@@ -25,11 +25,12 @@ import json, os, sys
 from pathlib import Path
 import torch
 from magic_cli.commands import train as train_command
-from magic_cli.training import runtime
+from magic_cli.commands.run_setup import TrainOptions
+from magic_cli.training.runtime import RuntimeOptions
 from magic_cli.__main__ import leave
 from magic_cli.config import resolve
-from magic_cli.training.inference import accelerator_for, average, predict
-from magic_cli.tasks.seg_config import SegConfig
+from magic_cli.training.inference import accelerator_for, average_predictions, predict
+from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.model import SegModel
 from test_distributed import SETTINGS
 from test_inference import Echo, samples
@@ -40,15 +41,16 @@ def noted(self, samples, views):
     seen.append([self.training, [s.id for s in samples], list(views)])
     return collate(self, samples, views)
 SegModel.collate = noted
-place = runtime.Place("cpu", out / "cache")
-found = train_command.train("seg", data, out / "seg", place, preset="tiny", settings=SETTINGS)
+options = TrainOptions(preset="tiny", settings=SETTINGS, runtime=RuntimeOptions("cpu", out / "cache"))
+found = train_command.train("seg", data, out / "seg", options).to_json()
 
 config = resolve(SegConfig, "tiny", ["batch_size=4"])
 accelerator = accelerator_for(config, "cpu")
 lengths = {}
 for count in (1, 3, 4, 5, 8, 9, 13):
     runs_ = [predict(Echo(), samples(count), config, accelerator, view) for view in (0, 2)]
-    lengths[count] = [[len(p.id), float(p.probability[0, 1])] for p in average(runs_)]  # two loaders in turn, as --tta
+    means = average_predictions(runs_)  # two loaders in turn, as --tta
+    lengths[count] = [[len(p.id), float(p.probability[0, 1])] for p in means]
 model = Echo()
 model.register_buffer("mean", torch.tensor([float(rank) + 5]))
 list(predict(model, samples(3), config, accelerator))
@@ -89,8 +91,7 @@ def alone(drawn_prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
             return collate(self, samples, views)
 
         patch.setattr(SegModel, "collate", noted)
-        place = runtime.Place("cpu", out / "cache")
-        train.train("seg", drawn_prepared, out / "seg", place, preset="tiny", settings=SETTINGS)
+        train.train("seg", drawn_prepared, out / "seg", train_options(out / "cache", *SETTINGS))
     return out, seen
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from magic_cli.models.encoders import TinyImage
-from magic_cli.training.ema import Average
+from magic_cli.training.ema import ModelEma
 
 
 class Model(nn.Module):
@@ -25,7 +25,7 @@ def set_to(model: Model, value: float) -> None:
 def test_the_mean_by_hand() -> None:
     model = Model()
     set_to(model, 0.0)
-    average = Average(model, 0.25)
+    average = ModelEma(model, 0.25)
     expected = 0.0
     for n, value in enumerate((1.0, 2.0, 4.0), 1):
         set_to(model, value)
@@ -41,7 +41,7 @@ def test_the_mean_by_hand() -> None:
 def test_the_live_weights_come_back_after_an_error() -> None:
     model = Model()
     set_to(model, 1.0)
-    average = Average(model, 0.9)
+    average = ModelEma(model, 0.9)
     set_to(model, 2.0)
     average.update()
     with pytest.raises(RuntimeError), average.applied():
@@ -51,7 +51,7 @@ def test_the_live_weights_come_back_after_an_error() -> None:
 
 def test_training_goes_on_after_the_swap() -> None:
     model = Model()
-    average = Average(model, 0.9)
+    average = ModelEma(model, 0.9)
     with average.applied():
         pass
     set_to(model, 3.0)
@@ -63,13 +63,13 @@ def test_training_goes_on_after_the_swap() -> None:
 
 def test_frozen_encoders_are_left_out_and_a_state_resumes() -> None:
     model = Model()
-    average = Average(model, 0.5)
+    average = ModelEma(model, 0.5)
     set_to(model, 1.0)
     average.update()
     state = average.state()
     assert not any(name.startswith("images.") for name in state)
     other_model = Model()
-    other = Average(other_model, 0.5)
+    other = ModelEma(other_model, 0.5)
     other.load(state)
     for one, m in ((average, model), (other, other_model)):
         set_to(m, 5.0)

@@ -17,7 +17,7 @@ from magic_cli.tasks.encoding import text_item
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.decide import MaskPrediction
 from magic_cli.training.devices import accelerator_for, autocast, keep_memory
-from magic_cli.training.inference import average, fill_cache, predict
+from magic_cli.training.inference import average_predictions, fill_cache, predict
 from magic_cli.training.task_model import Batch, TaskModel
 from magic_cli.training.trainer import optimizer_for
 
@@ -74,13 +74,13 @@ def test_average_is_the_mean_and_wants_one_order() -> None:
     def run(value: float) -> list[MaskPrediction]:
         return [MaskPrediction(name, np.full((2, 2), value, np.float32), shape=(4, 4)) for name in ("a", "b")]
 
-    found = list(average([run(0.0), run(0.5), run(1.0)]))
+    found = list(average_predictions([run(0.0), run(0.5), run(1.0)]))
     assert [p.id for p in found] == ["a", "b"]
     assert found[0].shape == (4, 4)
     assert found[0].probability == pytest.approx(np.full((2, 2), 0.5))
     assert found[0].probability.dtype == np.float32
     with pytest.raises(ValueError, match="argument 2"):
-        list(average([run(0), run(1)[:1]]))
+        list(average_predictions([run(0), run(1)[:1]]))
 
 
 def test_data_loader_workers_give_the_same_predictions() -> None:

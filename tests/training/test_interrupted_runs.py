@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from run_options import train_options
 from torch import nn
 from typer.testing import CliRunner
 
@@ -19,9 +20,9 @@ from magic_cli.commands import train as train_command
 from magic_cli.errors import Interrupted
 from magic_cli.tasks import get
 from magic_cli.tasks.seg.model import SegModel
-from magic_cli.training import checkpoint, resume, runtime, trainer
-from magic_cli.training.ema import Average
-from magic_cli.training.resume import Mark, Position
+from magic_cli.training import checkpoint, resume, selection, trainer
+from magic_cli.training.ema import ModelEma
+from magic_cli.training.resume import StepSnapshot, TrainProgress
 from magic_cli.training.trainer import Trainer
 
 seg = get("seg")
@@ -31,9 +32,9 @@ Break = Callable[..., Any]
 
 
 def train(data: Path, out: Path, *settings: str, resume: bool = False) -> dict[str, Any]:
-    place = runtime.Place("cpu", data.parent / "cache")
     given = [] if resume else ["epochs=3", "batch_size=2", "patience=0", *settings]
-    return train_command.train("seg", data, out, place, preset="tiny", settings=given, resume=resume)
+    options = train_options(data.parent / "cache", *given, resume=resume)
+    return train_command.train("seg", data, out, options).to_json()
 
 
 def same(one: Path, other: Path) -> None:
@@ -71,12 +72,12 @@ def interrupt() -> None:
     signal.raise_signal(signal.SIGINT)
 
 
-def broken(data: Path, out: Path, kind: type[BaseException], *settings: str) -> Position | None:
+def broken(data: Path, out: Path, kind: type[BaseException], *settings: str) -> TrainProgress | None:
     """Train until it breaks; return where the saved state is, None where none was saved."""
     with pytest.raises(kind):
         train(data, out, *settings)
     state = out / "state.pt"
-    return Position(**resume.state_meta(state)["at"]) if state.is_file() else None
+    return TrainProgress(**resume.state_meta(state)["at"]) if state.is_file() else None
 
 
 @pytest.fixture(scope="module")
@@ -134,9 +135,9 @@ def test_weights_that_are_being_exchanged_are_not_saved(
 ) -> None:
     """The mean into the model for its judgement, or the live weights back."""
     train(prepared, tmp_path / "unbroken", "ema=0.9")
-    clone, swap = torch.Tensor.clone, Average._swap
+    clone, swap = torch.Tensor.clone, ModelEma._swap
 
-    def half(self: Average) -> None:
+    def half(self: ModelEma) -> None:
         """Break off after the third tensor."""
         with pytest.MonkeyPatch.context() as inner:
             inner.setattr(torch.Tensor, "clone", at(3, clone))
@@ -144,12 +145,12 @@ def test_weights_that_are_being_exchanged_are_not_saved(
 
     calls: list[int] = []
 
-    def swapped(self: Average) -> None:
+    def swapped(self: ModelEma) -> None:
         calls.append(1)
         (half if len(calls) == 2 + number else swap)(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Average, "_swap", swapped)
+        patch.setattr(ModelEma, "_swap", swapped)
         found = broken(prepared, tmp_path / "seg", Boom, "ema=0.9")
     assert found is not None
     assert (found.epoch, found.step) == (1, 0)  # as the first epoch left it
@@ -182,7 +183,7 @@ def test_a_signal_in_the_last_judgement_is_heard(
     """What follows the last epoch may take minutes too."""
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "write_jsonl", at(3, trainer.write_jsonl, interrupt))
-        patch.setattr(train_command, "choose", lambda _: pytest.fail("it went on"))
+        patch.setattr(selection, "choose_settings", lambda _: pytest.fail("it went on"))
         found = broken(prepared, tmp_path / "seg", Interrupted)
     assert found is not None
     assert found.finished
@@ -224,13 +225,13 @@ def test_what_was_broken_off_before_its_first_step_may_be_typed_again(
 
 def test_marks() -> None:
     statistics = [torch.tensor([1.0]), torch.tensor(2)]
-    mark = Mark.of(torch.tensor(3.0), statistics)
+    mark = StepSnapshot.of(torch.tensor(3.0), statistics)
     for tensor in statistics:
         tensor += 5
-    mark.put_back(statistics)
+    mark.restore(statistics)
     assert [tensor.item() for tensor in statistics] == [1, 2]
-    at_first = Position(history=[{"epoch": 1}])
+    at_first = TrainProgress(history=[{"epoch": 1}])
     kept = at_first.copy()
     at_first.history.append({"epoch": 2})
     at_first.epoch = 7
-    assert kept == Position(history=[{"epoch": 1}])
+    assert kept == TrainProgress(history=[{"epoch": 1}])

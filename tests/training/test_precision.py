@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
+from run_options import train_options
 from small_models import CLIPSEG, save_clipseg
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -17,9 +18,9 @@ from magic_cli.data.questions import load_questions
 from magic_cli.tasks import config_class, get
 from magic_cli.tasks.seg import model as seg_model
 from magic_cli.tasks.seg.config import SegConfig
-from magic_cli.training import runtime, trainer
+from magic_cli.training import trainer
 from magic_cli.training.devices import accelerator_for
-from magic_cli.training.ema import Average
+from magic_cli.training.ema import ModelEma
 from magic_cli.training.loader import Views, loader_for
 from magic_cli.training.trainer import optimizer_for
 
@@ -29,9 +30,8 @@ SETTINGS = ("epochs=2", "batch_size=4", "dropout=0", "ema=0")
 
 
 def train(data: Path, out: Path, *settings: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    place = runtime.Place("cpu", data.parent / "cache")
-    found = train_command.train("seg", data, out, place, preset="tiny", settings=[*SETTINGS, *settings])
-    return found, torch.load(out / "state.pt", weights_only=True)
+    options = train_options(data.parent / "cache", *SETTINGS, *settings)
+    return train_command.train("seg", data, out, options).to_json(), torch.load(out / "state.pt", weights_only=True)
 
 
 def test_bfloat16_trains_as_float32_does_within_its_digits(drawn_prepared: Path, tmp_path: Path) -> None:
@@ -82,8 +82,8 @@ def test_float16_scales_its_loss_skips_what_overflows_and_resumes(
     assert len(state["optimizer"]["state"]) > 0
     assert all(torch.isfinite(tensor).all() for tensor in state["weights"].values())
     assert found["best"]["loss"] < 10
-    place = runtime.Place("cpu", drawn_prepared.parent / "cache")
-    train_command.train("seg", drawn_prepared, tmp_path / "seg", place, resume=True)
+    options = train_options(drawn_prepared.parent / "cache", preset="", resume=True)
+    train_command.train("seg", drawn_prepared, tmp_path / "seg", options)
     assert accelerators[-1].scaler is not None
     assert accelerators[-1].scaler.get_scale() == state["scaler"]["scale"]
 
@@ -141,7 +141,7 @@ def test_a_training_step_reads_nothing_back(task: str, drawn_prepared: Path) -> 
     model = module.build(config, prepared.questions).train()
     samples = module.samples(prepared, "train", config)[:4]
     model.begin(samples)
-    averages = Average(model, config.ema)
+    averages = ModelEma(model, config.ema)
     batch = model.train().collate(samples, [0] * len(samples))
     total = torch.zeros(())
     with Reads() as seen:

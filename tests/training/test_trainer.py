@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from run_options import train_options
 
 from magic_cli.commands import train as train_command
 from magic_cli.config import resolve
 from magic_cli.errors import CheckpointError, ConfigError, DataError, EmptySplit, Interrupted
 from magic_cli.tasks.seg.config import SegConfig
-from magic_cli.training import runtime
 from magic_cli.training.task_model import TaskModel
 from magic_cli.training.trainer import Trainer, rate
 
@@ -24,8 +24,7 @@ SETTINGS = ("epochs=3", "batch_size=4")
 
 def train(data: Path, out: Path, task: str = "seg", **options: Any) -> dict[str, Any]:
     settings = [*SETTINGS, *options.pop("settings", [])]
-    place = runtime.Place("cpu", data.parent / "cache")
-    return train_command.train(task, data, out, place, preset="tiny", settings=settings, **options)
+    return train_command.train(task, data, out, train_options(data.parent / "cache", *settings, **options)).to_json()
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -102,9 +101,7 @@ def test_training_on_the_cache_equals_training_without(drawn_prepared: Path, tmp
     for task in ("seg", "cvqa"):
         exact = ["cache_dtype=float32"]
         train(drawn_prepared, tmp_path / "with" / task, task, settings=exact)
-        place = runtime.Place("cpu", None)
-        settings = [*SETTINGS, *exact]
-        train_command.train(task, drawn_prepared, tmp_path / "without" / task, place, preset="tiny", settings=settings)
+        train_command.train(task, drawn_prepared, tmp_path / "without" / task, train_options(None, *SETTINGS, *exact))
         assert equal(tmp_path / "with" / task / "best.pt", tmp_path / "without" / task / "best.pt")
 
 
@@ -207,26 +204,21 @@ def test_two_processes_train_one_run(drawn_prepared: Path, tmp_path: Path) -> No
 def test_a_fault_in_valid_is_not_taken_for_missing_gold(drawn_prepared: Path) -> None:
     """Only an empty split leads to a held-out part; anything else that is wrong with valid is said."""
     from magic_cli.data.prepared import open_prepared
-    from magic_cli.tasks import get
+    from magic_cli.tasks.seg import SegTask
 
-    seg = get("seg")
-
-    class Faulty:
+    class Faulty(SegTask):
         error: type[DataError] = DataError
 
         def samples(self, prepared: Any, split: str, config: Any) -> Any:
             if split == "valid":
                 raise self.error("valid is damaged")
-            return seg.samples(prepared, split, config)
-
-        def gold(self, prepared: Any, split: str) -> Any:
-            return seg.gold(prepared, split)
+            return super().samples(prepared, split, config)
 
     data, config, task = open_prepared(drawn_prepared), resolve(SegConfig, "tiny"), Faulty()
     with pytest.raises(DataError, match="valid is damaged"):
-        train_command.divide(task, data, config)
+        train_command.split_train_valid(task, data, config)
     task.error = EmptySplit
-    assert train_command.divide(task, data, config).valid
+    assert train_command.split_train_valid(task, data, config).valid
 
 
 @pytest.mark.parametrize("task", ["seg", "cvqa"])

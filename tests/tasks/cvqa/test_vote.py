@@ -106,7 +106,7 @@ def test_file_folder_and_zip_become_one_checked_prediction(data: Path, tmp_path:
     folder = write_folder(tmp_path / "theirs", files_of("test"))
     packed = write_zip(tmp_path / "zipped.zip", files_of("test"))
     out = tmp_path / "out"
-    found = vote([first, folder, packed], data, "test", out)
+    found = vote([first, folder, packed], data, "test", out).to_json()
     assert found == {
         "task": "cvqa",
         "split": "test",
@@ -161,7 +161,7 @@ def test_files_of_other_encounters(data: Path, tmp_path: Path) -> None:
     (data / "cases.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bare))
     whole = changed(tmp_path / "whole.json", lambda rows: rows, "valid")
     part = changed(tmp_path / "part.json", lambda rows: rows[:1], "valid")
-    assert vote([part, part], data, "valid", tmp_path / "one")["samples"] == 1
+    assert vote([part, part], data, "valid", tmp_path / "one").samples == 1
     with pytest.raises(SubmissionError, match=r"part\.json: got no row for 1 encounters .*\(ENC00012\)"):
         vote([whole, part], data, "valid", tmp_path / "two")
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from magic_cli.tasks.seg.decide import MaskPrediction, cut_of, full_map, to_mask
-from magic_cli.training.inference import average
+from magic_cli.training.inference import average_predictions
 
 
 def prediction(values: object, own: float = 0.5, shape: tuple[int, int] | None = None) -> MaskPrediction:
@@ -37,7 +37,7 @@ def test_the_threshold_is_the_given_one_the_models_or_a_half(
 def test_an_ensemble_cuts_the_mean_at_the_mean_threshold() -> None:
     """(0.1 + 0.5) / 2 = 0.3 cuts the mean map; each model's own cut would have said otherwise."""
     one, other = prediction([[0.0, 0.2, 0.4]], 0.1), prediction([[0.4, 0.5, 0.45]], 0.5)
-    [found] = average([[one], [other]])
+    [found] = average_predictions([[one], [other]])
     assert found.probability.tolist() == pytest.approx(np.array([[0.2, 0.35, 0.425]]))
     assert found.threshold == pytest.approx(0.3)
     assert to_mask(found).tolist() == [[0, 1, 1]]
@@ -47,7 +47,7 @@ def test_models_of_different_input_sizes() -> None:
     """A 2 x 2 and a 4 x 4 map of one photo: averaged where the photo's pixels are."""
     left = prediction([[1, 0], [1, 0]], 0.4, (8, 8))
     right = prediction([[0, 0, 0, 0.8]] * 4, 0.4, (8, 8))
-    [found] = average([[left], [right]])
+    [found] = average_predictions([[left], [right]])
     assert found.probability.shape == (8, 8)
     expected = (full_map(left) + full_map(right)) / 2
     assert found.probability == pytest.approx(expected, abs=1e-6)

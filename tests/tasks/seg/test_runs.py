@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from run_options import predict_options, train_options
 
 from magic_cli.cli import app
 from magic_cli.commands import predict as predict_command
@@ -30,7 +31,6 @@ from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.decide import to_mask
 from magic_cli.tasks.seg.model import build
 from magic_cli.tasks.seg.score import score
-from magic_cli.training import runtime
 from magic_cli.training.checkpoint import load_best
 
 seg = get("seg")
@@ -39,22 +39,19 @@ FIGURE = "dice_meanofmax"
 
 
 def train(data: Path, out: Path, *settings: str, task: str = "seg", **options: Any) -> dict[str, Any]:
-    place = runtime.Place("cpu", data.parent / "cache")
-    return train_command.train(
-        task, data, out, place, preset="tiny", settings=["epochs=3", "batch_size=4", "lr=3e-2", *settings], **options
-    )
+    given = ["epochs=3", "batch_size=4", "lr=3e-2", *settings]
+    return train_command.train(task, data, out, train_options(data.parent / "cache", *given, **options)).to_json()
 
 
 def predict(ckpts: list[Path], data: Path, out: Path, **options: Any) -> dict[str, np.ndarray]:
-    place = runtime.Place("cpu", data.parent / "cache")
-    predict_command.predict_to("seg", ckpts, data, "valid", out, place, **options)
+    predict_command.predict("seg", ckpts, data, "valid", out, predict_options(data.parent / "cache", **options))
     return {path.name: tifffile.imread(path) for path in sorted((out / "masks_preds").iterdir())}
 
 
 def maps(ckpts: list[Path], data: Path, **options: Any) -> list[Any]:
     return list(
         predict_command.predictions(
-            "seg", ckpts, open_prepared(data), "valid", runtime.Place("cpu", data.parent / "cache"), **options
+            "seg", ckpts, open_prepared(data), "valid", predict_options(data.parent / "cache", **options)
         )
     )
 
@@ -145,12 +142,12 @@ def test_the_threshold_is_chosen_stored_used_and_told(
     assert threshold != 0.5
     gain = f"{meta.chosen['before']:.4f} -> {meta.chosen['after']:.4f}, optimistic there"
     said = f"threshold {threshold:g} chosen on the validation samples: {FIGURE} {gain}"
-    assert said in run_text.trained(made)
+    assert said == run_text.chosen_line(meta.chosen)
     written = predict([path], drawn_prepared, tmp_path / "own")
     assert figures(tmp_path / "own", drawn_prepared)[FIGURE] == pytest.approx(meta.chosen["after"], abs=1e-9)
     for p in maps([path], drawn_prepared):
         assert np.array_equal(written[f"{p.id}_mask_sys.tiff"], to_mask(p, threshold))
-    predict([path], drawn_prepared, tmp_path / "fixed", decision=SegDecision(0.5))
+    predict([path], drawn_prepared, tmp_path / "fixed", threshold=0.5)
     assert figures(tmp_path / "fixed", drawn_prepared)[FIGURE] == pytest.approx(meta.chosen["before"], abs=1e-9)
 
 
@@ -170,8 +167,9 @@ def test_choosing_does_not_change_the_weights(plain: Path, chosen: tuple[Path, d
 def test_resuming_a_finished_run_keeps_the_choice(chosen: tuple[Path, dict[str, Any]], drawn_prepared: Path) -> None:
     path, made = chosen
     before = path.read_bytes()
-    again = train_command.train("seg", drawn_prepared, path.parent, runtime.Place("cpu"), resume=True)
-    assert again["chosen"] == made["chosen"]
+    options = train_options(None, preset="", resume=True)
+    again = train_command.train("seg", drawn_prepared, path.parent, options)
+    assert again.chosen == made["chosen"]
     assert path.read_bytes() == before
 
 
@@ -258,9 +256,8 @@ def test_a_task_refuses_what_another_decides() -> None:
 
 def test_closed_answers_are_decided_anew(monkeypatch: Any, drawn_prepared: Path, tmp_path: Path) -> None:
     """--decode: as slots, as sets, and without it as in training; the same probabilities each time."""
-    place = runtime.Place("cpu", tmp_path / "cache")
-    settings = ["epochs=1", "lr=1e-6"]  # near the prior, where sets differ from slots
-    train_command.train("cvqa", drawn_prepared, tmp_path / "run", place, preset="tiny", settings=settings)
+    options = train_options(tmp_path / "cache", "epochs=1", "lr=1e-6")  # near the prior, where sets differ from slots
+    train_command.train("cvqa", drawn_prepared, tmp_path / "run", options)
     ckpt, rows = tmp_path / "run" / "best.pt", {}
     for words in ([], ["--decode", "slot"], ["--decode", "set"], ["--decode", "best"]):
         out = tmp_path / "-".join(["out", *words])
@@ -271,7 +268,8 @@ def test_closed_answers_are_decided_anew(monkeypatch: Any, drawn_prepared: Path,
         assert (left.value.code or 0) == (2 if "best" in words else 0)
         if "best" not in words:
             rows[words[-1] if words else ""] = (out / "data_cvqa_sys.json").read_text()
-    found = list(predict_command.predictions("cvqa", [ckpt], open_prepared(drawn_prepared), "valid", place))
+    again = predict_options(tmp_path / "cache")
+    found = list(predict_command.predictions("cvqa", [ckpt], open_prepared(drawn_prepared), "valid", again))
     questions = open_prepared(drawn_prepared).questions
     for way, text in rows.items():
         expected = [{"encounter_id": p.id} | decide([p], questions, way or None) for p in found]

@@ -1,0 +1,159 @@
+"""What a training run and a cross-validation have in common before they start: options, settings, data, folder."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from magic_cli import tasks
+from magic_cli.config import Config, SettingValue, from_dict, resolve
+from magic_cli.data.prepared import Prepared, open_prepared
+from magic_cli.errors import CheckpointError, ConfigError
+from magic_cli.io.files import StrPath
+from magic_cli.training.run_folder import Draft
+from magic_cli.training.runtime import Runtime, RuntimeOptions
+from magic_cli.training.task import Task
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Options of `train` and `cross_validate`, with the defaults of the command line.
+
+    Attributes:
+        preset: name of a preset; "" for "small", or for that of the run that is resumed.
+        settings: by name, or as texts "NAME=VALUE"; they go before the preset and the options below.
+        resume: go on where the run stopped.
+        overwrite: replace an older run, once the new one is finished.
+        dry_run: check everything, train and write nothing.
+        deterministic: fail on non-deterministic operations instead of warning.
+        runtime: device and cache.
+        modality, encounter_text, lang, finetune, seed: settings under their own names; None: as in the preset.
+        weights: folder of Hugging Face checkpoints; None: the local Hub cache.
+    """
+
+    preset: str = ""
+    settings: Sequence[str] | Mapping[str, SettingValue] = ()
+    resume: bool = False
+    overwrite: bool = False
+    dry_run: bool = False
+    deterministic: bool = False
+    runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
+    modality: str | None = None
+    encounter_text: bool | None = None
+    lang: str | None = None
+    finetune: str | None = None
+    seed: int | None = None
+    weights: StrPath | None = None
+
+    def flags(self) -> dict[str, SettingValue]:
+        """Return the settings that have options of their own, and are given."""
+        values = {
+            "modality": self.modality,
+            "encounter_text": self.encounter_text,
+            "lang": self.lang,
+            "finetune": self.finetune,
+            "seed": self.seed,
+            "weights_dir": None if self.weights is None else str(Path(self.weights).resolve()),
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def resolve(self, config_class: type[Config]) -> Config:
+        """Return the settings of a new run.
+
+        Raises:
+            ConfigError: unknown preset or setting, or a value that is not allowed; all of them at once.
+        """
+        return resolve(config_class, self.preset or "small", self.settings, **self.flags())
+
+    def given(self) -> set[str]:
+        """Return the names of the settings that these options name, the preset among them."""
+        names = {setting.partition("=")[0] for setting in self.settings} | self.flags().keys()
+        return names | ({"preset"} if self.preset else set())
+
+
+@dataclass(frozen=True)
+class RunSetup:
+    """A run that is about to start.
+
+    Attributes:
+        task: what is trained.
+        config: its settings.
+        prepared: the data.
+        draft: the run's folder, and `work` the folder that it works in until it is finished.
+        runtime: device and cache.
+        earlier: what the run that is resumed recorded; {} for a new run.
+    """
+
+    task: Task
+    config: Config
+    prepared: Prepared
+    draft: Draft
+    work: Path
+    runtime: Runtime
+    earlier: Mapping[str, object]
+
+
+def set_up(
+    name: str,
+    data: Path,
+    draft: Draft,
+    options: TrainOptions,
+    read_earlier: Callable[[Path], tuple[Path, Mapping[str, object]]],
+) -> RunSetup:
+    """Check options, settings and pretrained weights, choose the folder and open the data; torch is not needed.
+
+    Args:
+        name: the task's.
+        data: the prepared dataset.
+        draft: the run's folder.
+        options: those of the verb.
+        read_earlier: returns, for the folder of a run that is resumed, the file with its settings and what it holds;
+            {} if the run had not begun.
+
+    Raises:
+        MagicError: any of its kinds.
+    """
+    task = tasks.get(name)
+    config = options.resolve(task.config_class)
+    tasks.check_weights(config)
+    if not options.dry_run:
+        draft.settle()
+    work = draft.folder(options.resume, options.overwrite)
+    earlier: Mapping[str, object] = {}
+    if options.resume:
+        file, earlier = read_earlier(work)
+        config = resolve_or_resume(config, options.given(), file, earlier)
+    if options.deterministic:
+        from magic_cli.training.devices import require_determinism
+
+        require_determinism()
+    return RunSetup(task, config, open_prepared(data), draft, work, options.runtime.runtime(), earlier)
+
+
+def resolve_or_resume(asked: Config, given: set[str], file: Path, earlier: Mapping[str, object]) -> Config:
+    """Return the settings of a run that is resumed; those that were asked for if it had not begun.
+
+    Args:
+        asked: what the options say.
+        given: the names of the settings that the options name.
+        file: where `earlier` was read from, for messages.
+        earlier: "task" and "config" of the run that is resumed, or {}.
+
+    Raises:
+        CheckpointError: `earlier` belongs to another task.
+        ConfigError: its settings are not valid, or others were given, which is refused rather than ignored.
+    """
+    if not earlier:
+        return asked
+    if earlier["task"] != asked.task:
+        raise CheckpointError(f"{file}: is of task '{earlier['task']}', not '{asked.task}'; give that run's --out")
+    saved = earlier["config"]
+    if not isinstance(saved, Mapping):
+        raise CheckpointError(f"{file}: damaged settings; train anew with --overwrite")
+    config = from_dict(type(asked), saved, str(file))
+    was, wanted = config.as_dict(), asked.as_dict()
+    other = [f"{name}={wanted[name]} (the run has {was[name]})" for name in given if wanted[name] != was[name]]
+    if other:
+        raise ConfigError(f"{file}: --resume keeps the run's own settings, got {', '.join(other)}; leave them out")
+    return config
