@@ -10,8 +10,6 @@ from magic_cli.report.leaderboard import Entry
 from magic_cli.report.table import Table
 from magic_cli.training.task import Task
 
-TITLES = {"seg": "segmentation", "cvqa": "closed questions"}
-
 ACCURACY = "accuracy_"
 
 SCORE_NAMES = {
