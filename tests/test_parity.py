@@ -35,8 +35,9 @@ def scored(predictions: Path, refs: Path) -> dict[str, TaskScores]:
     gold = open_gold(refs, "valid")
     with open_predictions(predictions) as found:
         return {
-            name: tasks.get(name).score(tasks.get(name).gold_in(gold), found.of(name, gold.answers.questions.by_qid))
-            for name in found.tasks_with(gold)
+            task.name: task.score(task.gold_in(gold), found.of(task.deliverable, gold.answers.questions.by_qid))
+            for task in map(tasks.get, tasks.NAMES)
+            if task.deliverable in found.deliverables_with(gold)
         }
 
 

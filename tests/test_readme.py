@@ -101,12 +101,41 @@ def test_recipes_run(recipe: str, run: Run, tmp_path: Path) -> None:
     assert subprocess.run(command, env=env, capture_output=True, text=True).returncode != 0  # no DATA: usage
 
 
+def listed_modules(text: str) -> list[str]:
+    """The paths of the modules in the tree of architecture.md that have a description."""
+    tree = text[text.index("## The modules") :].split("```")[1]
+    folders: list[str] = []
+    paths = []
+    for line in filter(str.strip, tree.splitlines()):
+        name, _, description = line.strip().partition(" ")
+        folders = folders[: (len(line) - len(line.lstrip())) // 2]
+        assert description.strip(), line
+        if name.endswith("/"):
+            folders.append(name)
+        else:
+            paths.append("".join(folders) + name)
+    return paths
+
+
 def test_every_module_is_listed_with_one_line() -> None:
-    text = (ROOT / "examples" / "modules.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^- `([\w/]+\.py)`: \S", text, re.MULTILINE)
+    text = (ROOT / "examples" / "architecture.md").read_text(encoding="utf-8")
     package = ROOT / "magic_cli"
-    there = [path.relative_to(package).as_posix() for path in package.rglob("*.py") if not path.name.startswith("__")]
-    assert sorted(listed) == sorted(there)
+    modules = [path.relative_to(package).as_posix() for path in package.rglob("*.py") if path.name != "__init__.py"]
+    assert sorted(listed_modules(text)) == sorted(modules)
+
+
+def test_twenty_questions_have_an_answer_that_exists() -> None:
+    text = (ROOT / "examples" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (?!question)(\w.+?) \| (.+) \|$", text, re.MULTILINE)
+    assert len(rows) >= 20
+    for question, answer in rows:
+        places = re.findall(r"`((?:[\w*]+/)+[\w*.]*|\w+\.py)`", answer)
+        assert places, question
+        for place in places:
+            assert list(ROOT.glob(place.rstrip("/"))) or list((ROOT / "magic_cli").glob(place.rstrip("/"))), (
+                question,
+                place,
+            )
 
 
 def test_readme_is_short_and_its_links_lead_somewhere() -> None:

@@ -1,6 +1,7 @@
 """The `magic` command: parse, call, print. No domain logic, and no torch until a command needs it."""
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 from magic_cli.cli import options as opt
 from magic_cli.cli.output import emit
 from magic_cli.cli.process import Commands, leave, open_streams
-from magic_cli.io.run_record import Recorded, keep
+from magic_cli.io.run_record import ORIGIN, Origin
 from magic_cli.io.signals import install_handlers
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def root(
     """Segment skin lesions and answer closed questions for MEDIQA-MAGIC 2025, from raw folder to submission."""
 
 
-@app.command(cls=Recorded)
+@app.command()
 def prepare(
     data: Annotated[Path, typer.Option("--data", help="The challenge's folder, as it was unpacked.")],
     out: Annotated[Path, typer.Option(help="Where the prepared dataset goes.")] = Path("prepared"),
@@ -54,11 +55,10 @@ def prepare(
 
     options = module.PrepareOptions(merge, prompt, responses, strict, overwrite, dry_run)
     result = module.prepare(data, out, options)
-    keep(result.to_json())
-    emit(as_json, "prepare", result.to_json(), result.lines())
+    emit(as_json, "prepare", result)
 
 
-@app.command(cls=Recorded)
+@app.command()
 def train(
     task: opt.Task,
     data: opt.Prepared = Path("prepared"),
@@ -93,7 +93,7 @@ def train(
 
     if settings_help.WORD in (settings or []):
         shown = settings_help.settings_help(tasks.config_class(task), preset or "small")
-        emit(as_json, "train", shown.to_json(), shown.lines())
+        emit(as_json, "train", shown)
         return
     from magic_cli.commands.cross_validate import cross_validate
     from magic_cli.commands.run_setup import TrainOptions
@@ -119,11 +119,10 @@ def train(
         result: CrossValidationResult | TrainResult = cross_validate(task, folds, data, out, options)
     else:
         result = train_task(task, data, out, options)
-    keep(result.to_json())
-    emit(as_json, "train", result.to_json(), result.lines())
+    emit(as_json, "train", result)
 
 
-@app.command(cls=Recorded)
+@app.command()
 def predict(
     context: typer.Context,
     task: opt.Task,
@@ -176,11 +175,10 @@ def predict(
             runtime=RuntimeOptions(device, cache_dir, no_cache),
         )
         result = predict_split(task, ckpt or [], data, split, out, options)
-    keep(result.to_json())
-    emit(as_json, "predict", result.to_json(), result.lines())
+    emit(as_json, "predict", result)
 
 
-@app.command(cls=Recorded)
+@app.command()
 def score(
     files: opt.PredsAndGold,
     split: opt.Split = "valid",
@@ -221,14 +219,11 @@ def score(
         overwrite=overwrite,
     )
     report = module.score(preds, gold, options)
-    result = report.to_json()
-    if out is not None:
-        keep(result, report.exit_code)
-    emit(as_json, "score", result, report.lines())
+    emit(as_json, "score", report)
     raise typer.Exit(report.exit_code)
 
 
-@app.command(cls=Recorded)
+@app.command()
 def package(
     seg: Annotated[Path | None, typer.Option(help="Folder of predicted masks.")] = None,
     cvqa: Annotated[Path | None, typer.Option(help="data_cvqa_sys.json, or its folder.")] = None,
@@ -248,11 +243,10 @@ def package(
 
     if check_only is not None:
         checked = module.check_submission(check_only, data, split)
-        emit(as_json, "package", checked.to_json(), checked.lines())
+        emit(as_json, "package", checked)
         return
     packed = module.package(seg, cvqa, data, split, out, module.PackageOptions(overwrite, dry_run))
-    keep(packed.to_json())
-    emit(as_json, "package", packed.to_json(), packed.lines())
+    emit(as_json, "package", packed)
 
 
 @app.command()
@@ -268,9 +262,9 @@ def rerun(
     """
     from magic_cli.commands import rerun as module
 
-    found = module.rerun(record, out, dry_run, typer.main.get_group(app).commands)
-    emit(as_json, "rerun", found, module.lines(found))
-    raise typer.Exit(module.exit_code(found))
+    result = module.rerun(record, out, dry_run)
+    emit(as_json, "rerun", result)
+    raise typer.Exit(result.exit_code)
 
 
 @app.command()
@@ -287,7 +281,7 @@ def demo(
     from magic_cli.commands import demo as module
 
     result = module.run(out, preset, overwrite)
-    emit(as_json, "demo", result.to_json(), result.lines())
+    emit(as_json, "demo", result)
 
 
 @app.command()
@@ -304,12 +298,13 @@ def doctor(
     from magic_cli.commands import doctor as module
 
     report = module.inspect(deep, cache_dir, clear_cache)
-    emit(as_json, "doctor", report.to_json(), report.lines())
+    emit(as_json, "doctor", report)
     raise typer.Exit(report.exit_code)
 
 
 def main() -> None:
     """Run the command line; cli/process.py says how it ends."""
+    ORIGIN.set(Origin(tuple(word for word in sys.argv[1:] if word != "--debug") or None))
     install_handlers()
     open_streams()
     leave(app)

@@ -2,8 +2,7 @@
 
 import errno
 import sys
-from collections.abc import Sequence
-from typing import Any
+from typing import Protocol
 
 import typer
 
@@ -12,10 +11,24 @@ from magic_cli.io.files import finite, json_text
 from magic_cli.io.progress import discard_output, is_main_process
 
 
-def emit(as_json: bool, command: str, result: dict[str, Any], lines: Sequence[str]) -> None:
-    """Print the result: one JSON object, or lines for people of which the last names the next command."""
-    shown = "\n".join(map(printable, lines))  # ids and names of files come from data
-    text = json_text(finite({"schema": 1, "command": command, **result})) if as_json else shown
+class Result(Protocol):
+    """What a verb returns."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return the result as JSON."""
+        ...
+
+    def lines(self) -> list[str]:
+        """Return the result for the terminal."""
+        ...
+
+
+def emit(as_json: bool, command: str, result: Result) -> None:
+    """Print a result: one JSON object, or lines for people of which the last names the next command."""
+    if as_json:
+        text = json_text(finite({"schema": 1, "command": command, **result.to_json()}))
+    else:
+        text = "\n".join(map(printable, result.lines()))  # ids and names of files come from data
     if is_main_process():
         print_text(text)
 

@@ -47,7 +47,7 @@ def leave(app: Callable[..., Any]) -> NoReturn:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        code, lines = _said(error)
+        code, lines = _exit_code_and_lines(error)
         if has_raised() and not isinstance(error, Interrupted):
             code, lines = 130, [_INTERRUPTED]
     for line in lines:
@@ -58,8 +58,10 @@ def leave(app: Callable[..., Any]) -> NoReturn:
     raise SystemExit(code)
 
 
-def _said(error: Exception) -> tuple[int, list[str]]:
+def _exit_code_and_lines(error: Exception) -> tuple[int, list[str]]:
     """Return the exit code of an error, and its lines."""
+    if isinstance(error, OSError):  # of a path or of stdout, that no command handled
+        error = _as_data_error(error) or error
     if isinstance(error, MagicError):
         return error.exit_code, list(error.problems)
     usage: Callable[[], str] | None = getattr(error, "format_message", None)  # of a command line that is not understood
@@ -71,25 +73,15 @@ def _said(error: Exception) -> tuple[int, list[str]]:
         return getattr(error, "exit_code", 2), [f"{printable(usage()).rstrip('.')}; see {path} --help"]
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(_PACKAGE)]
     place = f" in {Path(frames[-1].filename).relative_to(_PACKAGE).as_posix()}:{frames[-1].lineno}" if frames else ""
-    told = f": {printable(error)[:300]}" if isinstance(error, _QUOTED) and str(error) else ""
-    return 1, [f"unexpected {type(error).__name__}{place}{told}; run again with --debug and report it"]
+    text = f": {printable(error)[:300]}" if isinstance(error, _QUOTED) and str(error) else ""
+    return 1, [f"unexpected {type(error).__name__}{place}{text}; run again with --debug and report it"]
 
 
 class Commands(TyperGroup):
-    """All commands. An OSError that none of them handles (permissions, a full disk) becomes a DataError."""
-
-    def main(self, *args: Any, **options: Any) -> Any:
-        """Run the command line. Raises DataError for what the system says of a path or of stdout."""
-        try:
-            return super().main(*args, **options)
-        except OSError as error:
-            known = _refused(error)
-            if known is None:
-                raise
-            raise known from error
+    """All commands; they need a working folder that exists, as every path begins there."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command. Raises DataError where the working folder was removed: every path begins there."""
+        """Run a command; raises DataError if the working folder was removed."""
         try:
             Path.cwd()
         except OSError as error:
@@ -98,7 +90,7 @@ class Commands(TyperGroup):
         return super().invoke(ctx)
 
 
-def _refused(error: OSError) -> MagicError | None:
+def _as_data_error(error: OSError) -> DataError | None:
     """Return the error for what the user can fix, None for what only a programmer can."""
     place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     if error.errno in _NO_ROOM:

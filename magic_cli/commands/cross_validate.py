@@ -16,16 +16,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from magic_cli.commands.recording import recorded
 from magic_cli.commands.run_setup import RUNS, RunSetup, TrainOptions, set_up
 from magic_cli.commands.train import FILES as RUN_FILES
-from magic_cli.commands.train import unique_samples
+from magic_cli.commands.train import run_inputs, unique_samples
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.stratify import assign_folds
 from magic_cli.errors import CheckpointError, ConfigError, problem
 from magic_cli.io import run_record, schema
 from magic_cli.io.files import StrPath, read_json, read_jsonl, sweep, write_json
 from magic_cli.io.progress import log
+from magic_cli.io.run_record import RunFiles
 from magic_cli.metrics import bootstrap
+from magic_cli.models.weights import encoder_digests
 from magic_cli.records import EncounterSums, Prediction, Review, Sample, TaskScores
 from magic_cli.report.run_text import CrossValidationResult, Fold, FoldScores, PooledScore
 from magic_cli.submission.probabilities import PROBABILITIES_FILE
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 FILE, PREDICTIONS = "folds.json", "folds"
+
+OUTPUTS = ("folds.json", "fold-*/best.pt", "fold-*/metrics.jsonl", "folds/*", "folds/masks_preds/*.tiff")
 
 _DEFAULTS = TrainOptions()
 
@@ -77,6 +82,7 @@ class Plan:
         return accelerator_for(self.setup.config, self.setup.runtime.device)
 
 
+@recorded
 def cross_validate(
     task: str,
     folds: int = 5,
@@ -121,19 +127,37 @@ def cross_validate(
         _check_same(setup.work / FILE, setup.earlier, result)
     if options.dry_run:
         return result
+    files = _run_files(setup, Path(data), folder, options)
+    working = replace(files, record=setup.work / PREDICTIONS / run_record.FILE)
     with setup.draft.alone(setup.work, options.resume):
+        run_record.start(working)
         _begin(plan, result, is_new=not setup.earlier)
         for fold in range(folds):
             _train(plan, fold)
-        held_out = setup.work / PREDICTIONS
-        setup.task.write(_held_out_predictions(plan), setup.prepared, held_out)
+        setup.task.write(_held_out_predictions(plan), setup.prepared, working.record.parent)
+        run_record.start(working)  # the predictions replaced older ones, and their record
         parts = tuple(_ended(part, plan.folder(fold)) for fold, part in enumerate(result.parts))
-        scores, reviewed = score_folds(setup.task, setup.prepared, held_out, plan.parts, parts)
+        scores, reviewed = score_folds(setup.task, setup.prepared, working.record.parent, plan.parts, parts)
         result = result.with_scores(scores, selection.joined(review, reviewed))
         write_json(setup.work / FILE, result.to_json())
         plan.accelerator().wait_for_everyone()
         setup.draft.publish(setup.work)
-    return result
+    return replace(result, recorded=files)
+
+
+def _run_files(setup: RunSetup, data: Path, folder: Path, options: TrainOptions) -> RunFiles:
+    record = Path(PREDICTIONS) / run_record.FILE
+    return RunFiles(
+        record=folder / record,
+        root=folder,
+        outputs=OUTPUTS,
+        inputs=lambda: run_inputs(setup.task, data),
+        settings=setup.config.as_dict(),
+        weights=encoder_digests([setup.config.as_dict()], options.weights),
+        device=options.runtime.device,
+        resumed=options.resume,
+        started=run_record.started_with(setup.work / record) if options.resume else None,
+    )
 
 
 def _files(folder: Path) -> list[Path]:
@@ -185,7 +209,6 @@ def _check_same(file: Path, earlier: Mapping[str, object], result: CrossValidati
 def _begin(plan: Plan, result: CrossValidationResult, is_new: bool) -> None:
     """Remove what an earlier draft left, and write the plan; of several processes, the main one does it."""
     work = plan.setup.work
-    run_record.begin(work / PREDICTIONS / run_record.FILE)
     accelerator = plan.accelerator()
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -256,10 +279,10 @@ def score_folds(
     gold = task.gold(prepared, "train")
     questions = prepared.questions
     with open_predictions(predictions) as submission:
-        scored = task.score(gold, submission.of(task.name, questions.by_qid))
+        scored = task.score(gold, submission.of(task.deliverable, questions.by_qid))
         held_out = [fold.encounters for fold in folds]
         baselines = task.baseline_predictions(parts, questions)
-        review = task.validation_review(gold, submission.of(task.name, questions.by_qid), baselines, held_out)
+        review = task.validation_review(gold, submission.of(task.deliverable, questions.by_qid), baselines, held_out)
     baselines = task.baseline_predictions(parts, questions)  # anew: their predictions can be read once
     trivial = {label: task.score(gold, predicted) for label, predicted in baselines.items()}
     sums = _sums(scored)

@@ -1,5 +1,6 @@
 """The zip to upload: checked before it is written, byte for byte reproducible, read back and compared."""
 
+import glob
 import os
 import zipfile
 import zlib
@@ -9,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from magic_cli.commands.recording import recorded
 from magic_cli.data.prepared import MANIFEST, open_prepared
+from magic_cli.data.prepared_inputs import table_files
 from magic_cli.errors import DataError, SubmissionError, UsageError, problem
 from magic_cli.io import run_record
 from magic_cli.io.files import StrPath, refuse_existing, sha256, sweep, write_atomic
+from magic_cli.io.run_record import Hashed, RunFiles, hashed
 from magic_cli.submission.answers import read_rows
 from magic_cli.submission.archive import Archive, open_archive
 from magic_cli.submission.expected import Expected, expected_of
@@ -69,6 +73,21 @@ class PackageResult:
         return self.sha256 is not None
 
     @property
+    def exit_code(self) -> int:
+        """Exit code of the command."""
+        return 0
+
+    def run_files(self) -> RunFiles | None:
+        """Return what was read and written, for run.json; None after a dry run."""
+        outputs = (glob.escape(self.out.name),)
+        record = run_record.beside(self.out)
+        return RunFiles(record, self.out.parent, outputs, self._inputs) if self.is_written else None
+
+    def _inputs(self) -> Hashed:
+        yield from hashed(self.predictions)
+        yield from table_files(self.data)
+
+    @property
     def notes(self) -> list[str]:
         """What the user should know about this submission."""
         return _notes(self.n_masks, self.n_encounters)
@@ -118,6 +137,7 @@ class CheckResult:
         return [*self.notes, f"{self.source}: no problem found; {content}, split {self.split}"]
 
 
+@recorded
 def package(
     seg: StrPath | None = None,
     cvqa: StrPath | None = None,
@@ -231,7 +251,7 @@ def _build(file: IO[bytes], out: Path, plan: Plan, expected: Expected) -> None:
             raise SubmissionError(problem(out, "other bytes than written", "the same", "check the disk"))
         with open_archive(out, again) as archive:
             _refuse(lint(archive, expected))
-    run_record.begin(run_record.beside(out))
+    run_record.discard_stale(run_record.beside(out))
 
 
 def _write(file: IO[bytes], plan: Plan) -> dict[str, int]:

@@ -7,11 +7,16 @@ from itertools import islice
 from pathlib import Path
 
 from magic_cli import tasks
+from magic_cli.commands.recording import recorded
 from magic_cli.config import Config, from_dict
 from magic_cli.data.prepared import Prepared, open_prepared
+from magic_cli.data.prepared_inputs import image_files, table_files
 from magic_cli.errors import CheckpointError, DataError, UsageError
+from magic_cli.io import run_record
 from magic_cli.io.files import StrPath, refuse_existing
 from magic_cli.io.progress import log
+from magic_cli.io.run_record import Hashed, RunFiles, hashed
+from magic_cli.models.weights import encoder_digests
 from magic_cli.records import Prediction, Sample
 from magic_cli.report.run_text import PredictResult
 from magic_cli.training import checkpoint
@@ -61,6 +66,7 @@ class PredictOptions:
 _DEFAULTS = PredictOptions()
 
 
+@recorded
 def predict(
     task: str,
     ckpt: StrPath | Sequence[StrPath],
@@ -102,7 +108,28 @@ def predict(
         return replace(result, samples=len(known.samples(prepared, split, configs[0])))
     with report_dead_workers(folder, "run the same command again"):
         files = known.write(predictions(task, paths, prepared, split, options), prepared, folder, decision)
-    return replace(result, files=len(files))
+    return replace(result, files=len(files), recorded=_run_files(known, paths, Path(data), folder, (split, options)))
+
+
+def _run_files(
+    task: Task, paths: Sequence[Path], data: Path, folder: Path, how: tuple[str, PredictOptions]
+) -> RunFiles:
+    split, options = how
+
+    def inputs() -> Hashed:
+        yield from hashed(paths)
+        yield from table_files(data)
+        yield from image_files(data, (split,))
+
+    configs = [checkpoint.best_meta(path)["config"] for path in paths]
+    return RunFiles(
+        record=folder / run_record.FILE,
+        root=folder,
+        outputs=task.outputs,
+        inputs=inputs,
+        weights=encoder_digests(configs, options.weights),
+        device=options.runtime.device,
+    )
 
 
 def _checkpoints(names: Sequence[StrPath], task: str) -> list[Path]:

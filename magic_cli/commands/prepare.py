@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from magic_cli.commands.recording import recorded
 from magic_cli.data.images import PhotoSize
 from magic_cli.data.issues import IssueLog
 from magic_cli.data.manifest import (
@@ -106,6 +107,7 @@ class _Target:
             self.mean.add(masks)
 
 
+@recorded
 def prepare(data: StrPath, out: StrPath = "prepared", options: PrepareOptions = PrepareOptions()) -> PrepareResult:
     """Read a raw challenge folder, check all of it, and write the prepared dataset to `out` in one step.
 
@@ -123,12 +125,12 @@ def prepare(data: StrPath, out: StrPath = "prepared", options: PrepareOptions = 
         raise ConfigError(problem("--merge", options.merge, " or ".join((*MERGES, "each")), "choose one of these"))
     if options.dry_run:
         challenge = open_challenge(data, options.prompt, options.responses)
-        return PrepareResult(out, _build(challenge, options, None), is_written=False)
+        return PrepareResult(data, out, _build(challenge, options, None), is_written=False)
     check_target(out, data, MANIFEST, options.overwrite)
     challenge = open_challenge(data, options.prompt, options.responses)
     with staged(out) as folder:
         target = _Target(folder, out.resolve(), options.merge, TrainingMeanMask())
-        return PrepareResult(out, _build(challenge, options, target))
+        return PrepareResult(data, out, _build(challenge, options, target))
 
 
 def _build(challenge: Challenge, options: PrepareOptions, target: _Target | None) -> PrepareManifest:

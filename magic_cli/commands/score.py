@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from magic_cli import __version__, tasks
+from magic_cli.commands.recording import recorded
 from magic_cli.commands.score_files import write_report
 from magic_cli.data.gold import Gold, open_gold
 from magic_cli.errors import ConfigError, DataError, UsageError, printable, problem
@@ -84,6 +85,7 @@ class ScoreOptions:
         return ScoreSettings(self.track, self.empty, self.accept_255, self.resamples, self.seed)
 
 
+@recorded
 def score(preds: StrPath | Sequence[StrPath], gold: StrPath, options: ScoreOptions = ScoreOptions()) -> ScoreReport:
     """Score one or more systems against a gold, strictly and as the official scorer would.
 
@@ -142,8 +144,9 @@ def score_systems(files: ScoreFiles, gold: Gold, options: ScoreOptions) -> Score
 def _score_system(path: Path, gold: Gold, options: ScoreOptions) -> SystemScores:
     with open_predictions(path) as submission:
         scored = []
-        for name in submission.tasks_with(gold):
-            task, predictions = tasks.get(name), submission.of(name, gold.answers.questions.by_qid)
+        deliverables = submission.deliverables_with(gold)
+        for task in (task for task in map(tasks.get, tasks.NAMES) if task.deliverable in deliverables):
+            predictions = submission.of(task.deliverable, gold.answers.questions.by_qid)
             scored.append(task.score(task.gold_in(gold), predictions, options.rules, options.workers))
         return SystemScores(printable(path), submission.notes, tuple(_as_one_run(submission, scored)))
 

@@ -57,7 +57,6 @@ def write_report(report: ScoreReport, gold: Gold, overwrite: bool = False) -> Sc
         write_parts(folder / ITEMS, items_csv(report.systems))
         with open_predictions(files.preds[0]) as first:
             write_text(folder / PAGE, score_page.html(report, gold, masks_of(first, gold), history))
-        run_record.begin(files.out / run_record.FILE)
     return replace(report, files=replace(files, written=tuple(files.out / name for name in names)))
 
 

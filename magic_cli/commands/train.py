@@ -6,13 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from magic_cli.commands.recording import recorded
 from magic_cli.commands.run_setup import RUNS, RunSetup, TrainOptions, set_up
 from magic_cli.config import Config
 from magic_cli.data.prepared import Prepared
+from magic_cli.data.prepared_inputs import image_files, table_files
 from magic_cli.errors import DataError, EmptySplit
 from magic_cli.io import run_record
 from magic_cli.io.files import StrPath
 from magic_cli.io.progress import log
+from magic_cli.io.run_record import Hashed, RunFiles
+from magic_cli.models.weights import encoder_digests
 from magic_cli.records import Sample
 from magic_cli.report.run_text import TrainResult
 from magic_cli.training.run_folder import Draft
@@ -23,9 +27,12 @@ if TYPE_CHECKING:
 
 FILES = ("best.pt", "state.pt", "metrics.jsonl", "review.json")
 
+OUTPUTS = ("best.pt", "metrics.jsonl", "review.json")  # state.pt is no result
+
 _DEFAULTS = TrainOptions()
 
 
+@recorded
 def train(
     task: str, data: StrPath = "prepared", out: StrPath | None = None, options: TrainOptions = _DEFAULTS
 ) -> TrainResult:
@@ -49,8 +56,7 @@ def train(
     from magic_cli.training.trainer import Trainer
 
     parts = split_train_valid(setup.task, setup.prepared, setup.config)
-    counts = f"{len(parts.train)} training samples, {len(parts.valid)} validation samples"
-    log(f"{task}: {counts}, preset {setup.config.preset}")
+    log(f"{task}: {len(parts.train)} training, {len(parts.valid)} validation samples, preset {setup.config.preset}")
     trainer = Trainer(task, parts, setup.config, setup.work, setup.runtime.device, setup.runtime.features(setup.config))
     sizes = [(p.numel(), p.requires_grad) for p in trainer.core.parameters()]
     learning = sum(size for size, learns in sizes if learns)
@@ -67,8 +73,9 @@ def train(
     )
     if options.dry_run:
         return result
+    files = _run_files(setup, Path(data), folder, options)
     with setup.draft.alone(setup.work, options.resume):
-        _start(setup, options.resume)
+        _start(setup, files)
         progress = trainer.run(options.resume)
         chosen = selection.choose_settings(trainer)
         best = progress.history[progress.best_epoch] if progress.history else {}
@@ -84,14 +91,35 @@ def train(
         baselines=baselines,
         chosen=chosen,
         review=review,
+        recorded=files,
     )
 
 
-def _start(setup: RunSetup, resume: bool) -> None:
-    """Remove what an unfinished run left, and the record of an older one."""
-    for name in () if resume else FILES:
+def _start(setup: RunSetup, files: RunFiles) -> None:
+    """Remove what an unfinished run left, and record the call."""
+    for name in () if files.resumed else FILES:
         (setup.work / name).unlink(missing_ok=True)
-    run_record.begin(setup.work / run_record.FILE)
+    run_record.start(replace(files, record=setup.work / run_record.FILE))
+
+
+def _run_files(setup: RunSetup, data: Path, folder: Path, options: TrainOptions) -> RunFiles:
+    return RunFiles(
+        record=folder / run_record.FILE,
+        root=folder,
+        outputs=OUTPUTS,
+        inputs=lambda: run_inputs(setup.task, data),
+        settings=setup.config.as_dict(),
+        weights=encoder_digests([setup.config.as_dict()], options.weights),
+        device=options.runtime.device,
+        resumed=options.resume,
+        started=run_record.started_with(setup.work / run_record.FILE) if options.resume else None,
+    )
+
+
+def run_inputs(task: Task, data: Path) -> Hashed:
+    """Yield the files of a prepared dataset that a training reads."""
+    yield from table_files(data)
+    yield from image_files(data, ("train", "valid"), masks=task.deliverable == "masks")
 
 
 def _earlier(work: Path) -> tuple[Path, Mapping[str, object]]:

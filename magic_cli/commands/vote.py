@@ -3,11 +3,16 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from magic_cli.commands.recording import recorded
 from magic_cli.data.prepared import Prepared, open_prepared
+from magic_cli.data.prepared_inputs import table_files
 from magic_cli.errors import SubmissionError, UsageError, problem, shorten
+from magic_cli.io import run_record
 from magic_cli.io.files import StrPath, refuse_existing
+from magic_cli.io.run_record import Hashed, RunFiles, hashed
 from magic_cli.report.run_text import VoteResult
 from magic_cli.submission.answers import read_rows
 from magic_cli.submission.archive import open_archive
@@ -30,6 +35,7 @@ class VoteOptions:
 _DEFAULTS = VoteOptions()
 
 
+@recorded
 def vote(
     files: Sequence[StrPath],
     data: StrPath = "prepared",
@@ -61,6 +67,7 @@ def vote(
     merged, ties = merge(submissions, prepared.questions)
     probabilities = shares(submissions, prepared.questions)
     written = [] if options.dry_run else save(folder, merged, probabilities, prepared.questions)
+    record = RunFiles(folder / run_record.FILE, folder, TASK.outputs, partial(_inputs, paths, Path(data)))
     return VoteResult(
         task=TASK.name,
         split=split,
@@ -71,7 +78,13 @@ def vote(
         answers=len(merged) * len(prepared.questions.parents),
         files=len(written),
         dry_run=options.dry_run,
+        recorded=None if options.dry_run else record,
     )
+
+
+def _inputs(files: Sequence[Path], data: Path) -> Hashed:
+    yield from hashed(files)
+    yield from table_files(data)
 
 
 def _read(files: Sequence[Path], expected: Expected, prepared: Prepared) -> list[Rows]:

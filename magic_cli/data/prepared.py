@@ -27,7 +27,7 @@ from magic_cli.data.prompts import replace_surrogates
 from magic_cli.data.questions import NO_QUESTIONS, QuestionSchema, parse_questions
 from magic_cli.errors import DataError, printable, problem
 from magic_cli.io import schema
-from magic_cli.io.files import each_row, read_json
+from magic_cli.io.files import StrPath, each_row, read_json
 from magic_cli.records import SPLITS, Case, ImageRecord
 
 CASES, IMAGES, QUESTIONS, MANIFEST = "cases.jsonl", "images.jsonl", "questions.json", "prepare.json"
@@ -164,7 +164,7 @@ def valid_rows(name: str, rows: Iterable[Any], where: str, lines: list[str]) -> 
             yield row
 
 
-def open_prepared(root: Path, texts: bool = True) -> Prepared:
+def open_prepared(root: StrPath, texts: bool = True) -> Prepared:
     """Read prepared/ and check every row of it; paths become absolute, photos and masks are not opened.
 
     Args:
@@ -174,6 +174,7 @@ def open_prepared(root: Path, texts: bool = True) -> Prepared:
     Raises:
         DataError: no prepared dataset there, one of another format, or it is damaged; all problems at once.
     """
+    root = Path(root)
     manifest_path = root / MANIFEST
     if not manifest_path.is_file():
         have = "no such folder" if not root.is_dir() else f"got a folder without {MANIFEST}"

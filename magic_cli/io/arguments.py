@@ -4,13 +4,13 @@ What comes back is checked against the annotations of the verb, because a run.js
 """
 
 import dataclasses
+import inspect
 import os
 import types
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from magic_cli.errors import DataError, problem
+from magic_cli.errors import DataError, MagicError, problem
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 _SCALARS: tuple[type, ...] = (bool, int, float, str)
@@ -52,12 +52,15 @@ def from_json(verb: Callable[..., object], values: Mapping[str, Json], where: st
         for name in values
         if name not in hints
     ]
+    required = {p.name for p in inspect.signature(verb).parameters.values() if p.default is p.empty}
+    missing = sorted(required - values.keys())
     arguments = {}
     for name in hints.keys() & values.keys():
         try:
             arguments[name] = _value(hints[name], values[name], f"{where}:{name}")
         except DataError as error:
             lines += error.problems
+    lines += [problem(f"{where}:{name}", "nothing", "a value", "is it a run.json of this version?") for name in missing]
     if lines:
         raise DataError(lines)
     return arguments
@@ -72,14 +75,20 @@ def _value(kind: Any, value: Json, where: str) -> object:
         return _alternative(args, value, where)
     if origin is Literal and value in args:
         return value
-    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+    if isinstance(value, dict) and dataclasses.is_dataclass(kind):
         return _options(kind, value, where)
-    if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, dict):
+    if isinstance(value, dict) and _is_a(origin, Mapping):
         return {name: _value(args[1], item, f"{where}.{name}") for name, item in value.items()}
-    if isinstance(origin, type) and issubclass(origin, Sequence) and isinstance(value, list):
+    if isinstance(value, list) and _is_a(origin, Sequence):
         return tuple(_value(args[0], item, f"{where}[{number}]") for number, item in enumerate(value))
-    if kind is Path and isinstance(value, str):
-        return Path(value)
+    return _scalar(kind, value, where)
+
+
+def _is_a(origin: Any, kind: type) -> bool:
+    return isinstance(origin, type) and issubclass(origin, kind)
+
+
+def _scalar(kind: Any, value: Json, where: str) -> object:
     if kind is type(None) and value is None:
         return None
     if kind is float and type(value) is int:
@@ -121,7 +130,10 @@ def _options(kind: Any, values: Mapping[str, Json], where: str) -> object:
             lines += error.problems
     if lines:
         raise DataError(lines)
-    return kind(**options)
+    try:
+        return kind(**options)
+    except MagicError as error:  # a value out of range
+        raise DataError([f"{where}: {line}" for line in error.problems]) from None
 
 
 def _name(kind: Any) -> str:

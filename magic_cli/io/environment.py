@@ -42,6 +42,11 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("python", *loaded)}
 
 
+def installed_versions() -> dict[str, str]:
+    """Return the versions of Python and of all `PACKAGES`: the same in every process of an installation."""
+    return {name: version(name) for name in ("python", *PACKAGES)}
+
+
 def torch_devices(torch: ModuleType) -> tuple[str, ...]:
     """Return the kinds of devices that torch can use on this machine, the fastest first: "cuda", "mps", "cpu".
 

@@ -1,300 +1,254 @@
-"""run.json: what a command was, on which machine, from which inputs, and what came out of it: enough to repeat it.
+"""run.json: which call it was, on which machine, from which inputs, and what came out of it: enough to repeat it.
 
-OUT/run.json               of prepare, train, predict and score       schemas/run.schema.json
+OUT/run.json               of prepare, train, predict, vote and score     schemas/run.schema.json
 OUT/folds/run.json         of a cross-validation
 submission.zip.run.json    beside the zip of package: nothing but the submission goes into it
 
-It is written last: `exit` is there when the command has ended. Until then, that of a training says how it was started
-(`exit` null), and an older one of another command is gone. It holds ids and paths, no patient's text.
+It is written last, so `exit` says that the call has ended. A training also writes one when it starts (`exit` null),
+for `--resume` to find how it was started. An older record of other results goes with them (io/staging.py). It holds
+ids and paths, no patient's text. commands/recording.py writes it for every verb; commands/rerun.py reads it.
 """
 
-import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from typer.core import TyperCommand
-
-from magic_cli.errors import DataError, MagicError
-from magic_cli.io import environment
-from magic_cli.io.files import each_row, read_json, sha256, write_json
+from magic_cli.errors import DataError, MagicError, problem
+from magic_cli.io import environment, schema
+from magic_cli.io.arguments import Json
+from magic_cli.io.files import read_json, sha256, write_json
 from magic_cli.io.progress import is_main_process
 
 FILE = "run.json"
-
+SCHEMA = 2
 _BESIDE = ".run.json"  # after the name of a file that is the only output
 
-_FOLDS = "folds"
-
-_OUTPUTS = {
-    "prepare": ("*.json", "*.jsonl", "index.html", "mean_mask.png", "masks/*.tiff"),
-    "train": ("best.pt", "metrics.jsonl", "review.json"),  # state.pt is no result
-    "train folds": ("folds.json", "fold-*/best.pt", "fold-*/metrics.jsonl", "folds/*", "folds/masks_preds/*.tiff"),
-    "predict seg": ("masks_preds/*.tiff",),
-    "predict cvqa": ("data_cvqa_sys.json", "predictions.jsonl"),
-    "score": ("scores*.json", "report.json", "per_item.csv", "report.html"),
-}
-
-Options = Mapping[str, Any]
-
-Files = Iterator[tuple[Path, str]]  # with their SHA-256
-
-_WORDS, _REPEATS = "magic_cli.words", "magic_cli.repeats"
+Hashed = Iterator[tuple[Path, str]]  # files with their SHA-256
 
 
 @dataclass(frozen=True)
-class Command:
-    """A command that runs: its words as typed, its options as parsed, and the record that it repeats."""
+class Call:
+    """A call of a verb: its name and its arguments as JSON (io/arguments.py)."""
 
     verb: str
-    words: tuple[str, ...]
-    options: Options
-    repeats: str | None = None
-
-
-_running: ContextVar[Command | None] = ContextVar("running", default=None)
-
-
-class Recorded(TyperCommand):
-    """A command whose results are recorded: while it runs, `begin` and `keep` know what was typed."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse as any command does, after taking down the words."""
-        ctx.meta[_WORDS] = (ctx.info_name, *args)
-        return list(super().parse_args(ctx, args))
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
-        command = Command(ctx.info_name, ctx.meta[_WORDS], ctx.params, ctx.meta.get(_REPEATS))
-        token = _running.set(command)
-        try:
-            return super().invoke(ctx)
-        finally:
-            _running.reset(token)
-
-    def repeat(self, ctx: Any, of: Path) -> Any:
-        """Run the command again, as the record `of` says."""
-        ctx.meta[_REPEATS] = str(of)
-        with ctx:
-            return self.invoke(ctx)
+    arguments: Mapping[str, Json]
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a command's record lies, and its outputs: the files below `root` that `patterns` name."""
+class Origin:
+    """Who made a call.
 
-    file: Path
+    Attributes:
+        words: the command line, None from Python.
+        repeats: the record that it repeats, None for a first run.
+    """
+
+    words: tuple[str, ...] | None = None
+    repeats: Path | None = None
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What a verb read and wrote, as it hands it over for the record.
+
+    Args:
+        record: where the record is written.
+        root: folder that the names of outputs are relative to.
+        outputs: glob patterns of the outputs below `root`.
+        inputs: yields the files that were read, with their SHA-256; called once.
+        settings: the resolved settings, JSON values; {} where there are none.
+        weights: SHA-256 of the files of pretrained encoders.
+        device: "auto", "cpu", … of a verb that computes with torch, else None.
+        resumed: whether the call went on with an earlier one.
+        started: the command line of that earlier one, where it is known (`started_with`).
+    """
+
+    record: Path
     root: Path
-    patterns: tuple[str, ...]
+    outputs: tuple[str, ...]
+    inputs: Callable[[], Hashed]
+    settings: Mapping[str, Json] = field(default_factory=dict)
+    weights: Mapping[str, str] = field(default_factory=dict)
+    device: str | None = None
+    resumed: bool = False
+    started: tuple[str, ...] | None = None
 
-    def outputs(self) -> dict[str, Path]:
-        """Return the outputs that are there, by their path below `root`, sorted."""
-        found = {path for pattern in self.patterns for path in self.root.glob(pattern) if path.is_file()}
-        return {path.relative_to(self.root).as_posix(): path for path in sorted(found - {self.file})}
+    def written(self) -> dict[str, Path]:
+        """Return the outputs that exist, by their path below `root`, sorted."""
+        paths = {path for pattern in self.outputs for path in self.root.glob(pattern) if path.is_file()}
+        return {path.relative_to(self.root).as_posix(): path for path in sorted(paths - {self.record})}
 
 
-def place(verb: str, options: Options) -> Place | None:
-    """Return where a command with these options keeps its record, None where it writes nothing."""
-    given = options.get("out")
-    if options.get("dry_run") or options.get("check_only") or (verb == "score" and not given):
-        return None
-    default = Path("predictions" if verb == "predict" else "runs") / (options.get("task") or "")
-    root = Path(given) if given else default
-    if verb == "package":
-        return Place(beside(root), root.parent, (glob.escape(root.name),))
-    if options.get("folds"):
-        return Place(root / _FOLDS / FILE, root, _OUTPUTS["train folds"])
-    return Place(root / FILE, root, _OUTPUTS[f"predict {options['task']}" if verb == "predict" else verb])
+@dataclass(frozen=True)
+class Checkout:
+    """State of the git checkout that a program ran from."""
+
+    commit: str
+    changed: bool
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run.json of a call that has ended, as `read` checked it; see schemas/run.schema.json."""
+
+    verb: str
+    arguments: Mapping[str, Json]
+    argv: Sequence[str] | None
+    folder: Path
+    record: Path
+    exit_code: int
+    git: Checkout | None
+    versions: Mapping[str, str]
+    machine: Mapping[str, Json]
+    settings: Mapping[str, Json]
+    weights: Mapping[str, str]
+    outputs: Mapping[str, str]
+    inputs: Mapping[str, str]
+
+
+def read(file: Path) -> RunRecord:
+    """Read a record.
+
+    Raises:
+        DataError: it is none, belongs to an older version, to a call that has not ended, or to a rerun.
+    """
+    row = read_json(file)
+    if isinstance(row, dict) and (row.get("format"), row.get("schema")) == ("magic-run", 1):
+        raise DataError(problem(file, "a record of an older version", "one of this version", "run the command again"))
+    lines = schema.problems("run", row, str(file))
+    if lines:
+        raise DataError(lines)
+    if row["exit"] is None:
+        remedy = "let it end first: the same command with --resume"
+        raise DataError(problem(file, "a run that has not ended", "a finished one", remedy))
+    if row["repeats"]:
+        raise DataError(problem(file, "a rerun", "a first run", f"magic rerun {row['repeats']}"))
+    return RunRecord(
+        verb=row["verb"],
+        arguments=row["arguments"],
+        argv=row["argv"],
+        folder=Path(row["folder"]),
+        record=Path(os.path.normpath(row["record"])),
+        exit_code=row["exit"],
+        git=None if row["git"] is None else Checkout(**row["git"]),
+        versions=row["versions"],
+        machine=row["machine"],
+        settings=row["settings"] or {},
+        weights=row["weights"],
+        outputs=row["outputs"],
+        inputs=row["inputs"],
+    )
+
+
+ORIGIN: ContextVar[Origin] = ContextVar("origin", default=Origin())  # noqa: B039  frozen
+_RUNNING: ContextVar[Call | None] = ContextVar("running", default=None)
+
+
+@contextmanager
+def running(call: Call) -> Iterator[None]:
+    """Let `start` know the call that runs in this block."""
+    token = _RUNNING.set(call)
+    try:
+        yield
+    finally:
+        _RUNNING.reset(token)
 
 
 def beside(file: Path) -> Path:
-    """Return where the record of a file lies that is the only output."""
+    """Return the place of the record of a file that is the only output."""
     return file.with_name(file.name + _BESIDE)
 
 
-def with_record(files: list[Path], folder: Path) -> list[Path]:
-    """Return the files of a result, and the record in its folder; alone, that is of a run that has not begun."""
+def with_record(files: Sequence[Path], folder: Path) -> list[Path]:
+    """Return the files of a result and the record in its folder; a record alone belongs to a run that has not begun."""
     record = folder / FILE
-    return [*files, record] if files and record.is_file() else files
+    return [*files, record] if files and record.is_file() else list(files)
 
 
-def begin(file: Path) -> None:
-    """Results beside the record `file` are about to be replaced: what it says of the old ones ends here.
+def discard_stale(record: Path) -> None:
+    """Delete a record whose results are about to be replaced."""
+    if is_main_process():
+        with suppress(OSError):  # what is wrong with the folder is reported when the results are written
+            record.unlink(missing_ok=True)
 
-    A training puts down how it was started, for `--resume` to find.
+
+def start(files: RunFiles) -> None:
+    """Write the record of a run that starts, with `exit` null; a resumed run keeps the one that is there.
 
     Raises:
-        DataError: a training's folder cannot be written.
+        DataError: the folder cannot be written.
     """
-    command = _running.get()
-    where = place(command.verb, command.options) if command and command.verb == "train" else None
-    if not is_main_process():
+    call = _RUNNING.get()
+    if call is not None and is_main_process() and not (files.resumed and files.record.is_file()):
+        write_json(files.record, _as_json(call, files, None))
+
+
+def write(files: RunFiles, exit_code: int) -> None:
+    """Write the record of the call that is running, which has ended; of several processes, one writes it.
+
+    Raises:
+        DataError: the record cannot be written, or another process replaced the results meanwhile.
+    """
+    call = _RUNNING.get()
+    if call is None or not is_main_process():
         return
-    if command is None or where is None:
-        with suppress(OSError):  # what is wrong there is said when the results are written
-            file.unlink(missing_ok=True)
-    elif not (command.options["resume"] and file.is_file()):
-        write_json(file, _record(command, replace(where, file=file), None, {}))
+    try:
+        record = _as_json(call, files, exit_code)
+    except OSError as error:
+        reason = f"cannot be recorded ({error.strerror}: {error.filename}); is another command writing there?"
+        raise DataError(f"{files.root}: {reason}") from None
+    write_json(files.record, record)
 
 
-def keep(found: Options, code: int = 0) -> None:
-    """Write the record of the command that ends now; of one that wrote nothing, or outside of a command, do nothing.
-
-    Args:
-        found: what the command returns; its settings and the files it names are recorded.
-        code: its exit code.
-
-    Raises:
-        DataError: the record cannot be written, or another command replaced the results meanwhile.
-    """
-    command = _running.get()
-    where = place(command.verb, command.options) if command else None
-    if command and where and is_main_process():
-        try:
-            record = _record(command, where, code, found)
-        except OSError as error:
-            reason = f"cannot be recorded ({error.strerror}: {error.filename}); is another command writing there?"
-            raise DataError(f"{where.root}: {reason}") from None
-        write_json(where.file, record)
-
-
-def _record(command: Command, where: Place, code: int | None, found: Options) -> dict[str, Any]:
-    """Return schemas/run.schema.json; nothing is `found` yet where the exit code is None."""
-    resumed = bool(command.options.get("resume"))
-    settings = found.get("config") or found.get("settings") or {}
-    outputs = where.outputs().items() if found else ()
-    inputs = _INPUTS[command.verb](command.options, found) if found else ()
+def _as_json(call: Call, files: RunFiles, exit_code: int | None) -> dict[str, object]:
+    """Return schemas/run.schema.json; outputs and inputs are empty until the call has ended."""
+    origin, ended = ORIGIN.get(), exit_code is not None
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "format": "magic-run",
-        "argv": list(command.words),
+        "verb": call.verb,
+        "arguments": call.arguments,
+        "argv": None if origin.words is None else list(origin.words),
         "folder": str(Path.cwd()),
-        "exit": code,
-        "resumed": resumed,
-        "started": _started(where.file) if resumed else None,
-        "repeats": command.repeats,
+        "record": relative_name(files.record),
+        "exit": exit_code,
+        "resumed": files.resumed,
+        "started": None if files.started is None else list(files.started),
+        "repeats": None if origin.repeats is None else str(origin.repeats),
         "git": environment.git(),
         "versions": environment.versions(),
-        "machine": environment.machine(None if command.options.get("vote") else command.options.get("device")),
-        "seed": settings.get("seed"),
-        "settings": settings or None,
-        "weights": weights(command.options, found),
-        "outputs": {name: sha256(path) for name, path in outputs},
-        "inputs": {called(path): digest for path, digest in inputs},
+        "machine": environment.machine(files.device),
+        "seed": files.settings.get("seed"),
+        "settings": dict(files.settings) or None,
+        "weights": dict(files.weights),
+        "outputs": {name: sha256(path) for name, path in files.written().items()} if ended else {},
+        "inputs": {relative_name(path): digest for path, digest in files.inputs()} if ended else {},
     }
 
 
-def weights(options: Options, found: Options) -> dict[str, str]:
-    """Return the SHA-256 of the files of all pretrained encoders that a command needs, as weights.digests does.
-
-    Args:
-        options: the command's; --weights of a prediction goes before that of its checkpoints.
-        found: {"config"} of a training, {"checkpoints"} of a prediction; any other needs none.
-    """
-    configs = [found["config"]] if "config" in found else []
-    if found.get("checkpoints"):
-        from magic_cli.training.checkpoint import best_meta
-
-        configs = [best_meta(Path(path))["config"] for path in found["checkpoints"]]
-    digests: dict[str, str] = {}
-    for config in configs:
-        from magic_cli.models import weights
-
-        folder = options.get("weights") or config.get("weights_dir")
-        names = [str(config.get(key)) for key in ("image_encoder", "text_encoder")]
-        digests |= weights.digests(names, Path(folder) if folder else None)
-    return digests
-
-
-def _started(file: Path) -> list[str] | None:
-    """Return the words that a resumed training was started with, None where they are not known."""
+def started_with(record: Path) -> tuple[str, ...] | None:
+    """Return the command line that the run of a record was first started with, None where it is not known."""
     try:
-        before = read_json(file)
+        before = read_json(record)
     except MagicError:
         return None
     words = before.get("started") or before.get("argv") if isinstance(before, dict) else None
-    return words if isinstance(words, list) and all(isinstance(word, str) for word in words) else None
+    return tuple(words) if isinstance(words, list) and all(isinstance(word, str) for word in words) else None
 
 
-def called(path: Path) -> str:
-    """Return how a path is called in a record: relative to the working folder where it lies in it."""
-    here = Path.cwd()
-    return (path.relative_to(here) if path.is_relative_to(here) else path).as_posix()
+def relative_name(path: Path) -> str:
+    """Return the name of a path in a record: relative to the working folder where it lies below it."""
+    folder = Path.cwd()
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
-def _of_prepare(options: Options, found: Options) -> Files:
-    yield from ((Path(options["data"]) / name, digest) for name, digest in found["inputs"]["files"].items())
-    yield from _pictures(Path(options["out"]), None, masks=True)
-
-
-def _of_train(options: Options, _: Options) -> Files:
-    data = Path(options["data"])
-    yield from _tables(data)
-    yield from _pictures(data, ("train", "valid"), masks=options["task"] == "seg")
-
-
-def _of_predict(options: Options, found: Options) -> Files:
-    data = Path(options["data"])
-    yield from _hashed(found.get("checkpoints") or found["voted"])
-    yield from _tables(data)
-    yield from _pictures(data, () if "voted" in found else (options["split"],))
-
-
-def _of_score(options: Options, found: Options) -> Files:
-    *preds, gold = map(Path, options["files"])
-    curves = Path(options["run"]) / "metrics.jsonl" if options["run"] else None
-    yield from _hashed((*preds, options["against"], curves))
-    seg = any(one["task"] == "seg" for system in found["systems"] for one in system["reports"])
-    tables = list(_tables(gold))
-    yield from tables or _hashed([gold])
-    yield from _pictures(gold, (options["split"],), masks=True) if tables and seg else ()
-
-
-def _of_package(options: Options, _: Options) -> Files:
-    yield from _hashed((options["seg"], options["cvqa"]))
-    yield from _tables(Path(options["data"]))
-
-
-_INPUTS: Mapping[str, Callable[[Options, Options], Files]] = {
-    "prepare": _of_prepare,
-    "train": _of_train,
-    "predict": _of_predict,
-    "score": _of_score,
-    "package": _of_package,
-}
-
-
-def _hashed(paths: Iterable[Any]) -> Files:
-    """Yield files, and those in folders but their records; what cannot be read, or is not given, is left out."""
-    for path in (Path(path) for path in paths if path):
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+def hashed(paths: Iterable[Path | None]) -> Hashed:
+    """Yield files, and those in folders but their records; None and what cannot be read are left out."""
+    for path in paths:
+        for file in sorted(path.rglob("*")) if path and path.is_dir() else [path]:
             with suppress(OSError):
-                if file.is_file() and file.name != FILE:
+                if file and file.is_file() and file.name != FILE:
                     yield file, sha256(file)
-
-
-def _tables(prepared: Path) -> Files:
-    """Yield the files of a prepared dataset but its masks; none of another folder."""
-    from magic_cli.data.prepared import CASES, IMAGES, MANIFEST, MEAN_MASK, QUESTIONS
-
-    if (prepared / MANIFEST).is_file():
-        yield from _hashed(prepared / name for name in (MANIFEST, CASES, IMAGES, QUESTIONS, MEAN_MASK))
-
-
-def _pictures(prepared: Path, splits: Sequence[Any] | None, masks: bool = False) -> Files:
-    """Yield the photos of splits, as `prepare` read them, and their masks; without `splits` the raw ones of all."""
-    from magic_cli.data.prepared import IMAGES
-
-    root = prepared.resolve()
-    for row in each_row(prepared / IMAGES):
-        if splits is None or row["split"] in splits:
-            photo = Path(os.path.normpath(root / (row["path"] or ".")))
-            if photo.is_file():
-                yield photo, row["sha256"]
-            merged = [row["mask"]] if row["mask"] and splits else []
-            names = [*merged, *row["annotators"].values()] if masks else []
-            yield from _hashed(os.path.normpath(root / name) for name in names)

@@ -13,6 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from magic_cli.errors import DataError, printable, problem
+from magic_cli.io import run_record
 from magic_cli.io.files import is_empty, refuse_existing, sweep, temporary_path
 from magic_cli.io.locks import folder_lock
 
@@ -65,7 +66,8 @@ def staged(out: Path) -> Iterator[Path]:
 def replace_results(out: Path, patterns: Collection[str], owned: str = "") -> Iterator[Path]:
     """Yield an empty folder whose content is moved into `out` when the block ends; the older result is removed.
 
-    Everything else in `out` is kept; the same files, as they are linked, not copied. A kill leaves the complete older
+    The record of the older result, run.json, is removed with it. Everything else in `out` is kept; the same files, as
+    they are linked, not copied. A kill leaves the complete older
     result or the complete new one. Only if `out` contains other folders, or cannot be exchanged for another folder,
     each file or folder of the result is replaced separately.
 
@@ -77,7 +79,7 @@ def replace_results(out: Path, patterns: Collection[str], owned: str = "") -> It
     Raises:
         DataError: the folder cannot be made or written.
     """
-    out = out.resolve()
+    out, patterns = out.resolve(), (*patterns, run_record.FILE)
     existed = out.is_dir()
     with _hidden_folder(out if existed and not _is_exchangeable(out) else out.parent, out) as new:
         yield new
@@ -143,6 +145,7 @@ def _replace_whole(new: Path, out: Path, patterns: Collection[str]) -> bool:
 
 def _replace_each(new: Path, out: Path, parts: Collection[str], patterns: Collection[str]) -> None:
     """Replace each file and folder of the result; then remove those of the older result that have no successor."""
+    (out / run_record.FILE).unlink(missing_ok=True)  # first: it would not be that of the new result
     for name in parts:
         if (new / name).is_dir() and (out / name).is_dir():
             _put_in_place(new / name, out / name)

@@ -7,13 +7,15 @@ Hugging Face Hub: they are read from `--weights DIR` or from the local Hub cache
 
 import importlib.util
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from magic_cli.errors import ConfigError, MagicError, WeightsError, problem
 from magic_cli.io import files
+from magic_cli.io.files import StrPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,21 @@ def digests(names: Iterable[str], weights: Path | None) -> dict[str, str]:
             for file in sorted(_files(name, weights)):
                 result[f"{name}/{file.name}"] = files.known_sha256(file)
     return result
+
+
+def encoder_digests(configs: Iterable[Mapping[str, Any]], weights: StrPath | None) -> dict[str, str]:
+    """Return the SHA-256 of every file of the pretrained encoders that runs with these settings load.
+
+    Args:
+        configs: resolved settings of each run; `weights_dir` names the folder of Hub checkpoints.
+        weights: a folder that goes before those of the settings; None for theirs.
+    """
+    files: dict[str, str] = {}
+    for config in configs:
+        folder = weights or config.get("weights_dir")
+        names = [str(config.get(key)) for key in ("image_encoder", "text_encoder")]
+        files |= digests(names, Path(folder) if folder else None)
+    return files
 
 
 def _files(name: str, weights: Path | None) -> list[Path]:

@@ -1,14 +1,19 @@
 """The result of `magic prepare`, and its text for the terminal."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from magic_cli.data.manifest import PrepareManifest
 from magic_cli.data.prepared import PAGE
+from magic_cli.data.prepared_inputs import raw_files
 from magic_cli.data.prompt_lengths import PromptWindow
+from magic_cli.io import run_record
+from magic_cli.io.run_record import Hashed, RunFiles
 from magic_cli.records import SPLITS
 
 _SHOWN = 20
+
+OUTPUTS = ("*.json", "*.jsonl", "index.html", "mean_mask.png", "masks/*.tiff")
 
 LEFT_OUT = {"cases": "encounters", "images": "images", "masks": "masks", "answers": "answers"}  # words for people
 
@@ -18,14 +23,32 @@ class PrepareResult:
     """A prepared dataset.
 
     Attributes:
+        data: the raw folder that it was made from.
         out: its folder.
         manifest: prepare.json: counts, problems, notes, agreement of annotators, prompt lengths.
         is_written: False for a dry run.
     """
 
+    data: Path
     out: Path
     manifest: PrepareManifest
     is_written: bool = True
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the command."""
+        return 0
+
+    def run_files(self) -> RunFiles | None:
+        """Return what was read and written, for run.json; None after a dry run."""
+        if not self.is_written:
+            return None
+        record, settings = self.out / run_record.FILE, asdict(self.manifest.settings)
+        return RunFiles(record, self.out, OUTPUTS, self._inputs, settings)
+
+    def _inputs(self) -> Hashed:
+        yield from ((self.data / name, digest) for name, digest in self.manifest.inputs.files.items())
+        yield from raw_files(self.out)
 
     def to_json(self) -> dict[str, object]:
         """Return what --json prints (schemas/prepared.schema.json), less "command"."""

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from magic_cli.io.files import finite
+from magic_cli.io.run_record import RunFiles
 from magic_cli.metrics.bootstrap import Difference
 from magic_cli.records import AnswerReview, Review
 from magic_cli.report.score_text import ACCURACY, between, interval, number, signed
@@ -44,6 +45,16 @@ class TrainResult:
     epochs: int = 0
     baselines: Mapping[str, float] = field(default_factory=dict)
     chosen: Mapping[str, object] = field(default_factory=dict)
+    recorded: RunFiles | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the command."""
+        return 0
+
+    def run_files(self) -> RunFiles | None:
+        """Return what was read and written, for run.json; None after a dry run."""
+        return self.recorded
 
     def to_json(self) -> dict[str, object]:
         """Return schemas/trained.schema.json without its header; NaN becomes null."""
@@ -96,6 +107,16 @@ class PredictResult:
     files: int = 0
     samples: int | None = None
     dry_run: bool = False
+    recorded: RunFiles | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the command."""
+        return 0
+
+    def run_files(self) -> RunFiles | None:
+        """Return what was read and written, for run.json; None after a dry run."""
+        return self.recorded
 
     def to_json(self) -> dict[str, object]:
         """Return schemas/predicted.schema.json without its header."""
@@ -122,6 +143,16 @@ class VoteResult:
     answers: int
     files: int
     dry_run: bool = False
+    recorded: RunFiles | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the command."""
+        return 0
+
+    def run_files(self) -> RunFiles | None:
+        """Return what was read and written, for run.json; None after a dry run."""
+        return self.recorded
 
     def to_json(self) -> dict[str, object]:
         """Return schemas/predicted.schema.json without its header."""
@@ -226,6 +257,16 @@ class CrossValidationResult:
     predictions: str
     prepared: str
     scores: FoldScores | None = None
+    recorded: RunFiles | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the command."""
+        return 0
+
+    def run_files(self) -> RunFiles | None:
+        """Return what was read and written, for run.json; None after a dry run."""
+        return self.recorded
 
     def to_json(self) -> dict[str, object]:
         """Return folds.json (schemas/folds.schema.json); NaN becomes null."""

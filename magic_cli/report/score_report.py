@@ -9,8 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from magic_cli.data.prepared_inputs import image_files, table_files
 from magic_cli.errors import SubmissionError
+from magic_cli.io import run_record
 from magic_cli.io.files import finite
+from magic_cli.io.run_record import Hashed, RunFiles, hashed
 from magic_cli.metrics.bootstrap import Difference
 from magic_cli.records import TaskScores
 from magic_cli.report import leaderboard
@@ -18,6 +21,8 @@ from magic_cli.report.score_text import bounds, difference_table, published_tabl
 from magic_cli.training.task import Task
 
 PAGE = "report.html"
+
+OUTPUTS = ("scores*.json", "report.json", "per_item.csv", PAGE)
 
 _NEXT = "next: the same line with --out report, for report.html and per_item.csv"
 
@@ -190,6 +195,22 @@ class ScoreReport:
         stops = self.settings.track == "official" and any(scores.official_errors for scores in tasks)
         rejects = self.settings.track == "strict" and any(scores.rejected for scores in tasks)
         return SubmissionError.exit_code if stops or rejects else 0
+
+    def run_files(self) -> RunFiles | None:
+        """Return what was read and written, for run.json; None if nothing was written."""
+        out = self.files.out
+        if out is None:
+            return None
+        return RunFiles(out / run_record.FILE, out, OUTPUTS, self._inputs, asdict(self.settings))
+
+    def _inputs(self) -> Hashed:
+        """Yield the predictions, and the gold: a file or folder, or what is read of a prepared dataset."""
+        curves = None if self.files.run is None else self.files.run / "metrics.jsonl"
+        yield from hashed((*self.files.preds, self.files.against, curves))
+        tables = list(table_files(self.files.gold))
+        yield from tables or hashed([self.files.gold])
+        if tables and any(task.deliverable == "masks" for task in self.tasks.values()):
+            yield from image_files(self.files.gold, (self.split,), masks=True)
 
     def by_system(self, task: str) -> dict[str, TaskScores]:
         """Return the scores of a task by the name of the system, for each system that has the task."""

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,9 @@ def image_of(name: str) -> str | None:
     """
     image, _, rest = name.partition("_mask_")
     return image if image and rest == "sys.tiff" else None
+
+
+Deliverable = Literal["masks", "answers"]
 
 
 @dataclass(frozen=True)
@@ -147,29 +150,29 @@ class Submission:
     answers: str = ANSWERS
     probabilities: Mapping[str, Probabilities] = field(default_factory=dict)
 
-    def tasks_with(self, gold: Gold) -> tuple[str, ...]:
-        """Return the tasks that these predictions and `gold` have in common, seg first.
+    def deliverables_with(self, gold: Gold) -> tuple[Deliverable, ...]:
+        """Return which of masks and answers these predictions and `gold` have in common.
 
         Raises:
             DataError: there is none.
         """
-        have = {"seg": self.masks is not None, "cvqa": self.rows is not None}
-        truth = {"seg": bool(gold.masks.images), "cvqa": bool(gold.answers.answers)}
-        tasks = tuple(task for task in have if have[task] and truth[task])
-        if not tasks:
+        have: dict[Deliverable, bool] = {"masks": self.masks is not None, "answers": self.rows is not None}
+        truth: dict[Deliverable, bool] = {"masks": bool(gold.masks.images), "answers": bool(gold.answers.answers)}
+        both = tuple(name for name in have if have[name] and truth[name])
+        if not both:
             mine, theirs = (" and ".join(t for t in x if x[t]) or "nothing" for x in (have, truth))
             remedy = "give the gold file or folder of the same task"
             raise DataError(problem(gold.source, f"gold for {theirs}", f"gold for {mine}", remedy))
-        return tasks
+        return both
 
-    def of(self, task: str, questions: Mapping[str, Question]) -> Iterator[Submitted]:
-        """Yield what the files hold for one task; nothing is refused, `problem` says what is wrong.
+    def of(self, deliverable: Deliverable, questions: Mapping[str, Question]) -> Iterator[Submitted]:
+        """Yield what the files hold; nothing is refused, `problem` says what is wrong.
 
         Args:
-            task: "seg" or "cvqa".
+            deliverable: "masks" or "answers".
             questions: the closed questions by qid.
         """
-        return self.submitted_masks() if task == "seg" else self.submitted_rows(questions)
+        return self.submitted_masks() if deliverable == "masks" else self.submitted_rows(questions)
 
     def submitted_rows(self, questions: Mapping[str, Question]) -> Iterator[SubmittedRow]:
         """Yield the rows of answers in file order; several rows of an encounter stay several.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ class Batch:
         return replace(self, **{field.name: _changed(getattr(self, field.name), change) for field in fields(self)})
 
 
-def _changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def _changed(value: object, change: Callable[[Tensor], Tensor]) -> object:
     """Return a field's value with every tensor changed; what holds no tensor is returned as it is."""
     if isinstance(value, Tensor):
         return change(value)

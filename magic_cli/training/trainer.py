@@ -253,7 +253,7 @@ class Trainer:
             score=finite(self.progress.best),
             seed=self.config.seed,
             manifest_sha256=self.data.sha256,
-            versions=environment.versions(),
+            versions=environment.installed_versions(),
         )
 
     def _save(self, random_states: RandomStates) -> None:

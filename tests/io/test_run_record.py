@@ -11,10 +11,12 @@ import pytest
 from recorded_run import LINES, magic, record, tree
 from tiny_dataset import files_of, make_prepared, write_folder
 
+from magic_cli.commands.score import ScoreOptions, score
 from magic_cli.commands.score_files import digest
 from magic_cli.io import run_record, schema
 from magic_cli.io.files import read_jsonl, sha256
-from magic_cli.models.weights import LITE0_SHA256, MINILM_SHA256, digests
+from magic_cli.io.run_record import Call, RunFiles
+from magic_cli.models.weights import LITE0_SHA256, MINILM_SHA256, digests, encoder_digests
 
 
 @pytest.fixture
@@ -111,21 +113,22 @@ def test_weights_are_those_of_the_encoders_in_use(tmp_path: Path) -> None:
     assert by_hub == {f"owner/net/{name}": sha256(folder / name) for name in ("config.json", "model.safetensors")}
     assert digests(["owner/nothing", "../../etc/passwd", ""], tmp_path) == {}
     config = {"image_encoder": "owner/net", "text_encoder": "tiny", "weights_dir": str(tmp_path)}
-    assert run_record.weights({"weights": None}, {"config": config}) == by_hub
-    assert run_record.weights({"weights": tmp_path}, {"config": config | {"weights_dir": ""}}) == by_hub
-    assert run_record.weights({}, {}) == {}
+    assert encoder_digests([config], None) == by_hub
+    assert encoder_digests([config | {"weights_dir": ""}], tmp_path) == by_hub
+    assert encoder_digests([], None) == {}
 
 
 def test_a_prediction_knows_the_weights_of_its_checkpoints(recorded: Path, tmp_path: Path) -> None:
     from torch import nn
 
-    from magic_cli.training.checkpoint import load_best, save_best
+    from magic_cli.training.checkpoint import best_meta, load_best, save_best
 
     meta, _ = load_best(recorded / "runs" / "seg" / "best.pt")
     for name in ("minilm", "tiny"):
         config = meta.config | {"text_encoder": name}
         save_best(tmp_path / f"{name}.pt", nn.Linear(1, 1), dataclasses.replace(meta, config=config))
-    found = run_record.weights({}, {"checkpoints": [tmp_path / "tiny.pt", tmp_path / "minilm.pt"]})
+    configs = [best_meta(tmp_path / f"{name}.pt")["config"] for name in ("tiny", "minilm")]
+    found = encoder_digests(configs, None)
     assert found == digests(["minilm"], None)
     assert found["minilm/model.safetensors"] == MINILM_SHA256
 
@@ -176,7 +179,7 @@ def test_a_record_ends_with_the_result_it_tells_of(here: Path, monkeypatch: pyte
         "voted": LINES["voted/run.json"],
         "prepared": ("prepare", "--data", "DermaVQA", "--merge", "intersection"),
     }
-    monkeypatch.setattr("magic_cli.cli.app.keep", killed)
+    monkeypatch.setattr("magic_cli.io.run_record.write", killed)
     for name, words in again.items():
         assert magic(here, *words, "--overwrite").code == 130
         assert not (here / name / "run.json").exists()
@@ -210,7 +213,7 @@ def test_the_same_command_gives_the_same_but_for_its_record(here: Path) -> None:
     second = tree(here / "second")
     assert [name for name in first if first[name] != second[name]] == ["run.json"]
     a, b = (json.loads(files["run.json"]) for files in (first, second))
-    assert {key for key in a if a[key] != b[key]} <= {"argv", "folder", "versions", "git"}
+    assert {key for key in a if a[key] != b[key]} <= {"argv", "arguments", "folder", "record", "versions", "git"}
 
 
 def test_one_process_of_several_writes_it(tmp_path: Path) -> None:
@@ -234,11 +237,32 @@ def test_a_record_that_cannot_be_written_is_an_error(here: Path, monkeypatch: py
     assert (here / "valid2.zip").is_file()
 
 
-def test_outside_of_a_command_nothing_is_recorded(tmp_path: Path) -> None:
-    run_record.keep({"settings": {}})
-    run_record.begin(tmp_path / "no" / "run.json")
-    (tmp_path / "run.json").write_text("{}")
-    run_record.begin(tmp_path / "run.json")
+def test_a_call_from_python_is_recorded_too(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+    options = ScoreOptions(resamples=100, out="report", overwrite=True)
+    report = score(Path("valid.zip"), "prepared", options)
+    again = record(here, "report/run.json")
+    assert schema.problems("run", again, "run.json") == []
+    assert (again["argv"], again["verb"], again["exit"]) == (None, "score", 0)
+    assert again["arguments"]["preds"] == "valid.zip"
+    assert again["arguments"]["options"] | {"out": "report", "overwrite": True} == again["arguments"]["options"]
+    assert again["outputs"] == {p.name: sha256(p) for p in sorted((here / "report").iterdir()) if p.name != "run.json"}
+    score("valid.zip", "prepared", ScoreOptions(resamples=100))  # writes nothing, and deletes nothing
+    assert record(here, "report/run.json") == again
+    assert report.run_files() is not None
+
+
+def test_what_a_verb_starts_is_recorded_within_its_call_only(tmp_path: Path) -> None:
+    files = RunFiles(tmp_path / "run.json", tmp_path, ("*.txt",), lambda: iter(()))
+    run_record.start(files)
+    run_record.write(files, 0)
     assert list(tmp_path.iterdir()) == []
-    (tmp_path / "file").touch()
-    run_record.begin(tmp_path / "file" / "run.json")
+    with run_record.running(Call("train", {"task": "seg"})):
+        run_record.start(files)
+        assert record(tmp_path, "run.json")["exit"] is None
+        (tmp_path / "a.txt").write_text("a")
+        run_record.write(files, 4)
+    assert (record(tmp_path, "run.json")["exit"], list(record(tmp_path, "run.json")["outputs"])) == (4, ["a.txt"])
+    run_record.discard_stale(tmp_path / "run.json")
+    run_record.discard_stale(tmp_path / "no" / "run.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]

@@ -63,13 +63,13 @@ def test_names() -> None:
 
 
 LAYOUTS = {
-    "submission": (FILES, ("seg", "cvqa")),
-    "answers alone": (JSON_ONLY, ("cvqa",)),
-    "masks_preds alone": (MASKS_ONLY, ("seg",)),
-    "loose masks": (LOOSE, ("seg",)),
-    "one folder deep": (below("sub", FILES), ("seg", "cvqa")),
-    "predictions folder": (below("seg", MASKS_ONLY) | below("cvqa", JSON_ONLY), ("seg", "cvqa")),
-    "empty list": (MASKS_ONLY | {ANSWERS: b"[]"}, ("seg", "cvqa")),
+    "submission": (FILES, ("masks", "answers")),
+    "answers alone": (JSON_ONLY, ("answers",)),
+    "masks_preds alone": (MASKS_ONLY, ("masks",)),
+    "loose masks": (LOOSE, ("masks",)),
+    "one folder deep": (below("sub", FILES), ("masks", "answers")),
+    "predictions folder": (below("seg", MASKS_ONLY) | below("cvqa", JSON_ONLY), ("masks", "answers")),
+    "empty list": (MASKS_ONLY | {ANSWERS: b"[]"}, ("masks", "answers")),
 }
 
 
@@ -78,11 +78,11 @@ LAYOUTS = {
 def test_layouts(tmp_path: Path, layout: str, write: Any) -> None:
     files, tasks = LAYOUTS[layout]
     with open_predictions(write(tmp_path / "s", files)) as found:
-        assert found.tasks_with(GOLD) == tasks
-        if "seg" in tasks:
+        assert found.deliverables_with(GOLD) == tasks
+        if "masks" in tasks:
             assert {i: p.mask.shape for i, p in masks_of(found).items()} == images_of("test")
             assert all(np.array_equal(p.mask, blob(p.mask.shape)) for p in masks_of(found).values())
-        if "cvqa" in tasks:
+        if "answers" in tasks:
             given = {} if layout == "empty list" else {e: answers(e) for e in ("ENC00021", "ENC00022", "ENC00023")}
             rows = {row.id: row.values for row in found.submitted_rows(QUESTIONS.by_qid)}
             assert rows == given
@@ -91,7 +91,7 @@ def test_layouts(tmp_path: Path, layout: str, write: Any) -> None:
 def test_json_file_of_any_name(tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_bytes(FILES[ANSWERS])
     with open_predictions(tmp_path / "mine.json") as found:
-        assert found.tasks_with(GOLD) == ("cvqa",)
+        assert found.deliverables_with(GOLD) == ("answers",)
         assert found.notes == ()
 
 
@@ -164,7 +164,7 @@ def test_an_empty_masks_folder_is_a_legal_prediction(tmp_path: Path, write: Any)
     where = write(tmp_path / "s.zip", files) if write is write_zip else tmp_path / "s"
     for path in (where, tmp_path / "s" / MASKS):
         with open_predictions(path) as found:
-            assert found.tasks_with(GOLD) == ("seg",)
+            assert found.deliverables_with(GOLD) == ("masks",)
             assert list(found.submitted_masks()) == []
             assert any("gives 0 for segmentation" in note for note in found.notes)
 
@@ -174,7 +174,7 @@ def test_no_rows_are_legal(tmp_path: Path, data: bytes) -> None:
     """Cases 06 and 08."""
     (tmp_path / "p.json").write_bytes(data)
     with open_predictions(tmp_path / "p.json") as found:
-        assert found.tasks_with(GOLD) == ("cvqa",)
+        assert found.deliverables_with(GOLD) == ("answers",)
         assert list(found.submitted_rows(QUESTIONS.by_qid)) == []
         assert any("gives 0 for the closed questions" in note for note in found.notes)
 
@@ -361,9 +361,9 @@ def test_some_masks_are_selected_in_the_order_asked(tmp_path: Path) -> None:
 def test_no_task_in_common(tmp_path: Path) -> None:
     with (
         open_predictions(write_folder(tmp_path, JSON_ONLY)) as found,
-        pytest.raises(DataError, match="got gold for seg, expected gold for cvqa"),
+        pytest.raises(DataError, match="got gold for masks, expected gold for answers"),
     ):
-        found.tasks_with(replace(GOLD, source="refs", answers=AnswerGold("refs", QUESTIONS)))
+        found.deliverables_with(replace(GOLD, source="refs", answers=AnswerGold("refs", QUESTIONS)))
 
 
 class Watched(str):

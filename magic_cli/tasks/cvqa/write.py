@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from magic_cli.data.gold import AnswerGold
 from magic_cli.data.questions import QuestionSchema
-from magic_cli.io import run_record
 from magic_cli.io.files import write_jsonl
 from magic_cli.io.staging import replace_results
 from magic_cli.records import Prediction, Submitted
@@ -47,7 +46,6 @@ def save(
         if PROBABILITIES_FILE in names:
             lines = (probability_row(e, row, _rounded(probabilities[e]), questions) for e, row in rows.items())
             write_jsonl(folder / PROBABILITIES_FILE, lines)
-        run_record.begin(out / run_record.FILE)
     return [out / name for name in names]
 
 

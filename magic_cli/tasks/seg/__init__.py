@@ -13,7 +13,6 @@ from magic_cli.data.masks import write_mask
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import EmptySplit, problem
-from magic_cli.io import run_record
 from magic_cli.io.staging import replace_results
 from magic_cli.records import ImageRecord, Mask, Prediction, Sample
 from magic_cli.submission.reader import MASKS, SUFFIX, mask_name
@@ -97,7 +96,6 @@ class SegTask(Task):
                 mask: Mask = to_mask(prediction, chosen.threshold, chosen.largest, chosen.fill_holes)
                 names.append(f"{MASKS}/{mask_name(prediction.id)}")
                 write_mask(folder / names[-1], mask)
-            run_record.begin(out / run_record.FILE)
         return [out / name for name in names]
 
     def gold(self, prepared: Prepared, split: str) -> MaskGold:

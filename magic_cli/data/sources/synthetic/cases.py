@@ -200,7 +200,7 @@ def make_case(rng: np.random.Generator, number: int) -> Case:
     look = replace(kind.look, count=kind.several if many else (1, 1))
     sites = [str(site) for site in rng.permutation(list(SITES))][: 2 if many and rng.random() < 0.3 else 1]
     seen = _seen(kind, look, many)
-    told = {
+    mentioned = {
         "CQID011": tuple(sites) if rng.random() < 0.8 else (),
         "CQID015": (_pick(rng, tuple(ONSETS)),) if rng.random() < 0.7 else (),
         "CQID025": ("yes" if rng.random() < kind.itch else "no",) if rng.random() < 0.75 else (),
@@ -211,9 +211,9 @@ def make_case(rng: np.random.Generator, number: int) -> Case:
         limb="extremities" in sites[0] or bool(rng.random() < 0.15),
         photos=int(rng.choice((1, 2, 3), p=(0.55, 0.35, 0.1))),
         title=_pick(rng, (*TITLES, _upper(_pick(rng, kind.words)))),
-        content=_content(rng, kind, seen, told),
+        content=_content(rng, kind, seen, mentioned),
         responses=_responses(rng, kind),
-        answers=seen | {parent: texts or ("Not mentioned",) for parent, texts in told.items()},
+        answers=seen | {parent: texts or ("Not mentioned",) for parent, texts in mentioned.items()},
     )
 
 
@@ -233,14 +233,14 @@ def _seen(kind: Kind, look: Look, many: bool) -> dict[str, tuple[str, ...]]:
 
 
 def _content(
-    rng: np.random.Generator, kind: Kind, seen: dict[str, tuple[str, ...]], told: dict[str, tuple[str, ...]]
+    rng: np.random.Generator, kind: Kind, seen: dict[str, tuple[str, ...]], mentioned: dict[str, tuple[str, ...]]
 ) -> str:
-    """Return a query that tells all of `told` and some of `seen`, in free order after an opening."""
-    places = [_pick(rng, SITES[site]) for site in told["CQID011"]]
+    """Return a query that tells all of `mentioned` and some of `seen`, in free order after an opening."""
+    places = [_pick(rng, SITES[site]) for site in mentioned["CQID011"]]
     where = f" on my {' and on my '.join(places)}" if places else ""
     parts = [_pick(rng, ("I have {}.", "I noticed {}.", "The photo shows {}.")).format(_pick(rng, kind.words) + where)]
-    parts += [_pick(rng, ONSETS[text]) for text in told["CQID015"]]
-    parts += [_pick(rng, ITCH[text]) for text in told["CQID025"]]
+    parts += [_pick(rng, ONSETS[text]) for text in mentioned["CQID015"]]
+    parts += [_pick(rng, ITCH[text]) for text in mentioned["CQID025"]]
     parts += [_pick(rng, SIZES[text]) for text in seen["CQID012"] if rng.random() < 0.5]
     parts += [_pick(rng, NUMBERS[text]) for text in seen["CQID035"] if rng.random() < 0.4]
     parts += [_pick(rng, TREATED)] if rng.random() < 0.4 else []

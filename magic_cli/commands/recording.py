@@ -1,0 +1,50 @@
+"""`@recorded`: a verb leaves run.json beside its results, whether the command line or Python called it."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import ParamSpec, Protocol, TypeVar
+
+from magic_cli.io import run_record
+from magic_cli.io.arguments import to_json
+from magic_cli.io.run_record import Call, RunFiles
+
+
+class Recordable(Protocol):
+    """What a verb returns."""
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the command: 0, or 4 for results that are complete but not valid."""
+        ...
+
+    def run_files(self) -> RunFiles | None:
+        """Return what was read and written; None where nothing was written, as in a dry run."""
+        ...
+
+
+P = ParamSpec("P")
+R = TypeVar("R", bound=Recordable)
+
+
+def recorded(verb: Callable[P, R]) -> Callable[P, R]:
+    """Return the verb; after it has ended, its call is recorded beside the results (io/run_record.py).
+
+    Raises:
+        DataError: the record cannot be written; the results stay.
+    """
+    signature = inspect.signature(verb)
+
+    @functools.wraps(verb)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        arguments = {name: to_json(value) for name, value in bound.arguments.items()}
+        with run_record.running(Call(verb.__name__, arguments)):
+            result = verb(*args, **kwargs)
+            files = result.run_files()
+            if files is not None:
+                run_record.write(files, result.exit_code)
+        return result
+
+    return call

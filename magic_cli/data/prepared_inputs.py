@@ -1,0 +1,39 @@
+"""The files of a prepared dataset that a run reads, with their SHA-256: what its run.json lists as inputs."""
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from magic_cli.data.prepared import CASES, IMAGES, MANIFEST, MEAN_MASK, QUESTIONS
+from magic_cli.io.files import each_row
+from magic_cli.io.run_record import Hashed, hashed
+
+
+def table_files(prepared: Path) -> Hashed:
+    """Yield the files of a prepared dataset but its masks; none of another folder."""
+    if (prepared / MANIFEST).is_file():
+        yield from hashed(prepared / name for name in (MANIFEST, CASES, IMAGES, QUESTIONS, MEAN_MASK))
+
+
+def image_files(prepared: Path, splits: Collection[str], masks: bool = False) -> Hashed:
+    """Yield the photos of splits with their recorded SHA-256; with `masks` their merged and annotators' masks too."""
+    root = prepared.resolve()
+    for row in each_row(prepared / IMAGES):
+        if row["split"] not in splits:
+            continue
+        photo = Path(os.path.normpath(root / (row["path"] or ".")))
+        if photo.is_file():
+            yield photo, row["sha256"]
+        if masks:
+            merged = [row["mask"]] if row["mask"] else []
+            yield from hashed(Path(os.path.normpath(root / name)) for name in (*merged, *row["annotators"].values()))
+
+
+def raw_files(prepared: Path) -> Hashed:
+    """Yield the photos and annotators' masks that a prepared dataset was made from."""
+    root = prepared.resolve()
+    for row in each_row(prepared / IMAGES):
+        photo = Path(os.path.normpath(root / (row["path"] or ".")))
+        if photo.is_file():
+            yield photo, row["sha256"]
+        yield from hashed(Path(os.path.normpath(root / name)) for name in row["annotators"].values())
