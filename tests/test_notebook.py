@@ -56,3 +56,8 @@ def test_the_package_hands_out_its_verbs_and_loads_nothing(tmp_path: Path) -> No
     assert done.stdout == "[] []\n"
     with pytest.raises(AttributeError, match="nothing"):
         magic_cli.nothing  # noqa: B018
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    stub = (Path(magic_cli.__file__).with_suffix(".pyi")).read_text(encoding="utf-8")
+    assert sorted(re.findall(r" as (\w+)", stub)) == sorted(set(magic_cli.__all__) - {"__version__"})

@@ -97,14 +97,16 @@ def test_manifest(challenge: Path, prepared: Path, tmp_path: Path) -> None:
     assert manifest["inputs"]["masks"]["count"] == 14
     assert str(challenge) not in json.dumps(manifest)
     assert sorted(p.name for p in prepared.iterdir()) == [
-        "cases.jsonl", "images.jsonl", "index.html", "masks", "mean_mask.png", "prepare.json", "questions.json",
+        "cases.jsonl", "images.jsonl", "index.html", "masks", "mean_mask.png", "prepare.json", "questions.json", "run.json",
     ]  # fmt: skip
 
 
 def test_same_inputs_give_the_same_bytes(challenge: Path, prepared: Path, tmp_path: Path) -> None:
     shutil.copytree(challenge, tmp_path / challenge.name)
     prepare(tmp_path / challenge.name, tmp_path / "prepared")
-    assert snapshot(tmp_path / "prepared") == snapshot(prepared)
+    again, first = snapshot(tmp_path / "prepared"), snapshot(prepared)
+    assert again.pop("run.json") != first.pop("run.json")  # it says where
+    assert again == first
 
 
 def test_raw_folder_is_never_changed(folder: Path, tmp_path: Path) -> None:
