@@ -1,7 +1,6 @@
 """Score predictions: one or more systems against one gold, with intervals and paired comparisons."""
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from magic_cli.commands.recording import recorded
 from magic_cli.commands.score_files import write_report
 from magic_cli.data.gold import Gold, open_gold
 from magic_cli.errors import ConfigError, DataError, UsageError, printable, problem
-from magic_cli.io import environment
+from magic_cli.io import environment, run_record
 from magic_cli.io.files import StrPath, refuse_existing
 from magic_cli.metrics import bootstrap
 from magic_cli.records import Rules, TaskScores
@@ -191,4 +190,6 @@ def _compare(system: SystemScores, other: SystemScores, options: ScoreOptions) -
 def _provenance() -> Provenance:
     versions = {"magic": __version__} | {name: environment.version(name) for name in ("python", *_PACKAGES)}
     made = datetime.now(UTC).isoformat(timespec="seconds")
-    return Provenance(tuple(printable(word) for word in ["magic", *sys.argv[1:]]), versions, made)
+    words = run_record.ORIGIN.get().words
+    argv = ("magic_cli.score",) if words is None else ("magic", *words)  # called from Python, or by a command line
+    return Provenance(tuple(map(printable, argv)), versions, made)

@@ -97,7 +97,8 @@ def test_manifest(challenge: Path, prepared: Path, tmp_path: Path) -> None:
     assert manifest["inputs"]["masks"]["count"] == 14
     assert str(challenge) not in json.dumps(manifest)
     assert sorted(p.name for p in prepared.iterdir()) == [
-        "cases.jsonl", "images.jsonl", "index.html", "masks", "mean_mask.png", "prepare.json", "questions.json", "run.json",
+        "cases.jsonl", "images.jsonl", "index.html", "masks", "mean_mask.png", "prepare.json", "questions.json",
+        "run.json",
     ]  # fmt: skip
 
 
