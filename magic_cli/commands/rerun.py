@@ -105,8 +105,8 @@ class _Plan:
 
     def default_out(self) -> Path:
         """Return where the results go unless --out says otherwise: beside the old ones."""
-        whole = self.old_root / self.name if self.name else self.old_root
-        return whole.parent / f"{whole.name}.rerun"
+        old_result = self.old_root / self.name if self.name else self.old_root
+        return old_result.parent / f"{old_result.name}.rerun"
 
     def redirect(self, out: Path) -> None:
         """Change the arguments that differ from the recorded ones: the place, and what replaces or resumes."""

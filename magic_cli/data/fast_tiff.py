@@ -48,22 +48,21 @@ def _tags(data: Buffer) -> dict[int, tuple[int, ...]] | None:
     (count,) = struct.unpack_from("<H", data, start)
     if struct.unpack_from("<I", data, start + 2 + 12 * count) != (0,):
         return None
-    found: dict[int, tuple[int, ...]] = {}
+    numbers: dict[int, tuple[int, ...]] = {}
     texts: dict[int, bytes] = {}
-    for number in range(count):
-        at = start + 2 + 12 * number
+    for at in range(start + 2, start + 2 + 12 * count, 12):
         tag, kind, many = struct.unpack_from("<HHI", data, at)
         size = many * {1: 1, 2: 1, 3: 2, 4: 4, 5: 8}[kind]
         place = at + 8 if size <= 4 else struct.unpack_from("<I", data, at + 8)[0]
-        if not many or tag in found or tag in texts or not 8 <= place <= len(data) - size:
+        if not many or tag in numbers or tag in texts or not 8 <= place <= len(data) - size:
             return None
         if tag in (_DESCRIPTION, _NAME):
             texts[tag] = bytes(data[place : place + size])
         elif tag in _FREE and (kind != _FREE[tag] or many != 1):
             return None
         elif tag not in _FREE:
-            found[tag] = struct.unpack_from(f"<{many}{_KINDS[kind]}", data, place)
-    return found if _usual(found, texts) else None
+            numbers[tag] = struct.unpack_from(f"<{many}{_KINDS[kind]}", data, place)
+    return numbers if _usual(numbers, texts) else None
 
 
 def _usual(tags: dict[int, tuple[int, ...]], texts: dict[int, bytes]) -> bool:
@@ -101,13 +100,13 @@ def _pixels(data: Buffer, tags: dict[int, tuple[int, ...]]) -> NDArray[np.uint8]
 
 
 def _inflate(data: Buffer, offsets: tuple[int, ...], sizes: tuple[int, ...], expected: list[int]) -> NDArray[np.uint8]:
-    found, at = np.empty(sum(expected), np.uint8), 0
+    pixels, at = np.empty(sum(expected), np.uint8), 0
     for offset, size, wanted in zip(offsets, sizes, expected, strict=True):
         # one byte more at most: a strip of kilobytes can hold gigabytes
         inflator = zlib.decompressobj()
         strip = inflator.decompress(data[offset : offset + size], wanted + 1)
         if not inflator.eof:
             raise ValueError("more or less than the strip's pixels")
-        found[at : at + wanted] = np.frombuffer(strip, np.uint8)  # ValueError where the length is another
+        pixels[at : at + wanted] = np.frombuffer(strip, np.uint8)  # ValueError where the length is another
         at += wanted
-    return found
+    return pixels

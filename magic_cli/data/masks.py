@@ -205,10 +205,10 @@ def decode_mask(raw: NDArray[Any], where: str) -> tuple[Mask, str]:
     high = array.max()
     if array.dtype == np.uint8 and high <= 1:
         return np.ascontiguousarray(array), "0/1"
-    one = array == high
-    if high not in (0, 1, 255) or not (one | (array == 0)).all():
+    is_high = array == high
+    if high not in (0, 1, 255) or not (is_high | (array == 0)).all():
         raise DataError(problem(where, f"values {_sample(array)}", "{0, 1} or {0, 255}", "threshold the mask"))
-    return (one if high else np.zeros_like(one)).astype(np.uint8), "0/255" if high == 255 else "0/1"
+    return (is_high if high else np.zeros_like(is_high)).astype(np.uint8), "0/255" if high == 255 else "0/1"
 
 
 def _sample(array: NDArray[Any]) -> str:

@@ -24,8 +24,8 @@ class TrainingMeanMask:
 
     def add(self, masks: Sequence[Mask]) -> None:
         """Add a photo: the mean of its (H, W) uint8 {0, 1} masks, of one size."""
-        whole = np.uint8(255)
-        squashed = [Image.fromarray(mask * whole).resize((SIDE, SIDE), Image.Resampling.BOX) for mask in masks]
+        white = np.uint8(255)
+        squashed = [Image.fromarray(mask * white).resize((SIDE, SIDE), Image.Resampling.BOX) for mask in masks]
         small = np.rint(np.mean([np.asarray(image) for image in squashed], axis=0)).astype(np.int64)
         with self._lock:
             self._sum += small

@@ -76,8 +76,8 @@ def window_use(sizes: Mapping[str, Sizes], tokens: int, model: str) -> PromptWin
     shares: tuple[list[float], list[float]] = ([], [])
     prompts = [halves for rows in sizes.values() for halves in rows]
     for halves in prompts:
-        for share, kept, size in zip(shares, share_window(*halves, room), halves, strict=True):
-            share += [kept / size] if size else []
+        for share, n_kept, size in zip(shares, share_window(*halves, room), halves, strict=True):
+            share += [n_kept / size] if size else []
     question, answer = (round(float(np.mean(share)), 6) if share else None for share in shares)
     by_split = {split: sum(sum(halves) > room for halves in rows) for split, rows in sizes.items()}
     return PromptWindow(tokens, len(prompts), sum(by_split.values()), question, answer, model, by_split)

@@ -58,27 +58,28 @@ def strip_html(text: str) -> str:
     >>> strip_html("EO <b>high</b>,<br/>not <0.7 &amp; rising")
     'EO high, not <0.7 & rising'
     """
-    kept: list[str] = []
+    parts: list[str] = []
     position, hidden = 0, ""
     for match in _CANDIDATE.finditer(text):
         between = text[position : match.start()]
         position = match.end()
         piece = match.group()
         if piece.startswith("<!"):
-            kept += ["" if hidden else between]
+            parts += ["" if hidden else between]
             continue
         tag = _Tag(piece)
         if hidden:
             hidden = "" if tag.closing and tag.name == hidden else hidden
             continue
-        kept += [between, _leaves(tag, piece)]
+        parts += [between, _replacement(tag, piece)]
         if tag.real and tag.name in _HIDDEN and not tag.closing:
             hidden = tag.name
-    kept.append("" if hidden else text[position:])
-    return _ENTITY.sub(lambda found: unescape(found.group()), "".join(kept))
+    parts.append("" if hidden else text[position:])
+    return _ENTITY.sub(lambda entity: unescape(entity.group()), "".join(parts))
 
 
-def _leaves(tag: _Tag, piece: str) -> str:
+def _replacement(tag: _Tag, piece: str) -> str:
+    """Return what remains of a piece of text that looks like a tag."""
     if not tag.real:
         return piece
     return " " if tag.name in _BLOCKS else ""

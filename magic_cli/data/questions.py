@@ -62,19 +62,19 @@ class QuestionSchema:
     @cached_property
     def parents(self) -> dict[str, tuple[str, ...]]:
         """Every parent with its qids, both in file order."""
-        found: dict[str, list[str]] = {}
+        qids_of: dict[str, list[str]] = {}
         for question in self.slots:
-            found.setdefault(question.parent, []).append(question.qid)
-        return {parent: tuple(qids) for parent, qids in found.items()}
+            qids_of.setdefault(question.parent, []).append(question.qid)
+        return {parent: tuple(qids) for parent, qids in qids_of.items()}
 
     def unknown_of(self, parent: str) -> dict[str, int]:
         """Return the index of "Not mentioned" among a parent's options in each language that words it."""
-        found: dict[str, int] = {}
+        index_by_lang: dict[str, int] = {}
         for lang, options in self.by_qid[self.parents[parent][0]].options.items():
             for index, option in enumerate(options):
                 if normalise(option) in _NOT_MENTIONED:
-                    found.setdefault(lang, index)
-        return found
+                    index_by_lang.setdefault(lang, index)
+        return index_by_lang
 
     @cached_property
     def _unknown(self) -> dict[str, int | None]:
@@ -130,8 +130,8 @@ class QuestionSchema:
         Args:
             rows: complete answers; each is brought into canonical slot order first.
         """
-        found = [self.canonical(row) for row in rows]
-        counts = {qid: Counter(row[qid] for row in found) for qid in self.by_qid if found}
+        canonical_rows = [self.canonical(row) for row in rows]
+        counts = {qid: Counter(row[qid] for row in canonical_rows) for qid in self.by_qid if canonical_rows}
         return {qid: min(count, key=lambda option: (-count[option], option)) for qid, count in counts.items()}
 
     def _check(self, qid: str, values: Iterable[int]) -> None:
@@ -155,12 +155,12 @@ class QuestionSchema:
             DataError: no option, or more than one, has this text.
         """
         languages = self.by_qid[qid].options.values()
-        found: set[int] = set()
+        matches: set[int] = set()
         for form in (plain, normalise):
-            found = found or {i for options in languages for i, o in enumerate(options) if form(o) == form(text)}
-        if len(found) != 1:
+            matches = matches or {i for options in languages for i, o in enumerate(options) if form(o) == form(text)}
+        if len(matches) != 1:
             raise DataError(problem(qid, redact(text), "the text of one option", "see the definitions file"))
-        return found.pop()
+        return matches.pop()
 
     def faults(self, row: Mapping[str, Any], where: str) -> list[str]:
         """Return one line for each missing key, unknown key and value that is not an index in range."""

@@ -64,12 +64,13 @@ def _regions(starts: Places, ends: Places, stride: int, diagonal: int) -> Places
     lower = np.arange(upper.size) - np.repeat(np.cumsum(touching) - touching, touching) + np.repeat(first, touching)
     regions = np.arange(starts.size)
     while True:
-        one, other = regions[upper], regions[lower]
-        apart = one != other
+        upper_region, lower_region = regions[upper], regions[lower]
+        apart = upper_region != lower_region
         if not apart.any():
             return regions
-        upper, lower, one, other = upper[apart], lower[apart], one[apart], other[apart]
-        np.minimum.at(regions, np.maximum(one, other), np.minimum(one, other))
+        upper, lower = upper[apart], lower[apart]
+        pair = upper_region[apart], lower_region[apart]
+        np.minimum.at(regions, np.maximum(*pair), np.minimum(*pair))
         while not np.array_equal(regions, further := regions[regions]):
             regions = further
 

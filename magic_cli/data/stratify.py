@@ -27,24 +27,25 @@ def assign_folds(labels: Mapping[str, Collection[str]], folds: int, seed: int) -
         expected = f"2 to {len(labels)}, one per encounter with gold in split train"
         raise ConfigError(problem("--folds", folds, expected, "choose fewer folds or prepare more data"))
     draw = random.Random(seed)  # noqa: S311  not a secret
-    left = sorted(labels)
-    draw.shuffle(left)
-    room = [len(left) // folds + (fold < len(left) % folds) for fold in range(folds)]
-    share = [size / len(left) for size in room]
+    unassigned = sorted(labels)
+    draw.shuffle(unassigned)
+    number = len(unassigned)
+    room = [number // folds + (fold < number % folds) for fold in range(folds)]
+    share = [size / number for size in room]
     count = Counter(label for own in labels.values() for label in set(own))
     rarest_first = sorted(count.items(), key=lambda item: (item[1], item[0]))
-    common = [label for label, number in rarest_first if number >= folds]
+    common = [label for label, frequency in rarest_first if frequency >= folds]
     lacking = [{label: count[label] * part for label in common} for part in share]
     members: list[list[str]] = [[] for _ in range(folds)]
-    while left:
-        rest = Counter(label for case in left for label in set(labels[case]) if label in lacking[0])
+    while unassigned:
+        rest = Counter(label for case in unassigned for label in set(labels[case]) if label in lacking[0])
         rarest = min(rest, key=lambda label: (rest[label], label), default="")
-        for case in [case for case in left if not rarest or rarest in labels[case]]:
+        for case in [case for case in unassigned if not rarest or rarest in labels[case]]:
             open_folds = [fold for fold in range(folds) if room[fold]]
             most = max(open_folds, key=lambda fold: (lacking[fold].get(rarest, 0.0), room[fold], draw.random()))
             members[most].append(case)
             room[most] -= 1
             for label in set(labels[case]) & lacking[most].keys():
                 lacking[most][label] -= 1
-        left = [case for case in left if rarest and rarest not in labels[case]]
+        unassigned = [case for case in unassigned if rarest and rarest not in labels[case]]
     return tuple(tuple(sorted(part)) for part in members)

@@ -107,10 +107,10 @@ def first_duration(text: str, lang: str = "en") -> float | None:
     14.0
     """
     words = lexicon(lang)
-    found = words.duration.search(text.lower())
-    if not found:
+    match = words.duration.search(text.lower())
+    if not match:
         return None
-    amount, unit = found.groups()
+    amount, unit = match.groups()
     return float(words.numbers.get(amount) or amount.replace(",", ".")) * words.days[unit]
 
 
@@ -133,8 +133,8 @@ def rule_features(texts: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
     Args:
         texts: (language, text) of one and the same query; an empty text has no say. Without any, English silence.
     """
-    told = [_of(lang, text) for lang, text in texts if text] or [_of("en", "")]
-    return np.asarray(np.mean(told, axis=0), np.float32)
+    features = [_of(lang, text) for lang, text in texts if text] or [_of("en", "")]
+    return np.asarray(np.mean(features, axis=0), np.float32)
 
 
 @lru_cache(maxsize=4096)  # of texts: training asks for the same ones in every epoch
@@ -144,10 +144,10 @@ def _of(lang: str, text: str) -> NDArray[np.float32]:
         [bool(pattern.search(low)) for pattern in table.values()]
         for table in (words.site, words.part, words.word, words.since)
     )
-    days, said = first_duration(text, lang), itch(text, lang)
+    days, itching = first_duration(text, lang), itch(text, lang)
     onset = [days is not None and bucket_of(days) == name for name in BUCKETS]
     counts = [sum(site) == 0, sum(site) == 1, sum(site) > 1, sum(site) > 2]
-    itches = [said == "yes", said == "no", said == "silent"]
-    found = np.array([*onset, *since, not any(onset + since), *itches, *site, *part, *counts, *word], np.float32)
-    found.flags.writeable = False
-    return found
+    itches = [itching == "yes", itching == "no", itching == "silent"]
+    features = np.array([*onset, *since, not any(onset + since), *itches, *site, *part, *counts, *word], np.float32)
+    features.flags.writeable = False
+    return features

@@ -42,10 +42,10 @@ class Table:
             cells = [self._cell(number, column) for column in range(len(self.head))]
             lines += [list(line) for line in zip_longest(*cells, fillvalue="")]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.head))]
-        left = {0, *self.words}
+        left_aligned = {0, *self.words}
         padded = [
             [
-                cell.ljust(w) if i in left else cell.rjust(w)
+                cell.ljust(w) if i in left_aligned else cell.rjust(w)
                 for i, (cell, w) in enumerate(zip(line, widths, strict=True))
             ]
             for line in lines

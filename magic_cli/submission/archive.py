@@ -119,9 +119,9 @@ def _list_folder(root: Path) -> tuple[list[str], list[str]]:
     folders: list[str] = []
     files: list[str] = []
     for folder, inner, names in os.walk(root):
-        here = Path(folder).relative_to(root)
-        folders += [(here / name).as_posix() for name in inner]
-        files += [(here / name).as_posix() for name in names if Path(folder, name).is_file()]
+        parent = Path(folder).relative_to(root)
+        folders += [(parent / name).as_posix() for name in inner]
+        files += [(parent / name).as_posix() for name in names if Path(folder, name).is_file()]
     return sorted(folders, key=_parts), sorted(files, key=_parts)
 
 

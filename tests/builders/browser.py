@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
 _FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--mute-audio"),
@@ -42,17 +42,17 @@ class Browser:
             message["sessionId"] = self._session
         os.write(self._to, json.dumps(message).encode() + b"\0")
         while True:
-            found = self._read()
-            if found.get("id") == self._number:
-                assert "error" not in found, (method, found["error"])
-                return found["result"]
+            answer = self._read()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, (method, answer["error"])
+                return answer["result"]
 
     def wait(self, event: str) -> dict[str, Any]:
         """Return the next event of that name."""
         while True:
-            found = self._read()
-            if found.get("method") == event:
-                return found["params"]
+            message = self._read()
+            if message.get("method") == event:
+                return message["params"]
 
     def _read(self, seconds: float = 60) -> dict[str, Any]:
         while b"\0" not in self._rest:
@@ -60,11 +60,11 @@ class Browser:
             data = os.read(self._from, 1 << 20)
             assert data, "the browser went away"
             self._rest += data
-        message, _, self._rest = self._rest.partition(b"\0")
-        found: dict[str, Any] = json.loads(message)
-        if "method" in found:
-            self.events.append(found)
-        return found
+        data, _, self._rest = self._rest.partition(b"\0")
+        message: dict[str, Any] = json.loads(data)
+        if "method" in message:
+            self.events.append(message)
+        return message
 
     def open(self, path: Path) -> None:
         """Load a file and wait until all of it is there."""
@@ -80,9 +80,9 @@ class Browser:
 
     def run(self, script: str) -> Any:
         """Return the JSON value of a JavaScript expression in the page."""
-        found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
+        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
 
     def press_tab(self) -> None:
         """Press and release the tabulator key."""
@@ -91,16 +91,16 @@ class Browser:
 
     def pdf(self) -> bytes:
         """Return the page as it prints on A4."""
-        found = self.call("Page.printToPDF", paperWidth=8.27, paperHeight=11.69, preferCSSPageSize=True)
-        return base64.b64decode(found["data"])
+        answer = self.call("Page.printToPDF", paperWidth=8.27, paperHeight=11.69, preferCSSPageSize=True)
+        return base64.b64decode(answer["data"])
 
-    def screenshot(self, path: Path, whole: bool = True) -> None:
+    def screenshot(self, path: Path, full_page: bool = True) -> None:
         """Write a PNG of the window, or of the whole page."""
-        found = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
-        if whole:
+        answer = self.call("Page.captureScreenshot", captureBeyondViewport=full_page)
+        if full_page:
             size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-            found = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip={**size, "scale": 1})
-        path.write_bytes(base64.b64decode(found["data"]))
+            answer = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip={**size, "scale": 1})
+        path.write_bytes(base64.b64decode(answer["data"]))
 
     def requests(self) -> list[str]:
         """Return the URLs that were asked for since `open`."""

@@ -50,8 +50,8 @@ class Ended:
     @property
     def json(self) -> dict[str, Any]:
         """The object that --json printed."""
-        found: dict[str, Any] = json.loads(self.out)
-        return found
+        printed: dict[str, Any] = json.loads(self.out)
+        return printed
 
 
 def magic(folder: Path, *words: object, **environment: str) -> Ended:
@@ -62,15 +62,15 @@ def magic(folder: Path, *words: object, **environment: str) -> Ended:
         patch.setattr(sys, "argv", ["magic", *map(str, words)])
         for name, value in {"XDG_CACHE_HOME": str(folder / "cache"), **environment}.items():
             patch.setenv(name, value)
-        with pytest.raises(SystemExit) as left:
+        with pytest.raises(SystemExit) as exit_info:
             app.main()
-    return Ended(int(left.value.code or 0), out.getvalue(), err.getvalue())
+    return Ended(int(exit_info.value.code or 0), out.getvalue(), err.getvalue())
 
 
 def record(folder: Path, name: str) -> dict[str, Any]:
     """Read a record."""
-    found: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
-    return found
+    row: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
+    return row
 
 
 def write_record(place: Path, name: str, **changes: Any) -> Path:
@@ -82,8 +82,8 @@ def write_record(place: Path, name: str, **changes: Any) -> Path:
 def tree(folder: Path) -> dict[str, bytes]:
     """All files below a folder but those of the cache."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-    return {name: data for name, data in found.items() if not name.startswith("cache/")}
+    contents = {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+    return {name: data for name, data in contents.items() if not name.startswith("cache/")}
 
 
 def make_recorded(folder: Path) -> Path:

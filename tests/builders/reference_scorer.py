@@ -1,4 +1,4 @@
-"""The official scorer as examples/official-scorer.md tells it: small, slow, one pixel and one answer at a time.
+"""The official scorer as examples/official-scorer.md describes it: small, slow, one pixel and one answer at a time.
 
 Nothing of the package is used, and no numpy arithmetic: plain loops over lists, Python sets. Where the official
 scorer stops, these functions raise the same exception. tests/test_parity.py compares the package with them.
@@ -41,16 +41,16 @@ def flat(mask: Pixels) -> list[int]:
     return [int(value) % 256 for row in mask for value in row]
 
 
-def counts(found: list[int], gold: list[int]) -> tuple[int, int, int]:
-    """Pixels that are 1 in both, in `found` alone, in `gold` alone: nothing but 1 is foreground."""
-    if len(found) != len(gold):
+def counts(predicted: list[int], gold: list[int]) -> tuple[int, int, int]:
+    """Pixels that are 1 in both, in `predicted` alone, in `gold` alone: nothing but 1 is foreground."""
+    if len(predicted) != len(gold):
         raise ValueError("operands could not be broadcast together")
-    pairs = [(f == 1, g == 1) for f, g in zip(found, gold, strict=True)]
+    pairs = [(p == 1, g == 1) for p, g in zip(predicted, gold, strict=True)]
     return pairs.count((True, True)), pairs.count((True, False)), pairs.count((False, True))
 
 
 def segmentation(gold: dict[str, dict[str, Pixels]], system: dict[str, Pixels]) -> dict[str, float]:
-    """The six figures and the number of images.
+    """The six scores and the number of images.
 
     `gold`: image to annotator ("ann0".."ann3") to mask; `system`: image to mask, empty where the folder is.
     """
@@ -60,11 +60,11 @@ def segmentation(gold: dict[str, dict[str, Pixels]], system: dict[str, Pixels]) 
     per_image: dict[str, list[float]] = {name: [] for name in names[:4]}
     pooled = [0, 0, 0]
     for image, annotators in gold.items():
-        found = flat(system[image])
+        predicted = flat(system[image])
         masks = [flat(mask) for _, mask in sorted(annotators.items())]
         jaccards, dices = [], []
         for mask in masks:
-            tp, fp, fn = counts(found, mask)
+            tp, fp, fn = counts(predicted, mask)
             jaccards.append(ratio(tp, tp + fp + fn))
             dices.append(ratio(2 * tp, 2 * tp + fp + fn))
         per_image["jaccard_meanofmax"].append(largest(jaccards))
@@ -73,11 +73,11 @@ def segmentation(gold: dict[str, dict[str, Pixels]], system: dict[str, Pixels]) 
         per_image["dice_meanofmean"].append(average(dices))
         votes = [sum(values) for values in zip(*masks, strict=True)]
         majority = [1 if vote >= math.ceil(len(masks) / 2) else 0 for vote in votes]
-        pooled = [total + more for total, more in zip(pooled, counts(found, majority), strict=True)]
+        pooled = [total + more for total, more in zip(pooled, counts(predicted, majority), strict=True)]
     tp, fp, fn = pooled
-    figures = {name: average(values) for name, values in per_image.items()}
-    figures |= {"jaccard": ratio(tp, tp + fp + fn), "dice": ratio(2 * tp, 2 * tp + fp + fn)}
-    return figures | {"number_segmentation_instances": len(gold)}
+    scores = {name: average(values) for name, values in per_image.items()}
+    scores |= {"jaccard": ratio(tp, tp + fp + fn), "dice": ratio(2 * tp, 2 * tp + fp + fn)}
+    return scores | {"number_segmentation_instances": len(gold)}
 
 
 def sets_of(rows: list[dict[str, Any]]) -> dict[str, dict[str, set[Any]]]:
@@ -98,16 +98,16 @@ def sets_of(rows: list[dict[str, Any]]) -> dict[str, dict[str, set[Any]]]:
 
 def answers(gold: list[dict[str, Any]], system: list[dict[str, Any]]) -> dict[str, float]:
     """The nine accuracies, their mean, and the number of encounters."""
-    figures: dict[str, float] = {}
+    scores: dict[str, float] = {}
     if not system:
-        figures = {f"accuracy_{parent}": 0.0 for parent in PARENTS}
-        return figures | {"accuracy_all": 0.0, "number_cvqa_instances": 0}
-    wanted, found = sets_of(gold), sets_of(system)
+        scores = {f"accuracy_{parent}": 0.0 for parent in PARENTS}
+        return scores | {"accuracy_all": 0.0, "number_cvqa_instances": 0}
+    wanted, answered = sets_of(gold), sets_of(system)
     for parent in PARENTS:
-        credits_ = []
+        shares = []
         for encounter in wanted:
-            g, p = wanted[encounter][parent], found[encounter][parent]
-            credits_.append(len(g & p) / max(len(g), len(p)))
-        figures[f"accuracy_{parent}"] = average(credits_)
-    figures["accuracy_all"] = average(list(figures.values()))
-    return figures | {"number_cvqa_instances": len(wanted)}
+            g, p = wanted[encounter][parent], answered[encounter][parent]
+            shares.append(len(g & p) / max(len(g), len(p)))
+        scores[f"accuracy_{parent}"] = average(shares)
+    scores["accuracy_all"] = average(list(scores.values()))
+    return scores | {"number_cvqa_instances": len(wanted)}

@@ -106,8 +106,8 @@ def tiff(mask: np.ndarray, **options: Any) -> bytes:
 def files_of(split: str) -> dict[str, bytes]:
     """A valid submission of a split, by member name."""
     rows = [row(encounter) for encounter, (of, _) in ENCOUNTERS.items() if of == split]
-    found = {f"{MASKS}/{image}_mask_sys.tiff": tiff(blob(size)) for image, size in images_of(split).items()}
-    return {ANSWERS: json.dumps(rows).encode(), **found}
+    masks = {f"{MASKS}/{image}_mask_sys.tiff": tiff(blob(size)) for image, size in images_of(split).items()}
+    return {ANSWERS: json.dumps(rows).encode(), **masks}
 
 
 def write_zip(path: Path, files: dict[str, bytes]) -> Path:

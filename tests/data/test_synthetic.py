@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from magic_cli.data.questions import load_questions
-from magic_cli.data.sources.synthetic.cases import KINDS, SITES, Case, make_case
+from magic_cli.data.sources.synthetic.cases import KINDS, SITES, Patient, make_patient
 from magic_cli.data.sources.synthetic.drawing import ABSORB, TONES, Look, draw_photo, fractal, noise, outline
 
 SIZE = (96, 128)
@@ -89,8 +89,8 @@ def test_outline_is_never_empty_and_stays_near_the_lesion() -> None:
         assert not mask[:, 12:].any()
 
 
-def cases(count: int = 120) -> list[Case]:
-    return [make_case(rng(number), number) for number in range(count)]
+def cases(count: int = 120) -> list[Patient]:
+    return [make_patient(rng(number), number) for number in range(count)]
 
 
 def test_answers_are_options_of_the_schema() -> None:

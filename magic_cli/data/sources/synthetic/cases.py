@@ -25,8 +25,8 @@ class Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """One invented encounter; `answers` maps a parent question to the texts of its options."""
+class Patient:
+    """An invented patient's encounter; `answers` maps a parent question to the texts of its options."""
 
     look: Look
     tone: int
@@ -193,8 +193,8 @@ ADVICE = (
 )
 
 
-def make_case(rng: np.random.Generator, number: int) -> Case:
-    """Return an invented encounter; kinds take turns with `number`, all else is drawn from `rng`."""
+def make_patient(rng: np.random.Generator, number: int) -> Patient:
+    """Return an invented patient; kinds take turns with `number`, all else is drawn from `rng`."""
     kind = KINDS[number % len(KINDS)]
     many = kind.look.count[0] > 1 or rng.random() < 0.45
     look = replace(kind.look, count=kind.several if many else (1, 1))
@@ -205,7 +205,7 @@ def make_case(rng: np.random.Generator, number: int) -> Case:
         "CQID015": (_pick(rng, tuple(ONSETS)),) if rng.random() < 0.7 else (),
         "CQID025": ("yes" if rng.random() < kind.itch else "no",) if rng.random() < 0.75 else (),
     }
-    return Case(
+    return Patient(
         look=look,
         tone=int(rng.integers(len(TONES))),
         limb="extremities" in sites[0] or bool(rng.random() < 0.15),
@@ -235,7 +235,7 @@ def _seen(kind: Kind, look: Look, many: bool) -> dict[str, tuple[str, ...]]:
 def _content(
     rng: np.random.Generator, kind: Kind, seen: dict[str, tuple[str, ...]], mentioned: dict[str, tuple[str, ...]]
 ) -> str:
-    """Return a query that tells all of `mentioned` and some of `seen`, in free order after an opening."""
+    """Return a query that mentions all of `mentioned` and part of `seen`, in random order after an opening."""
     places = [_pick(rng, SITES[site]) for site in mentioned["CQID011"]]
     where = f" on my {' and on my '.join(places)}" if places else ""
     parts = [_pick(rng, ("I have {}.", "I noticed {}.", "The photo shows {}.")).format(_pick(rng, kind.words) + where)]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from magic_cli.data.masks import write_mask
 from magic_cli.data.questions import QuestionSchema, load_questions
-from magic_cli.data.sources.synthetic.cases import Case, make_case
+from magic_cli.data.sources.synthetic.cases import Patient, make_patient
 from magic_cli.data.sources.synthetic.drawing import Photo, draw_photo, outline
 from magic_cli.io.files import write_atomic, write_json
 from magic_cli.io.progress import track
@@ -35,18 +35,18 @@ def draw_dataset(root: Path, counts: Mapping[str, int], seed: int = 2025) -> dic
     answers: dict[str, list[dict[str, Any]]] = {split: [] for split in counts}
     for number, (split, index) in track(list(enumerate(plan, 1)), "drawing"):
         rng = np.random.default_rng((seed, number))
-        case, encounter = make_case(rng, number), f"ENC{number:05d}"
+        patient, encounter = make_patient(rng, number), f"ENC{number:05d}"
         names = []
-        for photo in range(1, case.photos + 1):
+        for photo in range(1, patient.photos + 1):
             name = f"IMG_{encounter}_{photo:05d}"
             extension = _EXTENSIONS.get((split, index), ".jpg") if photo == 1 else ".jpg"
-            drawn = draw_photo(rng, case.look, case.tone, case.limb, _SIZES[rng.integers(len(_SIZES))])
+            drawn = draw_photo(rng, patient.look, patient.tone, patient.limb, _SIZES[rng.integers(len(_SIZES))])
             _save_photo(root / "images_final" / f"images_{split}" / f"{name}{extension}", drawn)
             made["masks"] += _save_masks(rng, root, split, name, drawn) if split != "test" else 0
             names.append(name + extension)
         made["images"] += len(names)
-        texts[split].append(_as_query(case, encounter, names))
-        answers[split].append({"encounter_id": encounter} | _as_slots(codec, case))
+        texts[split].append(_as_query(patient, encounter, names))
+        answers[split].append({"encounter_id": encounter} | _as_slots(codec, patient))
     for split in counts:
         write_json(root / f"{split}.json", texts[split])
         if split != "test":
@@ -75,21 +75,21 @@ def _save_masks(rng: np.random.Generator, root: Path, split: str, name: str, pho
     return len(chosen)
 
 
-def _as_query(case: Case, encounter: str, names: Sequence[str]) -> dict[str, Any]:
+def _as_query(patient: Patient, encounter: str, names: Sequence[str]) -> dict[str, Any]:
     return {
         "encounter_id": encounter,
         "author_id": f"U{int(encounter[3:]) % 37:05d}",
         "image_ids": list(names),
-        "query_title_en": case.title,
-        "query_content_en": case.content,
+        "query_title_en": patient.title,
+        "query_content_en": patient.content,
         "responses": [
-            {"author_id": f"U9{number:04d}", "content_en": text} for number, text in enumerate(case.responses)
+            {"author_id": f"U9{number:04d}", "content_en": text} for number, text in enumerate(patient.responses)
         ],
     }
 
 
-def _as_slots(codec: QuestionSchema, case: Case) -> dict[str, int]:
+def _as_slots(codec: QuestionSchema, patient: Patient) -> dict[str, int]:
     sets = codec.empty_sets()
-    for parent, texts in case.answers.items():
+    for parent, texts in patient.answers.items():
         sets[parent] = frozenset(codec.index(codec.parents[parent][0], text) for text in texts)
     return codec.to_slots(sets)
