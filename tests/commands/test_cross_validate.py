@@ -55,7 +55,11 @@ def found(out: Path) -> dict[str, Any]:
 
 def files(out: Path) -> dict[str, str]:
     """A digest of everything in a run folder, but for the paths in folds.json."""
-    read = {p.relative_to(out).as_posix(): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+    read = {
+        p.relative_to(out).as_posix(): p.read_bytes()
+        for p in sorted(out.rglob("*"))
+        if p.is_file() and p.name != "run.json"
+    }
     read["folds.json"] = json.dumps({k: v for k, v in found(out).items() if k != "predictions"}).encode()
     return {name: hashlib.sha256(data).hexdigest() for name, data in read.items()}
 
