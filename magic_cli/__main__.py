@@ -1,4 +1,4 @@
-"""`magic`, `python -m magic_cli` and `accelerate launch -m magic_cli` all start here."""
+"""Entry point of `magic`, `python -m magic_cli` and `accelerate launch -m magic_cli`."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from magic_cli.io.signals import install_handlers, redeliver_interrupt, restore_
 
 
 def start() -> NoReturn:
-    """Run the command line; cli/process.py says how it ends. Signals are understood while it still loads."""
+    """Run the command line (its exit: cli/process.py). Signals are handled from before the first slow import."""
     code: int | None = None
     try:
         try:
@@ -19,20 +19,20 @@ def start() -> NoReturn:
             main()
         except SystemExit as leaving:
             code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-        restore_defaults()  # all is written, all is said: what comes now ends the process without a traceback
+        restore_defaults()  # all output is written: from now on a signal ends the process without a traceback
     except KeyboardInterrupt:
         restore_defaults()
         if code is None:
             print("interrupted", file=sys.stderr)  # noqa: T201
             code = 130
-    leave(code or 0)
+    exit_process(code or 0)
 
 
-def leave(code: int) -> NoReturn:
-    """End this process; one of several without Python's own farewell.
+def exit_process(code: int) -> NoReturn:
+    """Exit with `code`; a process of a distributed run skips the interpreter's shutdown.
 
-    Gloo's threads free the tensors of the last exchange after it is over. Where the interpreter closes meanwhile,
-    they find no lock to take, and C++ aborts a process that had ended well (one of some twenty runs).
+    Gloo's threads free the tensors of the last exchange after it has ended. If the interpreter shuts down meanwhile,
+    they have no lock to take, and C++ aborts a process that had succeeded (one run in about twenty).
     """
     if "LOCAL_RANK" in os.environ:
         sys.stdout.flush()

@@ -1,6 +1,6 @@
-"""Settings of a run: a frozen dataclass per task, presets/*.toml under it, `--set key=value` over it.
+"""Settings of a run: one frozen dataclass per task; presets/*.toml give values, `--set key=value` overrides them.
 
-A field says everything about its setting: `name: Annotated[type, bounds, description] = default`. The bounds are a
+A field declares everything about its setting: `name: Annotated[type, bounds, description] = default`. The bounds are a
 `Range` (every number has one) or `Choices`; a `Literal` type needs neither.
 """
 
@@ -23,7 +23,7 @@ AnyConfig = TypeVar("AnyConfig", bound="Config")
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Bounds of a number; each belongs to the range unless it is open."""
+    """Bounds of a number; each is included unless it is open."""
 
     low: float
     high: float
@@ -31,7 +31,7 @@ class Range:
     open_high: bool = False
 
     def __contains__(self, value: float) -> bool:
-        """Return whether a number lies in the range; NaN lies in none."""
+        """Return whether a number is in the range; NaN never is."""
         above = self.low < value if self.open_low else self.low <= value
         return above and (value < self.high if self.open_high else value <= self.high)
 
@@ -41,7 +41,7 @@ class Range:
         return f"{left}{self.low:.10g}, {self.high:.10g}{right}"
 
     def expected(self, value: float) -> str:
-        """Return what a message says instead of `value`, which is outside."""
+        """Return what a message gives as expected instead of `value`, which is out of range."""
         if self.open_low or self.open_high:
             return f"a number in {self}"
         return f"at most {self.high:.10g}" if value > self.high else f"at least {self.low:.10g}"
@@ -52,14 +52,14 @@ FRACTION = Range(0, 1, open_high=True)
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """The values that a text may have, where they are computed; `Literal` names fixed ones."""
+    """The allowed values of a text, where they are computed; `Literal` lists fixed ones."""
 
     values: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting as its field declares it; `choices` is empty where any value of the type within `bounds` will do."""
+    """A setting as its field declares it; empty `choices` allow any value of the type within `bounds`."""
 
     name: str
     value_type: type[SettingValue]
@@ -85,7 +85,7 @@ class Setting:
         return cls(name, str if literal else declared, doc, bounds, choices)
 
     def problems(self, value: Any) -> list[str]:
-        """Return what is wrong with a value of the setting's type, a line each; nothing if it is allowed."""
+        """Return one line per problem with a value of the setting's type; [] if it is allowed."""
         lines = []
         if self.choices and value not in self.choices:
             lines.append(f"{self.name}: got {value!r}, expected one of {', '.join(self.choices)}")
@@ -119,7 +119,7 @@ class Setting:
 class Config:
     """Settings that every task has.
 
-    `former_names` maps the names that settings had in earlier versions to those that they have now.
+    `former_names` maps setting names of earlier versions to the current ones.
     """
 
     task: ClassVar[str] = ""
@@ -131,7 +131,7 @@ class Config:
         "holdout": "holdout_fraction",
     }
 
-    preset: Annotated[str, "The preset that sets what is not given."] = "small"
+    preset: Annotated[str, "Preset whose values apply unless overridden."] = "small"
     image_encoder: Annotated[str, "lite0 (from pip), tiny (random, for tests) or a Hub name (owner/name)."] = "lite0"
     text_encoder: Annotated[str, "minilm (from pip), tiny (random, for tests) or a Hub name (owner/name)."] = "minilm"
     weights_dir: Annotated[str, "Folder of Hugging Face checkpoints; empty: the local Hub cache."] = ""
@@ -139,21 +139,21 @@ class Config:
     text_window: Annotated[int, Range(8, 8192), "Longest text that the text encoder sees, in tokens."] = 256
     finetune: Annotated[
         Literal["head", "last", "all", "lora"],
-        "What learns in the encoders: nothing (head), the last stage, everything, or LoRA adapters.",
+        "Encoder weights to train: none (head), the last stage, all, or LoRA adapters (lora).",
     ] = "head"
     rank: Annotated[int, Range(1, 4096), "Rank of the LoRA adapters."] = 8
     epochs: Annotated[int, Range(1, 100_000), "Passes over the training samples."] = 20
     batch_size: Annotated[int, Range(1, 65_536), "Samples per batch, over all processes together."] = 16
-    grad_accum_steps: Annotated[int, Range(1, 65_536), "Batches whose gradients make one update."] = 1
+    grad_accum_steps: Annotated[int, Range(1, 65_536), "Batches per optimizer update."] = 1
     lr: Annotated[float, Range(1e-9, 1e6), "Learning rate of the head."] = 1e-3
-    encoder_lr: Annotated[float, Range(0, 1e6), "Learning rate of what learns in the encoders."] = 1e-4
+    encoder_lr: Annotated[float, Range(0, 1e6), "Learning rate of the trained encoder weights."] = 1e-4
     weight_decay: Annotated[float, Range(0, 1e6), "AdamW's weight decay; none on biases and norms."] = 0.01
     schedule: Annotated[
         Literal["constant", "cosine"], "Learning rate over time: constant, or a linear warm-up and a cosine to 0."
     ] = "cosine"
     warmup: Annotated[float, FRACTION, "Fraction of the updates that the warm-up of schedule=cosine takes."] = 0.1
     grad_clip_norm: Annotated[float, Range(1e-9, 1e6), "Gradients of a larger norm are scaled down to it."] = 1.0
-    patience: Annotated[int, Range(0, 1_000_000), "Stop after so many epochs without a better score; 0: never."] = 8
+    patience: Annotated[int, Range(0, 1_000_000), "Stop after this many epochs without a better score; 0: never."] = 8
     monitor: Annotated[str, "Score that chooses the best epoch; empty: the task's official one."] = ""
     precision: Annotated[Literal["no", "fp16", "bf16"], "Mixed precision; no: float32. CPUs ignore fp16."] = "no"
     dropout: Annotated[float, FRACTION, "Fraction of the head's inputs that dropout leaves out in training."] = 0.1
@@ -165,28 +165,28 @@ class Config:
     cache_dtype: Annotated[
         Literal["float32", "float16", "bfloat16"], "Number format of the cached features of frozen encoders."
     ] = "float16"
-    workers: Annotated[int, Range(0, 256), "Processes that load samples; 0: none beside the training itself."] = 0
-    seed: Annotated[int, Range(0, 2**32 - 1), "Seed of everything random."] = 0
+    workers: Annotated[int, Range(0, 256), "Processes that load samples; 0: the training process loads them."] = 0
+    seed: Annotated[int, Range(0, 2**32 - 1), "Random seed."] = 0
 
     def __post_init__(self) -> None:
-        """Refuse values out of range, all of them at once."""
+        """Check all values; raises ConfigError with one line per problem."""
         lines = [line for s in settings_of(type(self)).values() for line in s.problems(getattr(self, s.name))]
         lines += self.conflicts()
         if lines:
             raise ConfigError(lines)
 
     def conflicts(self) -> list[str]:
-        """Return a line for each setting that does not go with another one."""
+        """Return one line per setting that conflicts with another one."""
         return []
 
     @property
     def weights_path(self) -> Path | None:
-        """The folder with Hugging Face checkpoints, None for the local Hub cache."""
+        """Folder of Hugging Face checkpoints; None for the local Hub cache."""
         return Path(self.weights_dir) if self.weights_dir else None
 
     @property
     def random_views(self) -> bool:
-        """Whether every step sees a new view of a photo, drawn at random, instead of one of `views`."""
+        """Whether each step draws a new random view of a photo instead of one of `views`."""
         return False
 
     @property
@@ -216,12 +216,12 @@ def preset_names() -> tuple[str, ...]:
 
 
 def from_dict(config_class: type[AnyConfig], values: Mapping[str, Any], where: str) -> AnyConfig:
-    """Build a task's config from plain values; unknown keys fail with the nearest name.
+    """Build a task's config from plain values; the error for an unknown key suggests the nearest name.
 
     Args:
-        config_class: the task's.
-        values: as `Config.as_dict` returns them; what is missing has its default.
-        where: what they were read from, for messages.
+        config_class: the task's config class.
+        values: as `Config.as_dict` returns them; missing ones take their defaults.
+        where: their source, for messages.
 
     Raises:
         ConfigError: unknown key, wrong type or value out of range, all of them at once; a former name of a setting
@@ -256,13 +256,13 @@ def resolve(
     settings: Sequence[str] | Mapping[str, SettingValue] = (),
     **flags: SettingValue | None,
 ) -> AnyConfig:
-    """Return the config of a run: preset, then flags that are not None, then settings, each over the one before.
+    """Return the config of a run: the preset, overridden by flags that are not None, then by settings.
 
     Args:
-        config_class: the task's.
-        preset: its name.
+        config_class: the task's config class.
+        preset: name of a file in presets/.
         settings: values by name, or the texts "NAME=VALUE" of `--set`.
-        flags: settings that have command-line options of their own.
+        flags: settings that have their own command-line options.
 
     Raises:
         ConfigError: unknown preset or key (with the nearest name), former name of a setting (with the new one),
@@ -279,7 +279,7 @@ def resolve(
 
 
 def _parse(config_class: type[Config], settings: Sequence[str]) -> dict[str, SettingValue]:
-    """Return the values of `--set` pairs; ConfigError for all that are wrong."""
+    """Return the values of `--set` pairs; raises ConfigError with one line per invalid pair."""
     known = {name: setting for name, setting in settings_of(config_class).items() if name != "preset"}
     values: dict[str, SettingValue] = {}
     lines: list[str] = []

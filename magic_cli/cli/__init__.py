@@ -1,1 +1,1 @@
-"""The command line: options, printing, exit codes, signals; no decisions."""
+"""The command line: options, output, exit codes; no domain logic."""

@@ -1,4 +1,4 @@
-"""The `magic` command: parse, call, print. No domain logic, and no torch until a command needs it."""
+"""The `magic` command: parse options, call the verb, print its result; imports no torch until a command needs it."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ import typer
 
 from magic_cli.cli import options as opt
 from magic_cli.cli.output import emit
-from magic_cli.cli.process import Commands, leave, open_streams
+from magic_cli.cli.process import MagicGroup, open_streams, run_and_exit
 from magic_cli.io.run_record import ORIGIN, Origin
 from magic_cli.io.signals import install_handlers
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="magic",
-    cls=Commands,
+    cls=MagicGroup,
     help="Segment skin lesions and answer closed questions for MEDIQA-MAGIC 2025, from raw folder to submission.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -37,12 +37,14 @@ def root(
 
 @app.command()
 def prepare(
-    data: Annotated[Path, typer.Option("--data", help="The challenge's folder, as it was unpacked.")],
-    out: Annotated[Path, typer.Option(help="Where the prepared dataset goes.")] = Path("prepared"),
-    merge: Annotated[str, typer.Option(help="Annotators' masks: or, majority, intersection, each.")] = "or",
-    prompt: Annotated[str, typer.Option(help="Text of a photo: qa, query, answer, fixed.")] = "qa",
+    data: Annotated[Path, typer.Option("--data", help="The challenge's folder, unpacked and unchanged.")],
+    out: Annotated[Path, typer.Option(help="Folder for the prepared dataset.")] = Path("prepared"),
+    merge: Annotated[
+        str, typer.Option(help="How to merge annotators' masks: or, majority, intersection, each.")
+    ] = "or",
+    prompt: Annotated[str, typer.Option(help="Text per photo: qa, query, answer, fixed.")] = "qa",
     responses: Annotated[bool, typer.Option("--responses/--no-responses", help="Use the clinicians' answers.")] = True,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at lost data instead of leaving it out.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on unusable data instead of skipping it.")] = False,
     overwrite: opt.Overwrite = False,
     dry_run: opt.DryRun = False,
     as_json: opt.Json = False,
@@ -65,26 +67,28 @@ def train(
     preset: Annotated[str, typer.Option(help="small (default), quick, tiny or paper.")] = "",
     settings: opt.Settings = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/TASK.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")] = False,
-    folds: Annotated[int | None, typer.Option(min=2, help="Cross-validate on split train, by encounter.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Cross-validate on split train, grouped by encounter.")
+    ] = None,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="Fail on non-deterministic operations instead of warning.")
     ] = False,
-    modality: Annotated[str | None, typer.Option(help="cvqa: both, text or image.")] = None,
+    modality: Annotated[str | None, typer.Option(help="cvqa: inputs to use: both, text or image.")] = None,
     encounter_text: opt.EncounterText = None,
     lang: opt.Languages = None,
     weights: opt.Weights = None,
     device: opt.Device = "auto",
     finetune: opt.Finetune = None,
     _tune: opt.FormerTune = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
     cache_dir: opt.CacheDir = None,
     no_cache: opt.NoCache = False,
     overwrite: opt.Overwrite = False,
     dry_run: opt.DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Train a task on the prepared dataset; writes best.pt, state.pt and metrics.jsonl, with --folds for each fold.
+    """Train a task on the prepared dataset; writes best.pt, state.pt and metrics.jsonl, one set per fold with --folds.
 
     Example: `magic train seg`, `magic train cvqa --modality text --folds 5`
     """
@@ -131,7 +135,7 @@ def predict(
     vote: opt.Vote = False,
     data: opt.Prepared = Path("prepared"),
     split: opt.Split = "test",
-    out: Annotated[Path | None, typer.Option(help="Default predictions/TASK.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder; default predictions/TASK.")] = None,
     tta: Annotated[bool, typer.Option("--tta", help="Average over four flipped views.")] = False,
     threshold: opt.Threshold = None,
     largest: opt.Largest = False,
@@ -147,7 +151,7 @@ def predict(
     dry_run: opt.DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Predict a split: masks under the official names, or the row of answers of every encounter.
+    """Predict a split: masks under the official names, or one row of answers per encounter.
 
     Example: `magic predict seg --ckpt best.pt`, `magic predict cvqa --vote mine.json theirs.zip`
     """
@@ -182,24 +186,28 @@ def predict(
 def score(
     files: opt.PredsAndGold,
     split: opt.Split = "valid",
-    official: Annotated[bool, typer.Option("--official", help="Only what the official scorer prints.")] = False,
+    official: Annotated[bool, typer.Option("--official", help="Only the official scores.")] = False,
     strict: opt.StrictOnly = False,
-    empty: Annotated[str, typer.Option(help="Empty mask against empty mask, strict: one, zero or skip.")] = "one",
+    empty: Annotated[str, typer.Option(help="Strict score of two empty masks: one, zero or skip.")] = "one",
     accept_255: Annotated[bool, typer.Option("--accept-255", help="Strict: read masks of 0/255 as 0/1.")] = False,
-    against: Annotated[Path | None, typer.Option(help="Other predictions: paired differences, p-values.")] = None,
-    leaderboard: Annotated[bool, typer.Option("--leaderboard", help="Show the published test-set figures.")] = False,
-    resamples: Annotated[int, typer.Option(min=100, max=1_000_000, help="Bootstrap resamples, sign flips.")] = 10_000,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Masks read at a time.")] = 1,
+    against: Annotated[
+        Path | None, typer.Option(help="Other predictions to compare with: paired differences, p-values.")
+    ] = None,
+    leaderboard: Annotated[bool, typer.Option("--leaderboard", help="Show the published test-set scores.")] = False,
+    resamples: Annotated[
+        int, typer.Option(min=100, max=1_000_000, help="Number of bootstrap resamples and of sign flips.")
+    ] = 10_000,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Threads that read and score masks.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder for report.html, per_item.csv, *.json.")] = None,
     run: Annotated[Path | None, typer.Option(help="Run folder, for training curves in report.html.")] = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Score predictions: the official scores, strict ones with 95 % intervals, and trivial answers beside them.
+    """Score predictions: official scores, strict scores with 95 % intervals, and trivial baselines.
 
     Example: `magic score preds.json gold.json`, `magic score runA.zip runB.zip prepared/ --out report`
     """
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # starting threads costs more than they bring here
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads cost more than they save here
     if len(files) < 2 or (official and strict):
         raise typer.BadParameter("PRED... GOLD needs two paths or more" if len(files) < 2 else "--official or --strict")
     from magic_cli.commands import score as module
@@ -226,7 +234,7 @@ def score(
 @app.command()
 def package(
     seg: Annotated[Path | None, typer.Option(help="Folder of predicted masks.")] = None,
-    cvqa: Annotated[Path | None, typer.Option(help="data_cvqa_sys.json, or its folder.")] = None,
+    cvqa: Annotated[Path | None, typer.Option(help="data_cvqa_sys.json, or the folder that contains it.")] = None,
     data: opt.Prepared = Path("prepared"),
     split: opt.Split = "test",
     out: Annotated[Path, typer.Option(help="The zip to upload.")] = Path("submission.zip"),
@@ -256,7 +264,7 @@ def rerun(
     dry_run: opt.DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Repeat what a run.json records, in a new folder, and say whether the results are identical (exit 4: not).
+    """Repeat the call recorded in a run.json in a new folder and compare the results (exit 4 if they differ).
 
     Example: `magic rerun runs/cvqa/run.json`
     """
@@ -274,7 +282,7 @@ def demo(
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Draw a small dataset and run all five verbs on it, on the CPU, in minutes.
+    """Generate a small synthetic dataset and run all five verbs on it; takes minutes on a CPU.
 
     Example: `magic demo`
     """
@@ -286,7 +294,7 @@ def demo(
 
 @app.command()
 def doctor(
-    deep: Annotated[bool, typer.Option("--deep", help="Also verify checksums and ask torch for devices.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Also verify checksums, and query torch for devices.")] = False,
     clear_cache: Annotated[bool, typer.Option("--clear-cache", help="Remove cached features and photos.")] = False,
     cache_dir: opt.CacheDir = None,
     as_json: opt.Json = False,
@@ -303,8 +311,8 @@ def doctor(
 
 
 def main() -> None:
-    """Run the command line; cli/process.py says how it ends."""
+    """Run the command line; cli/process.py decides how it ends."""
     ORIGIN.set(Origin(tuple(word for word in sys.argv[1:] if word != "--debug") or None))
     install_handlers()
     open_streams()
-    leave(app)
+    run_and_exit(app)

@@ -1,4 +1,4 @@
-"""Options that commands share, or that are too long to read among others."""
+"""Options that several commands share or whose declarations are long, and their checks."""
 
 from pathlib import Path
 from typing import Annotated
@@ -35,7 +35,11 @@ def _renamed(value: str | None) -> None:
 
 
 def voting(context: typer.Context, task: str, ckpt: list[Path], preds: list[Path], vote: bool) -> bool:
-    """Tell whether `predict` merges predictions instead of loading checkpoints; refuse a mixture of both."""
+    """Return whether `predict` merges predictions instead of loading checkpoints.
+
+    Raises:
+        typer.BadParameter: options of both, too few predictions, or a task whose predictions cannot be merged.
+    """
     from magic_cli import tasks
 
     if vote and not tasks.get(task).supports_vote:
@@ -47,9 +51,9 @@ def voting(context: typer.Context, task: str, ckpt: list[Path], preds: list[Path
         raise typer.BadParameter("--ckpt FILE is missing" + (" (or --vote, for predictions)" if preds else ""))
     if vote and len(preds) < 2:
         raise typer.BadParameter(f"--vote needs two predictions or more, got {len(preds)}")
-    if vote and (other := _given(context) - _VOTED):
-        told = ", ".join(sorted(f"--{name.replace('_', '-')}" for name in other))
-        raise typer.BadParameter(f"--vote only merges finished answers; leave out {told}")
+    if vote and (unused := _given(context) - _VOTED):
+        names = ", ".join(sorted(f"--{name.replace('_', '-')}" for name in unused))
+        raise typer.BadParameter(f"--vote only merges finished answers; leave out {names}")
     return vote
 
 
@@ -57,28 +61,30 @@ _VOTED = {"task", "preds", "vote", "data", "split", "out", "overwrite", "dry_run
 
 
 def _given(context: typer.Context) -> set[str]:
-    """Return the parameters that the command line names."""
+    """Return the parameters given on the command line."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
-Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")]
+Version = Annotated[
+    bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+]
 
 Task = Annotated[str, typer.Argument(metavar="TASK", help="seg or cvqa.", callback=_task)]
 
-Prepared = Annotated[Path, typer.Option("--data", help="Folder that `magic prepare` wrote.")]
+Prepared = Annotated[Path, typer.Option("--data", help="Folder written by `magic prepare`.")]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")]
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
-CacheDir = Annotated[Path | None, typer.Option(help="Folder of cached features; MAGIC_CACHE_GB (20) limits it.")]
+CacheDir = Annotated[Path | None, typer.Option(help="Folder of cached features; limit: MAGIC_CACHE_GB (20) gigabytes.")]
 
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Encode anew instead of keeping frozen features.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Do not cache features of frozen encoders.")]
 
 Weights = Annotated[Path | None, typer.Option(help="Folder with the Hugging Face checkpoints of preset paper.")]
 
@@ -88,49 +94,49 @@ _SETTINGS = "key=value, repeatable: --set epochs=5; --set help lists all setting
 
 Settings = Annotated[list[str] | None, typer.Option("--set", help=_SETTINGS)]
 
-_FINETUNE = "What learns in the encoders: head (nothing), last, all or lora."
+_FINETUNE = "Encoder weights to train: head (none), last (stage), all, or lora."
 
 Finetune = Annotated[str | None, typer.Option(metavar="head|last|all|lora", help=_FINETUNE)]
 
 FormerTune = Annotated[str | None, typer.Option("--tune", hidden=True, callback=_renamed, help="Renamed: --finetune.")]
 
-_CUT = "seg: lesion lies above it; default: the checkpoint's own."
+_CUT = "seg: probability above which a pixel is lesion; default: the checkpoint's own."
 
 Threshold = Annotated[float | None, typer.Option(min=0.001, max=0.999, help=_CUT)]
 
-Largest = Annotated[bool, typer.Option("--largest", help="seg: keep the largest region only.")]
+Largest = Annotated[bool, typer.Option("--largest", help="seg: keep only the largest region.")]
 
 FillHoles = Annotated[bool, typer.Option("--fill-holes", help="seg: fill holes in lesions.")]
 
-_DECODE = "cvqa: decide slots one by one, or the set that is expected to score most; default: as in training."
+_DECODE = "cvqa: decide slot by slot, or choose the set with the highest expected score; default: as in training."
 
 Decode = Annotated[str | None, typer.Option(metavar="slot|set", help=_DECODE, callback=_decode)]
 
-_QUERY = typer.Option("--encounter-text/--no-encounter-text", help="cvqa, head options: read the query.")
+_QUERY = typer.Option("--encounter-text/--no-encounter-text", help="cvqa, head=options: use the query as input.")
 
 EncounterText = Annotated[bool | None, _QUERY]
 
-_LANG = "cvqa: languages of the texts that the rules read: en, es, zh, several by comma; default en."
+_LANG = "cvqa: languages of the texts that the rules read: en, es, zh, comma-separated; default en."
 
 Languages = Annotated[str | None, typer.Option(metavar="LANG[,LANG]", help=_LANG)]
 
-_CKPTS = "Checkpoint, here or in runs/TASK/, or a folder of runs (folds, seeds); several are averaged."
+_CKPTS = "Checkpoint, as given or in runs/TASK/, or a folder of runs (folds, seeds); several are averaged."
 
 Ckpts = Annotated[list[Path] | None, typer.Option(help=_CKPTS)]
 
-_SYSTEMS = "With --vote: JSON files, folders or zips of closed answers, made by anyone."
+_SYSTEMS = "With --vote: JSON files, folders or zips of closed answers, from any system."
 
 Preds = Annotated[list[Path] | None, typer.Argument(metavar="PRED", help=_SYSTEMS)]
 
 _VOTE = (
     "cvqa: merge predictions. A question's answer is the option set with the highest mean accuracy (common options over"
-    " the larger set) were each file right equally often; ties: the file named first."
+    " the larger set), assuming all files are equally reliable; ties go to the file listed first."
 )
 
 Vote = Annotated[bool, typer.Option("--vote", help=_VOTE)]
 
-StrictOnly = Annotated[bool, typer.Option("--strict", help="Only strict figures; exit 4 if an item is refused.")]
+StrictOnly = Annotated[bool, typer.Option("--strict", help="Only the strict scores; exit 4 if any item is rejected.")]
 
-_FILES = "Predictions (JSON, folder or zip), one or several; gold last."
+_FILES = "One or more predictions (JSON, folder or zip); gold last."
 
 PredsAndGold = Annotated[list[Path], typer.Argument(metavar="PRED... GOLD", help=_FILES)]

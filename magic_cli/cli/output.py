@@ -12,7 +12,7 @@ from magic_cli.io.progress import discard_output, is_main_process
 
 
 class Result(Protocol):
-    """What a verb returns."""
+    """The interface of every verb's result."""
 
     def to_json(self) -> dict[str, object]:
         """Return the result as JSON."""
@@ -24,7 +24,7 @@ class Result(Protocol):
 
 
 def emit(as_json: bool, command: str, result: Result) -> None:
-    """Print a result: one JSON object, or lines for people of which the last names the next command."""
+    """Print a result: one JSON object, or lines for people, the last of which names the next command."""
     if as_json:
         text = json_text(finite({"schema": 1, "command": command, **result.to_json()}))
     else:
@@ -34,11 +34,11 @@ def emit(as_json: bool, command: str, result: Result) -> None:
 
 
 def print_text(text: str) -> None:
-    """Write to stdout; raises DataError where that is a file on a full disk."""
+    """Write to stdout; raises DataError if that fails, as for a file on a full disk."""
     try:
         typer.echo(text)
     except OSError as error:
-        if error.errno == errno.EPIPE:  # a reader that leaves early; Typer ends quietly
+        if error.errno == errno.EPIPE:  # the reader closed the pipe; Typer exits quietly
             raise
         discard_output(sys.stdout)
         raise DataError(f"stdout: cannot be written ({error.strerror}); free space, or send it elsewhere") from None

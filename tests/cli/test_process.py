@@ -63,7 +63,7 @@ def test_an_interruption_before_typer_listens_is_an_end_like_any_other(
 def test_a_signal_after_the_last_word_ends_it_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as the shell does for jobs in the background
     monkeypatch.setattr(app, "main", lambda: None)
-    monkeypatch.setattr(program, "leave", lambda code: sys.exit(7 + code))
+    monkeypatch.setattr(program, "exit_process", lambda code: sys.exit(7 + code))
     assert started() == 7
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN

@@ -27,7 +27,7 @@ import torch
 from magic_cli.commands import train as train_command
 from magic_cli.commands.run_setup import TrainOptions
 from magic_cli.training.runtime import RuntimeOptions
-from magic_cli.__main__ import leave
+from magic_cli.__main__ import exit_process
 from magic_cli.config import resolve
 from magic_cli.training.inference import accelerator_for, average_predictions, predict
 from magic_cli.tasks.seg.config import SegConfig
@@ -56,7 +56,7 @@ model.register_buffer("mean", torch.tensor([float(rank) + 5]))
 list(predict(model, samples(3), config, accelerator))
 result = {"found": found, "seen": seen, "lengths": lengths, "mean": model.mean.item()}
 (out / f"rank{rank}.json").write_text(json.dumps(result))
-leave(0)
+exit_process(0)
 """
 
 
