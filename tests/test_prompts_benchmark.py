@@ -13,7 +13,7 @@ from magic_cli.data.prepared import open_prepared
 
 @pytest.fixture(scope="module")
 def prompts() -> ModuleType:
-    path = Path(__file__).parent / "benchmarks" / "data/prompts.py"
+    path = Path(__file__).parent / "benchmarks" / "prompts.py"
     spec = importlib.util.spec_from_file_location("prompts", path)
     assert spec is not None
     assert spec.loader is not None
