@@ -10,7 +10,7 @@ import typer
 from magic_cli.cli import options as opt
 from magic_cli.cli.output import emit
 from magic_cli.cli.process import MagicGroup, open_streams, run_and_exit
-from magic_cli.io.run_record import ORIGIN, Origin
+from magic_cli.io.run_record import Origin, called_by
 from magic_cli.io.signals import install_handlers
 
 if TYPE_CHECKING:
@@ -311,8 +311,8 @@ def doctor(
 
 
 def main() -> None:
-    """Run the command line; cli/process.py decides how it ends."""
-    ORIGIN.set(Origin(tuple(word for word in sys.argv[1:] if word != "--debug") or None))
+    """Run the command line; cli/process.py says how it ends."""
     install_handlers()
     open_streams()
-    run_and_exit(app)
+    with called_by(Origin(tuple(word for word in sys.argv[1:] if word != "--debug"))):
+        run_and_exit(app)

@@ -25,7 +25,7 @@ from magic_cli.io import environment, run_record
 from magic_cli.io.arguments import from_json
 from magic_cli.io.files import StrPath, sha256
 from magic_cli.io.progress import is_main_process, log, track
-from magic_cli.io.run_record import ORIGIN, Checkout, Origin, RunFiles, RunRecord, relative_name
+from magic_cli.io.run_record import ORIGIN, Checkout, Origin, RunFiles, RunRecord, called_by, relative_name
 
 VERBS = ("prepare", "train", "cross_validate", "predict", "vote", "score", "package")
 _TRAINING = ("train", "cross_validate")
@@ -253,12 +253,9 @@ def _repeat(plan: _Plan) -> Recordable:
     """Call the verb and return its result; what it prints on stdout is not this command's answer."""
     words = shlex.join(plan.record.argv) if plan.record.argv else f"{plan.verb}(…), as called from Python"
     log(printable(f"$ magic {words} (into {plan.arguments.get('out') or plan.options.out})"))
-    token = ORIGIN.set(Origin(ORIGIN.get().words, plan.file))
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            return plan.function(**plan.arguments)
-    finally:
-        ORIGIN.reset(token)
+    origin = Origin(ORIGIN.get().words, plan.file)
+    with called_by(origin), contextlib.redirect_stdout(io.StringIO()):
+        return plan.function(**plan.arguments)
 
 
 def _differences(plan: _Plan, files: RunFiles) -> Iterator[tuple[str, str]]:

@@ -148,6 +148,16 @@ _RUNNING: ContextVar[Call | None] = ContextVar("running", default=None)
 
 
 @contextmanager
+def called_by(origin: Origin) -> Iterator[None]:
+    """Record calls in this block as made by `origin`."""
+    token = ORIGIN.set(origin)
+    try:
+        yield
+    finally:
+        ORIGIN.reset(token)
+
+
+@contextmanager
 def running(call: Call) -> Iterator[None]:
     """Let `start` know the call that runs in this block."""
     token = _RUNNING.set(call)
