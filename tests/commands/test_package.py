@@ -53,7 +53,7 @@ def test_the_zip_has_the_official_layout_and_is_reproducible(root: Path) -> None
     build(root, overwrite=True)
     assert (root / "out.zip").read_bytes() == first
     assert check(root).n_masks == 4
-    assert sorted(p.name for p in root.iterdir()) == ["cvqa", "out.zip", "prepared", "seg"]
+    assert sorted(p.name for p in root.iterdir()) == ["cvqa", "out.zip", "out.zip.run.json", "prepared", "seg"]
 
 
 @pytest.mark.parametrize(("seg", "cvqa"), [(f"seg/{MASKS}", f"cvqa/{ANSWERS}"), ("all", "all"), ("all.zip", "all.zip")])
