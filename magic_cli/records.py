@@ -1,4 +1,4 @@
-"""Frozen records that cross the seams between modules; each is complete when it is made."""
+"""Frozen dataclasses that are passed between packages: cases, photos, predictions, scores."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -33,13 +33,13 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """One photo. `height` and `width` are those of its masks, after the EXIF rule.
+    """One photo. `height` and `width` are those of its masks, after the EXIF rule (data/orientation.py).
 
-    Files are named by absolute paths, as text: of a dataset's five a photo, `Path` objects would be half of its memory.
-    `path` is None where the photo is not there (text-only data).
-    `upright` says that the EXIF orientation has to be applied to get (height, width).
+    Paths are absolute and stored as text: with five per photo, `Path` objects would take half of a dataset's memory.
+    `path` is None if the photo is missing (text-only data).
+    `upright` says whether the EXIF orientation has to be applied to get (height, width).
     `mask` is the merged mask, `annotators` maps "ann0".."ann3" to the annotators' own files.
-    `sha256` is that of the photo's bytes ("" without a photo): the content part of cache keys.
+    `sha256` is the hex digest of the photo's bytes ("" without a photo), part of cache keys.
     """
 
     image_id: str
@@ -54,22 +54,22 @@ class ImageRecord:
     sha256: str = ""
 
 
-_EMPTY: Mapping[str, Any] = {}  # shared: an empty dict of its own is 64 bytes per case and field
+_EMPTY: Mapping[str, Any] = {}  # shared: separate empty dicts would take 64 bytes per case and field
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One case of a dataset: its photos, what is written about it, and what is known of it.
+    """One case of a dataset: its photos, its texts, its labels and answers.
 
     `texts` maps a role to a language to the text as it was written. Roles: "title", "content" (what the patient
     wrote), "response-1", "response-2", ... (what clinicians answered, in the order of the source); a dataset may
     have others. `question` and `answer` are the cleaned halves of the prompt (either may be ""), which
     `magic prepare` made from the texts.
 
-    `answers` maps every qid of the closed questions to an option index; None where the case has no closed answers.
+    `answers` maps every qid of the closed questions to an option index; None if the case has no closed answers.
     `label` is its class, None without one; `attributes` maps names to values, as the source words both.
     `group_id` names what must not be divided between training and evaluation, such as a patient; "" means the case
-    itself. `licence` is that of the source, "" where it names none.
+    itself. `licence` is that of the source, "" if it names none.
     """
 
     case_id: str
@@ -96,9 +96,9 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a task learns from or predicts for: a case, photos of it, closed questions about it.
+    """One training example or one item to predict: a case, photos of it, closed questions about it.
 
-    `id` is that of the prediction: an image id (seg) or a case id (cvqa).
+    `id` is the id of the prediction: an image id (seg) or a case id (cvqa).
     """
 
     id: str
@@ -109,9 +109,9 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Prediction(ABC):
-    """What a model says about one sample; every task has its own kind, and what a file holds is a `Submitted`.
+    """A model's output for one sample; every task has a subclass. Its counterpart in files is `Submitted`.
 
-    `id` is that of the sample: an image id (seg) or an encounter id (cvqa).
+    `id` is the sample's: an image id (seg) or an encounter id (cvqa).
     """
 
     id: str
@@ -119,14 +119,14 @@ class Prediction(ABC):
     @classmethod
     @abstractmethod
     def mean_of(cls, predictions: Sequence[Self]) -> Self:
-        """Return the mean of what several models, or several views of a photo, say about the same sample."""
+        """Return the mean of predictions for the same sample, by several models or from several views of a photo."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """What a file of predictions holds about one sample; every task has its own kind (submission/).
+    """A prediction for one sample as read from a file; every task has a subclass (submission/).
 
-    `id` is that of the sample as written in the file. `problem` says why the item counts as zero, "" where it does not.
+    `id` is the sample's, as written in the file. `problem` says why the item counts as zero, "" if it does not.
     """
 
     id: str
@@ -135,7 +135,7 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the strict scores decide where the official scorer decides badly or not at all.
+    """Rules of the strict scores for cases that the official scorer handles badly or not at all.
 
     `empty`: an empty mask against an empty one counts "one", "zero", or is left out ("skip").
     `accept_255`: masks of 0 and 255 are read as 0 and 1; otherwise they are rejected and count as zero.
@@ -147,7 +147,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A 95 % confidence interval; NaN where resampling has nothing to say."""
+    """A 95 % confidence interval; NaN if resampling gives none."""
 
     low: float
     high: float
@@ -155,7 +155,7 @@ class Interval:
 
 @dataclass(frozen=True, eq=False)
 class EncounterSums:
-    """Sums over each encounter, from which every score follows: what resampling encounters needs.
+    """Sums per encounter from which every score can be computed, for resampling encounters.
 
     `sums` is (encounters, terms) float64, rows as in `ids`; `scores` maps sums (..., terms) to values
     (..., len(names)); scores(sums.sum(0)) are the task's own scores.
@@ -172,15 +172,14 @@ class TaskScores:
     """The scores of one system on one task.
 
     `scores` are the strict scores under the official keys, in the official order; `official` those that the
-    official scorer prints, NaN included, None where it stops or does not apply. `official_errors` says what it stops
-    at, `differences` gives a line for each reason why the two differ, `rejected` lists the items that count as zero.
+    official scorer prints, NaN included, None if it stops or does not apply. `official_errors` lists what it stops
+    at, `differences` gives one line per reason why the two differ, `rejected` lists the items that count as zero.
     `summary_rows` is a table for people (seg: a row per annotator; cvqa: a row per parent question), `per_item` has a
-    row per image, or per encounter and parent; all of them are flat but for the confusion of a parent.
-    `notes` are sentences a reader must know. `extra` holds scores that the official scorer does not have.
-    `errors` are the wrong answers with the highest probability, where predictions come with probabilities (cvqa).
+    row per image, or per encounter and parent; all rows are flat except for the confusion of a parent.
+    `notes` are remarks for the reader. `extra` holds scores that the official scorer does not have.
+    `errors` are the wrong answers with the highest probability, if predictions come with probabilities (cvqa).
     `baselines` are the scores of trivial answers, `agreement` those of annotators scored as if they were systems.
-    `intervals` are 95 % intervals of `scores` and `extra`, by name, where `encounter_sums` allow them; NaN where
-    undefined.
+    `intervals` are 95 % intervals of `scores` and `extra` by name, if there are `encounter_sums`; NaN if undefined.
 
     report.json calls these fields `figures`, `stops`, `refused`, `rows` and `items`: its format is documented
     (schemas/report.schema.json), so the keys stay (report/score_report.py).
@@ -205,9 +204,9 @@ class TaskScores:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointMeta:
-    """What best.pt says about itself; stored as JSON, checked against schemas/checkpoint.schema.json.
+    """Metadata of best.pt, stored as JSON that schemas/checkpoint.schema.json describes.
 
-    `chosen` is what the task chose after training (training/selection.py); `config` holds the chosen settings already.
+    `chosen` records the settings that the task chose after training (training/selection.py); `config` includes them.
     """
 
     format: int
@@ -225,9 +224,9 @@ class CheckpointMeta:
 
 @dataclass(frozen=True, slots=True)
 class ParentReview:
-    """How a parent question was answered on held-out encounters; scores in [0, 1], None where they are undefined.
+    """How a parent question was answered on held-out encounters; scores in [0, 1], None if undefined.
 
-    `n` is the number of encounters, `majority` the accuracy of always giving the training majority, `ece` the
+    `n` is the number of encounters, `majority` the accuracy of always answering with the training majority, `ece` the
     expected calibration error of slot probabilities.
     """
 
@@ -273,9 +272,9 @@ class AnswerReview:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """What is remarkable about the data of a run and about its predictions for held-out samples.
+    """Warnings about the data of a run and about its predictions for held-out samples.
 
-    `warnings` are lines for people; `answers` is there for tasks that answer closed questions.
+    `warnings` are lines for people; `answers` is None unless the task answers closed questions.
     """
 
     warnings: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
-"""Plain TIFF files read without a TIFF library: what masks nearly always are, and what scoring has to read fast.
+"""Fast reader for simple TIFF files, which masks nearly always are; everything else is left to tifffile.
 
-Plain is: little-endian, one page, one 8-bit channel in strips, stored raw or with zlib, none but the usual tags.
-Everything else gives None and is left to tifffile, whose result is the same array (tests/data/test_fast_tiff.py).
+Simple means: little-endian, one page, one 8-bit channel in strips, uncompressed or zlib, and only the usual tags.
+The arrays are the same as tifffile's (tests/data/test_fast_tiff.py).
 """
 
 import mmap
@@ -17,10 +17,10 @@ _WIDTH, _HEIGHT, _COMPRESSION, _DESCRIPTION = 256, 257, 259, 270
 
 _OFFSETS, _ROWS, _SIZES = 273, 278, 279
 
-# tag to the only values it may have; absent tags have the first one
+# tag to the only values that it may have; the first is the default of an absent tag
 _FIXED = {254: (0,), 258: (8,), 262: (1, 0), 266: (1,), 277: (1,), 284: (1,), 339: (1,)}
 
-_FREE = {274: 3, 282: 5, 283: 5, 296: 3}  # orientation and resolution, with their types: they change no array
+_FREE = {274: 3, 282: 5, 283: 5, 296: 3}  # orientation and resolution, with their types: they do not change the array
 
 _NAME, _SOFTWARE = 305, b"tifffile.py\0"
 
@@ -32,16 +32,16 @@ Buffer = bytes | mmap.mmap | memoryview
 
 
 def read_simple_tiff(data: Buffer) -> NDArray[np.uint8] | None:
-    """Return the (H, W) array of a plain TIFF, a view of `data` where the pixels lie there as they are; else None."""
+    """Return the uint8 (H, W) array of a simple TIFF, a view of `data` if it is uncompressed; None for other files."""
     try:
         tags = _tags(data)
         return None if tags is None else _pixels(data, tags)
     except (struct.error, ValueError, KeyError, zlib.error):
-        return None  # damaged: tifffile will say how
+        return None  # damaged: tifffile reports how
 
 
 def _tags(data: Buffer) -> dict[int, tuple[int, ...]] | None:
-    """Return the tags of the one page, None where there is anything unusual about them."""
+    """Return the tags of the only page; None if anything about them is unusual."""
     if data[:4] != b"II*\0":
         return None
     (start,) = struct.unpack_from("<I", data, 4)
@@ -75,7 +75,7 @@ def _usual(tags: dict[int, tuple[int, ...]], texts: dict[int, bytes]) -> bool:
         return False
     if _DESCRIPTION not in texts:
         return True
-    # tifffile takes the array's shape from this text, and other programs' texts for other things
+    # tifffile takes the array's shape from this text, and gives meaning to those of some other programs
     return texts[_DESCRIPTION].rstrip(b"\0") == b'{"shape": [%d, %d]}' % (tags[_HEIGHT][0], tags[_WIDTH][0])
 
 
@@ -102,11 +102,11 @@ def _pixels(data: Buffer, tags: dict[int, tuple[int, ...]]) -> NDArray[np.uint8]
 def _inflate(data: Buffer, offsets: tuple[int, ...], sizes: tuple[int, ...], expected: list[int]) -> NDArray[np.uint8]:
     pixels, at = np.empty(sum(expected), np.uint8), 0
     for offset, size, wanted in zip(offsets, sizes, expected, strict=True):
-        # one byte more at most: a strip of kilobytes can hold gigabytes
+        # ask for one byte more at most: a strip of kilobytes can unpack to gigabytes
         inflator = zlib.decompressobj()
         strip = inflator.decompress(data[offset : offset + size], wanted + 1)
         if not inflator.eof:
-            raise ValueError("more or less than the strip's pixels")
-        pixels[at : at + wanted] = np.frombuffer(strip, np.uint8)  # ValueError where the length is another
+            raise ValueError("the strip holds more or fewer pixels than expected")
+        pixels[at : at + wanted] = np.frombuffer(strip, np.uint8)  # ValueError if the length differs
         at += wanted
     return pixels

@@ -1,4 +1,4 @@
-"""Gold: annotators' masks and closed answers, from whatever a user has them in. Masks are read when asked for."""
+"""Gold masks and closed answers, in any form that users have them in; masks are read only when needed."""
 
 import re
 from abc import ABC, abstractmethod
@@ -19,7 +19,7 @@ from magic_cli.records import SPLITS, Case
 
 MASKS, ANSWERS = "masks_refs", "data_cvqa_ref.json"
 
-OFFICIAL = ("ann0", "ann1", "ann2", "ann3")  # all that the official scorer knows: examples/official-scorer.md, case 57
+OFFICIAL = ("ann0", "ann1", "ann2", "ann3")  # all that the official scorer reads: examples/official-scorer.md, case 57
 
 _IMAGE = re.compile(r"IMG_(?P<case>.+)_[^_]+")
 
@@ -28,23 +28,24 @@ _MOST = 20
 
 @dataclass(frozen=True, slots=True)
 class GoldImage:
-    """One photo's masks by annotator, "ann0", "ann1", ..., in the order of their numbers."""
+    """Paths of a photo's masks by annotator ("ann0", "ann1", ...), in the order of the annotators' numbers."""
 
     case_id: str
     annotators: Mapping[str, str]
 
     def masks(self) -> Iterator[NDArray[np.bool_]]:
-        """Yield the annotators' masks, (H, W) bool, one in memory at a time.
+        """Yield the annotators' masks, bool (H, W); only one is in memory at a time.
 
         Raises:
-            DataError: a file is no mask, or has another size than the first.
+            DataError: a file is not a mask, or its size differs from that of the first.
         """
         shape: tuple[int, ...] | None = None
         for path in self.annotators.values():
             mask = _read(path)
             shape = shape or mask.shape
             if mask.shape != shape:
-                raise DataError(problem(path, f"shape {mask.shape}", f"{shape} as its siblings", "fix the gold mask"))
+                got, expected = f"shape {mask.shape}", f"{shape} as in the photo's other masks"
+                raise DataError(problem(path, got, expected, "fix the gold mask"))
             yield mask
 
 
@@ -63,16 +64,16 @@ class TaskGold(ABC):
 
     @abstractmethod
     def only(self, ids: Collection[str]) -> Self:
-        """Return the gold of these images or cases alone: for a held-out part of a split."""
+        """Return the gold restricted to these image or case ids, for a held-out part of a split."""
 
 
 @dataclass(frozen=True)
 class MaskGold(TaskGold):
     """The annotators' masks of photos.
 
-    `images` maps image ids to annotators' masks; `photos` image ids to photos, where they are known, and `upright` to
-    whether their EXIF orientation lays them on the masks. `prior` is the mean mask of the training split, float32
-    (h, w) in [0, 1]; None where it is not known or itself scored.
+    `images` maps image ids to annotators' masks, `photos` to paths of photos (if known), `upright` to whether the
+    photo has to be turned by its EXIF orientation to match its masks. `prior` is the mean mask of the training split,
+    float32 (h, w) in [0, 1]; None if it is unknown or if split train itself is scored.
     """
 
     images: Mapping[str, GoldImage] = field(default_factory=dict)
@@ -81,7 +82,7 @@ class MaskGold(TaskGold):
     prior: NDArray[np.float32] | None = None
 
     def only(self, ids: Collection[str]) -> Self:
-        """Return the gold of these images alone."""
+        """Return the gold restricted to these image ids."""
         return replace(self, images={image: gold for image, gold in self.images.items() if image in ids})
 
 
@@ -90,8 +91,8 @@ class AnswerGold(TaskGold):
     """The closed answers of cases.
 
     `answers` maps case ids to a complete row {qid: option index}. `majority` is each slot's most frequent option in
-    the training split (slots in canonical order, the lowest index of several); None where it is not known or itself
-    scored.
+    the training split (slots in canonical order; on ties the lowest index); None if it is unknown or if split train
+    itself is scored.
     """
 
     questions: QuestionSchema
@@ -99,13 +100,13 @@ class AnswerGold(TaskGold):
     majority: Mapping[str, int] | None = None
 
     def only(self, ids: Collection[str]) -> Self:
-        """Return the gold of these cases alone."""
+        """Return the gold restricted to these case ids."""
         return replace(self, answers={case: row for case, row in self.answers.items() if case in ids})
 
 
 @dataclass(frozen=True)
 class Gold:
-    """All that a user's file or folder holds: the gold of each task; a task without gold has an empty mapping."""
+    """The gold of each task in a user's file or folder; a task without gold has an empty mapping."""
 
     source: str
     masks: MaskGold
@@ -113,7 +114,7 @@ class Gold:
 
 
 def mask_gold(prepared: Prepared, split: str) -> MaskGold:
-    """Return the annotators' own masks of a prepared split, not the merged ones; none where it has none, as test."""
+    """Return the annotators' masks (not the merged ones) of a prepared split; empty if it has none, like test."""
     photos = prepared.images_of(split)
     return MaskGold(
         source=_source(prepared, split),
@@ -129,7 +130,7 @@ def mask_gold(prepared: Prepared, split: str) -> MaskGold:
 
 
 def answer_gold(prepared: Prepared, split: str) -> AnswerGold:
-    """Return the closed answers of a prepared split; none where it has none, as test."""
+    """Return the closed answers of a prepared split; empty if it has none, like test."""
     train = {} if split == "train" else _answers_of(prepared.cases_of("train"))
     return AnswerGold(
         source=_source(prepared, split),
@@ -147,7 +148,7 @@ def gold_of(prepared: Prepared, split: str) -> Gold:
     """Return the gold of a prepared split for all tasks.
 
     Raises:
-        DataError: the split has neither masks nor answers, as test.
+        DataError: the split has neither masks nor answers, like test.
     """
     gold = Gold(_source(prepared, split), mask_gold(prepared, split), answer_gold(prepared, split))
     return _refuse_nothing(gold, split)
@@ -164,7 +165,7 @@ def _answers_of(cases: Iterable[Case]) -> dict[str, Mapping[str, int]]:
 
 
 def _read_prior(path: Path) -> NDArray[np.float32] | None:
-    """Read the training mean mask, 8-bit grey; None where `magic prepare` has not written one."""
+    """Read the training mean mask (8-bit grey) as float32 in [0, 1]; None if `magic prepare` wrote none."""
     if not path.is_file():
         return None
     prior = read_raw(path)
@@ -183,11 +184,11 @@ def _refuse_nothing(gold: Gold, split: str) -> Gold:
 def open_gold(path: Path, split: str) -> Gold:
     """Read gold from a JSON file, a folder of masks, the platform's folder, a raw challenge folder or prepared/.
 
-    `split` chooses among the splits of the last two, and of a folder of masks with one folder per split. The
-    questions are those of the definitions file beside the answers; without one, the challenge's 27.
+    `split` selects a split of the last two, and of a folder of masks that has one folder per split. The questions
+    come from the definitions file beside the answers; without one, they are the challenge's 27.
 
     Raises:
-        DataError: nothing of that kind at `path`, the split has no gold, or the answers are damaged.
+        DataError: `path` is none of these, the split has no gold, or the answers are damaged.
     """
     if path.is_file():
         return _from_file(path)
@@ -225,9 +226,8 @@ def _from_challenge(path: Path, split: str) -> Gold:
 
 def _from_file(path: Path) -> Gold:
     if path.suffix != ".json":
-        raise DataError(
-            problem(path, f"a {path.suffix or 'nameless'} file", "a JSON file or a folder", "check the path")
-        )
+        got = f"a {path.suffix} file" if path.suffix else "a file without an extension"
+        raise DataError(problem(path, got, "a JSON file or a folder", "check the path"))
     questions = load_questions(_definitions(path.parent))
     source = printable(path)
     return Gold(source, MaskGold(source), AnswerGold(source, questions, _read_answers(path, questions)))
@@ -238,7 +238,7 @@ def _definitions(folder: Path) -> Path | None:
 
 
 def _from_folder(path: Path, split: str) -> Gold:
-    """Read masks anywhere below a folder, and answers beside them under the platform's or the challenge's name."""
+    """Read masks anywhere below a folder, and an answers file in it under the platform's or the challenge's name."""
     questions, images = load_questions(_definitions(path)), _list_masks(path, split)
     files = [file for file in (path / ANSWERS, path / f"{split}_cvqa.json") if file.is_file()]
     if not images and not files:
@@ -249,10 +249,10 @@ def _from_folder(path: Path, split: str) -> Gold:
 
 
 def _list_masks(folder: Path, split: str) -> dict[str, GoldImage]:
-    """Index the masks below a folder, those below folders named after other splits left out.
+    """Index the masks below a folder; folders named after other splits are skipped.
 
     Raises:
-        DataError: one annotator's mask of an image is there twice; all of them at once.
+        DataError: an annotator has two masks of an image; lists up to 20 of them.
     """
     by_image: dict[str, dict[str, str]] = {}
     cases: dict[str, str] = {}
@@ -283,7 +283,8 @@ def _read_answers(path: Path, questions: QuestionSchema) -> dict[str, dict[str, 
     for number, row in enumerate(rows):
         encounter = row.get("encounter_id") if isinstance(row, dict) else None
         if not isinstance(encounter, str):
-            lines.append(problem(f"{path}:{number}", "no encounter_id", "an object with one", "check the row"))
+            expected = "an object with an encounter_id"
+            lines.append(problem(f"{path}:{number}", "no encounter_id", expected, "fix the row"))
             continue
         if encounter in answers:
             lines.append(problem(f"{path}:{number}", f"{encounter} twice", "once", "remove one row"))

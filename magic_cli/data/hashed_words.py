@@ -1,7 +1,7 @@
-"""A text as a bag of hashed words: no vocabulary to keep, and words that training never saw cost nothing.
+"""A text as a bag of hashed words: no vocabulary to store, and no special case for words unseen in training.
 
 Weinberger et al., Feature hashing for large scale multitask learning (2009), without signs. The weights of words are
-learned from training texts alone (tasks/cvqa/model.py).
+learned from training texts only (tasks/cvqa/model.py).
 """
 
 import re
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 _WORD = re.compile(r"[\u3400-\u9fff]+|[^\W_]{2,}")
 
 
-@lru_cache(maxsize=4096)  # of texts: training asks for the same ones in every epoch
+@lru_cache(maxsize=4096)  # of texts: training uses the same ones in every epoch
 def bag_of_words(text: str, size: int) -> NDArray[np.float32]:
-    """Return 1 + log(count) of the words in each of `size` buckets, 0 where none is; float32 (size,), read-only.
+    """Return 1 + log(count) of the words in each of `size` buckets, 0 for an empty bucket; float32 (size,), read-only.
 
     Words of two letters or more, lower-case; Chinese, which has no spaces, in pairs of characters.
     """
@@ -38,7 +38,7 @@ def _words(text: str) -> list[str]:
 
 
 def idf(bags: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Return log((1 + n) / (1 + n with a word in the bucket)) + 1 of each bucket of n bags (size,), float32."""
+    """Return the inverse document frequency per bucket, float32 (size,): log((1 + n) / (1 + df)) + 1 for n bags."""
     count, with_it = 0, np.zeros((), np.int64)
     for bag in bags:  # one by one: all of them together are 8 kB per encounter
         count, with_it = count + 1, with_it + (bag > 0)

@@ -1,4 +1,4 @@
-"""Photos: opened by one rule everywhere, so that a photo and its mask always lie on each other."""
+"""Photos: opened by the same rule everywhere, so that a photo and its mask always line up."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ from magic_cli.io.files import known_sha256
 
 _LARGE = 40_000_000  # pixels; larger photos are decoded one at a time, whatever the number of threads
 
-# what photos really are, whatever their names say; not all that Pillow knows: its EPS would start Ghostscript
+# decided by content, not by name; not all formats of Pillow: its EPS would start Ghostscript
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 _SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",)}
@@ -33,7 +33,7 @@ _one_large = threading.Lock()
 class PhotoSize:
     """(height, width) of a photo as stored (`raw`) and after its EXIF orientation, 1..8 (`upright`).
 
-    `odd` names what people should know about how it is stored, "" for a plain JPEG or PNG.
+    `odd` describes an unusual format for people, "" for a plain JPEG or PNG.
     """
 
     raw: tuple[int, int]
@@ -42,7 +42,7 @@ class PhotoSize:
 
     @property
     def upright(self) -> tuple[int, int]:
-        """(height, width) once the EXIF orientation is applied: 5 to 8 swap the sides."""
+        """(height, width) after the EXIF orientation is applied: 5 to 8 swap the sides."""
         return self.raw[::-1] if self.orientation >= 5 else self.raw
 
 
@@ -76,21 +76,21 @@ quiet = _Quiet()
 
 @contextmanager
 def _opened(source: Path | IO[bytes], where: Path | str) -> Iterator[Image.Image]:
-    """Open an image lazily; whatever goes wrong inside the block becomes one DataError line."""
+    """Open an image lazily; any error inside the block becomes a DataError of one line."""
     try:
         with quiet(), Image.open(source, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 pixels = f"{image.width * image.height / 1e6:.0f} megapixels"
                 raise DataError(problem(where, pixels, "at most 200", "shrink it, or check where it comes from"))
             if getattr(image, "tag_v2", {}).get(COMPRESSION) in FAX:
-                remedy = "save it as PNG (damage to a fax-coded photo cannot be noticed)"
+                remedy = "save it as PNG (damage to a fax-coded photo goes unnoticed)"
                 raise DataError(problem(where, "CCITT (fax) compression", "a JPEG or PNG photo", remedy))
             with _one_large if image.width * image.height > _LARGE else nullcontext():
                 yield image
     except DataError:
         raise
     except FileNotFoundError:
-        remedy = "if the photos moved, run `magic prepare` again with their new place as --data"
+        remedy = "if the photos moved, run `magic prepare` again with their new location as --data"
         raise DataError(printable(f"{where}: no such photo; {remedy}")) from None
     except Exception as error:  # decoders have no common base class of errors
         reason = "an empty file" if isinstance(source, io.BytesIO) and not source.getbuffer().nbytes else _reason(error)
@@ -116,7 +116,7 @@ def check_photo(path: str, where: str) -> tuple[PhotoSize, str]:
     A JPEG is decoded at an eighth of its size, which still reads all of its data but is several times faster.
 
     Raises:
-        DataError: one line, for a photo that is missing, truncated, damaged or of more than 200 megapixels.
+        DataError: one line, for a photo that is missing, truncated, damaged or larger than 200 megapixels.
     """
     try:
         data = Path(path).read_bytes()
@@ -134,25 +134,26 @@ def _odd(image: Image.Image, suffix: str) -> str:
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         return f"animated {kind}: the first frame is used"
     if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
-        return f"{kind} in {image.mode}: turned into 8-bit RGB"
-    return "" if suffix in _SUFFIXES.get(kind, ()) else f"{kind}, whatever its name says: read as what it is"
+        return f"{kind} in {image.mode}: converted to 8-bit RGB"
+    return "" if suffix in _SUFFIXES.get(kind, ()) else f"{kind}, despite its file name: read as {kind}"
 
 
 def open_photo(path: str | Path, upright: bool, at_least: int | None = None, sha256: str = "") -> Image.Image:
     """Return a photo, fully decoded, as 8-bit RGB.
 
     Args:
-        path: JPEG or PNG of any mode; transparency is dropped, 16-bit grey is scaled to 8 bits.
-        upright: apply the EXIF orientation (`ImageRecord.upright`: what lays the photo on its masks).
+        path: photo of any mode; transparency is dropped, 16-bit grey is scaled to 8 bits.
+        upright: apply the EXIF orientation, as `ImageRecord.upright` says, so that the photo matches its masks.
         at_least: let a JPEG be decoded at 1/2, 1/4 or 1/8 as long as neither side falls below this many
             pixels; faster by a factor of about four, pixel values differ a little. None: exact.
-        sha256: that of the photo's bytes as it was prepared; "" for any. What is cached is kept under it.
+        sha256: hex digest of the photo's bytes when it was prepared, part of cache keys; "" skips the check.
 
     Raises:
-        DataError: one line, for a photo that is missing, truncated, damaged, of more than 200 megapixels, or another.
+        DataError: one line, for a photo that is missing, truncated, damaged, larger than 200 megapixels, or not the
+            one that was prepared.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():  # a pipe or a device would be read for ever
+    if path.exists() and not path.is_file():  # a pipe or a device would be read forever
         raise DataError(problem(path, "no regular file", "a JPEG or PNG photo", "copy or download it again"))
     with _opened(path, path) as image:
         if sha256 and known_sha256(path) != sha256:
@@ -167,6 +168,6 @@ def open_photo(path: str | Path, upright: bool, at_least: int | None = None, sha
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # Pillow clips these instead of scaling them
         return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode == "P":  # a palette with transparency is only well defined by way of RGBA
+    if image.mode == "P":  # a palette with transparency is only well defined via RGBA
         image = image.convert("RGBA")
     return image.convert("RGB") if image.mode != "RGB" else image.copy()

@@ -1,4 +1,4 @@
-"""The issues of a stage: what was lost, what was decided, and what the losses cost."""
+"""Log of the issues of `magic prepare`: data that was lost, choices that were made, and what the losses cost."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class IssueLog:
-    """`problems` are lost data, one line each, counted in `left_out`; `notes` are choices that lose nothing."""
+    """`problems` are losses of data, one line each, counted in `left_out`; `notes` are choices that lose nothing."""
 
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

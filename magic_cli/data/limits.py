@@ -1,7 +1,7 @@
-"""What a file may ask for: hostile ones claim gigabytes in a few bytes, and are refused before memory is given.
+"""Limits on files: hostile ones claim gigabytes in a few bytes, and are refused before memory is allocated.
 
-A TIFF's compressed strips are unpacked by libraries that take no limit. Where a strip could hold more than a mask of
-the allowed size, it is counted first, in pieces that are thrown away.
+A TIFF's compressed strips are unpacked by libraries that take no limit. If a strip could unpack to more than a
+mask of the allowed size, its bytes are counted first, in pieces that are discarded.
 """
 
 import lzma
@@ -11,7 +11,7 @@ from typing import IO, Any
 
 MAX_PIXELS = 200_000_000  # of a photo or mask
 
-MAX_BYTES = 1 << 30  # of an array, a file of a submission, or what a strip unpacks to
+MAX_BYTES = 1 << 30  # of an array, of a file in a submission, and of what a strip unpacks to
 
 MAX_PAGES = 64
 
@@ -25,13 +25,13 @@ _PIECE = 1 << 20
 
 _LZMA, _PACKBITS = 34925, 32773
 
-# compression to how many bytes one byte can become at most, in the libraries that tifffile uses without imagecodecs
+# compression to the most bytes that one byte can unpack to, in the libraries that tifffile uses without imagecodecs
 # (its PackBits makes a list of pointers first)
 _GROWTH = {8: 1032, 32946: 1032, _PACKBITS: 64 * 9, _LZMA: 8192}
 
 
 def claims(file: Any) -> str:
-    """Return what an open tifffile.TiffFile asks for beyond the limits, "" for nothing; no pixel is decoded."""
+    """Return how an open tifffile.TiffFile exceeds the limits, "" if it does not; no pixel is decoded."""
     pages = file.pages
     if len(pages) > MAX_PAGES:
         return f"{len(pages)} pages"
@@ -48,7 +48,7 @@ def claims(file: Any) -> str:
 
 
 def _bomb(source: IO[bytes], page: Any) -> str:
-    """Return how a page's compressed data exceeds the limit, "" where it does not."""
+    """Return how a page's compressed data exceeds the limit, "" if it does not."""
     growth = _GROWTH.get(int(page.compression), 0)
     sizes = page.databytecounts
     if sum(sizes) * growth <= MAX_BYTES:
@@ -66,7 +66,7 @@ def _bomb(source: IO[bytes], page: Any) -> str:
 
 
 def _pieces(data: bytes, compression: int) -> Iterator[int]:
-    """Yield the sizes of the pieces that compressed data unpacks to; damaged data ends it, as decoders say more."""
+    """Yield the sizes of the pieces that compressed data unpacks to; stop at damage, which decoders report better."""
     unpack: Any = lzma.LZMADecompressor() if compression == _LZMA else zlib.decompressobj()
     rest: Callable[[], bytes] = (lambda: b"") if compression == _LZMA else (lambda: unpack.unconsumed_tail)
     try:

@@ -1,4 +1,4 @@
-"""prepare.json: what `magic prepare` found, did and left out. No date and no absolute path: same inputs, same bytes."""
+"""prepare.json: what `magic prepare` read, did and left out. No date, no absolute path: same inputs, same bytes."""
 
 import hashlib
 from collections import Counter
@@ -23,12 +23,12 @@ PUBLISHED: Mapping[str, Mapping[str, int]] = {
 
 BINS = 20  # of the histogram of agreement, over 0..1
 
-LOWEST = 30  # photos that are named
+LOWEST = 30  # photos of least agreement that are listed
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareSettings:
-    """The settings that shape the dataset: options of `magic prepare`."""
+    """The options of `magic prepare` that change the dataset."""
 
     merge: str
     prompt: str
@@ -37,10 +37,10 @@ class PrepareSettings:
 
 @dataclass(frozen=True, slots=True)
 class SplitCounts:
-    """Numbers of one split.
+    """Counts of one split.
 
     `listed` photos are named by the cases, `images` of them are usable. `annotators` maps a number of masks, as text,
-    to the number of photos that have so many; `answered` cases have closed answers.
+    to the number of photos with so many masks; `answered` cases have closed answers.
     """
 
     cases: int
@@ -84,9 +84,9 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """Photos with an EXIF orientation: how many masks lie on the photo as stored ("raw"), upright, or cannot tell.
+    """Photos with an EXIF orientation: how many match their masks as stored ("raw"), how many when turned upright.
 
-    `rule` ("raw" or "upright") is what the undecided ones are taken as.
+    The masks of `undecided` photos match both or neither; `rule` ("raw" or "upright") is how these are read.
     """
 
     photos: int = 0
@@ -98,7 +98,7 @@ class Orientation:
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """How many files there are, and one SHA-256 over all of them."""
+    """Number of files, and one SHA-256 over all of them."""
 
     count: int
     sha256: str
@@ -106,7 +106,7 @@ class Digest:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """SHA-256 of what was read: each table by its path in the source, photos and masks together."""
+    """SHA-256 of the inputs: of each table by its path in the source, of all photos, of all masks."""
 
     files: Mapping[str, str]
     photos: Digest
@@ -117,10 +117,10 @@ class Inputs:
 class PrepareManifest:
     """prepare.json (schemas/prepared.schema.json).
 
-    `counts` maps each split to its numbers; `left_out` what was lost (cases, images, masks, answers) to how much;
-    `mask_values` kinds of values to numbers of masks. `problems` are lost data, `notes` choices and facts, one line
-    each. `published` is None for other data than the challenge's, `agreement` without photos of two masks, `prompts`
-    where tokens could not be counted.
+    `counts` maps each split to its counts, `left_out` the kinds of lost data (cases, images, masks, answers) to
+    numbers, `mask_values` the kinds of values in masks to numbers of masks. `problems` are losses, `notes` choices and
+    facts, one line each. `published` is None for data other than the challenge's, `agreement` if no photo has two
+    masks, `prompts` if tokens could not be counted.
     """
 
     settings: PrepareSettings
@@ -141,7 +141,7 @@ class PrepareManifest:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "PrepareManifest":
-        """Make the manifest of a row that schemas/prepared.schema.json allows."""
+        """Return the manifest of a parsed prepare.json that schemas/prepared.schema.json allows."""
         published, agreement_row, inputs = row["published"], row["agreement"], row["inputs"]
         return cls(
             settings=PrepareSettings(**row["settings"]),
@@ -159,7 +159,7 @@ class PrepareManifest:
 
 
 def _to_json(value: Any) -> Any:
-    """Return dataclasses and mappings as dicts, tuples as lists; keys are the names of the fields, in their order."""
+    """Convert dataclasses and mappings to dicts and tuples to lists; keys are field names, in field order."""
     if is_dataclass(value):
         return {field.name: _to_json(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
@@ -206,7 +206,7 @@ def count(cases: Iterable[Case], images: Iterable[ImageRecord]) -> dict[str, Spl
 def against_published(counts: Mapping[str, SplitCounts]) -> Published | None:
     """Return the published counts and the difference, counted minus published; None for other data.
 
-    Data is the challenge's when every split that it has is of the published number of cases.
+    Data counts as the challenge's if every split in it has the published number of cases.
     """
     splits = [split for split in SPLITS if counts[split].cases]
     if not splits or any(counts[split].cases != PUBLISHED[split]["cases"] for split in splits):
@@ -218,9 +218,9 @@ def against_published(counts: Mapping[str, SplitCounts]) -> Published | None:
 
 
 def agreement(dices: Mapping[str, float]) -> Agreement | None:
-    """Return how well annotators agree: mean, median, histogram of 20 bins over 0..1, the 30 photos lowest in it.
+    """Return how well annotators agree: mean, median, histogram (20 bins over 0..1), the 30 lowest photos.
 
-    `dices` maps the photos of two or more annotators to the mean Dice over pairs of them. None without any.
+    `dices` maps each photo with two or more masks to the mean Dice over pairs of annotators. None if there is none.
     """
     if not dices:
         return None

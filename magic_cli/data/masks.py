@@ -1,4 +1,4 @@
-"""Masks: read any binary TIFF people really have, merge annotators, write what the official scorer reads."""
+"""Masks: read any binary TIFF that occurs in practice, merge annotators, write what the official scorer reads."""
 
 import io
 import mmap
@@ -16,7 +16,7 @@ from magic_cli.data.limits import COMPRESSION, FAX, MAX_PIXELS, claims
 from magic_cli.errors import ConfigError, DataError, printable, problem, shorten
 from magic_cli.records import Mask
 
-# An annotator's mask beside its photo: prepare and score take the same names. Case does not matter.
+# Name of an annotator's mask file, for prepare and score alike; case does not matter.
 ANNOTATOR_MASK = re.compile(r"(?P<image>.+)_mask_(?P<annotator>ann\d+)\.(?:tiff?|png)", re.I)
 
 MERGES = ("or", "majority", "intersection")
@@ -28,11 +28,11 @@ _WHITE_IS_ZERO = 0
 _PHOTOMETRIC = 262
 
 
-class Unreadable(DataError):  # noqa: N818  it is about the file
+class Unreadable(DataError):  # noqa: N818  it describes the file
     """A mask file that is refused.
 
-    `error` names the exception that stops tifffile, hence the official scorer. Where neither stops, it is "", and
-    `stored` is the array that they read.
+    `error` names the exception with which tifffile, hence the official scorer, fails. If it reads the file, `error` is
+    "" and `stored` the array that it reads.
     """
 
     def __init__(self, line: str, error: str, stored: NDArray[Any] | None = None) -> None:
@@ -41,14 +41,14 @@ class Unreadable(DataError):  # noqa: N818  it is about the file
 
 
 def read_raw(source: str | Path | IO[bytes], where: str = "") -> NDArray[Any]:
-    """Return the array of a TIFF as stored: any shape, any dtype, nothing scaled.
+    """Return the array of a TIFF as stored: any shape, any dtype, no scaling.
 
     tifffile reads it, as the official scorer does; Pillow is the fallback for LZW, which tifffile reads only with the
-    79 MB imagecodecs (examples/challenge-data.md, "Compressions"). A PNG is read too.
+    79 MB imagecodecs (examples/challenge-data.md, "Compressions"). PNG, BMP and GIF are read too.
 
     Args:
         source: a path, or a seekable stream.
-        where: what messages call it; "" for the path itself.
+        where: name of the file in messages; "" for the path itself.
 
     Raises:
         DataError: one line, for a file that is missing, damaged, fax-coded (CCITT) or too large (data/limits.py).
@@ -61,9 +61,9 @@ def read_raw(source: str | Path | IO[bytes], where: str = "") -> NDArray[Any]:
 
 
 def map_stored(path: str | Path, where: str = "") -> tuple[NDArray[Any], str]:
-    """Read a file like `read_stored`, but map its pixels into memory instead of copying them if they are uncompressed.
+    """Read a file like `read_stored`, but memory-map uncompressed pixels instead of copying them.
 
-    The array is read-only then, and must not outlive changes of the file: for scoring, which reads pixels once.
+    A mapped array is read-only, and invalid once the file changes: for scoring, which reads pixels once.
     """
     where = where or str(path)
     with _opened(path, where) as file:
@@ -78,7 +78,7 @@ def map_stored(path: str | Path, where: str = "") -> tuple[NDArray[Any], str]:
 @contextmanager
 def _opened(path: str | Path, where: str) -> Iterator[IO[bytes]]:
     path = Path(path)
-    if path.exists() and not path.is_file():  # a pipe would be waited for, a device read for ever
+    if path.exists() and not path.is_file():  # a pipe would block, a device would be read forever
         raise Unreadable(problem(where, "no regular file", "a TIFF mask", "copy it again"), "IsADirectoryError")
     try:
         file = path.open("rb")
@@ -90,12 +90,12 @@ def _opened(path: str | Path, where: str) -> Iterator[IO[bytes]]:
 
 
 def read_stored(source: IO[bytes], where: str) -> tuple[NDArray[Any], str]:
-    """Return the array of a TIFF as stored, and why tifffile, hence the official scorer, cannot read it ("": it can).
+    """Return the array of a TIFF as stored, and why tifffile, hence the official scorer, cannot read it ("" if it can).
 
     Raises:
-        Unreadable: a file that is damaged, fax-coded (CCITT) or asks for too much (data/limits.py).
+        Unreadable: the file is damaged, fax-coded (CCITT) or too large (data/limits.py).
     """
-    plain = read_simple_tiff(source.getvalue()) if isinstance(source, io.BytesIO) else None  # a tenth of the time
+    plain = read_simple_tiff(source.getvalue()) if isinstance(source, io.BytesIO) else None  # ten times faster
     if plain is not None:
         return plain, ""
     tifffile = _tifffile()
@@ -112,7 +112,7 @@ def read_stored(source: IO[bytes], where: str) -> tuple[NDArray[Any], str]:
 
 
 def _official(error: Exception) -> str:
-    """Return what stops the official scorer, by tifffile's error."""
+    """Return the error with which the official scorer fails, given tifffile's."""
     name = type(error).__name__
     return f"{name}: needs imagecodecs" if "imagecodecs" in str(error) else name
 
@@ -123,13 +123,13 @@ def _damaged(where: str, error: Exception, official: str) -> Unreadable:
 
 
 def _tifffile() -> Any:
-    """Import the library: here and not above, as scoring plain files does without."""
+    """Import tifffile when it is needed: scoring simple files does not need it."""
     import logging
 
     import tifffile
 
     if not logging.getLogger("tifffile").handlers:
-        logging.getLogger("tifffile").addHandler(logging.NullHandler())  # a damaged file becomes one line of ours
+        logging.getLogger("tifffile").addHandler(logging.NullHandler())  # we report a damaged file in one line
     return tifffile
 
 
@@ -145,7 +145,7 @@ def _read_tifffile(source: IO[bytes], where: str) -> NDArray[Any]:
 
 
 def _fax_coded(file: Any, where: str) -> Unreadable:
-    """Refuse pixels whose damage nobody would notice; the official scorer reads them where imagecodecs is installed."""
+    """Refuse fax-coded pixels, whose damage goes unnoticed; the official scorer with imagecodecs reads them."""
     try:
         return Unreadable(_fax_line(where), "", np.asarray(file.series[0].asarray()))
     except Exception as error:  # decoders have no common base class of errors
@@ -153,7 +153,7 @@ def _fax_coded(file: Any, where: str) -> Unreadable:
 
 
 def _fax_line(where: str) -> str:
-    remedy = "save it with one of these (damage to a fax-coded mask cannot be noticed)"
+    remedy = "save it with one of these (damage to a fax-coded mask goes unnoticed)"
     return problem(where, "CCITT (fax) compression", "none, zlib or LZW", remedy)
 
 
@@ -170,7 +170,7 @@ def _read_pillow(source: IO[bytes], where: str, official: str) -> NDArray[Any]:
             if getattr(image, "tag_v2", {}).get(COMPRESSION) in FAX:
                 raise Unreadable(_fax_line(where), official)
             array = np.array(image)
-            # Pillow turns white-is-zero around; tifffile, hence the official scorer, does not.
+            # Pillow inverts white-is-zero; tifffile, hence the official scorer, does not.
             white_is_zero = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
     except DataError:
         raise
@@ -190,14 +190,14 @@ def _refuse_huge(pixels: int, where: str) -> None:
 def decode_mask(raw: NDArray[Any], where: str) -> tuple[Mask, str]:
     """Turn a stored array into (H, W) uint8 {0, 1} and the kind of its values: "bool", "0/1" or "0/255".
 
-    A mask of one value is empty or full: only 0 or 1 counts as "0/1", only 255 as "0/255".
+    A mask with a single value is empty or full: 0 or 1 count as "0/1", 255 as "0/255".
 
     Raises:
-        DataError: one line, for another shape than (H, W) or (H, W, 1) or for other values.
+        DataError: one line, for a shape other than (H, W) or (H, W, 1), or for other values.
     """
     array = raw[..., 0] if raw.ndim == 3 and raw.shape[2] == 1 else raw
     if array.ndim != 2 or not array.size:
-        raise DataError(problem(where, f"shape {raw.shape}", "(H, W)", "store one binary mask a file"))
+        raise DataError(problem(where, f"shape {raw.shape}", "(H, W)", "store one binary mask per file"))
     if array.dtype == bool:
         return array.astype(np.uint8), "bool"
     if array.dtype.kind not in "uif":
@@ -223,17 +223,17 @@ def read_mask(source: str | Path | IO[bytes], where: str = "") -> Mask:
         source, where: as for `read_raw`.
 
     Raises:
-        DataError: one line, for a file, a shape or values that are no mask.
+        DataError: one line, for a file that cannot be read or is not a binary mask.
     """
     where = where or str(source)
     return decode_mask(read_raw(source, where), where)[0]
 
 
 def merge_masks(masks: Sequence[Mask], rule: str) -> Mask:
-    """Merge the masks of one image, each (H, W) uint8 {0, 1}, into one of the same kind.
+    """Merge the masks of one image, each uint8 {0, 1} of the same (H, W), into one.
 
-    Rules: "or" (foreground where any annotator says so: the paper's), "majority" (where at least half do, so
-    that a tie is foreground, as in the official scorer: examples/official-scorer.md, cases 55 and 56), "intersection".
+    Rules: "or" (foreground if any annotator marked it, as in the paper), "majority" (if at least half did; a tie is
+    foreground, as in the official scorer: examples/official-scorer.md, cases 55 and 56), "intersection" (if all did).
 
     Raises:
         DataError: no mask, or masks of different sizes. ConfigError: an unknown rule.
@@ -256,11 +256,11 @@ def merge_masks(masks: Sequence[Mask], rule: str) -> Mask:
 def write_mask(path: Path, mask: Mask) -> None:
     """Write an (H, W) mask as uint8 {0, 1}, 2-D, zlib TIFF: the same bytes for the same mask.
 
-    Into a folder that is put in place as a whole (io/staging.py, which also brings it to the disk): a kill may
-    leave half a file. Each mask brought to the disk alone: 11 of the 27 s of `predict` for 2,474 small photos.
+    The file is not synced, and a kill may leave half of it: write into a folder of io/staging.py, which syncs it and
+    moves it into place as a whole. A sync per mask took 11 of the 27 s of `predict` for 2,474 small photos.
 
     Raises:
-        DataError: the array is no (H, W) array of 0 and 1, or `path` cannot be written.
+        DataError: the array is not an (H, W) array of 0 and 1, or `path` cannot be written.
     """
     if mask.ndim != 2 or not mask.size or mask.dtype.kind not in "bui" or mask.max() > 1 or mask.min() < 0:
         raise DataError(problem(path, f"{mask.dtype} array of shape {mask.shape}", "(H, W) of 0 and 1", "threshold it"))

@@ -1,4 +1,4 @@
-"""Which masks belong on a photo as stored, and which on its EXIF-upright version: the masks decide."""
+"""Whether a photo matches its masks as stored or turned by its EXIF orientation: the masks' sizes decide."""
 
 import hashlib
 import io
@@ -16,9 +16,9 @@ from magic_cli.records import Mask
 class PhotoWithMasks:
     """A photo and those of its masks that fit it, in memory.
 
-    `upright` is True where only the EXIF-upright photo has the masks' size, False where only the photo as stored
-    has it or there is no orientation, None where the masks cannot tell. `kinds` and `digests` hold each read
-    mask's kind of values and SHA-256; `problems` the masks that were left out, one line each.
+    `upright` is True if only the EXIF-upright photo has the masks' size, False if only the photo as stored has it or
+    there is no orientation, None if the masks do not decide. `kinds` and `digests` map annotators to the kind of
+    values and the SHA-256 of each mask that was read; `problems` names the masks that were left out, one line each.
     """
 
     size: PhotoSize
@@ -33,7 +33,7 @@ class PhotoWithMasks:
 def match_masks(photo: str, masks: Mapping[str, str], name: Callable[[str], str]) -> PhotoWithMasks:
     """Read a photo and its annotators' masks, and keep the masks of the photo's raw or EXIF-upright size.
 
-    Where annotators disagree about the orientation, the greater number decides; in a tie the photo as stored.
+    If annotators disagree about the orientation, the majority decides; a tie means as stored.
 
     Raises:
         DataError: the photo cannot be used; one line. Unusable masks are listed in the result instead.
@@ -79,5 +79,5 @@ def _misfit(where: str, shape: tuple[int, ...], size: PhotoSize) -> str:
     if size.upright != size.raw:
         expected += f" or {size.upright[0]} x {size.upright[1]}, as its photo"
     if shape == size.raw[::-1]:
-        return problem(where, f"a transposed mask, {got}", expected, "turn it as its photo lies; left out")
+        return problem(where, f"a transposed mask, {got}", expected, "rotate it like its photo; left out")
     return problem(where, got, expected, "is it the mask of another photo? left out")

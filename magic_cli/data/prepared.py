@@ -4,9 +4,10 @@ prepared/cases.jsonl        one case per line             schemas/case.schema.js
 prepared/images.jsonl       one photo per line            schemas/image.schema.json
 prepared/questions.json     the closed questions          schemas/definitions.schema.json; absent without any
 prepared/masks/             merged masks at full size     uint8 {0, 1} TIFF; absent without any
-prepared/prepare.json       what was found and done       schemas/prepared.schema.json
+prepared/prepare.json       what was read and done        schemas/prepared.schema.json
 prepared/mean_mask.png      mean of the train masks       64 x 64 8-bit grey, 255 = all; absent without any
-prepared/index.html         a page to look at             read by people only
+prepared/index.html         a page for people             never read by magic
+prepared/run.json           the call that wrote it        schemas/run.schema.json
 
 This is format 2, which prepare.json states as "schema". Format 1 named cases encounters, had no texts by role and no
 labels, and needed questions.json; it is refused, as `magic prepare` makes the new one from the same data.
@@ -34,7 +35,7 @@ CASES, IMAGES, QUESTIONS, MANIFEST = "cases.jsonl", "images.jsonl", "questions.j
 
 MEAN_MASK, PAGE = "mean_mask.png", "index.html"
 
-_EMPTY: Mapping[str, Any] = {}  # shared by all cases that lack something
+_EMPTY: Mapping[str, Any] = {}  # shared by all cases
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Prepared:
 
 
 def link(target: str, root: Path) -> str:
-    """Return `target` as written into a row: relative to `root`, absolute on another drive; "/" everywhere."""
+    """Return `target` as it is written into a row: relative to `root`, absolute if on another drive; "/" everywhere."""
     try:
         return Path(os.path.relpath(target, root)).as_posix()
     except ValueError:
@@ -144,7 +145,7 @@ def _text(row: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _with_shared_keys(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row whose keys are those of other rows: as parsed, each line has its own, which are most of it."""
+    """Return a row with interned keys: the parser makes new ones for each line, and they take most of its memory."""
     return {intern(key): value for key, value in row.items()}
 
 
@@ -156,7 +157,7 @@ def _image(row: Mapping[str, Any], root: Path) -> ImageRecord:
 
 
 def valid_rows(name: str, rows: Iterable[Any], where: str, lines: list[str]) -> Iterator[Any]:
-    """Yield the rows that schema `name` allows; `lines` gets one for each violation, with the row's number from 1."""
+    """Yield the rows that schema `name` allows; append a line per violation to `lines`; rows count from 1."""
     for number, row in enumerate(rows, 1):
         faults = schema.problems(name, row, f"{where}:{number}")
         lines += faults
@@ -169,10 +170,10 @@ def open_prepared(root: StrPath, texts: bool = True) -> Prepared:
 
     Args:
         root: the folder that `magic prepare` wrote.
-        texts: False leaves out the words of the cases, most of what is held, for callers that need none.
+        texts: False leaves out the texts of the cases, which take most of the memory.
 
     Raises:
-        DataError: no prepared dataset there, one of another format, or it is damaged; all problems at once.
+        DataError: no prepared dataset there, or its format is another or it is damaged; all problems at once.
     """
     root = Path(root)
     manifest_path = root / MANIFEST
@@ -183,7 +184,7 @@ def open_prepared(root: StrPath, texts: bool = True) -> Prepared:
     row = read_json(manifest_path)
     _refuse_older(row, root)
     lines = schema.problems("prepared", row, str(manifest_path))
-    # row by row: parsed rows take several times the memory of what is kept of them
+    # row by row: parsed rows take several times the memory of the records made from them
     rows = valid_rows("case", each_row(root / CASES), str(root / CASES), lines)
     cases = [_case(row, texts) for row in rows]
     rows = valid_rows("image", each_row(root / IMAGES), str(root / IMAGES), lines)
@@ -210,7 +211,7 @@ def _refuse_older(manifest: object, root: Path) -> None:
 
 
 def _read_questions(root: Path, cases: Sequence[Case]) -> QuestionSchema:
-    """Read questions.json, which only a dataset without closed answers may lack."""
+    """Read questions.json; it may be missing only if no case has closed answers."""
     path = root / QUESTIONS
     if not path.exists() and all(case.answers is None for case in cases):
         return NO_QUESTIONS
@@ -223,7 +224,7 @@ def _raise(lines: list[str]) -> None:
 
 
 def _lost(root: Path, manifest: PrepareManifest, cases: Sequence[Case], images: Sequence[ImageRecord]) -> Iterator[str]:
-    """Yield a line for each split with other numbers of rows than were written: a file cut at a line's end is valid."""
+    """Yield a line per split whose number of rows differs from prepare.json: a file cut at a line's end parses well."""
     splits = (
         (CASES, "cases", [case.split for case in cases]),
         (IMAGES, "images", [image.split for image in images]),
@@ -238,7 +239,7 @@ def _lost(root: Path, manifest: PrepareManifest, cases: Sequence[Case], images: 
 def _contradictions(
     root: Path, cases: Sequence[Case], images: Sequence[ImageRecord], questions: QuestionSchema
 ) -> Iterator[str]:
-    """Yield a line for each repeated id, photo without its case and answer outside the questions."""
+    """Yield a line per repeated id, per photo without its case and per answer that the questions do not allow."""
     splits: dict[str, str] = {}
     for number, case in enumerate(cases, 1):
         where = f"{root / CASES}:{number}"

@@ -10,13 +10,13 @@ from magic_cli.io.run_record import Hashed, hashed
 
 
 def table_files(prepared: Path) -> Hashed:
-    """Yield the files of a prepared dataset but its masks; none of another folder."""
+    """Yield the files of a prepared dataset except its masks; nothing if the folder is not one."""
     if (prepared / MANIFEST).is_file():
         yield from hashed(prepared / name for name in (MANIFEST, CASES, IMAGES, QUESTIONS, MEAN_MASK))
 
 
 def image_files(prepared: Path, splits: Collection[str], masks: bool = False) -> Hashed:
-    """Yield the photos of splits with their recorded SHA-256; with `masks` their merged and annotators' masks too."""
+    """Yield the photos of splits with their recorded SHA-256; with `masks`, also their merged and annotators' masks."""
     root = prepared.resolve()
     for row in each_row(prepared / IMAGES):
         if row["split"] not in splits:

@@ -1,4 +1,4 @@
-"""Probability maps of a photo: resized to its size, averaged over models of different input sizes."""
+"""Probability maps of a photo: resized to its size, averaged over models with different input sizes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ def resize_map(array: Map, shape: tuple[int, ...]) -> Map:
 def mean_map(maps: Sequence[NDArray[Any]], shape: tuple[int, int] | None) -> Map:
     """Return the mean of maps, float32; those of different sizes are resized to the photo's (H, W) first.
 
-    Resizing is linear, so maps of one size are averaged before it: there are no more full-size maps than sizes.
+    Resizing is linear, so maps of the same size are averaged first: there is one full-size map per size, not per model.
 
     Args:
         maps: floating point (h, w) each; at least one.

@@ -1,4 +1,4 @@
-"""Prompt lengths in tokens: how they are spread, and how much of a prompt a text encoder's window keeps."""
+"""Prompt lengths in tokens: their distribution, and how much of a prompt fits into a text encoder's window."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ Sizes = Sequence[tuple[int, int]]  # tokens of the question and of the answer ha
 
 @dataclass(frozen=True, slots=True)
 class PromptWindow:
-    """What a text encoder's window of `tokens` leaves of `prompts` prompts.
+    """How much of `prompts` prompts fits into a text encoder's window of `tokens` tokens.
 
-    `exceed` of them are longer, `exceed_by_split` says how many of each split. `kept_question` and `kept_answer` are
-    the mean share of that half, in [0, 1], over the prompts that have it; None where no prompt has it.
+    `exceed` of them are longer; `exceed_by_split` counts them per split. `kept_question` and `kept_answer` are
+    the mean share of that half that fits, in [0, 1], over the prompts that have it; None if no prompt has it.
     """
 
     tokens: int
@@ -58,14 +58,14 @@ class PromptStatistics:
 
 
 def prompt_statistics(sizes: Mapping[str, Sizes], tokenizer: str) -> PromptStatistics:
-    """Return how long the prompts of each split are, and what the windows of CLIP and MiniLM keep of them."""
+    """Return how long the prompts of each split are, and how much of them fits into the windows of CLIP and MiniLM."""
     windows = tuple(window_use(sizes, tokens, model) for tokens, model in WINDOWS)
     histograms = (length_histogram(sizes[split]) for split in SPLITS)
     return PromptStatistics(tokenizer, windows, PromptLengths(WIDTH, *histograms))
 
 
 def window_use(sizes: Mapping[str, Sizes], tokens: int, model: str) -> PromptWindow:
-    """Return how many prompts exceed a window, and the mean share of each half that is kept.
+    """Return how many prompts exceed a window, and the mean share of each half that fits.
 
     Args:
         sizes: split to the sizes of its prompts.

@@ -1,4 +1,4 @@
-"""Prompts: the two halves of `Question || Answer`, cleaned, and the fair share of a text encoder's window."""
+"""Prompts: the cleaned halves of `Question || Answer`, and how they share a text encoder's window."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ _ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.I
 
 
 class _Tag(HTMLParser):
-    """What the stdlib parser makes of one piece of text that looks like a tag."""
+    """Parse one piece of text that looks like a tag with the stdlib parser."""
 
     def __init__(self, piece: str) -> None:
         super().__init__(convert_charrefs=False)
@@ -39,7 +39,7 @@ class _Tag(HTMLParser):
         self.feed(piece)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """A real tag has a known name and no bare words: `<b and c>` is a comparison."""
+        """Note a start tag; a real one has a known name and no bare words: `<b and c>` is a comparison."""
         self.name, self.real = tag, tag in _TAGS and all(value is not None for _, value in attrs)
 
     def handle_endtag(self, tag: str) -> None:
@@ -86,28 +86,28 @@ def _replacement(tag: _Tag, piece: str) -> str:
 
 
 def replace_surrogates(text: str) -> str:
-    """Return a text that UTF-8 can hold: half surrogate pairs, which JSON can hold too, become U+FFFD."""
+    """Replace lone surrogates, which JSON can hold and UTF-8 cannot, by U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def fold(text: str) -> str:
-    """Replace every run of white space, of any script, by one space; none at the ends."""
+    """Replace every run of white space (Unicode) by one space, and strip the ends."""
     return " ".join(text.split())
 
 
 def clean(text: str) -> str:
-    """Strip tags and fold white space; half a surrogate pair, which UTF-8 cannot hold, becomes U+FFFD."""
+    """Strip HTML tags, fold white space and replace lone surrogates by U+FFFD."""
     return fold(strip_html(replace_surrogates(text)))
 
 
 def pick(texts: Mapping[str, str], lang: str) -> str:
-    """Return the cleaned text of `lang`, or of the first other language where that one is empty; "" without any."""
+    """Return the cleaned text in `lang`, else in the first other language that has a text; "" if none has."""
     ordered = [texts.get(lang, ""), *texts.values()]
     return next((cleaned for cleaned in map(clean, ordered) if cleaned), "")
 
 
 def check_prompt(kind: str, responses: bool) -> None:
-    """Raise ConfigError for an unknown kind of prompt, or one whose only half is switched off."""
+    """Raise ConfigError if the kind of prompt is unknown, or its only half is switched off."""
     if kind not in PROMPTS:
         raise ConfigError(problem("--prompt", kind, " or ".join(PROMPTS), "choose one of these"))
     if kind == "answer" and not responses:
@@ -129,7 +129,7 @@ def prompt_halves(
         responses: the clinicians' answers, language to text, in order; joined, the answer half. Pass () for
             --no-responses.
         kind: "qa" both halves, "query" and "answer" one of them, "fixed" the constant `FIXED` as question.
-        lang: preferred language; where a text has none, its first other language is taken.
+        lang: preferred language; a text without it is taken in its first other language.
 
     Raises:
         ConfigError: an unknown kind.
@@ -143,9 +143,9 @@ def prompt_halves(
 
 
 def written_in(case: Case, lang: str) -> str:
-    """Return what was written about a case in one language, cleaned; "" where nothing was.
+    """Return what was written about a case in one language, cleaned; "" if nothing was.
 
-    Halves that its prompt leaves out (--prompt, --no-responses) are left out here too.
+    Halves that the prompt leaves out (--prompt, --no-responses) are left out too.
     """
     if case.question == FIXED:
         return FIXED
@@ -156,8 +156,8 @@ def written_in(case: Case, lang: str) -> str:
 def share_window(n_question: int, n_answer: int, budget: int) -> tuple[int, int]:
     """Return how many tokens of each half fit into `budget`, shared fairly.
 
-    Each half is sure of half the budget (the question of the odd token); room that one half does not need goes
-    to the other. So nothing is cut that would fit, and neither half pushes the other out.
+    Each half is guaranteed half of the budget (the question gets the odd token), and what one half does not need goes
+    to the other. So nothing that fits is cut, and neither half displaces the other.
 
     >>> share_window(10, 500, 75), share_window(500, 500, 75), share_window(20, 30, 75)
     ((10, 65), (38, 37), (20, 30))

@@ -1,8 +1,8 @@
-"""The slot codec: parents, slots, options, "Not mentioned" and padding, from the definitions file.
+"""Closed questions: parents, slots, options, "Not mentioned" and padding, from the definitions file.
 
 The challenge asks one parent question (CQID020) through several slots (CQID020-001 .. -009). A gold answer
-is a *set* of options a parent; slots hold the set's values in free order, then "Not mentioned" as padding
-(examples/closed-questions.md, "Structure of the gold"). Everything that touches answers goes through this module.
+is a *set* of options per parent; the slots hold its values in any order, then "Not mentioned" as padding
+(examples/closed-questions.md, "Structure of the gold"). All code that handles answers uses this module.
 """
 
 import re
@@ -33,7 +33,7 @@ def plain(text: str) -> str:
 
 
 def normalise(text: str) -> str:
-    """As `plain`, and drop a leading number."""
+    """Like `plain`, and drop a leading number."""
     return plain(_NUMBER.sub("", text))
 
 
@@ -68,7 +68,7 @@ class QuestionSchema:
         return {parent: tuple(qids) for parent, qids in qids_of.items()}
 
     def unknown_of(self, parent: str) -> dict[str, int]:
-        """Return the index of "Not mentioned" among a parent's options in each language that words it."""
+        """Return the index of "Not mentioned" among a parent's options, by language; {} if it has none."""
         index_by_lang: dict[str, int] = {}
         for lang, options in self.by_qid[self.parents[parent][0]].options.items():
             for index, option in enumerate(options):
@@ -81,11 +81,11 @@ class QuestionSchema:
         return {parent: next(iter(self.unknown_of(parent).values()), None) for parent in self.parents}
 
     def not_mentioned(self, parent: str) -> int | None:
-        """Return the index of "Not mentioned" among a parent's options, None where it has none."""
+        """Return the index of "Not mentioned" among a parent's options, None if it has none."""
         return self._unknown[parent]
 
     def empty_sets(self) -> dict[str, frozenset[int]]:
-        """Return the answer that knows nothing: "Not mentioned" everywhere (option 0 where there is none)."""
+        """Return the empty answer: "Not mentioned" for every parent (option 0 if it has none)."""
         return {p: frozenset({self.not_mentioned(p) or 0}) for p in self.parents}
 
     def to_sets(self, row: Mapping[str, int]) -> dict[str, frozenset[int]]:
@@ -102,10 +102,10 @@ class QuestionSchema:
     def to_slots(self, sets: Mapping[str, Iterable[int]]) -> dict[str, int]:
         """Write sets into slots: values ascending, then "Not mentioned".
 
-        A parent without "Not mentioned" is padded with its own first value, which leaves the set as it is.
+        A parent without "Not mentioned" is padded with its own first value, which does not change the set.
 
         Raises:
-            DataError: a parent is missing or empty, has more values than slots, or an unknown index.
+            DataError: a parent is missing, empty, has more values than slots, or has an index out of range.
         """
         row: dict[str, int] = {}
         for parent, qids in self.parents.items():
@@ -128,7 +128,7 @@ class QuestionSchema:
         """Return the most frequent option of each slot, the lowest index on ties; {} without rows.
 
         Args:
-            rows: complete answers; each is brought into canonical slot order first.
+            rows: complete answers; each is put into canonical slot order first.
         """
         canonical_rows = [self.canonical(row) for row in rows]
         counts = {qid: Counter(row[qid] for row in canonical_rows) for qid in self.by_qid if canonical_rows}
@@ -141,7 +141,7 @@ class QuestionSchema:
                 raise DataError(problem(qid, value, f"an index in 0..{size - 1}", "use 0-based option indices"))
 
     def option(self, qid: str, index: int, lang: str = "en") -> str:
-        """Return the text of an option; the first language of the file where `lang` is missing."""
+        """Return the text of an option in `lang`, or in the first language of the file if `lang` is missing."""
         self._check(qid, (index,))
         options = self.by_qid[qid].options
         return options.get(lang, next(iter(options.values())))[index]
@@ -149,7 +149,7 @@ class QuestionSchema:
     def index(self, qid: str, text: str) -> int:
         """Return the option that `text` names, in any language of the file.
 
-        Case, white space and "(please specify)" are ignored, and a leading number where that leaves one option.
+        Case, white space and "(please specify)" are ignored, and a leading number if no option matches with it.
 
         Raises:
             DataError: no option, or more than one, has this text.
@@ -163,7 +163,7 @@ class QuestionSchema:
         return matches.pop()
 
     def faults(self, row: Mapping[str, Any], where: str) -> list[str]:
-        """Return one line for each missing key, unknown key and value that is not an index in range."""
+        """Return one line per missing key, unknown key and value that is not an option index."""
         lines = [f"{where}:{q.qid}: missing; every question needs an answer" for q in self.slots if q.qid not in row]
         for key, value in row.items():
             if key in self.by_qid:
@@ -193,7 +193,8 @@ def parse_questions(rows: Any, where: str) -> QuestionSchema:
     """Build the codec from the parsed definitions file, a list of rows.
 
     Raises:
-        DataError: lists every row with a missing key, a repeated qid, or siblings with other options.
+        DataError: lists every row with a missing key, a repeated qid, or options that differ from those of the same
+            parent's first slot.
     """
     lines = schema.problems("definitions", rows, where)
     if lines:
@@ -211,14 +212,24 @@ def _codec(rows: list[dict[str, Any]], where: str) -> QuestionSchema:
         question = Question(row["qid"], parent_of(row["qid"]), text, options)
         if len({len(o) for o in options.values()}) != 1:
             lines.append(
-                problem(f"{where}:{number}", "languages with other numbers of options", "equal", "complete them")
+                problem(
+                    f"{where}:{number}",
+                    "a number of options that depends on the language",
+                    "equal numbers",
+                    "complete them",
+                )
             )
         if question.qid in slots:
             lines.append(problem(f"{where}:{number}", f"{question.qid} twice", "once", "remove one row"))
         slots[question.qid] = question
     first: dict[str, Question] = {}
     lines += [
-        problem(f"{where}:{question.qid}", "options unlike its siblings'", "the same", "align the rows")
+        problem(
+            f"{where}:{question.qid}",
+            f"options unlike those of {first[question.parent].qid}",
+            "the same",
+            "align the rows",
+        )
         for question in slots.values()
         if first.setdefault(question.parent, question).options != question.options
     ]
@@ -228,7 +239,7 @@ def _codec(rows: list[dict[str, Any]], where: str) -> QuestionSchema:
 
 
 def load_questions(path: Path | None) -> QuestionSchema:
-    """Read a definitions file; without one, the 27 questions of the 2025 challenge."""
-    if path is None:  # our own file needs no check, and loading the checker takes a third of scoring's start-up
+    """Read a definitions file; None gives the 27 questions of the 2025 challenge."""
+    if path is None:  # our own file needs no check, and importing the checker takes a third of the start-up of scoring
         return _codec(read_json(FALLBACK), str(FALLBACK))
     return parse_questions(read_json(path), str(path))

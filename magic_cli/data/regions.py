@@ -1,7 +1,7 @@
-"""Connected regions of a mask: the largest one, and holes filled; in whole runs of pixels, at full size.
+"""Connected regions of a mask, from runs of pixels at full size: keep the largest one, fill holes.
 
-A run is a stretch of foreground (or background) in one row. Runs that touch from row to row make a region. Time and
-memory go with the mask's pixels (a byte or two each) and its runs, of which a lesion has a few a row.
+A run is a stretch of foreground (or background) in one row. Runs that touch from row to row form a region. Time and
+memory are linear in the pixels (a byte or two each) and in the runs, of which a lesion has a few per row.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ Places = NDArray[np.int64]
 
 
 def largest_region(mask: Mask) -> Mask:
-    """Return the mask's largest region alone; diagonal neighbours are connected. Of equals, the topmost one.
+    """Return only the mask's largest region; diagonal neighbours are connected, and of equal regions the topmost wins.
 
     Args:
         mask: (H, W) uint8 {0, 1}; an empty mask stays empty.
@@ -30,7 +30,7 @@ def largest_region(mask: Mask) -> Mask:
 
 
 def fill_holes(mask: Mask) -> Mask:
-    """Return the mask with its holes filled: background that no path of whole pixel sides leads out of.
+    """Return the mask with its holes filled: background that is not 4-connected to the border of the photo.
 
     Args:
         mask: (H, W) uint8 {0, 1}.
@@ -47,7 +47,7 @@ def fill_holes(mask: Mask) -> Mask:
 
 
 def _runs(mask: NDArray[Any]) -> tuple[Places, Places]:
-    """Return where runs start and end (exclusive), at row * (W + 1) + column: a gap after each row parts the rows."""
+    """Return where runs start and end (exclusive) as row * (W + 1) + column: a gap ends each row."""
     height, width = mask.shape
     flat = np.zeros(height * (width + 1) + 1, np.int8)
     flat[1:].reshape(height, width + 1)[:, :width] = mask
@@ -56,7 +56,7 @@ def _runs(mask: NDArray[Any]) -> tuple[Places, Places]:
 
 
 def _regions(starts: Places, ends: Places, stride: int, diagonal: int) -> Places:
-    """Return the region of each run: the number of its first run. Runs are in order; `diagonal` widens the touch."""
+    """Return the region of each run, as the index of its first run; `diagonal` 1 lets runs touch at corners."""
     first = np.searchsorted(ends, starts + stride - diagonal, "right")
     after = np.searchsorted(starts, ends + stride + diagonal, "left")
     touching = np.maximum(after - first, 0)

@@ -1,8 +1,9 @@
-"""Cases assigned to folds so that labels are spread evenly: what cross-validation holds out in turn.
+"""Assign cases to the folds of a cross-validation so that labels are spread evenly.
 
 Iterative stratification (Sechidis, Tsoumakas & Vlahavas, On the Stratification of Multi-Label Data, 2011): the
-rarest label is assigned first, each time to the fold that lacks it most, then to the one with most room. Unlike there,
-folds differ by at most one encounter in size, and labels too rare to be in every fold are left to chance.
+cases of the rarest label come first, each goes to the fold that lacks the label most, or of several to the one with
+most room. Unlike in the paper, the sizes of folds differ by at most one case, and labels with fewer cases than folds
+are left to chance.
 """
 
 import random
@@ -13,12 +14,12 @@ from magic_cli.errors import ConfigError, problem
 
 
 def assign_folds(labels: Mapping[str, Collection[str]], folds: int, seed: int) -> tuple[tuple[str, ...], ...]:
-    """Return the encounter ids of each fold, sorted; every encounter is in exactly one.
+    """Return the case ids of each fold, sorted; every case is in exactly one.
 
     Args:
-        labels: encounter id to its labels, none or several; the order of neither matters.
+        labels: case id to its labels, none or several; order does not matter.
         folds: at least 2, at most one per case.
-        seed: same seed, same folds.
+        seed: for shuffling and ties; the same seed gives the same folds.
 
     Raises:
         ConfigError: too few or too many folds.

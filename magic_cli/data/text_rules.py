@@ -1,6 +1,6 @@
-"""Rule features of a patient's text in several languages: onset, itch with negation, sites, words.
+"""Rule features of a patient's text in several languages: onset, itch with negation, body sites, keywords.
 
-Evidence: examples/closed-questions.md, "Rule features", and examples/ablation.md. The words are in data/words.
+Results: examples/closed-questions.md, "Rule features", and examples/ablation.md. The words are in data/words.
 """
 
 import re
@@ -25,9 +25,9 @@ Patterns = Mapping[str, re.Pattern[str]]
 class Lexicon:
     """The compiled patterns of a language, for lower-case text.
 
-    `site`, `part` and `word` map a name to what says it, `since` an onset bucket to what hints at it. `itch` finds
-    a mention, `no_itch` a negated one. `duration` has two groups: a number, in digits or a key of `numbers`, and a
-    key of `days`, its unit's length.
+    `site`, `part` and `word` map the name of a feature to its pattern, `since` an onset bucket to phrases that suggest
+    it. `itch` matches a mention of itch, `no_itch` a negated one. `duration` has two groups: a number, in digits or a
+    key of `numbers`, and a unit, a key of `days`, which gives its length in days.
     """
 
     site: Patterns
@@ -43,7 +43,7 @@ class Lexicon:
 
 @cache
 def lexicon(lang: str) -> Lexicon:
-    """Read the word lists of a language (tasks.cvqa_config.LANGUAGES)."""
+    """Read the word lists of a language (one of LANGUAGES in tasks/cvqa/config.py)."""
     read = tomllib.loads((FOLDER / f"{lang}.toml").read_text(encoding="utf-8"))
     border = r"\b" if read["whole_words"] else ""
     tables: dict[str, Any] = {
@@ -63,7 +63,7 @@ def lexicon(lang: str) -> Lexicon:
 
 
 def _joined(pattern: str) -> str:
-    """Return a pattern whose lines are broken for reading only."""
+    """Remove the line breaks of a pattern, which only serve readability."""
     return pattern.replace("\n", "")
 
 
@@ -85,7 +85,7 @@ NAMES = (*_ONSET, *_ITCH, *_SITES, *(f"word: {name}" for name in _WORDS.word))
 
 BLOCKS = (len(_ONSET), len(_ITCH), len(_SITES), len(_WORDS.word))
 
-"""How many features in a row belong together: each kind is weighed by itself (models/heads.py)."""
+"""Sizes of the consecutive groups of features; each group has its own weight (models/heads.py)."""
 
 
 def bucket_of(days: float) -> str:
@@ -97,9 +97,10 @@ def bucket_of(days: float) -> str:
 
 
 def first_duration(text: str, lang: str = "en") -> float | None:
-    """Return the first duration in a text, in days; None without one.
+    """Return the first duration in a text, in days; None if there is none.
 
-    Ages ("3 years old") do not count, nor what is no onset: "after two days", "a week later", "times a year".
+    Ages ("3 years old") do not count, nor do durations that are not an onset: "after two days", "a week later",
+    "times a year".
 
     >>> first_duration("A 30 years old man, itchy for two weeks")
     14.0
@@ -115,7 +116,7 @@ def first_duration(text: str, lang: str = "en") -> float | None:
 
 
 def itch(text: str, lang: str = "en") -> str:
-    """Return "yes" (some mention of itch is not negated), "no" (each is) or "silent" (no mention).
+    """Return "yes" (a mention of itch is not negated), "no" (all mentions are negated) or "silent" (no mention).
 
     >>> itch("It is red but does not really itch"), itch("不痛不痒", "zh"), itch("sin dolor ni picazón", "es")
     ('no', 'no', 'no')
@@ -128,16 +129,17 @@ def itch(text: str, lang: str = "en") -> str:
 
 
 def rule_features(texts: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
-    """Return one value a name of NAMES, float32 in [0, 1]: the share of the languages whose text says so.
+    """Return float32 (len(NAMES),) in [0, 1]: per feature, the share of the languages whose text has it.
 
     Args:
-        texts: (language, text) of one and the same query; an empty text has no say. Without any, English silence.
+        texts: (language, text) versions of the same query; empty ones are ignored. If all are, an empty English text
+            is used.
     """
     features = [_of(lang, text) for lang, text in texts if text] or [_of("en", "")]
     return np.asarray(np.mean(features, axis=0), np.float32)
 
 
-@lru_cache(maxsize=4096)  # of texts: training asks for the same ones in every epoch
+@lru_cache(maxsize=4096)  # of texts: training uses the same ones in every epoch
 def _of(lang: str, text: str) -> NDArray[np.float32]:
     words, low = lexicon(lang), text.lower()
     site, part, word, since = (

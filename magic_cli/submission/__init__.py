@@ -1,1 +1,1 @@
-"""The challenge's files: names, archives, reading, linting."""
+"""Submission files of the challenge: names, archives, reading, linting."""

@@ -1,6 +1,6 @@
-"""Rows of predicted answers, parsed as they are; each is read leniently, so that a bad row costs only itself.
+"""Rows of predicted answers, each read leniently, so that a bad row affects no other.
 
-How the official scorer treats them: examples/official-scorer.md, cases 01 to 25.
+How the official scorer treats such rows: examples/official-scorer.md, cases 01 to 25.
 """
 
 import codecs
@@ -19,12 +19,12 @@ _LARGEST = 2**31
 
 
 def read_rows(archive: Archive, name: str, notes: list[str]) -> list[Any]:
-    """Return the rows of a JSON member, of any type; what a reader of the scores must know is appended to `notes`.
+    """Return the rows of a JSON member, of any type; remarks for the reader of the scores are appended to `notes`.
 
     `{}` counts as no rows, as in the official scorer (case 08).
 
     Raises:
-        SubmissionError: the member is not JSON, or not a list.
+        SubmissionError: the member is not JSON, or not a list of rows.
     """
     where = archive.where(name)
     try:
@@ -42,7 +42,7 @@ def read_rows(archive: Archive, name: str, notes: list[str]) -> list[Any]:
 
 
 def read_bytes(archive: Archive, name: str) -> bytes:
-    """Return a JSON member's bytes; SubmissionError where it cannot be read or is over 256 MiB."""
+    """Return a JSON member's bytes; SubmissionError if it cannot be read or is over 256 MiB."""
     if archive.size(name) > MAX_JSON:
         got, expected = f"{archive.size(name) >> 20} MiB", f"at most {MAX_JSON >> 20} MiB of JSON"
         raise SubmissionError(problem(archive.where(name), got, expected, "check the file"))
@@ -51,10 +51,10 @@ def read_bytes(archive: Archive, name: str) -> bytes:
 
 
 def parse_answers(data: bytes, pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
-    """Parse the JSON of answers, with or without a byte-order mark; `pairs_hook` as that of `json.loads`.
+    """Parse the JSON of answers, with or without a byte-order mark; `pairs_hook` as in `json.loads`.
 
     Raises:
-        ValueError: not UTF-8, not JSON, nested too deeply, or a number of thousands of digits.
+        ValueError: not UTF-8, not JSON, nested too deeply, or a number with thousands of digits.
     """
     try:
         return json.loads(data.decode("utf-8-sig"), object_pairs_hook=pairs_hook)
@@ -63,12 +63,12 @@ def parse_answers(data: bytes, pairs_hook: Callable[[list[tuple[str, Any]]], Any
 
 
 def has_byte_order_mark(data: bytes) -> bool:
-    """Return whether a file starts with a byte-order mark, at which the official scorer stops (case 25)."""
+    """Return whether a file starts with a byte-order mark, which stops the official scorer (case 25)."""
     return data.startswith(codecs.BOM_UTF8)
 
 
 def official_crashes(rows: Sequence[Any]) -> dict[str, list[int]]:
-    """Return the numbers of the rows at which the official run stops before any score exists, by exception."""
+    """Return the numbers of the rows that stop the official scorer before it computes any score, by exception."""
     numbers: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
@@ -82,11 +82,11 @@ def official_crashes(rows: Sequence[Any]) -> dict[str, list[int]]:
 
 @dataclass(frozen=True, slots=True)
 class SubmittedRow(Submitted):
-    """One row of answers, as a file holds it; `id` is its encounter_id as written, "" where it has none.
+    """One row of answers, as a file holds it; `id` is its encounter_id as written, "" if it has none.
 
     raw: the parsed row, of any type, for the official scores.
-    values: {qid: option index} of every whole number in the row, in range or not.
-    probabilities: {qid: one number in [0, 1] per option} that predictions.jsonl holds beside the row; {} without.
+    values: {qid: option index} for every whole number in the row, in range or not.
+    probabilities: {qid: one number in [0, 1] per option} from predictions.jsonl; {} without that file.
     """
 
     raw: Any = None
@@ -95,12 +95,12 @@ class SubmittedRow(Submitted):
 
 
 def read_row(row: Any, qids: Collection[str], where: str) -> SubmittedRow:
-    """Return one parsed row; no row is refused.
+    """Read one parsed row; no row is refused.
 
     Args:
         row: of any type.
-        qids: the closed questions; other keys are in `raw` only.
-        where: names the row in `problem`, which says what `values` leaves out.
+        qids: the closed questions; other keys are only in `raw`.
+        where: name of the row in `problem`, which says what `values` leaves out.
     """
     encounter = row.get("encounter_id") if isinstance(row, dict) else None
     if not isinstance(encounter, str):
@@ -116,13 +116,13 @@ def _index(value: Any) -> int | None:
     """Return a whole number as an integer; None for everything else, and for numbers beyond 2^31."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    if not abs(value) < _LARGEST or value != value // 1:  # NaN is not smaller either
+    if not abs(value) < _LARGEST or value != value // 1:  # NaN fails this comparison too
         return None
     return int(value)
 
 
 def _problem(where: str, row: Mapping[str, Any], bad: Sequence[str]) -> str:
-    # the type alone: a value may be what a patient wrote
+    # only the type: a value may be a patient's text
     got = shorten((f"{qid} {_kind(row[qid])}" for qid in bad), most=3)
     return problem(where, got, "integers", "write the 0-based option indices")
 

@@ -1,4 +1,4 @@
-"""A folder, a zip or one file as a flat list of named members; nothing is ever extracted to disk."""
+"""A folder, a zip or a JSON file as a flat list of named members; nothing is extracted to disk."""
 
 import io
 import os
@@ -27,12 +27,12 @@ _ENCRYPTED = 1
 
 @dataclass(frozen=True)
 class Archive:
-    """The files below a folder, or of a zip, by their path relative to the root, "/" between folders.
+    """The files below a folder or in a zip, by path relative to the root, with "/" between folders.
 
-    A folder's members are names alone (None; see `path`), a zip's what it says of them.
-    `faults` are lines about members that are refused (and not in `members`): unsafe names, encryption,
-    a declared size over 1 GiB, a name twice. `folders` are the folders that are named ("masks_preds/"): all of a
-    folder's, the entries of a zip.
+    `members` maps names to None for a folder (see `path`), to the entries of the central directory for a zip.
+    `faults` are lines about members that are refused (and not in `members`): unsafe names, encryption, a declared
+    size over 1 GiB, duplicate names. `folders` are names of folders ("masks_preds/"): all below a folder, or those
+    with an entry in the zip.
     """
 
     source: str
@@ -44,15 +44,15 @@ class Archive:
     _zip: zipfile.ZipFile | None = field(default=None, repr=False)
 
     def where(self, name: str) -> str:
-        """Return how a member is called in a message: its path, after the zip's where it is in one."""
+        """Return the name of a member in messages: its path; in a zip, after the path of the zip."""
         return f"{self.source}:{name}" if self.is_zip else printable(Path(self.source) / name)
 
     def path(self, name: str) -> Path | None:
-        """Return a member's own file; None in a zip."""
+        """Return the path of a member's file; None in a zip."""
         return None if self.is_zip else self.root / name
 
     def size(self, name: str) -> int:
-        """Return how many bytes a member has, a zip's as it says; 0 where it cannot be known."""
+        """Return the size of a member in bytes, as declared in a zip; 0 if it cannot be determined."""
         member = self.members[name]
         try:
             return member.file_size if member else (self.root / name).stat().st_size
@@ -60,10 +60,10 @@ class Archive:
             return 0
 
     def read(self, name: str) -> IO[bytes]:
-        """Return a member as a seekable stream, to be closed by the caller; a zip's is unpacked in memory.
+        """Return a member as a seekable stream, which the caller closes; members of a zip are unpacked in memory.
 
         Raises:
-            SubmissionError: the member is over 1 GiB, cannot be read, or its checksum is wrong.
+            SubmissionError: the member is over 1 GiB, cannot be read, or fails its checksum.
         """
         member = self.members[name]
         try:
@@ -86,11 +86,11 @@ class Archive:
 def open_archive(source: Path, handle: IO[bytes] | None = None) -> Iterator[Archive]:
     """Open a folder, a zip or one JSON file for reading.
 
-    `handle` is a zip that is open already, called `source` in messages.
+    `handle` is an open zip, which messages call `source`.
 
     Raises:
         DataError: there is nothing at `source`.
-        SubmissionError: it is neither a folder nor a zip nor JSON, or has too many members.
+        SubmissionError: it is not a folder, zip or JSON file, or has too many members.
     """
     name = printable(source)
     if handle is None and source.is_dir():
@@ -115,7 +115,7 @@ def open_archive(source: Path, handle: IO[bytes] | None = None) -> Iterator[Arch
 
 
 def _list_folder(root: Path) -> tuple[list[str], list[str]]:
-    """Return the folders and the files below a folder, in the order of their paths' parts."""
+    """Return the folders and the files below a folder, sorted by the parts of their paths."""
     folders: list[str] = []
     files: list[str] = []
     for folder, inner, names in os.walk(root):
@@ -130,8 +130,12 @@ def _parts(name: str) -> list[str]:
 
 
 def _check_directory(source: Path) -> None:
-    """Refuse a list of members that is too long for memory; zipfile would read all of it. As `open_archive`."""
-    if source.exists() and not source.is_file():  # a pipe would be waited for, a device read until memory is full
+    """Refuse a central directory that is too large for memory, as zipfile would read all of it.
+
+    Raises:
+        SubmissionError: it is over 8 MiB, or `source` is not a regular file.
+    """
+    if source.exists() and not source.is_file():  # a pipe would block, a device would fill the memory
         raise SubmissionError(problem(printable(source), "no regular file", "a folder or a zip", "save it to a file"))
     with source.open("rb") as file:
         file.seek(max(0, source.stat().st_size - _TAIL))

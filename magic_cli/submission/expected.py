@@ -1,4 +1,4 @@
-"""What a submission has to hold, and the problems found in it; equal problems become one line."""
+"""The required content of a submission, and a list of its problems in which equal ones share a line."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,10 +13,10 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Expected:
-    """What a submission for one split has to hold, from the prepared dataset.
+    """The content of a submission for one split, from the prepared dataset.
 
-    encounters, images: every id of the split to whether it is required: all are in test, elsewhere those with gold.
-    sizes: image id to the photo's (height, width), of the photos that exist.
+    encounters, images: each id of the split to whether it is required: all in test, elsewhere those with gold.
+    sizes: image id to the photo's (height, width), for photos that exist.
     """
 
     split: str
@@ -27,7 +27,7 @@ class Expected:
 
 
 def expected_of(prepared: Prepared, split: str) -> Expected:
-    """Return what a submission for a prepared split has to hold; DataError for a split without encounters."""
+    """Return the expected content of a submission for a prepared split; DataError if the split has no encounters."""
     encounters = prepared.cases_of(split)
     if not encounters:
         got = f"no encounter in split {split!r}"
@@ -43,13 +43,13 @@ def expected_of(prepared: Prepared, split: str) -> Expected:
 
 @dataclass
 class Findings:
-    """Problems by kind, so that 300 equal ones stay readable: the first ten are named, the others counted."""
+    """Problems by kind: of equal ones, the first ten are named and the others counted."""
 
     archive: Archive
     kinds: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)
 
     def add(self, where: str, got: str, expected: str, remedy: str, detail: str = "") -> None:
-        """Note one problem; those with the same `got`, `expected` and `remedy` become one line."""
+        """Add a problem; those with the same `got`, `expected` and `remedy` share a line."""
         self.kinds.setdefault((got, expected, remedy), []).append(f"{where} ({detail})" if detail else where)
 
     def lines(self) -> list[str]:

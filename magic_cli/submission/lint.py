@@ -1,7 +1,7 @@
-"""What is wrong with a submission, reported before it is uploaded: the cases of examples/official-scorer.md.
+"""Linter: lists all problems of a submission before it is uploaded (the cases of examples/official-scorer.md).
 
-The official scorer stops at the first bad item, so that neither task is scored, or silently counts zero. The linter
-lists all problems at once, equal ones together, with one mask in memory at a time; photos are never opened.
+The official scorer crashes at the first bad item, so that neither task is scored, or silently counts it as zero. The
+linter reports equal problems together, holds one mask in memory at a time, and never opens photos.
 """
 
 import io
@@ -29,11 +29,11 @@ _IMAGE = re.compile(r"IMG_[^_]+_[^_.]+")
 # none, deflate (two numbers) and packbits: what tifffile decodes without imagecodecs (cases 59 to 62)
 _COMPRESSIONS = (1, 8, 32946, 32773)
 
-_LARGEST = MAX_PIXELS + (1 << 20)  # bytes of a plain file that is worth reading at once
+_LARGEST = MAX_PIXELS + (1 << 20)  # bytes of the largest uncompressed mask, with room for its header
 
 
 class Fault(NamedTuple):
-    """What is wrong with a mask file: what it holds, what is expected, how to fix it, and particulars of this file."""
+    """A problem of a mask file: what it holds, what is expected, how to fix it, and details of this file."""
 
     got: str
     expected: str
@@ -42,7 +42,7 @@ class Fault(NamedTuple):
 
 
 def lint(archive: Archive, expected: Expected | None, layout: Layout | None = None) -> list[str]:
-    """Return one line for each kind of problem, [] for a submission that scores what it deserves.
+    """Return one line per kind of problem, [] for a submission that the official scorer reads as intended.
 
     Args:
         archive: a whole submission, or the predictions of one task where `layout` says which.
@@ -74,14 +74,14 @@ def _lint_root(findings: Findings, layout: Layout) -> None:
         findings.add(ANSWERS, got, "the JSON list of answers", remedy)
     for name in findings.archive.members:
         inside = layout.masks is not None and name.startswith(layout.masks) and (layout.masks or image_of(name))
-        # `package` leaves behind what the commands put beside predictions
+        # other outputs of the commands, which `package` leaves out
         beside = not findings.archive.is_zip and PurePosixPath(name).name in (PROBABILITIES_FILE, run_record.FILE)
         if not _is_junk(findings, name) and name != layout.answers and not inside and not beside:
             findings.add(name, "an unknown file", root, "rename it or remove it")
 
 
 def _is_junk(findings: Findings, name: str) -> bool:
-    """Return whether a file was added by an operating system: a problem in a zip; in a folder it is not packaged."""
+    """Return whether an operating system added a file; in a zip that is a problem, in a folder it is not packaged."""
     if not _JUNK.search(name):
         return False
     if findings.archive.is_zip:
@@ -92,7 +92,7 @@ def _is_junk(findings: Findings, name: str) -> bool:
 
 
 def _lint_masks(findings: Findings, folder: str, expected: Expected | None) -> int:
-    """Check names, completeness and every mask; return how many files there are."""
+    """Check names, completeness and every mask; return the number of images covered."""
     covered: dict[str, str] = {}
     for name in sorted(findings.archive.members):
         rest = name[len(folder) :]
@@ -119,7 +119,7 @@ def _lint_masks(findings: Findings, folder: str, expected: Expected | None) -> i
 
 
 def _lint_name(findings: Findings, name: str, rest: str) -> str:
-    """Check a mask's place, extension and suffix; return the image id that is meant."""
+    """Check a mask's folder, extension and suffix; return the image id that is probably meant."""
     base = PurePosixPath(rest)
     guess = image_of(base.name)
     if "/" in rest:
@@ -145,14 +145,14 @@ def _read_faults(findings: Findings, name: str, size: Size | None) -> Iterator[F
 
 
 def mask_faults(data: IO[bytes], size: Size | None) -> Iterator[Fault]:
-    """Yield what is wrong with one mask file; `size` is the photo's (H, W), None where it is not known."""
+    """Yield the problems of one mask file; `size` is the photo's (H, W), None if unknown."""
     try:
         array = _read_simple(data)
         if array is not None:
             yield from _size_faults(array.shape, size)
             yield from _value_faults(array)
             return
-        import tifffile  # most submissions do without
+        import tifffile  # most submissions do not need it
 
         with tifffile.TiffFile(data) as file:
             too_much = claims(file)
@@ -180,7 +180,7 @@ def mask_faults(data: IO[bytes], size: Size | None) -> Iterator[Fault]:
 
 
 def _read_simple(data: IO[bytes]) -> NDArray[Any] | None:
-    """Return the array of a simple TIFF, in a tenth of tifffile's time; None for other files. The stream is rewound."""
+    """Return the array of a simple TIFF, ten times faster than tifffile; None for other files. Rewinds the stream."""
     size = data.seek(0, io.SEEK_END)
     data.seek(0)
     array = read_simple_tiff(data.read()) if size <= _LARGEST else None

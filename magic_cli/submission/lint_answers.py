@@ -20,9 +20,9 @@ Row = dict[str, Any]
 
 
 def lint_answers(findings: Findings, name: str, expected: Expected | None) -> int:
-    """Check the JSON of a submission; return how many rows it has, -1 where it cannot be read.
+    """Check the JSON of a submission; return the number of rows, -1 if it cannot be read.
 
-    Without `expected` the 27 questions of the challenge are assumed, and only the form of ids is checked.
+    Without `expected`, the 27 questions of the challenge are assumed and only the form of ids is checked.
     """
     kinds = len(findings.kinds)
     rows = _parse(findings, name)
@@ -87,7 +87,7 @@ def _noting_repeated_keys(findings: Findings, name: str) -> Callable[[list[tuple
 
 
 def _lint_id(findings: Findings, name: str, written: str, expected: Expected | None) -> str:
-    """Check an encounter id; return the id that is meant."""
+    """Check an encounter id; return the id that is probably meant."""
     where, known = f"{name}:{written}", expected.encounters if expected else None
     if known is not None and written in known:
         return written
@@ -101,7 +101,7 @@ def _lint_id(findings: Findings, name: str, written: str, expected: Expected | N
         findings.add(where, "an id in lower case", "an id such as ENC00001", remedy)
         return written.upper()
     if known is not None:
-        assert expected is not None  # noqa: S101  known is its
+        assert expected is not None  # noqa: S101  `known` comes from it
         remedy = "remove the row or fix the id; is --split right?"
         findings.add(where, f"no encounter of split {expected.split!r}", "encounters of the split only", remedy)
     return written

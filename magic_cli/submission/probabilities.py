@@ -1,6 +1,6 @@
 """predictions.jsonl: answers to the closed questions as text, with their probabilities, beside a submission.
 
-It has one line per encounter, is for people and is never packaged; schemas/prediction.schema.json describes a line.
+It has one line per encounter (schemas/prediction.schema.json), is for people, and is never packaged.
 """
 
 import json
@@ -25,7 +25,7 @@ def probability_row(
     Args:
         encounter: its id.
         row: the decided option index of every slot.
-        probabilities: of every slot, the probability of each option.
+        probabilities: for every slot, the probability of each option.
     """
     answers = {
         qid: {
@@ -40,10 +40,10 @@ def probability_row(
 
 
 def read_probabilities(archive: Archive, answers: str, rows: Sequence[Any]) -> tuple[dict[str, Probabilities], str]:
-    """Return {encounter: {qid: probabilities}} of the file beside a submission's JSON; {} without such a file.
+    """Return {encounter: {qid: probabilities}} from the file beside a submission's JSON; {} without such a file.
 
-    Scoring never fails because of this file: if it is damaged, or belongs to other answers than the submission holds
-    (one of the two was changed since), it is ignored, and the second value says so.
+    Scoring never fails because of this file: if it is damaged, or its answers differ from those of the submission (one
+    of the two was changed since), it is ignored, and the second value says so.
 
     Args:
         archive: the submission.

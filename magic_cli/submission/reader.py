@@ -1,8 +1,8 @@
-"""Predictions in files: the official names, their place in a folder or zip, reading and writing them.
+"""Files of predictions: their official names, where they are in a folder or zip, reading and writing them.
 
 Layout: masks_preds/IMG_<encounter>_<number>_mask_sys.tiff and data_cvqa_sys.json at the root
-(examples/official-scorer.md, "Layout"). Reading for `score` is lenient about the place (`notes` mentions
-it); submission/lint.py is strict about everything.
+(examples/official-scorer.md, "Layout"). `score` reads them from other places too (and says so in `notes`);
+submission/lint.py is strict.
 """
 
 import json
@@ -42,9 +42,10 @@ def mask_name(image_id: str) -> str:
 
 
 def image_of(name: str) -> str | None:
-    """Return the image id that an official mask file name holds; None for any other name.
+    """Return the image id in an official mask file name; None for any other name.
 
-    The official scorer splits at "_mask_": `IMG_x_mask_mask_sys.tiff` has the suffix "mask_sys" (case 48).
+    The official scorer splits at the first "_mask_": for it, `IMG_x_mask_mask_sys.tiff` has the suffix "mask_sys"
+    (case 48).
     """
     image, _, rest = name.partition("_mask_")
     return image if image and rest == "sys.tiff" else None
@@ -55,7 +56,7 @@ Deliverable = Literal["masks", "answers"]
 
 @dataclass(frozen=True)
 class Layout:
-    """Where an archive has its predictions: the folder of masks ("" or "masks_preds/"), and the JSON's name."""
+    """Where the predictions of an archive are: the folder of masks ("" or "masks_preds/"), and the JSON's name."""
 
     masks: str | None
     answers: str | None
@@ -65,9 +66,9 @@ def find_layout(archive: Archive) -> Layout:
     """Find masks and answers at the root of an archive or, failing that, one folder deeper.
 
     Raises:
-        SubmissionError: the archive has neither, or one of them twice.
+        SubmissionError: the archive has neither, or has one of them twice.
     """
-    # each name is checked at its own two places: a zip may hold as many folders as files
+    # only the two possible roots of each name are checked: a zip may hold as many folders as files
     places = [(name, root) for name in [*archive.members, *archive.folders] for root in _roots(name)]
     masks = [f"{root}{MASKS}/" for root in sorted({root for n, root in places if n.startswith(f"{root}{MASKS}/")})]
     if not masks:
@@ -87,7 +88,7 @@ def find_layout(archive: Archive) -> Layout:
 
 
 def _roots(name: str) -> tuple[str, ...]:
-    """Return the folders that a submission with this member may start at: the root, and the member's first folder."""
+    """Return the possible roots of a submission with this member: the archive's root, and the member's top folder."""
     first, slash, _ = name.partition("/")
     return ("", first + slash) if slash else ("",)
 
@@ -97,7 +98,7 @@ def _child(name: str, folder: str) -> bool:
 
 
 def _only(archive: Archive, places: Sequence[str]) -> str | None:
-    """Return the only place, None for none; the root takes precedence over a deeper one."""
+    """Return the only place, or None; the root takes precedence over a deeper one."""
     if len(places) > 1 and places[0] not in ("", f"{MASKS}/", ANSWERS):
         raise SubmissionError(
             problem(archive.source, " and ".join(places[:3]), "one of them", "give one of these folders")
@@ -109,11 +110,11 @@ def _only(archive: Archive, places: Sequence[str]) -> str | None:
 class SubmittedMask(Submitted):
     """One predicted mask, as a file holds it; `id` is the image id.
 
-    mask: (H, W) uint8 where the file can be read as a mask of {0, 1} or {0, 255}; stored as uint8, its values are as
-        they are, and unchecked. None where there is no such mask: `problem` says why.
-    stored: the array that the official scorer reads, of any shape and dtype; None where it reads none.
-    official_error: the exception that stops the official scorer at this file. "" with `stored` None: it does not find
-        the file at all, as if there were none.
+    mask: uint8 (H, W) if the file can be read as a mask of {0, 1} or {0, 255}; values of a file stored as uint8 are
+        unchanged and unchecked. None if there is no such mask: `problem` says why.
+    stored: the array that the official scorer reads, of any shape and dtype; None if it reads none.
+    official_error: the exception that stops the official scorer at this file; if it is "" and `stored` is None, the
+        official scorer does not find the file.
     """
 
     mask: NDArray[np.uint8] | None = None
@@ -128,16 +129,16 @@ class SubmittedMask(Submitted):
 
 @dataclass(frozen=True)
 class Submission:
-    """Predictions in files; masks are read one at a time, when they are asked for.
+    """Predictions in files; masks are read lazily, one at a time.
 
-    masks: image id to member of the archive; None where the task is absent.
-    rows: the parsed JSON, rows of any type; None where the task is absent.
-    notes: sentences that a reader of the scores must know.
+    masks: image id to member of the archive; None if the task is absent.
+    rows: rows of the parsed JSON, of any type; None if the task is absent.
+    notes: remarks for the reader of the scores.
     official_errors: what stops the official run before any task is scored.
-    misnamed_masks: image id to member, of files whose names only resemble those of masks.
-    masks_are_found: False where the official scorer does not find the masks: in a zip, at another place.
+    misnamed_masks: image id to member, for files whose names are nearly those of masks.
+    masks_are_found: False if the official scorer does not find the masks, because they are elsewhere in the zip.
     answers: the JSON's name in the archive.
-    probabilities: encounter to qid to probabilities, of a predictions.jsonl that belongs to these rows.
+    probabilities: encounter to qid to probabilities, from the predictions.jsonl of these rows.
     """
 
     archive: Archive
@@ -151,10 +152,10 @@ class Submission:
     probabilities: Mapping[str, Probabilities] = field(default_factory=dict)
 
     def deliverables_with(self, gold: Gold) -> tuple[Deliverable, ...]:
-        """Return which of masks and answers these predictions and `gold` have in common.
+        """Return which of "masks" and "answers" both these predictions and `gold` have.
 
         Raises:
-            DataError: there is none.
+            DataError: neither.
         """
         have: dict[Deliverable, bool] = {"masks": self.masks is not None, "answers": self.rows is not None}
         truth: dict[Deliverable, bool] = {"masks": bool(gold.masks.images), "answers": bool(gold.answers.answers)}
@@ -166,7 +167,7 @@ class Submission:
         return both
 
     def of(self, deliverable: Deliverable, questions: Mapping[str, Question]) -> Iterator[Submitted]:
-        """Yield what the files hold; nothing is refused, `problem` says what is wrong.
+        """Yield the predictions in the files; none is refused, `problem` says what is wrong.
 
         Args:
             deliverable: "masks" or "answers".
@@ -175,7 +176,7 @@ class Submission:
         return self.submitted_masks() if deliverable == "masks" else self.submitted_rows(questions)
 
     def submitted_rows(self, questions: Mapping[str, Question]) -> Iterator[SubmittedRow]:
-        """Yield the rows of answers in file order; several rows of an encounter stay several.
+        """Yield the rows of answers in file order; rows of the same encounter are not merged.
 
         Args:
             questions: the closed questions by qid.
@@ -188,7 +189,7 @@ class Submission:
             yield replace(row, probabilities=known) if is_complete else row
 
     def submitted_masks(self, images: Iterable[str] | None = None) -> Iterator[SubmittedMask]:
-        """Yield the masks of some images in the order given, or all; images without a mask are left out."""
+        """Yield the masks of `images` in their order (None: of all); images without a mask are skipped."""
         for image in (*(self.masks or ()), *self.misnamed_masks) if images is None else images:
             if self.masks is not None and image in self.masks:
                 yield self._mask(image, self.masks[image])
@@ -231,7 +232,7 @@ def open_predictions(path: Path) -> Iterator[Submission]:
     """Open a JSON file, a folder or a zip of predictions, as `with open_predictions(path) as submission:`.
 
     Raises:
-        SubmissionError: nothing that looks like predictions, an unsafe zip, or invalid JSON.
+        SubmissionError: no predictions, an unsafe zip, or invalid JSON.
     """
     with open_archive(path) as archive:
         if archive.faults:
@@ -268,7 +269,7 @@ def _place_notes(archive: Archive, layout: Layout) -> Iterator[str]:
 
 
 def _official_errors(archive: Archive, layout: Layout, rows: Sequence[Any]) -> Iterator[str]:
-    """Yield what stops the official run at its start, so that neither task is scored (cases 07 and 25)."""
+    """Yield what stops the official scorer at its start, so that neither task is scored (cases 07 and 25)."""
     if archive.is_zip and layout.answers != ANSWERS:
         yield f"{archive.source}: no {ANSWERS} at the root of the zip (FileNotFoundError)"
     if layout.answers is None:
@@ -281,14 +282,14 @@ def _official_errors(archive: Archive, layout: Layout, rows: Sequence[Any]) -> I
 
 
 def masks_in(archive: Archive, folder: str) -> dict[str, str]:
-    """Return image id to member of the masks that are directly in `folder` under official names, sorted."""
+    """Return image id to member for the masks directly in `folder` that have official names, sorted by member."""
     names = sorted(name for name in archive.members if _child(name, folder))
     members = {image_of(name[len(folder) :]): name for name in names}
     return {image: name for image, name in members.items() if image is not None}
 
 
 def _misnamed_masks(archive: Archive, folder: str, notes: list[str]) -> dict[str, str]:
-    """Return image id to member of files named almost as masks; what else is ignored is appended to `notes`."""
+    """Return image id to member for files named almost like masks; other ignored files are counted in `notes`."""
     names = [name for name in archive.members if name.startswith(folder)]
     misnamed = [name for name in names if not _child(name, folder) or image_of(name[len(folder) :]) is None]
     if not names:
@@ -300,7 +301,7 @@ def _misnamed_masks(archive: Archive, folder: str, notes: list[str]) -> dict[str
 
 
 def missing_lines(missing: Sequence[str], wanted: Collection[str], kind: str) -> list[str]:
-    """Return the line that names every missing item; `kind` is "images" or "encounters"."""
+    """Return a line that names the missing items, [] if there are none; `kind` is "images" or "encounters"."""
     if not missing:
         return []
     got = f"{len(missing)} of {len(wanted)} {kind} have no prediction (the official scorer stops with KeyError)"

@@ -121,7 +121,7 @@ def test_text_only_data_is_one_note(tmp_path: Path) -> None:
 def test_masks_without_any_photo_are_kept_as_gold(tmp_path: Path) -> None:
     found = open_challenge(make_challenge(tmp_path / "d", photos=False))
     assert found.issues.problems == []
-    assert found.issues.notes[-1] == "14 masks are not used, for want of photos"
+    assert found.issues.notes[-1] == "14 masks are not used, as there are no photos"
     assert len(found.masks) == 7
 
 

@@ -129,7 +129,7 @@ def test_moved_photos_say_to_prepare_again(copy: Path, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "DermaVQA")
     image = open_prepared(copy).images[image_id(1)]
     assert image.path is not None
-    with pytest.raises(DataError, match="run `magic prepare` again with their new place"):
+    with pytest.raises(DataError, match="run `magic prepare` again with their new location"):
         open_photo(image.path, image.upright)
 
 

@@ -363,10 +363,10 @@ def test_all_contradictions_are_named() -> None:
         row("A-4", "x", "y"),
     ]
     assert refused(rows) == [
-        "d.json:3: got languages with other numbers of options, expected equal; complete them",
+        "d.json:3: got a number of options that depends on the language, expected equal numbers; complete them",
         "d.json:5: got C-1 twice, expected once; remove one row",
-        "d.json:A-2: got options unlike its siblings', expected the same; align the rows",
-        "d.json:A-3: got options unlike its siblings', expected the same; align the rows",
+        "d.json:A-2: got options unlike those of A-1, expected the same; align the rows",
+        "d.json:A-3: got options unlike those of A-1, expected the same; align the rows",
     ]
 
 

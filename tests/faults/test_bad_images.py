@@ -162,17 +162,17 @@ def turned(orientation: int) -> bytes:
 
 # what works, and the note that says so where it matters
 GOOD: dict[str, tuple[Callable[[], bytes], str]] = {
-    "CMYK JPEG": (lambda: jpeg("CMYK"), "1 photo is JPEG in CMYK: turned into 8-bit RGB"),
+    "CMYK JPEG": (lambda: jpeg("CMYK"), "1 photo is JPEG in CMYK: converted to 8-bit RGB"),
     "grey JPEG": (lambda: jpeg("L"), ""),
     "progressive JPEG": (lambda: jpeg(progressive=True), ""),
     "JPEG with more behind its end": (lambda: PHOTO + b"\0" * 5000, ""),
     "several JPEGs in one": (lambda: animated("MPO"), ""),
-    "PNG in a JPEG's name": (png, "1 photo is PNG, whatever its name says"),
-    "WebP in a JPEG's name": (lambda: saved(draw_photo(SIZE), "WEBP"), "1 photo is WEBP, whatever its name says"),
-    "TIFF in a JPEG's name": (lambda: saved(draw_photo(SIZE), "TIFF"), "1 photo is TIFF, whatever its name says"),
-    "BMP in a JPEG's name": (lambda: saved(draw_photo(SIZE), "BMP"), "1 photo is BMP, whatever its name says"),
+    "PNG in a JPEG's name": (png, "1 photo is PNG, despite its file name"),
+    "WebP in a JPEG's name": (lambda: saved(draw_photo(SIZE), "WEBP"), "1 photo is WEBP, despite its file name"),
+    "TIFF in a JPEG's name": (lambda: saved(draw_photo(SIZE), "TIFF"), "1 photo is TIFF, despite its file name"),
+    "BMP in a JPEG's name": (lambda: saved(draw_photo(SIZE), "BMP"), "1 photo is BMP, despite its file name"),
     "16-bit RGB PNG": (deep_png, "PNG"),
-    "16-bit grey PNG": (grey_png, "1 photo is PNG in I;16: turned into 8-bit RGB"),
+    "16-bit grey PNG": (grey_png, "1 photo is PNG in I;16: converted to 8-bit RGB"),
     "palette PNG": (lambda: png("P"), "PNG"),
     "palette PNG with transparency": (lambda: png("P", transparency=3), "PNG"),
     "PNG with alpha": (lambda: png("RGBA"), "PNG"),

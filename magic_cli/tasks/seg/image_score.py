@@ -139,7 +139,7 @@ def read_gold(gold: GoldImage) -> GoldMasks:
             continue
         shape = shape or size
         if size != shape:
-            lines.append(problem(path, f"shape {size}", f"{shape} as its siblings", "fix the gold mask"))
+            lines.append(problem(path, f"shape {size}", f"{shape} as in the photo's other masks", "fix the gold mask"))
         planes[name] = packed
         bright += [name] if kind == "0/255" else []
     if lines:

@@ -358,7 +358,7 @@ def test_case_58_and_damaged_gold_are_listed_at_once(tmp_path: Path) -> None:
         scored(tmp_path, {}, refs(odd) | {f"{THREE}_mask_ann0.tiff": b"bad"}, Rules())
     lines = "\n".join(error.value.problems)
     assert len(error.value.problems) == 3
-    assert "ann1.tiff: got shape (24, 31), expected (24, 32) as its siblings" in lines
+    assert "ann1.tiff: got shape (24, 31), expected (24, 32) as in the photo's other masks" in lines
     assert "got values {0, 7}" in lines
     assert "got an unreadable file" in lines
 

@@ -1,4 +1,4 @@
-"""Which photos and masks on disk belong to which listed photo, and what is missing, doubled or left over."""
+"""Match photos and masks on disk with the listed photos; report what is missing, duplicated or left over."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
@@ -14,11 +14,11 @@ Masks = dict[str, dict[str, str]]
 
 
 def pair(files: Folder, encounters: Iterable[Case], names: Mapping[str, str], issues: IssueLog) -> tuple[Photos, Masks]:
-    """Join the photos that encounters list with the files of a folder, and these with their masks, by image id.
+    """Match the photos that encounters list with the files of a folder and with their masks, by image id.
 
-    `names` maps the key of an image id to the file name in the encounter's row, which decides between
-    IMG_1.jpg and IMG_1.png. Every listed photo that is not there and every left-over photo or mask is a problem, but
-    a folder without any photo is text-only data: one note.
+    `names` maps the key of an image id to the file name in the encounter's row, which decides between IMG_1.jpg and
+    IMG_1.png. Every missing listed photo and every left-over photo or mask is a problem; a folder without any photo
+    is text-only data, which is one note.
     """
     return _Pairing(files, names, issues).pair(encounters)
 
@@ -46,11 +46,11 @@ class _Pairing:
 
     def _find_photos(self, listed: Mapping[str, Mapping[str, str]]) -> None:
         total = sum(map(len, listed.values()))
-        if not any(self._is_there(image_id) for images in listed.values() for image_id in images):
+        if not any(self._has_photo(image_id) for images in listed.values() for image_id in images):
             self.issues.note(f"0 of {total:,} photos found: text-only dataset")
             return
         for split, images in listed.items():
-            if images and not any(map(self._is_there, images)):
+            if images and not any(map(self._has_photo, images)):
                 got = f"0 of {len(images):,} photos"
                 line = problem(split, got, "all of them", "add the folder with its photos")
                 self.issues.add_loss(line, "images", len(images))
@@ -58,12 +58,14 @@ class _Pairing:
             for image_id, encounter_id in images.items():
                 self._find_photo(image_id, encounter_id)
 
-    def _is_there(self, image_id: str) -> bool:
+    def _has_photo(self, image_id: str) -> bool:
         return key_of(image_id) in self.files.photos
 
     def _find_photo(self, image_id: str, encounter_id: str) -> None:
-        if not self._is_there(image_id):
-            line = problem(image_id, f"no photo for {encounter_id}", "a JPEG or PNG file", "copy it, or unlist it")
+        if not self._has_photo(image_id):
+            line = problem(
+                image_id, f"no photo for {encounter_id}", "a JPEG or PNG file", "copy it, or remove it from the list"
+            )
             self.issues.add_loss(line, "images")
             return
         key = key_of(image_id)
@@ -72,7 +74,7 @@ class _Pairing:
             self.photos[image_id] = path
 
     def _one(self, paths: Sources, name: str, what: str) -> str | None:
-        """Return the one file among several of the same name: copies are fine, else the listed name decides."""
+        """Choose among several files of the same name: copies are interchangeable, else the listed name decides."""
         exact = tuple(path for path in paths if PurePath(path).name == name)
         ordered = [*exact, *(path for path in paths if path not in exact)]
         if len(paths) == 1:
@@ -113,7 +115,7 @@ class _Pairing:
                 line = problem(where, got, "a photo for each mask", "copy the photo, or remove the masks")
                 self.issues.add_loss(line, "masks", len(by_annotator))
         if orphans:
-            self.issues.note(f"{orphans:,} masks are not used, for want of photos")
+            self.issues.note(f"{orphans:,} masks are not used, as there are no photos")
 
     def _find_annotators(self, image_id: str, by_annotator: Mapping[str, Sources]) -> None:
         for annotator, paths in sorted(by_annotator.items()):
@@ -126,7 +128,7 @@ class _Pairing:
                 self.masks.setdefault(image_id, {})[annotator] = path
 
     def _list_bare(self, listed: Mapping[str, Mapping[str, str]]) -> None:
-        """List photos without a mask where most have one; hidden gold and partly drawn data lack nothing."""
+        """Report photos without a mask in splits where most have one; fewer masks mean hidden or partial gold."""
         for split, images in listed.items():
             photos = [image_id for image_id in images if image_id in self.photos]
             bare = [image_id for image_id in photos if key_of(image_id) not in self.files.masks]

@@ -1,7 +1,7 @@
-"""The raw challenge folder as people really have it: encounters, answers, and where photos and masks are.
+"""Read a raw challenge folder of any layout: encounters, answers, and where photos and masks are.
 
-Layouts, file names and known gaps: examples/challenge-data.md. Nothing is found by a fixed path. Data that is lost is a
-problem, one line each; choices and harmless oddities are notes.
+Layouts, file names and known gaps: examples/challenge-data.md. No path is fixed. Lost data is a problem, one line each;
+choices and harmless oddities are notes.
 """
 
 from collections.abc import Mapping
@@ -26,10 +26,10 @@ _NOTHING: Mapping[str, Any] = {}
 
 @dataclass(frozen=True)
 class Challenge:
-    """A challenge folder, read but with no photo or mask opened yet.
+    """A challenge folder: its tables are read, no photo or mask is opened yet.
 
     `photos` and `masks` hold only what belongs to an encounter, by image id; `masks[image_id]` maps "ann0".."ann3"
-    to a file, whether the photo is there or not. `inputs` maps the JSON files used, by their path below `root`,
+    to a file, whether the photo exists or not. `inputs` maps the JSON files used, by their path below `root`,
     to their SHA-256.
     """
 
@@ -47,7 +47,7 @@ class Challenge:
         return {image_id: encounter for encounter in self.cases.values() for image_id in encounter.image_ids}
 
     def forget_texts(self) -> None:
-        """Keep of the encounters no word and no answer: once these are written, they are half of what is held."""
+        """Drop texts and answers, half of the memory, once they are written; cases keep whether they have answers."""
         for eid, case in self.cases.items():
             answers = None if case.answers is None else _NOTHING
             self.cases[eid] = replace(case, texts=_NOTHING, question="", answer="", answers=answers)
@@ -58,12 +58,12 @@ class Challenge:
 
 
 def open_challenge(root: Path, prompt: str = "qa", responses: bool = True) -> Challenge:
-    """Read a challenge folder: JSON files wherever they are, and which photos and masks belong to them.
+    """Read the JSON files of a challenge folder, at any depth, and match photos and masks with them.
 
     Args:
         root: any folder that holds the challenge's files, at any depth.
         prompt: kind of prompt, see `prompt_halves`.
-        responses: False leaves the clinicians' responses out altogether.
+        responses: False leaves the clinicians' responses out.
 
     Raises:
         DataError: no encounters below `root`, or a definitions file that is damaged (all of its problems).
@@ -101,7 +101,7 @@ def _questions(tables: Tables, files: Folder, issues: IssueLog) -> QuestionSchem
 
 
 class _Reader:
-    """Rows of the encounter tables, one after the other, into encounters that share no id and no photo."""
+    """Turn the rows of the encounter tables into encounters that share no id and no photo."""
 
     def __init__(self, files: Folder, issues: IssueLog, prompt: str, responses: bool) -> None:
         self.files, self.issues, self.prompt, self.responses = files, issues, prompt, responses
@@ -121,7 +121,7 @@ class _Reader:
                 self.issues.add_loss(fault, "cases")
             elif self._is_new(row["encounter_id"], table.split, file):
                 self._keep(row, table.split, file)
-        table.rows.clear()  # as much again as what is kept of them
+        table.rows.clear()  # they take as much memory as the cases made from them
 
     def _is_new(self, eid: str, split: str, file: str) -> bool:
         known, where = self.cases.get(eid), f"{file}:{eid}"
@@ -175,14 +175,14 @@ class _Reader:
             keeper, loser = loser, keeper
         self.owners[key] = name, keeper.case_id
         got = f"{_stem(name)}, also of {rival.case_id}"
-        remedy = f"unlist it in one; {keeper.case_id} keeps it"
+        remedy = f"remove it from one of the lists; {keeper.case_id} keeps it"
         self.issues.add_loss(problem(where, got, "one encounter per photo", remedy), "images")
         ids = tuple(image_id for image_id in loser.image_ids if key_of(image_id) != key)
         self.cases[loser.case_id] = replace(loser, image_ids=ids)
 
 
 def _fault(row: Any, where: str) -> str:
-    """Return what makes a row no encounter, "" for a good one."""
+    """Return why a row is not a valid encounter, "" if it is."""
     if not isinstance(row, dict) or not isinstance(row.get("encounter_id"), str) or not row["encounter_id"].strip():
         return problem(where, "no encounter_id", "a string such as ENC00001", "complete the row")
     if not row["encounter_id"].isprintable():
@@ -200,7 +200,7 @@ def _fault(row: Any, where: str) -> str:
 
 
 def _texts(row: Mapping[str, Any], prefix: str) -> dict[str, str]:
-    """Return language to text of keys such as `query_title_en`; null counts as no text."""
+    """Return language to text from keys such as `query_title_en`; null counts as no text."""
     by_lang = {key.removeprefix(prefix): text for key, text in row.items() if key.startswith(prefix)}
     return {
         lang: replace_surrogates(text)
@@ -221,7 +221,7 @@ def _with_answers(
     files: Folder,
     issues: IssueLog,
 ) -> dict[str, Case]:
-    """Return the encounters with their closed answers; rows with a fault, or that contradict, are left out."""
+    """Return the encounters with their closed answers; faulty or contradictory rows are left out."""
     answers: dict[str, dict[str, int] | None] = {}
     for table in tables:
         for index, row in enumerate(table.rows):

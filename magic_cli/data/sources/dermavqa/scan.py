@@ -1,4 +1,4 @@
-"""The files of a challenge folder by kind: JSON files, photos and masks, wherever they are below it."""
+"""Find the files of a challenge folder by kind, at any depth: JSON files, photos and masks."""
 
 import filecmp
 import os
@@ -26,9 +26,9 @@ Sources = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Folder:
-    """Files by what they are. Photos and masks are keyed by the photo's name, without extension, in lower case.
+    """Files by kind. Photos and masks are keyed by the photo's name, without extension, in lower case.
 
-    They are named by absolute paths, as text: a `Path` takes four times the memory, and there are four per photo.
+    Paths are absolute and stored as text: a `Path` takes four times the memory, and there are four per photo.
     """
 
     root: Path
@@ -43,12 +43,12 @@ class Folder:
 
 
 def below(path: str | Path, root: Path) -> str:
-    """Return the path of a file relative to a folder that it lies in, "/" between folders."""
+    """Return the path of a file relative to `root`, a folder above it, with "/" between folders."""
     return PurePath(path).relative_to(root).as_posix()
 
 
 def key_of(image_id: str) -> str:
-    """Return the key of an image id: names differ in case between copies of the dataset."""
+    """Return an image id in lower case: copies of the dataset differ in the case of names."""
     return image_id.casefold()
 
 
@@ -60,8 +60,8 @@ def is_challenge_photo(path: str) -> bool:
 def scan(root: Path, issues: IssueLog) -> Folder:
     """Find the JSON files, photos and masks anywhere below `root`, in a fixed order.
 
-    Folders that cannot be read are problems. Hidden files and folders, macOS junk and prepared datasets are passed
-    over; links are followed, loops are not.
+    Folders that cannot be read are problems. Hidden files and folders, macOS junk and prepared datasets are
+    skipped; links are followed, but not in loops.
 
     Raises:
         DataError: `root` does not exist, is a file, or is a prepared dataset.
@@ -79,7 +79,7 @@ def scan(root: Path, issues: IssueLog) -> Folder:
 
 def _walk(folder: str, issues: IssueLog, seen: set[tuple[int, int]]) -> Iterator[str]:
     try:
-        status = os.stat(folder)  # noqa: PTH116  text, as all that is found
+        status = os.stat(folder)  # noqa: PTH116  paths are text here
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         name = PurePath(folder).name

@@ -1,4 +1,4 @@
-"""The JSON tables of a challenge folder: which are encounters, answers or definitions, and which one counts."""
+"""The JSON tables of a challenge folder: which hold encounters, answers or definitions, and which version counts."""
 
 import os
 import re
@@ -27,9 +27,9 @@ _RELEVANT = re.compile(r"(?<![a-z])(?:train|val|test)|cvqa|" + DEFINITIONS)
 
 @dataclass(frozen=True)
 class Table:
-    """One JSON file: its parsed list of rows and the split that its name, or its folder's, tells ("" for none).
+    """One JSON file: its parsed list of rows, and the split in its name or its folder's ("" for none).
 
-    Who has read the rows clears them: of all that is read of a challenge, they are the most.
+    Consumers clear `rows` after reading them: they take most of the memory.
     """
 
     path: Path
@@ -41,7 +41,7 @@ class Table:
         return {r["encounter_id"] for r in self.rows if isinstance(r, dict) and isinstance(r.get("encounter_id"), str)}
 
     def rank(self) -> tuple[bool, int, bool, int, str]:
-        """Order of trust: corrected, then the highest version, then the plain name, then the shortest."""
+        """Sort key by trust: corrected, then the highest version, then the plain name, then the shortest."""
         stem = self.path.stem.casefold()
         version = max([int(number[-9:]) for number in _VERSION.findall(stem)], default=0)
         plain = stem.removesuffix("_cvqa") == self.split
@@ -50,7 +50,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables that count, by kind: at most one of definitions."""
+    """The tables that are used, by kind; at most one of definitions."""
 
     definitions: tuple[Table, ...]
     encounters: tuple[Table, ...]
@@ -58,7 +58,7 @@ class Tables:
 
 
 def split_of(path: Path, root: Path) -> str:
-    """Return the one split that a file's name tells, or else that of the nearest folder; "" without any."""
+    """Return the split in a file's name, or else in that of the nearest folder; "" if there is none or several."""
     relative = path.relative_to(root)
     for part in (path.stem, *reversed(relative.parts[:-1])):
         words = {_SPLITS[word[:2]] for word in _SPLIT.findall(part.casefold())}
@@ -68,7 +68,7 @@ def split_of(path: Path, root: Path) -> str:
 
 
 def read_tables(files: Folder, issues: IssueLog) -> Tables:
-    """Read every JSON file of a folder, tell what it is by content and name, and choose among versions.
+    """Read every JSON file of a folder, classify it by content and name, and choose among versions.
 
     Raises:
         DataError: a definitions file is not JSON.
@@ -87,7 +87,7 @@ def read_tables(files: Folder, issues: IssueLog) -> Tables:
         kind = _kind(rows, path)
         if not kind and _OFFICIAL.fullmatch(path.stem.casefold()):
             expected = "a list of objects with an encounter_id"
-            issues.add_loss(problem(files.name(path), "no table of encounters or answers", expected, "was it changed?"))
+            issues.add_loss(problem(files.name(path), "neither encounters nor answers", expected, "was it changed?"))
         if kind:
             kinds[kind].append(Table(path, rows, split_of(path, files.root)))
     return Tables(
@@ -108,7 +108,7 @@ def _kind(rows: Any, path: Path) -> str:
         return ""
     if "image_ids" in keys or any(key.startswith("query_") for key in keys):
         return "encounters"
-    # data_cvqa_sys.json and the like are somebody's predictions, not gold
+    # data_cvqa_sys.json and the like are predictions, not gold
     return "answers" if "cvqa" in name and not name.endswith("sys") else ""
 
 
@@ -121,7 +121,7 @@ def _definitions(tables: list[Table], files: Folder, issues: IssueLog) -> tuple[
 
 
 def _choose(tables: list[Table], files: Folder, issues: IssueLog) -> Iterator[Table]:
-    """Yield the tables to use, split by split: the most trusted one, and those that share no encounter with it."""
+    """Yield the tables to use, split by split: the most trusted one, and others that share no encounter with it."""
     for split in ("train", "valid", "test", ""):
         used: list[Table] = []
         for table in sorted((t for t in tables if t.split == split), key=Table.rank, reverse=True):

@@ -1,1 +1,1 @@
-"""Drawn photos, masks, texts and answers: what `magic demo` and the tests work on."""
+"""Drawn photos, masks, texts and answers, for `magic demo` and the tests."""

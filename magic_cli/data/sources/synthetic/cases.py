@@ -1,7 +1,7 @@
 """Invented patients for the demo: how their lesions look, what they write, and the closed answers that follow.
 
-Answers agree with the drawing (number, size, colour, texture) and with the text (site, onset, itch): what
-neither shows is "Not mentioned". All sentences are ours.
+Answers agree with the drawing (number, size, colour, texture) and with the text (site, onset, itch); what
+neither shows is "Not mentioned". All sentences were written for this program.
 """
 
 from collections.abc import Sequence

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from magic_cli.records import Mask
 
-Plane = NDArray[Any]  # float32; (H, W), or (H, W, 3) where it says so
+Plane = NDArray[Any]  # float32; (H, W), or (H, W, 3) if the docstring says so
 
 TONES = ((238, 205, 188), (229, 186, 160), (212, 163, 130), (186, 134, 98), (146, 98, 68), (104, 69, 50), (78, 53, 42))
 
@@ -61,7 +61,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A drawn photo, uint8 (H, W, 3), and one signed field a lesion: > 0 inside, 0 on the outline, 1 at the centre."""
+    """A drawn photo, uint8 (H, W, 3), and a signed field per lesion: > 0 inside, 0 on the outline, 1 at the centre."""
 
     pixels: NDArray[np.uint8]
     fields: tuple[Plane, ...]
@@ -80,7 +80,7 @@ Cover = tuple[Plane, tuple[float, float, float]]  # opacity (H, W) in [0, 1], an
 
 
 def draw_photo(rng: np.random.Generator, look: Look, tone: int, limb: bool, size: tuple[int, int]) -> Photo:
-    """Draw one photo of `size` (H, W): skin of TONES[tone], lesions after `look`, hairs, light and a camera."""
+    """Draw one photo of `size` (H, W): skin of TONES[tone], lesions as in `look`, hairs, light and a camera."""
     across, spot = _body(rng, size, limb)
     skin = _skin(rng, size, tone)
     fields = _place(rng, look, size, spot)
@@ -164,7 +164,7 @@ def _skin(rng: np.random.Generator, size: tuple[int, int], tone: int) -> Skin:
 
 
 def _lit(rng: np.random.Generator, colour: Plane, skin: Skin) -> Plane:
-    """Light the relief from one side; wet skin glitters in its own light, so less where it is dark."""
+    """Light the relief from one side; gloss is scaled by the photo's brightness."""
     angle = rng.uniform(0, 2 * np.pi)
     slope_y, slope_x = np.gradient(skin.relief)
     lit = 1 + np.clip(slope_x * np.cos(angle) + slope_y * np.sin(angle), -0.3, 0.35)
@@ -196,7 +196,7 @@ def _blob(rng: np.random.Generator, irregular: float, warp: Plane, y: float, x: 
     """Return the field of one lesion: an outline of sine harmonics on a stretched circle, warped by noise."""
     field = np.full(warp.shape, -2, np.float32)
     turn, stretch = rng.uniform(0, np.pi), 1 + rng.uniform(0, 0.2 + 1.6 * irregular)
-    reach = radius * (2.6 + stretch)  # beyond it nothing of the lesion is seen, so nothing is computed
+    reach = radius * (2.6 + stretch)  # the lesion is invisible beyond it, so the field is not computed there
     top, left = max(0, int(y - reach)), max(0, int(x - reach))
     window = (slice(top, int(y + reach) + 1), slice(left, int(x + reach) + 1))
     rows, columns = _mesh(field[window].shape)
@@ -258,7 +258,7 @@ def _moles(rng: np.random.Generator, logs: Plane, tone: int) -> None:
 
 
 def _hairs(rng: np.random.Generator, size: tuple[int, int], density: float) -> Plane:
-    """Return how much light hairs take at each pixel: thin curves in one main direction, drawn at double size."""
+    """Return the share of light that hairs absorb at each pixel: thin curves in one main direction, drawn at 2x."""
     canvas = Image.new("L", (size[1] * 2, size[0] * 2))
     pen = ImageDraw.Draw(canvas)
     main = rng.uniform(0, 2 * np.pi)
