@@ -1,12 +1,17 @@
 """What the repository cites is in the repository: files, sections, and the official scorer's numbered cases.
 
 Read are docstrings and comments of all Python files, and the whole text of all others. A section is cited by
-the document's path, a comma and the heading in quotation marks, or by a link with an anchor.
+the document's path, a comma and the heading in quotation marks, or by a link with an anchor. Benchmarks, which are
+run by hand and stand behind cited figures, load, use names that exist, and take the options that are cited.
 """
 
 import ast
 import io
+import json
+import os
 import re
+import subprocess
+import sys
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
@@ -229,3 +234,110 @@ def test_every_case_of_the_official_scorer_has_a_test(tmp_path: Path) -> None:
     assert untested_cases(tmp_path) == ["08b", "64"]
     test.write_text("# official-scorer.md\nIDS = ['08b a dict']\n\ndef test_01_to_03(): ...\n\n# case 64\n")
     assert untested_cases(tmp_path) == []
+
+
+# Runs each script as `python SCRIPT --help` does, all in one process, which loads torch once.
+PROBE = """
+import ast, contextlib, importlib, io, json, runpy, sys
+from pathlib import Path
+
+def modules_of(script):
+    # its own source, and that of child processes, which is text in it
+    module = ast.parse(Path(script).read_text(encoding="utf-8"))
+    texts = [node.value for node in ast.walk(module) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return [module, *(ast.parse(text) for text in texts if "\\nfrom magic_cli" in text)]
+
+def missing(tree):
+    loaded = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "magic_cli":
+            for alias in node.names:
+                try:
+                    exec(f"from {node.module} import {alias.name} as value", here := {})
+                    loaded[alias.asname or alias.name] = here["value"]
+                except ImportError as error:
+                    yield str(error).split(" (")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module = loaded.get(node.value.id)
+            if isinstance(module, type(sys)) and not hasattr(module, node.attr):
+                yield f"no {node.attr} in {module.__name__}"
+
+def run(script):
+    sys.argv, sys.path[:] = [script, "--help"], [str(Path(script).parent), *path]
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        return [f"--help exits with {end.code}"] if end.code else []
+    except Exception as error:
+        return [f"{type(error).__name__}: {error}"]
+    return []
+
+path, common, answers = list(sys.path), set(sys.modules), {}
+for script in sys.argv[1:]:
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        faults = run(script)
+    faults += [fault for tree in modules_of(script) for fault in missing(tree)]
+    answers[script] = shown.getvalue(), faults
+    folder = str(Path(script).parents[1])
+    for name in set(sys.modules) - common:  # the next script has to find the builders of tests by itself
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(folder):
+            del sys.modules[name]
+print(json.dumps(answers))
+"""
+COMMAND = re.compile(r"tests/benchmarks/(\w+)\.py([^`\n|]*)")
+
+
+def benchmark_faults(root: Path) -> list[str]:
+    """Return a line for each benchmark that does not load, for each name and each cited option that is missing."""
+    scripts = sorted(str(path) for path in (root / "tests" / "benchmarks").glob("*.py"))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        [sys.executable, "-c", PROBE, *scripts], cwd=root, env=environment, check=True, capture_output=True, text=True
+    )
+    shown = {Path(script).stem: answer for script, answer in json.loads(run.stdout).items()}
+    faults = [f"{name}.py: {fault}" for name, (_, missing) in shown.items() for fault in missing]
+    faults += [
+        f"{name}.py: no usage in --help"
+        for name, (text, missing) in shown.items()
+        if not missing and "usage:" not in text and "__main__" in (root / f"tests/benchmarks/{name}.py").read_text()
+    ]
+    for path in [*root.glob("*.md"), *root.glob("examples/*.md"), *map(Path, scripts)]:
+        for name, rest in COMMAND.findall(path.read_text(encoding="utf-8")):
+            options = re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest)
+            text = shown[name][0] if name in shown else "--"
+            faults += [
+                f"{path.name}: {name}.py has no {option}"
+                for option in options
+                if not re.search(rf"{option}(?![\w-])", text)
+            ]
+    return faults
+
+
+def test_benchmarks_load_and_take_the_options_that_are_cited() -> None:
+    assert len(list((ROOT / "tests" / "benchmarks").glob("*.py"))) > 15
+    assert benchmark_faults(ROOT) == []
+
+
+def test_a_broken_benchmark_is_seen(tmp_path: Path) -> None:
+    sources = {
+        "builder": "import reference_scorer\n",
+        "lazy": "def f():\n    from magic_cli.metrics import bootstrap, tally\n    bootstrap.paired, bootstrap.gone\n",
+        "child": "CHILD = '\\nfrom magic_cli.records import Gone\\n'\n",
+        "silent": "if __name__ == '__main__':\n    pass\n",
+        "sound": "import argparse\np = argparse.ArgumentParser()\np.add_argument('--kills')\np.parse_args()\n",
+    }
+    (tmp_path / "tests" / "benchmarks").mkdir(parents=True)
+    (tmp_path / "tests" / "reference_scorer.py").touch()
+    for name, source in sources.items():
+        (tmp_path / "tests" / "benchmarks" / f"{name}.py").write_text(source)
+    (tmp_path / "README.md").write_text("`python tests/benchmarks/sound.py --kills 3 --kill 4 -- --x`")
+    assert sorted(benchmark_faults(tmp_path)) == [
+        "README.md: sound.py has no --kill",
+        "README.md: sound.py has no --x",
+        "builder.py: ModuleNotFoundError: No module named 'reference_scorer'",
+        "child.py: cannot import name 'Gone' from 'magic_cli.records'",
+        "lazy.py: cannot import name 'tally' from 'magic_cli.metrics'",
+        "lazy.py: no gone in magic_cli.metrics.bootstrap",
+        "silent.py: no usage in --help",
+    ]

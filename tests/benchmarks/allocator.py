@@ -1,15 +1,17 @@
-"""EfficientNet-Lite0 on the CPU with and without engine.keep_memory, in turn, each in its own process.
+"""EfficientNet-Lite0 on the CPU with and without training.devices.keep_memory, in turn, each in its own process.
 
-Run: python tests/benchmarks/allocator.py   (prints ms a photo, median of the rounds, and the ratio)
+Run: python tests/benchmarks/allocator.py   (prints ms per photo, median of the pairs, and the ratio)
 """
 
+import argparse
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 
 CHILD = """
 import sys, time, torch
-from magic_cli.training.inference import keep_memory
+from magic_cli.training.devices import keep_memory
 from magic_cli.models.encoders import Lite0
 if sys.argv[1] == "keep":
     keep_memory()
@@ -30,8 +32,15 @@ def measure(mode: str) -> float:
     return float(run.stdout)
 
 
-if __name__ == "__main__":
-    pairs = [(measure("plain"), measure("keep")) for _ in range(5)]
+def main(words: Sequence[str] | None = None) -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=5)
+    pairs = [(measure("plain"), measure("keep")) for _ in range(parser.parse_args(words).pairs)]
     plain, keep = (statistics.median(column) for column in zip(*pairs, strict=True))
     ratio = statistics.median(a / b for a, b in pairs)
-    print(f"plain {plain:.1f} ms a photo, keep_memory {keep:.1f} ms, ratio {ratio:.2f}")
+    print(f"plain {plain:.1f} ms per photo, keep_memory {keep:.1f} ms, ratio {ratio:.2f}")
+
+
+if __name__ == "__main__":
+    main()

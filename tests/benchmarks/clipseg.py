@@ -7,28 +7,31 @@ the paper describes: transformers' forward with both encoders (under no_grad) at
 It is spared reading photos and masks; ours reads features and masks from the disk within the step.
 """
 
+import argparse
 import ctypes
 import gc
 import json
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, CLIPTokenizerFast, ViTImageProcessor
 
-from magic_cli.config import Config, resolve
+from magic_cli.config import resolve
 from magic_cli.data.masks import write_mask
 from magic_cli.data.questions import load_questions
 from magic_cli.models.cache.features import FeatureCache
 from magic_cli.records import Case, ImageRecord, Sample
+from magic_cli.tasks.encoding import Encoded, ToEncode
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.model import SegModel, build
 from magic_cli.training.devices import accelerator_for
@@ -80,15 +83,16 @@ def read_samples(folder: Path) -> list[Sample]:
 
     Prompts fill the window of 77 tokens or nearly so, as in the challenge: a median of 86 tokens, 56 % above 77.
     """
-    found, questions = [], load_questions(None)
+    samples, questions = [], load_questions(None)
     answers = questions.to_slots(questions.empty_sets())
     for photo in sorted(folder.glob("*.jpg")):
         number = int(photo.stem)
         prompt = ("red itchy spots on the arm " * (4 - number % 3 // 2), "eczema try a cream " * (number % 3))
-        encounter = Case(f"ENC{number:05}", "train", (), {}, *prompt, answers)
-        place = photo, *PHOTO, False, photo.with_suffix(".tiff"), {}, f"{number:064}"
-        found.append(Sample(photo.stem, encounter, (ImageRecord(photo.stem, f"ENC{number:05}", "train", *place),)))
-    return found
+        case = Case(f"ENC{number:05}", "train", (), {}, *prompt, answers)
+        mask, content = str(photo.with_suffix(".tiff")), f"{number:064}"
+        record = ImageRecord(photo.stem, case.case_id, case.split, str(photo), *PHOTO, mask=mask, sha256=content)
+        samples.append(Sample(photo.stem, case, (record,)))
+    return samples
 
 
 def cpu(work: Callable[[], object]) -> float:
@@ -108,14 +112,21 @@ def peak(work: Callable[[], object]) -> float:
     return int(line.split()[1]) / 1024
 
 
-def model_for(config: Config, root: Path | None) -> SegModel:
-    model = build(config, load_questions(None))  # type: ignore[arg-type]
+def inputs_of(items: Encoded | ToEncode) -> Any:
+    """Return what an encoder is given: a tensor of pixels, or tensors of token ids and their mask by name."""
+    assert isinstance(items, ToEncode)
+    return items.inputs
+
+
+def model_for(config: SegConfig, root: Path | None) -> SegModel:
+    model = build(config, load_questions(None))
     model.cache = FeatureCache(root, config.cache_dtype) if root else None
     return model.train()
 
 
 def fill(model: SegModel, samples: list[Sample]) -> None:
     """Encode a batch's photos and prompts at a time: the same sums as transformers' forward on that batch."""
+    assert model.cache is not None
     for first in range(0, len(samples), BATCH):
         wanted = list(model.frozen(samples[first : first + BATCH], 1))
         for encoder in (model.images, model.texts):
@@ -133,8 +144,9 @@ class Plain:
         model.cache, cache = None, model.cache
         batch = model.collate(samples, [0] * len(samples))
         model.cache = cache
-        self.text = batch.prompts.inputs
-        self.pixels = model.images.normalise(batch.photos.inputs)
+        assert batch.masks is not None
+        self.text = inputs_of(batch.prompts)
+        self.pixels = model.images.normalise(inputs_of(batch.photos))
         self.masks = batch.masks.float() / 255
 
     def step(self) -> None:
@@ -166,7 +178,7 @@ def equivalence(plain: Plain, exact: SegModel, half: SegModel, samples: list[Sam
     print({n.split(".")[0] for n, _ in learning}, "each with a gradient:", all(p.grad is not None for _, p in learning))
     optimizer_for(exact, exact.config).step()
     same = all(torch.equal(t, exact.state_dict()[name]) for name, t in before.items())
-    no_gradient = all(p.grad is None for e in (exact.images, exact.texts) for p in e.parameters())
+    no_gradient = all(p.grad is None for p in [*exact.images.parameters(), *exact.texts.parameters()])
     print(f"encoders after a step: bit-identical {same}, without gradients {no_gradient}")
 
 
@@ -178,9 +190,10 @@ def trained(folder: Path, work: Path, samples: list[Sample], pipe: Connection) -
     accelerator = accelerator_for(configs[1], "cpu")
     exact, half = (model_for(config, work / "features") for config in configs)
     first = samples[:BATCH]
-    builds = [cpu(lambda part=part: fill(half, part)) / BATCH for part in (first, samples[BATCH:])]
+    builds = [cpu(partial(fill, half, part)) / BATCH for part in (first, samples[BATCH:])]
     fill(exact, first)
     equivalence(Plain(folder, exact, first), exact, half, first)
+    assert half.cache is not None
     size = sum(path.stat().st_size for path in half.cache.root.rglob("*.safetensors")) / len(samples)
     pipe.send((statistics.median(builds), size / 2**20))
     del exact
@@ -190,7 +203,7 @@ def trained(folder: Path, work: Path, samples: list[Sample], pipe: Connection) -
     def step() -> None:
         (batch,) = to_device([half.collate(first, [0] * BATCH)], accelerator.device)
         accelerator.backward(half(batch))
-        accelerator.clip_grad_norm_(half.head.parameters(), configs[1].clip)
+        accelerator.clip_grad_norm_(half.head.parameters(), configs[1].grad_clip_norm)
         optimizer.step()
         optimizer.zero_grad()
 
@@ -218,7 +231,8 @@ def side(kind: str, folder: Path, work: Path, pipe: Connection) -> None:
         pipe.send(peak(step) if asked == "peak" else cpu(step))
 
 
-def main(folder: Path, work: Path) -> None:
+def compare(folder: Path, work: Path) -> None:
+    """Make the checkpoint and the photos, run both sides in turn, print."""
     make_samples(work, 2 * BATCH)
     make_checkpoint(folder)
     context = get_context("spawn")
@@ -233,8 +247,8 @@ def main(folder: Path, work: Path) -> None:
 
     def ask(kind: str, what: str = "step") -> float:
         pipes[kind].send(what)
-        found: float = pipes[kind].recv()
-        return found
+        cost: float = pipes[kind].recv()
+        return cost
 
     pairs = [(ask("plain"), statistics.median(ask("ours") for _ in range(ROUNDS))) for _ in range(ROUNDS)]
     theirs, ours = (statistics.median(column) for column in zip(*pairs, strict=True))
@@ -258,6 +272,14 @@ def main(folder: Path, work: Path) -> None:
         child.join()
 
 
-if __name__ == "__main__":
+def main(words: Sequence[str] | None = None) -> None:
+    """Parse, compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", help="folder of the checkpoint; a temporary one otherwise")
+    given = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as temporary:
-        main(Path(sys.argv[1] if len(sys.argv) > 1 else temporary), Path(temporary))
+        compare(given.folder or Path(temporary), Path(temporary))
+
+
+if __name__ == "__main__":
+    main()

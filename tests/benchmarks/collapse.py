@@ -16,7 +16,7 @@ import argparse
 import dataclasses
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.stratify import assign_folds
 from magic_cli.io.files import read_jsonl, write_jsonl
 from magic_cli.io.progress import log
-from magic_cli.records import Sample
+from magic_cli.records import Prediction, Sample
 from magic_cli.tasks import get
 from magic_cli.tasks.cvqa.answers import AnswerPrediction
 from magic_cli.tasks.cvqa.config import CvqaConfig
@@ -69,8 +69,15 @@ class Trial:
         return cls(prepared, train[: steps * config.batch_size], held, gold)
 
 
+def answers_of(predictions: Iterable[Prediction]) -> list[AnswerPrediction]:
+    """Return the predictions with the type that the scores of closed answers ask for."""
+    return [prediction for prediction in predictions if isinstance(prediction, AnswerPrediction)]
+
+
 class Watched(Trainer):
     """The training loop, looked at after some of its steps."""
+
+    config: CvqaConfig
 
     def watch(self, trial: Trial, everything: Sequence[Sample], out: Path) -> None:
         self.trial, self.everything, self.file = trial, everything, out
@@ -82,20 +89,22 @@ class Watched(Trainer):
 
     def _update(self) -> None:
         super()._update()
-        self._look(self.at.updates)
+        self._look(self.progress.updates)
 
     def _look(self, step: int) -> None:
         if step not in AT:
             return
         ids = {sample.id for sample in self.trial.held}
         rest = [sample for sample in self.everything if sample.id not in ids]
-        guesses = {MAJORITY: cvqa.baseline_predictions((rest, self.trial.held), self.data.questions)[MAJORITY]}
-        found = validation_review(self.trial.gold, self._told(), guesses).to_json()
+        guesses = answers_of(cvqa.baseline_predictions((rest, self.trial.held), self.data.questions)[MAJORITY])
+        review: dict[str, Any] = validation_review(
+            self.trial.gold, answers_of(self._answers()), {MAJORITY: guesses}
+        ).to_json()
         self.core.train()
-        self.rows.append({"step": step, **found})
-        log(f"step {step}: {found['constant']}, accuracy {found['accuracy']:.3f}, majority {found['majority']:.3f}")
+        self.rows.append({"step": step, **review})
+        log(f"step {step}: {review['constant']}, accuracy {review['accuracy']:.3f}, majority {review['majority']:.3f}")
 
-    def _told(self) -> Iterator[AnswerPrediction]:
+    def _answers(self) -> Iterator[Prediction]:
         """Yield predictions of the held-out patients; where the input holds nothing of them, of one, for all."""
         held, config = self.trial.held, dataclasses.replace(self.config, batch_size=4)
         if config.encounter_text or config.modality != "text":
@@ -110,8 +119,8 @@ def run(prepared: Prepared, name: str, modality: str, steps: int, most: int, out
     """Train one variant and return its rows; a variant that is done is read instead."""
     file = out / f"{name.replace(' ', '-').replace(',', '')}.jsonl"
     if file.is_file():
-        found: list[dict[str, Any]] = read_jsonl(file)
-        return found
+        rows: list[dict[str, Any]] = read_jsonl(file)
+        return rows
     log(name)
     config = resolve(CvqaConfig, "paper", [*SETTINGS, f"modality={modality}", *VARIANTS[name]])
     trial = Trial.of(prepared, config, steps, most)

@@ -5,17 +5,17 @@
 FOLDER gets BERT-base and Swin-tiny of random weights (540 MB, made once; speed does not depend on the weights). The
 pairwise side encodes every question || option anew, padded to the window of 128 tokens, and all photos of the
 encounter with it: 194 pairs and 582 photos for an encounter of three photos. Five of the pairs are timed in each
-round, at their real lengths, and scaled. Ours is `engine.predict`, of which the encoders' CPU time is taken: cold
-(nothing was encoded before, the option texts included), and warm: of the paper's model, whose encoders learn, the next
-encounters of the same prediction; of `small`, whose encoders are frozen, a later prediction on cached features. One
-thread, CPU milliseconds of the encoders an encounter, sides in turn, medians of three rounds.
+round, at their real lengths, and scaled. Ours is `training.inference.predict`, of which the encoders' CPU time is
+taken: cold (nothing was encoded before, the option texts included), and warm: of the paper's model, whose encoders
+learn, the next encounters of the same prediction; of `small`, whose encoders are frozen, a later prediction on cached
+features. One thread, CPU milliseconds of the encoders per encounter, sides in turn, medians of three rounds.
 """
 
+import argparse
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def make_samples(folder: Path) -> list[Sample]:
             pixels = np.random.default_rng((number, photo)).integers(0, 256, (24, 32, 3), dtype=np.uint8)
             path = folder / f"IMG_{name}_{photo:05}.png"
             Image.fromarray(pixels).resize((640, 480)).save(path)
-            records.append(ImageRecord(path.stem, name, "test", path, 480, 640, sha256=f"{number:032}{photo:032}"))
+            records.append(ImageRecord(path.stem, name, "test", str(path), 480, 640, sha256=f"{number:032}{photo:032}"))
         ids = tuple(record.image_id for record in records)
         encounter = Case(name, "test", ids, {}, f"{QUERY * 2} Patient {number}.", "")
         found.append(Sample(name, encounter, tuple(records), tuple(QUESTIONS.by_qid)))
@@ -124,7 +124,7 @@ def paper(weights: Path, samples: list[Sample]) -> tuple[Callable[[], float], Ca
     """Return what measures cold and warm, and the model."""
     settings = ["precision=no", "workers=0"]
     config = resolve(CvqaConfig, "paper", settings, weights_dir=str(weights))
-    model = build(config, QUESTIONS)  # type: ignore[arg-type]
+    model = build(config, QUESTIONS)
 
     def warm() -> float:
         """All encounters in one prediction, less the first."""
@@ -140,14 +140,15 @@ def paper(weights: Path, samples: list[Sample]) -> tuple[Callable[[], float], Ca
 def small(root: Path, samples: list[Sample]) -> tuple[Callable[[], float], Callable[[], float], CvqaModel]:
     """Return what measures cold and warm, and the model; cold counts the option texts, which `build` encodes."""
     config = resolve(CvqaConfig, "small", [])
-    model = build(config, QUESTIONS)  # type: ignore[arg-type]
-    assert model.images is not None
+    model = build(config, QUESTIONS)
+    images, texts = model.images, model.texts
+    assert images is not None
 
     def cold() -> float:
         model.cache = None
-        for encoder in (model.images, model.texts):
-            memo.clear(encoder)
-        with encoding(model.texts) as spent:
+        memo.clear(images)
+        memo.clear(texts)
+        with encoding(texts) as spent:
             model._encode_options()
         return ours(model, config, samples[:1]) + sum(spent)
 
@@ -162,11 +163,14 @@ def small(root: Path, samples: list[Sample]) -> tuple[Callable[[], float], Calla
     return cold, warm, model
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Measure both presets and print a line each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", help="folder of the checkpoints; a temporary one otherwise")
+    given = parser.parse_args(words)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as work:
-        folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(work) / "weights"
+        folder: Path = given.folder or Path(work) / "weights"
         folder.mkdir(parents=True, exist_ok=True)
         samples = make_samples(Path(work))
         for name in ("paper", "small"):

@@ -29,12 +29,13 @@ def extremes(items: Path, count: int) -> pd.DataFrame:
 
 def sheet(items: Path, preds: Path, prepared: Path, count: int) -> Image.Image:
     """Return the photos side by side, each with its id and Dice."""
-    gold = open_gold(prepared, "valid").masks
+    known = open_gold(prepared, "valid")
+    gold = known.masks
     rows = list(extremes(items, count).itertuples())
     page = Image.new("RGB", (SIDE * COLUMNS, (SIDE + TITLE) * -(-len(rows) // COLUMNS)), "white")
     draw = ImageDraw.Draw(page)
-    with open_predictions(preds) as found:
-        masks = masks_of(found, gold)
+    with open_predictions(preds) as submission:
+        masks = masks_of(submission, known)
         for number, row in enumerate(rows):
             name = str(row.image)
             annotators = list(gold.images[name].masks())

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "builders"))
 
 import numpy as np
 import tifffile
@@ -188,7 +188,7 @@ class Photo(Reader):
 
     def read(self, data: bytes) -> None:
         self.path.write_bytes(data)
-        size, _ = check_photo(self.path, "photo.jpg")
+        size, _ = check_photo(str(self.path), "photo.jpg")
         image = open_photo(self.path, upright=True)
         assert image.mode == "RGB"
         assert image.size == size.upright[::-1]
@@ -213,8 +213,8 @@ class Zip(Reader):
         self.path.write_bytes(data)
         with open_archive(self.path) as archive:
             lint(archive, self.expected)
-        with open_predictions(self.path) as found:
-            list(found.select(found.masks or {}))
+        with open_predictions(self.path) as submission:
+            list(submission.submitted_masks())
 
 
 class Answers(Zip):

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1] / "faults"), str(Path(__file__).parents[1])]
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / folder) for folder in ("faults", "builders")]
 
 from forks import Ended  # noqa: E402
 from trials import CASES, SIGNALS, Case, World  # noqa: E402
@@ -24,7 +24,7 @@ _SELDOM = 8  # rounds between trials of the demo, which runs ten commands, and o
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1, help="trials of different seeds differ")
     options = parser.parse_args()

@@ -99,9 +99,8 @@ def run(command: Sequence[str]) -> tuple[float, float, float, str]:
 
 
 def official(text: str) -> dict[str, float]:
-    found = json.loads(text)
-    systems = found.get("systems") or [found]
-    return systems[0]["reports"][0]["official"]
+    official_scores: dict[str, float] = json.loads(text)["systems"][0]["reports"][0]["official"]
+    return official_scores
 
 
 def compare(root: Path, rounds: int, workers: int) -> None:
@@ -119,7 +118,7 @@ def compare(root: Path, rounds: int, workers: int) -> None:
     expected, figures = json.loads(found["plain reference"][0][3]), official(found["magic score"][0][3])
     worst = max(abs(figures[name] - value) for name, value in expected.items())
     for name, results in found.items():
-        cpu, memory, wall = (statistics.median(r[i] for r in results) for i in range(3))
+        cpu, memory, wall = (statistics.median(column) for column in zip(*(r[:3] for r in results), strict=True))
         ratios = [r[0] / base[0] for r, base in zip(results, found["read once"], strict=True)]
         print(
             f"{root.name:<5} {name:<24} CPU {cpu:6.2f} s = {statistics.median(ratios):5.2f} x reading "
