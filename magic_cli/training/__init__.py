@@ -1,1 +1,1 @@
-"""The one training loop, its state, devices, checkpoints, and the `Task` interface that it drives."""
+"""The training loop shared by all tasks, with its state, devices and checkpoints, and the `Task` interface."""

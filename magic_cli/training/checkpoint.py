@@ -1,4 +1,4 @@
-"""best.pt: what was trained and its CheckpointMeta, written atomically; here too is the file format of state.pt."""
+"""best.pt: trained weights and their CheckpointMeta, written atomically; also the file format shared with state.pt."""
 
 import dataclasses
 import json
@@ -17,10 +17,10 @@ from magic_cli.io.files import write_atomic
 from magic_cli.models.encoders import Encoder
 from magic_cli.records import CheckpointMeta
 
-FORMAT = 2  # 1 had other names of settings
+FORMAT = 2  # format 1 used former setting names
 
 Loaded = dict[str, Any]
-"""What a file holds by name: meta data as JSON text or values, tensors, state dicts."""
+"""Contents of a file by name: meta data as JSON text or values, tensors, state dicts."""
 
 
 def encoders(model: nn.Module) -> dict[str, Encoder]:
@@ -29,7 +29,7 @@ def encoders(model: nn.Module) -> dict[str, Encoder]:
 
 
 def live(model: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors of a model's state that training may change, themselves: no frozen parts of encoders."""
+    """Return the tensors of a model's state that training may change (not copies): all but frozen encoder parts."""
     frozen = {
         f"{path}.{name}"
         for path, encoder in encoders(model).items()
@@ -40,12 +40,12 @@ def live(model: nn.Module) -> dict[str, Tensor]:
 
 
 def learned(model: nn.Module) -> dict[str, Tensor]:
-    """Return a copy of what training may have changed: what best.pt has to hold."""
+    """Return copies, on the CPU, of the tensors that training may have changed: the weights in best.pt."""
     return {name: tensor.cpu().clone() for name, tensor in live(model).items()}
 
 
 def load_learned(model: nn.Module, weights: dict[str, Tensor], where: Path) -> None:
-    """Put saved tensors into a model.
+    """Load saved tensors into a model.
 
     Raises:
         CheckpointError: a tensor is missing, unknown or of another shape; the first few are named.
@@ -56,15 +56,19 @@ def load_learned(model: nn.Module, weights: dict[str, Tensor], where: Path) -> N
     faults += [f"{n} is {tuple(weights[n].shape)}" for n in own if n in weights and own[n].shape != weights[n].shape]
     if faults:
         got = f"{len(faults)} tensors that do not fit ({', '.join(faults[:3])})"
-        raise CheckpointError(problem(where, got, "those of its own settings", "train again with this version"))
+        raise CheckpointError(problem(where, got, "the tensors of its own settings", "train again with this version"))
     model.load_state_dict(weights, strict=False)
 
 
 def _check(path: Path, checksums: bool) -> None:
-    """Refuse what torch.save did not write: no zip, packed members (torch would unpack any size), changed bytes.
+    """Check that torch.save wrote a file.
 
     Args:
-        checksums: compare every checksum, which torch does not.
+        path: the file.
+        checksums: also compare every checksum, which torch does not.
+
+    Raises:
+        CheckpointError: no such file, no zip, compressed members (torch would unpack any size), or changed bytes.
     """
     try:
         with zipfile.ZipFile(path) as file:
@@ -74,7 +78,7 @@ def _check(path: Path, checksums: bool) -> None:
         raise CheckpointError(f"{path}: no such file; train first, or give --ckpt") from None
     except PermissionError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
-    except Exception as error:  # a damaged zip raises whatever its bytes lead to
+    except Exception as error:  # damaged bytes may raise any exception
         got = f"a damaged file, or no checkpoint ({type(error).__name__})"
         remedy = "copy it again or train again; nothing in it was run"
         raise CheckpointError(problem(path, got, "a best.pt of `magic train`", remedy)) from None
@@ -84,16 +88,20 @@ def _check(path: Path, checksums: bool) -> None:
 
 
 def load_file(path: Path, mapped: bool = False) -> Loaded:
-    """Read a checkpoint or a state with `weights_only=True`; with `mapped`, its tensors stay on disk."""
+    """Read a checkpoint or a state with `weights_only=True`; with `mapped`, the tensors stay on disk.
+
+    Raises:
+        CheckpointError: missing, damaged, or not written by magic.
+    """
     _check(path, checksums=not mapped)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of foreign pickles: they are refused below, in our words
+            warnings.simplefilter("ignore")  # about foreign pickles, which are rejected below
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except UnpicklingError:
         remedy = "use a best.pt that `magic train` wrote; nothing in it was run"
         raise CheckpointError(problem(path, "a pickle with code or foreign objects", "tensors only", remedy)) from None
-    except Exception as error:  # a damaged pickle raises whatever its bytes lead to
+    except Exception as error:  # damaged bytes may raise any exception
         first = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({first}); copy it again or train again") from None
     if not isinstance(loaded, dict) or not isinstance(loaded.get("meta"), str):
@@ -108,10 +116,10 @@ def save_best(path: Path, model: nn.Module, meta: CheckpointMeta) -> None:
 
 
 def load_best(path: Path, task: str | None = None) -> tuple[CheckpointMeta, dict[str, Tensor]]:
-    """Read best.pt with `weights_only=True`, so that no code in it can run.
+    """Read best.pt with `weights_only=True`, so that it cannot run code.
 
     Raises:
-        CheckpointError: missing, damaged, of another format, or made for another task than `task`.
+        CheckpointError: missing, damaged, of another format, or for a task other than `task`.
     """
     loaded = load_file(path)
     meta, weights = load_meta(loaded, path), loaded.get("weights")
@@ -131,12 +139,12 @@ def load_best(path: Path, task: str | None = None) -> tuple[CheckpointMeta, dict
 
 
 def best_meta(path: Path) -> Loaded:
-    """Return the meta data of a checkpoint alone; its tensors stay on disk. Raises CheckpointError as `load_best`."""
+    """Return only the meta data of a checkpoint; its tensors stay on disk. Raises CheckpointError as `load_best`."""
     return load_meta(load_file(path, mapped=True), path)
 
 
 def load_meta(loaded: Loaded, path: Path) -> Loaded:
-    """Return the meta data of what `load_file` returned."""
+    """Return the meta data in the result of `load_file`; raises CheckpointError if it is damaged."""
     try:
         meta = json.loads(loaded["meta"])
     except (ValueError, RecursionError):
@@ -147,20 +155,22 @@ def load_meta(loaded: Loaded, path: Path) -> Loaded:
 
 
 def find(ckpt: Path, task: str) -> tuple[list[Path], str]:
-    """Return the checkpoints a name stands for, and a note: what is not found here is looked up in runs/TASK/.
+    """Return the checkpoints that a path refers to, and a note if it was resolved in runs/TASK/ instead.
 
-    A folder stands for its best.pt, or for those of the folders in it (folds, seeds), in the order of their names.
+    A folder refers to its best.pt, or to those of its subfolders (folds, seeds), in the order of their names.
 
     Raises:
-        CheckpointError: it is in neither place, or the folder holds none.
+        CheckpointError: it exists in neither place, or the folder holds none.
     """
     path = ckpt if ckpt.exists() or ckpt.is_absolute() else Path("runs") / task / ckpt
-    note = "" if path == ckpt else f"{ckpt} is not here; using {path}"
+    note = "" if path == ckpt else f"{ckpt} does not exist; using {path}"
     if path.is_dir():
         checkpoints = [path / "best.pt"] if (path / "best.pt").is_file() else sorted(path.glob("*/best.pt"))
         if not checkpoints:
-            raise CheckpointError(problem(path, "no best.pt in it", "a folder of a run, or of runs", "check --ckpt"))
+            raise CheckpointError(
+                problem(path, "no best.pt in it", "a run folder, or a folder of runs", "check --ckpt")
+            )
         return checkpoints, note
     if path.is_file():
         return [path], note
-    raise CheckpointError(problem(ckpt, "no such file", f"it here or at {path}", f"run `magic train {task}` first"))
+    raise CheckpointError(problem(ckpt, "no such file", f"it, or {path}", f"run `magic train {task}` first"))

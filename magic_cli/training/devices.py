@@ -1,4 +1,4 @@
-"""Devices, mixed precision, determinism and memory of a process that computes."""
+"""Device, mixed precision, determinism and memory settings of a training or predicting process."""
 
 import ctypes
 import os
@@ -18,11 +18,11 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # glibc's malloc.h
 
 
 def keep_memory() -> None:
-    """Let glibc keep freed blocks instead of giving them back to the kernel; elsewhere do nothing.
+    """Let glibc reuse freed blocks instead of returning them to the kernel; on other systems do nothing.
 
-    A convolution on the CPU frees and asks for hundreds of megabytes a step, and every page of them would be
-    mapped and zeroed anew: EfficientNet-Lite0 forward on 16 photos took 24 ms a photo without this and
-    14 ms with it (median of five pairs, tests/benchmarks/allocator.py).
+    A convolution on the CPU frees and allocates hundreds of megabytes per step, and the kernel would map and zero
+    every page again: EfficientNet-Lite0 forward on 16 photos took 24 ms per photo without this and 14 ms with it
+    (median of five pairs, tests/benchmarks/allocator.py).
     """
     if not sys.platform.startswith("linux"):
         return
@@ -41,10 +41,10 @@ def require_determinism() -> None:
 
 
 def accelerator_for(config: Config, device: str) -> Accelerator:
-    """Return accelerate's handle for this device and precision, seeds set.
+    """Return the Accelerator for a device and the config's precision; sets the random seeds.
 
     Raises:
-        ConfigError: the device is not here.
+        ConfigError: this machine does not have the device.
     """
     usable = torch_devices(torch)
     if device not in ("auto", *usable):
@@ -56,26 +56,26 @@ def accelerator_for(config: Config, device: str) -> Accelerator:
         precision = "no"
     if on_cpu:
         keep_memory()
-        # Gradients of confident pixels are below 1e-38, and a CPU computes with such numbers many times slower:
-        # CLIPSeg's decoder step took 0.25 s without them and 0.40 to 1.1 s with them (tests/benchmarks/clipseg.py).
+        # Gradients of confident pixels fall below 1e-38, and a CPU computes with such numbers many times slower:
+        # CLIPSeg's decoder step took 0.25 s with them flushed, else 0.40 to 1.1 s (tests/benchmarks/clipseg.py).
         torch.set_flush_denormal(True)
         if "MASTER_ADDR" in os.environ and not {"LOCAL_RANK", "WORLD_SIZE"} & os.environ.keys():
             log("the launcher started one process only; several on the CPU: torchrun --nproc_per_node N -m magic_cli …")
     else:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; without it sums may vary
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; otherwise sums may vary
     set_seed(config.seed)
-    if not torch.are_deterministic_algorithms_enabled():  # after `require_determinism` they are, without mere warnings
+    if not torch.are_deterministic_algorithms_enabled():  # `require_determinism` has set errors, not warnings
         torch.use_deterministic_algorithms(True, warn_only=True)
-    # It fills every new tensor to make the use of unset memory repeatable: a third of a convolution's training step.
+    # Filling every new tensor makes reads of unset memory repeatable, but takes a third of a convolution's step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    AcceleratorState._reset_state()  # else a second run in this process would have to have the first one's precision
+    AcceleratorState._reset_state()  # allows a second run in this process another precision
     return Accelerator(cpu=on_cpu, mixed_precision=precision, step_scheduler_with_optimizer=False)
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Return the context of a precision on a device; float16 needs a GPU, and elsewhere nothing changes.
+    """Return the autocast context of a precision on a device; fp16 on a CPU has no effect.
 
-    Accelerate's own is a setting of the whole process, and models of an ensemble may differ.
+    Accelerate's autocast is set per process, and the models of an ensemble may differ in precision.
     """
     kinds = {"bf16": torch.bfloat16} | ({} if device.type == "cpu" else {"fp16": torch.float16})
     return torch.autocast(device.type, kinds.get(precision), enabled=precision in kinds)

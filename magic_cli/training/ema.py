@@ -1,7 +1,7 @@
-"""The running mean of the weights over training steps, which is validated and kept instead of the last ones.
+"""Exponential moving average (EMA) of the weights over training steps; validated and saved instead of the live ones.
 
-Exponential, with a short memory at first: decay min(d, (1 + n) / (10 + n)) after n updates, as in Polyak averaging
-for deep networks (Tarvainen & Valpola, Mean teachers, 2017, and the habit of most training codes since).
+The decay is min(d, (1 + n) / (10 + n)) after n updates, so the memory is short at first, as in Polyak averaging for
+deep networks (Tarvainen & Valpola, Mean teachers, 2017, and most training code since).
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from magic_cli.training.checkpoint import live
 
 
 class ModelEma:
-    """The averaged state of what learns in a model: parameters and buffers, frozen encoders left out.
+    """The averaged state of a model: parameters and buffers, except those of frozen encoders.
 
     While `holds_live_weights` is true the model holds the live weights.
     """
@@ -26,7 +26,7 @@ class ModelEma:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the weights as they are after a step; counts of batches are copied."""
+        """Add the weights after a step to the mean; integer buffers (counts of batches) are copied."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         smooth = [name for name, tensor in self._live.items() if tensor.is_floating_point()]
@@ -37,7 +37,7 @@ class ModelEma:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Put the mean into the model for the length of a block; the live weights come back whatever happens."""
+        """Swap the mean into the model during a block; the live weights are restored even after an error."""
         self.holds_live_weights = False
         self._swap()
         try:
@@ -49,19 +49,18 @@ class ModelEma:
     @torch.no_grad()
     def _swap(self) -> None:
         for name, tensor in self._live.items():
-            other = self._mean[name]
-            kept = tensor.clone()
-            tensor.copy_(other)
-            other.copy_(kept)
+            mean, live_copy = self._mean[name], tensor.clone()
+            tensor.copy_(mean)
+            mean.copy_(live_copy)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the mean on the CPU, and the number of updates, for a resumable state."""
+        """Return the mean on the CPU, and the number of updates under the name "", for state.pt."""
         mean = {name: tensor.cpu().clone() for name, tensor in self._mean.items()}
         return mean | {"": torch.tensor(self.updates)}
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` returned."""
+        """Restore what `state` returned."""
         self.updates = int(state[""])
         for name, tensor in self._mean.items():
             tensor.copy_(state[name])

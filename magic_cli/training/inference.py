@@ -1,8 +1,4 @@
-"""The task seam, devices, and the one prediction loop, on accelerate; training/trainer.py holds the one training loop.
-
-Neither ever asks which task it runs. What could only be tested on a CPU here: fp16 with its scaler, CUDA
-copies and several GPUs follow accelerate's documented use.
-"""
+"""The prediction loop, for every task: encode for the cache, predict batches on all processes, average models."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -20,19 +16,19 @@ from magic_cli.training.devices import autocast
 from magic_cli.training.loader import Views, loader_for, shared, to_device
 from magic_cli.training.task_model import TaskModel
 
-CPU_BATCH = 4  # photos that a CPU predicts at a time: more of them only leave its caches
+CPU_BATCH = 4  # photos per batch on a CPU: larger batches no longer fit its caches
 
 
 def fill_cache(model: TaskModel, samples: Sequence[Sample], views: int, accelerator: Accelerator) -> None:
-    """Encode once what the frozen encoders will be asked for, the work shared; without a cache, do nothing."""
+    """Encode all inputs of frozen encoders into the cache, shared among processes; without a cache, do nothing."""
     if model.cache is None:
         return
-    model.cache.hold()  # shrunk photos are kept in it, too
+    model.cache.hold()  # it holds shrunk photos, too
     wanted: dict[Encoder, dict[str, Item]] = {}
     for encoder, item in model.frozen(samples, views):
         wanted.setdefault(encoder, {}).setdefault(item.key, item)
     rank, processes = accelerator.process_index, accelerator.num_processes
-    # Each process encodes its part and then finds the others': waiting for one would last longer than a barrier may.
+    # Each process encodes its part, then all look for missing items: a barrier could time out while others encode.
     for parts in sorted({processes, 1}, reverse=True):
         for encoder, items in wanted.items():
             part = list(items.values())[rank % parts :: parts]
@@ -43,25 +39,25 @@ def fill_cache(model: TaskModel, samples: Sequence[Sample], views: int, accelera
 def predict(
     model: TaskModel, samples: Sequence[Sample], config: Config, accelerator: Accelerator, view: int = 0
 ) -> Iterator[Prediction]:
-    """Yield one prediction a sample, in order, each once however many processes share the work."""
+    """Yield one prediction per sample, in order, exactly once however many processes share the work."""
     size = min(config.batch_size, CPU_BATCH) if accelerator.device.type == "cpu" else config.batch_size
     parts = shared(len(samples), size, accelerator.process_index, accelerator.num_processes)
     cuda = accelerator.device.type == "cuda"
     loader = loader_for(model, Views(samples, config.seed, view=view), config, [p for p in parts if p], cuda)
     if accelerator.num_processes > 1:
-        broadcast(list(model.buffers()))  # statistics of normalisation, which each process made from its own share
+        broadcast(list(model.buffers()))  # normalisation statistics, which each process computed from its own share
     model.eval()
     clear_trainable(model)
     batches = to_device(loader, accelerator.device)
     for part in track(parts, "predicting"):
-        found: list[Prediction] = []
+        predictions: list[Prediction] = []
         if part:
             batch = next(batches)
             with torch.inference_mode(), autocast(config.precision, accelerator.device):
-                found = list(model.predict(batch, view))
+                predictions = list(model.predict(batch, view))
         if accelerator.num_processes > 1:
-            found = gather_object(found)
-        yield from found
+            predictions = gather_object(predictions)
+        yield from predictions
 
 
 def average_predictions(runs: Sequence[Iterable[Prediction]]) -> Iterator[Prediction]:

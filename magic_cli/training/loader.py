@@ -1,8 +1,7 @@
-"""Which samples a step sees, in which view: the order of an epoch, and what each process takes of a batch.
+"""Which samples a step sees, in which view: the order of an epoch, and the share of each process in a batch.
 
-Nothing here depends on how many processes share the work, except their shares: together they see every batch
-as one process would, each sample once. That is why accelerate prepares no loader here: it would fill the last
-batch up with samples that were seen already, and would make a batch larger with every process.
+Together, the processes see every batch as a single process would, each sample once. Therefore accelerate does not
+prepare the loaders: it would fill up the last batch with samples already seen, and enlarge batches with every process.
 """
 
 import functools
@@ -22,7 +21,7 @@ from magic_cli.training.task_model import Batch, TaskModel
 
 
 class Views(Dataset[tuple[Sample, int]]):
-    """Samples with the view they are seen in: fixed, or drawn anew from (seed, epoch, index)."""
+    """Samples with the view they are seen in: a fixed one, or one drawn per epoch from (seed, epoch, index)."""
 
     def __init__(self, samples: Sequence[Sample], seed: int, views: int = 1, view: int = 0) -> None:
         self.samples, self.seed, self.views, self.view, self.epoch = samples, seed, views, view, 0
@@ -38,7 +37,7 @@ class Views(Dataset[tuple[Sample, int]]):
 
 
 class Batches(Sampler[list[int]]):
-    """An epoch's batches of `size`, shuffled by the seed and the epoch alone; `every` of them make one update.
+    """An epoch's batches of `size`, shuffled by the seed and the epoch alone; one update per `every` batches.
 
     Process `rank` of `processes` takes its share of each batch. `start` is the first batch of a resumed epoch.
     """
@@ -65,16 +64,16 @@ class Batches(Sampler[list[int]]):
         order = torch.randperm(len(self.data), generator=generator).tolist()
         for first in range(self.start * self.size, len(order), self.size):
             batch = order[first : first + self.size]
-            # A gradient is awaited from every process: one without a share takes a sample, at weight 0.
+            # Every process must contribute a gradient: one without a share takes a sample at weight 0.
             yield batch[self.rank :: self.processes] or batch[:1]
 
     def share(self, number: int) -> float:
-        """Return the factor by which the mean over all processes of their mean losses is that of batch `number`."""
+        """Return the factor on this process's mean loss that makes the mean over processes that of batch `number`."""
         batch = self._samples(number, 1)
         return len(range(self.rank, batch, self.processes)) * self.processes / batch
 
     def weight(self, number: int) -> float:
-        """Return the part of batch `number` in its update: 1 alone, by number of samples where there are several."""
+        """Return the weight of batch `number` in its update: its fraction of the update's samples."""
         first = number // self.every * self.every
         return self._samples(number, 1) / self._samples(first, self.every)
 
@@ -87,9 +86,9 @@ class Batches(Sampler[list[int]]):
 
 
 def shared(count: int, size: int, rank: int, processes: int) -> list[list[int]]:
-    """Return the batches of 0..count-1, in order, that a process predicts; in each round the first ranks come first.
+    """Return the batches of 0..count-1, in order, that a process predicts; dealt to the ranks in turn.
 
-    Every process gets the same number of them, so the last ones may be empty.
+    Every process gets the same number of batches, so the last ones may be empty.
     """
     batches = [list(range(first, min(first + size, count))) for first in range(0, count, size)]
     return [*batches, *([[]] * (-len(batches) % processes))][rank::processes]
@@ -98,27 +97,27 @@ def shared(count: int, size: int, rank: int, processes: int) -> list[list[int]]:
 def loader_for(
     model: TaskModel, dataset: Views, config: Config, batches: Iterable[list[int]], cuda: bool
 ) -> DataLoader[tuple[Sample, int]]:
-    """Return a loader of these batches of indices; on CUDA through pinned memory, for copies that do not wait."""
+    """Return a loader of these batches of indices; on CUDA with pinned memory, for asynchronous copies."""
     return DataLoader(
         dataset,
-        batch_sampler=batches,  # any iterable with a length will do
+        batch_sampler=batches,  # any iterable with a length works
         num_workers=config.workers,
         pin_memory=cuda,
         worker_init_fn=Interrupt.ignore,
-        generator=torch.Generator(),  # else each iterator would draw from the global one, and resuming would differ
+        generator=torch.Generator(),  # the global one would change with each iterator, and resumed runs would differ
         collate_fn=functools.partial(_collate, model),
     )
 
 
 def to_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
-    """Yield batches on a device; copies from pinned memory run beside the step before."""
+    """Yield batches on a device; copies from pinned memory overlap with the previous step."""
     for batch in batches:
         yield send_to_device(batch, device, non_blocking=True)
 
 
 @contextmanager
 def report_dead_workers(where: object, remedy: str) -> Iterator[None]:
-    """Turn torch's error for a dead worker of a data loader into one line; it may come at any time, from a signal.
+    """Turn torch's error for a dead worker of a data loader into one line; a signal handler may raise it at any time.
 
     Raises:
         MagicError: a worker died.

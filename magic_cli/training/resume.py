@@ -1,4 +1,4 @@
-"""state.pt: everything that a run needs to go on as if it had never stopped."""
+"""state.pt: everything that a resumed run needs to continue exactly where it stopped."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from magic_cli.training.checkpoint import load_file, load_meta
 RandomStates = dict[str, torch.Tensor]
 
 State = dict[str, Any]
-"""What state.pt holds beside its meta data: state dicts of the optimizer and scaler, tensors by name."""
+"""Contents of state.pt beside its meta data: state dicts of the optimizer and scaler, tensors by name."""
 
 Meta = dict[str, Any]
 """JSON values by name."""
@@ -32,7 +32,7 @@ def save_state(path: Path, meta: Meta, tensors: State) -> None:
 
 
 def load_state(path: Path) -> tuple[Meta, State]:
-    """Read what `save_state` wrote; raises CheckpointError as `load_best`."""
+    """Read a file written by `save_state`; raises CheckpointError as `load_best`."""
     loaded = load_file(path)
     meta = _state(loaded, path)
     del loaded["meta"]
@@ -43,18 +43,18 @@ def _state(loaded: Meta, path: Path) -> Meta:
     meta = load_meta(loaded, path)
     if not all(isinstance(meta.get(key), kind) for key, kind in _STATE.items()):
         expected = f"meta data with {', '.join(_STATE)}"
-        raise CheckpointError(problem(path, "another file", expected, "train anew with --overwrite"))
+        raise CheckpointError(problem(path, "another file", expected, "train again with --overwrite"))
     return meta
 
 
 def state_meta(path: Path) -> Meta:
-    """Return the meta data of a state alone; its tensors stay on disk. Raises CheckpointError as `load_best`."""
+    """Return only the meta data of a state; its tensors stay on disk. Raises CheckpointError as `load_best`."""
     return _state(load_file(path, mapped=True), path)
 
 
 @dataclasses.dataclass
 class TrainProgress:
-    """How far a run is; `best` is -inf and `best_epoch` -1 before the first epoch's weights are saved."""
+    """Progress of a run; `best` is -inf and `best_epoch` -1 before the first epoch's weights are saved."""
 
     epoch: int = 0
     step: int = 0
@@ -74,7 +74,7 @@ class TrainProgress:
 class StepSnapshot:
     """Everything that a step changes before the optimizer update, so that an interrupted step can be undone.
 
-    These are random states, the sum of the losses and running statistics of normalisation layers.
+    It holds random states, the sum of the losses and the running statistics of normalisation layers.
     """
 
     random: RandomStates
@@ -88,7 +88,7 @@ class StepSnapshot:
 
     @torch.no_grad()
     def restore(self, statistics: Sequence[torch.Tensor]) -> None:
-        """Put the values of this snapshot into the running statistics."""
+        """Copy the values of this snapshot into the running statistics."""
         for tensor, value in zip(statistics, self.statistics, strict=True):
             tensor.copy_(value)
 
@@ -99,7 +99,7 @@ def save(path: Path, owner: Mapping[str, object], progress: TrainProgress, tenso
     Args:
         path: the file.
         owner: the run: its "task", its "config" as plain values, the SHA-256 of its "data".
-        progress: how far it is.
+        progress: its progress.
         tensors: weights, moments of the optimizer, random states.
     """
     saved = dataclasses.asdict(progress) | {"best": finite(progress.best)}
@@ -110,11 +110,11 @@ def load(path: Path, data: str) -> tuple[TrainProgress, State]:
     """Return the progress and the tensors of a run on this data.
 
     Raises:
-        CheckpointError: missing or damaged, or the prepared data is not what it was.
+        CheckpointError: missing or damaged, or the prepared data has changed.
     """
     meta, tensors = load_state(path)
     if meta["data"] != data:
-        raise CheckpointError(f"{path}: the prepared data changed since; train anew with --overwrite")
+        raise CheckpointError(f"{path}: the prepared data changed since; train again with --overwrite")
     with fitting(path):
         saved = meta["at"] | {"best": -math.inf if meta["at"]["best"] is None else meta["at"]["best"]}
         return _checked(TrainProgress(**saved)), tensors
@@ -134,12 +134,12 @@ def _checked(progress: TrainProgress) -> TrainProgress:
 
 @contextmanager
 def fitting(path: Path) -> Iterator[None]:
-    """Turn the exceptions of a damaged state, or of another run's, into one line that names the file."""
+    """Turn the exceptions of a damaged or foreign state into one CheckpointError that names the file."""
     try:
         yield
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         got = f"a state that does not fit ({type(error).__name__})"
-        raise CheckpointError(problem(path, got, "that of this very run", "train anew with --overwrite")) from None
+        raise CheckpointError(problem(path, got, "the state of this run", "train again with --overwrite")) from None
 
 
 def random_states() -> RandomStates:
@@ -151,7 +151,7 @@ def random_states() -> RandomStates:
 
 
 def restore_random_states(states: RandomStates) -> None:
-    """Put torch's generators back into the states that `random_states` returned."""
+    """Restore the states that `random_states` returned."""
     torch.set_rng_state(states["cpu"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])

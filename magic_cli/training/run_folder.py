@@ -1,7 +1,8 @@
-"""A new run where an older one lies: it grows beside it, and takes its place when it is whole.
+"""Overwriting a run: the new run is written to a draft folder and replaces the older one when it is complete.
 
-OUT/draft/KIND/         the new run of `train --overwrite`, until it is whole; `--resume` goes on in it
-OUT/draft/KIND.whole/   the same while its files replace the older ones; whatever trains in OUT next ends what is left
+OUT/draft/KIND/         the new run of `train --overwrite` until it is complete; `--resume` continues it
+OUT/draft/KIND.whole/   the same while its files replace the older ones; if that is interrupted, the next training
+                        in OUT completes it
 """
 
 import os
@@ -21,13 +22,13 @@ FOLDER = "draft"
 
 @dataclass(frozen=True)
 class Draft:
-    """The place of a run in the folder `out`.
+    """Where a new run is written: in the folder `out`, or in a draft while `out` holds an older run.
 
     Args:
-        out: the run's folder; an older run may lie in it.
-        kind: tells runs of several kinds in one folder apart.
-        mark: the file that every whole run has.
-        ours: yields the files of such a run that are in a folder.
+        out: the run's folder; it may hold an older run.
+        kind: distinguishes several kinds of runs in one folder.
+        mark: the file that every complete run has.
+        ours: yields the files of such a run in a folder.
     """
 
     out: Path
@@ -36,10 +37,10 @@ class Draft:
     ours: Callable[[Path], Iterable[Path]]
 
     def folder(self, resume: bool, overwrite: bool) -> Path:
-        """Return where the run works: in `out`, or in its draft where an older one must be kept until the end.
+        """Return the run's working folder: `out`, or the draft while an older run is preserved.
 
         Raises:
-            DataError: an older run is there, and is neither resumed nor overwritten.
+            DataError: an older run exists, and is neither resumed nor overwritten.
         """
         draft = self._folder
         if resume:
@@ -51,13 +52,13 @@ class Draft:
 
     @contextmanager
     def alone(self, work: Path, resume: bool) -> Iterator[None]:
-        """Keep others from training in `out` while the block runs, and make the folder it works in.
+        """Lock `out` against other training processes during the block, and make the working folder.
 
         Raises:
-            DataError: another process trains there, or did so since `folder` looked; or the folder cannot be written.
-            Interrupted: the block was, and can go on.
+            DataError: another process trains in `out`, or has since `folder` checked; or `out` cannot be written.
+            Interrupted: the block was interrupted and can be resumed.
         """
-        if not is_main_process():  # one of several processes; the first one holds the folder
+        if not is_main_process():  # of several processes, the main one holds the lock
             yield
             return
         try:
@@ -74,52 +75,52 @@ class Draft:
                 refuse_existing(path, overwrite=False)
             try:
                 yield
-            except KeyboardInterrupt:  # where nothing waits for a step to end
+            except KeyboardInterrupt:  # outside the training loop, which raises Interrupted itself
                 if (work / self.mark).is_file():
                     line = "interrupted; the same command with --resume goes on"
                     raise Interrupted(f"{work}: {line}") from None
                 raise
 
     def publish(self, work: Path) -> None:
-        """Let the run in `work`, which is whole, take the place of the older one; one process of several does it."""
+        """Replace the older run with the complete run in `work`; only the main process does so."""
         if work != self.out and is_main_process():
-            work.rename(self._whole)
+            work.rename(self._finished)
             self._move()
 
     def settle(self) -> None:
-        """End what a kill broke off in `publish`."""
+        """Complete a `publish` that was killed; remove an empty draft folder."""
         if (self.out / FOLDER).is_dir() and is_main_process():
             with folder_lock(self.out) as held:
-                if held is not False and self._whole.is_dir():
+                if held is not False and self._finished.is_dir():
                     self._move()
                 elif held is not False:
                     self._remove_empty(self.out / FOLDER)
 
     def _move(self) -> None:
-        """First what no longer belongs goes, then the mark moves, then the rest: so it can be taken up anywhere."""
-        whole, out = self._whole, self.out
-        new = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
-        if (whole / self.mark).is_file():
+        """Delete stale files, move the mark, then the other files: in this order, an interrupted move can continue."""
+        finished, out = self._finished, self.out
+        new = sorted(path.relative_to(finished) for path in finished.rglob("*") if path.is_file())
+        if (finished / self.mark).is_file():
             for old in [path for path in self.ours(out) if path.relative_to(out) not in new]:
                 old.unlink()
                 self._remove_empty(old.parent)
-            (whole / self.mark).replace(out / self.mark)
+            (finished / self.mark).replace(out / self.mark)
         for name in [name for name in new if name.as_posix() != self.mark]:
             (out / name).parent.mkdir(parents=True, exist_ok=True)
-            (whole / name).replace(out / name)
-        for folder, _, _ in os.walk(whole, topdown=False):
+            (finished / name).replace(out / name)
+        for folder, _, _ in os.walk(finished, topdown=False):
             self._remove_empty(Path(folder))
-        self._remove_empty(whole.parent)
+        self._remove_empty(finished.parent)
 
     @property
     def _folder(self) -> Path:
         return self.out / FOLDER / self.kind
 
     @property
-    def _whole(self) -> Path:
+    def _finished(self) -> Path:
         return self.out / FOLDER / f"{self.kind}.whole"
 
     def _remove_empty(self, folder: Path) -> None:
         if folder != self.out:
-            with suppress(OSError):  # something else is in it
+            with suppress(OSError):  # it is not empty
                 folder.rmdir()

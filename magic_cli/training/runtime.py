@@ -1,4 +1,4 @@
-"""Where a run computes and caches. It loads no torch."""
+"""The device and the feature cache of a run; imports no torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ class Runtime:
     cache: Path | None = None
 
     def features(self, config: Config) -> "FeatureCache | None":
-        """Return the feature cache in the number format that a config names."""
+        """Return the feature cache in the config's number format; None without one."""
         from magic_cli.models.cache.features import FeatureCache
 
         return FeatureCache(self.cache, config.cache_dtype) if self.cache else None
@@ -31,7 +31,7 @@ class RuntimeOptions:
 
     Attributes:
         device: auto, cpu, cuda or mps.
-        cache_dir: folder of cached features; None for that of the user.
+        cache_dir: folder of cached features; None for the user's default folder.
         no_cache: do not cache features of frozen encoders.
     """
 
@@ -40,7 +40,7 @@ class RuntimeOptions:
     no_cache: bool = False
 
     def runtime(self) -> Runtime:
-        """Return the device and the folder that these options name."""
+        """Return the device and the cache folder that these options name."""
         if self.no_cache:
             return Runtime(self.device)
         return Runtime(self.device, cache_root() / "features" if self.cache_dir is None else Path(self.cache_dir))

@@ -1,4 +1,4 @@
-"""What a task decides after training: settings chosen on the validation samples, and its review of the run."""
+"""After training: the task's choice of settings on the validation samples, and its review of the run."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ FILE = "review.json"
 def choose_settings(trainer: Trainer) -> Mapping[str, object]:
     """Let the task choose settings in one pass over the best weights' predictions; {} if it has nothing to choose.
 
-    best.pt then holds these settings, and what was gained in `chosen`. A resumed run keeps what it chose before.
+    best.pt then holds these settings, with the scores before and after in `chosen`. A resumed run keeps its choice.
 
     Returns:
         `chosen` of schemas/checkpoint.schema.json.
@@ -42,7 +42,7 @@ def choose_settings(trainer: Trainer) -> Mapping[str, object]:
 
 
 def best_predictions(trainer: Trainer) -> Iterator[Prediction]:
-    """Yield the best weights' predictions for the validation samples; they are loaded when the first is asked for."""
+    """Yield the best weights' predictions for the validation samples; they are loaded with the first one."""
     path = trainer.out / "best.pt"
     checkpoint.load_learned(trainer.core, checkpoint.load_best(path)[1], path)
     yield from predict(trainer.core, trainer.data.valid, trainer.config, trainer.accelerator)

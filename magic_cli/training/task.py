@@ -1,7 +1,7 @@
-"""The interface between a task and everything that drives it: training, prediction, scoring. It loads no torch.
+"""The interface between a task and everything that drives it: training, prediction, scoring; imports no torch.
 
-A task is a class with its facts as attributes. These methods have to be written: `samples`, `build`, `score`,
-`write`, `gold` and `gold_in`. The others have defaults that fit a task without such a thing.
+A task is a class with its facts as attributes. Its abstract methods are `samples`, `build`, `score`, `write`, `gold`
+and `gold_in`; the defaults of the others suit a task that does not need them.
 """
 
 from abc import ABC, abstractmethod
@@ -27,7 +27,7 @@ RULES = Rules()
 
 @dataclass(frozen=True)
 class Decision:
-    """Options of `Task.write`: what can be decided again from the same probabilities. None: as the model was trained.
+    """Options of `Task.write`: how probabilities become a decision; None means as the model was trained.
 
     Every field of a subclass has a default, and is an option of `magic predict` under the same name.
     """
@@ -37,8 +37,8 @@ class Decision:
 class ChosenSettings:
     """Settings that a task chose on the validation samples after training.
 
-    `score` names the score that they were chosen for, `fixed` is the setting's value in the config. `before` is the
-    score with that value; `after`, with the chosen one, is optimistic: it is the highest of many on these samples.
+    `score` names the score that they maximise, `fixed` is the setting's value in the config. `before` is the score
+    with that value; `after`, with the chosen one, is optimistic: it is the highest of many on these samples.
     """
 
     settings: Mapping[str, SettingValue]
@@ -61,13 +61,13 @@ class Task(ABC):
         title: the name for people, in lower case.
         unit: what `count_score` counts, in the plural.
         count_score: the score that is a number of units, not a quality.
-        config_class: the settings.
-        decision_class: the options of `write`.
+        config_class: class of the settings.
+        decision_class: class of the options of `write`.
         monitor: the score that chooses the best epoch unless the settings name another one.
         headline_scores: the scores to show first.
         outputs: patterns of the files that `write` makes, relative to its folder.
-        deliverable: what the challenge gets, and what a submission holds of this task.
-        uses_questions: whether a model belongs to the closed questions that it was trained on.
+        deliverable: what a submission to the challenge holds for this task.
+        uses_questions: whether a model works only with the closed questions that it was trained on.
         supports_vote: whether finished predictions of several systems can be merged.
     """
 
@@ -86,15 +86,15 @@ class Task(ABC):
 
     @abstractmethod
     def samples(self, prepared: Prepared, split: str, config: Config) -> Sequence[Sample]:
-        """Return the samples of a split, in prepared order; of train and valid those that have gold.
+        """Return the samples of a split, in prepared order; of train and valid only those with gold.
 
         Raises:
-            EmptySplit: there is none.
+            EmptySplit: there are none.
         """
 
     @abstractmethod
     def build(self, config: Config, questions: QuestionSchema) -> "TaskModel":
-        """Make the untrained model; this is where torch is loaded."""
+        """Return the untrained model; imports torch."""
 
     @abstractmethod
     def score(
@@ -103,10 +103,10 @@ class Task(ABC):
         """Score predictions strictly, and as the official scorer would.
 
         Args:
-            gold: what they are compared with; predictions of other samples are left out.
-            predictions: of models, or of files with what they hold.
-            rules: what the strict scores decide.
-            workers: threads; the scores do not depend on them.
+            gold: the gold to compare with; predictions for other samples are ignored.
+            predictions: predictions of models, or contents of submitted files.
+            rules: rules of the strict scores.
+            workers: number of threads; it does not affect the scores.
         """
 
     @abstractmethod
@@ -116,25 +116,28 @@ class Task(ABC):
         """Write the files of the official submission layout to the folder `out` in one step, and return them.
 
         Args:
-            decision: of this task's `decision_class`; None for its defaults.
+            predictions: predictions of models.
+            prepared: the dataset.
+            out: the folder.
+            decision: an instance of this task's `decision_class`; None for its defaults.
         """
 
     @abstractmethod
     def gold(self, prepared: Prepared, split: str) -> TaskGold:
-        """Return this task's gold of a split; it holds nothing where the split has none."""
+        """Return this task's gold of a split; empty if the split has none."""
 
     @abstractmethod
     def gold_in(self, gold: Gold) -> TaskGold:
-        """Return this task's part of the gold that a user's file or folder holds."""
+        """Return this task's part of the gold in a user's file or folder."""
 
     def data_warnings(self, prepared: Prepared, samples: Sequence[Sample], config: Config) -> Sequence[str]:
-        """Return a line for everything suspicious in the data that a run is about to learn from."""
+        """Return one line per suspicious property of the training data."""
         return ()
 
     def choose_settings(
         self, gold: TaskGold, predictions: Iterable[Prediction], config: Config
     ) -> ChosenSettings | None:
-        """Choose settings on the predictions for the validation samples; None where there is nothing to choose."""
+        """Choose settings on the predictions for the validation samples; None if there is nothing to choose."""
         return None
 
     def validation_review(
@@ -144,18 +147,18 @@ class Task(ABC):
         baselines: Mapping[str, Iterable[Prediction]],
         folds: Sequence[Collection[str]] = (),
     ) -> Review:
-        """Return what is remarkable about predictions for held-out samples.
+        """Return a review of predictions for held-out samples: scores and warnings.
 
         Args:
-            gold: of the held-out samples.
-            predictions: of the best weights, or of all folds.
-            baselines: what `baseline_predictions` returned for the same samples.
+            gold: gold of the held-out samples.
+            predictions: predictions of the best weights, or of all folds.
+            baselines: the result of `baseline_predictions` for the same samples.
             folds: the ids of the cases that each of several models predicted; () for one model.
         """
         return Review()
 
     def strata(self, samples: Sequence[Sample], questions: QuestionSchema) -> Mapping[str, Sequence[str]]:
-        """Return the labels of every case, by case id, that cross-validation spreads evenly over its folds."""
+        """Return labels per case id, which cross-validation spreads evenly over its folds."""
         return {sample.case.case_id: () for sample in samples}
 
     def baseline_predictions(
@@ -165,7 +168,7 @@ class Task(ABC):
         return {}
 
     def baseline_scores(self, train: Sequence[Sample], gold: TaskGold) -> Mapping[str, float]:
-        """Return what trivial answers score on `gold`, by name, as the score that `monitor` names."""
+        """Return the scores of trivial predictions on `gold`, by name; the score is the one that `monitor` names."""
         return {}
 
     def decision_from(self, options: Mapping[str, SettingValue | None]) -> Decision:
@@ -183,10 +186,10 @@ class Task(ABC):
 
 
 def of_class(value: object, expected: type[T]) -> T:
-    """Return `value`, which belongs to the class that a task expects.
+    """Return `value` itself if it is an instance of `expected`.
 
     Raises:
-        TypeError: it does not, such as another task's config.
+        TypeError: it is not, such as another task's config.
     """
     if not isinstance(value, expected):
         raise TypeError(f"got {type(value).__name__}, expected {expected.__name__}")

@@ -14,14 +14,14 @@ from magic_cli.records import Prediction, Sample
 
 @dataclass(frozen=True)
 class Batch:
-    """What a model needs for one step; every model has its own subclass, a frozen dataclass.
+    """The input of a model for one step; every model has its own subclass, a frozen dataclass.
 
-    Its tensors, in fields, in lists and dicts of fields and in batches inside, are pinned and moved together: torch's
-    loaders call `pin_memory` and accelerate calls `to` of anything that has it.
+    All tensors in fields, in lists and dicts of fields, and in nested batches are pinned and moved together: torch's
+    loaders call `pin_memory`, and accelerate calls `to`, on any object that has it.
     """
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        """Return a copy with all tensors on a device; arguments as of `Tensor.to`."""
+        """Return a copy with all tensors on a device; arguments as for `Tensor.to`."""
         return self._with(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
@@ -33,7 +33,7 @@ class Batch:
 
 
 def _changed(value: object, change: Callable[[Tensor], Tensor]) -> object:
-    """Return a field's value with every tensor changed; what holds no tensor is returned as it is."""
+    """Return a field's value with every tensor changed; values without tensors are returned unchanged."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, Batch):
@@ -48,17 +48,17 @@ def _changed(value: object, change: Callable[[Tensor], Tensor]) -> object:
 class TaskModel(nn.Module):
     """A task's model: encoders + head, with everything between samples and predictions.
 
-    `view` is a number that names an augmented view of a photo; 0 is the photo as it is.
+    `view` is the number of an augmented view of a photo; 0 is the unchanged photo.
     """
 
     cache: FeatureCache | None = None
 
     def frozen(self, samples: Sequence[Sample], views: int) -> Iterable[tuple[Encoder, Item]]:  # noqa: ARG002
-        """Yield what frozen encoders will be asked for by these samples, in views 0..views-1."""
+        """Yield all inputs of frozen encoders for these samples, in views 0..views-1."""
         return ()
 
     def begin(self, samples: Sequence[Sample]) -> None:
-        """Set what depends on the training data (priors, scales), once, before the first step."""
+        """Set values that depend on the training data (priors, scales); called once, before the first step."""
 
     def collate(self, samples: Sequence[Sample], views: Sequence[int]) -> Batch:
         """Load samples into a batch of CPU tensors; runs in the data loader's workers."""
@@ -73,5 +73,5 @@ class TaskModel(nn.Module):
         raise NotImplementedError
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return the loss: what a distributed wrapper has to go through."""
+        """Return the loss; a distributed wrapper needs it in `forward`."""
         return self.loss(batch)

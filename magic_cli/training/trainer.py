@@ -1,4 +1,4 @@
-"""The one training loop: epochs, early stopping on the task's own score, and a state that survives a kill."""
+"""The training loop, for every task: epochs, early stopping on the task's score, a state to resume after a kill."""
 
 import dataclasses
 import math
@@ -41,7 +41,7 @@ def rate(config: Config, update: int, total: int) -> float:
 
 
 def optimizer_for(model: TaskModel, config: Config) -> torch.optim.AdamW:
-    """Return AdamW over what learns: encoders at their own rate, no decay on biases and norms."""
+    """Return AdamW over the trainable weights: encoders at their own rate, no decay on biases and norms."""
     inside = {id(p) for encoder in checkpoint.encoders(model).values() for p in encoder.parameters()}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in model.parameters():
@@ -51,8 +51,8 @@ def optimizer_for(model: TaskModel, config: Config) -> torch.optim.AdamW:
         [
             {
                 "params": parameters,
-                "lr": (rate_ := config.encoder_lr if encoder else config.lr),
-                "base": rate_,
+                "lr": (base := config.encoder_lr if encoder else config.lr),
+                "base": base,
                 "weight_decay": config.weight_decay if decay else 0.0,
             }
             for (encoder, decay), parameters in groups.items()
@@ -62,9 +62,9 @@ def optimizer_for(model: TaskModel, config: Config) -> torch.optim.AdamW:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """What a run learns from and is judged by; `sha256` is that of the prepared manifest.
+    """Training and validation data of a run; `sha256` is the hash of the prepared manifest.
 
-    Without `valid` nothing is there to choose an epoch by: all are trained, and the last weights are kept.
+    Without `valid` no epoch can be chosen: all epochs are trained, and the last weights are saved.
     """
 
     task: Task
@@ -76,10 +76,10 @@ class Data:
 
 
 class Trainer:
-    """One run in one folder: best.pt, state.pt and metrics.jsonl."""
+    """A training run and its folder with best.pt, state.pt and metrics.jsonl."""
 
     def __init__(self, name: str, data: Data, config: Config, out: Path, device: str, cache: FeatureCache | None):
-        """Build the model, after the seeds are set: its first weights belong to what a seed repeats."""
+        """Build the model, after the seeds are set, so that a seed determines its initial weights."""
         self.name, self.data, self.config, self.out = name, data, config, out
         self.accelerator = accelerator_for(config, device)
         self.core = data.task.build(config, data.questions)
@@ -93,7 +93,7 @@ class Trainer:
         self.stop = Interrupt()
 
     def run(self, resume: bool) -> TrainProgress:
-        """Train to the end, or to early stopping; return the final position.
+        """Train to the end, or to early stopping; return the final progress.
 
         Raises:
             Interrupted: a signal came (io/signals.py); the state was saved after the step that was running.
@@ -120,36 +120,36 @@ class Trainer:
             while not self.progress.finished:
                 self._epoch()
                 self._close()
-            if self.stop.requested:  # what is left to do starts from what is saved
+            if self.stop.requested:  # the caller's next steps start from what is saved
                 raise self._interrupted()
         self.accelerator.wait_for_everyone()  # the main process may still be writing best.pt
         return self.progress
 
     def _epoch(self) -> None:
-        """Run what is left of the epoch; on a signal or a crash, save the state of the last whole update."""
+        """Run the rest of the epoch; on a signal or an error, save the state after the last complete update."""
         self.train_set.epoch, self.batches.start = self.progress.epoch, self.progress.step
         self.model.train()
         # The sum stays on the device: reading it at every step would stall a GPU. MPS has no float64.
         total = torch.tensor(self.progress.loss_sum, device=self.accelerator.device)
-        done, mark = self.progress.step, StepSnapshot.of(total, self.statistics)
+        done, snapshot = self.progress.step, StepSnapshot.of(total, self.statistics)
         try:
-            left = to_device(self.loader, self.accelerator.device)
-            for batch in track(left, f"epoch {self.progress.epoch + 1}/{self.config.epochs}", len(self.loader)):
+            batches = to_device(self.loader, self.accelerator.device)
+            for batch in track(batches, f"epoch {self.progress.epoch + 1}/{self.config.epochs}", len(self.loader)):
                 total += self._step(batch, done)
                 done += 1
                 if self.batches.closes(done - 1):
-                    self.progress.step, mark = done, StepSnapshot.of(total, self.statistics)
+                    self.progress.step, snapshot = done, StepSnapshot.of(total, self.statistics)
                     self.updating = False
                     if self.stop.requested:
                         raise self._interrupted()
         except BaseException as error:
-            self.progress.loss_sum = mark.loss.item()
-            self._rescue(error, mark)
+            self.progress.loss_sum = snapshot.loss.item()
+            self._save_after(error, snapshot)
             raise
         self.progress.loss_sum = self.accelerator.reduce(total, "mean").item()
 
     def _step(self, batch: Batch, number: int) -> torch.Tensor:
-        """Learn from batch `number` of the epoch; return its loss, of which the processes' mean is the batch's."""
+        """Train on batch `number` of the epoch; return its loss, whose mean over processes is the batch's."""
         closes, share = self.batches.closes(number), self.batches.share(number)
         with nullcontext() if closes else self.accelerator.no_sync(self.model):
             with self.accelerator.autocast():
@@ -157,15 +157,15 @@ class Trainer:
             self.accelerator.backward(loss * (share * self.batches.weight(number)))
         if closes:
             self._update()
-        found: torch.Tensor = loss.detach().float() * share
-        return found
+        scaled: torch.Tensor = loss.detach().float() * share
+        return scaled
 
-    def _rescue(self, error: BaseException, mark: StepSnapshot) -> None:
-        """Save what an error breaks off, unless it came in the middle of an update or exchange of weights."""
+    def _save_after(self, error: BaseException, snapshot: StepSnapshot) -> None:
+        """Save the state of `snapshot` after an error, unless it came during an update or a swap of weights."""
         if not self.updating and (self.ema is None or self.ema.holds_live_weights):
             with nullcontext() if isinstance(error, Interrupted) else suppress(Exception):
-                mark.restore(self.statistics)
-                self._save(mark.random)
+                snapshot.restore(self.statistics)
+                self._save(snapshot.random)
 
     def _update(self) -> None:
         self.updating = True
@@ -182,47 +182,48 @@ class Trainer:
             self.ema.update()
 
     def _close(self) -> None:
-        """Close the epoch: judge its weights, decide whether to go on, save the state.
+        """Close the epoch: score its weights, decide whether to continue, save the state.
 
-        What breaks this off leaves the state of the epoch's last step; it is closed once more when the run goes on.
+        If this is interrupted, the state is that of the epoch's last step, and a resumed run closes the epoch again.
         """
-        mark, before = StepSnapshot.of(torch.tensor(self.progress.loss_sum), self.statistics), self.progress.copy()
+        before = self.progress.copy()
+        snapshot = StepSnapshot.of(torch.tensor(self.progress.loss_sum), self.statistics)
         try:
             with self.ema.applied() if self.ema else nullcontext():
-                self._judge()
+                self._score_epoch()
         except BaseException as error:
             self.progress = before
-            self._rescue(error, mark)
+            self._save_after(error, snapshot)
             raise
         self._save(resume.random_states())
         if self.stop.requested and not self.progress.finished:
             raise self._interrupted()
 
-    def _judge(self) -> None:
-        """Keep the weights that the model holds now if they are the best, or, with nothing held back, the last."""
+    def _score_epoch(self) -> None:
+        """Save the model's current weights if they are the best so far or, without validation data, the last."""
         loss = self.progress.loss_sum / max(1, self.batches.total)
         if not math.isfinite(loss):
             raise DataError(f"{self.out}: the loss is {loss} in epoch {self.progress.epoch + 1}; use a lower --set lr=")
-        start, judged = time.monotonic(), bool(self.data.valid)
-        figures = self._figures() if judged else {}
-        score = self._monitored(figures) if judged else -math.inf
-        self.progress.history.append(finite({"epoch": self.progress.epoch + 1, "loss": loss} | figures))
+        start, validated = time.monotonic(), bool(self.data.valid)
+        scores = self._scores() if validated else {}
+        score = self._monitored(scores) if validated else -math.inf
+        self.progress.history.append(finite({"epoch": self.progress.epoch + 1, "loss": loss} | scores))
         last = self.progress.epoch + 1 >= self.config.epochs
-        keep = score > self.progress.best if judged else last
-        if keep:
+        is_best = score > self.progress.best if validated else last
+        if is_best:
             self.progress.best, self.progress.best_epoch = score, self.progress.epoch
         stale = self.progress.epoch - self.progress.best_epoch
         self.progress.epoch, self.progress.step, self.progress.loss_sum = self.progress.epoch + 1, 0, 0.0
-        self.progress.finished = last or (judged and 0 < self.config.patience <= stale)
+        self.progress.finished = last or (validated and 0 < self.config.patience <= stale)
         if self.accelerator.is_main_process:
             write_jsonl(self.out / "metrics.jsonl", self.progress.history)
-            if keep:  # last: a fold that has it is finished
+            if is_best:  # written last: a fold that has it is complete
                 checkpoint.save_best(self.out / "best.pt", self.core, self._meta())
-        mark, took = " *" if keep else "", time.monotonic() - start
-        said = f", {self._monitor} {score:.4f}{mark} (scored in {took:.0f} s)" if judged else ""
-        log(f"epoch {self.progress.epoch}: loss {loss:.4f}{said}")
+        star, seconds = " *" if is_best else "", time.monotonic() - start
+        scored = f", {self._monitor} {score:.4f}{star} (scored in {seconds:.0f} s)" if validated else ""
+        log(f"epoch {self.progress.epoch}: loss {loss:.4f}{scored}")
 
-    def _figures(self) -> dict[str, float]:
+    def _scores(self) -> dict[str, float]:
         report = self.data.task.score(self.data.gold, self._predictions())
         return {**report.scores, **report.extra}
 
@@ -236,10 +237,10 @@ class Trainer:
     def _monitor(self) -> str:
         return self.config.monitor or self.data.task.monitor
 
-    def _monitored(self, figures: Mapping[str, float]) -> float:
-        if self._monitor not in figures:
-            raise DataError(f"--set monitor={self._monitor}: no such figure; known: {', '.join(figures)}")
-        value = figures[self._monitor]
+    def _monitored(self, scores: Mapping[str, float]) -> float:
+        if self._monitor not in scores:
+            raise DataError(f"--set monitor={self._monitor}: no such score; known: {', '.join(scores)}")
+        value = scores[self._monitor]
         return -math.inf if math.isnan(value) else float(value)
 
     def _meta(self) -> CheckpointMeta:
@@ -265,13 +266,13 @@ class Trainer:
         tensors["weights"] = checkpoint.learned(self.core)
         if self.ema:
             tensors["average"] = self.ema.state()
-        whose = {"task": self.name, "config": self.config.as_dict(), "data": self.data.sha256}
-        resume.save(self.out / "state.pt", whose, self.progress, tensors)
+        owner = {"task": self.name, "config": self.config.as_dict(), "data": self.data.sha256}
+        resume.save(self.out / "state.pt", owner, self.progress, tensors)
 
     def _load(self) -> resume.State | None:
         path = self.out / "state.pt"
         if not path.is_file():
-            log(f"{path} is not there: starting from the beginning")
+            log(f"{path} does not exist: starting from the beginning")
             return None
         self.progress, tensors = resume.load(path, self.data.sha256)
         with resume.fitting(path):

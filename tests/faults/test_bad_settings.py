@@ -57,7 +57,7 @@ WORDS = {
     "no such task": (2, "train", "../seg"),
     "one fold": (2, "train", "seg", "--folds", 1),
     "more folds than encounters": (3, "train", "cvqa", "--preset", "tiny", "--folds", 1000),
-    "no such figure": (3, "train", "cvqa", "--preset", "tiny", "--set", "epochs=1", "--set", "monitor=luck"),
+    "no such score": (3, "train", "cvqa", "--preset", "tiny", "--set", "epochs=1", "--set", "monitor=luck"),
     "no such encoder": (3, "train", "cvqa", "--preset", "tiny", "--set", "text_encoder=best"),
     "no such image encoder": (3, "train", "seg", "--preset", "tiny", "--set", "image_encoder=best"),
     "an encoder outside": (3, "train", "cvqa", "--preset", "tiny", "--set", "text_encoder=../../etc"),
