@@ -132,7 +132,8 @@ def test_languages_of_the_rules(magic: Magic, drawn_prepared: Path) -> None:
     assert code == 0, err
     assert json.loads(out)["config"]["lang"] == "zh,en"
     code, _, err = magic(*words, "--lang", "fr")
-    assert (code, err.splitlines()[-1]) == (3, "error: lang: got 'fr', expected one or several of en, es, zh, by comma")
+    line = "error: lang: got 'fr', expected one or several of en, es, zh, comma-separated"
+    assert (code, err.splitlines()[-1]) == (3, line)
 
 
 def test_text_without_photos_and_without_valid_answers(magic: Magic, tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Pure functions over numpy arrays and sets: no files, no torch."""
+"""Scores and their uncertainty: pure functions over numpy arrays and sets; no files, no torch."""

@@ -1,6 +1,6 @@
-"""Closed answers: intersection over maximum (IoM) of option sets, macro-F1 over slots, and the sums of both.
+"""Scores of closed answers: intersection over maximum (IoM) of option sets, macro-F1 over slots, and their sums.
 
-IoM: examples/official-scorer.md, cases 21 to 24; macro-F1: the paper's model selection, defined as sklearn does.
+IoM: examples/official-scorer.md, cases 21 to 24; macro-F1: the paper's model selection, defined as in sklearn.
 """
 
 from collections.abc import Hashable
@@ -21,7 +21,7 @@ _TINY = 1e-100
 
 
 def iom(predicted: AbstractSet[Hashable], gold: AbstractSet[Hashable]) -> float:
-    """Return |P ∩ G| / max(|P|, |G|), in [0, 1]; two empty sets give 0.0, as there is nothing right.
+    """Return |P ∩ G| / max(|P|, |G|), in [0, 1]; 0.0 for two empty sets, which have nothing in common.
 
     >>> iom({2, 3, 7}, {2, 7})
     0.6666666666666666
@@ -32,11 +32,11 @@ def iom(predicted: AbstractSet[Hashable], gold: AbstractSet[Hashable]) -> float:
 
 @lru_cache(maxsize=1024)
 def credit_per_option(size: int, other_size: int) -> Fraction:
-    """Return 1 / max(size, other_size): what each shared option adds to the `iom` of two sets of these sizes.
+    """Return 1 / max(size, other_size): the contribution of each shared option to the `iom` of two sets of these sizes.
 
-    `iom` is a sum over shared options. So of all sets of one size, the one of greatest expected or mean `iom` holds
-    the options of greatest credit: answers are decoded (tasks/cvqa/decode.py) and merged (tasks/cvqa/vote.py) by this.
-    A fraction, because ties between submissions must be exact.
+    `iom` is a sum over shared options. So among all sets of one size, the one with the highest expected or mean `iom`
+    holds the options of highest credit: decoding (tasks/cvqa/decode.py) and voting (tasks/cvqa/vote.py) rely on this.
+    It is a fraction, because ties between submissions must be exact.
 
     Args:
         size, other_size: numbers of options, 0 or more.
@@ -52,10 +52,10 @@ def credit_per_option(size: int, other_size: int) -> Fraction:
 
 @dataclass(frozen=True)
 class AnswerTerms:
-    """The sums of an encounter from which all scores follow; the layout depends on the questions alone.
+    """Per-encounter sums from which all scores follow; their layout depends only on the questions.
 
     `parents` is the number of parent questions, `sizes` the number of options of each slot. The terms are: the
-    credit of each parent, 1, then for each option of each slot how often it is right, then how often it is predicted
+    credit of each parent, 1, then for each option of each slot how often it is correct, then how often it is predicted
     plus how often it is gold.
     """
 
@@ -77,7 +77,7 @@ class AnswerTerms:
         options = int(self._first[-1])
         sums = np.empty((len(credit), self.parents + 1 + 2 * options))
         sums[:, : self.parents], sums[:, self.parents] = credit, 1.0
-        for start in range(0, len(credit), _CHUNK):  # what is in between takes twice the memory of the sums
+        for start in range(0, len(credit), _CHUNK):  # intermediate arrays take twice the memory of the sums
             rows = slice(start, start + _CHUNK)
             predicted_options, gold_options = self._one_hot(predicted[rows]), self._one_hot(gold[rows])
             sums[rows, self.parents + 1 : -options] = predicted_options * gold_options
@@ -97,8 +97,8 @@ class AnswerTerms:
         Args:
             sums: (..., terms) of at least one encounter.
 
-        Macro-F1 is the unweighted mean of F1 over the options predicted or gold in a slot, then over slots. Where no
-        valid option is predicted the gold one is missed; "nothing" is no option whose F1 counts.
+        Macro-F1 is the unweighted mean of F1 over the options predicted or gold in a slot, then over slots. Without a
+        valid prediction, the gold option counts as missed; "no prediction" is not an option with an F1 of its own.
         """
         flat, starts = sums.reshape(-1, sums.shape[-1]), self._first[:-1]
         out = np.empty((len(flat), self.parents + 2))
@@ -106,7 +106,7 @@ class AnswerTerms:
             part = flat[start : start + _CHUNK]
             accuracy = part[:, : self.parents] / part[:, self.parents, None]
             right, each = np.split(part[:, self.parents + 1 :], 2, axis=1)
-            # an option that is nowhere is 0 / tiny = 0, and is not counted
+            # an option neither predicted nor gold gives 0 / tiny = 0 and is not counted
             f1 = right / np.maximum(each, _TINY)
             slots = 2 * np.add.reduceat(f1, starts, axis=1) / np.add.reduceat(np.sign(each), starts, axis=1)
             out[start : start + _CHUNK] = np.column_stack([accuracy, accuracy.mean(1), slots.mean(1)])

@@ -1,22 +1,22 @@
-"""How sure a score is: intervals by resampling encounters, paired differences with permutation p-values.
+"""Uncertainty of scores: intervals by resampling encounters, paired differences with permutation p-values.
 
 Photos and questions of an encounter depend on each other, so encounters are drawn, never photos. Every score
 follows from sums over encounters (records.EncounterSums): a resample is a row of integer weights times these sums.
 
 The interval. Bootstrap over clusters as in Efron & Tibshirani, An Introduction to the Bootstrap (1993). Plain
 percentiles are too narrow for few encounters (Hesterberg, What Teachers Should Know About the Bootstrap, 2015),
-and for pooled pixels, where a few big lesions count most; BCa was worse there. Chosen by simulation of coverage
+and for pooled pixels, where a few big lesions dominate; BCa was worse there. Chosen by simulation of coverage
 (tests/benchmarks/coverage.py prints the table):
   - the level of the percentiles is raised until a normal spread would be t standard errors wide, the standard error
     being the jackknife's; for a mean this is Hesterberg's expanded percentile interval;
-  - the degrees of freedom of t are Satterthwaite's (1946) for the jackknife's variance: a few encounters that carry
-    most of it lower them, at least to 3;
-  - the distances from the bootstrap's median to these percentiles are laid off from the score itself: resamples
-    lack some of the rare answers, so that macro-F1 is another on average in them.
-In that table nominal 95 % are 92.7 to 95.8 % for means and ratios of 20 to 100 encounters, 89 to 95 % of 10; for
-accuracies of 0.9 and more, of which few encounters show few values, up to 100 % of the intervals that are given.
-What it says: where the score of another set of as many encounters from the same source may lie on average. For
-means and ratios that is nearly the score of infinitely many; macro-F1 itself depends on the number of encounters.
+  - the degrees of freedom of t are Satterthwaite's (1946) for the jackknife's variance: if a few encounters
+    carry most of it, they are fewer, but at least 3;
+  - the distances from the bootstrap's median to these percentiles are measured from the score itself: resamples
+    lack some of the rare answers, which shifts their macro-F1 on average.
+In that table, nominal 95 % intervals cover 92.7 to 95.8 % for means and ratios of 20 to 100 encounters, 89 to 95 %
+for 10; for accuracies of 0.9 and more, which take few values in few encounters, up to 100 % of the intervals given.
+An interval is for the average score of other sets of as many encounters from the same source. For means and ratios
+that is nearly the score of infinitely many; macro-F1 itself depends on the number of encounters.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,17 +33,17 @@ LEVEL = 0.95
 
 EXACT = 13
 
-"""Up to so many encounters all 2^n swaps are tried, and the p-value is exact."""
+"""Up to this many encounters all 2^n swaps are tried, and the p-value is exact."""
 
 _BLOCK = 2_000_000
 
-"""Bytes of the largest array of a block: a few of these exist at a time."""
+"""Bytes of the largest array of a block; a few such arrays exist at a time."""
 
 _LEAST_DF = 3.0
 
 _SAME = 1e-10
 
-"""Scores nearer than this, relative to their size, are the same but for rounding."""
+"""Scores closer than this, relative to their size, differ by rounding only."""
 
 _SHOWN = 5
 
@@ -69,14 +69,14 @@ def intervals(
 
     Args:
         encounter_sums: sums of (encounters, terms), and scores in [0, 1].
-        resamples: at least 2; 10,000 leave bounds uncertain by about a hundredth of the interval's width.
-        seed: same seed, same bounds, in whatever order the encounters are.
+        resamples: at least 2; with 10,000, bounds vary by about a hundredth of the interval's width.
+        seed: same seed, same bounds, for any order of the encounters.
         level: nominal coverage, inside (0, 1).
 
-    Each interval holds its score and lies in [0, 1]. Bounds are NaN where resampling has nothing to say: fewer
+    Each interval contains its score and is within [0, 1]. Bounds are NaN where resampling is uninformative: fewer
     than two encounters; no spread, as when every answer is right (with 56 encounters a true accuracy of 0.95 gives
-    that 1 time in 18); a score undefined without one of the encounters, or in more resamples than a tail holds
-    ((1 - level) / 2). Fewer undefined resamples are left out. Below some 20 encounters intervals are too narrow.
+    that 1 time in 18); a score undefined without one of the encounters, or in more resamples than a tail has
+    ((1 - level) / 2). Fewer undefined resamples are left out. Below about 20 encounters intervals are too narrow.
 
     Raises:
         ValueError: resamples or level out of range, ids that do not fit the rows.
@@ -96,16 +96,16 @@ def paired(a: EncounterSums, b: EncounterSums, resamples: int = 10_000, seed: in
 
     Args:
         a, b: sums of the same encounters, in any order, and the same scores in [0, 1].
-        resamples: of the interval, drawn once for both systems, and random swaps for the p-value; at least 2.
+        resamples: number of resamples for the interval, the same for both systems, and of random swaps; at least 2.
         seed: same seed, same result.
 
     The p-value is that of a two-sided sign-flip permutation test (Good, Permutation, Parametric and Bootstrap Tests
-    of Hypotheses, 2005): if both systems are alike, each encounter's results could as well be swapped. p is the
+    of Hypotheses, 2005): if both systems are equivalent, the results of each encounter are exchangeable. p is the
     share of swaps whose difference is at least as large, the observed one counted in: (1 + those) / (1 + resamples),
-    exact over all 2^n for n <= 13 encounters, so never below 1 / 2^(n - 1) there. No allowance for the number of
-    scores compared. A score that no encounter tells apart differs by 0, from 0 to 0, with p 1; bounds are
-    otherwise NaN as in `intervals`. An undefined score has NaN throughout; a swap that undefines it counts against
-    a difference.
+    exact over all 2^n for n <= 13 encounters, so never below 1 / 2^(n - 1) there. No correction for the
+    number of scores compared. A score equal in all encounters has difference, low and high 0, and p 1; otherwise
+    bounds are NaN as in `intervals`. An undefined score has NaN throughout; a swap that makes it undefined counts as
+    at least as large.
 
     Raises:
         DataError: the encounters, or the scores, are not the same.
@@ -130,7 +130,7 @@ def paired(a: EncounterSums, b: EncounterSums, resamples: int = 10_000, seed: in
 
 
 def _check_same(what: str, a: tuple[str, ...], b: tuple[str, ...]) -> None:
-    """Refuse ids or names that are not the same, whatever their order, and name those of one system only."""
+    """Check that ids or names are the same, in any order; the DataError lists those of one system only."""
     odd = sorted(set(a) ^ set(b))
     if odd:
         more = f" and {len(odd) - _SHOWN} more" if len(odd) > _SHOWN else ""
@@ -146,8 +146,8 @@ def _sorted(encounter_sums: EncounterSums) -> tuple[tuple[str, ...], Floats]:
     if sums.ndim != 2 or len(set(ids)) != len(ids) or len(ids) != len(sums):
         raise ValueError(f"{len(set(ids))} different ids for sums of shape {sums.shape}")
     order = sorted(range(len(ids)), key=ids.__getitem__)
-    ready = order == list(range(len(ids)))  # the rule, and saves a copy
-    return tuple(ids[at] for at in order), sums if ready else sums[order]
+    is_sorted = order == list(range(len(ids)))  # mostly; saves a copy
+    return tuple(ids[index] for index in order), sums if is_sorted else sums[order]
 
 
 def _bounds(sums: Floats, scores: Scores, resamples: int, seed: int, level: float, least: float) -> Floats:
@@ -173,7 +173,7 @@ def _bounds(sums: Floats, scores: Scores, resamples: int, seed: int, level: floa
 
 
 def _rows(count: int, wide: int) -> Iterator[int]:
-    """Yield how many of `count` rows to do at a time, so that `wide` numbers of 8 bytes each stay within a block."""
+    """Yield the sizes of blocks of `count` rows, such that rows of `wide` 8-byte numbers stay within _BLOCK."""
     most = max(1, _BLOCK // (8 * max(wide, 1)))
     for start in range(0, count, most):
         yield min(most, count - start)
@@ -189,7 +189,7 @@ def _resampled(sums: Floats, resamples: int, seed: int) -> Iterator[Floats]:
 
 
 def _jackknife(sums: Floats, scores: Scores) -> tuple[Floats, Floats]:
-    """Return each score's standard error and its degrees of freedom, leaving out one encounter after the other.
+    """Return each score's standard error and its degrees of freedom, leaving out one encounter at a time.
 
     Satterthwaite: 2 / (relative variance of the error's square), which is (kurtosis - 1) / n over encounters.
     NaN where a score is undefined without one of the encounters.
@@ -238,19 +238,19 @@ def _normal(z: Floats) -> Floats:
 
 
 def _quantile(ordered: Floats, share: Floats) -> Floats:
-    """Return one quantile of each column, linear between its numbers; `ordered` ascends, and its NaN are last."""
+    """Return one quantile per column, interpolated linearly; columns of `ordered` ascend, with NaN last."""
     last = np.maximum((~np.isnan(ordered)).sum(0) - 1, 0)
-    at = np.nan_to_num(share) * last
-    below = np.floor(at).astype(np.intp)
+    position = np.nan_to_num(share) * last
+    below = np.floor(position).astype(np.intp)
     columns = np.arange(ordered.shape[1])
     low, high = ordered[below, columns], ordered[np.minimum(below + 1, last), columns]
-    return np.asarray(low + (at - below) * (high - low), np.float64)
+    return np.asarray(low + (position - below) * (high - low), np.float64)
 
 
 def _swap(
     both: Floats, gap: Scores, observed: Floats, tie: Floats, resamples: int, seed: int
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return the p-value of each score, and whether no swap at all makes a difference to it."""
+    """Return the p-value of each score, and whether no swap changes it."""
     n, terms = len(both), both.shape[1] // 2
     change, total = both[:, terms:] - both[:, :terms], both.sum(0)
     most, reached = np.zeros(observed.shape), np.zeros(observed.shape)
@@ -261,8 +261,8 @@ def _swap(
         reached += (~(size < observed - tie)).sum(0)
         most = np.maximum(most, size.max(0))
         count += len(swaps)
-    once = 0 if n <= EXACT else 1
-    p = np.where(np.isnan(observed), np.nan, (reached + once) / (count + once))
+    observed_count = 0 if n <= EXACT else 1  # all 2^n swaps include the observed one
+    p = np.where(np.isnan(observed), np.nan, (reached + observed_count) / (count + observed_count))
     return p, most <= tie
 
 

@@ -1,14 +1,14 @@
 """Dice and Jaccard, and the six mask scores of the challenge, from pixel counts.
 
-These are the only formulas of Dice and Jaccard; metrics/overlap.py counts the pixels. A photo is worth nine numbers
-(TERMS), which add up: their sums over any photos, or over resampled encounters, give the scores of these photos.
+These are the only formulas of Dice and Jaccard; metrics/overlap.py counts the pixels. A photo has nine additive terms
+(TERMS): their sums over any photos, or over resampled encounters, give the scores of these photos.
 Source of the six: examples/official-scorer.md, "Figures".
 
-Dice and Jaccard of two empty masks are 0/0. What they count as is decided here and nowhere else, by the rule `empty`:
-    rule      a pair of empty masks                     pooled pixels, where no mask holds any
+Dice and Jaccard of two empty masks are 0/0. Only this module decides what they count as, by the rule `empty`:
+    rule      a pair of empty masks                     pooled pixels, if all masks are empty
     "one"     1                                         1, but 0 if a photo has a fault
     "zero"    0                                         0
-    "skip"    left out; a photo of such pairs as well   0
+    "skip"    left out; a photo without others too      0
     "nan"     NaN, and so is the photo (official)       NaN (official), but 0 if a photo has a fault
 """
 
@@ -49,8 +49,8 @@ def dice(tp: Any, fp: Any, fn: Any, if_undefined: Any = math.nan) -> Any:
 
     Args:
         tp, fp, fn: pixels as in Counts, or their sums over photos: numbers, or float64 arrays of one shape.
-        if_undefined: the value where all three are 0, as both masks are empty; a number, or an array of that shape.
-            What it should be is a matter of rules, which the top of this module has.
+        if_undefined: the value where all three are 0 because both masks are empty; a number, or an array of that
+            shape. The rules for it are at the top of this module.
 
     Source: Dice, Measures of the amount of ecologic association between species (1945); of masks,
     2 |A ∩ B| / (|A| + |B|).
@@ -63,7 +63,7 @@ def dice(tp: Any, fp: Any, fn: Any, if_undefined: Any = math.nan) -> Any:
     total = 2 * tp + fp + fn
     if isinstance(total, np.ndarray):
         return _divide(2 * tp, total, if_undefined)
-    return 2 * tp / total if total else if_undefined  # numbers: much faster so, and a photo has dozens of pairs
+    return 2 * tp / total if total else if_undefined  # plain numbers are much faster, and a photo has dozens of pairs
 
 
 @overload
@@ -101,12 +101,12 @@ def _divide(part: Floats, total: Floats, if_undefined: float | Floats) -> Floats
 
 
 def jaccard_and_dice(counts: Counts, empty: str, fault: bool = False) -> tuple[float, float]:
-    """Return Jaccard and Dice of two masks, each in [0, 1], NaN where the pair is left out.
+    """Return Jaccard and Dice of two masks, each in [0, 1]; NaN if the pair is left out.
 
     Args:
-        counts: their pixels.
+        counts: their pixel counts.
         empty: the rule for two empty masks, see the top of this module.
-        fault: the predicted mask is missing or invalid: 0, whatever the gold mask is.
+        fault: the predicted mask is missing or invalid: both scores are 0 for any gold mask.
 
     >>> jaccard_and_dice(Counts(3, 2, 1), "one")
     (0.5, 0.6666666666666666)
@@ -119,7 +119,7 @@ def jaccard_and_dice(counts: Counts, empty: str, fault: bool = False) -> tuple[f
 
 
 def image_terms(pairs: Sequence[Counts], pooled: Counts, empty: str, fault: bool = False) -> list[float]:
-    """Return what one photo adds to the sums of TERMS, nine numbers.
+    """Return the nine TERMS of one photo.
 
     Args:
         pairs: the predicted mask against each annotator; at least one.
@@ -148,7 +148,7 @@ def column_terms(
 
     Args:
         empty, fault: as for `jaccard_and_dice`.
-        without: the number of an annotator who is left out, of the majority too; None for none.
+        without: the number of an annotator to leave out, of the majority too; None for none.
     """
     pairs = overlap.against_annotators(column, without)
     return image_terms(pairs, overlap.against_majority(column, without), empty, fault)
@@ -157,7 +157,7 @@ def column_terms(
 def scores_from_sums(sums: Floats, empty: str) -> Floats:
     """Return the six scores, float64 (..., 6) in the order of MASK_SCORES.
 
-    meanofmax and meanofmean: best and mean annotator of each photo, averaged over photos; jaccard and dice: pixels
+    meanofmax and meanofmean: best and mean annotator per photo, averaged over photos; jaccard and dice: pixels
     pooled over photos, against majority masks. Without any photo all six are 0.0, as official.
 
     Args:

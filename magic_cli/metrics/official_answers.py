@@ -2,10 +2,10 @@
 
 Source: examples/official-scorer.md, cases 01 to 25.
 
-What it does: an id is what stands before the first dash, rows of one id unite, keys count by their length alone,
-and values go into Python sets as they are ("0" is never 0; 0.0 and False are). It stops at the first thing it
-cannot read; here all of them are listed. Lists and objects stop it in rows of extra encounters too: that is our
-reading of case 12, which was measured in a row of the gold only.
+Its behaviour: an id ends at the first dash, rows with the same id are united, keys are selected by their length
+alone, and values go into Python sets unchanged ("0" never equals 0; 0.0 and False do). It crashes at the first
+error; here all errors are listed. Lists and objects crash it in rows of extra encounters too: that is inferred from
+case 12, which was measured in a row of the gold only.
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -26,20 +26,20 @@ Sets = dict[str, dict[str, set[Hashable]]]
 
 
 def head(encounter: str) -> str:
-    """Return what the official scorer takes for the id of an encounter (case 16)."""
+    """Return the part of an encounter's id that the official scorer uses (case 16)."""
     return encounter.split("-")[0]
 
 
 def official_answers(
     gold: Mapping[str, Mapping[str, Any]], rows: Sequence[Any]
 ) -> tuple[dict[str, float] | None, tuple[str, ...]]:
-    """Return the official scores under the official keys, or None and one line per cause that stops the scorer.
+    """Return the official scores under the official keys, or None and one line per cause of a crash.
 
     Args:
         gold: encounter id to {qid: option index}, with the qids of QIDS.
         rows: the parsed rows of a submission, unchanged.
 
-    Without any row all accuracies and the number of encounters are 0, as official (case 06).
+    Without rows all accuracies and the number of encounters are 0, as official (case 06).
     """
     errors: list[str] = []
     submitted = _sets(rows, errors)
@@ -62,7 +62,7 @@ def _with_mean(means: Mapping[str, float], count: int) -> dict[str, float]:
 
 
 def _sets(rows: Iterable[Any], errors: list[str]) -> Sets:
-    """Return the sets of values by encounter and parent; what would have stopped the reading goes to `errors`."""
+    """Return the sets of values by encounter and parent; append causes of a crash while reading to `errors`."""
     sets: Sets = {}
     faults: dict[str, list[str]] = {}
     for number, row in enumerate(rows):
@@ -91,7 +91,7 @@ def _sets(rows: Iterable[Any], errors: list[str]) -> Sets:
 
 
 def _missing(truth: Sets, submitted: Sets) -> list[str]:
-    """Return the lines of encounters, then parent questions, that the official scorer would look up in vain."""
+    """Return one line for missing encounters, then one per parent question that has no answers somewhere."""
     absent = [encounter for encounter in truth if encounter not in submitted]
     lines: list[str] = []
     if absent:

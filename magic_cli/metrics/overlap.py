@@ -1,8 +1,8 @@
 """Pixel counts of one photo's masks: all mask scores follow from them (metrics/mask_scores.py).
 
-Pixels are counted once for every combination of masks: with P masks there are 2^P cells, and cell i holds the pixels
-that are foreground in exactly the masks whose bit is set in i. Pairs, majority votes and votes with one annotator left
-out are sums of cells, in whole numbers.
+Pixels are counted once per combination of masks: with P masks there are 2^P cells, and cell i counts the pixels that
+are foreground in exactly the masks whose bit is set in i. Pairs, majority votes and votes with one annotator left out
+are exact integer sums of cells.
 """
 
 from collections.abc import Sequence
@@ -41,8 +41,8 @@ def overlap_counts(predicted: NDArray[Any], gold: NDArray[Any]) -> Counts:
     """Count the pixels on which two binary masks agree and disagree.
 
     Args:
-        predicted: (H, W) mask, bool or integer in {0, 1}; other values are refused.
-        gold: (H, W) mask of the same shape, same rule.
+        predicted: (H, W) mask, bool or integer in {0, 1}; other values are an error.
+        gold: (H, W) mask of the same shape, likewise.
 
     Raises:
         DataError: shapes differ, or a value other than 0 and 1 is present.
@@ -63,14 +63,14 @@ def overlap_counts(predicted: NDArray[Any], gold: NDArray[Any]) -> Counts:
 
 
 def _small(mask: NDArray[Any]) -> NDArray[Any]:
-    """Return integers in {0, 1} as uint8; what is not in {0, 1} stays so."""
+    """Return an integer mask as uint8, with 2 for values not in {0, 1}; other dtypes unchanged."""
     if mask.dtype.kind not in "iu" or mask.dtype == np.uint8:
         return mask
     return np.where((mask == 0) | (mask == 1), mask, 2).astype(np.uint8)
 
 
 def pack(mask: NDArray[Any]) -> Bits | None:
-    """Return a mask in one bit a pixel, rows one after the other: 1/8 of the memory, 64 pixels an operation.
+    """Return a mask packed into one bit per pixel, row by row: 1/8 of the memory, 64 pixels per operation.
 
     None for a dtype other than bool and uint8, or a value other than 0 and 1. Padding bits are 0.
     """
@@ -89,21 +89,21 @@ def pack(mask: NDArray[Any]) -> Bits | None:
 
 
 def count_cells(planes: Sequence[Bits], pixels: int) -> Cells:
-    """Return the (2^P,) pixels of every combination of P packed masks of `pixels` pixels each.
+    """Return the (2^P,) pixel counts of all combinations of P packed masks of `pixels` pixels each.
 
     Raises:
         DataError: there are more than 12 masks.
     """
     if len(planes) > MOST_MASKS:
         raise DataError(problem("masks", f"{len(planes)} of one photo", f"at most {MOST_MASKS}", "leave some out"))
-    cells = np.zeros(1 << len(planes), np.int64)  # at first: pixels that are foreground in at least these masks
+    cells = np.zeros(1 << len(planes), np.int64)  # first: pixels that are foreground in at least these masks
     for start in range(0, planes[0].size, _WORDS):
         common: dict[int, Bits] = {}
         for code in range(1, cells.size):
             lowest = code & -code
             rest = code ^ lowest
             if (rest and rest not in common) or (code != lowest and lowest not in common):
-                continue  # nothing in common with fewer masks, hence nothing with more
+                continue  # fewer masks have no common pixel, hence more have none
             plane = planes[lowest.bit_length() - 1][start : start + _WORDS]
             bits = common[rest] & plane if rest else plane
             ones = int(np.add.reduce(np.bitwise_count(bits), dtype=np.uint32))
@@ -111,7 +111,7 @@ def count_cells(planes: Sequence[Bits], pixels: int) -> Cells:
                 common[code] = bits
                 cells[code] += ones
     cells[0] = pixels
-    for bit in range(len(planes)):  # from "at least" to "exactly": take away what also has the bit
+    for bit in range(len(planes)):  # from "at least" to "exactly": subtract the pixels that also have the bit
         halves = cells.reshape(-1, 2, 1 << bit)
         halves[:, 0] -= halves[:, 1]
     return cells
@@ -119,12 +119,12 @@ def count_cells(planes: Sequence[Bits], pixels: int) -> Cells:
 
 @lru_cache(maxsize=64)
 def memberships(masks: int) -> NDArray[np.bool_]:
-    """Return (2^masks, masks) bool: whether a cell (row) lies in a mask (column)."""
+    """Return (2^masks, masks) bool: whether a cell (row) is foreground in a mask (column)."""
     return np.asarray((np.arange(1 << masks)[:, None] >> np.arange(masks)) & 1 == 1)
 
 
 def majority(votes: NDArray[Any], annotators: int) -> NDArray[np.bool_]:
-    """Return where at least ceil(annotators / 2) vote: a tie is foreground.
+    """Return where at least ceil(annotators / 2) annotators vote foreground: a tie is foreground.
 
     Source: examples/official-scorer.md, cases 55 and 56.
     """
@@ -135,11 +135,11 @@ def majority(votes: NDArray[Any], annotators: int) -> NDArray[np.bool_]:
 class Overlap:
     """Pixel counts of every pair of one photo's masks: the systems', the annotators' and their majorities.
 
-    systems, annotators: how many there are.
-    pixels: of the photo.
+    systems, annotators: their numbers.
+    pixels: number of pixels of the photo.
     both: both[i][j] is the number of pixels that are foreground in columns i and j. The columns are the systems, the
-        annotators, the annotators' majority, and the majorities of all annotators but the first, the second, ...;
-        these only where there are two annotators or more.
+        annotators, the annotators' majority, and the majorities without the first annotator, the second, ...;
+        the latter only with two annotators or more.
     """
 
     systems: int
@@ -163,7 +163,7 @@ class Overlap:
         return Counts(tp, row[predicted] - tp, self.both[gold][gold] - tp)
 
     def against_annotators(self, predicted: int, without: int | None = None) -> list[Counts]:
-        """Return the counts of a column against each annotator, in order, but for the one numbered `without`."""
+        """Return the counts of a column against each annotator, in order, except the one numbered `without`."""
         return [self.counts(predicted, self.systems + k) for k in range(self.annotators) if k != without]
 
     def against_majority(self, predicted: int, without: int | None = None) -> Counts:
@@ -192,7 +192,7 @@ def overlap_of(cells: Cells, systems: int) -> Overlap:
 
 
 def overlaps_of(cells: Cells, systems: int) -> list[Overlap]:
-    """Return `overlap_of` of each row of (N, 2^P) cells of one photo, as of the masks of N thresholds; all at once."""
+    """Return `overlap_of` for each row of (N, 2^P) cells of one photo, as for N thresholds; vectorised."""
     annotators = cells.shape[1].bit_length() - 1 - systems
     columns = _columns(systems, annotators)
     both: list[list[list[int]]] = (columns.T @ (cells[:, :, None] * columns)).tolist()

@@ -1,4 +1,4 @@
-"""The registry of the tasks: everything outside this package asks it for what a task is and does."""
+"""The registry of the tasks; code outside this package obtains a task only through it."""
 
 from importlib import import_module
 
@@ -11,10 +11,10 @@ NAMES = ("seg", "cvqa")
 
 
 def get(name: str) -> Task:
-    """Return a task by its name, one of NAMES; its package is imported now, without torch.
+    """Return a task by its name, one of NAMES; its package is imported on this call, without torch.
 
     Raises:
-        ConfigError: there is no such task.
+        ConfigError: no task has this name.
     """
     if name not in NAMES:
         raise ConfigError(problem("task", redact(name), " or ".join(NAMES), "choose one of these"))
@@ -28,10 +28,10 @@ def config_class(name: str) -> type[Config]:
 
 
 def check_weights(config: Config) -> None:
-    """Check that the Hub checkpoints that a run will load are on this machine, before seconds go into loading torch.
+    """Check that the Hub checkpoints that a run needs are on this machine, before the slow import of torch.
 
     Raises:
-        WeightsError: some are missing; a line for each lists the files to bring.
+        WeightsError: some are missing; one line per checkpoint lists the files to copy.
     """
     lines: list[str] = []
     for hub_name in dict.fromkeys((config.image_encoder, config.text_encoder)):

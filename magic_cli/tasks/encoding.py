@@ -1,4 +1,4 @@
-"""What several tasks feed to encoders: photos in a view, the two halves of a text; cached when frozen."""
+"""Encoder inputs shared by the tasks: photos in a view, the two halves of a text; cached for frozen encoders."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from magic_cli.training.task_model import Batch
 
 
 def photo_item(encoder: ImageEncoder, record: ImageRecord, view: int) -> Item:
-    """Return a photo in a view as something to encode."""
+    """Return a photo in a view as an encoder input."""
 
     def load() -> Tensor:
         if record.path is None:
@@ -31,12 +31,12 @@ def photo_item(encoder: ImageEncoder, record: ImageRecord, view: int) -> Item:
 
 
 def text_item(encoder: TextEncoder, question: str, answer: str) -> Item:
-    """Return the two halves of a text, which share the encoder's window fairly, as something to encode."""
+    """Return the two halves of a text, which share the encoder's window fairly, as an encoder input."""
 
     def load() -> list[int]:
         first, second = encoder.ids(question), encoder.ids(answer)
-        kept, room = share_window(len(first), len(second), encoder.room)
-        return encoder.join(first[:kept], second[:room])
+        n_first, n_second = share_window(len(first), len(second), encoder.room)
+        return encoder.join(first[:n_first], second[:n_second])
 
     return Item(encoder.key(f"text {question}\0{answer}"), load)
 
@@ -52,8 +52,8 @@ class Encoded(Batch):
 class ToEncode(Batch):
     """Items that are still to be encoded, on the device.
 
-    inputs: what the encoder's `batch` made.
-    keys: the cache key of each item, in order; empty where no item can be met twice, as with random crops.
+    inputs: the result of the encoder's `batch`.
+    keys: the cache key of each item, in order; empty if no item can recur, as with random crops.
     """
 
     inputs: Tensor | dict[str, Tensor]
@@ -69,7 +69,7 @@ def gather(encoder: Encoder, items: Sequence[Item], cache: FeatureCache | None) 
 
 
 def encoded(encoder: Encoder, items: Encoded | ToEncode) -> Features:
-    """Return the features of items; in prediction each text, and each photo's vector, is encoded once."""
+    """Return the features of items; in prediction each text, and each photo's vector, is encoded only once."""
     if isinstance(items, Encoded):
         return items.features
     if items.keys and memo.is_small(encoder) and torch.is_inference_mode_enabled():

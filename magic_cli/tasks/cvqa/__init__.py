@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CvqaDecision(Decision):
-    """How probabilities become answers: "slot", "set", or None for what most of the models were trained for."""
+    """How probabilities become answers: "slot", "set", or None for the way that most of the models were trained for."""
 
     decode: Decode | None = None
 
@@ -57,13 +57,13 @@ class CvqaTask(Task):
         "question" makes one train sample per encounter and slot instead, as in the paper.
 
         Raises:
-            EmptySplit: there is no such encounter.
-            DataError: the dataset has no closed questions, or encounters have no photo where photos are needed (one
+            EmptySplit: there are no such encounters.
+            DataError: the dataset has no closed questions, or encounters lack photos that the modality needs (one
                 line for all of them).
         """
         settings = of_class(config, CvqaConfig)
         if not prepared.questions.slots:
-            got, expected = "no closed questions", "a dataset that has some"
+            got, expected = "no closed questions", "a dataset with closed questions"
             raise DataError(problem(prepared.root, got, expected, "choose another task"))
         encounters = [e for e in prepared.cases_of(split) if split == "test" or e.answers is not None]
         if not encounters:
@@ -75,12 +75,12 @@ class CvqaTask(Task):
             got = f"{len(without)} encounters without a photo ({shorten(without)})"
             raise DataError(problem(prepared.root, got, "one or more", "use --modality both or text"))
         qids = tuple(prepared.questions.by_qid)
-        # The paper learns from one question at a time; predicting so would ask for each photo 27 times.
+        # The paper trains on one question at a time; in prediction, each photo would be encoded 27 times.
         units = [(qid,) for qid in qids] if settings.sample_unit == "question" and split == "train" else [qids]
         return tuple(Sample(e.case_id, e, photos[e.case_id], unit) for e in encounters for unit in units)
 
     def build(self, config: Config, questions: QuestionSchema) -> "TaskModel":
-        """Make the untrained model; this is where torch is loaded."""
+        """Return the untrained model; imports torch."""
         from magic_cli.tasks.cvqa.model import build
 
         return build(of_class(config, CvqaConfig), questions)
@@ -88,9 +88,9 @@ class CvqaTask(Task):
     def write(
         self, predictions: Iterable[Prediction], prepared: Prepared, out: Path, decision: Decision | None = None
     ) -> list[Path]:
-        """Write out/data_cvqa_sys.json: a row of 0-based indices per predicted encounter, in prepared order.
+        """Write out/data_cvqa_sys.json: one row of 0-based indices per predicted encounter, in prepared order.
 
-        Beside it, predictions.jsonl holds the answers as text, with the probabilities that they were decided from.
+        Also writes predictions.jsonl with the answers as text and the probabilities that they were decided from.
 
         Raises:
             DataError: an encounter lacks a question, or the folder cannot be written.
@@ -107,11 +107,11 @@ class CvqaTask(Task):
         return answer_gold(prepared, split)
 
     def gold_in(self, gold: Gold) -> AnswerGold:
-        """Return the answers that a user's file or folder holds."""
+        """Return the answers in a user's file or folder."""
         return gold.answers
 
     def data_warnings(self, prepared: Prepared, samples: Sequence[Sample], config: Config) -> list[str]:
-        """Return what is inconsistent in option texts, answers, texts and photos; see tasks/cvqa/data_checks.py."""
+        """Return warnings about inconsistent option texts, answers, texts and photos; see tasks/cvqa/data_checks.py."""
         return data_checks.data_warnings(prepared, samples, of_class(config, CvqaConfig))
 
     def validation_review(
@@ -127,7 +127,7 @@ class CvqaTask(Task):
         return validation.validation_review(of_class(gold, AnswerGold), answers, trivial, folds)
 
     def strata(self, samples: Sequence[Sample], questions: QuestionSchema) -> dict[str, tuple[str, ...]]:
-        """Return the answers of every encounter as labels."""
+        """Return each encounter's answers as labels."""
         return answer_labels(samples, questions)
 
     def baseline_predictions(
@@ -137,7 +137,7 @@ class CvqaTask(Task):
         return {validation.MAJORITY: majority_answers(parts, questions)}
 
     def baseline_scores(self, train: Sequence[Sample], gold: TaskGold) -> dict[str, float]:
-        """Return what `gold` gives to the majority answers of `train` and to constant ones."""
+        """Return the scores on `gold` of the majority answers of `train` and of constant answers."""
         return trivial_scores(train, of_class(gold, AnswerGold))
 
 
@@ -145,7 +145,7 @@ TASK = CvqaTask()
 
 
 def _photos(prepared: Prepared, encounter: Case, modality: str) -> tuple[ImageRecord, ...]:
-    """Return the photos of an encounter that are there; none with modality "text"."""
+    """Return the photos of an encounter that exist; none with modality "text"."""
     if modality == "text":
         return ()
     records = [prepared.images[image] for image in encounter.image_ids if image in prepared.images]

@@ -1,4 +1,4 @@
-"""The predicted answers of one encounter: decided from probabilities, or read from the rows of a file."""
+"""The predicted answers per encounter: decided from probabilities, or read from the rows of a file."""
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -25,10 +25,10 @@ Decode = Literal["slot", "set"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnswerPrediction(Prediction):
-    """What a model says about one encounter, or about some of its slots; `id` is the encounter id.
+    """A model's prediction for one encounter, or for some of its slots; `id` is the encounter id.
 
     probabilities: {qid: (options,) floating point}, the probability of each option, in [0, 1].
-    chosen: {qid: option index}, where answers are decided already.
+    chosen: {qid: option index}, for answers already decided.
     decode: how the model decides: the likeliest option of each slot, or the best set of a parent (`decide`).
     """
 
@@ -38,35 +38,35 @@ class AnswerPrediction(Prediction):
 
     @classmethod
     def mean_of(cls, predictions: Sequence[Self]) -> Self:
-        """Return the mean of the probabilities, float32, with the way to decide that most of the models have.
+        """Return the mean of the probabilities, float32, with the `decode` of most of the models.
 
         Raises:
-            ValueError: a prediction is decided already.
+            ValueError: a prediction is already decided.
         """
         if any(prediction.chosen for prediction in predictions):
             raise ValueError("decided answers have no mean")
         first = predictions[0]
         stacks = {qid: [prediction.probabilities[qid] for prediction in predictions] for qid in first.probabilities}
         means = {qid: np.asarray(np.mean(stack, axis=0, dtype=np.float32)) for qid, stack in stacks.items()}
-        return replace(first, probabilities=means, decode=_most_say(predictions))
+        return replace(first, probabilities=means, decode=_majority_decode(predictions))
 
     def indices(self) -> dict[str, int]:
-        """Return the option index of each slot: the likeliest where there are probabilities."""
+        """Return the option index of each slot: the likeliest one if there are probabilities."""
         return {**self.chosen, **{qid: int(values.argmax()) for qid, values in self.probabilities.items()}}
 
 
-def _most_say(predictions: Sequence[AnswerPrediction]) -> Decode:
+def _majority_decode(predictions: Sequence[AnswerPrediction]) -> Decode:
     sets = sum(prediction.decode == "set" for prediction in predictions)
     return "set" if sets > len(predictions) / 2 else "slot"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What counts of the rows of one gold encounter.
+    """The scored answer to one gold encounter, from all of its rows.
 
-    `slots` maps qids to option indices; a value that is none stands as something that equals no index. `fault` says
-    why all of it counts as zero, `detail` where; `bare` are the parents without a slot; `wrong` says what a qid has
-    for an index.
+    `slots` maps qids to option indices; an invalid value is replaced by one that equals no index. `fault` says why all
+    of it counts as zero, `detail` where; `bare` are the parents without a slot; `wrong` describes the invalid value of
+    a qid.
     """
 
     slots: Mapping[str, Any] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class Answer:
     wrong: Mapping[str, str] = field(default_factory=dict)
 
     def fault_of(self, parent: str, qids: Iterable[str]) -> str:
-        """Return what is wrong with the answer to one parent question, "" where nothing is."""
+        """Return the fault of the answer to one parent question; "" if there is none."""
         if self.fault:
             return f"{self.fault}: {self.detail}" if self.detail else self.fault
         wrong = ", ".join(f"{qid}: {self.wrong[qid]}" for qid in qids if qid in self.wrong)
@@ -84,7 +84,7 @@ class Answer:
 
 
 def rejected(answers: Mapping[str, Answer]) -> Iterator[str]:
-    """Yield a line for each reason why encounters, parent questions or values count as zero, with where they are."""
+    """Yield one line per reason why encounters, parent questions or values count as zero, with their ids."""
     zero: dict[str, list[str]] = {}
     bare: dict[str, list[str]] = {}
     wrong: list[str] = []
@@ -94,11 +94,11 @@ def rejected(answers: Mapping[str, Answer]) -> Iterator[str]:
         for parent in answer.bare:
             bare.setdefault(parent, []).append(encounter)
         wrong += [f"{encounter}:{qid}: {kind}" for qid, kind in answer.wrong.items()]
-    for fault, places in zero.items():
-        yield f"{len(places)} of {len(answers)} encounters count as zero: {fault} ({shorten(places, total=True)})"
-    for parent, places in bare.items():
-        names = shorten(places, total=True)
-        yield f"{parent} counts as zero in {len(places)} of {len(answers)} encounters: no answer ({names})"
+    for fault, lines in zero.items():
+        yield f"{len(lines)} of {len(answers)} encounters count as zero: {fault} ({shorten(lines, total=True)})"
+    for parent, encounters in bare.items():
+        names = shorten(encounters, total=True)
+        yield f"{parent} counts as zero in {len(encounters)} of {len(answers)} encounters: no answer ({names})"
     if wrong:
         yield f"values that are no option index count as wrong: {len(wrong)} ({shorten(wrong, total=True)})"
 
@@ -106,14 +106,14 @@ def rejected(answers: Mapping[str, Answer]) -> Iterator[str]:
 def decide(
     predictions: Iterable[AnswerPrediction], questions: QuestionSchema, decode: Decode | None = None
 ) -> dict[str, int]:
-    """Decide the slots of one encounter, over which several predictions may be spread (one per question).
+    """Decide the slots of one encounter, whose slots may come from several predictions (one per question).
 
     Args:
-        predictions: probabilities, decided and brought into canonical slot order; or answers that are decided
-            already, which pass unchanged.
-        questions: those of the dataset.
+        predictions: probabilities, which are decided in canonical slot order; or answers already decided, which are
+            returned unchanged.
+        questions: questions of the dataset.
         decode: the likeliest option of each slot ("slot"), or for a parent of several slots the best "set"
-            (tasks/cvqa/decode.py); None for what most of the predictions say.
+            (tasks/cvqa/decode.py); None for the `decode` of most predictions.
 
     Raises:
         DataError: a parent question has no slot, and probabilities were given.
@@ -133,7 +133,7 @@ def _sets(
 ) -> dict[str, frozenset[int]]:
     """Return the decided set of each parent that has a slot."""
     sets = questions.to_sets(_indices(predictions))
-    if (decode or _most_say(predictions)) == "slot":
+    if (decode or _majority_decode(predictions)) == "slot":
         return sets
     slots = {qid: values for prediction in predictions for qid, values in prediction.probabilities.items()}
     for parent, qids in questions.parents.items():
@@ -144,7 +144,7 @@ def _sets(
 
 
 def by_encounter(predictions: Iterable[P]) -> dict[str, list[P]]:
-    """Collect the predictions of each encounter, in order of appearance."""
+    """Group predictions by encounter, in order of appearance."""
     groups: dict[str, list[P]] = {}
     for prediction in predictions:
         groups.setdefault(prediction.id, []).append(prediction)
@@ -152,9 +152,9 @@ def by_encounter(predictions: Iterable[P]) -> dict[str, list[P]]:
 
 
 def rows_of(predictions: Iterable[Prediction | Submitted], questions: QuestionSchema) -> dict[str, list[SubmittedRow]]:
-    """Return the rows of each encounter: those of a file, or what models decided as if a file held it.
+    """Return the rows of each encounter: those of a file, or the decisions of models in the form of such rows.
 
-    Probabilities of an encounter make one row; where a parent has no slot, they are decided slot by slot.
+    Probabilities of an encounter give one row; if a parent has no slot, they are decided slot by slot.
     """
     rows: dict[str, list[SubmittedRow]] = {}
     for encounter, group in by_encounter(predictions).items():
@@ -174,7 +174,7 @@ def _row(encounter: str, values: Mapping[str, int]) -> SubmittedRow:
 
 
 def read_answers(gold: AnswerGold, rows: Mapping[str, Sequence[SubmittedRow]]) -> dict[str, Answer]:
-    """Return what counts of each gold encounter, in gold order; ids are compared as they are written."""
+    """Return the scored answer per gold encounter, in gold order; ids must match exactly."""
     return {encounter: _answer(rows.get(encounter, ()), gold.questions) for encounter in gold.answers}
 
 
@@ -183,24 +183,24 @@ def _answer(rows: Sequence[SubmittedRow], questions: QuestionSchema) -> Answer:
         return Answer(fault="no row")
     slots: dict[str, Hashable] = {}
     wrong: dict[str, str] = {}
-    against: Counter[str] = Counter()
+    contradictions: Counter[str] = Counter()
     for row in rows:
         for qid in questions.by_qid:
             if qid in row.raw:
                 value, kind = _element(row, qid, questions.by_qid[qid].size)
-                against[qid] += slots.setdefault(qid, value) != value
+                contradictions[qid] += slots.setdefault(qid, value) != value
                 if kind:
                     wrong[qid] = kind
-    if against.total():
-        return Answer(fault="rows that contradict each other", detail=shorten([*+against], total=True))
+    if contradictions.total():
+        return Answer(fault="rows that contradict each other", detail=shorten([*+contradictions], total=True))
     sets = {questions.by_qid[qid].parent for qid in slots}
     return Answer(slots, bare=tuple(p for p in questions.parents if p not in sets), wrong=wrong)
 
 
 def _element(row: SubmittedRow, qid: str, size: int) -> tuple[Hashable, str]:
-    """Return what stands for a value in a set, and what is wrong with it.
+    """Return the element of a set that represents a value, and a description of the value if it is invalid.
 
-    Two wrong values are one element where the official scorer takes them for one.
+    Two invalid values are the same element if the official scorer treats them as equal.
     """
     value = row.values.get(qid)
     if value is not None and 0 <= value < size:

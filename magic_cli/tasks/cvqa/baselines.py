@@ -1,4 +1,4 @@
-"""What cross-validation balances and compares with in closed questions: answers, the majority of the other folds."""
+"""Cross-validation of closed questions: answers as labels to stratify by, the other folds' majority as baseline."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,7 +8,7 @@ from magic_cli.tasks.cvqa.answers import AnswerPrediction
 
 
 def answer_labels(samples: Sequence[Sample], questions: QuestionSchema) -> dict[str, tuple[str, ...]]:
-    """Return every encounter's answers as labels such as "CQID012=1": those of a parent as a set, in no order."""
+    """Return every encounter's answers as labels such as "CQID012=1": those of a parent as an unordered set."""
     rows = {sample.case.case_id: sample.case.answers or {} for sample in samples}
     return {
         encounter: tuple(
@@ -19,9 +19,9 @@ def answer_labels(samples: Sequence[Sample], questions: QuestionSchema) -> dict[
 
 
 def majority_answers(parts: Sequence[Sequence[Sample]], questions: QuestionSchema) -> Iterator[AnswerPrediction]:
-    """Yield, for every encounter of each part, the most frequent answers of the other parts as decisions."""
+    """Yield, for every encounter of each part, the most frequent answers in the other parts as a prediction."""
     rows = [{s.case.case_id: s.case.answers or {} for s in part} for part in parts]
     for number, held_out in enumerate(rows):
-        others = [row for other, part in enumerate(rows) if other != number for row in part.values()]
+        others = [row for index, part in enumerate(rows) if index != number for row in part.values()]
         majority = questions.majority(others)
         yield from (AnswerPrediction(encounter, chosen=majority) for encounter in held_out)

@@ -1,4 +1,4 @@
-"""Inconsistencies in the data that closed questions are learned from: option texts, answers, texts, photos."""
+"""Inconsistencies in the training data of closed questions: option texts, answers, texts, photos."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -21,10 +21,10 @@ _NO_DEFINITIONS = "no closedquestions_definitions"
 
 
 def data_warnings(prepared: Prepared, samples: Sequence[Sample], config: "CvqaConfig") -> list[str]:
-    """Return a line for everything inconsistent in these samples; [] if nothing is.
+    """Return one line per kind of inconsistency in these samples; [] if there is none.
 
     Of the problems that `magic prepare` noted, only those about answers and definitions are repeated. At most ten ids
-    are named per kind.
+    are listed per kind.
     """
     own = {sample.case.case_id: sample.case for sample in samples}
     lines = [*_languages(prepared.questions), *_order(prepared.questions, own), *_left_out(prepared)]
@@ -36,35 +36,35 @@ def data_warnings(prepared: Prepared, samples: Sequence[Sample], config: "CvqaCo
 
 
 def _unread(encounters: Mapping[str, Case], config: "CvqaConfig") -> Iterator[str]:
-    """Yield a line for each setting about the text that has no effect on it."""
+    """Yield one line per text setting without effect."""
     if config.head != "slots" or config.modality == "image":
         return
     if not config.encounter_text:
-        yield "encounter_text=false is of head=options; this model reads the text, unless with --modality image"
-    other = [
+        yield "encounter_text=false applies to head=options only; this model reads the text unless --modality image"
+    unread = [
         name
         for name, encounter in encounters.items()
         if encounter.question + encounter.answer and not any(written_in(encounter, lang) for lang in config.languages)
     ]
-    if config.rules and other:
-        got = f"{len(other)} of {len(encounters)} encounters with answers have no text in lang={config.lang}"
-        yield f"{got} ({shorten(other)}); their rules read the prompt, in whatever language it is"
+    if config.rules and unread:
+        got = f"{len(unread)} of {len(encounters)} encounters with answers have no text in lang={config.lang}"
+        yield f"{got} ({shorten(unread)}); their rules read the prompt instead, in any language"
 
 
 def _languages(questions: QuestionSchema) -> Iterator[str]:
-    """Yield a line for each parent whose languages have "Not mentioned" at different indices."""
+    """Yield one line per parent whose languages have "Not mentioned" at different indices."""
     for parent in questions.parents:
         indices = questions.unknown_of(parent)
         if len(set(indices.values())) > 1:
             named = ", ".join(f"{index} in {lang}" for lang, index in indices.items())
-            yield f"{parent}: Not mentioned is option {named}; the definitions' languages are not in one order"
+            yield f"{parent}: Not mentioned is option {named}; the languages of the definitions differ in order"
 
 
 def _order(questions: QuestionSchema, encounters: Mapping[str, Case]) -> Iterator[str]:
-    """Yield a line for each parent in whose answers "Not mentioned" precedes a value.
+    """Yield one line per parent in whose answers "Not mentioned" precedes a value.
 
-    Gold never has that (examples/closed-questions.md, "Structure of the gold"): these indices were counted from 1, or
-    along other options than those of the definitions.
+    Gold never has that (examples/closed-questions.md, "Structure of the gold"): such indices are 1-based or refer to
+    options other than those of the definitions.
     """
     for parent, qids in questions.parents.items():
         padding = questions.not_mentioned(parent)
@@ -75,7 +75,7 @@ def _order(questions: QuestionSchema, encounters: Mapping[str, Case]) -> Iterato
                 wrong.append(name)
         if wrong:
             got = f"{len(wrong)} of {len(encounters)} answers have a value after {padding}, Not mentioned"
-            yield f"{parent}: {got} ({shorten(wrong)}); were they counted along other options than the definitions'?"
+            yield f"{parent}: {got} ({shorten(wrong)}); do they index options other than the definitions'?"
 
 
 def _left_out(prepared: Prepared) -> Iterator[str]:
@@ -86,7 +86,7 @@ def _left_out(prepared: Prepared) -> Iterator[str]:
 
 
 def _photos(prepared: Prepared, encounters: Mapping[str, Case]) -> Iterator[str]:
-    """Yield which encounters are learned from without some or all of the photos that they list."""
+    """Yield a line for encounters without any of their listed photos, and one for those with only some."""
     without, fewer = [], []
     for name, encounter in encounters.items():
         present = [i for i in encounter.image_ids if i in prepared.images and prepared.images[i].path is not None]

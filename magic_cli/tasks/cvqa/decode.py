@@ -1,12 +1,12 @@
-"""From probabilities of a parent question's slots to a set of options: the one of greatest expected accuracy.
+"""Decode a parent question: from its slots' probabilities to the set of options with the highest expected accuracy.
 
-Slots in canonical order (data/questions.py) name values in ascending order, then "Not mentioned". So a set is a path
-through the slots, and slot by slot the probabilities of what may follow are made to sum to 1: values above the one
-before, or "Not mentioned", after which nothing else comes.
+Slots in canonical order (data/questions.py) hold values in ascending order, then "Not mentioned". So a set is a path
+through the slots. In each slot, the probabilities of possible successors are normalised to 1: values above the
+previous one, or "Not mentioned", after which only "Not mentioned" follows.
 
 Accuracy is |P ∩ G| / max(|P|, |G|). For a set P of k options its expectation is the sum over them of
-Σ_m Pr(option ∈ G, |G| = m) / max(k, m): of each size, the best set is that of the greatest terms. The idea is that
-of exact expected-F1 maximisation (Dembczyński et al., An exact algorithm for F-measure maximization, 2011).
+Σ_m Pr(option ∈ G, |G| = m) / max(k, m): of each size, the best set has the largest terms, as in
+exact expected-F1 maximisation (Dembczyński et al., An exact algorithm for F-measure maximization, 2011).
 """
 
 import numpy as np
@@ -28,28 +28,28 @@ def inclusion(slots: Floats, padding: int) -> Floats:
     """
     count, options = slots.shape
     values = np.delete(np.arange(options), padding)
-    here, stop, step = slots[0, values], *_followers(slots[:, values], slots[:, padding])
-    # after[j, v, n]: Pr(n values in all), where slot j holds value v
+    reached, stop, step = slots[0, values], *_followers(slots[:, values], slots[:, padding])
+    # after[j, v, n]: Pr(n values in total | slot j holds value v)
     after = np.zeros((count, len(values), count + 1))
     after[-1, :, count] = 1.0
     for slot in reversed(range(count - 1)):
         after[slot] = step[slot + 1] @ after[slot + 1]
         after[slot, :, slot + 1] += stop[slot + 1]
-    numbers = here @ after[0]
-    numbers[0] = slots[0, padding]
-    there = np.zeros((len(values), count + 1))
+    n_values = reached @ after[0]
+    n_values[0] = slots[0, padding]
+    included = np.zeros((len(values), count + 1))
     for slot in range(count):
-        there += here[:, None] * after[slot]
-        here = here @ step[slot + 1] if slot + 1 < count else here
-    found = np.zeros((options, count + 1))
-    found[values, 1:] = there[:, :-1]  # n values and "Not mentioned" are n + 1 options
-    found[values, count] += there[:, -1]  # all slots hold values
-    found[padding, 1:] = numbers[:-1]
-    return found
+        included += reached[:, None] * after[slot]
+        reached = reached @ step[slot + 1] if slot + 1 < count else reached
+    inclusion_by_size = np.zeros((options, count + 1))
+    inclusion_by_size[values, 1:] = included[:, :-1]  # n values and "Not mentioned" are n + 1 options
+    inclusion_by_size[values, count] += included[:, -1]  # all slots hold values
+    inclusion_by_size[padding, 1:] = n_values[:-1]
+    return inclusion_by_size
 
 
 def _followers(values: Floats, padding: Floats) -> tuple[Floats, Floats]:
-    """Return what follows a value in each slot: (slots, values) "Not mentioned", (slots, values, values) a next one."""
+    """Return transition probabilities after each value: (slots, values) to "Not mentioned", (slots, values, values)."""
     above = np.triu(np.ones((values.shape[1],) * 2), 1)
     step = values[:, None, :] * above
     total = step.sum(2) + padding[:, None]
@@ -59,10 +59,10 @@ def _followers(values: Floats, padding: Floats) -> tuple[Floats, Floats]:
 
 
 def best_set(slots: Floats, padding: int) -> frozenset[int]:
-    """Return the set of greatest expected accuracy among those that canonical slots can hold.
+    """Return the set with the highest expected accuracy among those that canonical slots can hold.
 
-    These are "Not mentioned" with fewer values than slots, or as many values as slots. Args as `inclusion`; of equal
-    sets the smallest, of lower indices.
+    These are "Not mentioned" with fewer values than slots, or as many values as slots. Args as for `inclusion`; ties
+    go to the smaller set, then to lower indices.
     """
     count, options = slots.shape
     included = inclusion(slots, padding)

@@ -1,4 +1,4 @@
-"""The closed-VQA model: encounter text, its words, rules and all photos of an encounter -> a score for every option."""
+"""The closed-question model: an encounter's text, hashed words, rule features and photos -> a score per option."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,26 +28,26 @@ from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, photo_i
 from magic_cli.training.task import of_class
 from magic_cli.training.task_model import Batch, TaskModel
 
-# Of photos, text, its words, each kind of rules: the last three chosen by five folds over 300 DermaVQA encounters.
+# Scales of photos, text, hashed words and rules; the last three chosen by five folds over 300 DermaVQA encounters.
 _IMAGE, _TEXT, _BAG, _RULES = 0.6, 0.6, 0.6, 0.7
 
-_FEW = 240  # training encounters; that many are in a fold of those 300
+_FEW = 240  # training encounters: the size of a training fold of those 300
 
-_BARRED = -1e4  # a score of no chance, which half precision can hold
+_BARRED = -1e4  # score of an impossible option, within half precision
 
 
 @dataclass(frozen=True)
 class CvqaBatch(Batch):
-    """B samples; their photos and texts lie flat, with the number of the sample that each belongs to.
+    """B samples; their photos and texts are concatenated, with the index of the sample that owns each.
 
     ids, qids: encounter ids, and the slots that each sample asks for.
     photos, photo_owner: items for the image encoder, int64 (photos,); None without an image encoder, and `photos` None
-        where no sample has a photo.
-    texts, text_owner: items for the text encoder, int64 (texts,); None where the model reads no text.
-    words: counts of hashed words, float32 (B, hashed words); None where the model does not read them.
-    rules: float32 (B, rule features); None where the model does not read them.
-    gold: in training of the head "slots", int64 (B, slots) option indices, -1 where a slot is not asked for.
-    asked: in training of the head "options", for each sample int64 (1, its slots) option indices.
+        if no sample has a photo.
+    texts, text_owner: items for the text encoder, int64 (texts,); None if the model reads no text.
+    words: counts of hashed words, float32 (B, hashed words); None if the model does not read them.
+    rules: float32 (B, rule features); None if the model does not read them.
+    gold: in training of the head "slots", int64 (B, slots) option indices, -1 for slots not asked for.
+    asked: in training of the head "options", one int64 (1, slots asked for) of option indices per sample.
     """
 
     ids: list[str]
@@ -106,7 +106,7 @@ class CvqaModel(TaskModel):
 
     @cached_property
     def _rows(self) -> dict[str, list[tuple[str, str]]]:
-        """The (question, option) texts of each slot, cleaned of the slots' numbers and "(please specify)"."""
+        """The (question, option) texts of each slot, without slot numbers and "(please specify)"."""
         slots = self.questions.slots
         lang = "en" if "en" in slots[0].options else next(iter(slots[0].options))
         return {q.qid: [(normalise(q.text.get(lang, "")), plain(o)) for o in q.options[lang]] for q in slots}
@@ -117,11 +117,11 @@ class CvqaModel(TaskModel):
         distinct = list(dict.fromkeys(rows))
         loaded = [text_item(self.texts, question, option).load() for question, option in distinct]
         vectors = encode(self.texts.eval(), loaded, torch.device("cpu"))["text"]
-        place = {row: number for number, row in enumerate(distinct)}
-        return vectors[[place[row] for row in rows]]
+        index = {row: number for number, row in enumerate(distinct)}
+        return vectors[[index[row] for row in rows]]
 
     def _texts_of(self, sample: Sample) -> list[Item]:
-        """Return the encounter's text (head "slots"), or one text an option of its questions (head "options")."""
+        """Return the encounter's text (head "slots"), or one text per option of its questions (head "options")."""
         if self.config.head == "slots":
             return [text_item(self.texts, sample.case.question, sample.case.answer)]
         context = _all_text(sample) if self.config.encounter_text and self.reads_text else ""
@@ -129,7 +129,7 @@ class CvqaModel(TaskModel):
         return [text_item(self.texts, f"{question} {option}", context) for question, option in rows]
 
     def frozen(self, samples: Sequence[Sample], views: int) -> Iterable[tuple[Encoder, Item]]:
-        """Yield every photo in every view and every text, for the encoders that are frozen."""
+        """Yield every photo in every view, and every text, whose encoder is frozen."""
         for sample in samples:
             if self.images is not None and self.images.is_frozen:
                 for record in sample.images:
@@ -140,7 +140,7 @@ class CvqaModel(TaskModel):
                     yield self.texts, item
 
     def collate(self, samples: Sequence[Sample], views: Sequence[int]) -> CvqaBatch:
-        """Return all photos and texts of the samples, with everything else that the settings ask for."""
+        """Return the photos and texts of the samples, with all other inputs that the settings enable."""
         batch = CvqaBatch([sample.id for sample in samples], [list(sample.qids) for sample in samples])
         if self.images is not None:
             owned = [(n, r, v) for n, (s, v) in enumerate(zip(samples, views, strict=True)) for r in s.images]
@@ -171,13 +171,13 @@ class CvqaModel(TaskModel):
         return replace(batch, asked=[torch.tensor([[index for index in row if index >= 0]]) for row in gold])
 
     def _written(self, sample: Sample) -> list[tuple[str, str]]:
-        """Return (language, text) in the languages that the rules read; the prompt where no text is in any of them."""
+        """Return (language, text) in the languages that the rules read; the prompt if there is no text in them."""
         languages = self.config.languages
         texts = [(lang, written_in(sample.case, lang)) for lang in languages]
         return texts if any(text for _, text in texts) else [(languages[0], _all_text(sample))]
 
     def _gold(self, sample: Sample) -> list[int]:
-        """Return the canonical option index of each slot, -1 where the sample does not ask it."""
+        """Return the canonical option index of each slot, -1 for slots that the sample does not ask for."""
         row = self.questions.canonical(sample.case.answers or {})
         asked = set(sample.qids)
         return [row[q.qid] if q.qid in asked else -1 for q in self.questions.slots]
@@ -191,7 +191,7 @@ class CvqaModel(TaskModel):
             return torch.full((count, self.images.channels[0]), float("nan"), device=owner.device)
         vectors = encoded(self.images, batch.photos)["pooled"].float()
         total = torch.zeros(count, vectors.shape[1], device=vectors.device).index_add(0, owner, vectors)
-        # Unlike bincount, this does not make a GPU wait for the CPU to learn the length of what comes out.
+        # Unlike bincount, this does not synchronise GPU and CPU to determine the length of the result.
         photos = torch.zeros(count, device=vectors.device).index_add(0, owner, torch.ones_like(vectors[:, 0]))
         return total / photos[:, None]
 
@@ -214,10 +214,10 @@ class CvqaModel(TaskModel):
 
     @torch.no_grad()
     def begin(self, samples: Sequence[Sample]) -> None:
-        """Set the input scales and the log prior of each option over the training samples, half a count added.
+        """Set the input scales and the log prior of each option (counts plus 0.5) from the training samples.
 
         Raises:
-            DataError: photos are to be learned from, and no sample has one.
+            DataError: the modality needs photos, and no sample has any.
         """
         if self.images is not None and not any(sample.images for sample in samples):
             raise DataError("no training encounter has a photo; use --modality text, or prepare the folder with photos")
@@ -243,12 +243,12 @@ class CvqaModel(TaskModel):
 
     def _slot_scores(self, head: SlotHead, batch: CvqaBatch) -> Tensor:
         inputs = self._inputs(batch)
-        # An encounter without a photo counts as an average one.
+        # An encounter without a photo gets the mean photo vector.
         scores: Tensor = head(torch.where(inputs.isnan(), head.mean, inputs), self.options)
         return scores
 
     def _option_scores(self, head: OptionHead, batch: CvqaBatch) -> list[Tensor]:
-        """Return the scores of each sample's option rows, which are in the order of its questions."""
+        """Return the scores of each sample's option rows, in the order of its questions."""
         texts, owner = self._text_vectors(batch), of_class(batch.text_owner, Tensor)
         photos = self._photos(batch)
         scores = head(texts, None if photos is None else torch.nan_to_num(photos)[owner])
@@ -269,13 +269,13 @@ class CvqaModel(TaskModel):
         return torch.stack(losses).mean()
 
     def _slot_loss(self, head: SlotHead, batch: CvqaBatch) -> Tensor:
-        """Return the loss over slots, plus the losses over parents' sets and weight norms that the settings ask for."""
+        """Return the loss over slots, plus the losses over parents' sets and weight norms that the settings enable."""
         scores, gold = self._slot_scores(head, batch), of_class(batch.gold, Tensor)
         if self.config.joint_slots:
             scores = scores.masked_fill(~allowed_successors(self.starts, self.parents, gold), _BARRED)
-        # One over n drowns the little that few encounters say; one over its square root is the rate that chance has.
-        many = torch.maximum(self.encounters, (_FEW * self.encounters).sqrt())
-        norms = head.group_norms().sum(1).mean() * self.config.group_lasso / many
+        # 1/n would penalise few encounters too much; 1/sqrt(n) is the rate at which sampling noise shrinks.
+        divisor = torch.maximum(self.encounters, (_FEW * self.encounters).sqrt())
+        norms = head.group_norms().sum(1).mean() * self.config.group_lasso / divisor
         loss: Tensor = slot_loss(scores, self.starts, gold) + norms
         if self.config.hierarchy and self.parents:
             several = [slots for slots, _ in self.parents]
@@ -283,7 +283,7 @@ class CvqaModel(TaskModel):
         return loss
 
     def predict(self, batch: Batch, view: int) -> list[AnswerPrediction]:  # noqa: ARG002  scores have no direction to undo
-        """Return (options,) float32 probabilities of each sample's slots, and how the settings decide them."""
+        """Return (options,) float32 probabilities of each sample's slots, and the setting for deciding them."""
         samples = of_class(batch, CvqaBatch)
         if isinstance(self.head, SlotHead):
             scores = list(self._slot_scores(self.head, samples).float().cpu())
@@ -294,22 +294,22 @@ class CvqaModel(TaskModel):
         for name, qids, row in zip(samples.ids, samples.qids, scores, strict=True):
             asked = list(self.questions.by_qid) if isinstance(self.head, SlotHead) else qids
             parts = torch.split(row, self._sizes(asked))
-            # copies: predictions are kept until all are written, and a tensor takes a kilobyte for a few numbers
+            # copies: all predictions stay in memory, and each tensor view would take a kilobyte for a few numbers
             probabilities = {q: torch.softmax(p, 0).numpy().copy() for q, p in zip(asked, parts, strict=True)}
             predictions.append(AnswerPrediction(name, probabilities, decode=decode))
         return predictions
 
 
 def _grouped(questions: QuestionSchema) -> list[tuple[list[int], int]]:
-    """Return the numbers of the slots, and the index of "Not mentioned", of each parent that has several and one."""
-    place = {question.qid: number for number, question in enumerate(questions.slots)}
+    """Return (slot numbers, index of "Not mentioned") of each parent that has several slots and that option."""
+    slot_of = {question.qid: number for number, question in enumerate(questions.slots)}
     several = [(parent, qids) for parent, qids in questions.parents.items() if len(qids) > 1]
     padded = [(qids, questions.not_mentioned(parent)) for parent, qids in several]
-    return [([place[qid] for qid in qids], padding) for qids, padding in padded if padding is not None]
+    return [([slot_of[qid] for qid in qids], padding) for qids, padding in padded if padding is not None]
 
 
 def _all_text(sample: Sample) -> str:
-    """Return all that was written about an encounter."""
+    """Return the question and answer texts of an encounter, joined."""
     return f"{sample.case.question} {sample.case.answer}".strip()
 
 

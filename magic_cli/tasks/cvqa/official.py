@@ -1,7 +1,7 @@
-"""The official scores of answers beside the strict ones, and what makes them differ, one line per cause.
+"""The official scores of answers, and why they differ from the strict ones: one line per cause.
 
-The causes are repaired in the rows, one after the other, until the official scorer agrees with the strict scores; the
-line of a cause has the official score before and after its repair.
+The causes are repaired in the rows, one at a time, until the official scorer agrees with the strict scores; each line
+has the official score before and after the repair.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,31 +23,31 @@ _NOTHING = dict.fromkeys(QIDS)
 
 @dataclass(frozen=True)
 class Official:
-    """What the official scorer prints, None where it stops or does not apply; stops, differences, notes: lines."""
+    """The official scores, None if the scorer crashes or does not apply; and lines: errors, differences, notes."""
 
-    figures: Scores | None = None
-    stops: tuple[str, ...] = ()
+    scores: Scores | None = None
+    errors: tuple[str, ...] = ()
     differences: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _State:
-    """Gold and rows on the way from the official reading to the strict one; each row with its id as written."""
+    """Gold and rows between official and strict interpretation; each row with its original id."""
 
     truth: Mapping[str, Mapping[str, int]]
     rows: Sequence[tuple[str, Mapping[str, Any]]]
 
-    def figures(self) -> tuple[Scores | None, tuple[str, ...]]:
+    def scores(self) -> tuple[Scores | None, tuple[str, ...]]:
         return official_answers(self.truth, [raw for _, raw in self.rows])
 
-    def each(self, change: Callable[[str, Mapping[str, Any]], Mapping[str, Any]]) -> "_State":
+    def map_rows(self, change: Callable[[str, Mapping[str, Any]], Mapping[str, Any]]) -> "_State":
         return replace(self, rows=[(encounter, change(encounter, raw)) for encounter, raw in self.rows])
 
 
 @dataclass(frozen=True)
 class _Cause:
-    """Something that the official scorer treats otherwise: what it does, with which items, and rows without it."""
+    """A deviation of the official scorer: what it does, the items affected, and the repair of the rows."""
 
     does: str
     items: Sequence[str]
@@ -60,41 +60,41 @@ def compare(
     """Return the official scores of `rows`, or why there are none, and how they differ from the strict ones.
 
     Args:
-        rows: those of each encounter that was predicted, `answers`: what counts of them.
+        gold: the gold answers.
+        rows: rows of each predicted encounter.
+        answers: the strictly scored answers from these rows.
         strict: the strict scores, under the official keys.
     """
     if gold.questions.by_qid.keys() != QIDS:
-        note = f"The official scorer knows the {len(QIDS)} questions of 2025 alone; for these it has no figures."
+        note = f"The official scorer knows the {len(QIDS)} questions of 2025 only; it cannot score these."
         return Official(notes=(note,))
     state = _State(gold.answers, [(row.id, row.raw) for group in rows.values() for row in group])
-    figures, stops = state.figures()
+    scores, errors = state.scores()
     causes = [cause for cause in _causes(gold, rows, answers) if cause.items]
-    if figures is None:
+    if scores is None:
         differences = (f"the official scorer {c.does} ({shorten(c.items, total=True)})" for c in causes)
-        return Official(None, stops, tuple(differences))
+        return Official(None, errors, tuple(differences))
     if not state.rows:
-        effect = _effect(figures, strict)
-        return Official(
-            figures, (), (f"the official scorer counts no encounters where there is no row at all{effect}",)
-        )
-    return Official(figures, (), () if _equal(figures, strict) else _explained(state, figures, causes))
+        effect = _effect(scores, strict)
+        return Official(scores, (), (f"the official scorer counts no encounters where there is no row at all{effect}",))
+    return Official(scores, (), () if _equal(scores, strict) else _explained(state, scores, causes))
 
 
-def _explained(state: _State, figures: Scores, causes: Sequence[_Cause]) -> tuple[str, ...]:
+def _explained(state: _State, scores: Scores, causes: Sequence[_Cause]) -> tuple[str, ...]:
     lines = []
     for cause in causes:
         state = _filled(cause.repair(state))
-        after = state.figures()[0] or figures  # a filled state has figures
-        if not _equal(figures, after):
+        after = state.scores()[0] or scores  # a filled state always has scores
+        if not _equal(scores, after):
             lines.append(
-                f"the official scorer {cause.does} ({shorten(cause.items, total=True)}){_effect(figures, after)}"
+                f"the official scorer {cause.does} ({shorten(cause.items, total=True)}){_effect(scores, after)}"
             )
-        figures = after
+        scores = after
     return tuple(lines)
 
 
 def _effect(before: Scores, after: Scores) -> str:
-    """Return the first score that shows a change, with both values; "" if none does."""
+    """Return the first score that differs when rounded, with both values; "" if none does."""
     for name in ("accuracy_all", "number_cvqa_instances", *before):
         digits = 0 if name.startswith("number") else 4
         old, new = f"{before[name]:.{digits}f}", f"{after[name]:.{digits}f}"
@@ -108,11 +108,11 @@ def _equal(left: Scores, right: Scores) -> bool:
 
 
 def _filled(state: _State) -> _State:
-    """Add a wrong value wherever an encounter has no answer to a parent: strict counts zero, official would stop."""
-    have: dict[str, set[str]] = {encounter: set() for encounter in state.truth}
+    """Add a wrong value for each parent without an answer: strict counts it as zero, official would crash."""
+    answered: dict[str, set[str]] = {encounter: set() for encounter in state.truth}
     for _, raw in state.rows:
-        have.get(raw["encounter_id"], set()).update(key[: -len("-001")] for key in raw if len(key) == KEY_LENGTH)
-    bare = {encounter: {f"{p}-001": None for p in SLOTS if p not in found} for encounter, found in have.items()}
+        answered.get(raw["encounter_id"], set()).update(key[: -len("-001")] for key in raw if len(key) == KEY_LENGTH)
+    bare = {encounter: {f"{p}-001": None for p in SLOTS if p not in parents} for encounter, parents in answered.items()}
     more = [(encounter, {"encounter_id": encounter, **row}) for encounter, row in bare.items() if row]
     return replace(state, rows=[*state.rows, *more])
 
@@ -120,7 +120,7 @@ def _filled(state: _State) -> _State:
 def _causes(
     gold: AnswerGold, rows: Mapping[str, Sequence[SubmittedRow]], answers: Mapping[str, Answer]
 ) -> tuple[_Cause, ...]:
-    """Return everything that the official scorer may treat otherwise, in the order of repair."""
+    """Return all possible deviations of the official scorer, in the order of repair."""
     heads = {head(encounter) for encounter in gold.answers}
     cut = [encounter for encounter in rows if encounter not in gold.answers and head(encounter) in heads]
     cut += [encounter for encounter in gold.answers if "-" in encounter]
@@ -130,18 +130,18 @@ def _causes(
     zero = {encounter for encounter, answer in answers.items() if answer.fault and rows.get(encounter)}
     return (
         _Cause("takes what stands before the first dash for the id", cut, _exact_ids),
-        _Cause("counts keys that are no question", keys, lambda s: s.each(_no_stray)),
-        _Cause("takes true and false for 1 and 0", bools, lambda s: s.each(_no_bools)),
+        _Cause("counts keys that are no question", keys, lambda s: s.map_rows(_no_stray)),
+        _Cause("takes true and false for 1 and 0", bools, lambda s: s.map_rows(_no_bools)),
         _Cause(
             "unites rows that contradict each other",
             sorted(zero),
-            lambda s: s.each(lambda encounter, raw: {**raw, **_NOTHING} if encounter in zero else raw),
+            lambda s: s.map_rows(lambda encounter, raw: {**raw, **_NOTHING} if encounter in zero else raw),
         ),
     )
 
 
 def _exact_ids(state: _State) -> _State:
-    """Number the encounters, so that only ids that are equal as written meet."""
+    """Replace ids by numbers, so that only identical ids match."""
     number = {encounter: str(n) for n, encounter in enumerate(state.truth)}
     rows = [(e, {**raw, "encounter_id": number[e]}) for e, raw in state.rows if e in number]
     return _State({number[encounter]: row for encounter, row in state.truth.items()}, rows)

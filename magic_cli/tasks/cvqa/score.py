@@ -1,4 +1,4 @@
-"""Scores of closed answers: strict figures over option sets, the official ones beside them, tables, baselines."""
+"""Scores of closed answers, strict and official, with the rows of all tables and the scores of trivial answers."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,13 +35,13 @@ Sets = Mapping[str, AbstractSet[int]]
 
 @dataclass(frozen=True)
 class Key:
-    """The gold answers as sets and in canonical slots, and what answers to them are worth."""
+    """The gold answers as sets and in canonical slots, to score answers against."""
 
     gold: AnswerGold
 
     @cached_property
     def terms(self) -> AnswerTerms:
-        """The sums from which all figures follow."""
+        """The sums from which all scores follow."""
         questions = self.gold.questions
         return AnswerTerms(len(questions.parents), tuple(slot.size for slot in questions.slots))
 
@@ -52,7 +52,7 @@ class Key:
 
     @cached_property
     def sets(self) -> list[Sets]:
-        """Of each encounter, the gold set of each parent."""
+        """The gold set of each parent, per encounter."""
         return [self.gold.questions.to_sets(row) for row in self.gold.answers.values()]
 
     @cached_property
@@ -60,34 +60,34 @@ class Key:
         return self._canonical([Answer(row) for row in self.gold.answers.values()])
 
     def _canonical(self, answers: Sequence[Answer]) -> NDArray[np.int64]:
-        """Return (encounters, slots) option indices in canonical slot order, -1 where there is no valid one.
+        """Return (encounters, slots) option indices in canonical slot order, -1 where none is valid.
 
-        A parent with a value that is no index has no canonical order: its values count where they stand.
+        A parent with an invalid value has no canonical order: its other values count in their own slots.
         """
         questions = self.gold.questions
         labels = np.full((len(answers), len(questions.slots)), _NOTHING)
-        for one, answer in zip(labels, answers, strict=True):
+        for label, answer in zip(labels, answers, strict=True):
             spoilt = {questions.by_qid[qid].parent for qid in answer.wrong}
             clean = {p: values for p, values in questions.to_sets(answer.slots).items() if p not in spoilt}
             row = questions.to_slots({**questions.empty_sets(), **clean})
-            for at, slot in enumerate(questions.slots):
+            for number, slot in enumerate(questions.slots):
                 if slot.parent in clean:
-                    one[at] = row[slot.qid]
+                    label[number] = row[slot.qid]
                 elif slot.qid in answer.slots and slot.qid not in answer.wrong:
-                    one[at] = answer.slots[slot.qid]
+                    label[number] = answer.slots[slot.qid]
         return labels
 
     def sums(self, answers: Sequence[Answer]) -> Floats:
-        """Return what `answers`, one of each gold encounter in gold order, are worth: (encounters, terms)."""
+        """Return the (encounters, terms) of `answers`, one per gold encounter in gold order."""
         questions, none = self.gold.questions, frozenset[int]()
         credit = np.zeros((len(answers), len(questions.parents)))
-        for one, answer, gold in zip(credit, answers, self.sets, strict=True):
-            found = questions.to_sets(answer.slots)
-            one[:] = [iom(found.get(parent, none), gold[parent]) for parent in questions.parents]
+        for row, answer, gold in zip(credit, answers, self.sets, strict=True):
+            predicted = questions.to_sets(answer.slots)
+            row[:] = [iom(predicted.get(parent, none), gold[parent]) for parent in questions.parents]
         return self.terms.sums(credit, self._canonical(answers), self._labels)
 
-    def figures(self, sums: Floats) -> dict[str, float]:
-        """Return the figures of (encounters, terms) by name, the number of encounters last."""
+    def scores(self, sums: Floats) -> dict[str, float]:
+        """Return the scores of (encounters, terms) by name, the number of encounters last."""
         values = self.terms.scores(sums.sum(0))
         return dict(zip(self.names, values.tolist(), strict=True)) | {"number_cvqa_instances": len(sums)}
 
@@ -95,24 +95,24 @@ class Key:
 def score(
     gold: TaskGold,
     predictions: Iterable[Prediction | Submitted],
-    rules: Rules = RULES,  # noqa: ARG001  they are about masks
-    workers: int = 1,  # noqa: ARG001  answers are scored in no time
+    rules: Rules = RULES,  # noqa: ARG001  they concern masks only
+    workers: int = 1,  # noqa: ARG001  scoring answers is fast
 ) -> TaskScores:
     """Score answers: accuracy per parent question (mean of |P ∩ G| / max(|P|, |G|)), and their mean.
 
-    Strict: ids count as they are written; a missing encounter or parent, and rows that contradict each other, are
-    worth zero; a value that is no option index is a wrong element of its set; missing siblings make a set smaller,
-    as official; encounters without gold are left out. `extra` holds macro-F1 over slots in canonical order.
+    Strict: ids must match exactly; a missing encounter or parent, and rows that contradict each other, score zero; a
+    value that is no option index is a wrong element of its set; missing slots make a set smaller, as in the official
+    scorer; encounters without gold are left out. `extra` holds macro-F1 over slots in canonical order.
 
     Args:
         gold: an AnswerGold.
         predictions: AnswerPrediction of models, or SubmittedRow of files.
-        rules: make no difference to answers.
-        workers: make no difference either.
+        rules: unused.
+        workers: unused.
 
     Raises:
         DataError: there are no gold answers.
-        SubmissionError: there are predictions, and none of them is of an encounter with gold.
+        SubmissionError: there are predictions, but none for an encounter with gold.
     """
     gold = of_class(gold, AnswerGold)
     if not gold.answers:
@@ -122,17 +122,17 @@ def score(
     _refuse_other_split(gold, rows)
     key, answers = Key(gold), read_answers(gold, rows)
     sums = key.sums(list(answers.values()))
-    figures = key.figures(sums)
-    extra = {"f1_macro": figures.pop("f1_macro")}
-    official = compare(gold, rows, answers, figures)
+    scores = key.scores(sums)
+    extra = {"f1_macro": scores.pop("f1_macro")}
+    official = compare(gold, rows, answers, scores)
     return TaskScores(
         "cvqa",
-        figures,
-        summary_rows=tuple(_rows(key, answers, figures)),
+        scores,
+        summary_rows=tuple(_rows(key, answers, scores)),
         notes=(*official.notes, *_notes(gold, rows, answers)),
         extra=extra,
-        official=official.figures,
-        official_errors=official.stops,
+        official=official.scores,
+        official_errors=official.errors,
         differences=official.differences,
         rejected=(*(row.problem for row in rows.get("", ())), *rejected(answers)),
         per_item=tuple(_items(key, answers, sums)),
@@ -152,41 +152,41 @@ def _refuse_other_split(gold: AnswerGold, rows: Mapping[str, Sequence[SubmittedR
 
 
 def _items(key: Key, answers: Mapping[str, Answer], sums: Floats) -> Iterator[dict[str, Any]]:
-    """Yield a row per encounter and parent: the gold and the predicted options, the credit, and what is wrong."""
+    """Yield a row per encounter and parent: gold and predicted options, credit, and fault."""
     questions = key.gold.questions
-    worths = sums[:, : len(questions.parents)].tolist()  # all terms as Python's numbers: 13 kB per encounter
-    for (encounter, answer), gold, credit in zip(answers.items(), key.sets, worths, strict=True):
-        found = questions.to_sets(answer.slots)
-        for parent, worth in zip(questions.parents, credit, strict=True):
+    credit_rows = sums[:, : len(questions.parents)].tolist()  # converting all terms would take 13 kB per encounter
+    for (encounter, answer), gold, row in zip(answers.items(), key.sets, credit_rows, strict=True):
+        predicted = questions.to_sets(answer.slots)
+        for parent, credit in zip(questions.parents, row, strict=True):
             yield {
                 "encounter": encounter,
                 "parent": parent,
                 "gold": _shown(gold[parent]),
-                "predicted": _shown(found.get(parent, frozenset())),
-                "credit": worth,
+                "predicted": _shown(predicted.get(parent, frozenset())),
+                "credit": credit,
                 "fault": answer.fault_of(parent, questions.parents[parent]),
             }
 
 
 def _shown(values: AbstractSet[int]) -> str:
-    """Return the indices of a set, ascending; "?" stands for each value that is none."""
+    """Return the indices of a set, ascending; "?" for each invalid value."""
     indices = sorted(value for value in values if isinstance(value, int))
-    # a few different texts, many thousand times
+    # few distinct texts, repeated many thousand times
     return intern(" ".join([str(index) for index in indices] + ["?"] * (len(values) - len(indices))))
 
 
-def _rows(key: Key, answers: Mapping[str, Answer], figures: Mapping[str, float]) -> Iterator[dict[str, Any]]:
+def _rows(key: Key, answers: Mapping[str, Answer], scores: Mapping[str, float]) -> Iterator[dict[str, Any]]:
     """Yield a row per parent question: its wording and options, its accuracy, and its confusion matrix."""
     questions = key.gold.questions
-    found = [questions.to_sets(answer.slots) for answer in answers.values()]
+    predicted = [questions.to_sets(answer.slots) for answer in answers.values()]
     for parent, slots in questions.parents.items():
         first = questions.by_qid[slots[0]]
         wording = first.text.get("en", next(iter(first.text.values()), ""))
-        pairs = [(mine.get(parent, frozenset()), gold[parent]) for mine, gold in zip(found, key.sets, strict=True)]
+        pairs = [(sets.get(parent, frozenset()), gold[parent]) for sets, gold in zip(predicted, key.sets, strict=True)]
         yield {
             "parent": parent,
-            "question": _NUMBER.sub("", wording) if len(slots) > 1 else wording,  # a slot's wording holds its number
-            "accuracy": figures[f"accuracy_{parent}"],
+            "question": _NUMBER.sub("", wording) if len(slots) > 1 else wording,  # removes the slot's number
+            "accuracy": scores[f"accuracy_{parent}"],
             "n": len(pairs),
             "options": list(first.options.get("en", next(iter(first.options.values())))),
             "confusion": _confusion(pairs, first.size).tolist(),
@@ -194,19 +194,20 @@ def _rows(key: Key, answers: Mapping[str, Answer], figures: Mapping[str, float])
 
 
 def _confusion(pairs: Iterable[tuple[AbstractSet[int], AbstractSet[int]]], size: int) -> Floats:
-    """Return (size + 1, size + 1): how often each gold option (row) meets each answer (column); the last is nothing.
+    """Return the confusion matrix (size + 1, size + 1) of gold options (rows) and answers (columns); last: no option.
 
     Args:
-        pairs: (found, gold) of each encounter; found may hold values that are no index, which count as nothing.
+        pairs: (predicted, gold) sets per encounter; invalid predicted values count as no option.
         size: number of options.
 
-    An option in both sets adds 1 on the diagonal. The others of an encounter share 1 per pair evenly; where one side
-    has more of them, the rest of each meets nothing, so that rows and columns add up to how often an option occurs.
+    An option in both sets adds 1 on the diagonal. The remaining gold options are paired evenly with the remaining
+    predicted ones; if one side has more, the rest is paired with "no option", so that rows and columns sum to the
+    number of times that an option occurs.
     """
     counts = np.zeros((size + 1, size + 1))
-    for found, gold in pairs:
-        both, lost = sorted(gold & found), sorted(gold - found)
-        false = sorted(value for value in found - gold if isinstance(value, int))
+    for predicted, gold in pairs:
+        both, lost = sorted(gold & predicted), sorted(gold - predicted)
+        false = sorted(value for value in predicted - gold if isinstance(value, int))
         most = max(len(lost), len(false), 1)
         for option in both:
             counts[option, option] += 1
@@ -233,9 +234,9 @@ def _notes(
     if few:
         names = shorten(few, total=True)
         yield f"{len(few)} encounters lack slots of a question, whose set is smaller, as official: {names}."
-    other = sorted({key for e in answers for row in rows.get(e, ()) for key in row.raw if key not in asked})
-    if other:
-        yield f"Keys that are no question are left out: {shorten([redact_key(key) for key in other], total=True)}."
+    unknown = sorted({key for e in answers for row in rows.get(e, ()) for key in row.raw if key not in asked})
+    if unknown:
+        yield f"Keys that are no question are left out: {shorten([redact_key(key) for key in unknown], total=True)}."
 
 
 def _partly(answer: Answer, qids: Iterable[str]) -> bool:
@@ -243,20 +244,20 @@ def _partly(answer: Answer, qids: Iterable[str]) -> bool:
 
 
 def _trivial(key: Key, majority: Mapping[str, int] | None) -> dict[str, dict[str, float]]:
-    """Return all figures of trivial answers, each the same for all encounters."""
+    """Return all scores of trivial answers, which are the same for all encounters."""
     questions, count = key.gold.questions, len(key.gold.answers)
     rows: dict[str, Mapping[str, int]] = {"training majority": majority} if majority else {}
     rows["option 0"] = dict.fromkeys(questions.by_qid, 0)
     rows["Not mentioned"] = questions.to_slots(questions.empty_sets())
-    return {name: key.figures(key.sums([Answer(row)] * count)) for name, row in rows.items()}
+    return {name: key.scores(key.sums([Answer(row)] * count)) for name, row in rows.items()}
 
 
 def trivial_scores(train: Sequence[Sample], gold: AnswerGold) -> dict[str, float]:
-    """Return what trivial answers score on `gold`, as the score that MONITOR names.
+    """Return the scores of trivial answers on `gold`, by name; the score is MONITOR.
 
     "training majority" answers each slot with its most frequent option in `train` (slots in canonical order,
-    the lowest index where several are), the others with one option everywhere.
+    the lowest index of several), the others with a constant option.
     """
     encounters = {sample.case.case_id: sample.case for sample in train}
     majority = gold.questions.majority(e.answers for e in encounters.values() if e.answers is not None)
-    return {name: figures[MONITOR] for name, figures in _trivial(Key(gold), majority).items()}
+    return {name: scores[MONITOR] for name, scores in _trivial(Key(gold), majority).items()}

@@ -1,4 +1,4 @@
-"""Checks of predictions for held-out encounters: are they constant, better than the majority, calibrated?"""
+"""Review of predictions for held-out encounters: constant answers, accuracy against the majority, calibration."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ MAJORITY = "training majority"
 
 @dataclass(frozen=True)
 class Constant:
-    """The slots that one model answered identically for all encounters although their gold answers vary.
+    """Slots that a model answered identically for all encounters although their gold answers vary.
 
-    Slots whose gold never varies are left out: one answer is right there (mostly the padding of sets). `varying` is
-    the number of slots whose gold varies over the `encounters`.
+    Slots whose gold never varies are left out: a constant answer is correct there (mostly the padding of sets).
+    `varying` is the number of slots whose gold varies over the `encounters`.
     """
 
     slots: tuple[str, ...]
@@ -33,12 +33,12 @@ class Constant:
 
     @property
     def share(self) -> float:
-        """Fraction of the varying slots that got one answer, in [0, 1]; 0 where none varies."""
+        """Fraction of the varying slots with a constant answer, in [0, 1]; 0 if no slot varies."""
         return len(self.slots) / self.varying if self.varying else 0.0
 
     @property
     def too_many(self) -> bool:
-        """Whether more than nine in ten slots got one answer."""
+        """Whether more than nine in ten varying slots have a constant answer."""
         return self.share > MOST_CONSTANT
 
     def __str__(self) -> str:
@@ -46,12 +46,12 @@ class Constant:
 
 
 def constant(gold: AnswerGold, rows: Mapping[str, Mapping[str, int]], own: Collection[str] | None = None) -> Constant:
-    """Return which slots hold one answer for all encounters.
+    """Return the slots that have the same answer for all encounters.
 
     Args:
-        gold: its encounters count.
-        rows: canonical rows {encounter: {qid: index}}; those without gold are left out.
-        own: the encounters that this model answered, where several models answered `rows`; None for all.
+        gold: the gold answers; encounters without gold are left out.
+        rows: canonical rows {encounter: {qid: index}}.
+        own: the encounters that this model answered, if several models answered `rows`; None for all.
     """
     questions = gold.questions
     answered = rows.keys() if own is None else rows.keys() & set(own)
@@ -63,7 +63,7 @@ def constant(gold: AnswerGold, rows: Mapping[str, Mapping[str, int]], own: Colle
 
 
 def collapsed(models: Sequence[Constant]) -> list[str]:
-    """Return a line if one or several models answer all encounters alike; it names the worst slots and a remedy."""
+    """Return a line if models give nearly constant answers, with the slots of the first such model and a remedy."""
     bad = [number for number, model in enumerate(models, 1) if model.too_many]
     if not bad:
         return []
@@ -84,14 +84,14 @@ def validation_review(
     Args:
         gold: the held-out answers.
         predictions: of the held-out encounters; without probabilities the calibration is None.
-        baselines: trivial answers by name; those called "training majority" are compared with.
-        folds: the encounters that each of several models answered: constant answers are looked for in each model.
+        baselines: trivial answers by name; "training majority" is the one compared with.
+        folds: the encounters that each of several models answered; each model is checked for constant answers.
     """
     answered = [p for p in predictions if p.id in gold.answers]
     ours = score(gold, answered).scores
     trivial = score(gold, [p for p in baselines[MAJORITY] if p.id in gold.answers]).scores
     confidences = _confidences(gold, answered)
-    rows = {encounter: same[0].values for encounter, same in rows_of(answered, gold.questions).items()}
+    rows = {encounter: group[0].values for encounter, group in rows_of(answered, gold.questions).items()}
     models = [constant(gold, rows, own) for own in folds] or [constant(gold, rows)]
     parents = tuple(
         ParentReview(
@@ -128,7 +128,7 @@ Confidences = tuple[list[float], list[bool]]
 
 
 def _confidences(gold: AnswerGold, predictions: Sequence[AnswerPrediction | SubmittedRow]) -> dict[str, Confidences]:
-    """Return, per slot with probabilities, those of its likeliest options and whether they are the canonical gold's."""
+    """Return, per slot, the probabilities of the likeliest options, and whether they are the canonical gold options."""
     confidences: dict[str, Confidences] = {}
     for encounter, group in by_encounter(predictions).items():
         truth = gold.questions.canonical(gold.answers[encounter])

@@ -1,4 +1,4 @@
-"""Consensus: submissions of answers, from any source, merged into one by a vote over each parent's options."""
+"""Merge submissions of answers, from any source, by a vote over each parent's options."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,16 +24,16 @@ class Ballot:
     padding: int | None
 
     def elect(self, sets: Sets) -> tuple[frozenset[int], bool]:
-        """Return the set that agrees best with all submissions, and whether others agreed as well.
+        """Return the set that agrees best with all submissions, and whether other sets tie with it.
 
-        Each submission's set is in gold's convention: values, and "Not mentioned" where they leave a slot free. Of all
-        sets that can be written so, the one with the highest mean |S ∩ P| / max(|S|, |P|) over the submitted sets P
-        wins: the accuracy it would have, were each submission right equally often. So every submission gives each of
-        its options 1 / max(|S|, |P|) of a vote; the options with most votes make the best set of each size, and the
-        votes choose among sizes. With one slot this is the most frequent answer. Ties: the set that the submission
+        Each submission's set follows the convention of the gold: values, and "Not mentioned" if they leave a slot free.
+        Among all such sets, the one with the highest mean |S ∩ P| / max(|S|, |P|) over the submitted sets P wins: its
+        expected accuracy if all submissions are equally reliable. So every submission gives each of its options
+        1 / max(|S|, |P|) of a vote; the options with most votes make the best set of each size, and the votes choose
+        among sizes. With one slot this is the most frequent answer. Ties: the set that the submission
         listed first agrees with more, then the second, and so on; then the smaller set, the lower indices.
         """
-        unit = lcm(*range(1, self.slots + 1))  # votes are counted in whole numbers: ties are exact
+        unit = lcm(*range(1, self.slots + 1))  # integer votes, so that ties are exact
         numbers = [len(submitted) for submitted in sets]
         shares = [
             [unit // credit_per_option(size, number).denominator for number in numbers]
@@ -47,7 +47,7 @@ class Ballot:
         return chosen, tied or votes.count(sum(rank)) > 1
 
     def _best(self, sets: Sets, values: int, shares: Sequence[Sequence[int]]) -> tuple[list[int], frozenset[int], bool]:
-        """Return each submission's votes for the best set of so many values, that set, and whether votes were tied.
+        """Return each submission's votes for the best set with this many values, that set, and whether votes were tied.
 
         `shares` holds, for each size of a set from 1 on, the votes that each submission gives to each of its options.
         """

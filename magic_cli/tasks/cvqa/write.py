@@ -1,4 +1,4 @@
-"""Answers written to files: the submission, predictions.jsonl beside it, and the surest wrong answers."""
+"""Write answers: the submission and predictions.jsonl; list the most confident wrong answers."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -30,13 +30,13 @@ def save(
 ) -> list[Path]:
     """Write data_cvqa_sys.json and, if every row has probabilities, predictions.jsonl; return the files.
 
-    An older predictions.jsonl would belong to other answers: it is replaced, or removed.
+    An older predictions.jsonl belongs to other answers, so it is replaced or removed.
 
     Args:
         out: the folder.
         rows: the decided option index of every slot, by encounter, in the order of both files.
-        predictions: what the rows were decided from.
-        questions: those of the dataset.
+        predictions: the predictions that the rows were decided from.
+        questions: questions of the dataset.
     """
     groups = by_encounter(predictions)
     probabilities = {encounter: _probabilities(groups.get(encounter, ()), questions) for encounter in rows}
@@ -50,7 +50,7 @@ def save(
 
 
 def _probabilities(predictions: Iterable[AnswerPrediction], questions: QuestionSchema) -> dict[str, NDArray[Any]]:
-    """Return the (options,) probabilities of every slot; {} unless all slots have some."""
+    """Return the (options,) probabilities of every slot; {} unless all slots have them."""
     slots = {qid: values for prediction in predictions for qid, values in prediction.probabilities.items()}
     return {qid: slots[qid] for qid in questions.by_qid} if slots.keys() >= questions.by_qid.keys() else {}
 
@@ -60,10 +60,10 @@ def _rounded(probabilities: Mapping[str, NDArray[Any]]) -> Probabilities:
 
 
 def surest_errors(gold: AnswerGold, predictions: Iterable[Prediction | Submitted]) -> tuple[dict[str, Any], ...]:
-    """Return the wrong answers of files that come with probabilities, the surest first, at most MOST.
+    """Return the wrong answers of files with probabilities, the most confident first, at most MOST.
 
     A row is {"encounter", "parent", "option", "answer", "probability", "gold"}: an option of the answered set that is
-    not in the gold set, the probability that it was to be in the set, and the gold options (without padding). Rows
+    not in the gold set, its predicted probability of being in the set, and the gold options (without padding). Rows
     hold ids and option texts only. Canonical slots name a value once and end in "Not mentioned", so a value is in the
     set with the sum of its probabilities over the parent's slots, and "Not mentioned" with that in the last slot.
     """

@@ -52,13 +52,13 @@ class SegTask(Task):
     score = staticmethod(score)
 
     def samples(self, prepared: Prepared, split: str, config: Config) -> tuple[Sample, ...]:
-        """Return one sample per photo; of train and valid the photos that have a mask.
+        """Return one sample per photo; of train and valid only photos with a mask.
 
-        Where the masks were prepared with `--merge each`, a train photo gives one sample per annotator, each
-        with the same id and that annotator's mask.
+        If the masks were prepared with `--merge each`, a train photo gives one sample per annotator, with the same
+        id and that annotator's mask.
 
         Raises:
-            EmptySplit: there is no such photo.
+            EmptySplit: there are no such photos.
         """
         each = split == "train" and prepared.manifest.settings.merge == "each"
         samples = []
@@ -73,7 +73,7 @@ class SegTask(Task):
         return tuple(samples)
 
     def build(self, config: Config, questions: QuestionSchema) -> "TaskModel":
-        """Make the untrained model; this is where torch is loaded."""
+        """Return the untrained model; imports torch."""
         from magic_cli.tasks.seg.model import build
 
         return build(of_class(config, SegConfig), questions)
@@ -83,11 +83,11 @@ class SegTask(Task):
     ) -> list[Path]:
         """Write out/masks_preds/IMG_*_mask_sys.tiff in one step: uint8 {0, 1}, the photo's (H, W), never empty.
 
-        Afterwards the folder holds the masks of these predictions only: older ones under official names are gone,
-        as the official scorer and `package` would take them for predictions of this split.
+        Afterwards the folder holds only the masks of these predictions: older ones under official names are deleted,
+        as the official scorer and `package` would treat them as predictions of this split.
 
         Raises:
-            DataError: a prediction is no mask, or the folder cannot be written.
+            DataError: a prediction is not a valid mask, or the folder cannot be written.
         """
         chosen = of_class(decision or SegDecision(), SegDecision)
         names = []
@@ -103,7 +103,7 @@ class SegTask(Task):
         return mask_gold(prepared, split)
 
     def gold_in(self, gold: Gold) -> MaskGold:
-        """Return the masks that a user's file or folder holds."""
+        """Return the masks in a user's file or folder."""
         return gold.masks
 
     def choose_settings(
@@ -117,7 +117,7 @@ class SegTask(Task):
         return best_threshold(of_class(gold, MaskGold), probabilities, settings.threshold_for, settings.threshold)
 
     def strata(self, samples: Sequence[Sample], questions: QuestionSchema) -> dict[str, tuple[str, ...]]:
-        """Return the lesion size of every encounter: small, medium or large."""
+        """Return the lesion size per encounter: small, medium or large."""
         return lesion_sizes(samples)
 
     def baseline_predictions(
@@ -127,7 +127,7 @@ class SegTask(Task):
         return {"training mean mask": mean_masks(parts)}
 
     def baseline_scores(self, train: Sequence[Sample], gold: TaskGold) -> dict[str, float]:
-        """Return what `gold` gives to masks that are all foreground."""
+        """Return the score on `gold` of masks that are all foreground."""
         full = (
             MaskPrediction(image, mask=np.ones_like(next(truth.masks()), np.uint8))
             for image, truth in of_class(gold, MaskGold).images.items()

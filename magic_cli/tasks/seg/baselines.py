@@ -1,4 +1,4 @@
-"""What cross-validation balances and compares with in segmentation: lesion sizes, the mean mask of the other folds."""
+"""Cross-validation of segmentation: lesion sizes to stratify by, the other folds' mean mask as baseline."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +14,7 @@ _SIZES = ("small", "medium", "large")
 
 
 def lesion_sizes(samples: Sequence[Sample]) -> dict[str, tuple[str, ...]]:
-    """Return every encounter's lesion size as a label: the tercile of the mean foreground share of its photos."""
+    """Return each encounter's lesion size as a label: the tercile of the mean foreground share of its photos."""
     shares: dict[str, list[float]] = {}
     for sample in track(samples, "lesion sizes"):
         path = sample.images[0].mask
@@ -28,7 +28,7 @@ def mean_masks(parts: Sequence[Sequence[Sample]]) -> Iterator[MaskPrediction]:
     """Yield, for every photo of each part, the mean mask of the other parts, decided at the photo's (H, W)."""
     means = [_mean_mask(part) for part in parts]
     for number, held_out in enumerate(parts):
-        others = [mean for other, mean in enumerate(means) if other != number]
+        others = [mean for index, mean in enumerate(means) if index != number]
         masks = [(np.asarray(image, np.float32), mean.photos) for mean in others if (image := mean.image())]
         mean = np.average([mask for mask, _ in masks], 0, [photos for _, photos in masks])
         prior = np.asarray(mean / 255, np.float32)

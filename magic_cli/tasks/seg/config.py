@@ -9,14 +9,14 @@ from magic_cli.metrics.mask_scores import MASK_SCORES
 
 @dataclass(frozen=True)
 class SegConfig(Config):
-    """Settings of the pyramid decoder, of its loss, of random views and of the decision."""
+    """Settings of the pyramid decoder, the loss, random views and the threshold."""
 
     task: ClassVar[str] = "seg"
 
     width: Annotated[int, Range(4, 4096), "Channels of the pyramid decoder."] = 64
     loss: Annotated[Literal["bce", "bce+dice", "focal"], "Training loss on the decoder's logits."] = "bce+dice"
     crop: Annotated[
-        float, Range(0, 1, open_low=True), "Smallest share of a photo's area that training sees; 1: always all of it."
+        float, Range(0, 1, open_low=True), "Smallest fraction of a photo's area in a random training crop; 1: no crops."
     ] = 1.0
     colour: Annotated[float, Range(0, 1), "Strength of random brightness, contrast and saturation in training."] = 0.0
     threshold: Annotated[float, FRACTION, "Pixels with a higher probability are lesion."] = 0.5

@@ -1,4 +1,4 @@
-"""What a model says about one photo, and the decision: from probabilities to a binary mask at full size."""
+"""The prediction for one photo, and its decision: from probabilities to a binary mask at full size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,12 +17,12 @@ _TOLERANCE = 1e-6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MaskPrediction(Prediction):
-    """What a model says about one photo; `id` is the image id.
+    """A model's prediction for one photo; `id` is the image id.
 
     probability: foreground probability, floating point (h, w) in [0, 1] at any resolution.
-    mask: instead of probabilities, a mask that is decided already: integers (H, W).
+    mask: instead of probabilities, a mask already decided: integers (H, W).
     shape: the photo's (H, W); None for that of the array.
-    threshold: the model's own; foreground is what lies above it.
+    threshold: the model's own; pixels with a higher probability are foreground.
     """
 
     probability: NDArray[np.floating[Any]] | None = None
@@ -48,16 +48,16 @@ class MaskPrediction(Prediction):
 def to_mask(
     prediction: MaskPrediction, threshold: float | None = None, largest: bool = False, fill_holes: bool = False
 ) -> NDArray[Any]:
-    """Decide a mask: probabilities are resized to the photo's size first, then cut at the threshold.
+    """Decide a mask: probabilities are resized to the photo's size first, then compared with the threshold.
 
     Args:
         prediction: probabilities, or a decided mask, which is returned unchanged.
-        threshold: foreground is what lies above it; None for the model's own.
-        largest: keep the largest connected region only.
+        threshold: pixels with a higher probability are foreground; None for the model's own.
+        largest: keep only the largest connected region.
         fill_holes: after that, fill the holes that foreground encloses.
 
     Returns:
-        uint8 (H, W) in {0, 1}, never empty: where nothing is above the threshold, the pixels at the map's
+        uint8 (H, W) in {0, 1}, never empty: if no pixel is above the threshold, the pixels at the map's
         maximum (within 1e-6) are foreground, as an empty mask risks the official scorer's NaN
         (examples/official-scorer.md, case 43).
 
@@ -84,7 +84,7 @@ def full_map(prediction: MaskPrediction) -> Map:
 
 
 def cut_of(full: Map, threshold: float) -> np.float32:
-    """Return what a map's foreground lies above: the threshold, or just under the maximum where nothing else would."""
+    """Return the effective threshold of a map: the given one, or just below the maximum if no pixel is above it."""
     top, cut = full.max(), np.float32(threshold)
     return cut if top > cut else np.float32(top - _TOLERANCE)
 
@@ -92,14 +92,14 @@ def cut_of(full: Map, threshold: float) -> np.float32:
 def mean_mask(prior: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.uint8]:
     """Decide the (h, w) training mean mask at a photo's (H, W) as `to_mask` does, in less time and memory.
 
-    Between two rows of the small map, values change in a straight line: rows that lie between two rows below the
-    threshold, or two above it, need no pixel of their own. (The enlarged map of 12 megapixels takes 48 MB and 0.1 s.)
+    Between two rows of the small map, values change linearly: bands between two rows that are both below or both above
+    the threshold are filled without computing pixels. (Enlarging to 12 megapixels would take 48 MB and 0.1 s.)
     """
     height, width = shape
     if height < prior.shape[0] or width < prior.shape[1]:
         return np.asarray(to_mask(MaskPrediction("mean mask", prior, shape=shape)), np.uint8)
-    columns, places = _centres(width, prior.shape[1]), np.arange(prior.shape[1])
-    lines = np.array([np.interp(columns, places, row) for row in prior], np.float32)
+    columns, positions = _centres(width, prior.shape[1]), np.arange(prior.shape[1])
+    lines = np.array([np.interp(columns, positions, row) for row in prior], np.float32)
     rows = _centres(height, prior.shape[0]).astype(np.float32)
     above = np.minimum(rows.astype(np.int64), max(prior.shape[0] - 2, 0))
     bands = []
@@ -120,5 +120,5 @@ def mean_mask(prior: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.
 
 
 def _centres(many: int, few: int) -> NDArray[np.float64]:
-    """Return the places of `many` pixel centres among those of `few`, kept inside the outermost two."""
+    """Return the positions of `many` pixel centres in units of `few` pixels, clipped to the outermost centres."""
     return np.clip((np.arange(many) + 0.5) * few / many - 0.5, 0, few - 1)

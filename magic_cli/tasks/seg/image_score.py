@@ -1,7 +1,7 @@
-"""One photo: its gold and predicted masks in memory, decoded for both tracks, and the numbers that are kept of it.
+"""One photo: its gold and predicted masks, decoded for both tracks, and the record of its scores.
 
-The official track follows examples/official-scorer.md, cases 30 to 64. It costs nothing extra for a regular mask; only
-a mask with other values becomes a second mask.
+The official track follows examples/official-scorer.md, cases 30 to 64. A regular mask is shared by both tracks; only a
+mask with other values is decoded twice.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,11 +53,10 @@ class GoldMasks:
 class PredictedMask:
     """One predicted mask in memory, decoded for both tracks.
 
-    strict: the packed mask; None for one that counts as zero.
-    official: what the official scorer sees; None where it stops.
-    fault, detail: why the mask counts as zero: the kind of fault, and the particulars of this one; "" and "" if it
-        does not.
-    official_error: the exception that the official scorer stops with, "" for none.
+    strict: the packed mask; None if it counts as zero.
+    official: the mask that the official scorer sees; None if it crashes.
+    fault, detail: why the mask counts as zero: the kind of fault, and its details; both "" if it does not.
+    official_error: the exception that the official scorer crashes with, "" for none.
     causes: kinds of reasons why the tracks may differ.
     """
 
@@ -71,18 +70,17 @@ class PredictedMask:
 
 @dataclass(frozen=True, slots=True)
 class ImageScore:
-    """What is kept of one photo: a few numbers. Terms are those of metrics/mask_scores.py.
+    """The record of one scored photo; terms are those of metrics/mask_scores.py.
 
-    Where there are several of a kind, the numbers are stored one after the other in one flat sequence, as a row of
-    arrays takes three times the memory.
+    Several values of a kind are stored in one flat sequence, as nested arrays would take three times the memory.
 
     fault, detail, official_error, causes: as in PredictedMask.
     strict: the strict terms.
-    official: the official terms; None where the official scorer stops.
+    official: the official terms; None if the official scorer crashes.
     annotators: their names.
     pairs: Jaccard and Dice against each annotator.
-    pixels: of the photo.
-    lesion: mean share of the photo that annotators have as foreground, in [0, 1].
+    pixels: number of pixels of the photo.
+    lesion: mean foreground fraction of the annotators' masks, in [0, 1].
     has_empty_pair: whether the predicted mask and an annotator's are both empty: 0/0.
     baselines: terms of the TRIVIAL masks (without a training mean mask, of the first two).
     human, system: for each annotator left out, the terms of that annotator, and of the system, against the others.
@@ -106,7 +104,7 @@ class ImageScore:
 
 @dataclass(frozen=True, slots=True)
 class MaskScores:
-    """All photos of a gold, scored, in the gold's order.
+    """All scored photos of a gold, in its order.
 
     images: image id to its score.
     any_found: whether the official scorer finds any mask at all.
@@ -122,7 +120,7 @@ def read_gold(gold: GoldImage) -> GoldMasks:
     """Read the annotators' masks of one photo.
 
     Raises:
-        DataError: files that are no masks, or of different sizes; all of this photo's at once.
+        DataError: invalid masks, or masks of different sizes; one line per file.
     """
     shape: Shape = ()
     planes: dict[str, Bits] = {}
@@ -184,22 +182,22 @@ def read_predicted(submitted: SubmittedMask | None, shape: Shape, rules: Rules) 
 
 
 def _as_official(stored: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return what the official scorer sees: only 1 counts, after a cast to uint8 (cases 36 to 38, 63, 64)."""
+    """Return the mask that the official scorer sees: only 1 counts, after a cast to uint8 (cases 36 to 38, 63, 64)."""
     with np.errstate(invalid="ignore"):
         numbers = stored.real if stored.dtype.kind == "c" else stored
         return np.asarray(numbers.astype(np.uint8) == 1)
 
 
 def _strict(submitted: SubmittedMask, shape: Shape, rules: Rules) -> PredictedMask:
-    """Return the strict mask or its fault; with `official` where the official scorer would see the same mask."""
+    """Return the strict mask or its fault; with `official` set if the official scorer sees the same mask."""
     mask = submitted.mask
     stored = mask if submitted.stored is None else submitted.stored
-    form = None if stored is None else stored.shape[:2] if stored.shape[2:] == (1,) else stored.shape
-    if stored is not None and form != shape:
-        transposed = "transposed, " if form == shape[::-1] else ""
+    size = None if stored is None else stored.shape[:2] if stored.shape[2:] == (1,) else stored.shape
+    if stored is not None and size != shape:
+        transposed = "transposed, " if size == shape[::-1] else ""
         return PredictedMask(fault=SHAPE, detail=f"{transposed}{stored.shape} for {shape}")
     if mask is None:
-        # bool holds no other values: it is refused for how it is stored (fax codes, which imagecodecs reads)
+        # bool has no other values: its encoding is rejected (fax codes, which imagecodecs can read)
         has_other_values = stored is not None and stored.dtype != bool
         return PredictedMask(fault=VALUES if has_other_values else UNREADABLE, detail=submitted.problem)
     packed = pack(mask)

@@ -27,7 +27,7 @@ from magic_cli.tasks.seg.decide import MaskPrediction
 from magic_cli.training.task import of_class
 from magic_cli.training.task_model import Batch, TaskModel
 
-ROOM = 1.5  # stored photos are larger than the model's input, so that a crop still has its pixels
+ROOM = 1.5  # stored photos are larger than the model's input, so that crops keep their resolution
 
 Parts = tuple[ImageEncoder, TextEncoder, PyramidDecoder | ClipSegHead]
 
@@ -39,7 +39,7 @@ class SegBatch(Batch):
     ids: image ids.
     shapes: the photos' full (H, W).
     prompts, photos: items for the text and the image encoder.
-    masks: in training, uint8 (B, S, S), the share of each pixel that is foreground, in 0..255.
+    masks: in training, uint8 (B, S, S), foreground fraction per pixel, 0..255.
     """
 
     ids: list[str]
@@ -70,7 +70,7 @@ class SegModel(TaskModel):
         self.augment = Augment(config.image_size, config.crop, config.colour) if config.random_views else None
 
     def frozen(self, samples: Sequence[Sample], views: int) -> Iterable[tuple[Encoder, Item]]:
-        """Yield every photo in every view, when the image encoder is frozen, and every prompt."""
+        """Yield every photo in every view, if the image encoder is frozen, and every prompt."""
         for sample in samples:
             if self.images.is_frozen and self.augment is None:
                 for view in range(views):
@@ -106,7 +106,7 @@ class SegModel(TaskModel):
         side = round(room * self.config.image_size)
 
         def load() -> Pixels:
-            assert record.path is not None  # noqa: S101  samples() gives photos that are there only
+            assert record.path is not None  # noqa: S101  samples() gives only photos that exist
             photo = open_photo(record.path, record.upright, at_least=2 * side, sha256=record.sha256)
             return np.asarray(photo.resize((side, side), Image.Resampling.BICUBIC))
 
@@ -116,7 +116,7 @@ class SegModel(TaskModel):
     def _mask(self, record: ImageRecord, room: float) -> Tensor:
         """Return the merged mask as uint8 (s, s), the area mean in 0..255, with s = room * image_size."""
         path, side = record.mask, round(room * self.config.image_size)
-        assert path is not None  # noqa: S101  samples() gives train photos with a mask only
+        assert path is not None  # noqa: S101  samples() gives only train photos with a mask
 
         def load() -> Pixels:
             full = Image.fromarray(read_mask(path) * np.uint8(255))

@@ -1,4 +1,4 @@
-"""From scored photos to the report: the scores of both tracks, why they differ, what counts as zero, who agrees."""
+"""From scored photos to TaskScores: both tracks, why they differ, rejected masks, agreement of annotators."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,13 +39,13 @@ Images = Mapping[str, ImageScore]
 
 @dataclass(frozen=True)
 class _ByEncounter:
-    """Adds up what photos are worth: `encounters` are the ids, `rows` the number of each photo's encounter."""
+    """Sums the terms of photos per encounter: `encounters` are the ids, `rows` the index of each photo's encounter."""
 
     encounters: tuple[str, ...]
     rows: Sequence[int]
 
     def sums(self, terms: Iterable[Terms]) -> NDArray[np.float64]:
-        """Return (encounters, terms) sums of what the photos, in order, are worth."""
+        """Return (encounters, terms) sums over the photos, whose terms come in order."""
         sums = np.zeros((len(self.encounters), len(TERMS)))
         np.add.at(sums, self.rows, np.array(list(terms)))
         return sums
@@ -56,7 +56,7 @@ class _ByEncounter:
 
 
 def report_of(gold: MaskGold, rules: Rules, scored: MaskScores) -> TaskScores:
-    """Return the scores of all photos on both tracks, with what explains them; see `tasks.seg.score`."""
+    """Return the scores of all photos on both tracks, and their explanation; see `tasks.seg.score`."""
     images = scored.images
     cases = {image: masks.case_id for image, masks in gold.images.items()}
     encounters = tuple(dict.fromkeys(cases.values()))
@@ -97,14 +97,14 @@ def _scores(sums: NDArray[np.float64], empty: str) -> dict[str, float]:
 
 
 def _official_errors(images: Images) -> Iterable[str]:
-    """Yield a line for each exception that the official scorer stops with, and where."""
+    """Yield one line per exception that the official scorer crashes with, with the images."""
     for error, names in _groups((score.official_error, image) for image, score in images.items()):
         text = "KeyError: the official scorer finds no mask" if error == kinds.NOT_FOUND else error
         yield f"{_count(names)} ({shorten(names)}): {text}"
 
 
 def _groups(pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, list[str]]]:
-    """Return the values of each key but "", in order of appearance."""
+    """Return the values of each key except "", in order of appearance."""
     groups: dict[str, list[str]] = {}
     for key, value in pairs:
         if key:
@@ -121,7 +121,7 @@ def _same(left: Terms, right: Terms) -> bool:
 
 
 def _differences(images: Images, strict: Scores, photos: _ByEncounter) -> Iterable[str]:
-    """Yield a line for each reason why the tracks differ: how many images, and their effect on a score."""
+    """Yield one line per reason why the tracks differ: the number of images, and the effect on a score."""
     causes = [
         (cause, image)
         for image, score in images.items()
@@ -155,7 +155,7 @@ def _nothing_found(strict: Scores, images: Images) -> str:
 
 
 def _rejected(images: Images) -> Iterable[str]:
-    """Yield a line for each kind of fault, with the images that count as zero because of it."""
+    """Yield one line per kind of fault, with the images that count as zero because of it."""
     named = {image: f"{image}: {score.detail}" if score.detail else image for image, score in images.items()}
     for fault, names in _groups((score.fault, image) for image, score in images.items()):
         remedy = "; --accept-255 reads them as {0, 1}" if fault == kinds.BRIGHT else ""
@@ -202,11 +202,11 @@ def _annotators(images: Images) -> list[str]:
 
 
 def _annotator_rows(images: Images) -> tuple[dict[str, Any], ...]:
-    """Return a row per annotator: on how many images the system is scored against them, and its mean scores."""
+    """Return a row per annotator: number of images scored against them, and the system's mean scores."""
     rows = []
     for name in _annotators(images):
         own = [(score.pairs, 2 * score.annotators.index(name)) for score in images.values() if name in score.annotators]
-        pairs = [(row[at], row[at + 1]) for row, at in own if not math.isnan(row[at])]
+        pairs = [(row[first], row[first + 1]) for row, first in own if not math.isnan(row[first])]
         jaccard, dice = np.array(pairs).mean(0).tolist() if pairs else (None, None)
         rows.append({"annotator": name, "images": len(pairs), "dice": dice, "jaccard": jaccard})
     return tuple(rows)
@@ -221,15 +221,15 @@ def _baselines(images: Images, photos: _ByEncounter, empty: str) -> dict[str, di
 
 
 def _unflatten(terms: Terms) -> NDArray[np.float64]:
-    """Return terms that are stored one after the other as (n, 9)."""
+    """Return flat terms as (n, 9)."""
     return np.array(terms).reshape(-1, len(TERMS))
 
 
 def _agreement(images: Images, empty: str) -> dict[str, Any] | None:
     """Return how annotators score against the others, and how the system scores against the same others.
 
-    An image's values are means over its annotators left out, one after the other; then means over images. Pooled
-    pixels are those of all pairs of image and annotator left out.
+    Each annotator of an image is left out in turn; values are means over these, then over images. Pooled scores sum
+    the pixels of all pairs of an image and an annotator left out.
     """
     several = [score for score in images.values() if score.human]
     if not several:

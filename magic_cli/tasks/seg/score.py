@@ -1,4 +1,4 @@
-"""Scoring masks on both tracks, one photo after the other: each file is read once, a few numbers per photo are kept.
+"""Score masks on both tracks, photo by photo: each file is read once, and only a few numbers per photo are stored.
 
 The formulas are those of metrics/mask_scores.py; the official track follows examples/official-scorer.md.
 """
@@ -53,19 +53,19 @@ Predicted = Prediction | Submitted
 
 
 def score(gold: TaskGold, predictions: Iterable[Predicted], rules: Rules = RULES, workers: int = 1) -> TaskScores:
-    """Score masks as they come, on both tracks (records.TaskScores); only a few numbers per image are kept.
+    """Score masks one at a time, on both tracks (records.TaskScores); only a few numbers per image are stored.
 
-    The scores are the official six, strict, and the number of images that count. A mask that is missing, unreadable,
+    The scores are the official six, strict, and the number of images counted. A mask that is missing, unreadable,
     of another shape or with other values counts as zero and is listed. Predictions without gold are left out.
 
     Args:
         gold: a MaskGold, whose images have one to nine annotators each.
         predictions: MaskPrediction of models, or SubmittedMask of files.
-        rules: what the strict scores decide.
-        workers: threads; scores do not depend on their number.
+        rules: rules of the strict scores.
+        workers: number of threads; it does not affect the scores.
 
     Raises:
-        DataError: there is no gold mask, or some are damaged or differ in size from their siblings, all at once.
+        DataError: there are no gold masks, or some are damaged or differ in size from their siblings; all are listed.
         SubmissionError: no prediction belongs to the gold (another split?), or an image has two predictions.
     """
     masks = of_class(gold, MaskGold)
@@ -92,14 +92,14 @@ class _Priors:
 
 
 def score_images(gold: MaskGold, predictions: Iterable[Predicted], rules: Rules, workers: int) -> MaskScores:
-    """Score every photo of `gold`, those without a prediction too; arguments and errors as for `score`."""
+    """Score every photo of `gold`, including those without a prediction; arguments and errors as for `score`."""
     if not gold.images:
         raise DataError(problem(gold.source, "no gold masks", "IMG_*_mask_ann[0-3].tiff", "give their folder"))
     seen: set[str] = set()
     counts = {"found": 0, "ignored": 0}
     priors = _Priors(gold)
 
-    def score_one(image: str, prediction: Predicted | None) -> Result:
+    def score_photo(image: str, prediction: Predicted | None) -> Result:
         try:
             masks = read_gold(gold.images[image])
         except DataError as error:
@@ -121,7 +121,7 @@ def score_images(gold: MaskGold, predictions: Iterable[Predicted], rules: Rules,
             raise SubmissionError(missing_lines(list(gold.images), gold.images, "images"))
         yield from ((image, None) for image in gold.images if image not in seen)
 
-    results = dict(_spread(score_one, work(), workers))
+    results = dict(_spread(score_photo, work(), workers))
     damaged = [line for result in results.values() if isinstance(result, DataError) for line in result.problems]
     if damaged:
         raise DataError(first_lines(damaged, gold.source))
@@ -130,7 +130,7 @@ def score_images(gold: MaskGold, predictions: Iterable[Predicted], rules: Rules,
 
 
 def _submitted(prediction: Predicted | None) -> SubmittedMask | None:
-    """Return a model's decided mask as if a file held it; what a file holds stays as it is."""
+    """Return a model's decided mask in the form of a submitted file; submitted masks are returned unchanged."""
     if prediction is None or isinstance(prediction, SubmittedMask):
         return prediction
     mask = to_mask(of_class(prediction, MaskPrediction))
@@ -138,18 +138,18 @@ def _submitted(prediction: Predicted | None) -> SubmittedMask | None:
 
 
 def _spread(
-    score_one: Callable[[str, Predicted | None], Result], work: Iterator[tuple[str, Predicted | None]], workers: int
+    score_photo: Callable[[str, Predicted | None], Result], work: Iterator[tuple[str, Predicted | None]], workers: int
 ) -> Iterator[Result]:
-    """Yield the results of all work, from a few threads if asked; at most two photos per thread are open."""
+    """Yield the results of all work, on `workers` threads; at most two photos per thread are pending."""
     if workers <= 1:
-        yield from (score_one(*item) for item in work)
+        yield from (score_photo(*item) for item in work)
         return
-    from concurrent.futures import ThreadPoolExecutor  # needless for one worker
+    from concurrent.futures import ThreadPoolExecutor  # unused with one worker
 
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         for item in work:
-            waiting.append(pool.submit(score_one, *item))
+            waiting.append(pool.submit(score_photo, *item))
             if len(waiting) >= 2 * workers:
                 yield waiting.popleft().result()
         while waiting:
@@ -157,7 +157,7 @@ def _spread(
 
 
 def score_image(predicted: PredictedMask, gold: GoldMasks, prior: Bits | None, rules: Rules) -> ImageScore:
-    """Score one photo on both tracks, with trivial masks and annotators in place of the system beside it.
+    """Score one photo on both tracks; also trivial masks, and each annotator in place of the system.
 
     Args:
         prior: the training mean mask, decided at the photo's size and packed; None without one.
@@ -201,13 +201,13 @@ def score_image(predicted: PredictedMask, gold: GoldMasks, prior: Bits | None, r
 
 
 def _gold_causes(gold: GoldMasks) -> tuple[str, ...]:
-    """Return the kinds of reasons in the gold why the tracks may differ."""
+    """Return the reasons in the gold why the tracks may differ."""
     bright = (GOLD,) if gold.bright else ()
     return bright if set(gold.planes) <= set(OFFICIAL) else (*bright, MORE)
 
 
 def _flat(parts: Iterable[Terms]) -> Terms:
-    """Return all terms one after the other, in half the memory of a list: a dozen are kept per photo."""
+    """Return all terms in one flat array, which takes half the memory of a list; a photo has a dozen of them."""
     return array("d", chain.from_iterable(parts))
 
 
@@ -219,7 +219,7 @@ def _constant(overlap: Overlap, size: int, empty: str) -> Terms:
 
 
 def _left_out(overlap: Overlap, empty: str, fault: bool) -> tuple[Terms, Terms]:
-    """Return the terms of each annotator, and of the system, against the other annotators; none of one annotator."""
+    """Return the terms of each annotator, and of the system, against the other annotators; none with only one."""
     if overlap.annotators < 2:
         return (), ()
     numbers = range(overlap.annotators)
@@ -228,7 +228,7 @@ def _left_out(overlap: Overlap, empty: str, fault: bool) -> tuple[Terms, Terms]:
 
 
 def _official(cells: Cells, overlap: Overlap, gold: GoldMasks, system: int) -> Terms:
-    """Return the official terms: only ann0 to ann3; 255 is no foreground but weighs 255 in the majority vote."""
+    """Return the official terms: only ann0 to ann3; 255 is not foreground but weighs 255 in the majority vote."""
     names = list(gold.planes)
     used = [k for k, name in enumerate(names) if name in OFFICIAL]
     if len(used) == len(names) and not gold.bright:

@@ -1,8 +1,8 @@
-"""The threshold with the highest official score, from one pass over the probabilities of photos that have gold.
+"""Choose the threshold with the highest score, in one pass over the probabilities of photos with gold.
 
-The pixels of each photo are counted once, by which annotators marked them and by how many thresholds are below their
-probability: the masks of all thresholds follow from these counts. From photo to photo, only sums of a few terms per
-threshold are kept.
+The pixels of each photo are counted once, by the annotators that marked them and by the number of thresholds below
+their probability; the scores at all thresholds follow from these counts. Only sums of a few terms per threshold are
+stored across photos.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,13 +25,13 @@ Counts = NDArray[np.int64]
 
 
 def best_threshold(gold: MaskGold, predictions: Iterable[MaskPrediction], score: str, fixed: float) -> ChosenSettings:
-    """Return the threshold of GRID, or the fixed one, with the highest score; of equal ones the nearest to the fixed.
+    """Return the threshold of GRID, or the fixed one, with the highest score; of ties, the nearest to the fixed.
 
     Args:
         gold: annotators' masks; predictions for other photos are left out.
-        predictions: probabilities, as they come; each photo's are dropped after they were counted.
+        predictions: probabilities; each photo's are discarded once counted.
         score: one of MASK_SCORES.
-        fixed: the threshold that the settings name.
+        fixed: the threshold in the settings.
 
     Raises:
         DataError: a gold mask is damaged, or a probability is NaN.
@@ -45,7 +45,7 @@ def best_threshold(gold: MaskGold, predictions: Iterable[MaskPrediction], score:
 
 
 def scores_at(gold: MaskGold, predictions: Iterable[MaskPrediction], grid: Sequence[float]) -> NDArray[np.float64]:
-    """Return the strict scores at each threshold: (len(grid), 6), columns as in MASK_SCORES; see the module."""
+    """Return the strict scores at each threshold: (len(grid), 6), columns as in MASK_SCORES."""
     cuts = np.array(grid, np.float32)
     sums = np.zeros((len(grid), len(TERMS)))
     for prediction in predictions:
@@ -56,7 +56,7 @@ def scores_at(gold: MaskGold, predictions: Iterable[MaskPrediction], grid: Seque
 
 
 def _cells(full: Map, gold: GoldImage, cuts: NDArray[np.float32]) -> Counts:
-    """Return (thresholds, 2^(1 + annotators)) counts of a photo's pixels by the masks that hold them.
+    """Return (thresholds, 2^(1 + annotators)) counts of a photo's pixels by the masks in which they are foreground.
 
     Bit 0 of the second index stands for the mask of a threshold, the other bits for the annotators.
     """
@@ -68,10 +68,10 @@ def _cells(full: Map, gold: GoldImage, cuts: NDArray[np.float32]) -> Counts:
     flat = full.reshape(-1)
     for start in range(0, flat.size, _PIXELS):
         part = slice(start, start + _PIXELS)
-        below = np.searchsorted(cuts, flat[part])  # foreground at cut k: those with more than k cuts below them
+        below = np.searchsorted(cuts, flat[part])  # foreground at cut k: pixels with more than k cuts below them
         counts += np.bincount(codes[part].astype(np.int64) * bins + below, minlength=counts.size)
     total = counts.reshape(cells, bins)
     inside = total[:, ::-1].cumsum(1)[:, -2::-1].T
-    for k in np.flatnonzero(cuts >= full.max()):  # nothing lies above these: the mask is never empty
+    for k in np.flatnonzero(cuts >= full.max()):  # no pixel is above these cuts, yet the mask is never empty
         inside[k] = np.bincount(codes[flat > cut_of(full, float(cuts[k]))], minlength=cells)
     return np.stack([total.sum(1) - inside, inside], 2).reshape(len(cuts), 2 * cells)

@@ -655,7 +655,7 @@ def test_other_questions_are_scored_strictly(tmp_path: Path) -> None:
     )
     assert report.official is None
     assert report.official_errors == report.differences == ()
-    assert report.notes[0].startswith("The official scorer knows the 27 questions of 2025 alone")
+    assert report.notes[0].startswith("The official scorer knows the 27 questions of 2025 only")
     assert [row["options"] for row in report.summary_rows] == [["red", "blue"], ["arm", "leg", "Not mentioned"]]
     assert [row["question"] for row in report.summary_rows] == ["Colour", "Site"]
     assert report.rejected == ("values that are no option index count as wrong: 1 (a-2:Q7: text)",)

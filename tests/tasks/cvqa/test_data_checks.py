@@ -72,7 +72,9 @@ def test_encounters_without_text(small: Prepared) -> None:
 def test_a_value_after_padding_means_other_options(small: Prepared) -> None:
     row = dict(small.cases["ENC00002"].answers or {}) | {"CQID011-001": 7, "CQID011-002": 3}
     [line] = said(altered(small, "ENC00002", answers=row))
-    assert line.startswith("CQID011: 1 of 2 answers have a value after 7, Not mentioned (ENC00002); were they counted")
+    assert line.startswith(
+        "CQID011: 1 of 2 answers have a value after 7, Not mentioned (ENC00002); do they index options"
+    )
 
 
 def test_languages_in_another_order(small: Prepared) -> None:
@@ -82,7 +84,7 @@ def test_languages_in_another_order(small: Prepared) -> None:
             row["options_zh"] = ["无法得知", *(f"选项{n}" for n in range(9))]
     turned = dataclasses.replace(small, questions=parse_questions(rows, "x"))
     [line] = said(turned)
-    assert line == "CQID020: Not mentioned is option 9 in en, 0 in zh; the definitions' languages are not in one order"
+    assert line == "CQID020: Not mentioned is option 9 in en, 0 in zh; the languages of the definitions differ in order"
 
 
 def test_what_prepare_left_out_of_the_answers_is_repeated_and_nothing_else(tmp_path: Path) -> None:
@@ -114,5 +116,5 @@ def test_rules_of_a_language_that_no_text_is_in(small: Prepared) -> None:
 
 def test_leaving_out_the_text_is_of_the_other_head(small: Prepared) -> None:
     (line,) = said(small, dataclasses.replace(BOTH, encounter_text=False))
-    assert line.startswith("encounter_text=false is of head=options; this model reads")
+    assert line.startswith("encounter_text=false applies to head=options only; this model reads")
     assert said(small, dataclasses.replace(BOTH, encounter_text=False, head="options")) == []
