@@ -23,7 +23,7 @@ from magic_cli.tasks.cvqa import model as cvqa_model
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, photo_item, pretrained, text_encoder, text_item
 from magic_cli.tasks.seg.config import SegConfig
-from magic_cli.training.loader import moved
+from magic_cli.training.loader import to_device
 from magic_cli.training.task_model import Batch
 
 CPU = torch.device("cpu")
@@ -158,13 +158,18 @@ def test_all_tensors_of_a_batch_are_moved_and_pinned_together(monkeypatch: pytes
     monkeypatch.setattr(Tensor, "to", watched)
     pinned = []
     monkeypatch.setattr(Tensor, "pin_memory", lambda self: pinned.append(self) or self)
-    [there] = moved([pin_memory(batch)], torch.device("meta"))
-    assert isinstance(there, Pair)
-    assert isinstance(there.photos, ToEncode)
-    tensors = [*there.photos.inputs.values(), *there.answers]
+    [on_meta] = to_device([pin_memory(batch)], torch.device("meta"))
+    assert isinstance(on_meta, Pair)
+    assert isinstance(on_meta.photos, ToEncode)
+    tensors = [*on_meta.photos.inputs.values(), *on_meta.answers]
     assert [tensor.device.type for tensor in tensors] == ["meta"] * 3
     assert (len(pinned), waits) == (3, [False] * 3)
-    assert (there.ids, there.shapes, there.photos.keys, there.masks) == (batch.ids, batch.shapes, ["x", "y"], None)
+    assert (on_meta.ids, on_meta.shapes, on_meta.photos.keys, on_meta.masks) == (
+        batch.ids,
+        batch.shapes,
+        ["x", "y"],
+        None,
+    )
     assert batch.answers[0].device.type == "cpu"
     features = send_to_device(Encoded({"pooled": torch.zeros(2)}), torch.device("meta"), non_blocking=True).features
     assert features["pooled"].device.type == "meta"
