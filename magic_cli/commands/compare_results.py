@@ -1,6 +1,6 @@
-"""How a file of a repeated result differs from the recorded one; "" if only circumstances differ.
+"""How a file of a repeated result differs from the recorded one; differences of provenance are ignored.
 
-Circumstances are when, by which command line, with which versions and in which folder a file was made.
+Provenance is when, by which command line, with which versions and in which folder a file was made.
 """
 
 import os
@@ -59,7 +59,7 @@ def _join(base: Path, text: str) -> Path:
 
 
 def difference(old: Path, new: Path, paths: ResultPaths) -> str:
-    """Return for the terminal how two files of the same name differ: numbers by how much, masks in how many pixels.
+    """Describe how two files of the same name differ: numbers by how much, masks in how many pixels.
 
     Args:
         old: a file of the recorded result.
@@ -67,7 +67,7 @@ def difference(old: Path, new: Path, paths: ResultPaths) -> str:
         paths: where both results were made.
 
     Returns:
-        At most five differences, "" if only circumstances differ, or why the files cannot be compared.
+        At most five differences, "" if only the provenance differs, or why the files cannot be compared.
     """
     try:
         return _COMPARERS.get(old.suffix, _compare_text)(old, new, paths)
@@ -88,7 +88,7 @@ def _without_provenance(value: object) -> object:
 
 
 def diff_json(old: object, new: object, paths: ResultPaths, where: str = "") -> Iterator[str]:
-    """Yield one line per value of a JSON tree that differs: its place, and both values unless they are texts."""
+    """Yield one line per value of a JSON tree that differs: its path, and both values unless they are texts."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*old, *(key for key in new if key not in old)]:
             yield from diff_json(old.get(key), new.get(key), paths, f"{where}.{redact_key(key)}".lstrip("."))

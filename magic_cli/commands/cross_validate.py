@@ -1,12 +1,12 @@
-"""K-fold cross-validation over the labelled encounters of split train: every one is held out once.
+"""K-fold cross-validation over the labelled encounters of split train: each encounter is held out once.
 
-A fold never sees what it is scored on: it trains as many epochs as the settings say, without early stopping, and keeps
-its last (averaged) weights. Encounters are never divided between folds. The predictions of all folds for their held-out
-encounters are written in the submission layout and scored once, pooled, as `magic score` does it.
+A fold never sees the encounters that it is scored on: it trains for all epochs of the settings, without early stopping,
+and keeps its last (averaged) weights. Encounters are never divided between folds. The predictions of all folds for
+their held-out encounters are written in the submission layout and scored once, pooled, as by `magic score`.
 
 runs/TASK/fold-1/ ...   best.pt and metrics.jsonl of each fold
 runs/TASK/folds/        the out-of-fold predictions
-runs/TASK/folds.json    which fold held out what, and the scores    schemas/folds.schema.json
+runs/TASK/folds.json    held-out encounters and scores of each fold schemas/folds.schema.json
 """
 
 import math
@@ -60,7 +60,7 @@ class Plan:
         return self.setup.work / f"fold-{fold + 1}"
 
     def train_samples(self, fold: int) -> list[Sample]:
-        """Return what a fold learns from: all that the others hold out."""
+        """Return the training samples of a fold: all that the other folds hold out."""
         return [sample for other, part in enumerate(self.parts) if other != fold for sample in part]
 
     def folds(self) -> tuple[Fold, ...]:
@@ -100,11 +100,11 @@ def cross_validate(
         options: settings, and how to run.
 
     Returns:
-        What each fold held out, pooled scores with intervals, and trivial answers beside them.
+        The held-out encounters of each fold, pooled scores with intervals, and scores of trivial answers.
 
     Raises:
-        MagicError: any of its kinds. ConfigError: more folds than encounters, or other ones than the resumed run's.
-        Interrupted: SIGINT or SIGTERM came; finished folds are kept, and the state of the running one.
+        MagicError: any subclass. ConfigError: more folds than encounters, or another number than the resumed run's.
+        Interrupted: SIGINT or SIGTERM; finished folds are kept, and so is the state of the running one.
     """
     folder = RUNS / task if out is None else Path(out)
     setup = set_up(task, Path(data), Draft(folder, "folds", FILE, _files), options, _earlier)
@@ -172,7 +172,7 @@ def _earlier(work: Path) -> tuple[Path, Mapping[str, object]]:
     """Return folds.json of the run that is resumed, and what it holds; {} if the run had not begun."""
     file = work / FILE
     if not file.is_file():
-        log(f"{file} is not there: starting from the beginning")
+        log(f"{file} does not exist: starting from the beginning")
         return file, {}
     earlier: Mapping[str, object] = read_json(file)
     lines = schema.problems("folds", earlier, str(file))
@@ -184,8 +184,8 @@ def _earlier(work: Path) -> tuple[Path, Mapping[str, object]]:
 def _plan(setup: RunSetup, folds: int) -> Plan:
     task, prepared = setup.task, setup.prepared
     samples = task.samples(prepared, "train", setup.config)
-    dealt = assign_folds(task.strata(samples, prepared.questions), folds, setup.config.seed)
-    fold_of = {case: fold for fold, part in enumerate(dealt) for case in part}
+    assigned = assign_folds(task.strata(samples, prepared.questions), folds, setup.config.seed)
+    fold_of = {case: fold for fold, part in enumerate(assigned) for case in part}
     parts = tuple(tuple(s for s in samples if fold_of[s.case.case_id] == fold) for fold in range(folds))
     log(f"{task.name}: {folds} folds over {len(fold_of)} encounters of split train")
     log("split valid is left alone: no epoch, threshold or other setting is chosen on any photo or answer")
@@ -193,21 +193,21 @@ def _plan(setup: RunSetup, folds: int) -> Plan:
 
 
 def _check_same(file: Path, earlier: Mapping[str, object], result: CrossValidationResult) -> None:
-    """Refuse to resume with another number of folds, on other data, or where a fold would be scored on what it saw."""
+    """Refuse to resume with another number of folds, on other data, or with encounters assigned to other folds."""
     planned = result.to_json()
     if earlier["folds"] != planned["folds"]:
-        remedy = "leave the number as it is, or start anew with --overwrite"
+        remedy = "leave the number as it is, or start again with --overwrite"
         raise ConfigError(problem(file, f"--folds {planned['folds']}", f"--folds {earlier['folds']}", remedy))
     if earlier["data"] != planned["data"]:
-        raise CheckpointError(f"{file}: the prepared data changed since; train anew with --overwrite")
+        raise CheckpointError(f"{file}: the prepared data changed since; train again with --overwrite")
     rows = earlier["parts"]
     held_out = [row["encounters"] for row in rows] if isinstance(rows, list) else []
     if held_out != [list(part.encounters) for part in result.parts]:
-        raise CheckpointError(f"{file}: this version deals encounters into other folds; train anew with --overwrite")
+        raise CheckpointError(f"{file}: this version assigns encounters to other folds; train again with --overwrite")
 
 
 def _begin(plan: Plan, result: CrossValidationResult, is_new: bool) -> None:
-    """Remove what an earlier draft left, and write the plan; of several processes, the main one does it."""
+    """Remove leftovers of an earlier draft, and write the plan; of several processes, only the main one does so."""
     work = plan.setup.work
     accelerator = plan.accelerator()
     accelerator.wait_for_everyone()
@@ -221,7 +221,7 @@ def _begin(plan: Plan, result: CrossValidationResult, is_new: bool) -> None:
 
 
 def _train(plan: Plan, fold: int) -> None:
-    """Train a fold to its last epoch, or go on where it stopped; a finished one is left as it is."""
+    """Train a fold to its last epoch, or continue where it stopped; a finished fold is not touched."""
     from magic_cli.training.trainer import Data, Trainer
 
     out, count = plan.folder(fold), len(plan.parts)
@@ -232,16 +232,16 @@ def _train(plan: Plan, fold: int) -> None:
         state.unlink(missing_ok=True)
         return
     setup, train = plan.setup, plan.train_samples(fold)
-    log(f"fold {fold + 1} of {count}: {len(train)} samples to learn from, {len(plan.parts[fold])} held out")
+    log(f"fold {fold + 1} of {count}: {len(train)} training samples, {len(plan.parts[fold])} held out")
     nothing = setup.task.gold(setup.prepared, "train").only(())
     data = Data(setup.task, train, (), nothing, setup.prepared.questions, setup.prepared.sha256)
     features = setup.runtime.features(setup.config)
     Trainer(setup.task.name, data, setup.config, out, setup.runtime.device, features).run(resume=state.is_file())
-    state.unlink(missing_ok=True)  # of no use for a finished fold, and large
+    state.unlink(missing_ok=True)  # large, and not needed for a finished fold
 
 
 def _held_out_predictions(plan: Plan) -> Iterator[Prediction]:
-    """Yield each fold's predictions for what it has not seen; one model is in memory at a time."""
+    """Yield each fold's predictions for its held-out samples; one model is in memory at a time."""
     from magic_cli.commands.predict import predict_views, restored
 
     setup = plan.setup
@@ -268,7 +268,7 @@ def score_folds(
 
     Args:
         task: what was predicted.
-        prepared: its split train is the gold, all of it: what has no prediction counts as zero, as in `magic score`.
+        prepared: all of its split train is the gold: samples without a prediction count as zero, as in `magic score`.
         predictions: a folder in the submission layout.
         parts: the samples that each fold held out, for trivial answers that are learned in the same way.
         folds: the encounters that each fold held out.
@@ -283,7 +283,7 @@ def score_folds(
         held_out = [fold.encounters for fold in folds]
         baselines = task.baseline_predictions(parts, questions)
         review = task.validation_review(gold, submission.of(task.deliverable, questions.by_qid), baselines, held_out)
-    baselines = task.baseline_predictions(parts, questions)  # anew: their predictions can be read once
+    baselines = task.baseline_predictions(parts, questions)  # again: an iterator of predictions can be read only once
     trivial = {label: task.score(gold, predicted) for label, predicted in baselines.items()}
     sums = _sums(scored)
     scored_folds = tuple(replace(fold, scores=_scores_of(sums, fold.encounters)) for fold in folds)
@@ -307,7 +307,7 @@ def _sums(scores: TaskScores) -> EncounterSums:
 
 
 def _scores_of(sums: EncounterSums, encounters: Sequence[str]) -> dict[str, float | None]:
-    """Return the scores on these encounters alone."""
+    """Return the scores on these encounters only."""
     wanted = set(encounters)
     rows = [number for number, encounter in enumerate(sums.ids) if encounter in wanted]
     return dict(zip(sums.names, sums.scores(sums.sums[rows].sum(0)).tolist(), strict=True))

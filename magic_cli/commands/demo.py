@@ -1,4 +1,4 @@
-"""`magic demo`: draw a small dataset in the challenge's layout and run the five verbs on it, as a user would."""
+"""`magic demo`: draw a small dataset in the challenge's layout and run all steps on it, from prepare to score."""
 
 import json
 import os
@@ -37,7 +37,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What the demo made in the folder `out`.
+    """Result of the demo.
 
     Attributes:
         out: the folder.
@@ -95,7 +95,7 @@ def run(
     """Draw a dataset into `out` and run every verb there.
 
     Args:
-        out: folder for everything that is made.
+        out: folder for all results.
         preset: of both trainings: "quick", "small" or "tiny".
         overwrite: replace an earlier demo in `out`.
         counts: number of encounters of each split; None for those of `COUNTS`.

@@ -1,4 +1,4 @@
-"""`magic doctor`: what is installed, what is missing, and how to fix it. Without --deep, torch is not imported."""
+"""`magic doctor`: what is installed, what is missing, and how to fix it; torch is imported only with --deep."""
 
 import math
 import os
@@ -32,9 +32,9 @@ EXTRAS = {
 # default outputs of the commands, and what patient data each may contain
 _STORED = {
     "prepared": "texts of patients, merged masks, paths of photos",
-    "runs": "checkpoints, figures, ids",
+    "runs": "checkpoints, scores, ids",
     "predictions": "masks and answers by id",
-    "report": "pictures of photos, figures, ids",
+    "report": "pictures of photos, scores, ids",
     "submission.zip": "masks and answers by id",
     "submission.zip.run.json": "names of files, ids",
     "magic-demo": "drawn photos and invented texts, no patients",
@@ -65,8 +65,8 @@ class CacheState:
         bytes: size of the items.
         limit: bytes that it may hold, None for no limit.
         items: number of cached items.
-        oldest: when the item was last used that has been unused for longest, ISO 8601 in UTC; None if empty.
-        newest: when any item was last used, likewise.
+        oldest: last use of the item that has been unused for longest, ISO 8601 in UTC; None if empty.
+        newest: last use of any item, likewise.
     """
 
     path: str
@@ -95,7 +95,7 @@ class DoctorReport:
 
     @property
     def usable(self) -> bool:
-        """Whether nothing is missing that magic needs."""
+        """Whether everything that magic needs is there."""
         return self.exit_code == 0
 
     @property

@@ -1,4 +1,4 @@
-"""The zip to upload: checked before it is written, byte for byte reproducible, read back and compared."""
+"""`magic package`: write the zip to upload, reproducible byte for byte, checked before and after it is written."""
 
 import glob
 import os
@@ -89,7 +89,7 @@ class PackageResult:
 
     @property
     def notes(self) -> list[str]:
-        """What the user should know about this submission."""
+        """Remarks for the user: which task is left out."""
         return _notes(self.n_masks, self.n_encounters)
 
     def to_json(self) -> dict[str, object]:
@@ -117,7 +117,7 @@ class CheckResult:
         split: "train", "valid" or "test".
         n_masks: number of masks in it.
         n_encounters: number of encounters with answers in it.
-        notes: what the user should know, such as what could not be checked.
+        notes: remarks for the user, such as what could not be checked.
     """
 
     source: Path
@@ -151,10 +151,10 @@ def package(
     Args:
         seg: folder (or zip) with masks_preds/ or the masks themselves; None leaves segmentation out.
         cvqa: folder with data_cvqa_sys.json, or the file; None leaves the closed questions out.
-        data: the prepared dataset, which knows the split's encounters, questions and photo sizes.
+        data: the prepared dataset, with the split's encounters, questions and photo sizes.
         split: "train", "valid" or "test".
         out: the zip to write.
-        options: whether `out` may be replaced, and whether anything is written at all.
+        options: whether `out` may be replaced, and whether anything is written.
 
     Raises:
         SubmissionError: all problems that the linter found. UsageError: no predictions given.
@@ -197,7 +197,7 @@ Source = tuple[Archive, Layout]
 
 @dataclass(frozen=True)
 class Plan:
-    """What goes into the zip: parsed rows, and for each mask's official name its name in `archive`."""
+    """Content of the zip: parsed rows, and for each mask's official name its name in `archive`."""
 
     rows: Sequence[Mapping[str, Any]]
     masks: Mapping[str, str]
@@ -245,7 +245,7 @@ def _build(file: IO[bytes], out: Path, plan: Plan, expected: Expected) -> None:
     """Write the zip into `file`, read it back and lint it, before it is renamed to `out`."""
     checksums = _write(file, plan)
     file.flush()
-    # read back through the same open file, whatever stands under its name by now
+    # read back through the open file: its name may point elsewhere by now
     with os.fdopen(os.dup(file.fileno()), "rb") as again:
         if _checksums(again) != checksums:
             raise SubmissionError(problem(out, "other bytes than written", "the same", "check the disk"))

@@ -39,10 +39,10 @@ class PredictOptions:
 
     Attributes:
         tta: average over four flipped views.
-        threshold, largest, fill_holes: of task seg: foreground lies above the threshold (None: that of the
-            checkpoint); keep the largest region only; fill holes.
-        decode: of task cvqa: "slot" or "set"; None: as in training.
-        limit: only the first samples.
+        threshold, largest, fill_holes: for seg: probability above which a pixel is foreground (None: that of the
+            checkpoint); keep only the largest region; fill holes.
+        decode: for cvqa: "slot" or "set"; None: as in training.
+        limit: predict only so many samples, the first ones.
         precision: no, bf16 or fp16; None: as in training.
         weights: folder of Hugging Face checkpoints; None: as in training.
         overwrite: replace older predictions.
@@ -133,13 +133,13 @@ def _run_files(
 
 
 def _checkpoints(names: Sequence[StrPath], task: str) -> list[Path]:
-    """Return the checkpoints that names stand for; where they were looked up elsewhere, it is logged."""
+    """Return the checkpoints that names stand for; log it if they were found elsewhere."""
     paths: list[Path] = []
     for name in names:
-        known, note = checkpoint.find(Path(name), task)
+        matches, note = checkpoint.find(Path(name), task)
         if note:
             log(note)
-        paths += known
+        paths += matches
     if not paths:
         raise UsageError("--ckpt: got no checkpoint, expected one or more; train first")
     return paths
@@ -161,12 +161,12 @@ def restored(path: Path, task: Task, prepared: Prepared, weights: StrPath | None
     moved = {} if weights is None else {"weights_dir": str(Path(weights).resolve())}
     config = from_dict(task.config_class, {**meta.config, **moved}, str(path))
     if task.uses_questions and list(meta.questions) != prepared.questions.as_json():
-        raise CheckpointError(f"{path}: was trained on other questions than {prepared.root} has; train anew")
+        raise CheckpointError(f"{path}: was trained on other questions than {prepared.root} has; train again")
     model = task.build(config, prepared.questions)
     for where, encoder in checkpoint.encoders(model).items():
         if meta.encoders.get(f"{where}={encoder.source}") != encoder.weights_sha256:
             got = f"weights of {encoder.source} that differ from those in training"
-            raise CheckpointError(f"{path}: {got}; bring the same ones (--weights DIR) or train anew")
+            raise CheckpointError(f"{path}: {got}; provide the same ones (--weights DIR) or train again")
     checkpoint.load_learned(model, learned, path)
     return model, config
 
@@ -185,9 +185,7 @@ def predictions(
             config = from_dict(type(config), config.as_dict() | {"precision": options.precision}, "--precision")
         samples: Sequence[Sample] = list(islice(task.samples(prepared, split, config), options.limit))
         if not samples:
-            raise DataError(
-                f"{prepared.root}: nothing to predict in split {split}; `magic prepare` says what was found"
-            )
+            raise DataError(f"{prepared.root}: nothing to predict in split {split}; prepare.json lists what was read")
         model.cache = runtime.features(config) if options.precision in (None, "no") else None
         runs += predict_views(model, config, samples, runtime, TTA_VIEWS if options.tta else (0,))
     return average_predictions(runs) if len(runs) > 1 else runs[0]
@@ -196,7 +194,7 @@ def predictions(
 def predict_views(
     model: TaskModel, config: Config, samples: Sequence[Sample], runtime: Runtime, views: Sequence[int] = (0,)
 ) -> list[Iterator[Prediction]]:
-    """Return a model's predictions, one iterator per view; its cache, if it has one, is filled at once."""
+    """Return a model's predictions, one iterator per view; its cache, if it has one, is filled first."""
     accelerator = accelerator_for(config, runtime.device)
     fill_cache(model, samples, len(views), accelerator)
     model.to(accelerator.device)

@@ -1,4 +1,4 @@
-"""`magic prepare`: make one clean dataset of a raw challenge folder, with every loss listed and counted."""
+"""`magic prepare`: turn a raw challenge folder into one clean dataset; every loss is listed and counted."""
 
 import os
 from collections import Counter
@@ -61,9 +61,9 @@ class PrepareOptions:
         merge: how annotators' masks become one: "or", "majority", "intersection", or "each" for no merged mask.
         prompt: text of a photo: "qa", "query", "answer" or "fixed" (see `prompt_halves`).
         responses: False leaves the clinicians' responses out of prompts and dataset.
-        strict: refuse data with any problem, instead of leaving out what is lost and counting it.
+        strict: refuse data with any problem, instead of leaving out and counting what cannot be used.
         overwrite: replace an earlier prepared dataset at `out`.
-        dry_run: find and check everything, write nothing.
+        dry_run: read and check everything, write nothing.
     """
 
     merge: str = "or"
@@ -76,7 +76,7 @@ class PrepareOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Photo:
-    """What is known of a photo after it and its masks were read, without pixels. `digests` are lines for `digest`."""
+    """Facts about a photo and its masks, without their pixels. `digests` are lines for `digest`."""
 
     image_id: str
     size: PhotoSize
@@ -91,7 +91,7 @@ class _Photo:
 
 @dataclass(frozen=True)
 class _Target:
-    """Where the dataset is written now, `folder`, and where it will be in the end, `root`."""
+    """Where the dataset is written: first to `folder`, which then becomes `root`."""
 
     folder: Path
     root: Path
@@ -99,7 +99,7 @@ class _Target:
     mean: TrainingMeanMask
 
     def keep(self, image_id: str, split: str, masks: Sequence[Mask]) -> None:
-        """Write a photo's merged mask and, of train, add it to the mean; with merge "each" its masks are added."""
+        """Write a photo's merged mask and, for train, add it to the mean; with merge "each", add its masks."""
         if self.merge != "each":
             masks = [merge_masks(masks, self.merge)]
             write_mask(self.folder / _mask_name(image_id), masks[0])
@@ -169,7 +169,7 @@ def _write(
     if challenge.questions.slots:
         write_json(target.folder / QUESTIONS, challenge.questions.as_json())
     write_text(target.folder / PAGE, prepare_page.html(manifest, images, dices, mean))
-    write_json(target.folder / MANIFEST, manifest.to_json())  # last: its presence says that the rest is complete
+    write_json(target.folder / MANIFEST, manifest.to_json())  # last: it marks the dataset as complete
 
 
 def _read_photos(challenge: Challenge, target: _Target | None) -> Iterator[_Photo]:
@@ -227,7 +227,7 @@ def _pairwise_dice(masks: Sequence[Mask]) -> float | None:
 
 
 def _orientation_rule(photos: Iterable[_Photo]) -> bool:
-    """Return whether photos whose masks cannot tell are turned upright: as most photos whose masks can."""
+    """Return whether photos with undecided masks are turned upright: whether most decided photos are."""
     decided = [photo.upright for photo in photos if photo.size.orientation != 1 and photo.upright is not None]
     return sum(decided) * 2 > len(decided)
 
@@ -289,17 +289,17 @@ def _orientation(photos: Sequence[_Photo], issues: IssueLog) -> Orientation:
     upright = Counter(photo.upright for photo in turned)
     rule = "upright" if _orientation_rule(photos) else "raw"
     if turned:
-        masks = f"{upright[False]} masks lie on the photo as stored, {upright[True]} on the upright one"
+        masks = f"{upright[False]} match their masks as stored, {upright[True]} when turned upright"
         issues.note(
-            f"{len(turned)} photos have an EXIF orientation: {masks}, {upright[None]} cannot tell (taken as {rule})"
+            f"{len(turned)} photos have an EXIF orientation: {masks}, {upright[None]} are undecided (read as {rule})"
         )
     return Orientation(len(turned), upright[False], upright[True], upright[None], rule)
 
 
 def prompt_lengths(cases: Iterable[Case], issues: IssueLog) -> PromptStatistics | None:
-    """Return how long prompts are, how many exceed 77 (CLIP) and 256 (MiniLM) tokens, and what is kept of each half.
+    """Return how long prompts are, how many exceed 77 (CLIP) and 256 (MiniLM) tokens, and how much of each half fits.
 
-    Tokens are MiniLM's WordPieces, which stand in for CLIP's BPE too. None, and a note, without MiniLM's tokenizer.
+    Tokens are MiniLM's WordPieces, also as an estimate of CLIP's BPE. Without MiniLM's tokenizer: None, and a note.
     """
     from tokenizers import Tokenizer  # 0.1 s to import: only where tokens are counted
 

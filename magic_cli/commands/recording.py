@@ -1,4 +1,4 @@
-"""`@recorded`: a verb leaves run.json beside its results, whether the command line or Python called it."""
+"""`@recorded`: a verb writes run.json beside its results, whether the command line or Python called it."""
 
 import functools
 import inspect
@@ -11,15 +11,15 @@ from magic_cli.io.run_record import Call, RunFiles
 
 
 class Recordable(Protocol):
-    """What a verb returns."""
+    """The result of a verb."""
 
     @property
     def exit_code(self) -> int:
-        """Exit code of the command: 0, or 4 for results that are complete but not valid."""
+        """Exit code of the command: 0, or 4 for complete results with a problem."""
         ...
 
     def run_files(self) -> RunFiles | None:
-        """Return what was read and written; None where nothing was written, as in a dry run."""
+        """Return what was read and written; None if nothing was written, as in a dry run."""
         ...
 
 
@@ -28,7 +28,7 @@ R = TypeVar("R", bound=Recordable)
 
 
 def recorded(verb: Callable[P, R]) -> Callable[P, R]:
-    """Return the verb; after it has ended, its call is recorded beside the results (io/run_record.py).
+    """Wrap a verb so that its call is recorded beside the results when it returns (io/run_record.py).
 
     Raises:
         DataError: the record cannot be written; the results stay.

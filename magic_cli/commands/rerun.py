@@ -1,7 +1,7 @@
-"""`magic rerun run.json`: the recorded call again, into a new folder, and whether the results are the same.
+"""`magic rerun run.json`: repeat a recorded call into a new folder and compare the results.
 
-A record is a file like any other, perhaps a stranger's: its arguments are checked against the verb's own types, only
-verbs that are recorded can be called, and nothing reaches a shell. Where the results go is not up to the record, and
+A record is untrusted input: its arguments are checked against the verb's own types, only
+verbs that are recorded can be called, and nothing reaches a shell. The record does not decide where results go, and
 nothing that exists is replaced.
 """
 
@@ -43,7 +43,7 @@ class RerunResult:
         record: the record that was repeated.
         verb: name of the verb.
         out: the new results.
-        notes: what differs from then besides the results: versions, the machine, the old results.
+        notes: what has changed since, besides the results: versions, the machine, the old results.
         compared: number of recorded outputs.
         differences: by file, what differs; empty where all are identical; None after a dry run.
     """
@@ -109,7 +109,7 @@ class _Plan:
         return old_result.parent / f"{old_result.name}.rerun"
 
     def redirect(self, out: Path) -> None:
-        """Change the arguments that differ from the recorded ones: the place, and what replaces or resumes."""
+        """Change the arguments that must differ from the recorded ones: the output, overwrite, resume and dry run."""
         new = relative_name(out / self.name)
         changes: dict[str, object] = {"resume": False, "overwrite": False, "dry_run": False}
         if self.verb == "score":
@@ -168,12 +168,12 @@ def _config_class(file: Path, task: str) -> type[Config]:
 
 
 def _folder(record: RunRecord, file: Path) -> Path:
-    """Return the working folder: what was moved or copied together with its results is found from them."""
+    """Return the working folder; if it was moved or copied with its results, it is located from the record's path."""
     parts = record.record.parts
     moved = not record.record.is_absolute() and file.parts[-len(parts) :] == parts
     folder = file.parents[len(parts) - 1] if moved else record.folder
     if not folder.is_dir():
-        raise DataError(problem(file, f"folder {folder}, which does not exist", "its working folder", "bring it back"))
+        raise DataError(problem(file, f"folder {folder}, which does not exist", "its working folder", "restore it"))
     return folder
 
 
@@ -209,11 +209,11 @@ def _weights(plan: _Plan) -> dict[str, str]:
 
 def _unlike(name: str, got: str, digest: str) -> str:
     seen = f"SHA-256 {got[:16]}..." if len(got) == len(digest) else got
-    return problem(name, seen, f"SHA-256 {digest[:16]}... as recorded", "bring it back, or run the command again")
+    return problem(name, seen, f"SHA-256 {digest[:16]}... as recorded", "restore it, or run the command again")
 
 
 def _notes(plan: _Plan) -> Iterator[str]:
-    """Yield what is not as it was: versions, the program's own state, the machine, the old results."""
+    """Yield what has changed since: versions, the program's commit, the machine, the old results."""
     record = plan.record
     for package, then in record.versions.items():
         if (now := environment.version(package)) != then:
@@ -221,7 +221,7 @@ def _notes(plan: _Plan) -> Iterator[str]:
     if (checkout := _checkout()) != record.git:
         yield f"magic: {_state(record.git)} then, {_state(checkout)} now"
     if record.machine["threads"]:
-        import torch  # noqa: F401  environment.machine asks it
+        import torch  # noqa: F401  environment.machine reads from it
     runtime = getattr(plan.options, "runtime", None) if record.machine["threads"] else None
     machine = environment.machine(None if runtime is None else runtime.device)
     for name, recorded in record.machine.items():
@@ -234,7 +234,7 @@ def _notes(plan: _Plan) -> Iterator[str]:
 
 
 def _old_digest(plan: _Plan, name: str) -> str:
-    """Return the SHA-256 of an old output, "" where it is gone; a name may lead nowhere else than into the results."""
+    """Return the SHA-256 of an old output, "" if it is gone or its name leads outside the results."""
     path = plan.old_root / name
     inside = path.resolve().is_relative_to(plan.old_root.resolve())
     return sha256(path) if inside and path.is_file() else ""
@@ -250,7 +250,7 @@ def _state(git: Checkout | None) -> str:
 
 
 def _repeat(plan: _Plan) -> Recordable:
-    """Call the verb and return its result; what it prints on stdout is not this command's answer."""
+    """Call the verb and return its result; its stdout is discarded."""
     words = shlex.join(plan.record.argv) if plan.record.argv else f"{plan.verb}(…), as called from Python"
     log(printable(f"$ magic {words} (into {plan.arguments.get('out') or plan.options.out})"))
     origin = Origin(ORIGIN.get().words, plan.file)
@@ -259,7 +259,7 @@ def _repeat(plan: _Plan) -> Recordable:
 
 
 def _differences(plan: _Plan, files: RunFiles) -> Iterator[tuple[str, str]]:
-    """Yield each file that is not the recorded one, and how it differs."""
+    """Yield each file that differs from the recorded one, and how."""
     root = files.root.absolute()
     places = compare_results.ResultPaths(plan.old_root, root, plan.record.folder, plan.folder)
     fresh, recorded = files.written(), plan.record.outputs

@@ -1,4 +1,4 @@
-"""What a training run and a cross-validation have in common before they start: options, settings, data, folder."""
+"""Set-up shared by training and cross-validation: options, settings, data, folder."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +22,8 @@ class TrainOptions:
 
     Attributes:
         preset: name of a preset; "" for "small", or for that of the run that is resumed.
-        settings: by name, or as texts "NAME=VALUE"; they go before the preset and the options below.
-        resume: go on where the run stopped.
+        settings: by name, or as texts "NAME=VALUE"; they override the preset and the options below.
+        resume: continue where the run stopped.
         overwrite: replace an older run, once the new one is finished.
         dry_run: check everything, train and write nothing.
         deterministic: fail on non-deterministic operations instead of warning.
@@ -132,10 +132,10 @@ def set_up(
 
 
 def resolve_or_resume(asked: Config, given: set[str], file: Path, earlier: Mapping[str, object]) -> Config:
-    """Return the settings of a run that is resumed; those that were asked for if it had not begun.
+    """Return the settings of a run that is resumed; `asked` if it had not begun.
 
     Args:
-        asked: what the options say.
+        asked: the settings from the options.
         given: the names of the settings that the options name.
         file: where `earlier` was read from, for messages.
         earlier: "task" and "config" of the run that is resumed, or {}.
@@ -147,10 +147,11 @@ def resolve_or_resume(asked: Config, given: set[str], file: Path, earlier: Mappi
     if not earlier:
         return asked
     if earlier["task"] != asked.task:
-        raise CheckpointError(f"{file}: is of task '{earlier['task']}', not '{asked.task}'; give that run's --out")
+        got = f"was trained for task '{earlier['task']}', not '{asked.task}'"
+        raise CheckpointError(f"{file}: {got}; give the --out of a run of '{asked.task}'")
     saved = earlier["config"]
     if not isinstance(saved, Mapping):
-        raise CheckpointError(f"{file}: damaged settings; train anew with --overwrite")
+        raise CheckpointError(f"{file}: damaged settings; train again with --overwrite")
     config = from_dict(type(asked), saved, str(file))
     was, wanted = config.as_dict(), asked.as_dict()
     other = [f"{name}={wanted[name]} (the run has {was[name]})" for name in given if wanted[name] != was[name]]

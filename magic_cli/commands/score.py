@@ -43,8 +43,8 @@ class ScoreOptions:
         empty: strict: an empty mask against an empty mask counts "one", "zero", or is left out ("skip").
         accept_255: strict: read masks of 0 and 255 as 0 and 1; otherwise they are rejected and count as zero.
         resamples: bootstrap resamples of intervals, and random sign flips of p-values; at least 2.
-        seed: of both.
-        workers: masks that are read at a time; scores do not depend on it.
+        seed: seed of both.
+        workers: number of masks that are read in parallel; scores do not depend on it.
         against: other predictions, with which every system is compared encounter by encounter.
         leaderboard: add the published scores of the challenge's test set.
         out: folder for report.html, per_item.csv, report.json and scores.json; None writes nothing.
@@ -67,20 +67,20 @@ class ScoreOptions:
 
     def __post_init__(self) -> None:
         """Refuse values that the command line cannot check by type."""
-        for name, value, known in (("--empty", self.empty, EMPTY), ("track", self.track, TRACKS)):
-            if value not in known:
-                raise ConfigError(problem(name, value, " or ".join(known), "choose one of these"))
+        for name, value, choices in (("--empty", self.empty, EMPTY), ("track", self.track, TRACKS)):
+            if value not in choices:
+                raise ConfigError(problem(name, value, " or ".join(choices), "choose one of these"))
         if self.resamples < 2:
             raise ConfigError(problem("--resamples", str(self.resamples), "2 or more", "give a larger number"))
 
     @property
     def rules(self) -> Rules:
-        """What strict scores decide."""
+        """The rules of the strict scores."""
         return Rules(self.empty, self.accept_255)
 
     @property
     def settings(self) -> ScoreSettings:
-        """What the report says about how systems were scored."""
+        """The settings as recorded in the report."""
         return ScoreSettings(self.track, self.empty, self.accept_255, self.resamples, self.seed)
 
 
@@ -98,7 +98,7 @@ def score(preds: StrPath | Sequence[StrPath], gold: StrPath, options: ScoreOptio
 
     Raises:
         DataError: there is no gold or it is damaged, or `options.out` exists or cannot be written.
-        SubmissionError: predictions that cannot be scored at all. UsageError: no predictions are given.
+        SubmissionError: predictions that cannot be read. UsageError: no predictions are given.
 
     Example:
         >>> report = score("predictions/seg", "prepared", ScoreOptions(out="report"))  # doctest: +SKIP
@@ -120,7 +120,7 @@ def score_systems(files: ScoreFiles, gold: Gold, options: ScoreOptions) -> Score
 
     Raises:
         DataError: a system has no task in common with the one to compare with.
-        SubmissionError: predictions that cannot be scored at all.
+        SubmissionError: predictions that cannot be read.
     """
     systems = tuple(_score_system(path, gold, options) for path in files.preds)
     other = None if files.against is None else _without_rows(_score_system(files.against, gold, options))
@@ -151,17 +151,17 @@ def _score_system(path: Path, gold: Gold, options: ScoreOptions) -> SystemScores
 
 
 def _as_one_run(submission: Submission, scored: Sequence[TaskScores]) -> Iterator[TaskScores]:
-    """Yield scores as one official run gives them: what stops one task takes the official scores of the other too."""
+    """Yield scores as one run of the official scorer gives them: an error in one task costs both their scores."""
     stopped = [scores.task for scores in scored if scores.official_errors]
     for scores in scored:
         errors = (*submission.official_errors, *scores.official_errors)
         if stopped and not errors:
-            errors = (f"the run stops at the other task ({', '.join(stopped)}), and both lose their scores",)
+            errors = (f"the official scorer crashes on the other task ({', '.join(stopped)}), so neither is scored",)
         yield replace(scores, official=None, official_errors=errors) if errors else scores
 
 
 def _without_rows(system: SystemScores) -> SystemScores:
-    """Drop the rows per item of a system that is only compared with: there are as many as of the others."""
+    """Drop the rows per item of a system that others are only compared with, to save memory."""
     return replace(
         system, tasks=tuple(replace(scores, summary_rows=(), per_item=(), errors=()) for scores in system.tasks)
     )

@@ -25,7 +25,7 @@ SCORES, REPORT, ITEMS = "scores.json", "report.json", "per_item.csv"
 
 _ROWS_AT_A_TIME = 4096
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a cell that starts so
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would evaluate a cell that starts with one of these
 
 Row = Mapping[str, object]
 
@@ -33,8 +33,8 @@ Row = Mapping[str, object]
 def write_report(report: ScoreReport, gold: Gold, overwrite: bool = False) -> ScoreReport:
     """Write a report to the folder `report.files.out`, and return it with its files and the digests of its inputs.
 
-    scores.json holds the official keys of the first system alone (those of others: scores_2.json, ...), null where
-    the official scorer prints NaN or nothing.
+    scores.json holds the official keys of the first system (scores_2.json, ... those of the others), null if the
+    official scorer prints NaN or nothing.
 
     Raises:
         DataError: the folder exists and `overwrite` is false, it cannot be written, or `report.files.run` has no
@@ -95,14 +95,14 @@ def _rows(systems: Sequence[SystemScores]) -> Iterator[Row]:
 def _cell(value: object) -> object:
     if not isinstance(value, str):
         return value
-    text = printable(value)  # an end of a line in a cell would be one of a row
+    text = printable(value)  # a line break in a cell would break the row
     return f"'{text}" if value.startswith(_FORMULA) else text
 
 
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file; of prepared/, that of its prepare.json; of a folder, that of its list of files.
 
-    run.json is left out: it says when and where the others were made.
+    run.json is left out, as it depends on when and where the others were made.
     """
     if path.is_file():
         return sha256(path)
@@ -123,4 +123,4 @@ def _mask(submission: Submission, image: str) -> Mask:
     for submitted in submission.submitted_masks([image]):
         if submitted.mask is not None:
             return (submitted.mask > 0).astype(np.uint8)
-    raise DataError(f"{image}: is no mask; `magic package --check-only` says more")
+    raise DataError(f"{image}: is no mask; `magic package --check-only` lists why")

@@ -1,4 +1,4 @@
-"""What `magic train TASK --set help` prints: every setting of a task with its default, its values and its meaning."""
+"""`magic train TASK --set help`: every setting of a task with its default, its values and its meaning."""
 
 from dataclasses import dataclass
 from textwrap import wrap
@@ -63,7 +63,7 @@ def _allowed(setting: Setting) -> str:
 
 
 def _as_json(setting: Setting) -> dict[str, object]:
-    """Return a setting as JSON values; types and bounds stand under their JSON Schema keywords."""
+    """Return a setting as JSON values; types and bounds use JSON Schema keywords."""
     bounds = {} if setting.bounds is None else _bounds(setting.bounds)
     choices = {"enum": list(setting.choices)} if setting.choices else {}
     return {

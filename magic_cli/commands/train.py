@@ -1,4 +1,4 @@
-"""`magic train`: learn a task from a prepared dataset; a run folder with the best weights comes out."""
+"""`magic train`: train a task on a prepared dataset and write a run folder with the best weights."""
 
 import random
 from collections.abc import Iterable, Mapping
@@ -45,10 +45,10 @@ def train(
         options: settings, and how to run.
 
     Returns:
-        Scores of the best epoch, of trivial answers beside them, and where the checkpoint is.
+        Scores of the best epoch and of trivial answers, and the path of the checkpoint.
 
     Raises:
-        MagicError: any of its kinds; nothing that was finished is lost.
+        MagicError: any subclass; nothing that was finished is lost.
     """
     folder = RUNS / task if out is None else Path(out)
     setup = set_up(task, Path(data), Draft(folder, "run", "metrics.jsonl", _files), options, _earlier)
@@ -96,7 +96,7 @@ def train(
 
 
 def _start(setup: RunSetup, files: RunFiles) -> None:
-    """Remove what an unfinished run left, and record the call."""
+    """Remove leftovers of an unfinished run, and record the call."""
     for name in () if files.resumed else FILES:
         (setup.work / name).unlink(missing_ok=True)
     run_record.start(replace(files, record=setup.work / run_record.FILE))
@@ -136,7 +136,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def split_train_valid(task: Task, prepared: Prepared, config: Config) -> "Data":
-    """Return train and valid samples; where split valid has no gold, a random part of the train cases is held out.
+    """Return train and valid samples; if split valid has no gold, a random part of the train cases is held out.
 
     Raises:
         DataError: nothing to train on, or nothing left to validate on.
@@ -156,13 +156,13 @@ def split_train_valid(task: Task, prepared: Prepared, config: Config) -> "Data":
         train = [s for s in train if s.case.case_id not in held_out]
     if not train or not valid:
         got = f"{len(train)} samples to train on, {len(valid)} to validate on"
-        raise DataError(f"{prepared.root}: {got}; `magic prepare` says what was found, and what was left out")
+        raise DataError(f"{prepared.root}: {got}; prepare.json lists what was read and what was left out")
     gold = task.gold(prepared, split).only({sample.id for sample in valid})
     return Data(task, train, valid, gold, prepared.questions, prepared.sha256)
 
 
 def unique_samples(samples: Iterable[Sample]) -> list[Sample]:
-    """Return samples to predict: one of those that differ in their mask alone (--merge each)."""
+    """Return samples to predict: of those that differ only in their mask (--merge each), one."""
     return list({(sample.id, sample.qids): sample for sample in samples}.values())
 
 

@@ -1,4 +1,4 @@
-"""`magic predict cvqa --vote`: merge closed-question predictions, whoever made them."""
+"""`magic predict cvqa --vote`: merge closed-question predictions of any origin by vote."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -43,23 +43,23 @@ def vote(
     out: StrPath | None = None,
     options: VoteOptions = _DEFAULTS,
 ) -> VoteResult:
-    """Merge submissions of a split and write them as any other prediction; no checkpoint and no torch is needed.
+    """Merge submissions of a split and write the result like any other prediction, without a checkpoint or torch.
 
     Args:
         files: JSON files, folders or zips with data_cvqa_sys.json, two or more; their order decides ties.
-        data: the prepared dataset, which knows the split's encounters and questions.
+        data: the prepared dataset, with the split's encounters and questions.
         split: train, valid or test.
         out: folder of the predictions; None for predictions/cvqa.
         options: whether to replace and to write.
 
     Raises:
         UsageError: fewer than two files. DataError: `out` is taken, or there is no such split.
-        SubmissionError: everything that the linter finds in any file (missing encounters, other questions, values
-            that are no index), and encounters that some files have and others lack.
+        SubmissionError: all problems that the linter finds in any file (missing encounters, other questions, values
+            that are not an index), and encounters that only some files have.
     """
     paths = [Path(file) for file in files]
     if len(paths) < 2:
-        raise UsageError(f"--vote: got {len(paths)} files of predictions, expected two or more; name them after --vote")
+        raise UsageError(f"--vote: got {len(paths)} files of predictions, expected two or more; list them after --vote")
     folder = Path("predictions") / TASK.name if out is None else Path(out)
     refuse_existing(folder, options.overwrite)
     prepared = open_prepared(Path(data))

@@ -1,4 +1,4 @@
-"""The published leaderboard of MEDIQA-MAGIC 2025, as facts to read a score beside.
+"""The published leaderboard of MEDIQA-MAGIC 2025, to compare scores with.
 
 Source: "IReL, IIT(BHU) at MEDIQA-MAGIC 2025" (CLEF 2025 working notes), Tables 1 and 2: every run of every team in
 the tables' order, which is that of their last column, with their three and four decimals. Neither table has a row
@@ -85,8 +85,8 @@ def _entries(task: str) -> Iterator[Entry]:
 
 
 def sentence() -> str:
-    """Return where the scores come from, and that scores on other photos cannot be ranked among them."""
+    """Return the source of the scores, and that scores on other photos cannot be compared with them."""
     return (
-        f"published scores: {SOURCE}; they are of the hidden test set, so scores on another split, "
+        f"published scores: {SOURCE}; they were computed on the hidden test set; scores on another split, "
         "or on other photos, are not comparable with them and have no rank among them"
     )

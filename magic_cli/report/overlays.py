@@ -1,8 +1,8 @@
-"""Overlays: contours of masks on a photo, each with its own colour and its own kind of line.
+"""Overlays: contours of masks on a photo, each with its own colour and line style.
 
-Contours are followed along the edges between pixels at the thumbnail's resolution, smoothed a little, and drawn
-dark below and coloured above, so that they are seen on any skin. The colours are those of Okabe and Ito, which
-people with any colour vision tell apart.
+Contours follow the edges between pixels at the thumbnail's resolution, are smoothed a little, and have a dark outline,
+so that they are visible on any skin. The colours resemble those of Okabe and Ito, which people with any colour vision
+can distinguish.
 """
 
 from collections.abc import Iterator, Sequence
@@ -60,12 +60,12 @@ def overlay(
     """Return a photo with the contours of its masks, RGB, no side above `side` pixels.
 
     Args:
-        photo: JPEG or PNG. Plain grey where there is none, where it cannot be read or where it has another shape
-            than the masks.
+        photo: path. The background is plain grey if it is None, cannot be read, or has other proportions than the
+            masks.
         gold: masks of the annotators in their order, (H, W) uint8 {0, 1} or bool, of one size.
-        prediction: the system's mask; one of another size than the annotators' is not drawn.
+        prediction: the system's mask; it is not drawn if its size differs from that of the annotators' masks.
         side: longer side of the picture; smaller masks are not enlarged, unless to half of it.
-        upright: apply the photo's EXIF orientation (ImageRecord.upright); None: where only so it has the masks' shape.
+        upright: apply the photo's EXIF orientation (ImageRecord.upright); None: only if it does not fit as stored.
 
     Raises:
         ValueError: there is no mask at all.
@@ -75,7 +75,7 @@ def overlay(
         raise ValueError("no mask to lay on the photo")
     height, width = masks[0].shape
     longest = max(height, width)
-    scale = max(min(longest, side), side / 2) / longest  # lines on a stamp would hide it
+    scale = max(min(longest, side), side / 2) / longest  # on a tiny picture, lines would hide everything
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
     picture = _photo(photo, size, (False, True) if upright is None else (upright,))
     lines = [(shrink(mask, size), line_of(number)) for number, mask in enumerate(gold)]

@@ -1,7 +1,7 @@
-"""Pages: one self-contained HTML file from a template and data; nothing in it is fetched, nothing in it runs.
+"""Pages: one self-contained HTML file from a template and data, which loads nothing and runs no script.
 
-Whatever a template shows is escaped, and control characters are shown as \\x1b and the like: neither markup nor a
-terminal escape nor a turned writing direction survives from an id into a page.
+Every value in a template is escaped, and control characters are shown as \\x1b and the like, so that no markup,
+terminal escape or change of writing direction gets from an id into a page.
 """
 
 import base64
@@ -32,11 +32,11 @@ _SMALLEST = 64
 def render(template: str, **context: object) -> str:
     """Return the HTML of a template of report/templates; every value in it is escaped.
 
-    Filters beside jinja's: `figure` (0.1234), `signed` (+0.1234), `share` (12.3 %), `count` (1,234), `pvalue`;
+    Filters besides jinja's: `figure` (0.1234), `signed` (+0.1234), `share` (12.3 %), `count` (1,234), `pvalue`;
     None and NaN are shown as a dash. HTML of our own making, such as an inline SVG, is passed as `markupsafe.Markup`.
 
     Raises:
-        jinja2.UndefinedError: the template asks for what the context lacks: a bug, never silence.
+        jinja2.UndefinedError: the template uses a name that the context lacks, which is a bug.
     """
     return _environment().get_template(template).render(**context)
 
@@ -71,7 +71,7 @@ def _is_number(value: Any) -> bool:
 
 
 def figure(value: float | None, digits: int = 4) -> str:
-    """Return a figure with its decimals, "–" for None and NaN.
+    """Return a score with `digits` decimals, "–" for None and NaN.
 
     >>> figure(0.5, 3), figure(None)
     ('0.500', '–')
@@ -91,7 +91,7 @@ def signed(value: float | None, digits: int = 4) -> str:
 
 
 def share(value: float | None, digits: int = 1) -> str:
-    """Return a share in [0, 1] as percent: enough decimals that a small lesion is not 0.0 %.
+    """Return a share in [0, 1] as percent, with enough decimals that a small lesion is not 0.0 %.
 
     >>> share(0.5), share(0.00031), share(None)
     ('50.0 %', '0.031 %', '–')
@@ -103,7 +103,7 @@ def share(value: float | None, digits: int = 1) -> str:
 
 
 def count(value: float | None) -> str:
-    """Return a whole number with thousands set apart; one decimal or two where it is not whole.
+    """Return a number with thousands separators; one or two decimals if it is not whole.
 
     >>> count(1234), count(2.5), count(None)
     ('1,234', '2.5', '–')
@@ -125,12 +125,12 @@ def pvalue(value: float | None) -> str:
 
 
 def data_uri(image: Image.Image, side: int = 480, most: int = 30_000) -> str:
-    """Return a picture as a JPEG data URI that holds its pixels alone: no EXIF, no comment, no colour profile.
+    """Return a picture as a JPEG data URI that holds only its pixels: no EXIF, no comment, no colour profile.
 
     Args:
         image: any mode; transparency is laid on white.
         side: pixels that neither side exceeds; nothing is enlarged.
-        most: bytes of the JPEG at most. Quality goes first, then size, down to 64 pixels whatever the bytes.
+        most: maximal bytes of the JPEG. Quality is reduced first, then size, down to 64 pixels at least.
     """
     picture = _plain(image)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)

@@ -1,6 +1,6 @@
-"""Plots as inline SVG for pages: text stays text, colours are the page's, the same numbers give the same bytes.
+"""Plots as inline SVG: text stays text, colours come from the page, and the same numbers give the same bytes.
 
-matplotlib is the extra `report`; it is imported inside functions, so that this module loads without it.
+matplotlib (the extra `report`) is imported inside functions, so that this module loads without it.
 """
 
 import html
@@ -57,7 +57,7 @@ _STYLE = {
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Points whose x lies in [low, high]: how many, and the quartiles of their y."""
+    """Points with x in [low, high]: their number, and the quartiles of their y."""
 
     low: float
     high: float
@@ -91,7 +91,7 @@ def histogram(values: Sequence[float], *, name: str, title: str, axis: str, thin
 
     Args:
         values: finite, at least one. name: prefix of the SVG's ids, different for each plot of a page.
-        title, axis, things: words of the plot, of its x axis, and what is counted.
+        title, axis, things: title of the plot, label of its x axis, and what is counted.
 
     Raises:
         ExtraError: matplotlib is not installed.
@@ -114,10 +114,10 @@ def histogram(values: Sequence[float], *, name: str, title: str, axis: str, thin
 
 
 def scatter(x: Sequence[float], y: Sequence[float], *, name: str, title: str, x_axis: str, y_axis: str) -> str:
-    """Return points of y in [0, 1] over x, a share of (0, 1] on a log axis, with medians of x's quarters.
+    """Return points of y in [0, 1] over x, a share in (0, 1] on a log axis, with the median of each quarter of x.
 
-    Of more than POINTS, so many are drawn, at even distances in the order of x; medians are those of all.
-    Arguments and errors as `histogram`; x and y are of one length, at least one.
+    At most POINTS points are drawn, evenly spaced by rank of x; the medians are of all points. Arguments and errors as
+    for `histogram`; x and y have the same length, at least 1.
     """
     medians, drawn = groups(x, y), _drawn(x)
     values = ", ".join(f"{group.quartiles[1]:.2f}" for group in medians)
@@ -139,7 +139,7 @@ def scatter(x: Sequence[float], y: Sequence[float], *, name: str, title: str, x_
 
 
 def _drawn(x: Sequence[float]) -> Sequence[int]:
-    """Return the numbers of the points that are drawn, in their order: the lowest, the highest, and between them."""
+    """Return the indices of the points that are drawn, sorted; the lowest and the highest x are among them."""
     if len(x) <= POINTS:
         return range(len(x))
     picked = np.argsort(np.asarray(x, float), kind="stable")[np.linspace(0, len(x) - 1, POINTS).round().astype(int)]
@@ -149,11 +149,11 @@ def _drawn(x: Sequence[float]) -> Sequence[int]:
 def curves(
     rows: Sequence[Mapping[str, Any]], keys: Sequence[str], *, name: str, title: str, axis: str, best: str = ""
 ) -> str:
-    """Return up to three scores of a run's metrics.jsonl over its epochs; rows without a number are left out.
+    """Return curves of up to three values of a run's metrics.jsonl over its epochs; rows without a number are skipped.
 
     Args:
-        rows: dicts with "epoch" (1-based) and the keys. best: key whose greatest value is pointed at.
-        name, title: as `histogram`; axis: words of the y axis.
+        rows: dicts with "epoch" (1-based) and the keys. best: key whose highest value is marked.
+        name, title: as for `histogram`; axis: label of the y axis.
     """
     drawn = [(key, *_series(rows, key)) for key in keys[:3]]
     ranges = "; ".join(f"{key} from {ys[0]:.3f} to {ys[-1]:.3f}" for key, _, ys in drawn if ys)
@@ -211,7 +211,7 @@ def _words(axes: Any, title: str, x_axis: str, y_axis: str) -> None:
 
 
 def _inline(svg: str, name: str, label: str) -> str:
-    """Turn matplotlib's document into an element of a page: no size, no style sheet, no id that may clash."""
+    """Turn matplotlib's document into an element of a page: no size, no style sheet, ids with a prefix."""
     body = svg[svg.index("<g id=") : svg.rindex("</svg>")]
     body = re.sub(r"font-family: [^;\"]*", "font-family: inherit", body)
     body = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), body)

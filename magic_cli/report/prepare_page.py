@@ -1,7 +1,7 @@
-"""prepared/index.html: what was read, what was lost, and where annotators disagree, to look at.
+"""prepared/index.html: a page that shows what was read, what was lost, and where annotators disagree.
 
-It holds ids, numbers and pictures, no patient's text, and loads nothing. Bars are drawn here, not by matplotlib:
-a prepared dataset is the same bytes whether or not the extra is installed.
+It holds ids, numbers and pictures, but no patient's text, and loads nothing. Bars are drawn without matplotlib, so that
+a prepared dataset has the same bytes whether or not that extra is installed.
 """
 
 import os
@@ -26,7 +26,7 @@ _SIDE = 360
 
 _FRAME = (40.0, 374.0, 26.0, 196.0)  # left, right, top and bottom of a plot's area, in a view of 382 x 238
 
-_SHOWN, _MOST = 10, 1_000  # problems that are not folded away, and that the page holds at all
+_SHOWN, _MOST = 10, 1_000  # problems that are visible at first, and the most that the page holds
 
 _MERGES = {
     "or": "or: foreground where any annotator says so",
@@ -47,7 +47,7 @@ _ROWS = {"cases": "encounters", "images": "photos", "masks": "masks", "answered"
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A photo with its annotators' contours: a data URI, its (width, height), and what the caption says."""
+    """A photo with its annotators' contours: a data URI, its (width, height), and the facts in the caption."""
 
     image_id: str
     split: str
@@ -113,9 +113,9 @@ def html(
 
 
 def choose(images: Sequence[ImageRecord], dices: Mapping[str, float]) -> tuple[list[ImageRecord], list[ImageRecord]]:
-    """Return the photos to show: those of lowest agreement, lowest first, and others at even distances.
+    """Return the photos to show: up to 24 with the lowest agreement, lowest first, and up to 24 others with masks.
 
-    At most 24 of each; the others have masks too and are in file order.
+    The others are evenly spaced and in file order.
     """
     marked = [image for image in images if image.annotators]
     ranked = sorted(
@@ -129,7 +129,7 @@ def choose(images: Sequence[ImageRecord], dices: Mapping[str, float]) -> tuple[l
 
 
 def _draw(images: Sequence[ImageRecord], dices: Mapping[str, float]) -> Iterator[Picture]:
-    """Yield the pictures in order; a photo or mask that vanished meanwhile is passed over."""
+    """Yield the pictures in order; if a photo or mask has vanished meanwhile, its picture is skipped."""
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
     try:
         for picture in pool.map(lambda image: _picture(image, dices.get(image.image_id)), images):
@@ -184,7 +184,7 @@ def _counts(manifest: PrepareManifest) -> list[tuple[str, list[tuple[int, int | 
 
 
 def _mean(mean: Image.Image | None) -> tuple[str, float] | None:
-    """Return the mean mask as a picture, stretched so that its greatest share is white, and that share."""
+    """Return the mean mask as a picture, scaled so that its highest share is white, and that share."""
     if mean is None:
         return None
     levels = np.asarray(mean, np.float64)

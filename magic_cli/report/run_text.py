@@ -1,4 +1,4 @@
-"""Results of training and prediction, as JSON and as text: scores, what to think of them, the next command."""
+"""Results of training and prediction, as JSON and as text: scores, how to judge them, the next command."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -18,18 +18,18 @@ Scores = Mapping[str, float | None]
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What `train` did, or would do with a dry run: then `checkpoint` is None and all that follows it is empty.
+    """Result of `train`; after a dry run `checkpoint` is None and all fields after it are empty.
 
     Attributes:
-        task: its name; `title` is that for people.
+        task: its name; `title` is its name for people.
         config: the settings, in full.
-        parameters: number of parameters that learn.
-        train_samples, valid_samples: how many there are.
+        parameters: number of trainable parameters.
+        train_samples, valid_samples: numbers of samples.
         review: warnings about the data, and the task's review of the validation predictions.
         checkpoint: path of best.pt.
         best: row of the best epoch in metrics.jsonl; None for undefined scores.
-        epochs: how many were trained.
-        baselines: what trivial answers score, by name.
+        epochs: number of epochs trained.
+        baselines: scores of trivial answers, by name.
         chosen: settings that were chosen after training, as in schemas/checkpoint.schema.json; {} for none.
     """
 
@@ -73,9 +73,9 @@ class TrainResult:
 
     def lines(self) -> list[str]:
         """Return the best epoch beside trivial answers, and the next command."""
-        samples = f"{self.train_samples} to learn from, {self.valid_samples} to validate on"
+        samples = f"{self.train_samples} training, {self.valid_samples} validation samples"
         if self.checkpoint is None:
-            return [f"{self.title}: {samples}; {self.parameters:,} parameters would learn (--dry-run)"]
+            return [f"{self.title}: {samples}; {self.parameters:,} trainable parameters (--dry-run)"]
         text = [f"{self.title}: {samples}; best of {self.epochs} epochs: {self.best.get('epoch', 'none')}"]
         parents = () if self.review.answers is None else self.review.answers.parents
         in_table = {ACCURACY + row.parent for row in parents}
@@ -98,7 +98,7 @@ def chosen_line(chosen: Mapping[str, object]) -> str:
 
 @dataclass(frozen=True)
 class PredictResult:
-    """What `predict` did; with a dry run, `samples` says how many samples it would predict."""
+    """Result of `predict`; after a dry run, `samples` is the number of samples that it would predict."""
 
     task: str
     split: str
@@ -132,7 +132,7 @@ class PredictResult:
 
 @dataclass(frozen=True)
 class VoteResult:
-    """What `vote` did: of `answers` parent questions over all `samples`, `ties` were tied and decided by file order."""
+    """Result of `vote`: of `answers` parent questions over all `samples`, `ties` were decided by the order of files."""
 
     task: str
     split: str
@@ -161,7 +161,7 @@ class VoteResult:
 
     def lines(self) -> list[str]:
         """Return how many answers were tied, what was written, and the next command."""
-        tied = f"{self.ties} of {self.answers} answers were tied: decided by the file named first"
+        tied = f"{self.ties} of {self.answers} answers were tied: decided by the file listed first"
         return [f"{self.samples} encounters of {len(self.voted)} files; {tied}", _written(self)]
 
 
@@ -221,7 +221,7 @@ class FoldScores:
         pooled: by name of the score.
         baselines: scores of trivial answers, by name of the answer.
         differences: pooled score minus that of a learned trivial answer, paired by encounter.
-        notes: sentences a reader must know.
+        notes: remarks for the reader.
     """
 
     monitor: str
@@ -235,10 +235,10 @@ class FoldScores:
 
 @dataclass(frozen=True)
 class CrossValidationResult:
-    """What `cross_validate` did, or is about to do: `scores` is None until all folds are trained.
+    """Result of `cross_validate`, or its plan: `scores` is None until all folds are trained.
 
     Attributes:
-        task: its name; `title` is that for people.
+        task: its name; `title` is its name for people.
         config: the settings, in full.
         data: SHA-256 of the prepared manifest.
         parts: the folds.
@@ -308,7 +308,7 @@ class CrossValidationResult:
         text = [*_score_lines(title, self.scores), "", *_review_lines(self.review.answers)]
         text += [f"note: {note}" for note in self.scores.notes]
         text.append(
-            "95 % intervals: bootstrap over encounters; the sd over folds is no standard error, as folds share data"
+            "95 % intervals: bootstrap over encounters; the sd over folds is not a standard error, as folds share data"
         )
         folder = Path(self.predictions)
         report, file = folder.with_name("report"), folder.with_name("folds.json")
@@ -327,12 +327,12 @@ def _score_lines(title: str, scores: FoldScores) -> list[str]:
         value, low, high, mean, sd = finite((score.value, score.low, score.high, score.mean, score.sd))
         cells = (name, number(value), interval((low, high)), number(mean), number(sd))
         rows.append((*cells, *(number(finite(row.get(name))) for row in scores.baselines.values())))
-    judged = "each judged by the fold that held it out"
-    pooled = f"{title} over {scores.encounters} encounters of split train, {judged}"
+    held_out = "each scored by the fold that held it out"
+    pooled = f"{title} over {scores.encounters} encounters of split train, {held_out}"
     text = [*Table(pooled, head, tuple(rows)).lines(), ""]
-    columns = ("fold", "encounters", "samples to learn from", "epochs", "last loss", scores.monitor)
+    columns = ("fold", "encounters", "training samples", "epochs", "last loss", scores.monitor)
     folds = tuple(_fold_row(part, scores.monitor) for part in scores.parts)
-    text += Table("no fold chose its epoch by what it held out", columns, folds).lines()
+    text += Table("no fold chose its epoch by the encounters that it held out", columns, folds).lines()
     for label, gaps in scores.differences.items():
         difference, low, high, p = finite(list(asdict(gaps[scores.monitor]).values()))
         sure = f"{between(low, high)}, p {number(p)}"

@@ -1,4 +1,4 @@
-"""What report.html shows of images: agreement of annotators, distribution, lesion size, and a dozen overlays."""
+"""The part of report.html about images: agreement of annotators, distribution, lesion size, a dozen overlays."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +34,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Annotators and the system on the same comparison: name, explanation, and both scores of each row."""
+    """Annotators and the system scored against the same masks: name, explanation, and both scores of each row."""
 
     images: int
     rows: tuple[tuple[str, str, float | None, float | None], ...]
@@ -42,7 +42,7 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class ImageContent:
-    """What the page shows of a task's images.
+    """The page's content about a task's images.
 
     Attributes:
         pictures: headings with their overlays.
@@ -72,7 +72,7 @@ class ImageContent:
 
 
 def image_content(scores: TaskScores, gold: MaskGold, masks: Masks) -> ImageContent | None:
-    """Return what the page shows of a task's images, None for a task without any.
+    """Return the page's content about a task's images, None for a task without images.
 
     Args:
         scores: of one system.
@@ -105,9 +105,9 @@ def image_content(scores: TaskScores, gold: MaskGold, masks: Masks) -> ImageCont
 
 
 def choose(scored: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    """Return the images to show by rising Dice (best annotator): four of the best, the middle and the worst.
+    """Return the images to show by Dice with the best annotator: four each of the best, the middle and the worst.
 
-    Files that count as zero have nothing to show and are left out; fewer than a dozen images are shown all.
+    Files that count as zero are left out; of fewer than a dozen images, all are shown.
     """
     ranked = sorted((item for item in scored if not item["fault"]), key=lambda i: (i["dice_max"], i["image"]))
     number = min(_SHOWN, math.ceil(len(ranked) / 3))
@@ -126,7 +126,7 @@ def _pictures(items: Sequence[Row], gold: MaskGold, masks: Masks) -> Iterator[Pi
             truth = list(gold.images[name].masks())
             prediction = masks[name]() if name in masks else None
         except DataError:
-            continue  # scoring has said so already
+            continue  # scoring has already reported it
         photo = gold.photos.get(name)
         picture = overlays.overlay(photo, truth, prediction, _SIDE, gold.upright.get(name))
         people = f"{len(truth)} annotator{'s' if len(truth) > 1 else ''}"

@@ -1,7 +1,7 @@
-"""report.html: one page from a score report, with pictures of where a system fails.
+"""report.html: one page from a score report, with pictures of where a system succeeds and fails.
 
-It holds ids, scores and pictures, no patient's text, and loads nothing. Plots need the extra `report`; without it
-the same numbers are tables.
+It holds ids, scores and pictures, but no patient's text, and loads nothing. Plots need the extra `report`; without it
+the same numbers are shown as tables.
 """
 
 import shlex
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _MOST_CONFUSIONS = 4
 
-_SAME = 5e-5  # official and strict scores nearer than this look the same
+_SAME = 5e-5  # official and strict scores closer than this are shown as the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class DifferenceRow:
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """A parent question's confusion as a heat table of what occurs.
+    """Confusion of a parent question as a heat table of the options that occur.
 
     Attributes:
         parent, question, accuracy, n: of its row in the report.
@@ -112,7 +112,7 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True)
 class TaskContent:
-    """All that the page says about a task; its details are those of the first system that has it.
+    """The page's content about a task; its details are those of the first system that has it.
 
     `paired` are comparisons with their rows, `images` is None for a task without images.
     """
@@ -245,7 +245,7 @@ def _column(key: str) -> str:
 
 
 def _paired(comparison: Comparison, questions: Mapping[str, Row]) -> list[DifferenceRow]:
-    """Return the rows of a comparison with a verdict: only where the p-value and the interval say the same."""
+    """Return the rows of a comparison; "higher" and "lower" need a p-value below 0.05 and an interval without 0."""
     rows = []
     for key, row in comparison.differences.items():
         clear = row.p < 0.05 and row.low * row.high > 0  # false where one of them is NaN
@@ -255,7 +255,7 @@ def _paired(comparison: Comparison, questions: Mapping[str, Row]) -> list[Differ
 
 
 def _confusion(row: Row) -> Confusion:
-    """Return a parent's confusion as a heat table of what occurs, and its most frequent confusions in words."""
+    """Return a parent question's confusion as a heat table, and its most frequent confusions."""
     table, options = row["confusion"], [*row["options"], "no answer"]
     last = len(table) - 1
     names = [options[k] if k < len(row["options"]) else str(k) for k in range(last)] + [None]
@@ -282,7 +282,7 @@ def _confusion(row: Row) -> Confusion:
 
 
 def _training(report: ScoreReport, history: Sequence[Row]) -> TrainingContent | None:
-    """Return training curves or their table: the loss, and up to two scores of those a run is chosen by."""
+    """Return training curves or their table: the loss, and up to two headline scores."""
     from markupsafe import Markup
 
     rows = [row for row in history if isinstance(row.get("epoch"), (int, float))]

@@ -1,4 +1,4 @@
-"""What `magic score` returns: the scores of every system, comparisons, settings and where it all came from.
+"""The result of `magic score`: the scores of every system, comparisons, settings and provenance.
 
 The JSON is that of report.json and --json, schemas/report.schema.json. Its keys are a documented format and older
 than the names used here: `figures`, `stops`, `refused`, `rows` and `items` are the scores, official errors, rejected
@@ -24,7 +24,7 @@ PAGE = "report.html"
 
 OUTPUTS = ("scores*.json", "report.json", "per_item.csv", PAGE)
 
-_NEXT = "next: the same line with --out report, for report.html and per_item.csv"
+_NEXT = "next: rerun with --out report for report.html and per_item.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class SystemScores:
 
     Attributes:
         name: path of the predictions.
-        notes: what was noticed about the predictions as a whole.
+        notes: remarks on the predictions as a whole.
         tasks: scores of each task that the predictions and the gold have in common.
     """
 
@@ -173,7 +173,7 @@ class ScoreReport:
         provenance: command, versions, time.
         files: what was read and written.
         tasks: what was scored, by its name.
-        notes: what a reader of the whole report must know.
+        notes: remarks on the report as a whole.
         published: published runs of each task; None unless asked for.
     """
 
@@ -190,7 +190,7 @@ class ScoreReport:
 
     @property
     def exit_code(self) -> int:
-        """4 if the track that was asked for has a problem: the official scorer stops, or strictly an item is zero."""
+        """4 if track "official" was asked for and the scorer stops, or "strict" and an item counts as zero; else 0."""
         tasks = [scores for system in self.systems for scores in system.tasks]
         stops = self.settings.track == "official" and any(scores.official_errors for scores in tasks)
         rejects = self.settings.track == "strict" and any(scores.rejected for scores in tasks)
@@ -204,7 +204,7 @@ class ScoreReport:
         return RunFiles(out / run_record.FILE, out, OUTPUTS, self._inputs, asdict(self.settings))
 
     def _inputs(self) -> Hashed:
-        """Yield the predictions, and the gold: a file or folder, or what is read of a prepared dataset."""
+        """Yield the files of the predictions and of the gold; of a prepared dataset, only those that scoring reads."""
         curves = None if self.files.run is None else self.files.run / "metrics.jsonl"
         yield from hashed((*self.files.preds, self.files.against, curves))
         tables = list(table_files(self.files.gold))

@@ -13,10 +13,10 @@ from magic_cli.training.task import Task
 ACCURACY = "accuracy_"
 
 SCORE_NAMES = {
-    "jaccard_meanofmax": ("Jaccard, mean of max", "of each image the best annotator"),
-    "jaccard_meanofmean": ("Jaccard, mean of mean", "of each image the mean over annotators"),
-    "dice_meanofmax": ("Dice, mean of max", "of each image the best annotator"),
-    "dice_meanofmean": ("Dice, mean of mean", "of each image the mean over annotators"),
+    "jaccard_meanofmax": ("Jaccard, mean of max", "best annotator of each image"),
+    "jaccard_meanofmean": ("Jaccard, mean of mean", "mean over the annotators of each image"),
+    "dice_meanofmax": ("Dice, mean of max", "best annotator of each image"),
+    "dice_meanofmean": ("Dice, mean of mean", "mean over the annotators of each image"),
     "jaccard": ("Jaccard, pooled", "pixels of all images against the majority mask"),
     "dice": ("Dice, pooled", "pixels of all images against the majority mask"),
     "accuracy_all": ("Accuracy, all questions", "mean over the parent questions"),
@@ -31,11 +31,11 @@ _AGREEMENT_SCORES = ("dice_meanofmax", "dice_meanofmean")
 
 
 def task_lines(scores: TaskScores, task: Task, track: str, empty: str) -> Iterator[str]:
-    """Yield one system's scores of a task as a table, and the sentences that belong to them.
+    """Yield one system's scores of a task as a table, and the remarks on them.
 
     Args:
         scores: of one system.
-        task: that they are of.
+        task: the task that was scored.
         track: "both", "official" or "strict": the columns that are shown.
         empty: what an empty mask against an empty mask counts as.
     """
@@ -123,7 +123,7 @@ def published_table(task: Task, entries: Sequence[Entry]) -> Table:
 
 
 def quality_scores(scores: TaskScores, task: Task) -> dict[str, float]:
-    """Return the strict scores by name without the count; those that the official scorer lacks come last."""
+    """Return the strict scores by name, without the count; those that the official scorer lacks come last."""
     return {name: value for name, value in {**scores.scores, **scores.extra}.items() if name != task.count_score}
 
 
@@ -144,7 +144,7 @@ def best_of(rows: Sequence[Mapping[str, float]]) -> set[tuple[int, str]]:
 
 
 def official(scores: TaskScores, name: str) -> str:
-    """Return what the official scorer prints of a score: a number, "NaN", "stops", "" where it has no such score."""
+    """Return what the official scorer prints for a score: a number, "NaN", "stops", or "" if it has no such score."""
     if scores.official is None:
         return "stops" if scores.official_errors else ""
     if name not in scores.official:

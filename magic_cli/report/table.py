@@ -1,6 +1,6 @@
 """A table of short texts, drawn by Rich on a terminal and as plain aligned lines elsewhere.
 
-Plain elsewhere, because Rich costs a fifth of the time that scoring takes, and files and pipes want plain text.
+Files and pipes need plain text, and importing Rich costs a fifth of the time of scoring.
 """
 
 import sys
@@ -16,8 +16,8 @@ _MARK = "*"
 class Table:
     """Rows of cells under a heading; the first column is a name, the others are numbers unless in `words`.
 
-    `marked` are (row, column) of cells to stress: they get an asterisk, and weight on a terminal. A cell may have
-    several lines.
+    `marked` are (row, column) of cells to emphasise: with an asterisk, and in bold green on a terminal. A cell may
+    have several lines.
     """
 
     title: str

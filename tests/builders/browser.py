@@ -1,4 +1,4 @@
-"""A real browser: Debian's Chromium without a window, spoken to over pipes in the DevTools protocol."""
+"""A headless Chromium, driven over pipes with the DevTools protocol."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ _FLAGS = (
 
 
 class Browser:
-    """One page of a browser. Every message of the page is kept in `events`."""
+    """One page of a browser; `events` collects its messages."""
 
     def __init__(self, to_browser: int, from_browser: int) -> None:
         self._to, self._from = to_browser, from_browser
@@ -35,7 +35,7 @@ class Browser:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """Send a command and return its result; AssertionError where the browser refuses it."""
+        """Send a command and return its result; AssertionError if the browser reports an error."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": params}
         if self._session:
@@ -56,9 +56,9 @@ class Browser:
 
     def _read(self, seconds: float = 60) -> dict[str, Any]:
         while b"\0" not in self._rest:
-            assert select.select([self._from], [], [], seconds)[0], "the browser says nothing"
+            assert select.select([self._from], [], [], seconds)[0], "no message from the browser"
             data = os.read(self._from, 1 << 20)
-            assert data, "the browser went away"
+            assert data, "the browser closed its pipe"
             self._rest += data
         data, _, self._rest = self._rest.partition(b"\0")
         message: dict[str, Any] = json.loads(data)
@@ -67,7 +67,7 @@ class Browser:
         return message
 
     def open(self, path: Path) -> None:
-        """Load a file and wait until all of it is there."""
+        """Load a file and wait until it is complete."""
         self.events.clear()
         self.call("Page.navigate", url=path.resolve().as_uri())
         self.wait("Page.loadEventFired")
@@ -103,18 +103,18 @@ class Browser:
         path.write_bytes(base64.b64decode(answer["data"]))
 
     def requests(self) -> list[str]:
-        """Return the URLs that were asked for since `open`."""
+        """Return the URLs requested since `open`."""
         return [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
 
     def complaints(self) -> list[str]:
-        """Return what was said on the console or thrown since `open`."""
+        """Return console messages and exceptions since `open`."""
         kinds = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
         return [json.dumps(e["params"])[:500] for e in self.events if e["method"] in kinds]
 
 
 @contextmanager
 def opened(folder: Path) -> Iterator[Browser]:
-    """Start a browser with an empty profile in `folder`; it is gone after the block."""
+    """Start a browser with an empty profile in `folder`; it ends with the block."""
     assert CHROMIUM is not None
     read_in, write_in = os.pipe()
     read_out, write_out = os.pipe()

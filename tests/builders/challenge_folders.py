@@ -103,7 +103,7 @@ def make_challenge(
 
     Encounters are numbered through, ENC00001 first, train before valid before test. The first of each split has
     two photos, the others one. Masks (of `annotators` annotators, each moved a pixel; foreground `high`) and closed
-    answers are there for train and valid. `layout` is "nested", "flat" or "odd" (brackets, blanks, doubled folders).
+    answers exist for train and valid. `layout` is "nested", "flat" or "odd" (brackets, blanks, doubled folders).
     """
     tables, images, masks = (root / folder for folder in LAYOUTS[layout])
     number = 0

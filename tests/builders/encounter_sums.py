@@ -1,4 +1,4 @@
-"""Made encounters like the challenge's, with known scores of infinitely many: what intervals are tried on.
+"""Simulated encounters like the challenge's, whose true scores are known, for tests of intervals.
 
 1 to 6 photos per encounter that are alike (intra-cluster correlation 0.5); Dice near 0.8, skewed, 3 % of lesions
 missed; photos of 0.3 to 12 megapixels, the same in an encounter; lesions over orders of magnitude, the bigger ones
@@ -21,7 +21,7 @@ PADDED = np.array([0.01] * 8 + [0.92])  # of later slots: "Not mentioned"
 PHOTOS = np.array([0.3, 0.25, 0.18, 0.12, 0.08, 0.07])
 ANSWERS = AnswerTerms(len(ACCURACIES), (OPTIONS,) * SLOTS)
 ALIKE = 0.5
-SEG_TRUE = (0.708, 0.556, 0.805, 0.694, 0.653, 0.790)  # what `truth` gives for three million encounters
+SEG_TRUE = (0.708, 0.556, 0.805, 0.694, 0.653, 0.790)  # as `truth` gives for three million encounters
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A folder in which every verb has run once, as a user types it: what records and reruns are tested on."""
+"""A folder in which every verb has run once, as typed by a user; for tests of records and reruns."""
 
 import contextlib
 import io
@@ -14,7 +14,7 @@ from challenge_folders import make_challenge
 from magic_cli.cli import app
 
 _CVQA = ("train", "cvqa", "--preset", "tiny", "--modality", "text", "--set", "epochs=2")
-LINES: dict[str, tuple[str, ...]] = {  # by where the record lies
+LINES: dict[str, tuple[str, ...]] = {  # by the path of the record
     "prepared/run.json": ("prepare", "--data", "DermaVQA"),
     "runs/cvqa/run.json": _CVQA,
     "runs/seg/run.json": ("train", "seg", "--preset", "tiny", "--set", "epochs=1"),
@@ -36,7 +36,7 @@ LINES: dict[str, tuple[str, ...]] = {  # by where the record lies
 
 @dataclass(frozen=True)
 class Ended:
-    """A command that ended: its exit code, stdout, stderr."""
+    """The result of a command: exit code, stdout, stderr."""
 
     code: int
     out: str
@@ -44,7 +44,7 @@ class Ended:
 
     @property
     def errors(self) -> list[str]:
-        """The lines that say what is wrong."""
+        """The error lines, without "error: "."""
         return [line.removeprefix("error: ") for line in self.err.splitlines() if line.startswith("error: ")]
 
     @property
@@ -55,7 +55,7 @@ class Ended:
 
 
 def magic(folder: Path, *words: object, **environment: str) -> Ended:
-    """Run `magic WORDS…` in a folder, in this process; the cache is there too."""
+    """Run `magic WORDS…` in this process, in a folder that also holds the cache."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.chdir(folder)
@@ -80,7 +80,7 @@ def write_record(place: Path, name: str, **changes: Any) -> Path:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """All files below a folder but those of the cache."""
+    """Return the bytes of all files below a folder by relative path, except those of the cache."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     contents = {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
     return {name: data for name, data in contents.items() if not name.startswith("cache/")}

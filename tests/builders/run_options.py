@@ -9,11 +9,11 @@ from magic_cli.training.runtime import RuntimeOptions
 
 
 def train_options(cache: Path | None, *settings: str, preset: str = "tiny", **more: Any) -> TrainOptions:
-    """Return options of a training with a cache in this folder, or without one."""
+    """Return training options with a cache in this folder, or without a cache."""
     runtime = RuntimeOptions("cpu", cache, no_cache=cache is None)
     return TrainOptions(preset=preset, settings=settings, runtime=runtime, **more)
 
 
 def predict_options(cache: Path | None, **more: Any) -> PredictOptions:
-    """Return options of a prediction with a cache in this folder, or without one."""
+    """Return prediction options with a cache in this folder, or without a cache."""
     return PredictOptions(runtime=RuntimeOptions("cpu", cache, no_cache=cache is None), **more)

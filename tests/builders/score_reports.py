@@ -1,4 +1,4 @@
-"""Score reports made by hand: any task, several systems, missing and hostile values."""
+"""Score reports with made-up values: any task, several systems, missing and hostile values."""
 
 import math
 from collections.abc import Callable
@@ -45,7 +45,7 @@ ERRORS = [
 
 def score_report(*systems: SystemScores, **fields: Any) -> ScoreReport:
     """Return a report of these systems, other fields as given or with made-up values."""
-    made: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "source": "gold",
         "split": "valid",
         "settings": ScoreSettings("both", "one", accept_255=False, resamples=10_000, seed=2025),
@@ -54,12 +54,12 @@ def score_report(*systems: SystemScores, **fields: Any) -> ScoreReport:
         "files": ScoreFiles((), Path("gold")),
         "tasks": {scores.task: get(scores.task) for system in systems for scores in system.tasks},
     }
-    return ScoreReport(systems=systems, **(made | fields))
+    return ScoreReport(systems=systems, **(defaults | fields))
 
 
 @dataclass(frozen=True)
 class MadeReport:
-    """What `score_page.html` takes."""
+    """The arguments of `score_page.html`."""
 
     report: ScoreReport
     gold: Gold
@@ -88,11 +88,11 @@ def make_report(
     masks = MaskGold(source, _gold_images(folder, ids) if "seg" in tasks else {})
     gold = Gold(source, masks, AnswerGold(source, load_questions(None)))
     names = [_text(f"runs/system{n + 1}", hostile) for n in range(systems)]
-    made = {"seg": lambda n: _seg(ids, n, hostile), "cvqa": lambda n: _cvqa(n, hostile)}
+    scores_of = {"seg": lambda n: _seg(ids, n, hostile), "cvqa": lambda n: _cvqa(n, hostile)}
     comparisons = [_compared(task, name, _text("runs/old", hostile)) for name in names for task in tasks]
     report = score_report(
         *(
-            SystemScores(name, (_text("a note of the system", hostile),), tuple(made[task](n) for task in tasks))
+            SystemScores(name, (_text("a note of the system", hostile),), tuple(scores_of[task](n) for task in tasks))
             for n, name in enumerate(names)
         ),
         source=gold.source,
@@ -223,7 +223,7 @@ def _compared(task: str, system: str, other: str) -> Comparison:
 
 
 def _undefined(value: Any, key: str = "") -> Any:
-    """Return the report with every float undefined, and no official scores, as where everything is left out."""
+    """Return the report with every float undefined, and no official scores, as if every item were left out."""
     if key in ("credit", "confusion", "lesion", "published"):
         return value
     if is_dataclass(value) and not isinstance(value, type):

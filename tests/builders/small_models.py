@@ -1,4 +1,4 @@
-"""Small CLIPSeg, BERT and Swin checkpoints of random weights, in the files that the Hub has."""
+"""Small CLIPSeg, BERT and Swin checkpoints with random weights, in the same files as on the Hub."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A small prepared dataset without photos' pixels, and submissions for it that one test each breaks in one place."""
+"""A small prepared dataset without pixels of photos, and valid submissions for it, which tests then break."""
 
 import io
 import json
@@ -31,7 +31,7 @@ ANSWERS, MASKS = "data_cvqa_sys.json", "masks_preds"
 
 
 def blob(shape: tuple[int, int], shift: int = 0) -> Mask:
-    """A rectangle that `shift` moves to the right; never empty, never full."""
+    """Return a rectangle, moved right by `shift`; never empty, never full."""
     mask = np.zeros(shape, np.uint8)
     mask[4 : shape[0] // 2, 3 + shift : shape[1] // 2 + shift] = 1
     return mask
@@ -42,7 +42,7 @@ def image_id(encounter: str, number: int) -> str:
 
 
 def answers(encounter: str, questions: QuestionSchema = QUESTIONS) -> dict[str, int]:
-    """A complete canonical row that differs between encounters."""
+    """Return a complete canonical row that differs between encounters."""
     seed = int(encounter[3:])
     return questions.to_slots({p: {(seed + i) % 3} for i, p in enumerate(questions.parents)})
 
@@ -52,7 +52,7 @@ def row(encounter: str) -> dict[str, Any]:
 
 
 def make_prepared(root: Path, merge: str = "or", photos: bool = True) -> Path:
-    """Write prepared/ with three annotators per train or valid photo; the photos themselves are not there."""
+    """Write prepared/ with three annotators per train or valid photo; the photos do not exist."""
     records, cases = [], []
     for encounter, (split, sizes) in ENCOUNTERS.items():
         ids = tuple(image_id(encounter, n) for n in range(1, len(sizes) + 1))
@@ -104,7 +104,7 @@ def tiff(mask: np.ndarray, **options: Any) -> bytes:
 
 
 def files_of(split: str) -> dict[str, bytes]:
-    """A valid submission of a split, by member name."""
+    """Return a valid submission of a split: bytes by member name."""
     rows = [row(encounter) for encounter, (of, _) in ENCOUNTERS.items() if of == split]
     masks = {f"{MASKS}/{image}_mask_sys.tiff": tiff(blob(size)) for image, size in images_of(split).items()}
     return {ANSWERS: json.dumps(rows).encode(), **masks}

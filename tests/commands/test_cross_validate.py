@@ -248,7 +248,7 @@ def test_resume_refuses_what_would_mix_runs(drawn_prepared: Path, prepared: Path
     other = done.parent / f"{task}-other"
     changed = found(done) | {"parts": list(reversed(found(done)["parts"]))}
     write_json(other / "folds.json", changed)
-    with pytest.raises(CheckpointError, match="deals encounters into other folds"):
+    with pytest.raises(CheckpointError, match="assigns encounters to other folds"):
         cross(drawn_prepared, other, task, resume=True)
 
 

@@ -202,7 +202,7 @@ def test_one_annotator(tmp_path: Path) -> None:
     words = page_of(tmp_path / "p").words()
     assert "no photo has two masks" in words
     assert "Where annotators agree least" not in words
-    assert "7 of 7, at even distances through the dataset." in words
+    assert "7 of 7, evenly spaced through the dataset." in words
     assert "(train) one annotator, lesion 15." in words
 
 

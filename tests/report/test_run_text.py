@@ -33,7 +33,7 @@ def fits(name: str, values: dict[str, object], command: str) -> bool:
 
 def test_a_finished_training() -> None:
     text = TRAINED.lines()
-    assert text[0] == "segmentation: 9 to learn from, 4 to validate on; best of 5 epochs: 3"
+    assert text[0] == "segmentation: 9 training, 4 validation samples; best of 5 epochs: 3"
     assert "  dice_meanofmax       0.7500" in text
     assert "  0.4000  if the answer were: all foreground" in text
     assert text[-1].endswith("next: magic predict seg --ckpt runs/seg/best.pt")
@@ -51,7 +51,7 @@ def test_a_chosen_threshold_has_a_line() -> None:
 def test_a_dry_run(number: int) -> None:
     planned = replace(PLANNED, parameters=number)
     [line] = planned.lines()
-    assert f"{number:,} parameters would learn" in line
+    assert f"{number:,} trainable parameters" in line
     assert fits("trained", planned.to_json(), "train")
     assert "best" not in planned.to_json()
 
@@ -93,7 +93,7 @@ def test_a_cross_validation_before_and_after() -> None:
     assert fits("folds", result.to_json(), "train")
     assert result.to_json()["figures"] == {"dice": {"value": 0.5, "low": 0.25, "high": 0.75, "mean": 0.5, "sd": None}}
     text = result.lines()
-    assert "each judged by the fold that held it out" in text[0]
+    assert "each scored by the fold that held it out" in text[0]
     assert text[2].split() == ["dice", "0.5000", "0.250-0.750", "0.5000", "0.3750"]
     assert "dice minus that of mean mask: +0.1250 (-0.2500 to +0.5000, p 0.5000)" in text
     assert "note: a note" in text
@@ -111,7 +111,7 @@ def test_predictions_and_votes() -> None:
     assert fits("predicted", dry.to_json(), "predict")
     voted = VoteResult("cvqa", "test", "out", ("a", "b"), samples=3, ties=4, answers=27, files=0, dry_run=True)
     assert voted.lines() == [
-        "3 encounters of 2 files; 4 of 27 answers were tied: decided by the file named first",
+        "3 encounters of 2 files; 4 of 27 answers were tied: decided by the file listed first",
         "3 samples of split test; nothing written (--dry-run)",
     ]
     assert fits("predicted", voted.to_json(), "predict")

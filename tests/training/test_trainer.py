@@ -142,7 +142,7 @@ def test_resume_refuses_other_settings_other_tasks_and_other_data(
 ) -> None:
     with pytest.raises(ConfigError, match="epochs=9"):
         train(drawn_prepared, unbroken, resume=True, settings=["epochs=9"])
-    with pytest.raises(CheckpointError, match="is of task 'seg', not 'cvqa'"):
+    with pytest.raises(CheckpointError, match="was trained for task 'seg', not 'cvqa'"):
         train(drawn_prepared, unbroken, "cvqa", resume=True)
     with pytest.raises(CheckpointError, match="data changed"):
         train(prepared, unbroken, resume=True)
