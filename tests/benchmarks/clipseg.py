@@ -29,6 +29,7 @@ from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, CLIPTokeniz
 from magic_cli.config import resolve
 from magic_cli.data.masks import write_mask
 from magic_cli.data.questions import load_questions
+from magic_cli.io.files import sha256
 from magic_cli.models.cache.features import FeatureCache
 from magic_cli.records import Case, ImageRecord, Sample
 from magic_cli.tasks.encoding import Encoded, ToEncode
@@ -89,7 +90,7 @@ def read_samples(folder: Path) -> list[Sample]:
         number = int(photo.stem)
         prompt = ("red itchy spots on the arm " * (4 - number % 3 // 2), "eczema try a cream " * (number % 3))
         case = Case(f"ENC{number:05}", "train", (), {}, *prompt, answers)
-        mask, content = str(photo.with_suffix(".tiff")), f"{number:064}"
+        mask, content = str(photo.with_suffix(".tiff")), sha256(photo)
         record = ImageRecord(photo.stem, case.case_id, case.split, str(photo), *PHOTO, mask=mask, sha256=content)
         samples.append(Sample(photo.stem, case, (record,)))
     return samples

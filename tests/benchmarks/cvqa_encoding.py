@@ -26,6 +26,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast, SwinConfig, S
 
 from magic_cli.config import Config, resolve
 from magic_cli.data.questions import load_questions
+from magic_cli.io.files import sha256
 from magic_cli.models.cache import memo
 from magic_cli.models.cache.features import FeatureCache
 from magic_cli.models.encoders import Encoder
@@ -62,7 +63,7 @@ def make_samples(folder: Path) -> list[Sample]:
             pixels = np.random.default_rng((number, photo)).integers(0, 256, (24, 32, 3), dtype=np.uint8)
             path = folder / f"IMG_{name}_{photo:05}.png"
             Image.fromarray(pixels).resize((640, 480)).save(path)
-            records.append(ImageRecord(path.stem, name, "test", str(path), 480, 640, sha256=f"{number:032}{photo:032}"))
+            records.append(ImageRecord(path.stem, name, "test", str(path), 480, 640, sha256=sha256(path)))
         ids = tuple(record.image_id for record in records)
         encounter = Case(name, "test", ids, {}, f"{QUERY * 2} Patient {number}.", "")
         found.append(Sample(name, encounter, tuple(records), tuple(QUESTIONS.by_qid)))
