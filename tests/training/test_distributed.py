@@ -29,7 +29,8 @@ from magic_cli.commands.run_setup import TrainOptions
 from magic_cli.training.runtime import RuntimeOptions
 from magic_cli.__main__ import exit_process
 from magic_cli.config import resolve
-from magic_cli.training.inference import accelerator_for, average_predictions, predict
+from magic_cli.training.devices import accelerator_for
+from magic_cli.training.inference import average_predictions, predict
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.model import SegModel
 from test_distributed import SETTINGS
@@ -61,7 +62,8 @@ exit_process(0)
 
 
 def environment(home: Path) -> dict[str, str]:
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "builders")]
+    path = os.pathsep.join([*folders, os.environ.get("PYTHONPATH", "")])
     return os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(home), "PYTHONPATH": path}
 
 
