@@ -11,7 +11,7 @@ from magic_cli.commands.recording import recorded
 from magic_cli.config import Config, from_dict
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.prepared_inputs import image_files, table_files
-from magic_cli.errors import CheckpointError, DataError, UsageError
+from magic_cli.errors import CheckpointError, ConfigError, DataError, UsageError, problem
 from magic_cli.io import run_record
 from magic_cli.io.files import StrPath, refuse_existing
 from magic_cli.io.progress import log
@@ -61,6 +61,11 @@ class PredictOptions:
     overwrite: bool = False
     dry_run: bool = False
     runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
+
+    def __post_init__(self) -> None:
+        """Refuse a limit that the command line would refuse."""
+        if self.limit is not None and not (isinstance(self.limit, int) and self.limit >= 1):
+            raise ConfigError(problem("--limit", str(self.limit), "a whole number from 1", "give a larger one"))
 
 
 _DEFAULTS = PredictOptions()

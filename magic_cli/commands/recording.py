@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable
 from typing import ParamSpec, Protocol, TypeVar
 
+from magic_cli.errors import ConfigError, problem
 from magic_cli.io import run_record
 from magic_cli.io.arguments import to_json
 from magic_cli.io.run_record import Call, RunFiles
@@ -27,11 +28,23 @@ P = ParamSpec("P")
 R = TypeVar("R", bound=Recordable)
 
 
+def _check_options(verb: str, options: object, signature: inspect.Signature) -> None:
+    """Refuse the options of another verb, a dict or None; the default is of the class that a verb expects.
+
+    Raises:
+        ConfigError: they are of another class.
+    """
+    expected = type(signature.parameters["options"].default)
+    if not isinstance(options, expected):
+        remedy = f"pass options={expected.__name__}(...), or leave it out"
+        raise ConfigError(problem(f"{verb}: options", type(options).__name__, expected.__name__, remedy))
+
+
 def recorded(verb: Callable[P, R]) -> Callable[P, R]:
     """Wrap a verb so that its call is recorded beside the results when it returns (io/run_record.py).
 
     Raises:
-        DataError: the record cannot be written; the results stay.
+        ConfigError: `options` are not those of the verb. DataError: the record cannot be written; the results stay.
     """
     signature = inspect.signature(verb)
 
@@ -39,6 +52,7 @@ def recorded(verb: Callable[P, R]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
+        _check_options(verb.__name__, bound.arguments.get("options"), signature)
         arguments = {name: to_json(value) for name, value in bound.arguments.items()}
         with run_record.running(Call(verb.__name__, arguments)):
             result = verb(*args, **kwargs)

@@ -7,6 +7,7 @@ nothing that exists is replaced.
 
 import contextlib
 import dataclasses
+import inspect
 import io
 import os
 import shlex
@@ -33,6 +34,7 @@ _TRAINING = ("train", "cross_validate")
 _SETTLED = ("modality", "encounter_text", "lang", "finetune", "seed", "weights")
 _MOST = 100
 _SHOWN = 20
+_LONGEST_NAME = 200  # bytes; the record beside the zip has a longer name
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,14 @@ class _Plan:
         module = import_module(f"magic_cli.commands.{self.verb}")
         self.function: Callable[..., Recordable] = getattr(module, self.verb)
         self.arguments = from_json(self.function, self.record.arguments, f"{file}:arguments")
-        self.options: Any = self.arguments.get("options")
+        default = inspect.signature(self.function).parameters["options"].default
+        self.options: Any = self.arguments.setdefault("options", default)
         if self.verb in _TRAINING and self.record.settings:
             config = _config_class(file, str(self.arguments["task"]))
             from_dict(config, self.record.settings, f"{file}:settings")
         self.folder = _folder(self.record, file)
         self.old_root = file.parents[1] if self.verb == "cross_validate" else file.parent
-        self.name = Path(str(self.arguments.get("out", "submission.zip"))).name if self.verb == "package" else ""
+        self.name = _zip_name(self.arguments, file) if self.verb == "package" else ""
 
     def default_out(self) -> Path:
         """Return where the results go unless --out says otherwise: beside the old ones."""
@@ -157,6 +160,15 @@ def rerun(record: StrPath, out: StrPath | None = None, dry_run: bool = False) ->
         if result.exit_code != plan.record.exit_code:
             differences[run_record.FILE] = f"exit {plan.record.exit_code} then, {result.exit_code} now"
     return RerunResult(plan.file, plan.verb, target, notes, len(plan.record.outputs), differences)
+
+
+def _zip_name(arguments: Mapping[str, object], file: Path) -> str:
+    """Return the name of the zip that a call of package wrote; one that leads elsewhere is refused."""
+    out = str(arguments.get("out", "submission.zip"))
+    name = Path(out).name
+    if name in ("", "..") or "\0" in name or len(os.fsencode(name)) > _LONGEST_NAME:
+        raise DataError(problem(f"{file}:arguments:out", "no name of a file", "one", "is it a run.json?"))
+    return name
 
 
 def _config_class(file: Path, task: str) -> type[Config]:
@@ -236,8 +248,11 @@ def _notes(plan: _Plan) -> Iterator[str]:
 def _old_digest(plan: _Plan, name: str) -> str:
     """Return the SHA-256 of an old output, "" if it is gone or its name leads outside the results."""
     path = plan.old_root / name
-    inside = path.resolve().is_relative_to(plan.old_root.resolve())
-    return sha256(path) if inside and path.is_file() else ""
+    try:
+        inside = path.resolve().is_relative_to(plan.old_root.resolve())
+        return sha256(path) if inside and path.is_file() else ""
+    except (OSError, ValueError):  # no name of a file: too long, or with a null byte
+        return ""
 
 
 def _checkout() -> Checkout | None:

@@ -30,6 +30,8 @@ EMPTY = ("one", "zero", "skip")
 
 TRACKS = ("both", "official", "strict")
 
+MOST_RESAMPLES = 1_000_000
+
 _PACKAGES = ("numpy", "tifffile", "pillow")
 
 
@@ -42,7 +44,7 @@ class ScoreOptions:
         track: "both", "official" or "strict": which scores are shown, and which problems end with exit code 4.
         empty: strict: an empty mask against an empty mask counts "one", "zero", or is left out ("skip").
         accept_255: strict: read masks of 0 and 255 as 0 and 1; otherwise they are rejected and count as zero.
-        resamples: bootstrap resamples of intervals, and random sign flips of p-values; at least 2.
+        resamples: bootstrap resamples of intervals, and random sign flips of p-values; 2 to a million.
         seed: seed of both.
         workers: number of masks that are read in parallel; scores do not depend on it.
         against: other predictions, with which every system is compared encounter by encounter.
@@ -70,8 +72,11 @@ class ScoreOptions:
         for name, value, choices in (("--empty", self.empty, EMPTY), ("track", self.track, TRACKS)):
             if value not in choices:
                 raise ConfigError(problem(name, value, " or ".join(choices), "choose one of these"))
-        if self.resamples < 2:
-            raise ConfigError(problem("--resamples", str(self.resamples), "2 or more", "give a larger number"))
+        if not (isinstance(self.resamples, int) and 2 <= self.resamples <= MOST_RESAMPLES):
+            expected = f"a whole number from 2 to {MOST_RESAMPLES}"
+            raise ConfigError(problem("--resamples", str(self.resamples), expected, "give another number"))
+        if not (isinstance(self.seed, int) and self.seed >= 0):
+            raise ConfigError(problem("seed", str(self.seed), "a whole number from 0", "give another one"))
 
     @property
     def rules(self) -> Rules:

@@ -177,7 +177,7 @@ class Task(ABC):
         Raises:
             ConfigError: an option was given that this task does not have.
         """
-        given = {name: value for name, value in options.items() if value not in (None, False)}
+        given = {name: value for name, value in options.items() if value is not None and value is not False}
         known = {field.name for field in fields(self.decision_class)}
         foreign = [f"--{name.replace('_', '-')}" for name in given if name not in known]
         if foreign:

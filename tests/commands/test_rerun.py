@@ -402,3 +402,22 @@ def test_masks_of_other_sizes_and_counts(here: Path) -> None:
     write_record(here, SEG, outputs=record(here, SEG)["outputs"] | {MASK: sha256(path)})
     [one] = magic(here, "rerun", SEG, "--json").json["differences"]
     assert one == {"file": MASK, "what": "(5, 7) uint8 then, (48, 64) uint8 now"}
+
+
+def test_a_record_without_options_has_their_defaults(here: Path) -> None:
+    arguments = {name: value for name, value in record(here, VOTE)["arguments"].items() if name != "options"}
+    write_record(here, VOTE, arguments=arguments)
+    assert magic(here, "rerun", VOTE).code == 0
+
+
+@pytest.mark.parametrize("out", ["", "..", "a\0b", "x" * 5000])
+def test_a_package_under_no_name_of_a_file_is_refused(here: Path, out: str) -> None:
+    write_record(here, PACK, arguments=record(here, PACK)["arguments"] | {"out": out})
+    assert "arguments:out: got no name of a file" in refused(here, PACK)[0]
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 5000])
+def test_a_recorded_output_under_no_name_of_a_file_differs(here: Path, name: str) -> None:
+    write_record(here, VOTE, outputs=record(here, VOTE)["outputs"] | {name: "0" * 64})
+    ended = magic(here, "rerun", VOTE, "--json")
+    assert (ended.code, [row["what"] for row in ended.json["differences"]]) == (4, ["was not made again"])

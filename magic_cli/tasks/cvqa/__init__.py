@@ -3,13 +3,13 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, cast, get_args
 
 from magic_cli.config import Config
 from magic_cli.data.gold import AnswerGold, Gold, TaskGold, answer_gold
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.questions import QuestionSchema
-from magic_cli.errors import DataError, EmptySplit, problem, shorten
+from magic_cli.errors import ConfigError, DataError, EmptySplit, problem, shorten
 from magic_cli.records import Case, ImageRecord, Prediction, Review, Sample, Submitted
 from magic_cli.submission.answers import SubmittedRow
 from magic_cli.submission.probabilities import PROBABILITIES_FILE
@@ -31,6 +31,11 @@ class CvqaDecision(Decision):
     """How probabilities become answers: "slot", "set", or None for the way that most of the models were trained for."""
 
     decode: Decode | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse another way."""
+        if self.decode not in (None, *get_args(Decode)):
+            raise ConfigError(problem("--decode", self.decode, " or ".join(get_args(Decode)), "choose one of these"))
 
 
 class CvqaTask(Task):

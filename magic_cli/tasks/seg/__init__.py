@@ -12,7 +12,7 @@ from magic_cli.data.gold import Gold, MaskGold, TaskGold, mask_gold
 from magic_cli.data.masks import write_mask
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.questions import QuestionSchema
-from magic_cli.errors import EmptySplit, problem
+from magic_cli.errors import ConfigError, EmptySplit, problem
 from magic_cli.io.staging import replace_results
 from magic_cli.records import ImageRecord, Mask, Prediction, Sample
 from magic_cli.submission.reader import MASKS, SUFFIX, mask_name
@@ -34,6 +34,11 @@ class SegDecision(Decision):
     threshold: float | None = None
     largest: bool = False
     fill_holes: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is no threshold, NaN among it."""
+        if self.threshold is not None and not (isinstance(self.threshold, int | float) and 0 <= self.threshold < 1):
+            raise ConfigError(problem("--threshold", str(self.threshold), "a number in [0, 1)", "give another one"))
 
 
 class SegTask(Task):
