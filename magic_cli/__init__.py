@@ -4,6 +4,7 @@ The verbs of the command line are functions here (examples/notebook.md); each is
 so that `import magic_cli` costs nothing and loads no torch.
 """
 
+from collections.abc import Callable
 from importlib import import_module
 
 __version__ = "0.1.0"
@@ -27,14 +28,43 @@ _HOMES = {
 }
 _PUBLIC = {name: module for module, names in _HOMES.items() for name in names}
 
+_FUNCTIONS = ("prepare", "train", "cross_validate", "predict", "vote", "score", "package", "check_submission", "rerun")
+_FUNCTIONS += ("open_prepared",)
+
 __all__ = ["__version__", *sorted(_PUBLIC)]
 
 
+class _LazyFunction:
+    """A public function that is imported when it is called, or asked for its signature or documentation."""
+
+    def __init__(self, name: str) -> None:
+        self.__name__ = self.__qualname__ = name
+
+    @property
+    def __wrapped__(self) -> Callable[..., object]:
+        """The function itself."""
+        function: Callable[..., object] = getattr(import_module(f"magic_cli.{_PUBLIC[self.__name__]}"), self.__name__)
+        return function
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        return self.__wrapped__.__doc__
+
+    def __call__(self, *args: object, **options: object) -> object:
+        return self.__wrapped__(*args, **options)
+
+    def __repr__(self) -> str:
+        return f"<function magic_cli.{self.__name__}>"
+
+
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first asked for (PEP 562)."""
+    """Return a public name when it is first asked for (PEP 562): functions without importing anything."""
     if name not in _PUBLIC:
         raise AttributeError(f"module 'magic_cli' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"magic_cli.{_PUBLIC[name]}"), name)
+    lazy = name in _FUNCTIONS
+    value = globals()[name] = (
+        _LazyFunction(name) if lazy else getattr(import_module(f"magic_cli.{_PUBLIC[name]}"), name)
+    )
     return value
 
 

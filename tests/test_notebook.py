@@ -1,5 +1,6 @@
 """examples/notebook.md: its cells run as a researcher would run them, and every result has its record."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -44,12 +45,13 @@ def test_the_notebook_runs_and_records(
 def test_the_package_hands_out_its_verbs_and_loads_nothing(tmp_path: Path) -> None:
     code = (
         "import sys, magic_cli\n"
+        "magic_cli.score, magic_cli.train, magic_cli.predict  # functions cost nothing until they are called\n"
         "before = set(sys.modules)\n"
         "names = set(magic_cli.__all__) - {'predict', 'PredictOptions'}  # they load torch\n"
         "for name in names: assert getattr(magic_cli, name) is not None, name\n"
         "assert set(magic_cli.__all__) <= set(dir(magic_cli))\n"
         "heavy = {'torch', 'transformers', 'timm', 'pandas', 'typer', 'rich'} & set(sys.modules)\n"
-        "light = {name for name in before if name.startswith('magic_cli.')}\n"
+        "light = {name for name in before if name.startswith(('magic_cli.', 'numpy'))}\n"
         "print(sorted(heavy), sorted(light))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -61,3 +63,11 @@ def test_the_package_hands_out_its_verbs_and_loads_nothing(tmp_path: Path) -> No
 def test_type_checkers_see_the_same_names() -> None:
     stub = (Path(magic_cli.__file__).with_suffix(".pyi")).read_text(encoding="utf-8")
     assert sorted(re.findall(r" as (\w+)", stub)) == sorted(set(magic_cli.__all__) - {"__version__"})
+
+
+def test_a_lazy_function_looks_like_the_function_itself() -> None:
+    from magic_cli.commands.train import train
+
+    assert magic_cli.train.__doc__ == train.__doc__
+    assert inspect.signature(magic_cli.train) == inspect.signature(train)
+    assert (magic_cli.train.__name__, repr(magic_cli.train)) == ("train", "<function magic_cli.train>")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from magic_cli import __version__, tasks
 from magic_cli.commands.recording import recorded
-from magic_cli.commands.score_files import write_report
 from magic_cli.data.gold import Gold, open_gold
 from magic_cli.errors import ConfigError, DataError, UsageError, printable, problem
 from magic_cli.io import environment, run_record
@@ -117,7 +116,11 @@ def score(preds: StrPath | Sequence[StrPath], gold: StrPath, options: ScoreOptio
         refuse_existing(out, options.overwrite)  # before the work
     opened = open_gold(files.gold, options.split)
     report = score_systems(files, opened, options)
-    return report if out is None else write_report(report, opened, options.overwrite)
+    if out is None:
+        return report
+    from magic_cli.commands.score_files import write_report  # the page and Pillow are of no use to the terminal
+
+    return write_report(report, opened, options.overwrite)
 
 
 def score_systems(files: ScoreFiles, gold: Gold, options: ScoreOptions) -> ScoreReport:
@@ -148,9 +151,9 @@ def score_systems(files: ScoreFiles, gold: Gold, options: ScoreOptions) -> Score
 def _score_system(path: Path, gold: Gold, options: ScoreOptions) -> SystemScores:
     with open_predictions(path) as submission:
         scored = []
-        deliverables = submission.deliverables_with(gold)
-        for task in (task for task in map(tasks.get, tasks.NAMES) if task.deliverable in deliverables):
-            predictions = submission.of(task.deliverable, gold.answers.questions.by_qid)
+        for deliverable in submission.deliverables_with(gold):
+            task = tasks.get(tasks.BY_DELIVERABLE[deliverable])
+            predictions = submission.of(deliverable, gold.answers.questions.by_qid)
             scored.append(task.score(task.gold_in(gold), predictions, options.rules, options.workers))
         return SystemScores(printable(path), submission.notes, tuple(_as_one_run(submission, scored)))
 

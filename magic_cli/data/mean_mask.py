@@ -2,11 +2,14 @@
 
 import threading
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from magic_cli.records import Mask
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SIDE = 64
 
@@ -24,6 +27,8 @@ class TrainingMeanMask:
 
     def add(self, masks: Sequence[Mask]) -> None:
         """Add a photo: the mean of its masks, each uint8 {0, 1} of the same (H, W)."""
+        from PIL import Image  # imported here, as scoring is timed
+
         white = np.uint8(255)
         resized = [Image.fromarray(mask * white).resize((SIDE, SIDE), Image.Resampling.BOX) for mask in masks]
         small = np.rint(np.mean([np.asarray(image) for image in resized], axis=0)).astype(np.int64)
@@ -31,8 +36,10 @@ class TrainingMeanMask:
             self._sum += small
             self.photos += 1
 
-    def image(self) -> Image.Image | None:
+    def image(self) -> "Image | None":
         """Return the mean as 64 x 64 8-bit grey, round(255 * share); None if no photo was added."""
         if not self.photos:
             return None
+        from PIL import Image
+
         return Image.fromarray(np.rint(self._sum / self.photos).astype(np.uint8))

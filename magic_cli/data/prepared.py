@@ -20,16 +20,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from sys import intern
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from magic_cli.data.limits import MAX_PIXELS
-from magic_cli.data.manifest import FORMAT, PrepareManifest
 from magic_cli.data.prompts import replace_surrogates
 from magic_cli.data.questions import NO_QUESTIONS, QuestionSchema, parse_questions
 from magic_cli.errors import DataError, printable, problem
 from magic_cli.io import schema
 from magic_cli.io.files import StrPath, each_row, read_json
 from magic_cli.records import SPLITS, Case, ImageRecord
+
+if TYPE_CHECKING:
+    from magic_cli.data.manifest import PrepareManifest
 
 CASES, IMAGES, QUESTIONS, MANIFEST = "cases.jsonl", "images.jsonl", "questions.json", "prepare.json"
 
@@ -48,7 +50,7 @@ class Prepared:
     """
 
     root: Path
-    manifest: PrepareManifest
+    manifest: "PrepareManifest"
     questions: QuestionSchema
     cases: Mapping[str, Case]
     images: Mapping[str, ImageRecord]
@@ -176,6 +178,8 @@ def open_prepared(root: StrPath, texts: bool = True) -> Prepared:
         DataError: no prepared dataset there, or its format is another or it is damaged; all problems at once.
     """
     root = Path(root)
+    from magic_cli.data.manifest import PrepareManifest  # imported here: gold files are scored without
+
     manifest_path = root / MANIFEST
     if not manifest_path.is_file():
         have = "no such folder" if not root.is_dir() else f"got a folder without {MANIFEST}"
@@ -206,6 +210,8 @@ def open_prepared(root: StrPath, texts: bool = True) -> Prepared:
 def _refuse_older(manifest: object, root: Path) -> None:
     written = manifest.get("schema") if isinstance(manifest, dict) else None
     if written == 1 and not isinstance(written, bool):
+        from magic_cli.data.manifest import FORMAT
+
         remedy = f"run `magic prepare --data ... --out {root} --overwrite` once more"
         raise DataError(problem(root, "a prepared dataset of format 1", f"format {FORMAT}", remedy))
 
@@ -223,7 +229,9 @@ def _raise(lines: list[str]) -> None:
         raise DataError([*lines, "these files were changed by hand or damaged: run `magic prepare --overwrite`"])
 
 
-def _lost(root: Path, manifest: PrepareManifest, cases: Sequence[Case], images: Sequence[ImageRecord]) -> Iterator[str]:
+def _lost(
+    root: Path, manifest: "PrepareManifest", cases: Sequence[Case], images: Sequence[ImageRecord]
+) -> Iterator[str]:
     """Yield a line per split whose number of rows differs from prepare.json: a file cut at a line's end parses well."""
     splits = (
         (CASES, "cases", [case.split for case in cases]),

@@ -9,6 +9,9 @@ from magic_cli.training.task import Task
 
 NAMES = ("seg", "cvqa")
 
+# by what a submission holds of a task, so that scoring one loads that one only
+BY_DELIVERABLE = {"masks": "seg", "answers": "cvqa"}
+
 
 def get(name: str) -> Task:
     """Return a task by its name, one of NAMES; its package is imported on this call, without torch.

@@ -14,9 +14,7 @@ from magic_cli.records import Case, ImageRecord, Prediction, Review, Sample, Sub
 from magic_cli.submission.answers import SubmittedRow
 from magic_cli.submission.probabilities import PROBABILITIES_FILE
 from magic_cli.submission.reader import ANSWERS
-from magic_cli.tasks.cvqa import data_checks, validation
 from magic_cli.tasks.cvqa.answers import AnswerPrediction, Decode, by_encounter, decide
-from magic_cli.tasks.cvqa.baselines import answer_labels, majority_answers
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.cvqa.score import MONITOR, score, trivial_scores
 from magic_cli.tasks.cvqa.write import save
@@ -117,6 +115,8 @@ class CvqaTask(Task):
 
     def data_warnings(self, prepared: Prepared, samples: Sequence[Sample], config: Config) -> list[str]:
         """Return warnings about inconsistent option texts, answers, texts and photos; see tasks/cvqa/data_checks.py."""
+        from magic_cli.tasks.cvqa import data_checks
+
         return data_checks.data_warnings(prepared, samples, of_class(config, CvqaConfig))
 
     def validation_review(
@@ -129,16 +129,23 @@ class CvqaTask(Task):
         """Return accuracy and calibration per parent question, and warnings; see tasks/cvqa/validation.py."""
         answers = cast(Iterable[AnswerPrediction | SubmittedRow], predictions)
         trivial = cast(Mapping[str, Iterable[AnswerPrediction]], baselines)
+        from magic_cli.tasks.cvqa import validation
+
         return validation.validation_review(of_class(gold, AnswerGold), answers, trivial, folds)
 
     def strata(self, samples: Sequence[Sample], questions: QuestionSchema) -> dict[str, tuple[str, ...]]:
         """Return each encounter's answers as labels."""
+        from magic_cli.tasks.cvqa.baselines import answer_labels
+
         return answer_labels(samples, questions)
 
     def baseline_predictions(
         self, parts: Sequence[Sequence[Sample]], questions: QuestionSchema
     ) -> Mapping[str, Iterable[Prediction]]:
         """Return the majority answers of the other parts for the samples of each part."""
+        from magic_cli.tasks.cvqa import validation
+        from magic_cli.tasks.cvqa.baselines import majority_answers
+
         return {validation.MAJORITY: majority_answers(parts, questions)}
 
     def baseline_scores(self, train: Sequence[Sample], gold: TaskGold) -> dict[str, float]:

@@ -16,11 +16,9 @@ from magic_cli.errors import ConfigError, EmptySplit, problem
 from magic_cli.io.staging import replace_results
 from magic_cli.records import ImageRecord, Mask, Prediction, Sample
 from magic_cli.submission.reader import MASKS, SUFFIX, mask_name
-from magic_cli.tasks.seg.baselines import lesion_sizes, mean_masks
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.decide import MaskPrediction, to_mask
 from magic_cli.tasks.seg.score import score
-from magic_cli.tasks.seg.threshold import best_threshold
 from magic_cli.training.task import ChosenSettings, Decision, Task, of_class
 
 if TYPE_CHECKING:
@@ -119,16 +117,22 @@ class SegTask(Task):
         if settings.threshold_for == "none":
             return None
         probabilities = cast(Iterable[MaskPrediction], predictions)
+        from magic_cli.tasks.seg.threshold import best_threshold
+
         return best_threshold(of_class(gold, MaskGold), probabilities, settings.threshold_for, settings.threshold)
 
     def strata(self, samples: Sequence[Sample], questions: QuestionSchema) -> dict[str, tuple[str, ...]]:
         """Return the lesion size per encounter: small, medium or large."""
+        from magic_cli.tasks.seg.baselines import lesion_sizes
+
         return lesion_sizes(samples)
 
     def baseline_predictions(
         self, parts: Sequence[Sequence[Sample]], questions: QuestionSchema
     ) -> Mapping[str, Iterable[Prediction]]:
         """Return the mean mask of the other parts for the samples of each part."""
+        from magic_cli.tasks.seg.baselines import mean_masks
+
         return {"training mean mask": mean_masks(parts)}
 
     def baseline_scores(self, train: Sequence[Sample], gold: TaskGold) -> dict[str, float]:
