@@ -11,7 +11,7 @@ import inspect
 import io
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -22,11 +22,11 @@ from magic_cli.commands import compare_results
 from magic_cli.commands.recording import Recordable
 from magic_cli.config import Config, from_dict
 from magic_cli.errors import DataError, SubmissionError, first_lines, printable, problem, shorten
-from magic_cli.io import environment, run_record
-from magic_cli.io.arguments import from_json
-from magic_cli.io.files import StrPath, sha256
+from magic_cli.io import environment, run_record, schema
+from magic_cli.io.arguments import Json, from_json
+from magic_cli.io.files import StrPath, read_json, sha256
 from magic_cli.io.progress import is_main_process, log, track
-from magic_cli.io.run_record import ORIGIN, Checkout, Origin, RunFiles, RunRecord, called_by, relative_name
+from magic_cli.io.run_record import ORIGIN, Origin, RunFiles, called_by, relative_name
 
 VERBS = ("prepare", "train", "cross_validate", "predict", "vote", "score", "package")
 _TRAINING = ("train", "cross_validate")
@@ -35,6 +35,67 @@ _SETTLED = ("modality", "encounter_text", "lang", "finetune", "seed", "weights")
 _MOST = 100
 _SHOWN = 20
 _LONGEST_NAME = 200  # bytes; the record beside the zip has a longer name
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """State of the git checkout that a program ran from."""
+
+    commit: str
+    changed: bool
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run.json of a call that has ended, as `_read` checked it; see schemas/run.schema.json."""
+
+    verb: str
+    arguments: Mapping[str, Json]
+    argv: Sequence[str] | None
+    folder: Path
+    record: Path
+    exit_code: int
+    git: Checkout | None
+    versions: Mapping[str, str]
+    machine: Mapping[str, Json]
+    settings: Mapping[str, Json]
+    weights: Mapping[str, str]
+    outputs: Mapping[str, str]
+    inputs: Mapping[str, str]
+
+
+def _read(file: Path) -> RunRecord:
+    """Read a record.
+
+    Raises:
+        DataError: it is none, belongs to an older version, to a call that has not ended, or to a rerun.
+    """
+    row = read_json(file)
+    if isinstance(row, dict) and (row.get("format"), row.get("schema")) == ("magic-run", 1):
+        raise DataError(problem(file, "a record of an older version", "one of this version", "run the command again"))
+    lines = schema.problems("run", row, str(file))
+    if lines:
+        raise DataError(lines)
+    if row["exit"] is None:
+        remedy = "let it end first: the same command with --resume"
+        raise DataError(problem(file, "a run that has not ended", "a finished one", remedy))
+    if row["repeats"]:
+        raise DataError(problem(file, "a rerun", "a first run", f"magic rerun {row['repeats']}"))
+    return RunRecord(
+        verb=row["verb"],
+        arguments=row["arguments"],
+        argv=row["argv"],
+        folder=Path(row["folder"]),
+        record=Path(os.path.normpath(row["record"])),
+        exit_code=row["exit"],
+        git=None if row["git"] is None else Checkout(**row["git"]),
+        versions=row["versions"],
+        machine=row["machine"],
+        settings=row["settings"] or {},
+        weights=row["weights"],
+        outputs=row["outputs"],
+        inputs=row["inputs"],
+    )
 
 
 @dataclass(frozen=True)
@@ -89,7 +150,7 @@ class _Plan:
     """A record that can be repeated: the verb, its arguments, and where the old results are."""
 
     def __init__(self, file: Path) -> None:
-        self.file, self.record = file, run_record.read(file)
+        self.file, self.record = file, _read(file)
         self.verb = self.record.verb
         if self.verb not in VERBS:
             known = " or ".join(VERBS)

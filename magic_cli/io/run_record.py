@@ -9,15 +9,14 @@ for `--resume` to find how it was started. An older record of other results goes
 ids and paths, no patient's text. commands/recording.py writes it for every verb; commands/rerun.py reads it.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from magic_cli.errors import DataError, MagicError, problem
-from magic_cli.io import environment, schema
+from magic_cli.errors import DataError, MagicError
+from magic_cli.io import environment
 from magic_cli.io.arguments import Json
 from magic_cli.io.files import read_json, sha256, write_json
 from magic_cli.io.progress import is_main_process
@@ -80,67 +79,6 @@ class RunFiles:
         """Return the outputs that exist, by their path below `root`, sorted."""
         paths = {path for pattern in self.outputs for path in self.root.glob(pattern) if path.is_file()}
         return {path.relative_to(self.root).as_posix(): path for path in sorted(paths - {self.record})}
-
-
-@dataclass(frozen=True)
-class Checkout:
-    """State of the git checkout that a program ran from."""
-
-    commit: str
-    changed: bool
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """A run.json of a call that has ended, as `read` checked it; see schemas/run.schema.json."""
-
-    verb: str
-    arguments: Mapping[str, Json]
-    argv: Sequence[str] | None
-    folder: Path
-    record: Path
-    exit_code: int
-    git: Checkout | None
-    versions: Mapping[str, str]
-    machine: Mapping[str, Json]
-    settings: Mapping[str, Json]
-    weights: Mapping[str, str]
-    outputs: Mapping[str, str]
-    inputs: Mapping[str, str]
-
-
-def read(file: Path) -> RunRecord:
-    """Read a record.
-
-    Raises:
-        DataError: it is none, belongs to an older version, to a call that has not ended, or to a rerun.
-    """
-    row = read_json(file)
-    if isinstance(row, dict) and (row.get("format"), row.get("schema")) == ("magic-run", 1):
-        raise DataError(problem(file, "a record of an older version", "one of this version", "run the command again"))
-    lines = schema.problems("run", row, str(file))
-    if lines:
-        raise DataError(lines)
-    if row["exit"] is None:
-        remedy = "let it end first: the same command with --resume"
-        raise DataError(problem(file, "a run that has not ended", "a finished one", remedy))
-    if row["repeats"]:
-        raise DataError(problem(file, "a rerun", "a first run", f"magic rerun {row['repeats']}"))
-    return RunRecord(
-        verb=row["verb"],
-        arguments=row["arguments"],
-        argv=row["argv"],
-        folder=Path(row["folder"]),
-        record=Path(os.path.normpath(row["record"])),
-        exit_code=row["exit"],
-        git=None if row["git"] is None else Checkout(**row["git"]),
-        versions=row["versions"],
-        machine=row["machine"],
-        settings=row["settings"] or {},
-        weights=row["weights"],
-        outputs=row["outputs"],
-        inputs=row["inputs"],
-    )
 
 
 ORIGIN: ContextVar[Origin] = ContextVar("origin", default=Origin())  # noqa: B039  frozen

@@ -1,11 +1,15 @@
 """The registry of the tasks; code outside this package obtains a task only through it."""
 
-from importlib import import_module
+from __future__ import annotations
 
-from magic_cli.config import Config
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from magic_cli.errors import ConfigError, WeightsError, problem, redact
-from magic_cli.models.weights import hub_dir
 from magic_cli.training.task import Task
+
+if TYPE_CHECKING:
+    from magic_cli.config import Config
 
 NAMES = ("seg", "cvqa")
 
@@ -36,6 +40,8 @@ def check_weights(config: Config) -> None:
     Raises:
         WeightsError: some are missing; one line per checkpoint lists the files to copy.
     """
+    from magic_cli.models.weights import hub_dir
+
     lines: list[str] = []
     for hub_name in dict.fromkeys((config.image_encoder, config.text_encoder)):
         try:

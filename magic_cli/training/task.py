@@ -4,13 +4,14 @@ A task is a class with its facts as attributes. Its abstract methods are `sample
 and `gold_in`; the defaults of the others suit a task that does not need them.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
-from magic_cli.config import Config, SettingValue
 from magic_cli.data.gold import Gold, TaskGold
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.questions import QuestionSchema
@@ -18,6 +19,7 @@ from magic_cli.errors import ConfigError
 from magic_cli.records import Prediction, Review, Rules, Sample, Submitted, TaskScores
 
 if TYPE_CHECKING:
+    from magic_cli.config import Config, SettingValue
     from magic_cli.training.task_model import TaskModel
 
 T = TypeVar("T")
@@ -61,7 +63,6 @@ class Task(ABC):
         title: the name for people, in lower case.
         unit: what `count_score` counts, in the plural.
         count_score: the score that is a number of units, not a quality.
-        config_class: class of the settings.
         decision_class: class of the options of `write`.
         monitor: the score that chooses the best epoch unless the settings name another one.
         headline_scores: the scores to show first.
@@ -75,7 +76,6 @@ class Task(ABC):
     title: ClassVar[str]
     unit: ClassVar[str]
     count_score: ClassVar[str]
-    config_class: ClassVar[type[Config]]
     decision_class: ClassVar[type[Decision]] = Decision
     monitor: ClassVar[str]
     headline_scores: ClassVar[tuple[str, ...]]
@@ -83,6 +83,11 @@ class Task(ABC):
     deliverable: ClassVar[Literal["masks", "answers"]]
     uses_questions: ClassVar[bool] = False
     supports_vote: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def config_class(self) -> type[Config]:
+        """The class of the settings."""
 
     @abstractmethod
     def samples(self, prepared: Prepared, split: str, config: Config) -> Sequence[Sample]:
@@ -93,7 +98,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def build(self, config: Config, questions: QuestionSchema) -> "TaskModel":
+    def build(self, config: Config, questions: QuestionSchema) -> TaskModel:
         """Return the untrained model; imports torch."""
 
     @abstractmethod

@@ -1,11 +1,12 @@
 """Closed questions: one row of option indices per encounter; scored per parent question over option sets."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
-from magic_cli.config import Config
 from magic_cli.data.gold import AnswerGold, Gold, TaskGold, answer_gold
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.questions import QuestionSchema
@@ -15,12 +16,13 @@ from magic_cli.submission.answers import SubmittedRow
 from magic_cli.submission.probabilities import PROBABILITIES_FILE
 from magic_cli.submission.reader import ANSWERS
 from magic_cli.tasks.cvqa.answers import AnswerPrediction, Decode, by_encounter, decide
-from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.cvqa.score import MONITOR, score, trivial_scores
 from magic_cli.tasks.cvqa.write import save
 from magic_cli.training.task import Decision, Task, of_class
 
 if TYPE_CHECKING:
+    from magic_cli.config import Config
+    from magic_cli.tasks.cvqa.config import CvqaConfig
     from magic_cli.training.task_model import TaskModel
 
 
@@ -43,7 +45,6 @@ class CvqaTask(Task):
     title = "closed questions"
     unit = "encounters"
     count_score = "number_cvqa_instances"
-    config_class = CvqaConfig
     decision_class = CvqaDecision
     monitor = MONITOR
     headline_scores = (MONITOR,)
@@ -52,6 +53,13 @@ class CvqaTask(Task):
     uses_questions = True
     supports_vote = True
     score = staticmethod(score)
+
+    @property
+    def config_class(self) -> type[CvqaConfig]:
+        """The class of the settings."""
+        from magic_cli.tasks.cvqa.config import CvqaConfig
+
+        return CvqaConfig
 
     def samples(self, prepared: Prepared, split: str, config: Config) -> tuple[Sample, ...]:
         """Return one sample per encounter with its photos and all questions; of train and valid those with answers.
@@ -64,7 +72,7 @@ class CvqaTask(Task):
             DataError: the dataset has no closed questions, or encounters lack photos that the modality needs (one
                 line for all of them).
         """
-        settings = of_class(config, CvqaConfig)
+        settings = of_class(config, self.config_class)
         if not prepared.questions.slots:
             got, expected = "no closed questions", "a dataset with closed questions"
             raise DataError(problem(prepared.root, got, expected, "choose another task"))
@@ -82,11 +90,11 @@ class CvqaTask(Task):
         units = [(qid,) for qid in qids] if settings.sample_unit == "question" and split == "train" else [qids]
         return tuple(Sample(e.case_id, e, photos[e.case_id], unit) for e in encounters for unit in units)
 
-    def build(self, config: Config, questions: QuestionSchema) -> "TaskModel":
+    def build(self, config: Config, questions: QuestionSchema) -> TaskModel:
         """Return the untrained model; imports torch."""
         from magic_cli.tasks.cvqa.model import build
 
-        return build(of_class(config, CvqaConfig), questions)
+        return build(of_class(config, self.config_class), questions)
 
     def write(
         self, predictions: Iterable[Prediction], prepared: Prepared, out: Path, decision: Decision | None = None
@@ -117,7 +125,7 @@ class CvqaTask(Task):
         """Return warnings about inconsistent option texts, answers, texts and photos; see tasks/cvqa/data_checks.py."""
         from magic_cli.tasks.cvqa import data_checks
 
-        return data_checks.data_warnings(prepared, samples, of_class(config, CvqaConfig))
+        return data_checks.data_warnings(prepared, samples, of_class(config, self.config_class))
 
     def validation_review(
         self,

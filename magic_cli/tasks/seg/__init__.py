@@ -1,5 +1,7 @@
 """Segmentation: one binary mask per photo; scored against every annotator, written as official TIFF files."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,7 +9,6 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from magic_cli.config import Config
 from magic_cli.data.gold import Gold, MaskGold, TaskGold, mask_gold
 from magic_cli.data.masks import write_mask
 from magic_cli.data.prepared import Prepared
@@ -16,12 +17,13 @@ from magic_cli.errors import ConfigError, EmptySplit, problem
 from magic_cli.io.staging import replace_results
 from magic_cli.records import ImageRecord, Mask, Prediction, Sample
 from magic_cli.submission.reader import MASKS, SUFFIX, mask_name
-from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.decide import MaskPrediction, to_mask
 from magic_cli.tasks.seg.score import score
 from magic_cli.training.task import ChosenSettings, Decision, Task, of_class
 
 if TYPE_CHECKING:
+    from magic_cli.config import Config
+    from magic_cli.tasks.seg.config import SegConfig
     from magic_cli.training.task_model import TaskModel
 
 
@@ -46,13 +48,19 @@ class SegTask(Task):
     title = "segmentation"
     unit = "images"
     count_score = "number_segmentation_instances"
-    config_class = SegConfig
     decision_class = SegDecision
     monitor = "dice_meanofmax"
     headline_scores = ("dice_meanofmax", "jaccard_meanofmax")
     outputs = (f"{MASKS}/*.tiff",)
     deliverable = "masks"
     score = staticmethod(score)
+
+    @property
+    def config_class(self) -> type[SegConfig]:
+        """The class of the settings."""
+        from magic_cli.tasks.seg.config import SegConfig
+
+        return SegConfig
 
     def samples(self, prepared: Prepared, split: str, config: Config) -> tuple[Sample, ...]:
         """Return one sample per photo; of train and valid only photos with a mask.
@@ -75,11 +83,11 @@ class SegTask(Task):
             raise EmptySplit(problem(prepared.root, f"none in split {split!r}", expected, "see its prepare.json"))
         return tuple(samples)
 
-    def build(self, config: Config, questions: QuestionSchema) -> "TaskModel":
+    def build(self, config: Config, questions: QuestionSchema) -> TaskModel:
         """Return the untrained model; imports torch."""
         from magic_cli.tasks.seg.model import build
 
-        return build(of_class(config, SegConfig), questions)
+        return build(of_class(config, self.config_class), questions)
 
     def write(
         self, predictions: Iterable[Prediction], prepared: Prepared, out: Path, decision: Decision | None = None
@@ -113,7 +121,7 @@ class SegTask(Task):
         self, gold: TaskGold, predictions: Iterable[Prediction], config: Config
     ) -> ChosenSettings | None:
         """Choose the threshold for the score that the setting `threshold_for` names; None for "none"."""
-        settings = of_class(config, SegConfig)
+        settings = of_class(config, self.config_class)
         if settings.threshold_for == "none":
             return None
         probabilities = cast(Iterable[MaskPrediction], predictions)
