@@ -18,6 +18,7 @@ class Bare(Task):
     """The methods that have to be written, and no more."""
 
     name = "bare"
+    config_class = Config
 
     def samples(self, prepared: Any, split: str, config: Config) -> Sequence[Sample]:
         raise NotImplementedError
