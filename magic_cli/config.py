@@ -227,6 +227,11 @@ def from_dict(config_class: type[AnyConfig], values: Mapping[str, Any], where: s
         ConfigError: unknown key, wrong type or value out of range, all of them at once; a former name of a setting
             (one line for all of them).
     """
+    return config_class(**_checked(config_class, values, where))
+
+
+def _checked(config_class: type[Config], values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return values of the fields' types; raises ConfigError with one line per unknown name and wrong type."""
     settings, lines = settings_of(config_class), []
     clean: dict[str, Any] = {}
     former = [f"{name} is now {new}" for name, new in config_class.former_names.items() if name in values]
@@ -237,7 +242,7 @@ def from_dict(config_class: type[AnyConfig], values: Mapping[str, Any], where: s
             continue
         wanted = settings[name].value_type if name in settings else None
         if wanted is None:
-            known = _nearest(name, tuple(settings))
+            known = _nearest(str(name), tuple(settings))
             lines.append(f"{where} {name}: no such setting for task '{config_class.task}'; {known}")
         elif wanted is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**300:
             clean[name] = float(value)
@@ -247,7 +252,7 @@ def from_dict(config_class: type[AnyConfig], values: Mapping[str, Any], where: s
             clean[name] = value
     if lines:
         raise ConfigError(lines)
-    return config_class(**clean)
+    return clean
 
 
 def resolve(
@@ -274,7 +279,10 @@ def resolve(
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     values: dict[str, Any] = {"preset": preset} | table.get("shared", {}) | table.get(config_class.task, {})
     values |= {name: value for name, value in flags.items() if value is not None}
-    values |= settings if isinstance(settings, Mapping) else _parse(config_class, settings)
+    if isinstance(settings, Mapping):
+        values |= _checked(config_class, settings, "settings:")
+    else:
+        values |= _parse(config_class, (settings,) if isinstance(settings, str) else settings)
     return from_dict(config_class, values, f"preset {preset}:")
 
 

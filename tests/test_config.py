@@ -252,3 +252,17 @@ def test_every_field_declares_a_plain_type_its_bounds_and_a_sentence(task: str) 
 def test_configs_are_frozen(task: str) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         resolve(config_class(task), "tiny").epochs = 3  # type: ignore[misc]
+
+
+def test_settings_from_python_name_themselves_in_errors() -> None:
+    """Not the preset that they are laid over."""
+    with pytest.raises(ConfigError) as caught:
+        resolve(SegConfig, "tiny", {"epochs": "two", "bach_size": 4, 3: 1})  # type: ignore[dict-item]
+    assert [line.split(";")[0] for line in caught.value.problems] == [
+        "settings: epochs: got str, expected int",
+        "settings: bach_size: no such setting for task 'seg'",
+        "settings: 3: no such setting for task 'seg'",
+    ]
+    with pytest.raises(ConfigError, match=r"^settings: from an earlier version: clip is now grad_clip_norm"):
+        resolve(SegConfig, "tiny", {"clip": 1.0})
+    assert resolve(SegConfig, "tiny", "epochs=3").epochs == 3  # one text is one setting

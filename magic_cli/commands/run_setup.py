@@ -68,7 +68,8 @@ class TrainOptions:
 
     def given(self) -> set[str]:
         """Return the names of the settings that these options name, the preset among them."""
-        names = {setting.partition("=")[0] for setting in self.settings} | self.flags().keys()
+        pairs = (self.settings,) if isinstance(self.settings, str) else self.settings
+        names = {setting.partition("=")[0] for setting in pairs} | self.flags().keys()
         return names | ({"preset"} if self.preset else set())
 
 
