@@ -68,12 +68,8 @@ def train(
     settings: opt.Settings = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/TASK.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
-    folds: Annotated[
-        int | None, typer.Option(min=2, help="Cross-validate on split train, grouped by encounter.")
-    ] = None,
-    deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="Fail on non-deterministic operations instead of warning.")
-    ] = False,
+    folds: opt.Folds = None,
+    deterministic: opt.Deterministic = False,
     modality: Annotated[str | None, typer.Option(help="cvqa: inputs to use: both, text or image.")] = None,
     encounter_text: opt.EncounterText = None,
     lang: opt.Languages = None,

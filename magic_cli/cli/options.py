@@ -88,6 +88,9 @@ NoCache = Annotated[bool, typer.Option("--no-cache", help="Do not cache features
 
 Weights = Annotated[Path | None, typer.Option(help="Folder with the Hugging Face checkpoints of preset paper.")]
 
+Folds = Annotated[int | None, typer.Option(min=2, help="Cross-validate on split train, grouped by encounter.")]
+_DETERMINISTIC = "Fail on non-deterministic operations instead of warning."
+Deterministic = Annotated[bool, typer.Option("--deterministic", help=_DETERMINISTIC)]
 Split = Annotated[str, typer.Option(help="train, valid or test.")]
 
 _SETTINGS = "key=value, repeatable: --set epochs=5; --set help lists all settings."
