@@ -28,9 +28,6 @@ _HOMES = {
 }
 _PUBLIC = {name: module for module, names in _HOMES.items() for name in names}
 
-_FUNCTIONS = ("prepare", "train", "cross_validate", "predict", "vote", "score", "package", "check_submission", "rerun")
-_FUNCTIONS += ("open_prepared",)
-
 __all__ = ["__version__", *sorted(_PUBLIC)]
 
 
@@ -61,10 +58,9 @@ def __getattr__(name: str) -> object:
     """Return a public name when it is first asked for (PEP 562): functions without importing anything."""
     if name not in _PUBLIC:
         raise AttributeError(f"module 'magic_cli' has no attribute {name!r}")
-    lazy = name in _FUNCTIONS
-    value = globals()[name] = (
-        _LazyFunction(name) if lazy else getattr(import_module(f"magic_cli.{_PUBLIC[name]}"), name)
-    )
+    is_function = name.islower()  # the others are classes
+    value = _LazyFunction(name) if is_function else getattr(import_module(f"magic_cli.{_PUBLIC[name]}"), name)
+    globals()[name] = value
     return value
 
 

@@ -17,18 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magic_cli.commands.recording import recorded
-from magic_cli.commands.run_setup import RUNS, RunSetup, TrainOptions, set_up
+from magic_cli.commands.run_setup import RUNS, RunSetup, TrainOptions, run_files, set_up
 from magic_cli.commands.train import FILES as RUN_FILES
-from magic_cli.commands.train import run_inputs, unique_samples
+from magic_cli.commands.train import unique_samples
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.stratify import assign_folds
 from magic_cli.errors import CheckpointError, ConfigError, problem
 from magic_cli.io import run_record, schema
 from magic_cli.io.files import StrPath, read_json, read_jsonl, sweep, write_json
 from magic_cli.io.progress import log
-from magic_cli.io.run_record import RunFiles
 from magic_cli.metrics import bootstrap
-from magic_cli.models.weights import encoder_digests
 from magic_cli.records import EncounterSums, Prediction, Review, Sample, TaskScores
 from magic_cli.report.run_text import CrossValidationResult, Fold, FoldScores, PooledScore
 from magic_cli.submission.probabilities import PROBABILITIES_FILE
@@ -127,7 +125,7 @@ def cross_validate(
         _check_same(setup.work / FILE, setup.earlier, result)
     if options.dry_run:
         return result
-    files = _run_files(setup, Path(data), folder, options)
+    files = run_files(setup, Path(data), options, f"{PREDICTIONS}/{run_record.FILE}", OUTPUTS)
     working = replace(files, record=setup.work / PREDICTIONS / run_record.FILE)
     with setup.draft.alone(setup.work, options.resume):
         run_record.start(working)
@@ -143,21 +141,6 @@ def cross_validate(
         plan.accelerator().wait_for_everyone()
         setup.draft.publish(setup.work)
     return replace(result, recorded=files)
-
-
-def _run_files(setup: RunSetup, data: Path, folder: Path, options: TrainOptions) -> RunFiles:
-    record = Path(PREDICTIONS) / run_record.FILE
-    return RunFiles(
-        record=folder / record,
-        root=folder,
-        outputs=OUTPUTS,
-        inputs=lambda: run_inputs(setup.task, data),
-        settings=setup.config.as_dict(),
-        weights=encoder_digests([setup.config.as_dict()], options.weights),
-        device=options.runtime.device,
-        resumed=options.resume,
-        started=run_record.started_with(setup.work / record) if options.resume else None,
-    )
 
 
 def _files(folder: Path) -> list[Path]:

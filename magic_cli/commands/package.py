@@ -16,7 +16,7 @@ from magic_cli.data.prepared_inputs import table_files
 from magic_cli.errors import DataError, SubmissionError, UsageError, problem
 from magic_cli.io import run_record
 from magic_cli.io.files import StrPath, refuse_existing, sha256, sweep, write_atomic
-from magic_cli.io.run_record import Hashed, RunFiles, hashed
+from magic_cli.io.run_record import Hashed, RunFiles, VerbResult, hashed
 from magic_cli.submission.answers import read_rows
 from magic_cli.submission.archive import Archive, open_archive
 from magic_cli.submission.expected import Expected, expected_of
@@ -44,7 +44,7 @@ class PackageOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class PackageResult:
+class PackageResult(VerbResult):
     """A submission that passed all checks.
 
     Attributes:
@@ -71,11 +71,6 @@ class PackageResult:
     def is_written(self) -> bool:
         """Whether the zip was written; not after a dry run."""
         return self.sha256 is not None
-
-    @property
-    def exit_code(self) -> int:
-        """Exit code of the command."""
-        return 0
 
     def run_files(self) -> RunFiles | None:
         """Return what was read and written, for run.json; None after a dry run."""

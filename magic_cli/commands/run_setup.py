@@ -7,8 +7,12 @@ from pathlib import Path
 from magic_cli import tasks
 from magic_cli.config import Config, SettingValue, from_dict, resolve
 from magic_cli.data.prepared import Prepared, open_prepared
+from magic_cli.data.prepared_inputs import image_files, table_files
 from magic_cli.errors import CheckpointError, ConfigError
+from magic_cli.io import run_record
 from magic_cli.io.files import StrPath
+from magic_cli.io.run_record import Hashed, RunFiles
+from magic_cli.models.weights import encoder_digests
 from magic_cli.training.run_folder import Draft
 from magic_cli.training.runtime import Runtime, RuntimeOptions
 from magic_cli.training.task import Task
@@ -159,3 +163,32 @@ def resolve_or_resume(asked: Config, given: set[str], file: Path, earlier: Mappi
     if other:
         raise ConfigError(f"{file}: --resume keeps the run's own settings, got {', '.join(other)}; leave them out")
     return config
+
+
+def run_files(setup: RunSetup, data: Path, options: TrainOptions, record: str, outputs: tuple[str, ...]) -> RunFiles:
+    """Return what a training or a cross-validation reads and writes, for its run.json.
+
+    Args:
+        setup: the run.
+        data: the prepared dataset, as the verb was given it.
+        options: those of the verb.
+        record: path of run.json below the run's folder.
+        outputs: glob patterns of the results below the run's folder.
+    """
+
+    def inputs() -> Hashed:
+        yield from table_files(data)
+        yield from image_files(data, ("train", "valid"), masks="all" if setup.task.deliverable == "masks" else "none")
+
+    settings = setup.config.as_dict()
+    return RunFiles(
+        record=setup.draft.out / record,
+        root=setup.draft.out,
+        outputs=outputs,
+        inputs=inputs,
+        settings=settings,
+        weights=encoder_digests([settings], options.weights),
+        device=options.runtime.device,
+        resumed=options.resume,
+        started=run_record.started_with(setup.work / record) if options.resume else None,
+    )

@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magic_cli.commands.recording import recorded
-from magic_cli.commands.run_setup import RUNS, RunSetup, TrainOptions, set_up
+from magic_cli.commands.run_setup import RUNS, RunSetup, TrainOptions, run_files, set_up
 from magic_cli.config import Config
 from magic_cli.data.prepared import Prepared
-from magic_cli.data.prepared_inputs import image_files, table_files
 from magic_cli.errors import DataError, EmptySplit
 from magic_cli.io import run_record
 from magic_cli.io.files import StrPath
 from magic_cli.io.progress import log
-from magic_cli.io.run_record import Hashed, RunFiles
-from magic_cli.models.weights import encoder_digests
+from magic_cli.io.run_record import RunFiles
 from magic_cli.records import Sample
 from magic_cli.report.run_text import TrainResult
 from magic_cli.training.run_folder import Draft
@@ -73,7 +71,7 @@ def train(
     )
     if options.dry_run:
         return result
-    files = _run_files(setup, Path(data), folder, options)
+    files = run_files(setup, Path(data), options, run_record.FILE, OUTPUTS)
     with setup.draft.alone(setup.work, options.resume):
         _start(setup, files)
         progress = trainer.run(options.resume)
@@ -100,26 +98,6 @@ def _start(setup: RunSetup, files: RunFiles) -> None:
     for name in () if files.resumed else FILES:
         (setup.work / name).unlink(missing_ok=True)
     run_record.start(replace(files, record=setup.work / run_record.FILE))
-
-
-def _run_files(setup: RunSetup, data: Path, folder: Path, options: TrainOptions) -> RunFiles:
-    return RunFiles(
-        record=folder / run_record.FILE,
-        root=folder,
-        outputs=OUTPUTS,
-        inputs=lambda: run_inputs(setup.task, data),
-        settings=setup.config.as_dict(),
-        weights=encoder_digests([setup.config.as_dict()], options.weights),
-        device=options.runtime.device,
-        resumed=options.resume,
-        started=run_record.started_with(setup.work / run_record.FILE) if options.resume else None,
-    )
-
-
-def run_inputs(task: Task, data: Path) -> Hashed:
-    """Yield the files of a prepared dataset that a training reads."""
-    yield from table_files(data)
-    yield from image_files(data, ("train", "valid"), masks=task.deliverable == "masks")
 
 
 def _earlier(work: Path) -> tuple[Path, Mapping[str, object]]:

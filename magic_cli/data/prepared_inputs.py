@@ -3,6 +3,7 @@
 import os
 from collections.abc import Collection
 from pathlib import Path
+from typing import Literal
 
 from magic_cli.data.prepared import CASES, IMAGES, MANIFEST, MEAN_MASK, QUESTIONS
 from magic_cli.io.files import each_row
@@ -15,8 +16,10 @@ def table_files(prepared: Path) -> Hashed:
         yield from hashed(prepared / name for name in (MANIFEST, CASES, IMAGES, QUESTIONS, MEAN_MASK))
 
 
-def image_files(prepared: Path, splits: Collection[str], masks: bool = False) -> Hashed:
-    """Yield the photos of splits with their recorded SHA-256; with `masks`, also their merged and annotators' masks."""
+def image_files(
+    prepared: Path, splits: Collection[str], masks: Literal["none", "annotators", "all"] = "none"
+) -> Hashed:
+    """Yield the photos of splits with their recorded SHA-256, and their annotators' masks or also the merged ones."""
     root = prepared.resolve()
     for row in each_row(prepared / IMAGES):
         if row["split"] not in splits:
@@ -24,16 +27,6 @@ def image_files(prepared: Path, splits: Collection[str], masks: bool = False) ->
         photo = Path(os.path.normpath(root / (row["path"] or ".")))
         if photo.is_file():
             yield photo, row["sha256"]
-        if masks:
-            merged = [row["mask"]] if row["mask"] else []
-            yield from hashed(Path(os.path.normpath(root / name)) for name in (*merged, *row["annotators"].values()))
-
-
-def raw_files(prepared: Path) -> Hashed:
-    """Yield the photos and annotators' masks that a prepared dataset was made from."""
-    root = prepared.resolve()
-    for row in each_row(prepared / IMAGES):
-        photo = Path(os.path.normpath(root / (row["path"] or ".")))
-        if photo.is_file():
-            yield photo, row["sha256"]
-        yield from hashed(Path(os.path.normpath(root / name)) for name in row["annotators"].values())
+        names = [row["mask"]] if masks == "all" and row["mask"] else []
+        names += [] if masks == "none" else row["annotators"].values()
+        yield from hashed(Path(os.path.normpath(root / name)) for name in names)

@@ -81,6 +81,28 @@ class RunFiles:
         return {path.relative_to(self.root).as_posix(): path for path in sorted(paths - {self.record})}
 
 
+class VerbResult:
+    """The result of a verb."""
+
+    __slots__ = ()
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the command."""
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedResult(VerbResult):
+    """The result of a verb that made its `RunFiles` itself."""
+
+    recorded: RunFiles | None = field(default=None, repr=False, compare=False)
+
+    def run_files(self) -> RunFiles | None:
+        """Return what was read and written, for run.json; None after a dry run."""
+        return self.recorded
+
+
 ORIGIN: ContextVar[Origin] = ContextVar("origin", default=Origin())  # noqa: B039  frozen
 _RUNNING: ContextVar[Call | None] = ContextVar("running", default=None)
 

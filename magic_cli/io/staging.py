@@ -67,9 +67,8 @@ def replace_results(out: Path, patterns: Collection[str], owned: str = "") -> It
     """Yield an empty folder whose content is moved into `out` when the block ends; the older result is removed.
 
     The record of the older result, run.json, is removed with it. Everything else in `out` is kept; the same files, as
-    they are linked, not copied. A kill leaves the complete older
-    result or the complete new one. Only if `out` contains other folders, or cannot be exchanged for another folder,
-    each file or folder of the result is replaced separately.
+    they are linked, not copied. A kill leaves the complete older result or the complete new one. Only if `out` contains
+    other folders, or cannot be exchanged for another folder, each file or folder of the result is replaced separately.
 
     Args:
         out: the folder, which may not exist yet.

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from magic_cli.data.manifest import PrepareManifest
 from magic_cli.data.prepared import PAGE
-from magic_cli.data.prepared_inputs import raw_files
+from magic_cli.data.prepared_inputs import image_files
 from magic_cli.data.prompt_lengths import PromptWindow
 from magic_cli.io import run_record
-from magic_cli.io.run_record import Hashed, RunFiles
+from magic_cli.io.run_record import Hashed, RunFiles, VerbResult
 from magic_cli.records import SPLITS
 
 _SHOWN = 20
@@ -19,7 +19,7 @@ LEFT_OUT = {"cases": "encounters", "images": "images", "masks": "masks", "answer
 
 
 @dataclass(frozen=True, slots=True)
-class PrepareResult:
+class PrepareResult(VerbResult):
     """A prepared dataset.
 
     Attributes:
@@ -34,11 +34,6 @@ class PrepareResult:
     manifest: PrepareManifest
     is_written: bool = True
 
-    @property
-    def exit_code(self) -> int:
-        """Exit code of the command."""
-        return 0
-
     def run_files(self) -> RunFiles | None:
         """Return what was read and written, for run.json; None after a dry run."""
         if not self.is_written:
@@ -48,7 +43,7 @@ class PrepareResult:
 
     def _inputs(self) -> Hashed:
         yield from ((self.data / name, digest) for name, digest in self.manifest.inputs.files.items())
-        yield from raw_files(self.out)
+        yield from image_files(self.out, SPLITS, masks="annotators")
 
     def to_json(self) -> dict[str, object]:
         """Return what --json prints (schemas/prepared.schema.json), less "command"."""

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from magic_cli.io.files import finite
-from magic_cli.io.run_record import RunFiles
+from magic_cli.io.run_record import RecordedResult
 from magic_cli.metrics.bootstrap import Difference
 from magic_cli.records import AnswerReview, Review
 from magic_cli.report.score_text import ACCURACY, between, interval, number, signed
@@ -17,7 +17,7 @@ Scores = Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
-class TrainResult:
+class TrainResult(RecordedResult):
     """Result of `train`; after a dry run `checkpoint` is None and all fields after it are empty.
 
     Attributes:
@@ -45,16 +45,6 @@ class TrainResult:
     epochs: int = 0
     baselines: Mapping[str, float] = field(default_factory=dict)
     chosen: Mapping[str, object] = field(default_factory=dict)
-    recorded: RunFiles | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def exit_code(self) -> int:
-        """Exit code of the command."""
-        return 0
-
-    def run_files(self) -> RunFiles | None:
-        """Return what was read and written, for run.json; None after a dry run."""
-        return self.recorded
 
     def to_json(self) -> dict[str, object]:
         """Return schemas/trained.schema.json without its header; NaN becomes null."""
@@ -97,7 +87,7 @@ def chosen_line(chosen: Mapping[str, object]) -> str:
 
 
 @dataclass(frozen=True)
-class PredictResult:
+class PredictResult(RecordedResult):
     """Result of `predict`; after a dry run, `samples` is the number of samples that it would predict."""
 
     task: str
@@ -107,16 +97,6 @@ class PredictResult:
     files: int = 0
     samples: int | None = None
     dry_run: bool = False
-    recorded: RunFiles | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def exit_code(self) -> int:
-        """Exit code of the command."""
-        return 0
-
-    def run_files(self) -> RunFiles | None:
-        """Return what was read and written, for run.json; None after a dry run."""
-        return self.recorded
 
     def to_json(self) -> dict[str, object]:
         """Return schemas/predicted.schema.json without its header."""
@@ -131,7 +111,7 @@ class PredictResult:
 
 
 @dataclass(frozen=True)
-class VoteResult:
+class VoteResult(RecordedResult):
     """Result of `vote`: of `answers` parent questions over all `samples`, `ties` were decided by the order of files."""
 
     task: str
@@ -143,16 +123,6 @@ class VoteResult:
     answers: int
     files: int
     dry_run: bool = False
-    recorded: RunFiles | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def exit_code(self) -> int:
-        """Exit code of the command."""
-        return 0
-
-    def run_files(self) -> RunFiles | None:
-        """Return what was read and written, for run.json; None after a dry run."""
-        return self.recorded
 
     def to_json(self) -> dict[str, object]:
         """Return schemas/predicted.schema.json without its header."""
@@ -234,7 +204,7 @@ class FoldScores:
 
 
 @dataclass(frozen=True)
-class CrossValidationResult:
+class CrossValidationResult(RecordedResult):
     """Result of `cross_validate`, or its plan: `scores` is None until all folds are trained.
 
     Attributes:
@@ -257,16 +227,6 @@ class CrossValidationResult:
     predictions: str
     prepared: str
     scores: FoldScores | None = None
-    recorded: RunFiles | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def exit_code(self) -> int:
-        """Exit code of the command."""
-        return 0
-
-    def run_files(self) -> RunFiles | None:
-        """Return what was read and written, for run.json; None after a dry run."""
-        return self.recorded
 
     def to_json(self) -> dict[str, object]:
         """Return folds.json (schemas/folds.schema.json); NaN becomes null."""

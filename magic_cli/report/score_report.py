@@ -210,7 +210,7 @@ class ScoreReport:
         tables = list(table_files(self.files.gold))
         yield from tables or hashed([self.files.gold])
         if tables and any(task.deliverable == "masks" for task in self.tasks.values()):
-            yield from image_files(self.files.gold, (self.split,), masks=True)
+            yield from image_files(self.files.gold, (self.split,), masks="all")
 
     def by_system(self, task: str) -> dict[str, TaskScores]:
         """Return the scores of a task by the name of the system, for each system that has the task."""

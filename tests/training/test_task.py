@@ -76,3 +76,8 @@ def test_a_config_of_another_task_is_a_mistake_of_the_program() -> None:
     with pytest.raises(TypeError, match="got SegConfig, expected CvqaConfig"):
         tasks.get("cvqa").build(resolve(SegConfig, "tiny"), Any)
     assert of_class(True, int) is True
+
+
+def test_the_registry_knows_who_delivers_what() -> None:
+    """It is written down there so that scoring answers does not load segmentation."""
+    assert {tasks.get(name).deliverable: name for name in tasks.NAMES} == tasks.BY_DELIVERABLE
