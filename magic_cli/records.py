@@ -33,7 +33,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """One photo. `height` and `width` are those of its masks, after the EXIF rule (data/orientation.py).
+    """One photo. `height` and `width` are those of its masks, after the EXIF rule (data/imaging/orientation.py).
 
     Paths are absolute and stored as text: with five per photo, `Path` objects would take half of a dataset's memory.
     `path` is None if the photo is missing (text-only data).

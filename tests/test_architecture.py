@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import magic_cli
-from magic_cli.data.masks import write_mask
+from magic_cli.data.imaging.masks import write_mask
 from magic_cli.data.prepared import open_prepared
 
 PACKAGE = Path(magic_cli.__file__).parent

@@ -15,8 +15,8 @@ import pytest
 
 import magic_cli
 from magic_cli.cli import app
-from magic_cli.data.fast_tiff import read_simple_tiff
-from magic_cli.data.masks import map_stored, merge_masks, write_mask
+from magic_cli.data.imaging.fast_tiff import read_simple_tiff
+from magic_cli.data.imaging.masks import map_stored, merge_masks, write_mask
 from magic_cli.metrics.answer_sets import iom
 from magic_cli.metrics.mask_scores import dice
 
@@ -86,7 +86,7 @@ def test_from_prepare_to_the_merged_mask_are_at_most_four_files(
     drawn: Path, tmp_path: Path, magic: Callable[..., None]
 ) -> None:
     files = first_path(lambda: magic("prepare", "--data", drawn, "--out", tmp_path / "p"), merge_masks.__code__)
-    assert (files[0], files[-1]) == ("cli/app.py", "data/masks.py")
+    assert (files[0], files[-1]) == ("cli/app.py", "data/imaging/masks.py")
     assert len(files) <= 4, files
 
 
@@ -101,6 +101,6 @@ def test_all_files_of_a_path_are_seen(tmp_path: Path, threaded: bool) -> None:
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(map_stored, path, "m").result()
 
-    assert first_path(read, read_simple_tiff.__code__) == ["data/masks.py", "data/fast_tiff.py"]
+    assert first_path(read, read_simple_tiff.__code__) == ["data/imaging/masks.py", "data/imaging/fast_tiff.py"]
     with pytest.raises(AssertionError, match="never reached"):
         first_path(read, merge_masks.__code__)

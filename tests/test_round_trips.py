@@ -13,7 +13,7 @@ from magic_cli.commands.prepare import PrepareOptions, prepare
 from magic_cli.data.gold import AnswerGold, answer_gold
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.stratify import assign_folds
-from magic_cli.io.files import read_json
+from magic_cli.io.json_files import read_json
 from magic_cli.records import TaskScores
 from magic_cli.submission.archive import open_archive
 from magic_cli.submission.expected import expected_of

@@ -12,7 +12,7 @@ from magic_cli.cli.app import app
 from magic_cli.commands.prepare import prepare
 from magic_cli.data.questions import FALLBACK
 from magic_cli.io import schema
-from magic_cli.io.files import read_json, read_jsonl
+from magic_cli.io.json_files import read_json, read_jsonl
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMAS = sorted(path.name.removesuffix(".schema.json") for path in (ROOT / "schemas").iterdir())

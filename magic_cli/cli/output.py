@@ -7,7 +7,7 @@ from typing import Protocol
 import typer
 
 from magic_cli.errors import DataError, printable
-from magic_cli.io.files import finite, json_text
+from magic_cli.io.json_files import finite, json_text
 from magic_cli.io.progress import discard_output, is_main_process
 
 

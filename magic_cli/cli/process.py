@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from magic_cli.cli.output import print_text
 from magic_cli.errors import DataError, Interrupted, MagicError, printable
-from magic_cli.io.files import json_text
+from magic_cli.io.json_files import json_text
 from magic_cli.io.progress import is_main_process, log
 from magic_cli.io.signals import has_raised
 

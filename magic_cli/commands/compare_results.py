@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from magic_cli.data.masks import read_raw
+from magic_cli.data.imaging.masks import read_raw
 from magic_cli.errors import MagicError, redact, redact_key
-from magic_cli.io.files import finite, read_json, read_jsonl
+from magic_cli.io.json_files import finite, read_json, read_jsonl
 from magic_cli.submission.archive import open_archive
 
 _MAX_DIFFERENCES = 5

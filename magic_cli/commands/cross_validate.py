@@ -24,7 +24,8 @@ from magic_cli.data.prepared import Prepared
 from magic_cli.data.stratify import assign_folds
 from magic_cli.errors import CheckpointError, ConfigError, problem
 from magic_cli.io import run_record, schema
-from magic_cli.io.files import StrPath, read_json, read_jsonl, sweep, write_json
+from magic_cli.io.files import StrPath, sweep
+from magic_cli.io.json_files import read_json, read_jsonl, write_json
 from magic_cli.io.progress import log
 from magic_cli.metrics import bootstrap
 from magic_cli.records import EncounterSums, Prediction, Review, Sample, TaskScores

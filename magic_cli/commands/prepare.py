@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from magic_cli.commands.recording import recorded
-from magic_cli.data.images import PhotoSize
+from magic_cli.data.imaging.images import PhotoSize
+from magic_cli.data.imaging.masks import MERGES, merge_masks, write_mask
+from magic_cli.data.imaging.mean_mask import TrainingMeanMask
+from magic_cli.data.imaging.orientation import match_masks
 from magic_cli.data.issues import IssueLog
 from magic_cli.data.manifest import (
     Inputs,
@@ -24,9 +27,6 @@ from magic_cli.data.manifest import (
     count,
     digest,
 )
-from magic_cli.data.masks import MERGES, merge_masks, write_mask
-from magic_cli.data.mean_mask import TrainingMeanMask
-from magic_cli.data.orientation import match_masks
 from magic_cli.data.prepared import (
     CASES,
     IMAGES,
@@ -40,7 +40,8 @@ from magic_cli.data.prepared import (
 from magic_cli.data.prompt_lengths import PromptStatistics, prompt_statistics
 from magic_cli.data.sources.dermavqa.reader import Challenge, open_challenge
 from magic_cli.errors import ConfigError, DataError, WeightsError, problem
-from magic_cli.io.files import StrPath, write_atomic, write_json, write_jsonl, write_text
+from magic_cli.io.files import StrPath, write_atomic, write_text
+from magic_cli.io.json_files import write_json, write_jsonl
 from magic_cli.io.progress import track
 from magic_cli.io.staging import check_target, staged
 from magic_cli.metrics.mask_scores import dice

@@ -24,7 +24,8 @@ from magic_cli.config import Config, from_dict
 from magic_cli.errors import DataError, SubmissionError, first_lines, printable, problem, shorten
 from magic_cli.io import environment, run_record, schema
 from magic_cli.io.arguments import Json, from_json
-from magic_cli.io.files import StrPath, read_json, sha256
+from magic_cli.io.files import StrPath, sha256
+from magic_cli.io.json_files import read_json
 from magic_cli.io.progress import is_main_process, log, track
 from magic_cli.io.run_record import ORIGIN, Origin, RunFiles, called_by, relative_name
 

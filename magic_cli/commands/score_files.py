@@ -14,7 +14,8 @@ from magic_cli.data.gold import Gold
 from magic_cli.data.prepared import MANIFEST
 from magic_cli.errors import DataError, printable, problem
 from magic_cli.io import run_record
-from magic_cli.io.files import read_jsonl, refuse_existing, sha256, write_json, write_parts, write_text
+from magic_cli.io.files import refuse_existing, sha256, write_parts, write_text
+from magic_cli.io.json_files import read_jsonl, write_json
 from magic_cli.io.staging import replace_results
 from magic_cli.records import Mask
 from magic_cli.report import score_page

@@ -10,11 +10,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from magic_cli.data.masks import ANNOTATOR_MASK, decode_mask, read_raw
+from magic_cli.data.imaging.masks import ANNOTATOR_MASK, decode_mask, read_raw
 from magic_cli.data.prepared import MANIFEST, MEAN_MASK, Prepared, open_prepared
 from magic_cli.data.questions import QuestionSchema, load_questions
 from magic_cli.errors import DataError, first_lines, printable, problem
-from magic_cli.io.files import read_json
+from magic_cli.io.json_files import read_json
 from magic_cli.records import SPLITS, Case
 
 MASKS, ANSWERS = "masks_refs", "data_cvqa_ref.json"

@@ -27,7 +27,8 @@ from magic_cli.data.prompts import replace_surrogates
 from magic_cli.data.questions import NO_QUESTIONS, QuestionSchema, parse_questions
 from magic_cli.errors import DataError, printable, problem
 from magic_cli.io import schema
-from magic_cli.io.files import StrPath, each_row, read_json
+from magic_cli.io.files import StrPath
+from magic_cli.io.json_files import each_row, read_json
 from magic_cli.records import SPLITS, Case, ImageRecord
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from magic_cli.data.prepared import CASES, IMAGES, MANIFEST, MEAN_MASK, QUESTIONS
-from magic_cli.io.files import each_row
+from magic_cli.io.json_files import each_row
 from magic_cli.io.run_record import Hashed, hashed
 
 

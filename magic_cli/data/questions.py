@@ -15,7 +15,7 @@ from typing import Any
 
 from magic_cli.errors import DataError, problem, redact, redact_key
 from magic_cli.io import schema
-from magic_cli.io.files import read_json
+from magic_cli.io.json_files import read_json
 from magic_cli.records import Question
 
 FALLBACK = Path(__file__).parents[1] / "presets" / "questions.json"

@@ -18,7 +18,8 @@ from pathlib import Path
 from magic_cli.errors import DataError, MagicError
 from magic_cli.io import environment
 from magic_cli.io.arguments import Json
-from magic_cli.io.files import read_json, sha256, write_json
+from magic_cli.io.files import sha256
+from magic_cli.io.json_files import read_json, write_json
 from magic_cli.io.progress import is_main_process
 
 FILE = "run.json"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from magic_cli.errors import ConfigError, MagicError, WeightsError, problem
-from magic_cli.io import files
+from magic_cli.io import files, json_files
 from magic_cli.io.files import StrPath
 
 
@@ -205,7 +205,7 @@ def _has_weights(folder: Path) -> bool:
         return True
     for index in (folder / f"{name}.index.json" for name in _WEIGHT_FILES):
         if index.is_file():
-            content = files.read_json(index)
+            content = json_files.read_json(index)
             shards = content.get("weight_map") if isinstance(content, dict) else None
             names = list(shards.values()) if isinstance(shards, dict) else []
             return bool(names) and all(isinstance(name, str) and (folder / name).is_file() for name in names)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from magic_cli.data.images import open_photo
+from magic_cli.data.imaging.images import open_photo
 from magic_cli.errors import DataError
 
 GREY = (200, 200, 200)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from magic_cli.data.imaging.masks import read_mask
 from magic_cli.data.manifest import BINS, Agreement, Inputs, PrepareManifest
-from magic_cli.data.masks import read_mask
 from magic_cli.data.prompt_lengths import PromptStatistics
 from magic_cli.errors import DataError
 from magic_cli.records import SPLITS, ImageRecord

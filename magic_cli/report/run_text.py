@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from magic_cli.io.files import finite
+from magic_cli.io.json_files import finite
 from magic_cli.io.run_record import RecordedResult
 from magic_cli.metrics.bootstrap import Difference
 from magic_cli.records import AnswerReview, Review

@@ -12,7 +12,7 @@ from pathlib import Path
 from magic_cli.data.prepared_inputs import image_files, table_files
 from magic_cli.errors import SubmissionError
 from magic_cli.io import run_record
-from magic_cli.io.files import finite
+from magic_cli.io.json_files import finite
 from magic_cli.io.run_record import Hashed, RunFiles, hashed
 from magic_cli.metrics.bootstrap import Difference
 from magic_cli.records import TaskScores

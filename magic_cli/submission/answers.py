@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from magic_cli.errors import SubmissionError, problem, shorten
-from magic_cli.io.files import MAX_JSON
+from magic_cli.io.json_files import MAX_JSON
 from magic_cli.records import Submitted
 from magic_cli.submission.archive import Archive
 from magic_cli.submission.probabilities import Probabilities

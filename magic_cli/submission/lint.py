@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from magic_cli.data.fast_tiff import read_simple_tiff
+from magic_cli.data.imaging.fast_tiff import read_simple_tiff
 from magic_cli.data.limits import MAX_PIXELS, claims
 from magic_cli.errors import SubmissionError
 from magic_cli.io import run_record

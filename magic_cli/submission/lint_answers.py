@@ -8,7 +8,7 @@ from typing import Any
 from magic_cli.data.questions import QuestionSchema, load_questions
 from magic_cli.errors import SubmissionError, redact, redact_key
 from magic_cli.io import schema
-from magic_cli.io.files import repeated_keys
+from magic_cli.io.json_files import repeated_keys
 from magic_cli.submission.answers import parse_answers, read_bytes
 from magic_cli.submission.expected import Expected, Findings
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.data.gold import Gold
-from magic_cli.data.masks import Unreadable, decode_mask, map_stored, read_stored
+from magic_cli.data.imaging.masks import Unreadable, decode_mask, map_stored, read_stored
 from magic_cli.errors import DataError, SubmissionError, problem, shorten
 from magic_cli.io.files import write_text
 from magic_cli.records import Question, Submitted

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from magic_cli.config import Config
-from magic_cli.data.images import open_photo
+from magic_cli.data.imaging.images import open_photo
 from magic_cli.data.prompts import share_window
 from magic_cli.errors import ConfigError, DataError
 from magic_cli.models import encoders, huggingface

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from magic_cli.errors import CheckpointError, problem
-from magic_cli.io.files import finite, write_atomic
+from magic_cli.io.files import write_atomic
+from magic_cli.io.json_files import finite
 from magic_cli.training.checkpoint import load_file, load_meta
 
 RandomStates = dict[str, torch.Tensor]

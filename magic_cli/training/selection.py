@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from magic_cli.config import Config
 from magic_cli.data.prepared import Prepared
-from magic_cli.io.files import write_json
+from magic_cli.io.json_files import write_json
 from magic_cli.io.progress import log
 from magic_cli.records import Prediction, Review, Sample
 from magic_cli.training import checkpoint

@@ -15,7 +15,8 @@ from magic_cli.data.gold import TaskGold
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import DataError, Interrupted
 from magic_cli.io import environment
-from magic_cli.io.files import finite, sweep, write_jsonl
+from magic_cli.io.files import sweep
+from magic_cli.io.json_files import finite, write_jsonl
 from magic_cli.io.progress import log, track
 from magic_cli.io.signals import Interrupt
 from magic_cli.models.cache.features import FeatureCache

@@ -27,7 +27,7 @@ from PIL import Image
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, CLIPTokenizerFast, ViTImageProcessor
 
 from magic_cli.config import resolve
-from magic_cli.data.masks import write_mask
+from magic_cli.data.imaging.masks import write_mask
 from magic_cli.data.questions import load_questions
 from magic_cli.io.files import sha256
 from magic_cli.models.cache.features import FeatureCache

@@ -24,7 +24,7 @@ from magic_cli.config import Config, resolve
 from magic_cli.data.gold import AnswerGold, answer_gold
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.stratify import assign_folds
-from magic_cli.io.files import read_jsonl, write_jsonl
+from magic_cli.io.json_files import read_jsonl, write_jsonl
 from magic_cli.io.progress import log
 from magic_cli.records import Prediction, Sample
 from magic_cli.tasks import get

@@ -17,14 +17,14 @@ from challenge_folders import answers_row, encounter_row, make_challenge
 from PIL import Image
 from tiny_dataset import ANSWERS, files_of, make_prepared
 
-from magic_cli.data.fast_tiff import read_simple_tiff
-from magic_cli.data.images import check_photo, open_photo
-from magic_cli.data.masks import decode_mask, map_stored, read_raw, read_stored
+from magic_cli.data.imaging.fast_tiff import read_simple_tiff
+from magic_cli.data.imaging.images import check_photo, open_photo
+from magic_cli.data.imaging.masks import decode_mask, map_stored, read_raw, read_stored
 from magic_cli.data.prepared import open_prepared
 from magic_cli.data.questions import FALLBACK, parse_questions
 from magic_cli.data.sources.dermavqa.reader import open_challenge
 from magic_cli.errors import MagicError
-from magic_cli.io.files import read_json
+from magic_cli.io.json_files import read_json
 from magic_cli.submission.archive import open_archive
 from magic_cli.submission.expected import expected_of
 from magic_cli.submission.lint import lint, mask_faults
@@ -148,7 +148,7 @@ def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 class Tiff(Reader):
-    """data/masks.py, data/fast_tiff.py and the linter; what both our reader and tifffile read is the same array."""
+    """data/imaging/masks.py, fast_tiff.py and the linter; what both our reader and tifffile read is the same array."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -172,7 +172,7 @@ class Tiff(Reader):
 
 
 class Photo(Reader):
-    """data/images.py."""
+    """data/imaging/images.py."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)

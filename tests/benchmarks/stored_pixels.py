@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from magic_cli.config import resolve
-from magic_cli.data.masks import write_mask
+from magic_cli.data.imaging.masks import write_mask
 from magic_cli.io.files import sha256
 from magic_cli.models.cache import pixels
 from magic_cli.models.cache.features import FeatureCache

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from magic_cli.data.imaging.masks import write_mask
 from magic_cli.data.manifest import Inputs, Orientation, PrepareManifest, PrepareSettings, count, digest
-from magic_cli.data.masks import write_mask
 from magic_cli.data.prepared import case_row, image_row
 from magic_cli.data.questions import QuestionSchema, load_questions
-from magic_cli.io.files import write_json, write_jsonl
+from magic_cli.io.json_files import write_json, write_jsonl
 from magic_cli.records import Case, ImageRecord, Mask
 
 # encounter -> (split, sizes of its photos); nothing is square, so that transposing shows

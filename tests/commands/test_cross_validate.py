@@ -19,7 +19,7 @@ from magic_cli.config import resolve
 from magic_cli.data.prepared import open_prepared
 from magic_cli.errors import CheckpointError, ConfigError, DataError, Interrupted
 from magic_cli.io import schema
-from magic_cli.io.files import write_json
+from magic_cli.io.json_files import write_json
 from magic_cli.models.cache.features import FeatureCache
 from magic_cli.records import Sample
 from magic_cli.tasks import get

@@ -18,7 +18,7 @@ from challenge_folders import draw_lesion, draw_photo, image_id, make_challenge,
 from PIL import Image
 
 from magic_cli.commands.prepare import PrepareOptions, prepare, prompt_lengths
-from magic_cli.data.masks import read_mask
+from magic_cli.data.imaging.masks import read_mask
 from magic_cli.data.prepared import MEAN_MASK, PAGE, open_prepared
 from magic_cli.data.sources.dermavqa.reader import open_challenge
 from magic_cli.errors import ConfigError, DataError

@@ -15,7 +15,8 @@ import tifffile
 from recorded_run import LINES, magic, record, tree, write_record
 
 from magic_cli.io import schema
-from magic_cli.io.files import sha256, write_json
+from magic_cli.io.files import sha256
+from magic_cli.io.json_files import write_json
 from magic_cli.training.checkpoint import load_best, save_best
 from magic_cli.training.trainer import Trainer
 

@@ -25,7 +25,7 @@ from challenge_folders import (
 from magic_cli.data.questions import load_questions
 from magic_cli.data.sources.dermavqa.reader import Challenge, open_challenge
 from magic_cli.errors import ConfigError, DataError
-from magic_cli.io.files import read_json
+from magic_cli.io.json_files import read_json
 
 TRAIN = "images_final/images_train"
 MASKS = "dermavqa-seg-trainvalid/dermavqa-segmentations/train"

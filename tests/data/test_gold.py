@@ -24,7 +24,7 @@ from tiny_dataset import (
 
 from magic_cli.commands.prepare import PrepareOptions, prepare
 from magic_cli.data.gold import Gold, gold_of, mask_gold, open_gold
-from magic_cli.data.masks import read_mask
+from magic_cli.data.imaging.masks import read_mask
 from magic_cli.data.prepared import open_prepared
 from magic_cli.errors import DataError
 from magic_cli.tasks.seg import TASK as SEG

@@ -13,12 +13,12 @@ from challenge_folders import image_id
 
 from magic_cli.commands.prepare import PrepareOptions, prepare
 from magic_cli.data import prepared as module
-from magic_cli.data.images import open_photo
-from magic_cli.data.masks import read_mask
+from magic_cli.data.imaging.images import open_photo
+from magic_cli.data.imaging.masks import read_mask
 from magic_cli.data.prepared import case_row, image_row, link, open_prepared
 from magic_cli.errors import DataError
-from magic_cli.io import files
-from magic_cli.io.files import read_jsonl
+from magic_cli.io import json_files
+from magic_cli.io.json_files import read_jsonl
 from magic_cli.records import Case, ImageRecord
 from magic_cli.tasks.cvqa import TASK as CVQA
 from magic_cli.tasks.cvqa.config import CvqaConfig
@@ -88,7 +88,7 @@ def test_rows_are_read_one_by_one(prepared: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(module, name, call)
 
     def each_row(path: Path) -> Iterator[Any]:
-        for row in files.each_row(path):
+        for row in json_files.each_row(path):
             events.append(f"row of {path.name}")
             yield row
 

@@ -15,7 +15,7 @@ from challenge_folders import draw_lesion, draw_photo, image_id, save_mask
 from harness import CANARY, Magic, accepted, copied, left, refused
 from PIL import Image
 
-from magic_cli.data.images import open_photo
+from magic_cli.data.imaging.images import open_photo
 
 SIZE = (48, 64)
 

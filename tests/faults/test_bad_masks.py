@@ -15,7 +15,7 @@ from harness import CANARY, Magic, accepted, clean, copied, left, refused
 from PIL import Image
 from tiny_dataset import files_of, make_prepared, write_folder
 
-from magic_cli.data.masks import Unreadable, read_raw
+from magic_cli.data.imaging.masks import Unreadable, read_raw
 from magic_cli.errors import DataError
 
 SIZE = (48, 64)

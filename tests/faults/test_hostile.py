@@ -16,7 +16,7 @@ from tiny_dataset import ANSWERS, files_of, make_prepared, write_folder
 
 from magic_cli.commands.score_files import items_csv
 from magic_cli.errors import printable
-from magic_cli.io.files import json_text
+from magic_cli.io.json_files import json_text
 from magic_cli.records import TaskScores
 from magic_cli.report.score_report import SystemScores
 

@@ -15,7 +15,7 @@ from challenge_folders import make_challenge
 from forks import Ended, Forks, job
 
 from magic_cli.data.prepared import open_prepared
-from magic_cli.io.files import read_jsonl
+from magic_cli.io.json_files import read_jsonl
 from magic_cli.models.cache import store
 from magic_cli.training import checkpoint, resume
 from magic_cli.training.run_folder import FOLDER as DRAFT

@@ -1,4 +1,4 @@
-"""io/files.py: a file is whole or the old one, JSON errors say where, nothing is overwritten unasked."""
+"""io/files.py, io/json_files.py: a file is whole or the old one, JSON errors say where, nothing is overwritten."""
 
 import errno
 import hashlib
@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magic_cli.errors import DataError
-from magic_cli.io import files
+from magic_cli.io import files, json_files
 from magic_cli.io.locks import folder_lock
 from magic_cli.io.staging import staged
 
@@ -127,9 +127,9 @@ def test_long_names_get_a_temporary_name_that_fits(tmp_path: Path) -> None:
 @given(value=VALUES)
 def test_json_round_trip(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
     path = tmp_path_factory.getbasetemp() / "round.json"
-    files.write_json(path, value)
-    assert files.read_json(path) == value
-    assert path.read_bytes().decode() == files.json_text(value, indent=2) + "\n"
+    json_files.write_json(path, value)
+    assert json_files.read_json(path) == value
+    assert path.read_bytes().decode() == json_files.json_text(value, indent=2) + "\n"
 
 
 @settings(deadline=None, derandomize=True)
@@ -138,14 +138,14 @@ def test_jsonl_round_trip(tmp_path_factory: pytest.TempPathFactory, rows: list[d
     """Line separators of Unicode inside a text are no ends of lines."""
     rows = [row for row in rows if "\\ud" not in json.dumps(row)]
     path = tmp_path_factory.getbasetemp() / "round.jsonl"
-    files.write_jsonl(path, rows)
-    assert files.read_jsonl(path) == rows
+    json_files.write_jsonl(path, rows)
+    assert json_files.read_jsonl(path) == rows
 
 
 ITEM = {"image": "IMG_ENC00001_00001", "dice_max": 0.5, "annotators": [0.25] * 10}
 LONG: dict[str, tuple[Callable, Any]] = {  # each of half a megabyte or more
-    "rows": (files.write_jsonl, ({"text": chr(97 + n % 26) * 10_000} for n in range(100))),
-    "a report": (files.write_json, [ITEM] * 3_000),
+    "rows": (json_files.write_jsonl, ({"text": chr(97 + n % 26) * 10_000} for n in range(100))),
+    "a report": (json_files.write_json, [ITEM] * 3_000),
 }
 
 
@@ -165,34 +165,34 @@ def test_long_files_are_written_a_part_at_a_time(name: str, tmp_path: Path) -> N
 
 def test_what_is_valid_already_is_not_copied() -> None:
     item, bad = {"image": "i", "dice": 0.5}, {"image": "i", "dice": float("nan")}
-    result = files.finite({"items": (item, bad), "n": 1})
+    result = json_files.finite({"items": (item, bad), "n": 1})
     assert result == {"items": [item, {"image": "i", "dice": None}], "n": 1}
     assert result["items"][0] is item
-    assert files.finite(MappingProxyType(item)) == item  # a mapping of another kind becomes a dict
-    assert type(files.finite(MappingProxyType(item))) is dict
+    assert json_files.finite(MappingProxyType(item)) == item  # a mapping of another kind becomes a dict
+    assert type(json_files.finite(MappingProxyType(item))) is dict
 
 
 def test_nan_is_never_written(tmp_path: Path) -> None:
-    for write in (files.write_json, lambda path, value: files.write_jsonl(path, [value])):
+    for write in (json_files.write_json, lambda path, value: json_files.write_jsonl(path, [value])):
         with pytest.raises(ValueError, match="JSON compliant"):
             write(tmp_path / "x.json", {"dice": float("nan")})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_json_keeps_chinese_readable(tmp_path: Path) -> None:
-    files.write_json(tmp_path / "x.json", {"zh": "瘙痒"})
+    json_files.write_json(tmp_path / "x.json", {"zh": "瘙痒"})
     assert (tmp_path / "x.json").read_bytes().decode() == '{\n  "zh": "瘙痒"\n}\n'
 
 
 def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(b"\xef\xbb\xbf[1]")
-    assert files.read_json(path) == [1]
+    assert json_files.read_json(path) == [1]
 
 
 def bad_json(path: Path, data: bytes) -> str:
     path.write_bytes(data)
-    line = one_line(lambda: files.read_json(path))
+    line = one_line(lambda: json_files.read_json(path))
     assert line.startswith(str(path))
     return line.removeprefix(str(path))
 
@@ -210,32 +210,34 @@ def test_json_errors_say_where(tmp_path: Path) -> None:
 
 def test_json_that_cannot_be_read(tmp_path: Path) -> None:
     missing = tmp_path / "no.json"
-    assert one_line(lambda: files.read_json(missing)) == f"{missing}: no such file; check the path"
+    assert one_line(lambda: json_files.read_json(missing)) == f"{missing}: no such file; check the path"
     reason = "cannot be read (Is a directory); check the path and its permissions"
-    assert one_line(lambda: files.read_json(tmp_path)) == f"{tmp_path}: {reason}"
+    assert one_line(lambda: json_files.read_json(tmp_path)) == f"{tmp_path}: {reason}"
 
 
 def test_jsonl_errors_name_the_line(tmp_path: Path) -> None:
     path = tmp_path / "images.jsonl"
     path.write_text('{"a": 1}\n\n  \n{"b": 2}\n')
-    assert files.read_jsonl(path) == [{"a": 1}, {"b": 2}]
+    assert json_files.read_jsonl(path) == [{"a": 1}, {"b": 2}]
     path.write_text('{"a": 1}\n\n{"a": \n')
-    assert one_line(lambda: files.read_jsonl(path)).startswith(f"{path}:3: not valid JSON (Expecting value)")
+    assert one_line(lambda: json_files.read_jsonl(path)).startswith(f"{path}:3: not valid JSON (Expecting value)")
     for line in ("9" * 5000, "[" * 100_000):
         path.write_text(f"1\n{line}\n")
-        assert one_line(lambda: files.read_jsonl(path)).startswith(f"{path}:2: not valid JSON (a number too long, or ")
+        assert one_line(lambda: json_files.read_jsonl(path)).startswith(
+            f"{path}:2: not valid JSON (a number too long, or "
+        )
     path.write_bytes(b'{"a": "\xff"}')
-    assert "got byte 7 that is not UTF-8" in one_line(lambda: files.read_jsonl(path))
+    assert "got byte 7 that is not UTF-8" in one_line(lambda: json_files.read_jsonl(path))
     path.write_bytes(b"\xef\xbb\xbf[1]")
-    assert files.read_jsonl(path) == [[1]]
+    assert json_files.read_jsonl(path) == [[1]]
     path.unlink()
-    assert one_line(lambda: files.read_jsonl(path)) == f"{path}: no such file; run `magic prepare` first"
+    assert one_line(lambda: json_files.read_jsonl(path)) == f"{path}: no such file; run `magic prepare` first"
 
 
 def test_bad_bytes_of_lines_are_counted_from_the_start_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "images.jsonl"
     path.write_bytes(b'{"a": 1}\n{"b": "\xff"}\n')
-    rows = files.each_row(path)
+    rows = json_files.each_row(path)
     assert next(rows) == {"a": 1}  # before the rest is read
     assert "got byte 16 that is not UTF-8" in one_line(lambda: next(rows))
 
@@ -245,13 +247,13 @@ def test_lines_without_end_are_not_read_beyond_the_limit(
     write: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pipe has no size: what comes out of it is counted."""
-    monkeypatch.setattr(files, "MAX_JSON", 100)
+    monkeypatch.setattr(json_files, "MAX_JSON", 100)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     handle = os.open(pipe, os.O_RDWR)
     try:
         os.write(handle, write)
-        assert "MiB or more, expected at most" in one_line(lambda: files.read_jsonl(pipe))
+        assert "MiB or more, expected at most" in one_line(lambda: json_files.read_jsonl(pipe))
     finally:
         os.close(handle)
 

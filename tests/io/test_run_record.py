@@ -14,7 +14,8 @@ from tiny_dataset import files_of, make_prepared, write_folder
 from magic_cli.commands.score import ScoreOptions, score
 from magic_cli.commands.score_files import digest
 from magic_cli.io import run_record, schema
-from magic_cli.io.files import read_jsonl, sha256
+from magic_cli.io.files import sha256
+from magic_cli.io.json_files import read_jsonl
 from magic_cli.io.run_record import Call, RunFiles
 from magic_cli.models.weights import LITE0_SHA256, MINILM_SHA256, digests, encoder_digests
 

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from magic_cli.data.prepared import open_prepared
 from magic_cli.data.questions import FALLBACK
 from magic_cli.io import schema
-from magic_cli.io.files import parse_json
+from magic_cli.io.json_files import parse_json
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.name.removesuffix(".schema.json") for path in (ROOT / "schemas").glob("*.schema.json"))

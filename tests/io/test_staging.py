@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from magic_cli.data.masks import write_mask
+from magic_cli.data.imaging.masks import write_mask
 from magic_cli.errors import DataError
 from magic_cli.io import staging
 from magic_cli.io.locks import folder_lock

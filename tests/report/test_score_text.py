@@ -8,7 +8,7 @@ from typing import Any
 from score_reports import score_report
 
 from magic_cli.io import schema
-from magic_cli.io.files import finite
+from magic_cli.io.json_files import finite
 from magic_cli.metrics.bootstrap import Difference
 from magic_cli.records import Interval, TaskScores
 from magic_cli.report.leaderboard import Entry

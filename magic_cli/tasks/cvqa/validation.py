@@ -7,7 +7,7 @@ import numpy as np
 
 from magic_cli.data.gold import AnswerGold
 from magic_cli.errors import shorten
-from magic_cli.io.files import finite
+from magic_cli.io.json_files import finite
 from magic_cli.metrics.calibration import BINS, ece
 from magic_cli.records import AnswerReview, ParentReview, Review
 from magic_cli.submission.answers import SubmittedRow

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from magic_cli.data.gold import AnswerGold
 from magic_cli.data.questions import QuestionSchema
-from magic_cli.io.files import write_jsonl
+from magic_cli.io.json_files import write_jsonl
 from magic_cli.io.staging import replace_results
 from magic_cli.records import Prediction, Submitted
 from magic_cli.submission.answers import SubmittedRow

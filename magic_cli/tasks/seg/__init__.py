@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from magic_cli.data.gold import Gold, MaskGold, TaskGold, mask_gold
-from magic_cli.data.masks import write_mask
+from magic_cli.data.imaging.masks import write_mask
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import ConfigError, EmptySplit, problem

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from magic_cli.data.masks import read_mask
-from magic_cli.data.mean_mask import TrainingMeanMask
+from magic_cli.data.imaging.masks import read_mask
+from magic_cli.data.imaging.mean_mask import TrainingMeanMask
 from magic_cli.io.progress import track
 from magic_cli.records import Sample
 from magic_cli.tasks.seg.decide import MaskPrediction, mean_mask

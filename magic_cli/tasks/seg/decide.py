@@ -7,8 +7,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from magic_cli.data import regions
-from magic_cli.data.probability_maps import Map, mean_map, resize_map
+from magic_cli.data.imaging import regions
+from magic_cli.data.imaging.probability_maps import Map, mean_map, resize_map
 from magic_cli.errors import DataError, problem
 from magic_cli.records import Mask, Prediction
 

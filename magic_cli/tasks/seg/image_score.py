@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.data.gold import GoldImage
-from magic_cli.data.masks import decode_mask, map_stored
+from magic_cli.data.imaging.masks import decode_mask, map_stored
 from magic_cli.errors import DataError, problem
 from magic_cli.metrics.overlap import MOST_MASKS, Bits, pack
 from magic_cli.records import Rules

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from magic_cli.data.images import open_photo
-from magic_cli.data.masks import read_mask
+from magic_cli.data.imaging.images import open_photo
+from magic_cli.data.imaging.masks import read_mask
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.models.augment import Augment, turn, unturn
 from magic_cli.models.cache.features import Item

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from magic_cli.data.gold import MaskGold
 from magic_cli.errors import shorten
-from magic_cli.io.files import finite
+from magic_cli.io.json_files import finite
 from magic_cli.metrics.mask_scores import MASK_SCORES, OFFICIAL, TERMS, scores_from_sums
 from magic_cli.records import EncounterSums, Rules, TaskScores
 from magic_cli.tasks.seg import image_score as kinds

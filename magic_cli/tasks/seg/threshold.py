@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.data.gold import GoldImage, MaskGold
-from magic_cli.data.probability_maps import Map
+from magic_cli.data.imaging.probability_maps import Map
 from magic_cli.metrics.mask_scores import MASK_SCORES, TERMS, column_terms, scores_from_sums
 from magic_cli.metrics.overlap import overlaps_of
 from magic_cli.tasks.seg.decide import MaskPrediction, cut_of, full_map

@@ -14,7 +14,7 @@ from magic_cli.commands.vote import vote
 from magic_cli.data.prepared import open_prepared
 from magic_cli.errors import SubmissionError, UsageError
 from magic_cli.io import schema
-from magic_cli.io.files import read_json, read_jsonl
+from magic_cli.io.json_files import read_json, read_jsonl
 from magic_cli.metrics.answer_sets import iom
 from magic_cli.submission.archive import open_archive
 from magic_cli.submission.expected import expected_of

@@ -15,7 +15,7 @@ from magic_cli.commands.package import package
 from magic_cli.data.gold import AnswerGold
 from magic_cli.data.prepared import open_prepared
 from magic_cli.io import schema
-from magic_cli.io.files import read_json, read_jsonl
+from magic_cli.io.json_files import read_json, read_jsonl
 from magic_cli.submission.archive import open_archive
 from magic_cli.submission.expected import expected_of
 from magic_cli.submission.lint import lint

@@ -17,7 +17,7 @@ from magic_cli.commands import train as train_command
 from magic_cli.commands.prepare import PrepareOptions, prepare
 from magic_cli.config import resolve
 from magic_cli.data.gold import mask_gold
-from magic_cli.data.masks import merge_masks, read_mask
+from magic_cli.data.imaging.masks import merge_masks, read_mask
 from magic_cli.data.prepared import open_prepared
 from magic_cli.errors import ConfigError
 from magic_cli.records import Sample

@@ -15,8 +15,8 @@ from hypothesis.extra.numpy import arrays
 from tiny_dataset import blob, image_id, images_of, make_prepared, tiff, write_folder
 
 from magic_cli.data.gold import GoldImage, MaskGold, mask_gold
+from magic_cli.data.imaging.probability_maps import resize_map
 from magic_cli.data.prepared import Prepared, open_prepared
-from magic_cli.data.probability_maps import resize_map
 from magic_cli.errors import DataError, SubmissionError
 from magic_cli.metrics import mask_scores
 from magic_cli.records import TaskScores

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magic_cli.data.gold import GoldImage, MaskGold
-from magic_cli.data.masks import write_mask
+from magic_cli.data.imaging.masks import write_mask
 from magic_cli.data.questions import load_questions
 from magic_cli.errors import DataError
 from magic_cli.metrics.mask_scores import MASK_SCORES

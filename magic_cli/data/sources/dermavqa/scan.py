@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from sys import intern
 
+from magic_cli.data.imaging.masks import ANNOTATOR_MASK
 from magic_cli.data.issues import IssueLog
-from magic_cli.data.masks import ANNOTATOR_MASK
 from magic_cli.data.prepared import MANIFEST
 from magic_cli.errors import DataError, printable, problem
 

@@ -10,7 +10,7 @@ from typing import Any
 from magic_cli.data.issues import IssueLog
 from magic_cli.data.sources.dermavqa.scan import Folder, same_bytes
 from magic_cli.errors import DataError, problem, shorten
-from magic_cli.io.files import read_json
+from magic_cli.io.json_files import read_json
 
 DEFINITIONS = "closedquestions_definitions"
 

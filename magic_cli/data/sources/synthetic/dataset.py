@@ -8,11 +8,12 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from magic_cli.data.masks import write_mask
+from magic_cli.data.imaging.masks import write_mask
 from magic_cli.data.questions import QuestionSchema, load_questions
 from magic_cli.data.sources.synthetic.cases import Patient, make_patient
 from magic_cli.data.sources.synthetic.drawing import Photo, draw_photo, outline
-from magic_cli.io.files import write_atomic, write_json
+from magic_cli.io.files import write_atomic
+from magic_cli.io.json_files import write_json
 from magic_cli.io.progress import track
 
 _SIZES = ((256, 336), (320, 256), (288, 288), (240, 320), (336, 264))

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from magic_cli.data.fast_tiff import read_simple_tiff
+from magic_cli.data.imaging.fast_tiff import read_simple_tiff
 from magic_cli.data.limits import COMPRESSION, FAX, MAX_PIXELS, claims
 from magic_cli.errors import ConfigError, DataError, printable, problem, shorten
 from magic_cli.records import Mask
@@ -160,7 +160,7 @@ def _fax_line(where: str) -> str:
 def _read_pillow(source: IO[bytes], where: str, official: str) -> NDArray[Any]:
     from PIL import Image  # imported here, as scoring is timed
 
-    from magic_cli.data.images import quiet
+    from magic_cli.data.imaging.images import quiet
 
     try:
         with quiet(), Image.open(source, formats=_READ_BY_PILLOW) as image:

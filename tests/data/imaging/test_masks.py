@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from magic_cli.data import masks
-from magic_cli.data.masks import Unreadable, decode_mask, merge_masks, read_mask, read_raw, write_mask
+from magic_cli.data.imaging import masks
+from magic_cli.data.imaging.masks import Unreadable, decode_mask, merge_masks, read_mask, read_raw, write_mask
 from magic_cli.errors import ConfigError, DataError
 
 MASK = np.array([[0, 1, 1], [0, 0, 1]], np.uint8)
@@ -113,7 +113,9 @@ def test_fax_codes_are_refused_sound_or_damaged(compression: str, capfd: pytest.
 
 
 def test_a_fax_coded_file_that_tifffile_cannot_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("magic_cli.data.masks._read_tifffile", Mock(side_effect=tifffile.TiffFileError("no tags")))
+    monkeypatch.setattr(
+        "magic_cli.data.imaging.masks._read_tifffile", Mock(side_effect=tifffile.TiffFileError("no tags"))
+    )
     with pytest.raises(Unreadable, match=r"got CCITT \(fax\) compression") as caught:
         read_raw(pillow(Image.fromarray(BIG * 255).convert("1"), compression="group4"), "m.tiff")
     assert caught.value.error == "TiffFileError"
@@ -161,7 +163,7 @@ def test_several_pages_keep_their_shape_and_are_refused() -> None:
 
 def test_huge_mask_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("masks", "limits", "fast_tiff"):
-        monkeypatch.setattr(f"magic_cli.data.{module}.MAX_PIXELS", 4799)
+        monkeypatch.setattr(f"magic_cli.data.imaging.{module}.MAX_PIXELS", 4799)
     for source in (tiff(BIG), pillow(Image.fromarray(BIG), compression="tiff_lzw")):
         with pytest.raises(DataError, match="0 megapixels"):
             read_raw(source, "m")

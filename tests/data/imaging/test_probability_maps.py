@@ -1,10 +1,10 @@
-"""data/probability_maps.py: means over models of different input sizes, against averaging at full size."""
+"""data/imaging/probability_maps.py: means over models of different input sizes, against averaging at full size."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from magic_cli.data.probability_maps import mean_map, resize_map
+from magic_cli.data.imaging.probability_maps import mean_map, resize_map
 
 
 def maps(*sides: int) -> list[np.ndarray]:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from magic_cli.data.images import PhotoSize, check_photo
-from magic_cli.data.masks import decode_mask, read_raw
+from magic_cli.data.imaging.images import PhotoSize, check_photo
+from magic_cli.data.imaging.masks import decode_mask, read_raw
 from magic_cli.errors import DataError, printable, problem
 from magic_cli.records import Mask
 

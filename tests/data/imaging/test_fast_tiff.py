@@ -1,4 +1,4 @@
-"""data/fast_tiff.py: what it reads is what tifffile reads; what is not plain is left to tifffile."""
+"""data/imaging/fast_tiff.py: what it reads is what tifffile reads; what is not plain is left to tifffile."""
 
 import io
 import mmap
@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_dataset import tiff
 
-from magic_cli.data import fast_tiff
-from magic_cli.data.fast_tiff import read_simple_tiff
-from magic_cli.data.masks import map_stored
+from magic_cli.data.imaging import fast_tiff
+from magic_cli.data.imaging.fast_tiff import read_simple_tiff
+from magic_cli.data.imaging.masks import map_stored
 from magic_cli.errors import DataError
 
 MASK = np.random.default_rng(0).integers(0, 2, (37, 29), np.uint8)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from magic_cli.data.mean_mask import SIDE, TrainingMeanMask
+from magic_cli.data.imaging.mean_mask import SIDE, TrainingMeanMask
 from magic_cli.records import Mask
 
 

@@ -1,7 +1,7 @@
 """Fast reader for simple TIFF files, which masks nearly always are; everything else is left to tifffile.
 
 Simple means: little-endian, one page, one 8-bit channel in strips, uncompressed or zlib, and only the usual tags.
-The arrays are the same as tifffile's (tests/data/test_fast_tiff.py).
+The arrays are the same as tifffile's (tests/data/imaging/test_fast_tiff.py).
 """
 
 import mmap

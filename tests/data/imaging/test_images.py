@@ -10,7 +10,7 @@ import pytest
 from challenge_folders import draw_photo, save_photo
 from PIL import Image
 
-from magic_cli.data.images import PhotoSize, check_photo, open_photo
+from magic_cli.data.imaging.images import PhotoSize, check_photo, open_photo
 from magic_cli.errors import DataError
 
 SIZE = (40, 64)

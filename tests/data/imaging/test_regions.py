@@ -1,4 +1,4 @@
-"""data/regions.py against scipy, on random, drawn and awkward masks."""
+"""data/imaging/regions.py against scipy, on random, drawn and awkward masks."""
 
 import time
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from magic_cli.data.regions import fill_holes, largest_region
+from magic_cli.data.imaging.regions import fill_holes, largest_region
 
 ndimage = pytest.importorskip("scipy.ndimage", reason="scipy is the reference here")
 EIGHT = np.ones((3, 3), int)
