@@ -131,7 +131,7 @@ def test_constant_answers_on_real_text(
 def test_the_majority_of_the_training_folds_on_real_text(seed: int, real: Prepared, tmp_path: Path) -> None:
     """0.584 (examples/closed-questions.md, "Constants to beat"), through files and our scorer, fold by fold."""
     gold, questions = answer_gold(real, "train"), real.questions
-    samples = cvqa.samples(real, "train", CvqaConfig(modality="text"))
+    samples = cvqa.training_samples(real, "train", CvqaConfig(modality="text"))
     dealt = assign_folds(cvqa.strata(samples, questions), 5, seed)
     figures = []
     for held in dealt:

@@ -167,7 +167,7 @@ def _earlier(work: Path) -> tuple[Path, Mapping[str, object]]:
 
 def _plan(setup: RunSetup, folds: int) -> Plan:
     task, prepared = setup.task, setup.prepared
-    samples = task.samples(prepared, "train", setup.config)
+    samples = task.training_samples(prepared, "train", setup.config)
     assigned = assign_folds(task.strata(samples, prepared.questions), folds, setup.config.seed)
     fold_of = {case: fold for fold, part in enumerate(assigned) for case in part}
     parts = tuple(tuple(s for s in samples if fold_of[s.case.case_id] == fold) for fold in range(folds))

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 
 from magic_cli import tasks
@@ -11,7 +10,7 @@ from magic_cli.commands.recording import recorded
 from magic_cli.config import Config, from_dict
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.prepared_inputs import image_files, table_files
-from magic_cli.errors import CheckpointError, ConfigError, DataError, UsageError, problem
+from magic_cli.errors import CheckpointError, ConfigError, UsageError, printable, problem
 from magic_cli.io import run_record
 from magic_cli.io.files import StrPath, refuse_existing
 from magic_cli.io.progress import log
@@ -110,7 +109,7 @@ def predict(
     result = PredictResult(task, split, str(folder), tuple(map(str, paths)), dry_run=options.dry_run)
     if options.dry_run:
         configs = [restored(path, known, prepared, options.weights)[1] for path in paths]
-        return replace(result, samples=len(known.samples(prepared, split, configs[0])))
+        return replace(result, samples=len(_samples(known, prepared, split, configs[0], options.limit)))
     with report_dead_workers(folder, "run the same command again"):
         files = known.write(predictions(task, paths, prepared, split, options), prepared, folder, decision)
     return replace(result, files=len(files), recorded=_run_files(known, paths, Path(data), folder, (split, options)))
@@ -147,7 +146,10 @@ def _checkpoints(names: Sequence[StrPath], task: str) -> list[Path]:
         paths += matches
     if not paths:
         raise UsageError("--ckpt: got no checkpoint, expected one or more; train first")
-    return paths
+    once = {path.resolve(): path for path in reversed(paths)}  # the same file twice would weigh twice
+    if len(once) < len(paths):
+        log(f"--ckpt: {len(paths) - len(once)} of {len(paths)} checkpoints are given twice; each is used once")
+    return list(reversed(once.values()))
 
 
 def restored(path: Path, task: Task, prepared: Prepared, weights: StrPath | None = None) -> tuple[TaskModel, Config]:
@@ -188,12 +190,20 @@ def predictions(
         model, config = restored(path, task, prepared, options.weights)
         if options.precision:
             config = from_dict(type(config), config.as_dict() | {"precision": options.precision}, "--precision")
-        samples: Sequence[Sample] = list(islice(task.samples(prepared, split, config), options.limit))
-        if not samples:
-            raise DataError(f"{prepared.root}: nothing to predict in split {split}; prepare.json lists what was read")
+        samples = _samples(task, prepared, split, config, options.limit, warn=path == ckpts[0])
         model.cache = runtime.features(config) if options.precision in (None, "no") else None
         runs += predict_views(model, config, samples, runtime, TTA_VIEWS if options.tta else (0,))
     return average_predictions(runs) if len(runs) > 1 else runs[0]
+
+
+def _samples(
+    task: Task, prepared: Prepared, split: str, config: Config, limit: int | None, warn: bool = True
+) -> Sequence[Sample]:
+    """Return the samples to predict, at most `limit`; log the warnings about them."""
+    samples = task.prediction_samples(prepared, split, config)
+    for line in task.prediction_warnings(prepared, split, samples, config) if warn else ():
+        log(f"note: {printable(line)}")
+    return samples[:limit]
 
 
 def predict_views(

@@ -121,7 +121,7 @@ def split_train_valid(task: Task, prepared: Prepared, config: Config) -> "Data":
     """
     from magic_cli.training.trainer import Data
 
-    train = list(task.samples(prepared, "train", config))
+    train = list(task.training_samples(prepared, "train", config))
     split, valid = "valid", _valid_samples(task, prepared, config)
     if not valid:
         split = "train"
@@ -147,6 +147,6 @@ def unique_samples(samples: Iterable[Sample]) -> list[Sample]:
 def _valid_samples(task: Task, prepared: Prepared, config: Config) -> list[Sample]:
     """Return the samples of split valid, none if it has no gold."""
     try:
-        return list(task.samples(prepared, "valid", config))
+        return list(task.training_samples(prepared, "valid", config))
     except EmptySplit:
         return []

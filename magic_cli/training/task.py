@@ -1,7 +1,7 @@
 """The interface between a task and everything that drives it: training, prediction, scoring; imports no torch.
 
-A task is a class with its facts as attributes. Its abstract methods are `samples`, `build`, `score`, `write`, `gold`
-and `gold_in`; the defaults of the others suit a task that does not need them.
+A task is a class with its facts as attributes. Its abstract methods are `training_samples`, `prediction_samples`,
+`build`, `score`, `write`, `gold` and `gold_in`; the defaults of the others suit a task that does not need them.
 """
 
 from __future__ import annotations
@@ -90,8 +90,18 @@ class Task(ABC):
         """The class of the settings."""
 
     @abstractmethod
-    def samples(self, prepared: Prepared, split: str, config: Config) -> Sequence[Sample]:
-        """Return the samples of a split, in prepared order; of train and valid only those with gold.
+    def training_samples(self, prepared: Prepared, split: str, config: Config) -> Sequence[Sample]:
+        """Return the samples of a split to learn from or to validate on, in prepared order: those with gold.
+
+        Several may have the same id, such as one per annotator of a photo.
+
+        Raises:
+            EmptySplit: there are none.
+        """
+
+    @abstractmethod
+    def prediction_samples(self, prepared: Prepared, split: str, config: Config) -> Sequence[Sample]:
+        """Return one sample for each item of a split, with gold or without, in prepared order; no id comes twice.
 
         Raises:
             EmptySplit: there are none.
@@ -137,6 +147,19 @@ class Task(ABC):
 
     def data_warnings(self, prepared: Prepared, samples: Sequence[Sample], config: Config) -> Sequence[str]:
         """Return one line per suspicious property of the training data."""
+        return ()
+
+    def prediction_warnings(
+        self, prepared: Prepared, split: str, samples: Sequence[Sample], config: Config
+    ) -> Sequence[str]:
+        """Return one line per kind of item of a split that cannot be predicted, or only from a part of its input.
+
+        Args:
+            prepared: the dataset.
+            split: the split that is predicted.
+            samples: its `prediction_samples`.
+            config: the settings of the model.
+        """
         return ()
 
     def choose_settings(

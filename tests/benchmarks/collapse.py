@@ -59,7 +59,7 @@ class Trial:
     @classmethod
     def of(cls, prepared: Prepared, config: Config, steps: int, most: int) -> "Trial":
         """Deal five folds as `--folds 5` does; draw as many questions to learn from as the steps take."""
-        samples = cvqa.samples(prepared, "train", config)
+        samples = cvqa.training_samples(prepared, "train", config)
         first, *_ = assign_folds(cvqa.strata(samples, prepared.questions), 5, config.seed)
         ids = sorted(first)[:most]
         train = [sample for sample in samples if sample.id not in set(first)]
@@ -127,7 +127,7 @@ def run(prepared: Prepared, name: str, modality: str, steps: int, most: int, out
     nothing = AnswerGold("nothing is held back", prepared.questions)
     data = Data(cvqa, trial.train, (), nothing, prepared.questions, prepared.sha256)
     trainer = Watched("cvqa", data, config, out / "run", "cpu", None)
-    trainer.watch(trial, cvqa.samples(prepared, "train", config), file)
+    trainer.watch(trial, cvqa.training_samples(prepared, "train", config), file)
     trainer.run(resume=False)
     write_jsonl(file, trainer.rows)
     return trainer.rows

@@ -41,7 +41,7 @@ def main() -> None:
             accuracies: list[float] = []
             for factor in (1.0, max(1.0, (ENOUGH / size) ** 0.5)):
                 config = resolve(CvqaConfig, "small", [f"group_lasso={5 * factor}"], modality=given.modality, seed=seed)
-                samples = list(task.samples(prepared, "train", config))
+                samples = list(task.training_samples(prepared, "train", config))
                 random.Random(1000 + seed).shuffle(samples)  # noqa: S311
                 held, train = samples[:HELD], samples[HELD : HELD + size]
                 ids = [sample.case.case_id for sample in held]

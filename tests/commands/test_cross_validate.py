@@ -147,7 +147,7 @@ def test_figures_of_folds_are_those_of_their_encounters(done: Path, drawn_prepar
 
 def test_the_majority_is_that_of_the_other_folds(drawn_prepared: Path) -> None:
     prepared = open_prepared(drawn_prepared)
-    samples, questions = cvqa.samples(prepared, "train", resolve(CvqaConfig, "tiny")), prepared.questions
+    samples, questions = cvqa.training_samples(prepared, "train", resolve(CvqaConfig, "tiny")), prepared.questions
     parts = (samples[:3], samples[3:5], samples[5:])
     guessed = {p.id: p.chosen for p in cvqa.baseline_predictions(parts, questions)["training majority"]}
     for part in parts:
@@ -157,7 +157,7 @@ def test_the_majority_is_that_of_the_other_folds(drawn_prepared: Path) -> None:
 
 
 def test_the_mean_mask_is_that_of_the_other_folds(drawn_prepared: Path) -> None:
-    samples = seg.samples(open_prepared(drawn_prepared), "train", resolve(SegConfig, "tiny"))
+    samples = seg.training_samples(open_prepared(drawn_prepared), "train", resolve(SegConfig, "tiny"))
     questions = open_prepared(drawn_prepared).questions
 
     def mean_masks(*parts: Any) -> dict[str, Any]:
@@ -170,14 +170,14 @@ def test_the_mean_mask_is_that_of_the_other_folds(drawn_prepared: Path) -> None:
 
 
 def test_lesion_sizes_are_terciles(drawn_prepared: Path) -> None:
-    samples = seg.samples(open_prepared(drawn_prepared), "train", resolve(SegConfig, "tiny"))
+    samples = seg.training_samples(open_prepared(drawn_prepared), "train", resolve(SegConfig, "tiny"))
     sizes = seg.strata(samples, open_prepared(drawn_prepared).questions)
     assert sorted(label for some in sizes.values() for label in some) == ["large"] * 2 + ["medium"] * 3 + ["small"] * 3
 
 
 def test_answers_are_labels_whatever_slot_they_stand_in(drawn_prepared: Path) -> None:
     prepared = open_prepared(drawn_prepared)
-    samples = cvqa.samples(prepared, "train", resolve(CvqaConfig, "tiny"))
+    samples = cvqa.training_samples(prepared, "train", resolve(CvqaConfig, "tiny"))
     labels = cvqa.strata(samples, prepared.questions)
     sets = prepared.questions.to_sets(samples[0].case.answers or {})
     assert set(labels[samples[0].id]) == {f"{parent}={option}" for parent, some in sets.items() for option in some}
@@ -302,7 +302,7 @@ def test_masks_of_each_annotator_and_the_papers_unit_are_held_out_whole(
 
 def test_samples_are_judged_once(drawn_prepared: Path) -> None:
     prepared = open_prepared(drawn_prepared)
-    samples: list[Sample] = list(cvqa.samples(prepared, "train", CvqaConfig(sample_unit="question")))
+    samples: list[Sample] = list(cvqa.training_samples(prepared, "train", CvqaConfig(sample_unit="question")))
     assert train.unique_samples(samples) == samples
     assert train.unique_samples([*samples, *samples]) == samples
 

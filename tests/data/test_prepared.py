@@ -207,10 +207,10 @@ def test_a_dataset_without_closed_questions(copy: Path) -> None:
     rewrite(copy / "cases.jsonl", lambda rows: [row.update(answers=None) for row in rows])
     prepared = open_prepared(copy)
     assert (prepared.questions.slots, prepared.questions.as_json()) == ((), [])
-    assert len(SEG.samples(prepared, "train", SegConfig())) == 4
+    assert len(SEG.training_samples(prepared, "train", SegConfig())) == 4
     for split in ("train", "test"):
         with pytest.raises(DataError, match="questions"):
-            CVQA.samples(prepared, split, CvqaConfig())
+            CVQA.training_samples(prepared, split, CvqaConfig())
 
 
 def test_a_case_of_another_dataset_keeps_all_that_is_known_of_it(copy: Path) -> None:

@@ -252,7 +252,7 @@ def test_only_frozen_encoders_are_cached(mode: str, drawn_prepared: Path) -> Non
     prepared = open_prepared(drawn_prepared)
     config = resolve(SegConfig, "tiny", [f"finetune={mode}"])
     model = seg_model.build(config, QUESTIONS)
-    asked = [encoder for encoder, _ in model.frozen(seg.samples(prepared, "train", config), 1)]
+    asked = [encoder for encoder, _ in model.frozen(seg.training_samples(prepared, "train", config), 1)]
     assert (model.images in asked) == (mode == "head")
     assert model.texts in asked
     for head in ("slots", "options"):

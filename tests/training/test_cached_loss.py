@@ -36,7 +36,7 @@ class Run:
         task, data = tasks.get(name.partition(",")[0]), open_prepared(prepared)
         self.config = resolve(config_class(name.partition(",")[0]), "tiny", SETTINGS[name])
         self.accelerator = accelerator_for(self.config, "cpu")
-        samples = list(task.samples(data, "train", self.config))
+        samples = list(task.training_samples(data, "train", self.config))
         self.samples = samples[:: max(1, len(samples) // 8)][:8]
         self.views = [5 * n % self.config.n_views for n in range(len(self.samples))]
         self.model: TaskModel = task.build(self.config, data.questions)

@@ -52,7 +52,7 @@ def test_a_bfloat16_step_of_the_real_models(which: str, drawn_prepared: Path, tm
         config = resolve(SegConfig, "small", ["image_size=64", "precision=bf16", "finetune=all"])
     accelerator = accelerator_for(config, "cpu")
     model = seg_model.build(config, load_questions(None)).train()
-    samples = seg.samples(open_prepared(drawn_prepared), "train", config)[:2]
+    samples = seg.training_samples(open_prepared(drawn_prepared), "train", config)[:2]
     wrapped, optimizer = accelerator.prepare(model, optimizer_for(model, config))
     before = [p.detach().clone() for p in model.head.parameters()]
     accelerator.backward(wrapped(model.collate(samples, [0, 0])))
@@ -139,7 +139,7 @@ def test_a_training_step_reads_nothing_back(task: str, drawn_prepared: Path) -> 
     config, prepared = resolve(config_class(task), "tiny", ["ema=0.9"]), open_prepared(drawn_prepared)
     accelerator, module = accelerator_for(config, "cpu"), tasks.get(task)
     model = module.build(config, prepared.questions).train()
-    samples = module.samples(prepared, "train", config)[:4]
+    samples = module.training_samples(prepared, "train", config)[:4]
     model.begin(samples)
     averages = ModelEma(model, config.ema)
     batch = model.train().collate(samples, [0] * len(samples))

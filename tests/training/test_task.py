@@ -20,7 +20,10 @@ class Bare(Task):
     name = "bare"
     config_class = Config
 
-    def samples(self, prepared: Any, split: str, config: Config) -> Sequence[Sample]:
+    def training_samples(self, prepared: Any, split: str, config: Config) -> Sequence[Sample]:
+        raise NotImplementedError
+
+    def prediction_samples(self, prepared: Any, split: str, config: Config) -> Sequence[Sample]:
         raise NotImplementedError
 
     def build(self, config: Config, questions: Any) -> Any:
@@ -45,6 +48,7 @@ def test_a_task_has_defaults_for_what_it_may_lack() -> None:
     task, samples = Bare(), [Sample("I1", Case("C1", "train", ()), ()), Sample("I2", Case("C1", "train", ()), ())]
     gold, questions, prepared = Any, Any, Any
     assert task.data_warnings(prepared, samples, Config()) == ()
+    assert task.prediction_warnings(prepared, "test", samples, Config()) == ()
     assert task.choose_settings(gold, [], Config()) is None
     assert task.validation_review(gold, [], {}) == Review()
     assert task.strata(samples, questions) == {"C1": ()}

@@ -209,10 +209,10 @@ def test_a_fault_in_valid_is_not_taken_for_missing_gold(drawn_prepared: Path) ->
     class Faulty(SegTask):
         error: type[DataError] = DataError
 
-        def samples(self, prepared: Any, split: str, config: Any) -> Any:
+        def training_samples(self, prepared: Any, split: str, config: Any) -> Any:
             if split == "valid":
                 raise self.error("valid is damaged")
-            return super().samples(prepared, split, config)
+            return super().training_samples(prepared, split, config)
 
     data, config, task = open_prepared(drawn_prepared), resolve(SegConfig, "tiny"), Faulty()
     with pytest.raises(DataError, match="valid is damaged"):
@@ -253,7 +253,7 @@ def test_without_anything_held_back_all_epochs_are_trained_and_the_last_weights_
 
     seg = get("seg")
     prepared, config = open_prepared(drawn_prepared), resolve(SegConfig, "tiny", ["epochs=3", "patience=1", "lr=1e-9"])
-    samples, questions = seg.samples(prepared, "train", config), prepared.questions
+    samples, questions = seg.training_samples(prepared, "train", config), prepared.questions
     data = Data(seg, samples, (), MaskGold("nothing"), questions, prepared.sha256)
     trainer = Trainer("seg", data, config, tmp_path / "seg", "cpu", None)
     at = trainer.run(resume=False)

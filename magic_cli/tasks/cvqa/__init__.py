@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
 from magic_cli.data.gold import AnswerGold, Gold, TaskGold, answer_gold
-from magic_cli.data.prepared import Prepared
+from magic_cli.data.prepared import MANIFEST, Prepared
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import ConfigError, DataError, EmptySplit, problem, shorten
 from magic_cli.records import Case, ImageRecord, Prediction, Review, Sample, Submitted
@@ -61,8 +61,8 @@ class CvqaTask(Task):
 
         return CvqaConfig
 
-    def samples(self, prepared: Prepared, split: str, config: Config) -> tuple[Sample, ...]:
-        """Return one sample per encounter with its photos and all questions; of train and valid those with answers.
+    def training_samples(self, prepared: Prepared, split: str, config: Config) -> tuple[Sample, ...]:
+        """Return one sample per encounter that has answers, with its photos and all questions.
 
         The setting `modality` "text" leaves photos out; "image" needs at least one per sample. `sample_unit`
         "question" makes one train sample per encounter and slot instead, as in the paper.
@@ -73,13 +73,10 @@ class CvqaTask(Task):
                 line for all of them).
         """
         settings = of_class(config, self.config_class)
-        if not prepared.questions.slots:
-            got, expected = "no closed questions", "a dataset with closed questions"
-            raise DataError(problem(prepared.root, got, expected, "choose another task"))
-        encounters = [e for e in prepared.cases_of(split) if split == "test" or e.answers is not None]
+        encounters = [case for case in _asked(prepared, split) if case.answers is not None]
         if not encounters:
-            expected = "encounters" if split == "test" else "encounters with answers"
-            raise EmptySplit(problem(prepared.root, f"none in split {split!r}", expected, "see its prepare.json"))
+            got, remedy = f"none in split {split!r}", f"see its {MANIFEST}"
+            raise EmptySplit(problem(prepared.root, got, "encounters with answers", remedy))
         photos = {e.case_id: _photos(prepared, e, settings.modality) for e in encounters}
         without = [encounter for encounter, records in photos.items() if not records]
         if without and settings.modality == "image":
@@ -89,6 +86,29 @@ class CvqaTask(Task):
         # The paper trains on one question at a time; in prediction, each photo would be encoded 27 times.
         units = [(qid,) for qid in qids] if settings.sample_unit == "question" and split == "train" else [qids]
         return tuple(Sample(e.case_id, e, photos[e.case_id], unit) for e in encounters for unit in units)
+
+    def prediction_samples(self, prepared: Prepared, split: str, config: Config) -> tuple[Sample, ...]:
+        """Return one sample per encounter, with answers or without, with its photos and all questions.
+
+        The setting `modality` "text" leaves photos out. An encounter without a photo has a sample with any modality:
+        the model answers with the mean photo of its training instead (head "options": with no photo).
+
+        Raises:
+            EmptySplit: there are no encounters. DataError: the dataset has no closed questions.
+        """
+        modality = of_class(config, self.config_class).modality
+        encounters, qids = _asked(prepared, split), tuple(prepared.questions.by_qid)
+        return tuple(Sample(e.case_id, e, _photos(prepared, e, modality), qids) for e in encounters)
+
+    def prediction_warnings(
+        self, prepared: Prepared, split: str, samples: Sequence[Sample], config: Config
+    ) -> list[str]:
+        """Return a line that names the encounters which a model that reads photos alone answers without one."""
+        without = [sample.id for sample in samples if not sample.images]
+        if not without or of_class(config, self.config_class).modality != "image":
+            return []
+        got = f"{len(without)} of {len(samples)} encounters of split {split} have no photo ({shorten(without)})"
+        return [f"{got}; this model reads photos alone, and answers them all alike, as it learned them on average"]
 
     def build(self, config: Config, questions: QuestionSchema) -> TaskModel:
         """Return the untrained model; imports torch."""
@@ -162,6 +182,21 @@ class CvqaTask(Task):
 
 
 TASK = CvqaTask()
+
+
+def _asked(prepared: Prepared, split: str) -> tuple[Case, ...]:
+    """Return the encounters of a split.
+
+    Raises:
+        DataError: the dataset has no closed questions. EmptySplit: there are no encounters.
+    """
+    if not prepared.questions.slots:
+        got, expected = "no closed questions", "a dataset with closed questions"
+        raise DataError(problem(prepared.root, got, expected, "choose another task"))
+    encounters = prepared.cases_of(split)
+    if not encounters:
+        raise EmptySplit(problem(prepared.root, f"none in split {split!r}", "encounters", f"see its {MANIFEST}"))
+    return encounters
 
 
 def _photos(prepared: Prepared, encounter: Case, modality: str) -> tuple[ImageRecord, ...]:

@@ -11,9 +11,9 @@ import numpy as np
 
 from magic_cli.data.gold import Gold, MaskGold, TaskGold, mask_gold
 from magic_cli.data.imaging.masks import write_mask
-from magic_cli.data.prepared import Prepared
+from magic_cli.data.prepared import MANIFEST, Prepared
 from magic_cli.data.questions import QuestionSchema
-from magic_cli.errors import ConfigError, EmptySplit, problem
+from magic_cli.errors import ConfigError, EmptySplit, problem, shorten
 from magic_cli.io.staging import replace_results
 from magic_cli.records import ImageRecord, Mask, Prediction, Sample
 from magic_cli.submission.reader import MASKS, SUFFIX, mask_name
@@ -62,8 +62,8 @@ class SegTask(Task):
 
         return SegConfig
 
-    def samples(self, prepared: Prepared, split: str, config: Config) -> tuple[Sample, ...]:
-        """Return one sample per photo; of train and valid only photos with a mask.
+    def training_samples(self, prepared: Prepared, split: str, config: Config) -> tuple[Sample, ...]:
+        """Return one sample per photo that has a mask.
 
         If the masks were prepared with `--merge each`, a train photo gives one sample per annotator, with the same
         id and that annotator's mask.
@@ -75,13 +75,32 @@ class SegTask(Task):
         samples = []
         for image in prepared.images_of(split):
             has_gold = image.mask if split == "train" and not each else image.mask or image.annotators
-            if image.path is not None and (has_gold or split == "test"):
+            if image.path is not None and has_gold:
                 encounter = prepared.cases[image.case_id]
                 samples += [Sample(image.image_id, encounter, (photo,)) for photo in _photos(image, each)]
-        if not samples:
-            expected = "photos" if split == "test" else "photos with masks"
-            raise EmptySplit(problem(prepared.root, f"none in split {split!r}", expected, "see its prepare.json"))
-        return tuple(samples)
+        return _filled(samples, prepared, split, "photos with masks")
+
+    def prediction_samples(self, prepared: Prepared, split: str, config: Config) -> tuple[Sample, ...]:
+        """Return one sample per photo, with a mask or without.
+
+        Raises:
+            EmptySplit: there are no photos.
+        """
+        photos = (image for image in prepared.images_of(split) if image.path is not None)
+        samples = [Sample(image.image_id, prepared.cases[image.case_id], (image,)) for image in photos]
+        return _filled(samples, prepared, split, "photos")
+
+    def prediction_warnings(
+        self, prepared: Prepared, split: str, samples: Sequence[Sample], config: Config
+    ) -> list[str]:
+        """Return a line that names the photos which encounters of the split list, and which cannot be predicted."""
+        predicted = {sample.id for sample in samples}
+        listed = dict.fromkeys(image for case in prepared.cases_of(split) for image in case.image_ids)
+        missing = [image for image in listed if image not in predicted]
+        if not missing:
+            return []
+        got = f"{len(missing)} of {len(listed)} listed photos of split {split} are absent or unusable"
+        return [f"{got} and get no mask ({shorten(missing)}); {prepared.root / MANIFEST} says why"]
 
     def build(self, config: Config, questions: QuestionSchema) -> TaskModel:
         """Return the untrained model; imports torch."""
@@ -153,6 +172,12 @@ class SegTask(Task):
 
 
 TASK = SegTask()
+
+
+def _filled(samples: Sequence[Sample], prepared: Prepared, split: str, expected: str) -> tuple[Sample, ...]:
+    if not samples:
+        raise EmptySplit(problem(prepared.root, f"none in split {split!r}", expected, f"see its {MANIFEST}"))
+    return tuple(samples)
 
 
 def _photos(image: ImageRecord, each: bool) -> tuple[ImageRecord, ...]:

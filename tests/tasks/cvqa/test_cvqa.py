@@ -61,7 +61,7 @@ rows = st.fixed_dictionaries({qid: st.integers(0, QUESTIONS.by_qid[qid].size - 1
 
 def test_samples(prepared: Prepared) -> None:
     for split in ("train", "valid", "test"):
-        found = cvqa.samples(prepared, split, CONFIG)
+        found = cvqa.prediction_samples(prepared, split, CONFIG)
         assert [s.id for s in found] == [e for e, (of, _) in ENCOUNTERS.items() if of == split]
         assert [len(s.images) for s in found] == [len(ENCOUNTERS[s.id][1]) for s in found]
         assert all(s.qids == tuple(QIDS) for s in found)
@@ -70,30 +70,43 @@ def test_samples(prepared: Prepared) -> None:
 def test_encounters_without_answers_are_predicted_but_not_learned_from(prepared: Prepared) -> None:
     bare = dataclasses.replace(prepared.cases["ENC00001"], answers=None)
     some = dataclasses.replace(prepared, cases={**prepared.cases, "ENC00001": bare})
-    assert [s.id for s in cvqa.samples(some, "train", CONFIG)] == ["ENC00002"]
+    assert [s.id for s in cvqa.training_samples(some, "train", CONFIG)] == ["ENC00002"]
     none = {e: dataclasses.replace(x, answers=None) for e, x in prepared.cases.items()}
     with pytest.raises(DataError, match="encounters with answers"):
-        cvqa.samples(dataclasses.replace(prepared, cases=none), "valid", CONFIG)
+        cvqa.training_samples(dataclasses.replace(prepared, cases=none), "valid", CONFIG)
+    for split in ("train", "valid"):
+        assert cvqa.training_samples(prepared, split, CONFIG) == cvqa.prediction_samples(prepared, split, CONFIG)
+        every = cvqa.prediction_samples(dataclasses.replace(prepared, cases=none), split, CONFIG)
+        assert [s.id for s in every] == [e for e, (of, _) in ENCOUNTERS.items() if of == split]
 
 
 def test_one_sample_a_question(prepared: Prepared) -> None:
     """Of train alone: predicted one by one, the questions of an encounter would encode its photos 27 times."""
     config = CvqaConfig(sample_unit="question")
-    found = cvqa.samples(prepared, "train", config)
+    found = cvqa.training_samples(prepared, "train", config)
     assert [(s.id, s.qids) for s in found] == [(e, (qid,)) for e in ("ENC00001", "ENC00002") for qid in QIDS]
-    assert [(s.id, s.qids) for s in cvqa.samples(prepared, "valid", config)] == [(e, tuple(QIDS)) for e in perfect()]
+    for samples in (cvqa.training_samples, cvqa.prediction_samples):
+        assert [(s.id, s.qids) for s in samples(prepared, "valid", config)] == [(e, tuple(QIDS)) for e in perfect()]
+    every = cvqa.prediction_samples(prepared, "train", config)
+    assert [(s.id, s.qids) for s in every] == [(e, tuple(QIDS)) for e in ("ENC00001", "ENC00002")]
 
 
 def test_modalities_without_photos(tmp_path: Path) -> None:
     prepared = open_prepared(make_prepared(tmp_path, photos=False))
     for modality in ("text", "both"):
-        assert all(s.images == () for s in cvqa.samples(prepared, "test", CvqaConfig(modality=modality)))
-    with pytest.raises(DataError, match=r"3 encounters without a photo \(ENC00021, .*--modality both or text"):
-        cvqa.samples(prepared, "test", CvqaConfig(modality="image"))
+        assert all(s.images == () for s in cvqa.prediction_samples(prepared, "test", CvqaConfig(modality=modality)))
+    config = CvqaConfig(modality="image")
+    with pytest.raises(DataError, match=r"2 encounters without a photo \(ENC00001, .*--modality both or text"):
+        cvqa.training_samples(prepared, "train", config)
+    samples = cvqa.prediction_samples(prepared, "test", config)
+    assert [s.id for s in samples] == [e for e, (of, _) in ENCOUNTERS.items() if of == "test"]
+    [line] = cvqa.prediction_warnings(prepared, "test", samples, config)
+    assert line.startswith("3 of 3 encounters of split test have no photo (ENC00021, ")
+    assert cvqa.prediction_warnings(prepared, "test", samples, CvqaConfig(modality="both")) == []
 
 
 def test_text_leaves_photos_away(prepared: Prepared) -> None:
-    assert all(s.images == () for s in cvqa.samples(prepared, "train", CvqaConfig(modality="text")))
+    assert all(s.images == () for s in cvqa.training_samples(prepared, "train", CvqaConfig(modality="text")))
 
 
 def test_probabilities_become_canonical_slots() -> None:
@@ -664,7 +677,7 @@ def test_other_questions_are_scored_strictly(tmp_path: Path) -> None:
 
 
 def test_baselines(prepared: Prepared, gold: AnswerGold) -> None:
-    found = cvqa.baseline_scores(cvqa.samples(prepared, "train", CONFIG), gold)
+    found = cvqa.baseline_scores(cvqa.training_samples(prepared, "train", CONFIG), gold)
     assert list(found) == ["training majority", "option 0", "Not mentioned"]
     assert all(0 <= value < 1 for value in found.values())
     assert "training majority" not in cvqa.baseline_scores([], gold)
@@ -672,7 +685,7 @@ def test_baselines(prepared: Prepared, gold: AnswerGold) -> None:
 
 def test_reports_hold_the_same_baselines_with_all_figures(prepared: Prepared, gold: AnswerGold) -> None:
     report = cvqa.score(gold, [hard(e, row) for e, row in perfect().items()])
-    trained = cvqa.baseline_scores(cvqa.samples(prepared, "train", CONFIG), gold)
+    trained = cvqa.baseline_scores(cvqa.training_samples(prepared, "train", CONFIG), gold)
     assert {name: figures["accuracy_all"] for name, figures in report.baselines.items()} == trained
     zero = cvqa.score(gold, [hard(e, dict.fromkeys(QIDS, 0)) for e in gold.answers])
     assert report.baselines["option 0"] == {**zero.scores, **zero.extra}

@@ -27,7 +27,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 
 def said(prepared: Prepared, config: CvqaConfig = BOTH) -> list[str]:
-    return list(cvqa.data_warnings(prepared, cvqa.samples(prepared, "train", config), config))
+    return list(cvqa.data_warnings(prepared, cvqa.training_samples(prepared, "train", config), config))
 
 
 def altered(prepared: Prepared, encounter: str, **change: Any) -> Prepared:

@@ -79,7 +79,7 @@ def test_each_merge_rule_trains_on_its_masks(rule: str, drawn: Path, tmp_path: P
     prepare(drawn, tmp_path / "prepared", PrepareOptions(merge=rule))
     prepared = open_prepared(tmp_path / "prepared")
     config = resolve(SegConfig, "tiny", ["views=1"])
-    train_samples = seg.samples(prepared, "train", config)
+    train_samples = seg.training_samples(prepared, "train", config)
     model = build(config, prepared.questions).train()
     by_photo: dict[str, list[Sample]] = {}
     for sample in train_samples:
@@ -104,7 +104,7 @@ def test_masks_of_each_annotator_differ_where_annotators_do(drawn: Path, tmp_pat
     prepare(drawn, tmp_path / "prepared", PrepareOptions(merge="each"))
     prepared = open_prepared(tmp_path / "prepared")
     config = resolve(SegConfig, "tiny", ["crop=0.5"])
-    some = [s for s in seg.samples(prepared, "train", config) if len(s.images[0].annotators) > 1]
+    some = [s for s in seg.training_samples(prepared, "train", config) if len(s.images[0].annotators) > 1]
     pair = [s for s in some if s.id == some[0].id][:2]
     for settings in (["views=1"], ["crop=0.5"]):
         model = build(resolve(SegConfig, "tiny", settings), prepared.questions).train()

@@ -17,7 +17,7 @@ from tiny_dataset import blob, image_id, images_of, make_prepared, tiff, write_f
 from magic_cli.data.gold import GoldImage, MaskGold, mask_gold
 from magic_cli.data.imaging.probability_maps import resize_map
 from magic_cli.data.prepared import Prepared, open_prepared
-from magic_cli.errors import DataError, SubmissionError
+from magic_cli.errors import DataError, EmptySplit, SubmissionError
 from magic_cli.metrics import mask_scores
 from magic_cli.records import TaskScores
 from magic_cli.submission.lint import mask_faults
@@ -50,37 +50,59 @@ def perfect() -> list[MaskPrediction]:
 
 
 def test_samples_of_each_split(prepared: Prepared) -> None:
-    assert [s.id for s in seg.samples(prepared, "train", CONFIG)] == list(images_of("train"))
-    assert [s.id for s in seg.samples(prepared, "test", CONFIG)] == list(images_of("test"))
-    for sample in seg.samples(prepared, "valid", CONFIG):
+    assert [s.id for s in seg.training_samples(prepared, "train", CONFIG)] == list(images_of("train"))
+    assert [s.id for s in seg.prediction_samples(prepared, "test", CONFIG)] == list(images_of("test"))
+    for sample in seg.training_samples(prepared, "valid", CONFIG):
         assert sample.images[0].image_id == sample.id
         assert sample.case.case_id == sample.images[0].case_id
 
 
 def test_merge_each_gives_a_train_sample_an_annotator(tmp_path: Path) -> None:
     prepared = open_prepared(make_prepared(tmp_path, merge="each"))
-    train = seg.samples(prepared, "train", CONFIG)
+    train = seg.training_samples(prepared, "train", CONFIG)
+    assert [s.id for s in seg.prediction_samples(prepared, "train", CONFIG)] == list(images_of("train"))
     assert [s.id for s in train[:3]] == [image_id("ENC00001", 1)] * 3
     assert [s.images[0].mask[-9:] for s in train[:3] if s.images[0].mask] == [
         "ann0.tiff",
         "ann1.tiff",
         "ann2.tiff",
     ]
-    assert len(seg.samples(prepared, "valid", CONFIG)) == len(VALID)
+    assert len(seg.training_samples(prepared, "valid", CONFIG)) == len(VALID)
 
 
-def test_photos_without_a_mask_are_no_training_samples(prepared: Prepared) -> None:
-    name = image_id("ENC00001", 1)
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_photos_without_a_mask_are_predicted_but_not_learned_from(prepared: Prepared, split: str) -> None:
+    name, *others = images_of(split)
     bare = dataclasses.replace(prepared.images[name], mask=None, annotators={})
     some = dataclasses.replace(prepared, images={**prepared.images, name: bare})
-    assert name not in [s.id for s in seg.samples(some, "train", CONFIG)]
+    assert [s.id for s in seg.training_samples(some, split, CONFIG)] == others
+    predicted = seg.prediction_samples(some, split, CONFIG)
+    assert [s.id for s in predicted] == [name, *others]
+    assert seg.prediction_warnings(some, split, predicted, CONFIG) == []
+    none = {n: dataclasses.replace(i, mask=None, annotators={}) for n, i in prepared.images.items()}
+    assert seg.prediction_samples(dataclasses.replace(prepared, images=none), split, CONFIG)
+
+
+def test_photos_that_are_listed_but_cannot_be_predicted_are_named(prepared: Prepared) -> None:
+    """Absent, or left out by `magic prepare`: one is recorded without a file, the other is not recorded."""
+    gone, lost, *others = images_of("train")
+    images = {name: image for name, image in prepared.images.items() if name != lost}
+    images[gone] = dataclasses.replace(images[gone], path=None)
+    some = dataclasses.replace(prepared, images=images)
+    predicted = seg.prediction_samples(some, "train", CONFIG)
+    assert [s.id for s in predicted] == others
+    [line] = seg.prediction_warnings(some, "train", predicted, CONFIG)
+    assert line.startswith(f"2 of {len(others) + 2} listed photos of split train are absent or unusable")
+    assert f"({gone}, {lost})" in line
 
 
 def test_no_photos(tmp_path: Path) -> None:
     prepared = open_prepared(make_prepared(tmp_path, photos=False))
     for split in ("train", "valid", "test"):
         with pytest.raises(DataError, match="photos"):
-            seg.samples(prepared, split, CONFIG)
+            seg.training_samples(prepared, split, CONFIG)
+        with pytest.raises(EmptySplit, match="photos"):
+            seg.prediction_samples(prepared, split, CONFIG)
 
 
 def test_probabilities_are_resized_before_they_are_cut() -> None:
@@ -342,7 +364,7 @@ def test_no_gold(prepared: Prepared) -> None:
 
 
 def test_baselines(prepared: Prepared, gold: MaskGold) -> None:
-    found = seg.baseline_scores(seg.samples(prepared, "train", CONFIG), gold)
+    found = seg.baseline_scores(seg.training_samples(prepared, "train", CONFIG), gold)
     assert list(found) == ["all foreground"]
     assert 0 < found["all foreground"] < 0.6
 
