@@ -3,9 +3,19 @@
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 
+from magic_cli.data.imaging.file_kinds import HEAD, is_photo, kind_of
 from magic_cli.data.issues import IssueLog
-from magic_cli.data.sources.dermavqa.scan import ANNOTATORS, Folder, Sources, is_challenge_photo, key_of, same_bytes
+from magic_cli.data.sources.dermavqa.scan import (
+    ANNOTATORS,
+    Folder,
+    Sources,
+    is_challenge_photo,
+    key_of,
+    same_bytes,
+    too_large,
+)
 from magic_cli.errors import problem
+from magic_cli.io.regular_file import open_regular
 from magic_cli.records import SPLITS, Case
 
 Photos = dict[str, str]
@@ -46,11 +56,11 @@ class _Pairing:
 
     def _find_photos(self, listed: Mapping[str, Mapping[str, str]]) -> None:
         total = sum(map(len, listed.values()))
-        if not any(self._has_photo(image_id) for images in listed.values() for image_id in images):
+        if not any(self._is_there(image_id) for images in listed.values() for image_id in images):
             self.issues.note(f"0 of {total:,} photos found: text-only dataset")
             return
         for split, images in listed.items():
-            if images and not any(map(self._has_photo, images)):
+            if images and not any(map(self._is_there, images)):
                 got = f"0 of {len(images):,} photos"
                 line = problem(split, got, "all of them", "add the folder with its photos")
                 self.issues.add_loss(line, "images", len(images))
@@ -58,26 +68,39 @@ class _Pairing:
             for image_id, encounter_id in images.items():
                 self._find_photo(image_id, encounter_id)
 
-    def _has_photo(self, image_id: str) -> bool:
-        return key_of(image_id) in self.files.photos
+    def _is_there(self, image_id: str) -> bool:
+        key = key_of(image_id)
+        return key in self.files.photos or key in self.files.blocked or any(map(_is_photo, self._others(key)))
+
+    def _others(self, key: str) -> Sources:
+        return self.files.others.get(key, ())
 
     def _find_photo(self, image_id: str, encounter_id: str) -> None:
-        if not self._has_photo(image_id):
-            line = problem(
-                image_id, f"no photo for {encounter_id}", "a JPEG or PNG file", "copy it, or remove it from the list"
-            )
-            self.issues.add_loss(line, "images")
-            return
         key = key_of(image_id)
-        path = self._one(self.files.photos[key], self.names.get(key, ""), "images")
+        name = self.names.get(key, "")
+        listed = tuple(path for path in self.files.converted.get(key, ()) if PurePath(path).name == name)
+        paths = self.files.photos.get(key) or tuple(filter(_is_photo, self._others(key)))
+        if not paths:
+            self._miss(image_id, encounter_id)
+            return
+        path = self._one((*paths, *(path for path in listed if path not in paths)), name, "images")
         if path:
             self.photos[image_id] = path
+
+    def _miss(self, image_id: str, encounter_id: str) -> None:
+        key, got, remedy = key_of(image_id), f"no photo for {encounter_id}", "copy it, or remove it from the list"
+        if key in self.files.blocked:
+            got, remedy = f"{got}, but {self.files.blocked[key]}", "put the file itself there"
+        elif self._others(key):
+            path = self._others(key)[0]
+            got = f"{got}, but {self.files.name(path)}, {kind_of(_head(path)) or 'no photo'}"
+        self.issues.add_loss(problem(image_id, got, "a JPEG or PNG file", remedy), "images")
 
     def _one(self, paths: Sources, name: str, what: str) -> str | None:
         """Choose among several files of the same name: copies are interchangeable, else the listed name decides."""
         exact = tuple(path for path in paths if PurePath(path).name == name)
         ordered = [*exact, *(path for path in paths if path not in exact)]
-        if len(paths) == 1:
+        if len(paths) == 1 or all(map(too_large, paths)):  # too large ones are left out when they are read
             return ordered[0]
         if same_bytes(ordered):
             self.copies += [self.files.name(path) for path in ordered[1:]]
@@ -138,3 +161,16 @@ class _Pairing:
                     self.issues.add_loss(problem(image_id, "no mask", "one to four masks", remedy))
             elif bare and len(bare) < len(photos):
                 self.issues.note(f"{split}: {len(photos) - len(bare):,} of {len(photos):,} photos have a mask")
+
+
+def _is_photo(path: str) -> bool:
+    return is_photo(_head(path))
+
+
+def _head(path: str) -> bytes:
+    """Return the first bytes of a file, b"" if it cannot be read."""
+    try:
+        with open_regular(path) as file:
+            return file.read(HEAD) or b""
+    except OSError:
+        return b""

@@ -3,6 +3,7 @@
 import filecmp
 import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -10,14 +11,27 @@ from sys import intern
 
 from magic_cli.data.imaging.masks import ANNOTATOR_MASK
 from magic_cli.data.issues import IssueLog
+from magic_cli.data.limits import MAX_BYTES
 from magic_cli.data.prepared import MANIFEST
 from magic_cli.errors import DataError, printable, problem
+from magic_cli.io.regular_file import irregular_kind
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
+_USUAL = (".jpg", ".jpeg", ".png")  # of photos
+
+# of photos as people convert or take them; those that are not read here are named with what to do about them
+_OTHER = (
+    *(".jpe", ".jfif", ".jif", ".mpo", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".avif", ".avifs"),
+    *(".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpx", ".jpf", ".jxl"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
+)
+
+PHOTO_SUFFIXES = (*_USUAL, *_OTHER)
 
 ANNOTATORS = ("ann0", "ann1", "ann2", "ann3")
 
 _CHALLENGE_PHOTO = re.compile(r"IMG_ENC\w*_\w+", re.I)
+
+_OF_MASKS = ("mask", "segmentation")  # in the path of a TIFF that is no photo
 
 _JUNK = "__macosx"
 
@@ -28,12 +42,19 @@ Sources = tuple[str, ...]
 class Folder:
     """Files by kind. Photos and masks are keyed by the photo's name, without extension, in lower case.
 
+    `converted` are photos of other suffixes than .jpg, .jpeg and .png; they are in `photos` too where there is none of
+    these. `others` are files of any other suffix, or without one. `blocked` tells of photos that are no regular files
+    what they are: "a named pipe".
+
     Paths are absolute and stored as text: a `Path` takes four times the memory, and there are four per photo.
     """
 
     root: Path
     jsons: list[Path] = field(default_factory=list)
     photos: dict[str, Sources] = field(default_factory=dict)
+    converted: dict[str, Sources] = field(default_factory=dict)
+    others: dict[str, Sources] = field(default_factory=dict)
+    blocked: dict[str, str] = field(default_factory=dict)
     masks: dict[str, dict[str, Sources]] = field(default_factory=dict)
     archives: list[Path] = field(default_factory=list)
 
@@ -60,7 +81,8 @@ def is_challenge_photo(path: str) -> bool:
 def scan(root: Path, issues: IssueLog) -> Folder:
     """Find the JSON files, photos and masks anywhere below `root`, in a fixed order.
 
-    Folders that cannot be read are problems. Hidden files and folders, macOS junk and prepared datasets are
+    Folders that cannot be read, and masks and JSON files that are no regular files (pipes, devices, broken links), are
+    problems. Hidden files and folders, macOS junk and prepared datasets are
     skipped; links are followed, but not in loops.
 
     Raises:
@@ -72,12 +94,17 @@ def scan(root: Path, issues: IssueLog) -> Folder:
     if (root / MANIFEST).is_file():
         raise DataError(problem(root, "a prepared dataset", "the raw challenge folder", "give that one as --data"))
     files = Folder(root.resolve())
-    for path in _walk(str(files.root), issues, set()):
-        _sort_in(files, path)
+    for path, irregular in _walk(str(files.root), issues, set()):
+        if irregular:
+            _set_aside(files, path, irregular, issues)
+        else:
+            _sort_in(files, path)
+    files.photos.update({key: paths for key, paths in files.converted.items() if key not in files.photos})
     return files
 
 
-def _walk(folder: str, issues: IssueLog, seen: set[tuple[int, int]]) -> Iterator[str]:
+def _walk(folder: str, issues: IssueLog, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
+    """Yield the path of each file, and what it is if it is no regular one."""
     try:
         status = os.stat(folder)  # noqa: PTH116  paths are text here
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -93,13 +120,24 @@ def _walk(folder: str, issues: IssueLog, seen: set[tuple[int, int]]) -> Iterator
         if entry.name.startswith(".") or entry.name.casefold() == _JUNK:
             continue
         try:
-            inner, file = entry.is_dir(), entry.is_file()
-        except OSError:  # a link to itself
+            status = entry.stat()
+        except OSError:  # a link to itself or to nowhere
+            yield entry.path, "a broken link"
             continue
-        if inner:
+        if stat.S_ISDIR(status.st_mode):
             yield from _walk(entry.path, issues, seen)
-        elif file:
-            yield entry.path
+        else:
+            yield entry.path, irregular_kind(status)
+
+
+def _set_aside(files: Folder, path: str, irregular: str, issues: IssueLog) -> None:
+    name = PurePath(path).name
+    mask, suffix = ANNOTATOR_MASK.fullmatch(name), PurePath(name).suffix.casefold()
+    if not mask and suffix in PHOTO_SUFFIXES:
+        files.blocked.setdefault(key_of(PurePath(name).stem), f"{irregular} ({files.name(path)})")
+    elif mask or suffix in ("", ".json"):
+        line = problem(files.name(path), irregular, "a file", "put the file itself there; left out")
+        issues.add_loss(line, "masks" if mask else "")
 
 
 def _sort_in(files: Folder, path: str) -> None:
@@ -109,18 +147,34 @@ def _sort_in(files: Folder, path: str) -> None:
         by_annotator = files.masks.setdefault(key_of(mask["image"]), {})
         annotator = intern(mask["annotator"].casefold())
         by_annotator[annotator] = (*by_annotator.get(annotator, ()), path)
-    elif suffix in PHOTO_SUFFIXES:
-        key = key_of(PurePath(name).stem)
-        files.photos[key] = (*files.photos.get(key, ()), path)
+    elif suffix in _USUAL:
+        _add(files.photos, path)
+    elif suffix in _OTHER and not any(word in below(path, files.root).casefold() for word in _OF_MASKS):
+        _add(files.converted, path)
     elif suffix == ".json":
         files.jsons.append(Path(path))
     elif suffix in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"):
         files.archives.append(Path(path))
+    else:
+        _add(files.others, path)
+
+
+def _add(group: dict[str, Sources], path: str) -> None:
+    key = key_of(PurePath(path).stem)
+    group[key] = (*group.get(key, ()), path)
+
+
+def too_large(path: str | Path) -> bool:
+    """Return whether a photo or mask is larger than any that is read; False where it cannot be told."""
+    try:
+        return os.stat(path).st_size > MAX_BYTES  # noqa: PTH116  paths are text here
+    except OSError:
+        return False
 
 
 def same_bytes(paths: Sequence[str | Path]) -> bool:
-    """Return whether files are copies of each other, byte for byte."""
+    """Return whether files are copies of each other, byte for byte; files over the size limit are not compared."""
     try:
-        return all(filecmp.cmp(paths[0], path, shallow=False) for path in paths[1:])
+        return not any(map(too_large, paths)) and all(filecmp.cmp(paths[0], path, shallow=False) for path in paths[1:])
     except OSError:
         return False
