@@ -130,7 +130,7 @@ class DoctorReport:
         if self.cleared is not None:
             text += ["", *_cleared_lines(self.cache.path, self.cleared)]
         if self.usable:
-            return [*text, "", "usable; next: magic demo, or magic prepare --data DermaVQA/"]
+            return [*text, "", "with the challenge's data: magic prepare --data FOLDER", "usable; next: magic demo"]
         return [*text, "", "not usable yet: see the rows marked !!"]
 
 

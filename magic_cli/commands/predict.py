@@ -1,7 +1,7 @@
 """`magic predict`: predict a split with one or several checkpoints, and write the task's files."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from magic_cli.io.progress import log
 from magic_cli.io.run_record import Hashed, RunFiles, hashed
 from magic_cli.models.weights import encoder_digests
 from magic_cli.records import Prediction, Sample
+from magic_cli.report.next_command import after_predicting
 from magic_cli.report.run_text import PredictResult
 from magic_cli.training import checkpoint
 from magic_cli.training.devices import accelerator_for
@@ -110,9 +111,19 @@ def predict(
     if options.dry_run:
         configs = [restored(path, known, prepared, options.weights)[1] for path in paths]
         return replace(result, samples=len(_samples(known, prepared, split, configs[0], options.limit)))
+    ids: list[str] = []
     with report_dead_workers(folder, "run the same command again"):
-        files = known.write(predictions(task, paths, prepared, split, options), prepared, folder, decision)
-    return replace(result, files=len(files), recorded=_run_files(known, paths, Path(data), folder, (split, options)))
+        predicted = _noting(predictions(task, paths, prepared, split, options), ids)
+        files = known.write(predicted, prepared, folder, decision)
+    following = after_predicting(known, prepared, data, folder, split, ids)
+    record = _run_files(known, paths, Path(data), folder, (split, options))
+    return replace(result, files=len(files), following=following, recorded=record)
+
+
+def _noting(predictions: Iterable[Prediction], ids: list[str]) -> Iterator[Prediction]:
+    for prediction in predictions:
+        ids.append(prediction.id)
+        yield prediction
 
 
 def _run_files(

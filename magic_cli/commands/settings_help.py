@@ -41,7 +41,9 @@ class SettingsHelp:
         )
         title = f"settings of task {self.task}; defaults of preset {self.preset}"
         table = Table(title, ("setting", "default", "values", "meaning"), rows, words=frozenset({1, 2, 3}))
-        return [*table.plain(), f"next: magic train {self.task} --preset {self.preset} --set NAME=VALUE"]
+        epochs = next(default for setting, default in self.settings if setting.name == "epochs")
+        line = f"magic train {self.task} --preset {self.preset} --set epochs={epochs}"
+        return [*table.plain(), f"change any of them with --set NAME=VALUE; next: {line}"]
 
 
 def settings_help(config_class: type[Config], preset: str) -> SettingsHelp:

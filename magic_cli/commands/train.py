@@ -16,6 +16,7 @@ from magic_cli.io.files import StrPath
 from magic_cli.io.progress import log
 from magic_cli.io.run_record import RunFiles
 from magic_cli.records import Sample
+from magic_cli.report.next_command import after_training
 from magic_cli.report.run_text import TrainResult
 from magic_cli.training.run_folder import Draft
 from magic_cli.training.task import Task
@@ -89,6 +90,7 @@ def train(
         baselines=baselines,
         chosen=chosen,
         review=review,
+        following=after_training(setup.task, setup.prepared, data, folder / "best.pt", setup.config, options.runtime),
         recorded=files,
     )
 

@@ -13,6 +13,7 @@ from magic_cli.errors import SubmissionError, UsageError, problem, shorten
 from magic_cli.io import run_record
 from magic_cli.io.files import StrPath, refuse_existing
 from magic_cli.io.run_record import Hashed, RunFiles, hashed
+from magic_cli.report.next_command import after_predicting
 from magic_cli.report.run_text import VoteResult
 from magic_cli.submission.answers import read_rows
 from magic_cli.submission.archive import open_archive
@@ -78,6 +79,7 @@ def vote(
         answers=len(merged) * len(prepared.questions.parents),
         files=len(written),
         dry_run=options.dry_run,
+        following=after_predicting(TASK, prepared, data, folder, split, merged.keys()),
         recorded=None if options.dry_run else record,
     )
 

@@ -63,6 +63,10 @@ class TaskGold(ABC):
     source: str
 
     @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of images or cases with gold."""
+
+    @abstractmethod
     def only(self, ids: Collection[str]) -> Self:
         """Return the gold restricted to these image or case ids, for a held-out part of a split."""
 
@@ -81,6 +85,10 @@ class MaskGold(TaskGold):
     upright: Mapping[str, bool] = field(default_factory=dict)
     prior: NDArray[np.float32] | None = None
 
+    def __len__(self) -> int:
+        """Return the number of images with gold."""
+        return len(self.images)
+
     def only(self, ids: Collection[str]) -> Self:
         """Return the gold restricted to these image ids."""
         return replace(self, images={image: gold for image, gold in self.images.items() if image in ids})
@@ -98,6 +106,10 @@ class AnswerGold(TaskGold):
     questions: QuestionSchema
     answers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     majority: Mapping[str, int] | None = None
+
+    def __len__(self) -> int:
+        """Return the number of cases with gold."""
+        return len(self.answers)
 
     def only(self, ids: Collection[str]) -> Self:
         """Return the gold restricted to these case ids."""

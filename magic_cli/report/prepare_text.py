@@ -10,6 +10,7 @@ from magic_cli.data.prompt_lengths import PromptWindow
 from magic_cli.io import run_record
 from magic_cli.io.run_record import Hashed, RunFiles, VerbResult
 from magic_cli.records import SPLITS
+from magic_cli.report.next_command import command_line, data_words
 
 _SHOWN = 20
 
@@ -54,8 +55,21 @@ class PrepareResult(VerbResult):
         lines = summary_lines(self.manifest)
         if not self.is_written:
             return [*lines, "nothing written (--dry-run)"]
-        ready = f"{self.out}: ready; next: magic train seg (or: magic train cvqa)"
-        return [*lines, f"look at it: {self.out / PAGE}", ready]
+        return [*lines, f"look at it: {self.out / PAGE}", *self._ready()]
+
+    def _ready(self) -> list[str]:
+        """Return a line per task that the train photos and answers allow to train."""
+        train, data = self.manifest.counts["train"], data_words(self.out)
+        lines = [command_line("train", "seg", *data)] if train.masks else []
+        without = () if train.images else ("--modality", "text")
+        lines += [command_line("train", "cvqa", *without, *data)] if train.answered else []
+        if not lines:
+            return [f"{self.out}: ready, but nothing to learn from: split train has no masks and no closed answers"]
+        first, *others = lines
+        return [
+            f"{self.out}: ready; next: {first}" if first else f"{self.out}: ready",
+            *map("or next: {}".format, others),
+        ]
 
 
 def summary_lines(manifest: PrepareManifest) -> list[str]:

@@ -8,6 +8,7 @@ from magic_cli.io.json_files import finite
 from magic_cli.io.run_record import RecordedResult
 from magic_cli.metrics.bootstrap import Difference
 from magic_cli.records import AnswerReview, Review
+from magic_cli.report.next_command import after_folds
 from magic_cli.report.score_text import ACCURACY, between, interval, number, signed
 from magic_cli.report.table import Table
 
@@ -31,6 +32,7 @@ class TrainResult(RecordedResult):
         epochs: number of epochs trained.
         baselines: scores of trivial answers, by name.
         chosen: settings that were chosen after training, as in schemas/checkpoint.schema.json; {} for none.
+        following: the command to type next; "" if there is none.
     """
 
     task: str
@@ -45,6 +47,7 @@ class TrainResult(RecordedResult):
     epochs: int = 0
     baselines: Mapping[str, float] = field(default_factory=dict)
     chosen: Mapping[str, object] = field(default_factory=dict)
+    following: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Return schemas/trained.schema.json without its header; NaN becomes null."""
@@ -75,7 +78,7 @@ class TrainResult(RecordedResult):
         text += [f"  {number(value)}  if the answer were: {name}" for name, value in self.baselines.items()]
         text += [chosen_line(self.chosen)] if self.chosen else []
         text += _review_lines(self.review.answers)
-        return [*text, f"{self.checkpoint}: saved; next: magic predict {self.task} --ckpt {self.checkpoint}"]
+        return [*text, _with_next(f"{self.checkpoint}: saved", self.following)]
 
 
 def chosen_line(chosen: Mapping[str, object]) -> str:
@@ -88,7 +91,10 @@ def chosen_line(chosen: Mapping[str, object]) -> str:
 
 @dataclass(frozen=True)
 class PredictResult(RecordedResult):
-    """Result of `predict`; after a dry run, `samples` is the number of samples that it would predict."""
+    """Result of `predict`; after a dry run, `samples` is the number of samples that it would predict.
+
+    `following` is the command to type next; "" if there is none.
+    """
 
     task: str
     split: str
@@ -97,6 +103,7 @@ class PredictResult(RecordedResult):
     files: int = 0
     samples: int | None = None
     dry_run: bool = False
+    following: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Return schemas/predicted.schema.json without its header."""
@@ -112,7 +119,10 @@ class PredictResult(RecordedResult):
 
 @dataclass(frozen=True)
 class VoteResult(RecordedResult):
-    """Result of `vote`: of `answers` parent questions over all `samples`, `ties` were decided by the order of files."""
+    """Result of `vote`: of `answers` parent questions over all `samples`, `ties` were decided by the order of files.
+
+    `following` is the command to type next; "" if there is none.
+    """
 
     task: str
     split: str
@@ -123,6 +133,7 @@ class VoteResult(RecordedResult):
     answers: int
     files: int
     dry_run: bool = False
+    following: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Return schemas/predicted.schema.json without its header."""
@@ -138,8 +149,11 @@ class VoteResult(RecordedResult):
 def _written(result: PredictResult | VoteResult) -> str:
     if result.dry_run:
         return f"{result.samples} samples of split {result.split}; nothing written (--dry-run)"
-    again = f"magic package --{result.task} {result.out} --split {result.split}"
-    return f"{result.out}: {result.files} files of split {result.split}; next: {again}"
+    return _with_next(f"{result.out}: {result.files} files of split {result.split}", result.following)
+
+
+def _with_next(line: str, following: str) -> str:
+    return f"{line}; next: {following}" if following else line
 
 
 @dataclass(frozen=True)
@@ -271,9 +285,7 @@ class CrossValidationResult(RecordedResult):
             "95 % intervals: bootstrap over encounters; the sd over folds is not a standard error, as folds share data"
         )
         folder = Path(self.predictions)
-        report, file = folder.with_name("report"), folder.with_name("folds.json")
-        again = f"magic score {folder} {self.prepared} --split train --out {report}"
-        return [*text, f"{file}: written; next: {again}"]
+        return [*text, _with_next(f"{folder.with_name('folds.json')}: written", after_folds(self.prepared, folder))]
 
     def with_scores(self, scores: FoldScores, review: Review) -> "CrossValidationResult":
         """Return the result of the finished cross-validation."""

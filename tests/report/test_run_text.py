@@ -23,7 +23,12 @@ ANSWERS = AnswerReview(40, 0.6875, 0.5, 0.0625, 15, 2, 16, 1, PARENTS)
 PLANNED = TrainResult("seg", "segmentation", {"epochs": 5}, 12345, 9, 4, Review())
 BEST = {"epoch": 3, "loss": 0.5, "dice_meanofmax": 0.75, "dice": None}
 TRAINED = replace(
-    PLANNED, checkpoint="runs/seg/best.pt", best=BEST, epochs=5, baselines={"all foreground": 0.4, "other": math.nan}
+    PLANNED,
+    following="magic predict seg --ckpt runs/seg/best.pt",
+    checkpoint="runs/seg/best.pt",
+    best=BEST,
+    epochs=5,
+    baselines={"all foreground": 0.4, "other": math.nan},
 )
 
 
@@ -104,7 +109,8 @@ def test_a_cross_validation_before_and_after() -> None:
 
 def test_predictions_and_votes() -> None:
     predicted = PredictResult("cvqa", "test", "out", ("best.pt",), files=2)
-    assert predicted.lines() == ["out: 2 files of split test; next: magic package --cvqa out --split test"]
+    assert predicted.lines() == ["out: 2 files of split test"]
+    assert replace(predicted, following="magic package").lines()[-1].endswith("split test; next: magic package")
     assert fits("predicted", predicted.to_json(), "predict")
     dry = replace(predicted, files=0, samples=3, dry_run=True)
     assert dry.lines() == ["3 samples of split test; nothing written (--dry-run)"]
