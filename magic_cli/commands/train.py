@@ -77,7 +77,6 @@ def train(
         _start(setup, files)
         progress = trainer.run(options.resume)
         chosen = selection.choose_settings(trainer)
-        best = progress.history[progress.best_epoch] if progress.history else {}
         baselines = setup.task.baseline_scores(parts.train, parts.gold)
         review = selection.review_run(trainer, review)
         trainer.accelerator.wait_for_everyone()
@@ -85,7 +84,7 @@ def train(
     return replace(
         result,
         checkpoint=str(folder / "best.pt"),
-        best=best,
+        best=progress.history[progress.best_epoch] if progress.history else {},
         epochs=progress.epoch,
         baselines=baselines,
         chosen=chosen,

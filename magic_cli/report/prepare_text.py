@@ -66,10 +66,8 @@ class PrepareResult(VerbResult):
         if not lines:
             return [f"{self.out}: ready, but nothing to learn from: split train has no masks and no closed answers"]
         first, *others = lines
-        return [
-            f"{self.out}: ready; next: {first}" if first else f"{self.out}: ready",
-            *map("or next: {}".format, others),
-        ]
+        ready = f"{self.out}: ready; next: {first}" if first else f"{self.out}: ready"
+        return [ready, *(f"or next: {line}" for line in others if line)]
 
 
 def summary_lines(manifest: PrepareManifest) -> list[str]:
