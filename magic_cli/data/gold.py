@@ -14,7 +14,8 @@ from magic_cli.data.imaging.masks import ANNOTATOR_MASK, decode_mask, read_raw
 from magic_cli.data.prepared import MANIFEST, MEAN_MASK, Prepared, open_prepared
 from magic_cli.data.questions import QuestionSchema, load_questions
 from magic_cli.errors import DataError, first_lines, printable, problem
-from magic_cli.io.json_files import read_json
+from magic_cli.io.file_kinds import is_json, kind_of
+from magic_cli.io.json_files import MAX_ANSWERS, read_json
 from magic_cli.records import SPLITS, Case
 
 MASKS, ANSWERS = "masks_refs", "data_cvqa_ref.json"
@@ -237,9 +238,10 @@ def _from_challenge(path: Path, split: str) -> Gold:
 
 
 def _from_file(path: Path) -> Gold:
-    if path.suffix != ".json":
-        got = f"a {path.suffix} file" if path.suffix else "a file without an extension"
-        raise DataError(problem(path, got, "a JSON file or a folder", "check the path"))
+    if not is_json(path):
+        kind = kind_of(path)
+        remedy = "rename it to .json" if kind.endswith("holds JSON") else "check the path"
+        raise DataError(problem(path, kind, "a .json file or a folder", remedy))
     questions = load_questions(_definitions(path.parent))
     source = printable(path)
     return Gold(source, MaskGold(source), AnswerGold(source, questions, _read_answers(path, questions)))
@@ -287,7 +289,7 @@ def _list_masks(folder: Path, split: str) -> dict[str, GoldImage]:
 
 
 def _read_answers(path: Path, questions: QuestionSchema) -> dict[str, dict[str, int]]:
-    rows: Any = read_json(path)
+    rows: Any = read_json(path, MAX_ANSWERS)
     if not isinstance(rows, list) or not rows:
         raise DataError(problem(path, "no rows", "a JSON list of answers, one row per encounter", "check the file"))
     answers: dict[str, dict[str, int]] = {}

@@ -5,15 +5,27 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from magic_cli.errors import DataError, problem, redact
+from magic_cli.io.file_kinds import content
 from magic_cli.io.files import write_parts
+from magic_cli.io.regular_file import binary_size, open_regular
 
-MAX_JSON = 1 << 28
+PairsHook = Callable[[list[tuple[str, Any]]], Any]
+
+MAX_JSON = 1 << 28  # bytes of a file that is parsed as a whole; one that is read line by line may be larger
+
+MAX_ANSWERS = 1 << 26  # bytes of answers, predicted or gold: a thousand times those of the challenge
+
+MAX_VALUES = 3_000_000  # of one document or line: at most 600 MB once they are parsed
+
+MAX_LINE = 1 << 27  # bytes
+
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\Z)', re.DOTALL)
 
 
 # characters that control a terminal or the writing direction, and unpaired surrogates, which UTF-8 cannot encode
@@ -62,14 +74,43 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_parts(path, (json_text(row) + "\n" for row in rows))
 
 
-def parse_json(text: str) -> Any:
-    """Parse JSON and refuse repeated keys in an object, of which `json` would silently keep the last.
+def parse_json(data: bytes, hook: PairsHook | None = None) -> Any:
+    """Parse JSON in UTF-8, with or without a byte-order mark.
+
+    Args:
+        data: the bytes of a file or of one of its lines.
+        hook: makes an object of its pairs; None refuses repeated keys, of which `json` would silently keep the last.
 
     Raises:
-        ValueError: invalid JSON (JSONDecodeError if the position is known). RepeatedKey: a repeated key.
+        ValueError: invalid JSON (JSONDecodeError if the position is known) or not UTF-8 (UnicodeDecodeError).
+            RepeatedKey: a repeated key. TooManyValues: seen before they are made, as three bytes of text can become
+            a hundred in memory.
         RecursionError: nested too deeply.
     """
-    return json.loads(text, object_pairs_hook=_unique_keys)
+    if count_values(data) > MAX_VALUES:
+        raise TooManyValues(f"more than {MAX_VALUES / 1e6:.0f} million values")
+    return json.loads(data.decode("utf-8-sig"), object_pairs_hook=hook or _unique_keys)
+
+
+def count_values(data: bytes) -> int:
+    """Return how many values JSON has at most: its commas, and brackets that open. Above MAX_VALUES, no exact number.
+
+    Those in texts only count where all together are too many.
+    """
+    total = _count_tokens(data, 0, len(data))
+    if total <= MAX_VALUES:
+        return total
+    total = start = 0
+    for text in _STRING.finditer(data):
+        total += _count_tokens(data, start, text.start())
+        start = text.end()
+        if total > MAX_VALUES:
+            break
+    return total + _count_tokens(data, start, len(data))
+
+
+def _count_tokens(data: bytes, start: int, end: int) -> int:
+    return data.count(b",", start, end) + data.count(b"[", start, end) + data.count(b"{", start, end)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -88,91 +129,127 @@ class RepeatedKey(ValueError):  # noqa: N818  the name says what is wrong
     """A JSON object contains a key more than once."""
 
 
-def _read(path: Path) -> bytes:
-    """Return the bytes of a file or pipe; raises DataError for more than 256 MiB, without reading on."""
-    data = bytearray()
-    with path.open("rb") as file:
-        _refuse_long(path, os.fstat(file.fileno()).st_size)
-        while block := file.read(1 << 20):
-            data += block
-            _refuse_long(path, len(data))
-    return bytes(data)
+class TooManyValues(ValueError):  # noqa: N818
+    """JSON holds more values than are read."""
 
 
-def _refuse_long(path: Path, size: int) -> None:
-    if size > MAX_JSON:
-        got = f"{size >> 20} MiB or more"
-        raise DataError(problem(path, got, f"at most {MAX_JSON >> 20} MiB of JSON", "is it the right file?"))
+def _read(path: Path, most: int) -> bytes:
+    """Return the bytes of a regular file; raises DataError for more than `most`, without reading them."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        _refuse_long(path, size, most)
+        return file.read(size)  # not `most`, for which room would be made
 
 
-def read_json(path: Path) -> Any:
+def _refuse_long(where: object, size: int, most: int) -> None:
+    if size > most:
+        expected = f"at most {binary_size(most)} of JSON"
+        raise DataError(problem(where, f"{binary_size(size)}", expected, "is it the right file?"))
+
+
+def read_json(path: Path, most: int = MAX_JSON) -> Any:
     """Parse a UTF-8 JSON file, with or without a byte-order mark.
 
     Raises:
-        DataError: the file is missing, over 256 MiB, not UTF-8, not JSON, or has a repeated key in an object; the
-            message gives line and column if they are known.
+        DataError: the file is missing or no regular file, over `most` bytes (256 MiB), of more than 3 million values,
+            not UTF-8, not JSON, or has a repeated key in an object; the message gives line and column if they are
+            known.
     """
     try:
-        return parse_json(_read(path).decode("utf-8-sig"))
+        data = _read(path, most)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; check the path") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
-    except UnicodeDecodeError as error:
-        raise DataError(problem(path, f"byte {error.start} that is not UTF-8", "UTF-8", "re-encode it")) from None
-    except json.JSONDecodeError as error:
-        where = f"{path}:{error.lineno}:{error.colno}"
-        raise DataError(f"{where}: not valid JSON ({error.msg}); was it cut off while copying?") from None
+    try:
+        return parse_json(data)
     except RepeatedKey as error:
         raise DataError(problem(path, error, "each key once", "remove one of them")) from None
+    except TooManyValues as error:
+        raise DataError(problem(path, error, "fewer", "is it the right file?")) from None
     except RecursionError:
         raise DataError(f"{path}: JSON nested too deeply; expected a list of flat objects") from None
-    except ValueError:  # Python refuses to read an integer of more than 4,300 digits
-        raise DataError(problem(path, "an integer of thousands of digits", "JSON data", "check the file")) from None
+    except ValueError as error:
+        raise DataError(_not_json(path, data, error)) from None
+
+
+def _not_json(path: Path, data: bytes, error: ValueError) -> str:
+    """Return the line for a file that is no JSON: another kind of file, another encoding, or where it breaks off."""
+    kind = content(data[:4096])
+    if kind not in ("", "nothing", "JSON"):
+        return problem(path, kind, "JSON", "is it the right file?")
+    if isinstance(error, UnicodeDecodeError):
+        return problem(path, f"byte {error.start} that is not UTF-8", "UTF-8", "re-encode it")
+    if not isinstance(error, json.JSONDecodeError):  # Python refuses to read an integer of more than 4,300 digits
+        return problem(path, "an integer of thousands of digits", "JSON data", "check the file")
+    where = f"{path}:{error.lineno}:{error.colno}"
+    if error.pos >= len(error.doc.rstrip()):
+        return f"{where}: not valid JSON ({error.msg}); was it cut off while copying?"
+    return f"{where}: not valid JSON ({error.msg}); correct it there"
 
 
 def read_jsonl(path: Path) -> list[Any]:
     """Parse one JSON value per line, with or without a byte-order mark; blank lines are skipped.
 
     Raises:
-        DataError: as `read_json`, with the line number.
+        DataError: as `read_json`, with the line number; or more than 6 million values in all.
     """
-    return list(each_row(path))
+    rows = []
+    values = 0
+    for row, count in _counted_rows(path):
+        rows.append(row)
+        values += count
+        if values > 2 * MAX_VALUES:
+            got = f"more than {2 * MAX_VALUES / 1e6:.0f} million values"
+            raise DataError(problem(path, got, "fewer", "is it the right file?"))
+    return rows
 
 
 def each_row(path: Path) -> Iterator[Any]:
-    """Yield the values of `read_jsonl` one by one, so that only one line is in memory at a time."""
-    number = start = 0
+    """Yield the values of `read_jsonl` one by one, so that only one line is in memory at a time.
+
+    The file may be of any size, a line may have 128 MiB.
+    """
+    return (row for row, _ in _counted_rows(path))
+
+
+def _counted_rows(path: Path) -> Iterator[tuple[Any, int]]:
+    """Yield each value with the number of values in it."""
+    start = 0
     try:
         for number, line in enumerate(_lines(path), 1):
-            text = line.decode("utf-8" if start else "utf-8-sig")
-            start += len(line)
+            text = line if start else line.removeprefix(b"\xef\xbb\xbf")
             if text.strip():
-                yield _row(text, f"{path}:{number}")
+                yield _row(text, path, number, start), count_values(text)
+            start += len(line)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; run `magic prepare` first") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
-    except UnicodeDecodeError as error:
-        got = f"byte {start + error.start} that is not UTF-8"
-        raise DataError(problem(path, got, "UTF-8", "re-encode it")) from None
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file with their line ends; raises as `_read`."""
-    with path.open("rb") as file:
-        _refuse_long(path, os.fstat(file.fileno()).st_size)
-        size = 0
-        while line := file.readline(MAX_JSON + 1 - size):
-            _refuse_long(path, size := size + len(line))
+    """Yield the lines of a regular file with their line ends. Raises DataError for a longer line than 128 MiB."""
+    with open_regular(path) as file:
+        number = 0
+        while line := file.readline(MAX_LINE + 1):
+            number += 1
+            _refuse_long(f"{path}:{number}", len(line), MAX_LINE)
             yield line
 
 
-def _row(text: str, where: str) -> Any:
+def _row(line: bytes, path: Path, number: int, start: int) -> Any:
+    """Parse a line, which begins `start` bytes after the beginning of the file."""
+    where = f"{path}:{number}"
     try:
-        return parse_json(text)
+        return parse_json(line)
     except RepeatedKey as error:
         raise DataError(problem(where, error, "each key once", "remove one of them")) from None
+    except TooManyValues as error:
+        raise DataError(problem(where, error, "fewer", "is it the right file?")) from None
+    except UnicodeDecodeError as error:
+        got = f"byte {start + error.start} that is not UTF-8"
+        raise DataError(problem(path, got, "UTF-8", "re-encode it")) from None
     except (ValueError, RecursionError) as error:
         reason = getattr(error, "msg", "a number too long, or nested too deeply")
         raise DataError(f"{where}: not valid JSON ({reason}); run `magic prepare` again") from None

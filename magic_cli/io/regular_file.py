@@ -32,13 +32,17 @@ def open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
             ("a named pipe, not a regular file") or one that the kernel makes up, as those of /proc.
     """
     _refuse_irregular(os.stat(path), path)  # noqa: PTH116  before opening, which a device may notice
-    descriptor = os.open(path, _FLAGS)
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115  its name is the path, as tifffile needs
     try:
-        _refuse_irregular(os.fstat(descriptor), path)  # what was opened may be another file
-        return os.fdopen(descriptor, "rb")
+        _refuse_irregular(os.fstat(file.fileno()), path)  # what was opened may be another file
     except BaseException:
-        os.close(descriptor)
+        file.close()
         raise
+    return file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | _FLAGS)
 
 
 def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
@@ -50,7 +54,7 @@ def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        data = b"" if size > most else file.read(most + 1) or b""  # None: one that would block
+        data = b"" if size > most else file.read(size + 1) or b""  # None: one that would block
     if max(size, len(data)) > most:
         raise OSError(errno.EFBIG, f"{binary_size(max(size, len(data)))}, more than {binary_size(most)}", str(path))
     return data

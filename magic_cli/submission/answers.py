@@ -4,18 +4,23 @@ How the official scorer treats such rows: examples/official-scorer.md, cases 01 
 """
 
 import codecs
-import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from magic_cli.errors import SubmissionError, problem, shorten
-from magic_cli.io.json_files import MAX_JSON
+from magic_cli.io.file_kinds import content
+from magic_cli.io.json_files import MAX_ANSWERS, PairsHook, TooManyValues, parse_json
+from magic_cli.io.regular_file import binary_size
 from magic_cli.records import Submitted
 from magic_cli.submission.archive import Archive
 from magic_cli.submission.probabilities import Probabilities
 
+MAX_ROWS = 200_000
+
 _LARGEST = 2**31
+
+_HEAD = 4096
 
 
 def read_rows(archive: Archive, name: str, notes: list[str]) -> list[Any]:
@@ -24,13 +29,14 @@ def read_rows(archive: Archive, name: str, notes: list[str]) -> list[Any]:
     `{}` counts as no rows, as in the official scorer (case 08).
 
     Raises:
-        SubmissionError: the member is not JSON, or not a list of rows.
+        SubmissionError: the member is not JSON, not a list of rows, or too large.
     """
     where = archive.where(name)
+    data = read_bytes(archive, name)
     try:
-        rows = parse_answers(read_bytes(archive, name))
+        rows = parse_answers(data)
     except ValueError as error:
-        raise SubmissionError(problem(where, f"invalid JSON ({error})", "a JSON list", "write it again")) from None
+        raise SubmissionError(problem(where, not_json(data, error), "a JSON list", "write it again")) from None
     if rows == {}:
         rows = []
     if not isinstance(rows, list):
@@ -42,24 +48,34 @@ def read_rows(archive: Archive, name: str, notes: list[str]) -> list[Any]:
 
 
 def read_bytes(archive: Archive, name: str) -> bytes:
-    """Return a JSON member's bytes; SubmissionError if it cannot be read or is over 256 MiB."""
-    if archive.size(name) > MAX_JSON:
-        got, expected = f"{archive.size(name) >> 20} MiB", f"at most {MAX_JSON >> 20} MiB of JSON"
+    """Return a JSON member's bytes; SubmissionError if it cannot be read or is over 64 MiB."""
+    if archive.size(name) > MAX_ANSWERS:
+        got, expected = binary_size(archive.size(name)), f"at most {binary_size(MAX_ANSWERS)} of JSON"
         raise SubmissionError(problem(archive.where(name), got, expected, "check the file"))
     with archive.read(name) as file:
         return file.read()
 
 
-def parse_answers(data: bytes, pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+def parse_answers(data: bytes, pairs_hook: PairsHook = dict) -> Any:
     """Parse the JSON of answers, with or without a byte-order mark; `pairs_hook` as in `json.loads`.
 
     Raises:
-        ValueError: not UTF-8, not JSON, nested too deeply, or a number with thousands of digits.
+        ValueError: not UTF-8, not JSON, nested too deeply, a number with thousands of digits, or more rows or values
+            than are read.
     """
     try:
-        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=pairs_hook)
+        rows = parse_json(data, pairs_hook)
     except RecursionError as error:
         raise ValueError(str(error)) from None
+    if isinstance(rows, list) and len(rows) > MAX_ROWS:
+        raise TooManyValues(f"{len(rows)} rows, more than {MAX_ROWS}")
+    return rows
+
+
+def not_json(data: bytes, error: ValueError) -> str:
+    """Return what a file is that `parse_answers` refused: another kind of file, or JSON that is wrong."""
+    kind = content(data[:_HEAD])
+    return kind if kind not in ("", "nothing", "JSON") else f"invalid JSON ({error})"
 
 
 def has_byte_order_mark(data: bytes) -> bool:

@@ -2,27 +2,19 @@
 
 import io
 import os
-import stat
-import struct
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO
 
-from magic_cli.data.limits import MAX_BYTES
 from magic_cli.errors import DataError, SubmissionError, printable, problem
+from magic_cli.io.file_kinds import content_of, is_json, is_system_file, kind_of
+from magic_cli.io.regular_file import binary_size, irregular_kind, open_regular
+from magic_cli.submission.zip_limits import MAX_MEMBER, MAX_MEMBERS, NoZip, check_directory, check_members, member_fault
 
-MAX_MEMBERS = 200_000
-
-MAX_TOTAL = 1 << 36
-
-_MAX_DIRECTORY = 1 << 23  # bytes of a zip's list of members
-
-_END, _END64, _TAIL = b"PK\x05\x06", b"PK\x06\x06", 66_000
-
-_ENCRYPTED = 1
+_DEEPEST = 32  # folders below each other that are looked into
 
 
 @dataclass(frozen=True)
@@ -31,8 +23,9 @@ class Archive:
 
     `members` maps names to None for a folder (see `path`), to the entries of the central directory for a zip.
     `faults` are lines about members that are refused (and not in `members`): unsafe names, encryption, a declared
-    size over 1 GiB, duplicate names. `folders` are names of folders ("masks_preds/"): all below a folder, or those
-    with an entry in the zip.
+    size over 256 MiB, duplicate names. `folders` are names of folders ("masks_preds/"): all below a folder, or those
+    with an entry in the zip. `system_files` are members of a zip that a system or an editor added (io/file_kinds.py);
+    they are not in `members`, and those below a folder are passed over.
     """
 
     source: str
@@ -40,6 +33,7 @@ class Archive:
     members: Mapping[str, zipfile.ZipInfo | None]
     folders: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
+    system_files: tuple[str, ...] = ()
     root: Path = Path()
     _zip: zipfile.ZipFile | None = field(default=None, repr=False)
 
@@ -63,15 +57,16 @@ class Archive:
         """Return a member as a seekable stream, which the caller closes; members of a zip are unpacked in memory.
 
         Raises:
-            SubmissionError: the member is over 1 GiB, cannot be read, or fails its checksum.
+            SubmissionError: the member is over 256 MiB, cannot be read, or fails its checksum.
         """
         member = self.members[name]
         try:
-            if self.size(name) > MAX_BYTES:
-                got = f"{self.size(name)} bytes"
-                raise SubmissionError(problem(self.where(name), got, "at most 1 GiB", "check the file"))
+            if self.size(name) > MAX_MEMBER:
+                got = f"a file of {binary_size(self.size(name))}"
+                expected = f"at most {binary_size(MAX_MEMBER)}"
+                raise SubmissionError(problem(self.where(name), got, expected, "check the file"))
             if member is None:
-                return (self.root / name).open("rb")
+                return open_regular(self.root / name)
             assert self._zip is not None  # noqa: S101  a ZipInfo came from this zip
             return io.BytesIO(self._zip.read(member))
         except SubmissionError:
@@ -97,92 +92,125 @@ def open_archive(source: Path, handle: IO[bytes] | None = None) -> Iterator[Arch
         folders, files = _list_folder(source)
         yield Archive(name, False, dict.fromkeys(files), tuple(f"{folder}/" for folder in folders), root=source)
         return
-    if handle is None and source.suffix == ".json" and source.is_file():
+    if handle is None and is_json(source) and source.is_file():
         yield Archive(printable(source.parent), False, {source.name: None}, root=source.parent)
         return
+    with ExitStack() as stack:
+        yield _list_zip(name, _open_zip(stack, source, handle))
+
+
+def _open_zip(stack: ExitStack, source: Path, handle: IO[bytes] | None) -> zipfile.ZipFile:
+    """Open a zip whose list of members is known to fit into memory; raises as `open_archive`."""
+    name = printable(source)
     try:
-        if handle is None:
-            _check_directory(source)
-        file = zipfile.ZipFile(handle or source)
+        file = stack.enter_context(open_regular(source)) if handle is None else handle
+        check_directory(file, name)
+        return stack.enter_context(zipfile.ZipFile(file))
     except FileNotFoundError:
         raise DataError(f"{name}: no such file or folder; check the path") from None
     except SubmissionError:
         raise
+    except NoZip as error:
+        raise _another_kind(source, str(error)) from None
+    except OSError as error:
+        if source.exists() and irregular_kind(source.stat()):
+            got = f"no regular file ({irregular_kind(source.stat())})"
+            raise SubmissionError(problem(name, got, "a folder or a zip", "save it to a file")) from None
+        remedy = "check the path and its permissions"
+        raise SubmissionError(f"{name}: cannot be read ({error.strerror}); {remedy}") from None
     except Exception as error:  # a damaged zip raises whatever its bytes lead to
-        raise SubmissionError(problem(name, f"no zip ({error})", "a folder or a zip", "build it again")) from None
-    with file:
-        yield _list_zip(name, file)
+        got = f"a zip that cannot be read ({error})"
+        raise SubmissionError(problem(name, got, "a whole zip", "zip the files again")) from None
+
+
+def _another_kind(source: Path, damage: str) -> SubmissionError:
+    """Return the error for a file that is no zip: what it is, and what to give instead."""
+    suffix, content = source.suffix.casefold(), content_of(source)
+    remedy = "zip the predictions again" if suffix == ".zip" else _WRITE
+    if content == "JSON":
+        remedy = "rename it to .json"
+    elif suffix in _PACKED:
+        remedy = "unpack it, and give the folder"
+    got = kind_of(source)
+    if damage or suffix == ".zip":
+        got = f"no zip ({damage or content})".replace(" ()", "")
+    return SubmissionError(problem(printable(source), got, "a .json file, a folder or a zip", remedy))
+
+
+_WRITE = 'write a JSON list, [{"encounter_id": ...}, ...], or zip the predictions'
+
+_PACKED = (".gz", ".tgz", ".tar", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 
 def _list_folder(root: Path) -> tuple[list[str], list[str]]:
-    """Return the folders and the files below a folder, sorted by the parts of their paths."""
+    """Return the folders and the files below a folder, sorted by the parts of their paths.
+
+    Links to files count as files; links to folders, and folders more than 32 levels down, are not looked into.
+
+    Raises:
+        SubmissionError: there are more than 200,000 files.
+    """
     folders: list[str] = []
     files: list[str] = []
-    for folder, inner, names in os.walk(root):
-        parent = Path(folder).relative_to(root)
-        folders += [(parent / name).as_posix() for name in inner]
-        files += [(parent / name).as_posix() for name in names if Path(folder, name).is_file()]
+    waiting = [("", 0)]
+    while waiting:
+        parent, depth = waiting.pop()
+        for entry in _entries(root / parent):
+            name = f"{parent}{entry.name}"
+            if is_system_file(entry.name):
+                continue
+            if _is_folder(entry):
+                folders.append(name)
+                if depth < _DEEPEST and not entry.is_symlink():
+                    waiting.append((f"{name}/", depth + 1))
+            elif _is_file(entry):
+                files.append(name)
+        if len(files) > MAX_MEMBERS:
+            remedy = "give the folder of the predictions"
+            raise SubmissionError(problem(printable(root), "more files", f"at most {MAX_MEMBERS}", remedy))
     return sorted(folders, key=_parts), sorted(files, key=_parts)
+
+
+def _entries(folder: Path) -> list["os.DirEntry[str]"]:
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except OSError:  # what cannot be looked into holds nothing for us
+        return []
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _is_file(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself
+        return False
 
 
 def _parts(name: str) -> list[str]:
     return name.split("/")
 
 
-def _check_directory(source: Path) -> None:
-    """Refuse a central directory that is too large for memory, as zipfile would read all of it.
-
-    Raises:
-        SubmissionError: it is over 8 MiB, or `source` is not a regular file.
-    """
-    if source.exists() and not source.is_file():  # a pipe would block, a device would fill the memory
-        raise SubmissionError(problem(printable(source), "no regular file", "a folder or a zip", "save it to a file"))
-    with source.open("rb") as file:
-        file.seek(max(0, source.stat().st_size - _TAIL))
-        tail = file.read()
-    end, end64 = tail.rfind(_END), tail.rfind(_END64)
-    size = struct.unpack_from("<I", tail, end + 12)[0] if end >= 0 else 0
-    if end64 >= 0:
-        size = max(size if size < 2**32 - 1 else 0, struct.unpack_from("<Q", tail, end64 + 40)[0])
-    if size > _MAX_DIRECTORY:
-        line = problem(printable(source), f"a list of members of {size} bytes", "at most 8 MiB", "build it again")
-        raise SubmissionError(line)
-
-
 def _list_zip(source: str, file: zipfile.ZipFile) -> Archive:
     infos = file.infolist()
-    if len(infos) > MAX_MEMBERS:
-        raise SubmissionError(problem(source, f"{len(infos)} members", f"at most {MAX_MEMBERS}", "build it again"))
-    total = sum(info.file_size for info in infos)
-    if total > MAX_TOTAL:
-        raise SubmissionError(problem(source, f"{total / (1 << 30):.0f} GiB", "at most 64 GiB", "build it again"))
+    check_members(source, infos)
     members: dict[str, zipfile.ZipInfo | None] = {}
-    folders, faults = [], []
+    folders, faults, system_files = [], [], []
     for info in infos:
-        fault = _fault(info, twice=info.filename in members)
+        fault = member_fault(info, twice=info.filename in members)
         if fault:
             got, expected, remedy = fault
             faults.append(problem(f"{source}:{info.filename}", got, expected, remedy))
+        elif is_system_file(info.filename.rstrip("/")):
+            system_files.append(info.filename)
         elif info.is_dir():
             folders.append(info.filename)
         else:
             members[info.filename] = info
-    return Archive(source, True, members, tuple(folders), tuple(faults), _zip=file)
-
-
-def _fault(info: zipfile.ZipInfo, twice: bool) -> tuple[str, str, str] | None:
-    """Return (got, expected, remedy) for a member that must not be read."""
-    if not info.filename:
-        return "no name", "a file's name", "build the zip again"
-    path = PurePosixPath(info.orig_filename.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or "\\" in info.orig_filename or ":" in "".join(path.parts[:1]):
-        return "an unsafe path", "a relative path with /", "zip the files from inside their folder"
-    if stat.S_ISLNK(info.external_attr >> 16):
-        return "a symbolic link", "a file", "zip the file itself"
-    if info.flag_bits & _ENCRYPTED:
-        return "an encrypted member", "a plain zip", "zip it without a password"
-    if info.file_size > MAX_BYTES:
-        return f"{info.file_size} bytes", "at most 1 GiB", "check the file"
-    if twice:
-        return "the same name twice", "once", "build the zip again"
-    return None
+    return Archive(source, True, members, tuple(folders), tuple(faults), tuple(system_files), _zip=file)

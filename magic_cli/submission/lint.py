@@ -16,13 +16,12 @@ from magic_cli.data.imaging.fast_tiff import read_simple_tiff
 from magic_cli.data.limits import MAX_PIXELS, claims
 from magic_cli.errors import SubmissionError
 from magic_cli.io import run_record
+from magic_cli.io.file_kinds import system_pattern
 from magic_cli.submission.archive import Archive
 from magic_cli.submission.expected import Expected, Findings, Size
 from magic_cli.submission.lint_answers import lint_answers
 from magic_cli.submission.probabilities import PROBABILITIES_FILE
 from magic_cli.submission.reader import ANSWERS, MASKS, SUFFIX, Layout, find_layout, image_of, mask_name
-
-_JUNK = re.compile(r"(^|/)(__MACOSX/|\.DS_Store$|Thumbs\.db$|desktop\.ini$|\._[^/]*$)", re.IGNORECASE)
 
 _IMAGE = re.compile(r"IMG_[^_]+_[^_.]+")
 
@@ -72,23 +71,15 @@ def _lint_root(findings: Findings, layout: Layout) -> None:
     if layout.answers is None:
         got, remedy = "no such file", "add it; [] leaves the task out (the official scorer stops without the file)"
         findings.add(ANSWERS, got, "the JSON list of answers", remedy)
+    for name in findings.archive.system_files:
+        remedy = f"remove it: zip -d FILE '{system_pattern(name)}'"
+        findings.add(name, "a file that the system added", "predictions only", remedy)
     for name in findings.archive.members:
         inside = layout.masks is not None and name.startswith(layout.masks) and (layout.masks or image_of(name))
         # other outputs of the commands, which `package` leaves out
         beside = not findings.archive.is_zip and PurePosixPath(name).name in (PROBABILITIES_FILE, run_record.FILE)
-        if not _is_junk(findings, name) and name != layout.answers and not inside and not beside:
+        if name != layout.answers and not inside and not beside:
             findings.add(name, "an unknown file", root, "rename it or remove it")
-
-
-def _is_junk(findings: Findings, name: str) -> bool:
-    """Return whether an operating system added a file; in a zip that is a problem, in a folder it is not packaged."""
-    if not _JUNK.search(name):
-        return False
-    if findings.archive.is_zip:
-        findings.add(
-            name, "a file that the system added", "predictions only", "remove it: zip -d FILE '__MACOSX/*' '*.DS_Store'"
-        )
-    return True
 
 
 def _lint_masks(findings: Findings, folder: str, expected: Expected | None) -> int:
@@ -96,7 +87,7 @@ def _lint_masks(findings: Findings, folder: str, expected: Expected | None) -> i
     covered: dict[str, str] = {}
     for name in sorted(findings.archive.members):
         rest = name[len(folder) :]
-        if not name.startswith(folder) or _JUNK.search(name) or (not folder and "_mask_" not in name):
+        if not name.startswith(folder) or (not folder and "_mask_" not in name):
             continue
         guess = _lint_name(findings, name, rest)
         if expected is not None and guess not in expected.images:

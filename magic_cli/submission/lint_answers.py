@@ -9,7 +9,7 @@ from magic_cli.data.questions import QuestionSchema, load_questions
 from magic_cli.errors import SubmissionError, redact, redact_key
 from magic_cli.io import schema
 from magic_cli.io.json_files import repeated_keys
-from magic_cli.submission.answers import parse_answers, read_bytes
+from magic_cli.submission.answers import not_json, parse_answers, read_bytes
 from magic_cli.submission.expected import Expected, Findings
 
 _UNPADDED = re.compile(r"(.+)-(\d+)")
@@ -65,7 +65,8 @@ def _parse(findings: Findings, name: str) -> list[Any] | None:
     try:
         rows = parse_answers(data, _noting_repeated_keys(findings, name))
     except ValueError as error:
-        findings.add(name, "invalid JSON", "a JSON list", "write it again (the official scorer stops)", str(error)[:80])
+        remedy = "write it again (the official scorer stops)"
+        findings.add(name, not_json(data, error)[:100], "a JSON list", remedy)
         return None
     if not isinstance(rows, list):
         got = f"a JSON {'object' if isinstance(rows, dict) else type(rows).__name__}"

@@ -3,13 +3,13 @@
 It has one line per encounter (schemas/prediction.schema.json), is for people, and is never packaged.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from magic_cli.data.prepared import valid_rows
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import SubmissionError, problem
+from magic_cli.io.json_files import MAX_VALUES, count_values, parse_json
 from magic_cli.submission.archive import Archive
 
 PROBABILITIES_FILE = "predictions.jsonl"
@@ -56,9 +56,12 @@ def read_probabilities(archive: Archive, answers: str, rows: Sequence[Any]) -> t
     where, remedy = archive.where(name), "not used: predict again"
     try:
         with archive.read(name) as file:
-            lines = [json.loads(line) for line in file.read().decode("utf-8").splitlines() if line.strip()]
+            data = file.read()
+        if count_values(data) > 2 * MAX_VALUES:
+            return {}, problem(where, "too many values", f"at most {2 * MAX_VALUES / 1e6:.0f} million", remedy)
+        lines = [parse_json(line, dict) for line in data.splitlines() if line.strip()]
     except (SubmissionError, ValueError, RecursionError):
-        return {}, problem(where, "a damaged file", "JSON lines", remedy)
+        return {}, problem(where, "what cannot be read", "JSON lines", remedy)
     faults: list[str] = []
     lines = list(valid_rows("prediction", lines, where, faults))
     if faults:

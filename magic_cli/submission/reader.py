@@ -76,7 +76,7 @@ def find_layout(archive: Archive) -> Layout:
         masks = sorted({root for name, root in files if _child(name, root)})
     answers = [root + ANSWERS for root in sorted({root for _, root in places}) if root + ANSWERS in archive.members]
     if not answers and len(archive.members) == 1 and not archive.is_zip:
-        answers = [name for name in archive.members if name.endswith(".json")]
+        answers = [name for name in archive.members if name.casefold().endswith(".json")]
     named = not archive.is_zip and Path(archive.source).name == MASKS
     if named and not masks and not answers and (not archive.members or any("_mask_" in n for n in archive.members)):
         masks = [""]  # the folder itself, empty or with other names

@@ -14,7 +14,7 @@ import pytest
 from harness import CANARY, Magic, accepted, clean, left, refused
 from tiny_dataset import ANSWERS, files_of, make_prepared, write_folder, write_zip
 
-from magic_cli.submission import archive
+from magic_cli.submission import zip_limits
 
 MASK = "masks_preds/IMG_ENC00011_00001_mask_sys.tiff"
 FILES = files_of("valid")
@@ -77,12 +77,17 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "a link that is a mask": (lambda: special("masks_preds/IMG_X_1_mask_sys.tiff", stat.S_IFLNK), "a symbolic link"),
     "a device": (lambda: special("evil", stat.S_IFCHR), "an unknown file"),
     "an encrypted member": (lambda: patched(zipped(), ANSWERS, 8, b"\1\0"), "an encrypted member"),
-    "a member of 2 GiB": (lambda: patched(zipped(), MASK, 24, struct.pack("<I", 2**31)), "at most 1 GiB"),
+    "a member of 2 GiB": (lambda: patched(zipped(), MASK, 24, struct.pack("<I", 2**31)), "at most 256 MiB"),
     "a wrong checksum": (lambda: patched(zipped(), MASK, 16, b"\1\2\3\4"), "an unreadable file"),
     "a wrong checksum of the answers": (lambda: patched(zipped(), ANSWERS, 16, b"\1\2\3\4"), "unreadable"),
-    "an unknown compression": (lambda: patched(zipped(), ANSWERS, 10, b"\x63\0"), "unreadable"),
+    "an unknown compression": (lambda: patched(zipped(), ANSWERS, 10, b"\x63\0"), "packed with compression"),
     "a member that begins elsewhere": (lambda: patched(zipped(), ANSWERS, 42, b"\xff\xff\0\0"), "unreadable"),
     "answers of 300 MB in 300 kB": (lambda: zipped({ANSWERS: bytes(300 << 20)}), "got"),
+    "answers of four million empty lists": (
+        lambda: zipped({ANSWERS: b"[" + b"[]," * 4_000_000 + b"0]"}),
+        "more than 3 million values",
+    ),
+    "answers of more rows than are read": (lambda: zipped({ANSWERS: b"[" + b"[]," * 250_000 + b"0]"}), "250001 rows"),
     "answers of spaces": (lambda: zipped({ANSWERS: b" " * (30 << 20)}), "invalid JSON"),
     "two million names": (lambda: repeated(2_000_000), "a list of members of"),
     "control characters": (lambda: zipped({"\x1b]0;owned\x07\x9b2J": b"x"}), "an unknown file"),
@@ -149,8 +154,8 @@ def test_any_changed_byte_is_refused_or_changes_nothing(magic: Magic, data: Path
 
 def test_all_together_is_limited(monkeypatch: pytest.MonkeyPatch, magic: Magic, data: Path, tmp_path: Path) -> None:
     path = write_zip(tmp_path / "s.zip", FILES)
-    monkeypatch.setattr(archive, "MAX_TOTAL", 1000)
-    refused(magic("package", "--check-only", path, "--data", data), 4, "at most 64 GiB")
+    monkeypatch.setattr(zip_limits, "MAX_TOTAL", 1000)
+    refused(magic("package", "--check-only", path, "--data", data), 4, "at most 1000 bytes")
 
 
 def test_folders_with_links(magic: Magic, data: Path, tmp_path: Path) -> None:

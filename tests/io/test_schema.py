@@ -183,14 +183,14 @@ def test_doubts_are_left_to_jsonschema(name: str, value: Any) -> None:
 @pytest.mark.parametrize("depth", [100, 300, 900])
 def test_nesting_is_no_fault(depth: int) -> None:
     """As deep as Python's parser goes: `config` may hold anything."""
-    deep = parse_json('{"a":' * depth + "1" + "}" * depth)
+    deep = parse_json(b'{"a":' * depth + b"1" + b"}" * depth)
     assert agree("checkpoint", CHECKPOINT | {"config": deep})
     assert not agree("checkpoint", CHECKPOINT | {"format": [deep]})
 
 
 def test_a_key_given_twice_never_comes_here() -> None:
     with pytest.raises(ValueError, match="twice"):
-        parse_json('{"a": 1, "a": 1}')
+        parse_json(b'{"a": 1, "a": 1}')
 
 
 def test_a_valid_dataset_is_opened_without_jsonschema(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,7 +144,7 @@ ANSWERS_CASES: dict[str, tuple[Callable[[Files], Any], list[str]]] = {
     "19 unpadded key": (with_rows(unpad), ["ENC00021:CQID010-1: got an unpadded key"]),
     "20 unknown key": (with_value(0, "CQID0100001"), ["CQID0100001: got an unknown key"]),
     "25 BOM": (lambda f: f.update({ANSWERS: b"\xef\xbb\xbf" + f[ANSWERS]}), [f"{ANSWERS}: got a byte-order mark"]),
-    "invalid JSON": (lambda f: f.update({ANSWERS: f[ANSWERS][:-9]}), [f"{ANSWERS} (", "got invalid JSON"]),
+    "invalid JSON": (lambda f: f.update({ANSWERS: f[ANSWERS][:-9]}), ["got invalid JSON (Unterminated string"]),
     "not UTF-8": (lambda f: f.update({ANSWERS: b"\xff\xfe["}), ["got invalid JSON"]),
     "nested too deeply": (lambda f: f.update({ANSWERS: b"[" * 100_000}), ["got invalid JSON"]),
     "a row that is no object": (with_rows(lambda rows: rows.append(7)), [f"{ANSWERS}:row 3: got no encounter"]),
@@ -198,7 +198,7 @@ ROOT_CASES: dict[str, tuple[Callable[[Files], Any], list[str]]] = {
     ),
     "macOS folder": (
         lambda f: f.update({f"__MACOSX/{MASKS}/._x": b"x"}),
-        ["__MACOSX/", "got a file that the system added"],
+        ["__MACOSX/", "got a file that the system added", "zip -d FILE '__MACOSX/*'"],
     ),
     "DS_Store": (lambda f: f.update({f"{MASKS}/.DS_Store": b"x"}), [f"{MASKS}/.DS_Store: got a file that the system"]),
     "readme": (lambda f: f.update({"readme.txt": b"x"}), ["readme.txt: got an unknown file"]),
