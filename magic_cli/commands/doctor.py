@@ -42,6 +42,8 @@ _STORED = {
 
 _LEAST_GB = 2.0  # prepared data, features and runs of the whole challenge
 
+_FIRST, _LAST = -62_135_596_800, 253_402_300_799  # 0001-01-01 and 9999-12-31 23:59:59 in seconds since 1970
+
 _OK, _NOTE, _MISSING = "ok", "note", "missing"
 
 
@@ -248,7 +250,10 @@ def _cache(folder: Path) -> CacheState:
 
 
 def _iso_time(seconds: float) -> str | None:
-    return None if math.isinf(seconds) else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    """Return a time for the report; disks can hold some before year 1 or after 9999, which become the nearest in it."""
+    if math.isinf(seconds):
+        return None
+    return datetime.fromtimestamp(min(max(seconds, _FIRST), _LAST), UTC).isoformat(timespec="seconds")
 
 
 def _cache_text(cache: CacheState) -> str:

@@ -13,6 +13,8 @@ from typing import IO
 if sys.platform != "win32":
     import fcntl
 
+_OPEN_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
+
 _held: set[int] = set()  # descriptors of this process's folder locks
 
 
@@ -48,8 +50,8 @@ def folder_lock(folder: Path) -> Iterator[bool | None]:
         Processes that this one forks do not hold it.
     """
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # on Windows, a folder cannot be opened
+        descriptor = os.open(folder, _OPEN_FOLDER)
+    except OSError:  # no folder (a pipe would block); on Windows, none can be opened
         yield None
         return
     _held.add(descriptor)

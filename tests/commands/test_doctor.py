@@ -17,7 +17,8 @@ from magic_cli.errors import WeightsError
 from magic_cli.io import schema
 from magic_cli.io.files import cache_root
 from magic_cli.models import weights
-from magic_cli.models.cache.store import CacheUse
+from magic_cli.models.cache.seal import name_of
+from magic_cli.models.cache.store import CacheUse, Entry
 
 
 def row(report: DoctorReport, name: str) -> Row:
@@ -109,7 +110,7 @@ def test_little_room_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def keep(root: Path, number: int, size: int, used: float) -> Path:
     """Plant what the feature cache would have written."""
-    path = root / "float16" / "00" / f"{number:064x}.safetensors"
+    path = root / "float16" / name_of(f"{number:064x}", ".safetensors")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"x" * size)
     os.utime(path, (used, used))
@@ -137,6 +138,24 @@ def test_cache_folder_follows_xdg_and_its_content_is_told(tmp_path: Path, monkey
     for value in ("", "relative/path"):
         monkeypatch.setenv("XDG_CACHE_HOME", value)
         assert cache_root() == Path.home() / ".cache" / "magic"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (-1, "1969-12-31T23:59:59+00:00"),
+        (253_402_300_800, "9999-12-31T23:59:59+00:00"),
+        (1e18, "9999-12-31T23:59:59+00:00"),
+        (-1e18, "0001-01-01T00:00:00+00:00"),
+    ],
+)
+def test_times_that_no_calendar_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, told: str) -> None:
+    """Not every disk holds them, so the file is not asked."""
+    entry = Entry("float16/a", tmp_path, 1, seconds, True)
+    monkeypatch.setattr("magic_cli.models.cache.store.entries", lambda _: [entry])
+    report = doctor.inspect(False, tmp_path)
+    assert (report.cache.oldest, report.cache.newest) == (told, told)
+    assert schema_problems(report) == []
 
 
 def test_limits_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

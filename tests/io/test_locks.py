@@ -57,6 +57,8 @@ def test_a_killed_process_holds_nothing_though_what_it_forked_lives_on(tmp_path:
 
 def test_where_nobody_can_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert held(tmp_path / "gone") is None
+    os.mkfifo(tmp_path / "pipe")
+    assert held(tmp_path / "pipe") is None
 
     def refuse(_: object, wait: bool = False) -> bool:
         raise OSError(95, "Operation not supported")
