@@ -54,24 +54,30 @@ class ToEncode(Batch):
 
     inputs: the result of the encoder's `batch`.
     keys: the cache key of each item, in order; empty if no item can recur, as with random crops.
+    cache: where the features of these items should be but are not all.
     """
 
     inputs: Tensor | dict[str, Tensor]
     keys: list[str] = field(default_factory=list)
+    cache: FeatureCache | None = None
 
 
 def gather(encoder: Encoder, items: Sequence[Item], cache: FeatureCache | None) -> Encoded | ToEncode:
     """Read the features of items from the cache, or load the items for the encoder to encode on the device."""
-    if cache is not None and encoder.is_frozen:
-        rows = [cache.read(item.key) for item in items]
-        return Encoded({name: torch.stack([row[name] for row in rows]) for name in rows[0]})
-    return ToEncode(encoder.batch([item.load() for item in items]), [item.key for item in items])
+    cache = cache if encoder.is_frozen else None
+    if cache is not None:
+        rows = [row for item in items if (row := cache.read(item.key))]
+        if len(rows) == len(items):
+            return Encoded({name: torch.stack([row[name] for row in rows]) for name in rows[0]})
+    return ToEncode(encoder.batch([item.load() for item in items]), [item.key for item in items], cache)
 
 
 def encoded(encoder: Encoder, items: Encoded | ToEncode) -> Features:
     """Return the features of items; in prediction each text, and each photo's vector, is encoded only once."""
     if isinstance(items, Encoded):
         return items.features
+    if items.cache is not None:
+        return items.cache.encode_again(encoder, items.keys, items.inputs)
     if items.keys and memo.is_small(encoder) and torch.is_inference_mode_enabled():
         return memo.encode_memoised(encoder, items.keys, items.inputs)
     return encoder.features(items.inputs)

@@ -8,6 +8,7 @@ from accelerate.utils import broadcast, gather_object
 
 from magic_cli.config import Config
 from magic_cli.io.progress import track
+from magic_cli.models.cache import notes
 from magic_cli.models.cache.features import Item
 from magic_cli.models.cache.memo import clear_trainable
 from magic_cli.models.encoders import Encoder
@@ -58,6 +59,7 @@ def predict(
         if accelerator.num_processes > 1:
             predictions = gather_object(predictions)
         yield from predictions
+    notes.current().report()
 
 
 def average_predictions(runs: Sequence[Iterable[Prediction]]) -> Iterator[Prediction]:

@@ -19,6 +19,7 @@ from magic_cli.io.files import sweep
 from magic_cli.io.json_files import finite, write_jsonl
 from magic_cli.io.progress import log, track
 from magic_cli.io.signals import Interrupt
+from magic_cli.models.cache import notes
 from magic_cli.models.cache.features import FeatureCache
 from magic_cli.records import CheckpointMeta, Prediction, Sample
 from magic_cli.training import checkpoint, resume
@@ -120,6 +121,7 @@ class Trainer:
         with self.stop, report_dead_workers(self.out, "saved; the same command with --resume goes on"):
             while not self.progress.finished:
                 self._epoch()
+                notes.current().report()
                 self._close()
             if self.stop.requested:  # the caller's next steps start from what is saved
                 raise self._interrupted()

@@ -265,8 +265,7 @@ def leftovers(folder: Path) -> list[str]:
     found = [path.relative_to(folder) for path in folder.rglob("*")]
     hidden = [p.as_posix() for p in found if any(part.startswith(".") or part == DRAFT for part in p.parts)]
     cache = [entry.path for root in folder.rglob("cache") for entry in store.entries(root) if not entry.finished]
-    lock = f"cache/{store.LOCK}"
-    return [name for name in hidden if not name.endswith(lock) and folder / name not in cache]
+    return [name for name in hidden if folder / name not in cache]
 
 
 def ended_well(ended: Ended, broken: Break, done: bool) -> None:

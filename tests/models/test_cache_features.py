@@ -1,26 +1,32 @@
 """models/cache/features.py: exact features, each item encoded once, nothing torn by errors or by two runs."""
 
+import contextlib
 import errno
 import multiprocessing
 import os
 import pickle
 import re
+import shutil
+import socket
 import stat
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save
+from safetensors.torch import load, save
 
 from magic_cli.errors import DataError
+from magic_cli.models.cache import features, notes, store
 from magic_cli.models.cache.features import FeatureCache, Item, encode
-from magic_cli.models.cache.store import LOCK, clear
+from magic_cli.models.cache.seal import blank_mark, name_of
+from magic_cli.models.cache.store import clear
 from magic_cli.models.encoders import Encoder, Features, TinyImage, TinyText
+from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather
 
 CPU = torch.device("cpu")
 KEY = "ab" * 32
@@ -52,8 +58,11 @@ def items(*numbers: float) -> list[Item]:
 
 
 def files(root: Path) -> list[str]:
-    """Names of all files but the lock."""
-    return sorted(path.name for path in root.rglob("*") if path.is_file() and path.name != LOCK)
+    return sorted(path.name for path in root.rglob("*") if path.is_file())
+
+
+def names(*numbers: int) -> list[str]:
+    return sorted(Path(name_of(f"{number:064x}", ".safetensors")).name for number in numbers)
 
 
 def only(root: Path) -> Path:
@@ -64,6 +73,11 @@ def only(root: Path) -> Path:
 def only_size(root: Path) -> int:
     [size] = {path.stat().st_size for path in root.rglob("*.safetensors")}
     return size
+
+
+@pytest.fixture(autouse=True)
+def _a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "_kept", features.Kept(features.KEPT_BYTES))
 
 
 def one_line(call: Any) -> str:
@@ -150,23 +164,29 @@ def test_an_empty_file_counts_as_missing(tmp_path: Path) -> None:
     assert cache.read(f"{6:064x}")["square"].tolist() == [36]
 
 
-def test_no_room_is_said_before_anything_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room_is_said_before_anything_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("MAGIC_CACHE_GB", "0.00001")
     cache = FeatureCache(tmp_path, "float32")
     line = one_line(lambda: cache.fill(Counting(), items(*range(100)), CPU))
-    each = len(save({"square": torch.zeros(1), "one": torch.ones(2, 3)}))
+    each = len(save({"square": torch.zeros(1), "one": torch.ones(2, 3)}, {"magic": blank_mark(KEY)}))
     got = f"{100 * each / 1e6:.2f} MB of features for this run, at most 0.01 MB may be kept"
     assert line == f"{tmp_path}: {got}; set MAGIC_CACHE_GB=0.1, or use --no-cache"
     assert files(tmp_path) == []
     monkeypatch.delenv("MAGIC_CACHE_GB")
     usage = type("Usage", (), {"free": 100 * each - 1})
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
-    assert "of disk free; free space, choose another --cache-dir" in one_line(
-        lambda: cache.fill(Counting(), items(*range(100)), CPU)
-    )
+    assert cache.fill(Counting(), items(*range(100)), CPU) == 100  # kept in memory
     assert files(tmp_path) == []
+    assert f"{tmp_path}: the cache cannot be written (0.03 MB of features to keep, 0.03 MB of disk free)" in (
+        capsys.readouterr().err
+    )
+    assert cache.read(f"{7:064x}")["square"].tolist() == [49]
     usage.free += 1
+    monkeypatch.setattr(features, "_kept", features.Kept(0))
     assert cache.fill(Counting(), items(*range(100)), CPU) == 100
+    assert len(files(tmp_path)) == 100
 
 
 def test_a_run_makes_room_but_keeps_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,27 +201,31 @@ def test_a_run_makes_room_but_keeps_what_it_needs(tmp_path: Path, monkeypatch: p
     cache = FeatureCache(tmp_path, "float32")
     assert cache.fill(Counting(), items(1), CPU) == 0  # the oldest one, needed and touched
     assert cache.fill(Counting(), items(5, 6), CPU) == 2
-    assert files(tmp_path) == [f"{n:064x}.safetensors" for n in (1, 4, 5, 6)]
+    assert files(tmp_path) == names(1, 4, 5, 6)
     assert "this run, at most" in one_line(lambda: cache.fill(Counting(), items(7, 8), CPU))
     assert size() == 4 * each
     cache = FeatureCache(tmp_path, "float32")  # the next run needs none of these
     assert cache.fill(Counting(), items(7), CPU) == 1
-    assert files(tmp_path) == [f"{n:064x}.safetensors" for n in (1, 5, 6, 7)]
+    assert files(tmp_path) == names(1, 5, 6, 7)
 
 
 def test_a_lowered_limit_holds_where_nothing_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FeatureCache(tmp_path, "float32").fill(Counting(), items(1, 2, 3, 4), CPU)
     for number in (1, 2, 3):
-        os.utime(tmp_path / "float32" / "00" / f"{number:064x}.safetensors", (0, 1000 + number))
+        os.utime(tmp_path / "float32" / name_of(f"{number:064x}", ".safetensors"), (0, 1000 + number))
     monkeypatch.setenv("MAGIC_CACHE_GB", str(2 * only_size(tmp_path) / 1e9))
     assert FeatureCache(tmp_path, "float32").fill(Counting(), items(3), CPU) == 0
-    assert files(tmp_path) == [f"{number:064x}.safetensors" for number in (3, 4)]
+    assert files(tmp_path) == names(3, 4)
 
 
 def test_the_two_precisions_do_not_meet(tmp_path: Path) -> None:
     FeatureCache(tmp_path, "float16").write(KEY, FEATURES)
-    assert "lost or damaged" in one_line(lambda: FeatureCache(tmp_path, "float32").read(KEY))
-    assert files(tmp_path) == [f"{KEY}.safetensors"]
+    cache = FeatureCache(tmp_path, "float32")
+    assert cache.read(KEY) is None
+    copy = tmp_path / "float32" / name_of(KEY, ".safetensors")
+    copy.parent.mkdir(parents=True)
+    shutil.copy(only(tmp_path), copy)
+    assert cache.read(KEY) is None
 
 
 def test_tensors_of_any_layout(tmp_path: Path) -> None:
@@ -259,7 +283,7 @@ def test_an_error_while_loading_keeps_what_was_done(tmp_path: Path) -> None:
     cache, encoder = FeatureCache(tmp_path, "float32"), Counting()
     wanted = [*items(1, 2), Item("f" * 64, load), *items(3)]
     assert "truncated" in one_line(lambda: cache.fill(encoder, wanted, CPU, batch_size=2))
-    assert files(tmp_path) == [f"{n:064x}.safetensors" for n in (1, 2)]
+    assert files(tmp_path) == names(1, 2)
 
 
 @pytest.mark.parametrize("encoder", [TinyImage(16, True), TinyImage(16, False), TinyText(16)])
@@ -273,47 +297,158 @@ def test_encode_gives_one_row_an_item_without_gradients(encoder: Encoder) -> Non
             assert torch.allclose(tensor[row], encode(encoder, loaded[row : row + 1], CPU)[name][0], atol=1e-6)
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "noise", "longer"])
-def test_a_damaged_file_is_reported_removed_and_made_again(tmp_path: Path, damage: str) -> None:
+def zeros(data: bytes) -> bytes:
+    return data[: len(data) // 2] + bytes(len(data) - len(data) // 2)
+
+
+def renamed(data: bytes) -> bytes:
+    return save({f"{name}x": tensor for name, tensor in load(data).items()})
+
+
+def claiming(data: bytes) -> bytes:
+    """Replace the header's offsets by those of a terabyte."""
+    header = b'{"one":{"dtype":"F32","shape":[250000000000],"data_offsets":[0,1000000000000]}}'
+    return len(header).to_bytes(8, "little") + header + data
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda _: b"",
+    "cut": lambda data: data[:-3],
+    "noise": lambda _: b"\xff" * 500,
+    "longer": lambda data: data + b"x",
+    "zeros": lambda data: bytes(len(data)),
+    "half zeros": zeros,
+    "a bit": lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+    "a bit of the header": lambda data: data.replace(b'"one"', b'"onf"'),
+    "other names": renamed,
+    "no tensors": lambda _: save({}),
+    "another shape": lambda data: save({name: tensor[None] for name, tensor in load(data).items()}),
+    "another type": lambda data: save({name: tensor.half() for name, tensor in load(data).items()}),
+    "NaN": lambda data: save({name: tensor * torch.nan for name, tensor in load(data).items()}),
+    "without a checksum": lambda data: save(load(data)),
+    "a terabyte claimed": claiming,
+    "deep JSON": lambda _: (100_000).to_bytes(8, "little") + b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_made_again(tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """At the start of a run, or while it goes on: then by the process that has the device."""
     cache, encoder = FeatureCache(tmp_path, "float32"), Counting()
+    cache.fill(encoder, items(7, 8), CPU)
+    path = tmp_path / "float32" / name_of(f"{7:064x}", ".safetensors")
+    whole = path.read_bytes()
+    path.write_bytes(DAMAGE[damage](whole))
+    assert cache.read(f"{7:064x}") is None
+    assert cache.fill(encoder, items(7, 8), CPU) == 1
+    assert path.read_bytes() == whole
+    path.write_bytes(DAMAGE[damage](whole))
+    part = gather(encoder, items(8, 7), cache)
+    assert isinstance(part, ToEncode)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert encoded(encoder, part)["square"].tolist() == [[64], [49]]
+    assert path.read_bytes() == whole
+    assert isinstance(gather(encoder, items(8, 7), cache), Encoded)
+    notes.current().report()
+    notes.current().report()
+    assert capsys.readouterr().err == "1 cached file was damaged and is made again\n"
+
+
+def other(path: Path, kind: str) -> None:
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "sparse":
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as bound, contextlib.chdir(path.parent):
+            bound.bind(path.name)
+    else:
+        path.symlink_to({"loop": path, "device": Path("/dev/zero"), "gone": path.parent / "gone"}[kind])
+
+
+@pytest.mark.parametrize("kind", ["pipe", "sparse", "socket", "loop", "device", "gone", "folder"])
+def test_what_is_no_file_is_replaced_and_a_folder_is_stepped_around(tmp_path: Path, kind: str) -> None:
+    cache, encoder = FeatureCache(tmp_path, "float16"), Counting()
     cache.fill(encoder, items(7), CPU)
     path = only(tmp_path)
-    whole = path.read_bytes()
-    path.write_bytes({"empty": b"", "cut": whole[:-3], "noise": b"\xff" * 500, "longer": whole + b"x"}[damage])
-    line = one_line(lambda: cache.read(f"{7:064x}"))
-    assert line == f"{path}: lost or damaged while in use; rerun with --resume to continue"
-    assert not path.exists()
+    if kind == "folder":
+        path.unlink()
+        path.mkdir()
+        (path / "notes.txt").touch()
+    else:
+        other(path, kind)
     assert cache.fill(encoder, items(7), CPU) == 1
     assert cache.read(f"{7:064x}")["square"].tolist() == [49]
+    assert files(tmp_path) == (["notes.txt"] if kind == "folder" else [path.name])
 
 
-def test_a_missing_file_or_folder_is_reported(tmp_path: Path) -> None:
-    assert "lost or damaged" in one_line(lambda: FeatureCache(tmp_path / "gone", "float16").read(KEY))
+def test_files_of_two_keys_that_were_exchanged_are_made_again(tmp_path: Path) -> None:
+    cache, encoder = FeatureCache(tmp_path, "float32"), Counting()
+    cache.fill(encoder, items(7, 8), CPU)
+    first, second = sorted(tmp_path.rglob("*.safetensors"))
+    content = first.read_bytes(), second.read_bytes()
+    first.write_bytes(content[1])
+    second.write_bytes(content[0])
+    assert cache.fill(encoder, items(7, 8), CPU) == 2
+    assert (first.read_bytes(), second.read_bytes()) == content
+
+
+def test_what_was_rounded_in_the_cache_is_rounded_when_it_is_lost(tmp_path: Path) -> None:
+    """A training whose cache is cleared by its owner goes on with the same numbers, and fills it again."""
+    cache, encoder = FeatureCache(tmp_path, "float16"), Counting()
+    cache.fill(encoder, items(3.3), CPU)
+    stored = cache.read(f"{3:064x}")
+    shutil.rmtree(tmp_path)
+    again = encoded(encoder, gather(encoder, items(3.3), cache))
+    assert torch.equal(again["square"][0], stored["square"])
+    assert cache.read(f"{3:064x}") is not None
+
+
+@pytest.mark.parametrize("reason", ["file", "full", "another user's"])
+def test_a_folder_that_cannot_be_written_is_noted_once(
+    tmp_path: Path, reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").touch()
-    assert "lost or damaged" in one_line(lambda: FeatureCache(tmp_path / "file", "float16").read(KEY))
+    number = {"full": errno.ENOSPC, "another user's": errno.EACCES, "file": errno.ENOTDIR}[reason]
+    root = tmp_path / ("file" if reason == "file" else "cache")
+
+    def refuse(path: Path, durable: bool = True) -> Path:
+        raise OSError(number, os.strerror(number), str(path))
+
+    if reason != "file":
+        monkeypatch.setattr(store, "replacing", refuse)
+    cache, encoder = FeatureCache(root, "float32"), Counting()
+    assert cache.fill(encoder, items(1, 2, 3), CPU, batch_size=1) == 3
+    assert cache.fill(encoder, items(3, 4), CPU, batch_size=1) == 1
+    assert cache.read(f"{2:064x}")["square"].tolist() == [4]
+    anew = "what is missing is computed without it; another --cache-dir would keep it"
+    line = f"{root / 'float32'}: the cache cannot be written ({os.strerror(number)}): {anew}\n"
+    assert capsys.readouterr().err == line
 
 
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_what_does_not_fit_the_memory_either_is_computed_when_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
-    cache = FeatureCache(tmp_path / "file", "float32")
-    expected = f"{tmp_path / 'file' / 'float32'}: cannot be written (Not a directory); use --cache-dir or --no-cache"
-    assert one_line(lambda: cache.write(KEY, FEATURES)) == expected
-    assert one_line(lambda: cache.fill(Counting(), items(1), CPU)) == expected
+    monkeypatch.setattr(features, "_kept", features.Kept(1000))
+    cache, encoder = FeatureCache(tmp_path / "file", "float32"), Counting()
+    stored = cache.fill(encoder, items(*range(10)), CPU, batch_size=1)
+    assert 0 < stored < 4
+    assert len(encoder.batches) == stored + 1  # and no further one
+    assert encoded(encoder, gather(encoder, items(9, 0), cache))["square"].tolist() == [[81], [0]]
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
-def test_no_temporary_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+def test_an_interrupted_writer_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def replace(self: Path, _: object) -> None:
         assert self.is_file()
-        raise error
+        raise KeyboardInterrupt
 
     cache = FeatureCache(tmp_path, "float32")
     monkeypatch.setattr(Path, "replace", replace)
-    if isinstance(error, OSError):
-        assert "cannot be written (No space left on device)" in one_line(lambda: cache.write(KEY, FEATURES))
-    else:
-        with pytest.raises(KeyboardInterrupt):
-            cache.write(KEY, FEATURES)
+    with pytest.raises(KeyboardInterrupt):
+        cache.write(KEY, FEATURES)
     assert files(tmp_path) == []
 
 

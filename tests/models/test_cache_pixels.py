@@ -1,14 +1,15 @@
 """models/cache/pixels.py: made once, mapped afterwards, whole or not there."""
 
+import io
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from magic_cli.errors import DataError
-from magic_cli.models.cache import pixels
+from magic_cli.models.cache import notes, pixels
 from magic_cli.models.cache import store as storage
 from magic_cli.models.cache.pixels import PixelMemo, PixelStore
 
@@ -26,7 +27,7 @@ def test_made_once(tmp_path: Path) -> None:
     for _ in range(3):
         assert np.array_equal(store.get("a", make), PHOTO)
     assert len(calls) == 1
-    assert isinstance(store.get("a", make), np.memmap)
+    assert not store.get("a", make).flags.writeable
     assert not np.array_equal(store.get("b", lambda: PHOTO + 1), PHOTO)
     assert len(list(tmp_path.rglob("*.npy"))) == 2
 
@@ -95,17 +96,86 @@ def test_a_killed_writer_leaves_what_is_swept_later(tmp_path: Path, monkeypatch:
     assert [entry.finished for entry in storage.entries(tmp_path)] == [True]
 
 
-@pytest.mark.parametrize("damage", [b"", b"x", b"\x93NUMPY\x01\x00v\x00{'descr'"])
-def test_a_damaged_file_is_made_again(tmp_path: Path, damage: bytes) -> None:
+def numpy(array: np.ndarray, pickle: bool = False) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=pickle)
+    return buffer.getvalue()
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda _: b"",
+    "cut": lambda data: data[:-5],
+    "cut header": lambda _: b"\x93NUMPY\x01\x00v\x00{'descr'",
+    "zeros": lambda data: bytes(len(data)),
+    "zeros behind": lambda data: data[:140] + bytes(len(data) - 140),
+    "zeros within": lambda data: data[:130] + bytes(20) + data[150:],
+    "a bit": lambda data: data[:130] + bytes([data[130] ^ 1]) + data[131:],
+    "a pixel": lambda _: numpy(PHOTO[:1, :1]),
+    "other pixels": lambda _: numpy(PHOTO + 1),
+    "without a checksum": lambda _: numpy(PHOTO),
+    "another type": lambda _: numpy(PHOTO.astype(">u2")),
+    "columns first": lambda _: numpy(np.asfortranarray(PHOTO)),
+    "a pickle": lambda _: numpy(np.array([PHOTO, None], object), pickle=True),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_made_again(tmp_path: Path, damage: str) -> None:
+    notes._current = notes.Notes()
     store = PixelStore(tmp_path)
     store.get("a", lambda: PHOTO)
     [path] = tmp_path.rglob("*.npy")
-    path.write_bytes(damage or path.read_bytes()[:-5])
+    whole = path.read_bytes()
+    path.write_bytes(DAMAGE[damage](whole))
     assert np.array_equal(store.get("a", lambda: PHOTO), PHOTO)
+    assert path.read_bytes() == whole
     assert np.array_equal(store.get("a", lambda: PHOTO + 1), PHOTO)
 
 
-def test_a_folder_that_cannot_be_written_is_named_with_its_remedy(tmp_path: Path) -> None:
+def test_files_of_two_photos_that_were_exchanged_are_made_again(tmp_path: Path) -> None:
+    store = PixelStore(tmp_path)
+    store.get("a", lambda: PHOTO)
+    [path] = tmp_path.rglob("*.npy")
+    store.get("b", lambda: PHOTO + 1)
+    [other] = set(tmp_path.rglob("*.npy")) - {path}
+    other.replace(path)
+    assert np.array_equal(store.get("a", lambda: PHOTO), PHOTO)
+
+
+def test_a_pipe_is_replaced(tmp_path: Path) -> None:
+    store = PixelStore(tmp_path)
+    store.get("a", lambda: PHOTO)
+    [path] = tmp_path.rglob("*.npy")
+    path.unlink()
+    os.mkfifo(path)
+    assert np.array_equal(store.get("a", lambda: PHOTO), PHOTO)
+    assert path.is_file()
+
+
+def test_forked_processes_count_for_one_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the workers of a data loader do, which are new in each epoch."""
+    notes._current = notes.Notes()
+    store = PixelStore(tmp_path)
+    for key in "abc":
+        store.get(key, lambda: PHOTO)
+    for path in tmp_path.rglob("*.npy"):
+        path.write_bytes(b"")
+    for key in "abc":
+        child = os.fork()
+        if child == 0:
+            store.get(key, lambda: PHOTO)
+            os._exit(0)
+        os.waitpid(child, 0)
+    notes.current().report()
+    assert capsys.readouterr().err == "3 cached files were damaged and are made again\n"
+
+
+def test_what_cannot_be_stored_is_kept_in_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    notes._current = notes.Notes()
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="--no-cache"):
-        PixelStore(tmp_path / "file").get("a", lambda: PHOTO)
+    store = PixelStore(tmp_path / "file", PixelMemo(1000))
+    for key in "ab":
+        assert np.array_equal(store.get(key, lambda: PHOTO), PHOTO)
+    assert np.array_equal(store.get("a", lambda: PHOTO + 1), PHOTO)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{tmp_path / 'file'}: the cache cannot be written (Not a directory): what is missing")

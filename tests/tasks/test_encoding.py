@@ -206,11 +206,16 @@ def test_an_encoder_that_learns_is_never_read_from_the_cache(record: ImageRecord
     assert encoded(encoder, part)["pooled"].requires_grad
 
 
-def test_what_is_not_in_the_cache_is_reported_not_computed_in_secret(record: ImageRecord, tmp_path: Path) -> None:
+def test_what_is_lost_from_the_cache_is_computed_and_stored(record: ImageRecord, tmp_path: Path) -> None:
     encoder = TinyImage(32, pooled=True)
     encoder.freeze()
-    with pytest.raises(DataError, match="lost or damaged"):
-        gather(encoder, [photo_item(encoder, record, 0)], FeatureCache(tmp_path, "float32"))
+    cache, item = FeatureCache(tmp_path, "float32"), photo_item(encoder, record, 0)
+    part = gather(encoder, [item], cache)
+    assert isinstance(part, ToEncode)
+    with torch.inference_mode():
+        anew = encoded(encoder, part)["pooled"]
+    assert torch.equal(encoded(encoder, gather(encoder, [item], cache))["pooled"], anew)
+    assert isinstance(gather(encoder, [item], cache), Encoded)
 
 
 # --- encoders by name
