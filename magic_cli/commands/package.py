@@ -157,6 +157,8 @@ def package(
     """
     seg, cvqa = (None if path is None else Path(path) for path in (seg, cvqa))
     data, out = Path(data), Path(out)
+    if not out.name:
+        raise DataError(problem(f"--out {out}", "a folder", "the name of a zip", "choose another --out"))
     if seg is None and cvqa is None:
         raise UsageError("package: nothing given, expected --seg DIR or --cvqa FILE_OR_DIR; run `magic predict` first")
     if not options.dry_run:

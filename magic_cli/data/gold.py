@@ -257,7 +257,10 @@ def _from_folder(path: Path, split: str) -> Gold:
     files = [file for file in (path / ANSWERS, path / f"{split}_cvqa.json") if file.is_file()]
     if not images and not files:
         expected = f"IMG_*_mask_ann*.tiff, .tif or .png, {ANSWERS} or a prepared dataset"
-        raise DataError(problem(path, "a folder without gold", expected, "check the path"))
+        got, remedy = "a folder without gold", "check the path"
+        if any(next(path.glob(name), None) for name in ("data_cvqa_sys.json", "*_mask_sys.tiff", "*/*_mask_sys.tiff")):
+            got, remedy = "predictions", "give them first, and the gold last"
+        raise DataError(problem(path, got, expected, remedy))
     source, answers = printable(path), _read_answers(files[0], questions) if files else {}
     return Gold(source, MaskGold(source, images), AnswerGold(source, questions, answers))
 

@@ -183,8 +183,7 @@ def open_prepared(root: StrPath, texts: bool = True) -> Prepared:
 
     manifest_path = root / MANIFEST
     if not manifest_path.is_file():
-        have = "no such folder" if not root.is_dir() else f"got a folder without {MANIFEST}"
-        raise DataError(printable(f"{root}: {have}, expected a prepared dataset; run `magic prepare` first"))
+        raise DataError(printable(_not_prepared(root)))
     real = root.resolve()
     row = read_json(manifest_path)
     _refuse_older(row, root)
@@ -208,13 +207,28 @@ def open_prepared(root: StrPath, texts: bool = True) -> Prepared:
     )
 
 
+def _not_prepared(root: Path) -> str:
+    """Return what is there instead of a prepared dataset, and what to do."""
+    remedy = "run `magic prepare` first"
+    if not root.is_dir():
+        have = "got a file" if root.exists() else "no such folder"
+        return f"{root}: {have}, expected a prepared dataset; {remedy if have.startswith('no') else 'give its folder'}"
+    names = {f"{split}.json" for split in SPLITS}
+    is_raw = any(path.name in names for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}t*.json"))
+    if is_raw:
+        remedy = f"run `magic prepare --data {root}` first, and give what it writes"
+    have = "a raw dataset" if is_raw else f"a folder without {MANIFEST}"
+    return f"{root}: got {have}, expected a prepared dataset; {remedy}"
+
+
 def _refuse_older(manifest: object, root: Path) -> None:
     written = manifest.get("schema") if isinstance(manifest, dict) else None
-    if written == 1 and not isinstance(written, bool):
-        from magic_cli.data.manifest import FORMAT
+    from magic_cli.data.manifest import FORMAT
 
+    if type(written) is int and written != FORMAT and written > 0:
         remedy = f"run `magic prepare --data ... --out {root} --overwrite` once more"
-        raise DataError(problem(root, "a prepared dataset of format 1", f"format {FORMAT}", remedy))
+        remedy = remedy if written < FORMAT else f"update magic, or {remedy}"
+        raise DataError(problem(root, f"a prepared dataset of format {written}", f"format {FORMAT}", remedy))
 
 
 def _read_questions(root: Path, cases: Sequence[Case]) -> QuestionSchema:

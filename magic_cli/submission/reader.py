@@ -9,7 +9,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from magic_cli.data.gold import Gold
 from magic_cli.data.imaging.masks import Unreadable, decode_mask, map_stored, read_stored
+from magic_cli.data.prepared import MANIFEST
 from magic_cli.errors import DataError, SubmissionError, problem, shorten
 from magic_cli.io.files import write_text
 from magic_cli.records import Question, Submitted
@@ -81,10 +82,20 @@ def find_layout(archive: Archive) -> Layout:
     if named and not masks and not answers and (not archive.members or any("_mask_" in n for n in archive.members)):
         masks = [""]  # the folder itself, empty or with other names
     if not masks and not answers:
-        got = ", ".join(sorted(archive.members)[:3]) or "nothing"
-        expected = f"{MASKS}/IMG_*{SUFFIX} or {ANSWERS}"
-        raise SubmissionError(problem(archive.source, got, expected, "check the path and the names"))
+        got, remedy = _other_kind(archive)
+        raise SubmissionError(problem(archive.source, got, f"{MASKS}/IMG_*{SUFFIX} or {ANSWERS}", remedy))
     return Layout(_only(archive, masks), _only(archive, answers))
+
+
+def _other_kind(archive: Archive) -> tuple[str, str]:
+    """Return (got, remedy) for an archive that holds no predictions."""
+    names = {PurePosixPath(name).name for name in archive.members}
+    if MANIFEST in names or any("_mask_ann" in name for name in names) or "data_cvqa_ref.json" in names:
+        kind = "a prepared dataset" if MANIFEST in names else "gold or raw data"
+        return kind, "give predictions here; `magic score` takes them first and the gold last"
+    if "data.pkl" in names or "best.pt" in names:
+        return "a checkpoint or a run folder", "run `magic predict` with it, and give what that writes"
+    return ", ".join(sorted(archive.members)[:3]) or "nothing", "check the path and the names"
 
 
 def _roots(name: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from magic_cli.errors import CheckpointError, problem
+from magic_cli.errors import CheckpointError, problem, redact
 from magic_cli.io import schema
 from magic_cli.io.files import write_atomic
 from magic_cli.models.encoders import Encoder
@@ -72,6 +72,7 @@ def _check(path: Path, checksums: bool) -> None:
     """
     try:
         with zipfile.ZipFile(path) as file:
+            names = file.namelist()
             packed = [i for i in file.infolist() if i.compress_type or i.file_size != i.compress_size]
             bad = file.testzip() if checksums and not packed else None
     except FileNotFoundError:
@@ -79,12 +80,27 @@ def _check(path: Path, checksums: bool) -> None:
     except PermissionError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
     except Exception as error:  # damaged bytes may raise any exception
-        got = f"a damaged file, or no checkpoint ({type(error).__name__})"
-        remedy = "copy it again or train again; nothing in it was run"
-        raise CheckpointError(problem(path, got, "a best.pt of `magic train`", remedy)) from None
+        got, remedy = f"a damaged checkpoint ({type(error).__name__})", "copy it again or train again"
+        if not _may_be_cut(path):
+            got, remedy = "a file of another kind", "give a best.pt"
+        raise CheckpointError(
+            problem(path, got, "a best.pt of `magic train`", f"{remedy}; nothing in it was run")
+        ) from None
+    if not any(name.endswith("data.pkl") for name in names):
+        raise CheckpointError(problem(path, "a zip of another kind", "a best.pt of `magic train`", "give that one"))
     if packed or bad:
         got = "packed members" if packed else f"changed bytes in {bad}"
         raise CheckpointError(problem(path, got, "a file as torch.save wrote it", "copy it again or train again"))
+
+
+def _may_be_cut(path: Path) -> bool:
+    """Return whether a file that is no zip begins as one, or holds zeros or nothing, as a broken copy leaves it."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+    except OSError:
+        return True
+    return head.startswith(b"PK") or not head.strip(b"\0")
 
 
 def load_file(path: Path, mapped: bool = False) -> Loaded:
@@ -123,14 +139,22 @@ def load_best(path: Path, task: str | None = None) -> tuple[CheckpointMeta, dict
     """
     loaded = load_file(path)
     meta, weights = load_meta(loaded, path), loaded.get("weights")
-    if meta.get("format") != FORMAT:
-        remedy = "train again with this version"
-        raise CheckpointError(problem(path, f"format {meta.get('format')}", FORMAT, remedy))
+    if "format" not in meta and "at" in meta:
+        got, remedy = "the state of a training", "give the best.pt beside it, or finish it with `magic train --resume`"
+        raise CheckpointError(problem(path, got, "a best.pt", remedy))
+    written = meta.get("format")
+    if written != FORMAT:
+        is_newer = type(written) is int and written > FORMAT
+        remedy = "update magic" if is_newer else "train again with this version"
+        got = "no format" if written is None else f"format {redact(written)}"
+        raise CheckpointError(problem(path, got, FORMAT, remedy))
     lines = schema.problems("checkpoint", meta, str(path))
     if lines:
         raise CheckpointError(lines)
     if task is not None and meta["task"] != task:
-        raise CheckpointError(f"{path}: checkpoint was made for task '{meta['task']}', not '{task}'")
+        raise CheckpointError(
+            f"{path}: checkpoint was made for task '{meta['task']}', not '{task}'; give one of '{task}'"
+        )
     tensors = isinstance(weights, dict) and all(isinstance(t, Tensor) for t in weights.values())
     if not isinstance(weights, dict) or not tensors or not all(isinstance(name, str) for name in weights):
         raise CheckpointError(problem(path, "no tensors by name", "weights", "use a best.pt that `magic train` wrote"))
@@ -167,10 +191,12 @@ def find(ckpt: Path, task: str) -> tuple[list[Path], str]:
     if path.is_dir():
         checkpoints = [path / "best.pt"] if (path / "best.pt").is_file() else sorted(path.glob("*/best.pt"))
         if not checkpoints:
-            raise CheckpointError(
-                problem(path, "no best.pt in it", "a run folder, or a folder of runs", "check --ckpt")
-            )
+            begun = (path / "state.pt").is_file()
+            remedy = "finish its training with `magic train --resume`" if begun else "check --ckpt"
+            raise CheckpointError(problem(path, "no best.pt in it", "a run folder, or a folder of runs", remedy))
         return checkpoints, note
     if path.is_file():
         return [path], note
-    raise CheckpointError(problem(ckpt, "no such file", f"it, or {path}", f"run `magic train {task}` first"))
+    got = "no regular file" if ckpt.exists() else "no such file"
+    expected = "a best.pt" if path == ckpt else f"it, or {path}"
+    raise CheckpointError(problem(ckpt, got, expected, f"run `magic train {task}` first"))

@@ -294,11 +294,18 @@ def test_damaged_json(tmp_path: Path, value: object, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("nowhere", "no such file"), ("a.txt", "a .txt file"), ("e", "without gold")]
+    ("name", "text"),
+    [
+        ("nowhere", "no such file"),
+        ("a.txt", "a .txt file"),
+        ("e", "without gold"),
+        ("masks", "got predictions, .*; give them first"),
+    ],
 )
 def test_nothing_there(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / "a.txt").write_text("x")
     write_folder(tmp_path / "e", {"readme.md": b"x", **files_of("test")})
-    (tmp_path / "e" / "data_cvqa_sys.json").unlink()
+    (tmp_path / "e").rename(tmp_path / "masks")
+    write_folder(tmp_path / "e", {"readme.md": b"x"})
     with pytest.raises(DataError, match=text):
         open_gold(tmp_path / name, "valid")

@@ -184,7 +184,7 @@ def test_contradictions(copy: Path, file: str, change: Callable[[Any], object], 
 def test_manifest_of_another_format(copy: Path) -> None:
     manifest = json.loads((copy / "prepare.json").read_text(encoding="utf-8"))
     (copy / "prepare.json").write_text(json.dumps(manifest | {"schema": 99}), encoding="utf-8")
-    with pytest.raises(DataError, match=r"prepare\.json:schema: got 99"):
+    with pytest.raises(DataError, match=r"of format 99, expected format 2; update magic, or run `magic prepare"):
         open_prepared(copy)
 
 
@@ -238,3 +238,10 @@ def test_no_patient_text_in_messages(copy: Path) -> None:
         open_prepared(copy)
     assert "itches" not in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_what_is_given_instead_of_a_prepared_dataset_is_named(challenge: Path, prepared: Path) -> None:
+    with pytest.raises(DataError, match=r"got a raw dataset, expected .*; run `magic prepare --data .*` first"):
+        open_prepared(challenge)
+    with pytest.raises(DataError, match=r"got a file, expected a prepared dataset; give its folder"):
+        open_prepared(prepared / "prepare.json")

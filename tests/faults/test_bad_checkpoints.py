@@ -92,20 +92,20 @@ def expanded(weights: dict[str, Any]) -> dict[str, Any]:
 # what is in the place of best.pt, and a word of the line that refuses it
 BAD: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "empty": (lambda _: b"", "damaged"),
-    "a text": (lambda _: b"no checkpoint", "damaged"),
+    "a text": (lambda _: b"no checkpoint", "of another kind"),
     "null bytes": (lambda path: bytes(path.stat().st_size), "damaged"),
     **{
         f"cut to {share:.0%}": (lambda p, s=share: p.read_bytes()[: int(p.stat().st_size * s)], "damaged")
         for share in (0.01, 0.5, 0.9, 0.999)
     },
     "cut at its start": (lambda path: path.read_bytes()[100:], "got"),
-    "a bare pickle": (lambda _: pickle.dumps({"meta": "{}", "weights": {}}), "damaged"),
-    "another zip": (lambda _: zipped(), "damaged"),
+    "a bare pickle": (lambda _: pickle.dumps({"meta": "{}", "weights": {}}), "of another kind"),
+    "another zip": (lambda _: zipped(), "a zip of another kind"),
     "packed members": (lambda path: repacked(path, zipfile.ZIP_DEFLATED), "packed members"),
     "packed members that are bombs": (bomb, "packed members"),
     "of another task": (lambda path: changed(path, task="seg"), "made for task 'seg', not 'cvqa'"),
-    "of a later format": (lambda path: changed(path, format=99), "format 99"),
-    "of no format": (lambda path: changed(path, format=None), "format None"),
+    "of a later format": (lambda path: changed(path, format=99), "format 99, expected 2; update magic"),
+    "of no format": (lambda path: changed(path, format=None), "no format"),
     "of unknown meta data": (lambda path: changed(path, later=1), "Additional properties"),
     "meta data of wrong types": (lambda path: changed(path, history=7, encoders=[]), "history: got int"),
     "without meta data": (lambda _: stored({"model_state_dict": {}}), "without meta data"),
@@ -130,7 +130,7 @@ BAD: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "a weight too many": (lambda path: weighed(path, lambda w: w | {"more": torch.zeros(1)}), "unknown more"),
     "a weight of another shape": (lambda path: weighed(path, lambda w: w | {first(w): torch.zeros(3, 3)}), "is (3, 3)"),
     "a weight that claims petabytes": (lambda path: weighed(path, expanded), "is (1000000, 1000000, 1000)"),
-    "a state.pt": (lambda path: path.with_name("state.pt").read_bytes(), "state"),
+    "a state.pt": (lambda path: path.with_name("state.pt").read_bytes(), "the state of a training, expected a best.pt"),
 }
 WEIGHTS = ("of an encoder that is not here",)
 

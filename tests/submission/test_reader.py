@@ -393,3 +393,21 @@ def test_answers_are_written_plainly_and_alike(tmp_path: Path) -> None:
     assert (tmp_path / "a.json").read_bytes() == first
     assert first.startswith(b"[\n{")
     assert json.loads(first) == rows
+
+
+@pytest.mark.parametrize(
+    ("files", "got"),
+    [
+        (("prepare.json", "cases.jsonl"), "got a prepared dataset, expected"),
+        (("a/IMG_ENC00001_00001_mask_ann0.tiff",), "got gold or raw data, expected"),
+        (("best.pt", "metrics.jsonl"), "got a checkpoint or a run folder, expected"),
+        (("notes.txt",), "got notes.txt, expected"),
+    ],
+)
+def test_what_is_given_instead_of_predictions_is_named(files: tuple[str, ...], got: str, tmp_path: Path) -> None:
+    """`magic score` with its arguments swapped, for one."""
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(SubmissionError, match=got), open_predictions(tmp_path):
+        pass
