@@ -19,6 +19,14 @@ _LONGEST = 4000  # characters of a line; an id may be as long as its file
 
 _WORD = re.compile(r"[\w.,:+-]{0,40}", re.ASCII)
 
+# ids, qids and numbers have a digit and no blank; letters with accents are allowed, scripts without blanks are not
+_ID = re.compile(r"(?=\D*\d)[A-Za-z0-9\u00c0-\u024f_.,+-]{1,64}")
+
+_FIELD = re.compile(
+    r"|train|valid|test|encounter_id|author_id|image_ids|responses|qid"
+    r"|(?:query_title|query_content|content|question|options)_[a-z]{2}"
+)
+
 
 def printable(value: object) -> str:
     """Return `value` as text with unprintable characters escaped, so that data cannot control the terminal."""
@@ -30,24 +38,38 @@ def problem(where: object, got: object, expected: object, remedy: str) -> str:
     return printable(f"{where}: got {got}, expected {expected}; {remedy}")
 
 
-def redact(value: object) -> str:
-    """Format a value for an error message without leaking patient text.
+def is_shown(text: str) -> bool:
+    """Return whether a text of a data row may be quoted: an id, a qid, a number, a split or a field of the challenge.
 
-    Numbers, booleans, null and single words of up to 40 ASCII characters are shown verbatim, anything else by its type.
+    >>> is_shown("IMG_ENC00001_00001"), is_shown("CQID010-001"), is_shown("valid"), is_shown("psoriasis")
+    (True, True, True, False)
+    """
+    return bool(_ID.fullmatch(text) or _FIELD.fullmatch(text))
 
-    >>> redact(7), redact("valid"), redact("my skin itches")
-    ('7', "'valid'", 'text of 14 characters')
+
+def redact(value: object, words: bool = False) -> str:
+    """Format a value for an error message without leaking patient text, of which one word may be a name.
+
+    Numbers, booleans, null and what `is_shown` are verbatim, anything else is named by its type.
+
+    Args:
+        value: of any type, from a row of data.
+        words: show any single word of up to 40 ASCII characters: for settings and records, which hold no data.
+
+    >>> redact(7), redact("ENC00001"), redact("Alice"), redact("Alice", words=True)
+    ('7', "'ENC00001'", 'text of 5 characters', "'Alice'")
     """
     if isinstance(value, str):
-        return repr(value) if _WORD.fullmatch(value) else f"text of {len(value)} characters"
+        is_plain = is_shown(value) or (words and _WORD.fullmatch(value))
+        return repr(value) if is_plain else f"text of {len(value)} characters"
     if value is None or isinstance(value, bool | int | float):
         return f"{value!r:.40}"
     return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else type(value).__name__
 
 
-def redact_key(key: object) -> str:
-    """Format a key for an error message like `redact`, without quotation marks."""
-    return redact(key).strip("'")
+def redact_key(key: object, words: bool = False) -> str:
+    """Format a key or an id for an error message like `redact`, without quotation marks."""
+    return redact(key, words).strip("'")
 
 
 def shorten(names: Iterable[str], most: int = 10, total: bool = False) -> str:

@@ -91,7 +91,8 @@ def diff_json(old: object, new: object, paths: ResultPaths, where: str = "") -> 
     """Yield one line per value of a JSON tree that differs: its path, and both values unless they are texts."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*old, *(key for key in new if key not in old)]:
-            yield from diff_json(old.get(key), new.get(key), paths, f"{where}.{redact_key(key)}".lstrip("."))
+            inner = f"{where}.{redact_key(key, words=True)}".lstrip(".")
+            yield from diff_json(old.get(key), new.get(key), paths, inner)
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for number, (old_item, new_item) in enumerate(zip(old, new, strict=True), 1):
             yield from diff_json(old_item, new_item, paths, f"{where}[{number}]")
@@ -102,7 +103,7 @@ def diff_json(old: object, new: object, paths: ResultPaths, where: str = "") -> 
             yield f"{where}: another text"
     elif type(old) is not type(new) or old != new:
         change = f" ({new - old:+.2g})" if isinstance(old, float) and isinstance(new, float) else ""
-        yield f"{where}: {redact(old)} then, {redact(new)} now{change}"
+        yield f"{where}: {redact(old, words=True)} then, {redact(new, words=True)} now{change}"
 
 
 def _summary(lines: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from magic_cli.data.imaging.images import PhotoSize
 from magic_cli.data.imaging.masks import MERGES, merge_masks, write_mask
 from magic_cli.data.imaging.mean_mask import TrainingMeanMask
 from magic_cli.data.imaging.orientation import match_masks
-from magic_cli.data.issues import IssueLog
+from magic_cli.data.issues import IssueLog, by_kind
 from magic_cli.data.manifest import (
     Inputs,
     Orientation,
@@ -149,7 +149,7 @@ def _build(challenge: Challenge, options: PrepareOptions, target: _Target | None
     if options.strict and challenge.issues.problems:
         number = len(challenge.issues.problems)
         raise DataError(
-            [*manifest.problems, f"{number} problems; nothing was written: fix them, or leave out --strict"]
+            [*by_kind(manifest.problems), f"{number} problems; nothing was written: fix them, or leave out --strict"]
         )
     if target:
         _write(target, challenge, images, manifest, _dices(photos))

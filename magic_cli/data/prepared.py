@@ -135,7 +135,7 @@ def _case(row: Mapping[str, Any], texts: bool) -> Case:
         texts={intern(role): _text(text) for role, text in row["texts"].items()} if texts else _EMPTY,
         question=replace_surrogates(row["question"]) if texts else "",
         answer=replace_surrogates(row["answer"]) if texts else "",
-        answers=None if row["answers"] is None else _with_shared_keys(row["answers"]),
+        answers=None if row["answers"] is None else {intern(qid): int(index) for qid, index in row["answers"].items()},
         label=None if label is None else intern(label),
         attributes=_with_shared_keys(row["attributes"]) or _EMPTY,
         group_id=case_id if group_id == case_id else group_id,

@@ -24,6 +24,8 @@ _BRACKET = re.compile(r"\((?:please specify|por favor,? especifique)\)|（请注
 
 _NUMBER = re.compile(r"^\s*\d+[.)]?\s+")
 
+_LARGEST = 2**31
+
 _NOT_MENTIONED = {"not mentioned", "无法得知", "no mencionado", "no se menciona"}
 
 
@@ -41,6 +43,18 @@ def parent_of(qid: str) -> str:
     """Return the parent of a slot: `CQID011-003` -> `CQID011`; an id without a suffix is its own parent."""
     head, _, tail = qid.rpartition("-")
     return head if head and tail.isdigit() else qid
+
+
+def whole_number(value: object) -> int | None:
+    """Return a whole number as an integer, also one that is written as 1.0: the rule for gold and predictions alike.
+
+    None for everything else: other numbers, numbers beyond 2^31, NaN, true, false and text.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if not abs(value) < _LARGEST or value != value // 1:  # NaN fails this comparison too
+        return None
+    return int(value)
 
 
 @dataclass(frozen=True)
@@ -168,13 +182,18 @@ class QuestionSchema:
         for key, value in row.items():
             if key in self.by_qid:
                 size = self.by_qid[key].size
-                if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < size:
+                index = whole_number(value)
+                if index is None or not 0 <= index < size:
                     expected = f"an integer in 0..{size - 1}"
                     lines.append(problem(f"{where}:{key}", redact(value), expected, "write the 0-based option index"))
             elif key != "encounter_id":
                 place = f"{where}:{redact_key(key)}"
                 lines.append(problem(place, "an unknown key", "a qid of the definitions", "remove it"))
         return lines
+
+    def indices(self, row: Mapping[str, Any]) -> dict[str, int]:
+        """Return a row without `faults` as integers: JSON may hold 1.0 for 1."""
+        return {key: int(value) for key, value in row.items()}
 
     def as_json(self) -> list[dict[str, Any]]:
         """Return the definitions as a JSON list in the layout of the challenge's file."""

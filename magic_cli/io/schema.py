@@ -7,12 +7,12 @@ jsonschema-rs only rejects a little more (NaN as a number, an unpaired surrogate
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from magic_cli.errors import printable, redact, redact_key
+from magic_cli.errors import is_shown, printable, redact, redact_key
 
 _PLACES = (Path(__file__).parents[1] / "schemas", Path(__file__).parents[2] / "schemas")
 
@@ -46,7 +46,8 @@ def problems(name: str, value: Any, where: str, most: int = 20) -> list[str]:
         if len(lines) == most:
             lines.append(f"{where}: more problems of this kind follow; fix these first")
             break
-        field = ".".join(redact_key(part) for part in error.absolute_path)  # a key may be patient text too
+        # a key may be patient text too, unless the schema names it
+        field = ".".join(part if part in _names(name) else redact_key(part) for part in error.absolute_path)
         lines.append(printable(f"{where}{':' if field else ''}{field}: {_short(error)}"))
     return lines
 
@@ -73,6 +74,20 @@ def _slow_validator(name: str) -> Any:
     return Draft202012Validator(load(name))
 
 
+@cache
+def _names(name: str) -> frozenset[str]:
+    """Return the keys that a schema names, at any depth, and the usual roles of texts."""
+
+    def below(value: Any) -> Iterator[str]:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        if isinstance(value, dict) and isinstance(value.get("properties"), dict):
+            yield from value["properties"]
+        for part in inner:
+            yield from below(part)
+
+    return frozenset(below(load(name))) | {"title", "content"}
+
+
 def _place(error: Any) -> list[tuple[bool, Any]]:
     return [(isinstance(part, str), part) for part in error.absolute_path]
 
@@ -82,7 +97,9 @@ def _short(error: Any) -> str:
         return f"got {type(error.instance).__name__}, expected {error.validator_value}"
     if error.validator == "required":
         return f"{str(error.message)[:200]}; complete this entry"
-    if error.validator == "additionalProperties" and any(redact(key) != repr(key) for key in error.instance):
+    if error.validator == "additionalProperties" and not all(
+        is_shown(key) for key in error.instance if key not in error.schema.get("properties", {})
+    ):
         return "got an unknown key, expected those of the schema"
     if error.validator in ("additionalProperties", "dependentRequired"):
         return str(error.message)[:200]

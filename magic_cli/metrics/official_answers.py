@@ -11,7 +11,7 @@ case 12, which was measured in a row of the gold only.
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from magic_cli.errors import shorten
+from magic_cli.errors import redact_key, shorten
 from magic_cli.metrics.answer_sets import iom
 
 SLOTS = {"CQID010": 1, "CQID011": 6, "CQID012": 6, "CQID015": 1, "CQID020": 9, "CQID025": 1}
@@ -79,10 +79,12 @@ def _sets(rows: Iterable[Any], errors: list[str]) -> Sets:
             parent, dash, rest = key.partition("-")
             if not dash or "-" in rest:
                 faults.setdefault("ValueError: a key of 11 characters without exactly one dash", []).append(
-                    f"{encounter}:{key}"
+                    f"{redact_key(encounter)}:{redact_key(key)}"
                 )
             elif not isinstance(value, Hashable):
-                faults.setdefault("TypeError: a list or an object cannot be in a set", []).append(f"{encounter}:{key}")
+                faults.setdefault("TypeError: a list or an object cannot be in a set", []).append(
+                    f"{redact_key(encounter)}:{redact_key(key)}"
+                )
                 parents.setdefault(parent, set())
             else:
                 parents.setdefault(parent, set()).add(value)

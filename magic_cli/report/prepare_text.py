@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from magic_cli.data.issues import by_kind
 from magic_cli.data.manifest import PrepareManifest
 from magic_cli.data.prepared import PAGE
 from magic_cli.data.prepared_inputs import image_files
@@ -71,7 +72,7 @@ class PrepareResult(VerbResult):
 
 
 def summary_lines(manifest: PrepareManifest) -> list[str]:
-    """Return a table of counts, then lines about masks, prompts, the first 20 notes and problems, and losses.
+    """Return a table of counts, then lines about masks, prompts, the first 20 kinds of notes and problems, and losses.
 
     A number that differs from the published one is shown as "2,473 of 2,474".
     """
@@ -107,10 +108,10 @@ def _details(manifest: PrepareManifest) -> list[str]:
         lines.append(f"annotators: pairwise Dice mean {mean:.2f}, median {median:.2f} ({photos})")
     if manifest.prompts:
         lines += [_window(window) for window in manifest.prompts.windows]
-    for kind, sentences in (("note", manifest.notes), ("problem", manifest.problems)):
+    for kind, sentences in (("note", by_kind(manifest.notes)), ("problem", by_kind(manifest.problems))):
         lines += [f"{kind}: {line}" for line in sentences[:_SHOWN]]
         if len(sentences) > _SHOWN:
-            lines.append(f"... and {len(sentences) - _SHOWN:,} more {kind}s, all of them in prepare.json")
+            lines.append(f"... and {len(sentences) - _SHOWN:,} more kinds of {kind}s, all of them in prepare.json")
     left_out = ", ".join(f"{number:,} {LEFT_OUT[what]}" for what, number in manifest.left_out.items() if number)
     if left_out:
         lines.append(f"left out: {left_out}")

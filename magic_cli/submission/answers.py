@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from magic_cli.errors import SubmissionError, problem, shorten
+from magic_cli.data.questions import whole_number
+from magic_cli.errors import SubmissionError, problem, redact_key, shorten
 from magic_cli.io.file_kinds import content
 from magic_cli.io.json_files import MAX_ANSWERS, PairsHook, TooManyValues, parse_json
 from magic_cli.io.regular_file import binary_size
@@ -17,8 +18,6 @@ from magic_cli.submission.archive import Archive
 from magic_cli.submission.probabilities import Probabilities
 
 MAX_ROWS = 200_000
-
-_LARGEST = 2**31
 
 _HEAD = 4096
 
@@ -122,19 +121,10 @@ def read_row(row: Any, qids: Collection[str], where: str) -> SubmittedRow:
     if not isinstance(encounter, str):
         got = "no encounter_id" if isinstance(row, dict) else f"a JSON {type(row).__name__}"
         return SubmittedRow("", problem(where, got, "an object with an encounter_id", "fix the row"), row)
-    indices = {qid: _index(value) for qid, value in row.items() if qid in qids}
+    indices = {qid: whole_number(value) for qid, value in row.items() if qid in qids}
     bad = [qid for qid, index in indices.items() if index is None]
     values = {qid: index for qid, index in indices.items() if index is not None}
-    return SubmittedRow(encounter, _problem(f"{where}:{encounter}", row, bad) if bad else "", row, values)
-
-
-def _index(value: Any) -> int | None:
-    """Return a whole number as an integer; None for everything else, and for numbers beyond 2^31."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    if not abs(value) < _LARGEST or value != value // 1:  # NaN fails this comparison too
-        return None
-    return int(value)
+    return SubmittedRow(encounter, _problem(f"{where}:{redact_key(encounter)}", row, bad) if bad else "", row, values)
 
 
 def _problem(where: str, row: Mapping[str, Any], bad: Sequence[str]) -> str:

@@ -36,12 +36,13 @@ def lint_answers(findings: Findings, name: str, expected: Expected | None) -> in
                 f"{name}:row {number}", "no encounter", "an object with an encounter_id", "write one row per encounter"
             )
             continue
+        where = f"{name}:{redact_key(row['encounter_id'])}"
         encounter = _lint_id(findings, name, row["encounter_id"], expected)
         if encounter in seen:
             remedy = "keep one row (the official scorer silently unites their answers)"
-            findings.add(f"{name}:{row['encounter_id']}", "the same encounter twice", "one row per encounter", remedy)
+            findings.add(where, "the same encounter twice", "one row per encounter", remedy)
         seen.add(encounter)
-        _lint_row(findings, f"{name}:{row['encounter_id']}", row, questions)
+        _lint_row(findings, where, row, questions)
     if rows and expected is not None:
         for encounter in sorted(e for e, needed in expected.encounters.items() if needed and e not in seen):
             remedy = "predict it (the official scorer stops with KeyError)"
@@ -80,7 +81,7 @@ def _noting_repeated_keys(findings: Findings, name: str) -> Callable[[list[tuple
     def build(pairs: list[tuple[str, Any]]) -> Row:
         row = dict(pairs)
         for key in repeated_keys(pairs):
-            where = f"{name}:{row.get('encounter_id')}:{key}"
+            where = f"{name}:{redact_key(row.get('encounter_id'))}:{redact_key(key)}"
             findings.add(where, "the same key twice", "each key once", "remove one")
         return row
 
@@ -89,7 +90,7 @@ def _noting_repeated_keys(findings: Findings, name: str) -> Callable[[list[tuple
 
 def _lint_id(findings: Findings, name: str, written: str, expected: Expected | None) -> str:
     """Check an encounter id; return the id that is probably meant."""
-    where, known = f"{name}:{written}", expected.encounters if expected else None
+    where, known = f"{name}:{redact_key(written)}", expected.encounters if expected else None
     if known is not None and written in known:
         return written
     base = written.split("-")[0]

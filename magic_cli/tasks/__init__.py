@@ -24,7 +24,7 @@ def get(name: str) -> Task:
         ConfigError: no task has this name.
     """
     if name not in NAMES:
-        raise ConfigError(problem("task", redact(name), " or ".join(NAMES), "choose one of these"))
+        raise ConfigError(problem("task", redact(name, words=True), " or ".join(NAMES), "choose one of these"))
     task: Task = import_module(f"magic_cli.tasks.{name}").TASK
     return task
 

@@ -487,7 +487,7 @@ def test_summary(folder: Path, tmp_path: Path) -> None:
     for number in range(30):
         save_photo(folder / TRAIN / f"IMG_ENC09999_{number:05}.jpg", draw_photo())
     result = prepare(folder, tmp_path / "p")
-    *lines, page, last = result.lines()
+    *lines, page, last, _ = result.lines()
     assert lines[0].split() == ["train", "valid", "test"]
     assert [line.split() for line in lines[1:4]] == [
         ["encounters", "3", "2", "2"], ["photos", "4", "3", "3"], ["masks", "8", "6", "0"],
@@ -495,8 +495,12 @@ def test_summary(folder: Path, tmp_path: Path) -> None:
     assert len({len(line) for line in lines[:5]}) == 1  # columns are aligned
     assert "masks: 14 with 0/1; merged by or" in lines
     assert any(re.fullmatch(r"annotators: pairwise Dice mean 0\.\d\d, median 0\.\d\d \(7 photos\)", s) for s in lines)
-    assert sum(line.startswith("problem: ") for line in lines) == 20
-    assert "... and 10 more problems, all of them in prepare.json" in lines
+    [line] = [line for line in lines if line.startswith("problem: ")]
+    assert line.startswith(f"problem: 30 items: {TRAIN}/IMG_ENC09999_00000.jpg, {TRAIN}/IMG_ENC09999_00001.jpg, ")
+    assert line.endswith(
+        ", ...: got a photo that no encounter lists, expected listed photos; add it to the row of its encounter"
+    )
+    assert len(result.manifest.problems) == 30  # each in prepare.json
     assert lines[-1] == "left out: 30 images"
     assert (page, last.partition(";")[0]) == (
         f"look at it: {tmp_path / 'p' / 'index.html'}",

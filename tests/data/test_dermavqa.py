@@ -248,13 +248,18 @@ def test_photo_of_two_encounters_belongs_to_the_later_split(folder: Path) -> Non
     ("change", "expected"),
     [
         (lambda row: row.pop("encounter_id"), "train.json:0: got no encounter_id"),
-        (lambda row: row.update(encounter_id=7), "train.json:0: got no encounter_id"),
+        (lambda row: row.update(encounter_id=7), "train.json:0: encounter_id is a number (7), expected text"),
+        (lambda row: row.update(encounter_id=True), "train.json:0: encounter_id is true or false, expected text"),
+        (lambda row: row.update(encounter_id=" "), "train.json:0: got no encounter_id"),
         (lambda row: row.update(encounter_id="ENC\x1b[2J"), "control characters"),
-        (lambda row: row.pop("image_ids"), "train.json:0:image_ids: got NoneType"),
-        (lambda row: row.update(image_ids=[1]), "train.json:0:image_ids: got list"),
-        (lambda row: row.update(image_ids=["../../etc/IMG_x.jpg"]), "train.json:0:image_ids: got '../../etc"),
-        (lambda row: row.update(image_ids=["..\\x.jpg"]), "expected a plain file name"),
-        (lambda row: row.update(image_ids=[".."]), "expected a plain file name"),
+        (lambda row: row.pop("image_ids"), "train.json:0:image_ids: got no such key"),
+        (lambda row: row.update(image_ids=None), "train.json:0:image_ids: got null, expected a list"),
+        (lambda row: row.update(image_ids="IMG_1.jpg"), "train.json:0:image_ids: got 'IMG_1.jpg', expected a list"),
+        (lambda row: row.update(image_ids=[1]), "train.json:0:image_ids: got 1 in the list, expected a list of file"),
+        *(
+            (lambda row, name=name: row.update(image_ids=[name]), "expected file names of photos in the list")
+            for name in ("..", "..jpg", "images/", "/", "x" * 201 + ".jpg", "IMG\x1b.jpg", "itches w/o fever")
+        ),
         (lambda row: row.update(responses=["text"]), "train.json:0:responses: got another type"),
     ],
 )

@@ -229,7 +229,7 @@ def test_options_that_differ_in_their_leading_number_stay_apart() -> None:
 
 def test_options_of_the_same_text_are_refused_where_the_text_is_used() -> None:
     schema = parse_questions([{"qid": "Q", "question_en": "?", "options_en": ["yes", "Yes "]}], "made")
-    with pytest.raises(DataError, match="Q: got 'yes'"):
+    with pytest.raises(DataError, match="Q: got text of 3 characters"):
         schema.index("Q", "yes")
 
 
@@ -278,7 +278,7 @@ def test_parent_of(qid: str, parent: str) -> None:
 # --- faults
 
 
-@pytest.mark.parametrize("value", ["0", "yes", 1.0, 0.5, float("nan"), True, False, None, [0], {"a": 0}, -1, 3, 10**30])
+@pytest.mark.parametrize("value", ["0", "yes", 3.0, 0.5, float("nan"), True, False, None, [0], {"a": 0}, -1, 3, 10**30])
 def test_faults_finds_everything_that_is_no_index(value: object) -> None:
     schema = load_questions(None)
     row: dict[str, Any] = schema.to_slots(schema.empty_sets())

@@ -91,7 +91,7 @@ def test_names_that_are_odd_but_names(magic: Magic, raw: Path, tmp_path: Path, h
     page = inert(Path("prepared/index.html"))
     assert CANARY not in page
     rows = [json.loads(line) for line in Path("prepared/images.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert rows[0]["image_id"] == NAMES[how]
+    assert rows[0]["image_id"] == NAMES[how].strip()
     assert (Path("prepared") / rows[0]["mask"]).is_file()
     assert all(path.resolve().is_relative_to(tmp_path) for path in Path().rglob("*"))
 

@@ -246,8 +246,10 @@ def test_problems_come_in_the_order_of_the_rows_and_end_with_a_hint() -> None:
 
 
 def test_an_unknown_key_is_named() -> None:
-    [line] = schema.problems("case", CASE | {"patient": "x"}, "e.jsonl:1")
-    assert line.startswith("e.jsonl:1: Additional properties are not allowed ('patient' was unexpected)")
+    [line] = schema.problems("case", CASE | {"patient1": "x"}, "e.jsonl:1")
+    assert line.startswith("e.jsonl:1: Additional properties are not allowed ('patient1' was unexpected)")
+    [line] = schema.problems("case", CASE | {"Alice": "x"}, "e.jsonl:1")
+    assert line == "e.jsonl:1: got an unknown key, expected those of the schema"
 
 
 def test_patient_text_is_never_shown_and_values_are_cut() -> None:

@@ -224,10 +224,10 @@ def test_whole_floats_count_and_unknown_keys_do_not(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["0", None, True, 0.5, [0], {}, float("nan"), float("inf"), 1e300, 10**30])
 def test_values_that_are_no_integers_cost_themselves_only(tmp_path: Path, value: object) -> None:
-    [found] = rows_as(tmp_path, [{"encounter_id": "E", "CQID010-001": value, "CQID034-001": 1}])
+    [found] = rows_as(tmp_path, [{"encounter_id": "E1", "CQID010-001": value, "CQID034-001": 1}])
     assert found.values == {"CQID034-001": 1}
     assert found.raw["CQID010-001"] is value or repr(found.raw["CQID010-001"]) == repr(value)
-    assert "p.json:0:E: got CQID010-001" in found.problem
+    assert "p.json:0:E1: got CQID010-001" in found.problem
     assert "expected integers; write the 0-based option indices" in found.problem
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from magic_cli.data.gold import AnswerGold
-from magic_cli.errors import shorten
+from magic_cli.errors import redact_key, shorten
 from magic_cli.metrics.official_answers import KEY_LENGTH, QIDS, SLOTS, head, official_answers
 from magic_cli.submission.answers import SubmittedRow
 from magic_cli.tasks.cvqa.answers import Answer
@@ -125,7 +125,7 @@ def _causes(
     cut = [encounter for encounter in rows if encounter not in gold.answers and head(encounter) in heads]
     cut += [encounter for encounter in gold.answers if "-" in encounter]
     own = [row for encounter in gold.answers for row in rows.get(encounter, ())]
-    keys = [f"{row.id}:{key}" for row in own for key in row.raw if _stray(key)]
+    keys = [f"{redact_key(row.id)}:{redact_key(key)}" for row in own for key in row.raw if _stray(key)]
     bools = [f"{row.id}:{key}" for row in own for key, value in row.raw.items() if _is_bool(key, value)]
     zero = {encounter for encounter, answer in answers.items() if answer.fault and rows.get(encounter)}
     return (

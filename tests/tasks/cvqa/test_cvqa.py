@@ -477,12 +477,12 @@ def test_case_20_extra_keys(judge: Judge) -> None:
     report = judge([first | {"explanation": 1}, second])
     assert all_of(report) == 1.0
     assert report.official_errors == (
-        "ValueError: a key of 11 characters without exactly one dash (ENC00011:explanation)",
+        "ValueError: a key of 11 characters without exactly one dash (ENC00011:text of 11 characters)",
     )
     assert report.differences == ()
     report = judge([first | {"rationale": "x"}, second])
     same(report)
-    assert report.notes == ("Keys that are no question are left out: rationale.",)
+    assert report.notes == ("Keys that are no question are left out: text of 9 characters.",)
 
 
 def test_a_slot_that_does_not_exist_counts_officially(judge: Judge) -> None:

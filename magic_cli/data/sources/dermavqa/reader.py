@@ -8,18 +8,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from sys import intern
 from typing import Any
 
-from magic_cli.data.issues import IssueLog
-from magic_cli.data.prompts import check_prompt, prompt_halves, replace_surrogates
+from magic_cli.data.issues import IssueLog, by_kind
+from magic_cli.data.names import key_of
+from magic_cli.data.prepared import case_row
+from magic_cli.data.prompts import check_prompt
 from magic_cli.data.questions import QuestionSchema, load_questions, parse_questions
+from magic_cli.data.sources.dermavqa.answers import with_answers
 from magic_cli.data.sources.dermavqa.pairing import pair
-from magic_cli.data.sources.dermavqa.scan import PHOTO_SUFFIXES, Folder, below, key_of, scan
-from magic_cli.data.sources.dermavqa.tables import Table, Tables, read_tables
-from magic_cli.errors import DataError, problem, redact
+from magic_cli.data.sources.dermavqa.rows import Listed, case_of, listed, row_fault, unread_texts
+from magic_cli.data.sources.dermavqa.scan import Folder, below, scan
+from magic_cli.data.sources.dermavqa.tables import Table, Tables, read_tables, split_of
+from magic_cli.errors import DataError, problem, redact_key
+from magic_cli.io import schema
 from magic_cli.io.files import sha256
-from magic_cli.records import CONTENT, RESPONSE, TITLE, Case
+from magic_cli.records import Case
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -78,8 +82,12 @@ def open_challenge(root: Path, prompt: str = "qa", responses: bool = True) -> Ch
     reader = _Reader(files, issues, prompt, responses)
     for table in tables.encounters:
         reader.add(table)
+    reader.note()
+    if not reader.cases:
+        raise DataError(_unusable(tables, files, issues, root))
     questions = _questions(tables, files, issues)
-    encounters = _with_answers(reader.cases, tables.answers, questions, files, issues)
+    encounters = with_answers(reader.cases, tables.answers, questions, files, issues)
+    _list_missing_tables(encounters, files, issues)
     photos, masks = pair(files, encounters.values(), {key: name for key, (name, _) in reader.owners.items()}, issues)
     used = (*tables.definitions, *tables.encounters, *tables.answers)
     inputs = {files.name(table.path): sha256(table.path) for table in used}
@@ -90,7 +98,26 @@ def _nothing(files: Folder, root: Path) -> str:
     remedy = "give the folder that holds train.json and the photos as --data"
     if files.archives:
         remedy = f"unpack {files.name(files.archives[0])} first"
+    elif files.other_tables:
+        remedy = f"write {files.name(files.other_tables[0])} as JSON, a list with one object per encounter"
     return problem(root, "no encounters below it", "train.json, valid.json or test.json", remedy)
+
+
+def _unusable(tables: Tables, files: Folder, issues: IssueLog, root: Path) -> list[str]:
+    """Return why no row of any table is an encounter: a line per kind, the last one with the number of rows."""
+    *lines, last = by_kind(issues.problems) or [problem(root, "no row", "one per encounter", "fill the tables")]
+    names = ", ".join(files.name(table.path) for table in tables.encounters[:3])
+    return [*lines, f"{last}; no encounter is left of {names}"]
+
+
+def _list_missing_tables(cases: Mapping[str, Case], files: Folder, issues: IssueLog) -> None:
+    """List tables that are no JSON, of splits without an encounter."""
+    splits = {case.split for case in cases.values()}
+    for path in files.other_tables:
+        split = split_of(path, files.root)
+        if split and split not in splits:
+            got, expected = f"a {path.suffix.casefold()} table", "JSON, a list with one object per encounter"
+            issues.add_loss(problem(files.name(path), got, expected, "convert it"))
 
 
 def _questions(tables: Tables, files: Folder, issues: IssueLog) -> QuestionSchema:
@@ -107,6 +134,8 @@ class _Reader:
         self.files, self.issues, self.prompt, self.responses = files, issues, prompt, responses
         self.cases: dict[str, Case] = {}
         self.owners: dict[str, tuple[str, str]] = {}  # key of a photo to its listed file name and its encounter
+        self.folders: dict[str, str] = {}  # key of a photo to the folder that it is listed with
+        self.in_folders = self.unread = 0
 
     def add(self, table: Table) -> None:
         """Read all rows of a table and drop them; tables come in the order train, valid, test."""
@@ -116,15 +145,35 @@ class _Reader:
             self.issues.add_loss(line, "cases", len(table.rows))
             return
         for index, row in enumerate(table.rows):
-            fault = _fault(row, f"{file}:{index}")
+            fault = row_fault(row, f"{file}:{index}")
             if fault:
                 self.issues.add_loss(fault, "cases")
-            elif self._is_new(row["encounter_id"], table.split, file):
-                self._keep(row, table.split, file)
+            else:
+                self._read(row, table.split, file, f"{file}:{index}")
         table.rows.clear()  # they take as much memory as the cases made from them
 
+    def note(self) -> None:
+        """Note what was read otherwise than it is written."""
+        if self.in_folders:
+            self.issues.note(
+                f"{_count(self.in_folders, 'name of image_ids has', 'names of image_ids have')} a folder before it: "
+                "photos are found by the name after the last /"
+            )
+        if self.unread:
+            count = _count(self.unread, "text is", "texts are")
+            self.issues.note(f"{count} not read: their keys end in no language of two letters, such as query_title_en")
+
+    def _read(self, row: Mapping[str, Any], split: str, file: str, where: str) -> None:
+        case = case_of(row, split, self.prompt, self.responses)
+        # the same check as of every command that reads the prepared dataset
+        faults = schema.problems("case", case_row(case), where, most=1)
+        if faults:
+            self.issues.add_loss(f"{faults[0]}; fix the row", "cases")
+        elif self._is_new(case.case_id, split, file):
+            self._keep(case, row, file)
+
     def _is_new(self, eid: str, split: str, file: str) -> bool:
-        known, where = self.cases.get(eid), f"{file}:{eid}"
+        known, where = self.cases.get(eid), f"{file}:{redact_key(eid)}"
         if known is None:
             return True
         if known.split == split:
@@ -138,108 +187,40 @@ class _Reader:
         del self.cases[eid]
         return True
 
-    def _keep(self, row: Mapping[str, Any], split: str, file: str) -> None:
-        encounter = self._encounter(row, split)
-        where = f"{file}:{encounter.case_id}"
-        if not encounter.image_ids:
+    def _keep(self, case: Case, row: Mapping[str, Any], file: str) -> None:
+        where = f"{file}:{redact_key(case.case_id)}"
+        photos = list(filter(None, map(listed, row["image_ids"])))
+        if not photos:
             self.issues.add_loss(problem(f"{where}:image_ids", "no photo", "at least one", "complete the row"))
-        if len(encounter.image_ids) < len(row["image_ids"]):
+        if len(case.image_ids) < len(photos):
             self.issues.note(problem(f"{where}:image_ids", "a photo twice", "once", "used once"))
-        self.cases[encounter.case_id] = encounter
-        for name in row["image_ids"]:
-            self._claim(encounter.case_id, name, where)
+        self.unread += unread_texts(row)
+        self.in_folders += sum(bool(photo.folder) for photo in photos)
+        self.cases[case.case_id] = case
+        for photo in photos:
+            self._claim(case.case_id, photo, where)
 
-    def _encounter(self, row: Mapping[str, Any], split: str) -> Case:
-        title, content = _texts(row, "query_title_"), _texts(row, "query_content_")
-        rows = (row.get("responses") or []) if self.responses else []
-        responses = tuple(_texts(response, "content_") for response in rows)
-        question, answer = prompt_halves(title, content, responses, self.prompt)
-        ids: dict[str, str] = {}
-        for name in row["image_ids"]:
-            ids.setdefault(key_of(_stem(name)), _stem(name))
-        texts = {TITLE: title, CONTENT: content}
-        texts |= {intern(f"{RESPONSE}{number}"): text for number, text in enumerate(responses, 1)}
-        eid = row["encounter_id"]
-        return Case(eid, split, tuple(ids.values()), texts, question, answer, group_id=eid)
-
-    def _claim(self, eid: str, name: str, where: str) -> None:
+    def _claim(self, eid: str, photo: Listed, where: str) -> None:
         """Give a photo to one encounter only: of two splits the later one keeps it."""
-        key = key_of(_stem(name))
+        key = key_of(photo.image_id)
         rival = self.cases.get(self.owners.get(key, ("", ""))[1])
+        folder = self.folders.setdefault(key, photo.folder)
         if rival is None:
-            self.owners[key] = name, eid
+            self.owners[key] = photo.name, eid
         if rival is None or rival.case_id == eid:
             return
         keeper, loser = self.cases[eid], rival
         if keeper.split == rival.split:
             keeper, loser = loser, keeper
-        self.owners[key] = name, keeper.case_id
-        got = f"{_stem(name)}, also of {rival.case_id}"
-        remedy = f"remove it from one of the lists; {keeper.case_id} keeps it"
+        self.owners[key] = photo.name, keeper.case_id
+        got = f"{redact_key(photo.image_id)}, also of {redact_key(rival.case_id)}"
+        remedy = f"remove it from one of the lists; {redact_key(keeper.case_id)} keeps it"
+        if folder != photo.folder:
+            got, remedy = f"{got} in another folder", f"give each photo a name; {redact_key(keeper.case_id)} keeps it"
         self.issues.add_loss(problem(where, got, "one encounter per photo", remedy), "images")
         ids = tuple(image_id for image_id in loser.image_ids if key_of(image_id) != key)
         self.cases[loser.case_id] = replace(loser, image_ids=ids)
 
 
-def _fault(row: Any, where: str) -> str:
-    """Return why a row is not a valid encounter, "" if it is."""
-    if not isinstance(row, dict) or not isinstance(row.get("encounter_id"), str) or not row["encounter_id"].strip():
-        return problem(where, "no encounter_id", "a string such as ENC00001", "complete the row")
-    if not row["encounter_id"].isprintable():
-        return problem(where, "an encounter_id with control characters", "a plain id", "fix the row")
-    names = row.get("image_ids")
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        return problem(f"{where}:image_ids", type(names).__name__, "a list of file names", "fix the row")
-    bad = [name for name in names if not name.isprintable() or not name.strip(". ") or "/" in name or "\\" in name]
-    if bad:
-        return problem(f"{where}:image_ids", repr(bad[0])[:60], "a plain file name", "give the name without a folder")
-    responses = row.get("responses") or []
-    if not isinstance(responses, list) or not all(isinstance(response, dict) for response in responses):
-        return problem(f"{where}:responses", "another type", "a list of objects", "fix the row")
-    return ""
-
-
-def _texts(row: Mapping[str, Any], prefix: str) -> dict[str, str]:
-    """Return language to text from keys such as `query_title_en`; null counts as no text."""
-    by_lang = {key.removeprefix(prefix): text for key, text in row.items() if key.startswith(prefix)}
-    return {
-        lang: replace_surrogates(text)
-        for lang, text in by_lang.items()
-        if len(lang) == 2 and lang.isalpha() and lang.islower() and isinstance(text, str)
-    }
-
-
-def _stem(name: str) -> str:
-    suffix = Path(name).suffix
-    return name[: -len(suffix)] if suffix.casefold() in PHOTO_SUFFIXES else name
-
-
-def _with_answers(
-    encounters: Mapping[str, Case],
-    tables: tuple[Table, ...],
-    questions: QuestionSchema,
-    files: Folder,
-    issues: IssueLog,
-) -> dict[str, Case]:
-    """Return the encounters with their closed answers; faulty or contradictory rows are left out."""
-    answers: dict[str, dict[str, int] | None] = {}
-    for table in tables:
-        for index, row in enumerate(table.rows):
-            file = files.name(table.path)
-            eid = row.get("encounter_id") if isinstance(row, dict) else None
-            if not isinstance(eid, str) or eid not in encounters:
-                got, remedy = f"answers for {redact(eid)}", "remove the row, or add its encounter"
-                issues.add_loss(
-                    problem(f"{file}:{index}", got, "an encounter of train, valid or test", remedy), "answers"
-                )
-                continue
-            faults = questions.faults(row, f"{file}:{eid}")
-            values = {qid: value for qid, value in row.items() if qid != "encounter_id"}
-            if not faults and answers.setdefault(eid, values) != values:
-                answers[eid] = None
-                faults = [problem(f"{file}:{eid}", "rows that differ", "one row", "remove one; neither is used")]
-            if faults:
-                more = f" (and {len(faults) - 1} more in this row)" if len(faults) > 1 else ""
-                issues.add_loss(faults[0] + more, "answers")
-        table.rows.clear()
-    return {eid: replace(encounter, answers=answers.get(eid)) for eid, encounter in encounters.items()}
+def _count(number: int, singular: str, plural: str) -> str:
+    return f"1 {singular}" if number == 1 else f"{number:,} {plural}"

@@ -1,4 +1,4 @@
-"""Find the files of a challenge folder by kind, at any depth: JSON files, photos and masks."""
+"""Find the files of a challenge folder by kind, at any depth: tables, photos and masks."""
 
 import filecmp
 import os
@@ -12,39 +12,33 @@ from sys import intern
 from magic_cli.data.imaging.masks import ANNOTATOR_MASK
 from magic_cli.data.issues import IssueLog
 from magic_cli.data.limits import MAX_BYTES
+from magic_cli.data.names import PHOTO_SUFFIXES, is_added_by_system, key_of
 from magic_cli.data.prepared import MANIFEST
 from magic_cli.errors import DataError, printable, problem
 from magic_cli.io.regular_file import irregular_kind
-
-_USUAL = (".jpg", ".jpeg", ".png")  # of photos
-
-# of photos as people convert or take them; those that are not read here are named with what to do about them
-_OTHER = (
-    *(".jpe", ".jfif", ".jif", ".mpo", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".avif", ".avifs"),
-    *(".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpx", ".jpf", ".jxl"),
-    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
-)
-
-PHOTO_SUFFIXES = (*_USUAL, *_OTHER)
 
 ANNOTATORS = ("ann0", "ann1", "ann2", "ann3")
 
 _CHALLENGE_PHOTO = re.compile(r"IMG_ENC\w*_\w+", re.I)
 
-_OF_MASKS = ("mask", "segmentation")  # in the path of a TIFF that is no photo
+_PACKED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar", ".z01")
 
-_JUNK = "__macosx"
+_PART = re.compile(r"\.(?:zip|7z|tar|rar|gz|tgz)\.\d{2,3}$", re.I)
+
+_TABLES = (".json", ".jsonl", ".ndjson")
+
+_OTHER_TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".ods", ".parquet")
 
 Sources = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Files by kind. Photos and masks are keyed by the photo's name, without extension, in lower case.
+    """Files by kind. Photos and masks are keyed by the photo's name, without extension, as `key_of` compares it.
 
-    `converted` are photos of other suffixes than .jpg, .jpeg and .png; they are in `photos` too where there is none of
-    these. `others` are files of any other suffix, or without one. `blocked` tells of photos that are no regular files
-    what they are: "a named pipe".
+    `photos` holds all files that can be photos by their suffix, masks with names of other tools included. `others` are
+    files of any other suffix, or without one. `blocked` tells of photos that are no regular files what they are: "a
+    named pipe".
 
     Paths are absolute and stored as text: a `Path` takes four times the memory, and there are four per photo.
     """
@@ -52,11 +46,11 @@ class Folder:
     root: Path
     jsons: list[Path] = field(default_factory=list)
     photos: dict[str, Sources] = field(default_factory=dict)
-    converted: dict[str, Sources] = field(default_factory=dict)
-    others: dict[str, Sources] = field(default_factory=dict)
-    blocked: dict[str, str] = field(default_factory=dict)
     masks: dict[str, dict[str, Sources]] = field(default_factory=dict)
     archives: list[Path] = field(default_factory=list)
+    other_tables: list[Path] = field(default_factory=list)
+    others: dict[str, Sources] = field(default_factory=dict)
+    blocked: dict[str, str] = field(default_factory=dict)
 
     def name(self, path: str | Path) -> str:
         """Return the path of a file below the root, as messages show it."""
@@ -68,29 +62,26 @@ def below(path: str | Path, root: Path) -> str:
     return PurePath(path).relative_to(root).as_posix()
 
 
-def key_of(image_id: str) -> str:
-    """Return an image id in lower case: copies of the dataset differ in the case of names."""
-    return image_id.casefold()
-
-
 def is_challenge_photo(path: str) -> bool:
     """Return whether a file is named as the challenge names photos, `IMG_ENC..._....jpg`."""
-    return _CHALLENGE_PHOTO.fullmatch(PurePath(path).stem) is not None
+    stem = PurePath(path).stem
+    return _CHALLENGE_PHOTO.fullmatch(stem) is not None and "_mask_" not in stem.casefold()
 
 
 def scan(root: Path, issues: IssueLog) -> Folder:
-    """Find the JSON files, photos and masks anywhere below `root`, in a fixed order.
+    """Find the tables, photos and masks anywhere below `root`, in a fixed order.
 
-    Folders that cannot be read, and masks and JSON files that are no regular files (pipes, devices, broken links), are
-    problems. Hidden files and folders, macOS junk and prepared datasets are
-    skipped; links are followed, but not in loops.
+    Folders that cannot be read, and masks and tables that are no regular files (pipes, devices, broken links), are
+    problems. Hidden files and folders, what a system added and prepared datasets are skipped; links are followed, but
+    not in loops.
 
     Raises:
         DataError: `root` does not exist, is a file, or is a prepared dataset.
     """
     if not root.is_dir():
         got = "a file" if root.exists() else "no such folder"
-        raise DataError(problem(root, got, "the unpacked challenge folder", "check --data"))
+        remedy = "unpack it, and give its folder" if is_packed(root.name) and root.exists() else "check --data"
+        raise DataError(problem(root, got, "the unpacked challenge folder", remedy))
     if (root / MANIFEST).is_file():
         raise DataError(problem(root, "a prepared dataset", "the raw challenge folder", "give that one as --data"))
     files = Folder(root.resolve())
@@ -99,7 +90,6 @@ def scan(root: Path, issues: IssueLog) -> Folder:
             _set_aside(files, path, irregular, issues)
         else:
             _sort_in(files, path)
-    files.photos.update({key: paths for key, paths in files.converted.items() if key not in files.photos})
     return files
 
 
@@ -117,7 +107,7 @@ def _walk(folder: str, issues: IssueLog, seen: set[tuple[int, int]]) -> Iterator
         return
     seen.add(mark)
     for entry in entries:
-        if entry.name.startswith(".") or entry.name.casefold() == _JUNK:
+        if is_added_by_system(entry.name):
             continue
         try:
             status = entry.stat()
@@ -135,7 +125,7 @@ def _set_aside(files: Folder, path: str, irregular: str, issues: IssueLog) -> No
     mask, suffix = ANNOTATOR_MASK.fullmatch(name), PurePath(name).suffix.casefold()
     if not mask and suffix in PHOTO_SUFFIXES:
         files.blocked.setdefault(key_of(PurePath(name).stem), f"{irregular} ({files.name(path)})")
-    elif mask or suffix in ("", ".json"):
+    elif mask or suffix in ("", *_TABLES):
         line = problem(files.name(path), irregular, "a file", "put the file itself there; left out")
         issues.add_loss(line, "masks" if mask else "")
 
@@ -147,14 +137,14 @@ def _sort_in(files: Folder, path: str) -> None:
         by_annotator = files.masks.setdefault(key_of(mask["image"]), {})
         annotator = intern(mask["annotator"].casefold())
         by_annotator[annotator] = (*by_annotator.get(annotator, ()), path)
-    elif suffix in _USUAL:
+    elif suffix in PHOTO_SUFFIXES:
         _add(files.photos, path)
-    elif suffix in _OTHER and not any(word in below(path, files.root).casefold() for word in _OF_MASKS):
-        _add(files.converted, path)
-    elif suffix == ".json":
+    elif suffix in _TABLES:
         files.jsons.append(Path(path))
-    elif suffix in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"):
+    elif is_packed(name):
         files.archives.append(Path(path))
+    elif suffix in _OTHER_TABLES:
+        files.other_tables.append(Path(path))
     else:
         _add(files.others, path)
 
@@ -162,6 +152,11 @@ def _sort_in(files: Folder, path: str) -> None:
 def _add(group: dict[str, Sources], path: str) -> None:
     key = key_of(PurePath(path).stem)
     group[key] = (*group.get(key, ()), path)
+
+
+def is_packed(name: str) -> bool:
+    """Return whether a file is a packed archive, or a part of one, by its name."""
+    return name.casefold().endswith(_PACKED) or _PART.search(name) is not None
 
 
 def too_large(path: str | Path) -> bool:

@@ -1,33 +1,38 @@
-"""The JSON tables of a challenge folder: which hold encounters, answers or definitions, and which version counts."""
+"""The tables of a challenge folder: which hold encounters, answers or definitions, and which version counts."""
 
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from magic_cli.data.issues import IssueLog
+from magic_cli.data.names import composed
 from magic_cli.data.sources.dermavqa.scan import Folder, same_bytes
-from magic_cli.errors import DataError, problem, shorten
-from magic_cli.io.json_files import read_json
+from magic_cli.errors import DataError, problem, redact_key, shorten
+from magic_cli.io.json_files import read_json, read_jsonl
 
 DEFINITIONS = "closedquestions_definitions"
 
-_SPLITS = {"tr": "train", "va": "valid", "te": "test"}
+_SPLITS = {"tr": "train", "va": "valid", "de": "valid", "te": "test"}
 
-_SPLIT = re.compile(r"(?<![a-z])(train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?)(?:set)?(?![a-z])")
+_SPLIT = re.compile(r"(?<![a-z])(train(?:ing)?|val(?:id(?:ation)?)?|dev(?:elopment)?|test(?:ing)?)(?:set)?(?![a-z])")
 
 _VERSION = re.compile(r"(?<![a-z])v(\d+)")
 
-_OFFICIAL = re.compile(r"(?:train|valid|test)(?:_ht)?(?:_cvqa)?")
+_OFFICIAL = re.compile(r"(?:train|valid|validation|dev|test)(?:_ht)?(?:_cvqa)?")
 
-_RELEVANT = re.compile(r"(?<![a-z])(?:train|val|test)|cvqa|" + DEFINITIONS)
+_RELEVANT = re.compile(r"(?<![a-z])(?:train|val|dev(?![a-z])|test)|cvqa|" + DEFINITIONS)
+
+# of a file that `magic prepare` wrote, and of one that it reads
+_REMEDY = ("run `magic prepare` again", "was it cut off while copying?")
 
 
 @dataclass(frozen=True)
 class Table:
-    """One JSON file: its parsed list of rows, and the split in its name or its folder's ("" for none).
+    """One table: its parsed list of rows, and the split in its name or its folder's ("" for none).
 
     Consumers clear `rows` after reading them: they take most of the memory.
     """
@@ -37,8 +42,9 @@ class Table:
     split: str
 
     def ids(self) -> set[str]:
-        """Encounter ids of all rows that have one."""
-        return {r["encounter_id"] for r in self.rows if isinstance(r, dict) and isinstance(r.get("encounter_id"), str)}
+        """Encounter ids of all rows that have one, composed."""
+        rows = (row.get("encounter_id") for row in self.rows if isinstance(row, dict))
+        return {composed(eid) for eid in rows if isinstance(eid, str)}
 
     def rank(self) -> tuple[bool, int, bool, int, str]:
         """Sort key by trust: corrected, then the highest version, then the plain name, then the shortest."""
@@ -57,7 +63,7 @@ class Tables:
     answers: tuple[Table, ...]
 
 
-def split_of(path: Path, root: Path) -> str:
+def split_of(path: PurePath, root: Path) -> str:
     """Return the split in a file's name, or else in that of the nearest folder; "" if there is none or several."""
     relative = path.relative_to(root)
     for part in (path.stem, *reversed(relative.parts[:-1])):
@@ -76,9 +82,9 @@ def read_tables(files: Folder, issues: IssueLog) -> Tables:
     kinds: dict[str, list[Table]] = {"definitions": [], "encounters": [], "answers": []}
     for path in files.jsons:
         try:
-            rows = read_json(path)
+            rows = _read(path)
         except DataError as error:
-            lines = [line.replace(f"{files.root}{os.sep}", "") for line in error.problems]
+            lines = [line.replace(f"{files.root}{os.sep}", "").replace(*_REMEDY) for line in error.problems]
             if DEFINITIONS in path.name.casefold():
                 raise DataError(lines) from None
             if _RELEVANT.search(path.name.casefold()):
@@ -95,6 +101,20 @@ def read_tables(files: Folder, issues: IssueLog) -> Tables:
         encounters=tuple(_choose(kinds["encounters"], files, issues)),
         answers=tuple(_choose(kinds["answers"], files, issues)),
     )
+
+
+def _read(path: Path) -> Any:
+    """Parse a JSON file, or one with a JSON value per line, as JSON Lines and some with the suffix .json are."""
+    if path.suffix.casefold() != ".json":
+        rows = read_jsonl(path)
+        return rows[0] if len(rows) == 1 and isinstance(rows[0], list) else rows
+    try:
+        return read_json(path)
+    except DataError as error:
+        if "(Extra data)" in str(error):
+            with suppress(DataError):
+                return read_jsonl(path)
+        raise
 
 
 def _kind(rows: Any, path: Path) -> str:
@@ -141,5 +161,5 @@ def _pass_over(table: Table, rival: Table, used: Sequence[Table], files: Folder,
     issues.note(f"{name}: another version of {better}; not used")
     only = sorted(table.ids().difference(*(u.ids() for u in used)))
     if only:
-        got = f"{len(only)} encounters that {better} lacks ({shorten(only, most=3)})"
+        got = f"{len(only)} encounters that {better} lacks ({shorten(map(redact_key, only), most=3)})"
         issues.add_loss(problem(name, got, "one complete file per split", "remove the file that is out of date"))

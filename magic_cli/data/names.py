@@ -1,0 +1,98 @@
+"""Names of files: how two are compared, which ones a system added, and which are named as masks by other tools."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import PurePath
+from urllib.parse import unquote
+
+USUAL_SUFFIXES = (".jpg", ".jpeg", ".png")  # of photos
+
+# of photos as people convert or take them; those that are not read here are named with what to do about them
+PHOTO_SUFFIXES = (
+    *USUAL_SUFFIXES,
+    *(".jpe", ".jfif", ".jif", ".mpo", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".avif", ".avifs"),
+    *(".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpx", ".jpf", ".jxl", ".psd"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
+)
+
+MASK_SUFFIXES = (".tif", ".tiff", ".png", ".bmp", ".gif")  # a lossy format has other values at every edge
+
+_SYSTEM = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
+
+_SYSTEM_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "system volume information"}
+
+_COPY = re.compile(r"(?:[ _]?\(\d+\)| - copy(?: \(\d+\))?| copy(?: \d+)?)$", re.I)
+
+_MASK_WORD = r"(?:masks?|segmentations?|segs?|lesions?|gt|ground[ _-]?truth|labels?|annotations?)"
+
+_MASK_AFTER = re.compile(rf"(?P<image>.+?)[ _.-]{_MASK_WORD}(?P<number>[ _-]?(?:ann(?:otator)?)?[ _-]?\d+)?", re.I)
+
+_MASK_BEFORE = re.compile(rf"{_MASK_WORD}[ _.-](?P<image>.+)", re.I)
+
+_MASK_FOLDER = re.compile(
+    r"(?:.*[ _-])?(?:masks?|segmentations?|gt|ground[ _-]?truth|labels?|annotations?)(?:[ _-].*|\d*)", re.I
+)
+
+_PHOTO_FOLDER = re.compile(r"(?:.*[ _-])?(?:images?|imgs?|photos?|pictures?|pics?|originals?)(?:[ _-].*|\d*)", re.I)
+
+
+def composed(name: str) -> str:
+    """Return a name in Unicode's composed form (NFC), without blanks at its ends: macOS decomposes names (NFD)."""
+    return unicodedata.normalize("NFC", name).strip()
+
+
+def key_of(name: str) -> str:
+    """Return a name as it is compared: composed and in lower case, as copies of a dataset differ in both."""
+    return unicodedata.normalize("NFC", composed(name).casefold())
+
+
+def loose_key_of(stem: str) -> str:
+    """Return a name, without suffix, as it is compared where nothing has its `key_of`.
+
+    Percent codes of a URL are decoded, and the mark of a copy and a second suffix are dropped.
+
+    >>> loose_key_of("IMG%20A (1)"), loose_key_of("IMG A.jpg")
+    ('img a', 'img a')
+    """
+    name = key_of(unquote(stem))
+    suffix = PurePath(name).suffix
+    if suffix in PHOTO_SUFFIXES:
+        name = name[: -len(suffix)]
+    return " ".join(_COPY.sub("", name).split())
+
+
+def is_added_by_system(name: str) -> bool:
+    """Return whether a file or folder is hidden, or added by a system: ._IMG.jpg, .DS_Store, Thumbs.db, __MACOSX."""
+    return name.startswith(".") or name.casefold() in _SYSTEM or name.casefold() in _SYSTEM_FOLDERS
+
+
+def masked_photo(stem: str) -> tuple[str, bool]:
+    """Return the photo that a file is a mask of by its name, without suffix, and whether the mask has a number.
+
+    These are names that other tools give; an annotator's mask has `masks.ANNOTATOR_MASK`. The photo is "" for any other
+    name.
+
+    >>> masked_photo("IMG_7_segmentation"), masked_photo("IMG_7-mask2"), masked_photo("IMG_7")
+    (('IMG_7', False), ('IMG_7', True), ('', False))
+    """
+    name = _COPY.sub("", stem)
+    match = _MASK_AFTER.fullmatch(name)
+    if match:
+        return match["image"], match["number"] is not None
+    match = _MASK_BEFORE.fullmatch(name)
+    return (match["image"], False) if match else ("", False)
+
+
+def is_for_masks(folders: Sequence[str]) -> bool:
+    """Return whether a file is among masks by its folders, of which the last that tells decides.
+
+    >>> is_for_masks(["masks", "train"]), is_for_masks(["dermavqa-segmentations"]), is_for_masks(["masks", "images"])
+    (True, True, False)
+    """
+    for name in reversed(folders):
+        if _MASK_FOLDER.fullmatch(name):
+            return True
+        if _PHOTO_FOLDER.fullmatch(name):
+            return False
+    return False
