@@ -11,7 +11,7 @@ from typing import IO, Any
 
 MAX_PIXELS = 200_000_000  # of a photo or mask
 
-MAX_BYTES = 1 << 30  # of an array, of a file in a submission, and of what a strip unpacks to
+MAX_BYTES = 1 << 30  # of an array, of a photo's or mask's file, and of what a strip unpacks to
 
 MAX_PAGES = 64
 

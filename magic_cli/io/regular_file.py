@@ -55,6 +55,9 @@ def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         data = b"" if size > most else file.read(size + 1) or b""  # None: one that would block
+        while size < len(data) <= most:  # it grew, or never told its size
+            size = len(data)
+            data += file.read(1 << 20) or b""
     if max(size, len(data)) > most:
         raise OSError(errno.EFBIG, f"{binary_size(max(size, len(data)))}, more than {binary_size(most)}", str(path))
     return data

@@ -71,9 +71,9 @@ PHOTO = jpeg()
 BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty": (lambda: b"", "an empty file"),
     "one byte": (lambda: b"\xff", "damaged"),
-    "null bytes": (lambda: bytes(4096), "damaged"),
-    "a web page": (lambda: b"<!doctype html><title>403</title>", "damaged"),
-    "a text": (lambda: CANARY.encode(), "damaged"),
+    "null bytes": (lambda: bytes(4096), "a file of zeros"),
+    "a web page": (lambda: b"<!doctype html><title>403</title>", "a web page"),
+    "a text": (lambda: CANARY.encode(), "a text file"),
     "JPEG cut in its header": (lambda: PHOTO[:20], "got"),
     "JPEG cut in half": (lambda: PHOTO[: len(PHOTO) // 2], "truncated"),
     "JPEG without its end": (lambda: PHOTO[:-200], "truncated"),
@@ -87,15 +87,15 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "PNG with pixels that are no zlib": (lambda: made_png(64, 48, chunk(b"IDAT", bytes(100))), "got"),
     "PNG bomb in its text": (lambda: made_png(64, 48, chunk(b"zTXt", b"a\0\0" + zeros(64))), "got"),
     "GIF claiming 65,535 x 65,535": (lambda: b"GIF89a" + b"\xff" * 4 + bytes(3) + b",", "got"),
-    "EPS, which Ghostscript would run": (lambda: EPS, "damaged"),
-    "SVG": (lambda: b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", "damaged"),
-    "PDF": (lambda: saved(draw_photo(SIZE), "PDF"), "damaged"),
-    "ICO": (lambda: saved(draw_photo(SIZE), "ICO"), "damaged"),
+    "EPS, which Ghostscript would run": (lambda: EPS, "PostScript"),
+    "SVG": (lambda: b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", "SVG"),
+    "PDF": (lambda: saved(draw_photo(SIZE), "PDF"), "a PDF"),
+    "ICO": (lambda: saved(draw_photo(SIZE), "ICO"), "an icon"),
     "TIFF of fax codes": (
         lambda: saved(Image.fromarray(draw_lesion(SIZE) * 255).convert("1"), "TIFF", compression="group4"),
         "CCITT (fax) compression, expected a JPEG or PNG photo; save it as PNG",
     ),
-    "HEIC": (lambda: b"\0\0\0\x18ftypheic" + bytes(200), "damaged"),
+    "HEIC": (lambda: b"\0\0\0\x18ftypheic" + bytes(200), "HEIC, expected a JPEG or PNG photo; convert it to JPEG"),
 }
 
 

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +58,11 @@ def test_regular_files_are_read(tmp_path: Path) -> None:
         with open_regular(tmp_path / name) as file:
             assert file.read() == b"0123456789"
     assert not is_regular(tmp_path / "gone")
+    (tmp_path / "many").write_bytes(bytes(100))
+    tracemalloc.start()
+    read_regular(tmp_path / "many", 1 << 30)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20  # not what it might have needed
+    tracemalloc.stop()
     with pytest.raises(FileNotFoundError):
         read_regular(tmp_path / "gone", 10)
 

@@ -1,5 +1,6 @@
 """What a file is, told from its first bytes, for messages about files that are no photos."""
 
+import codecs
 import re
 
 HEAD = 512  # bytes that decide
@@ -12,6 +13,7 @@ _PHOTO = re.compile(
 _PATTERNS = (
     (rb"....ftyp(?:hei[cxms]|hev[cxms])", "HEIC"),
     (rb"....ftyp(?:mif1|msf1).*?(?:hei[cxms]|hev[cxms])", "HEIC"),
+    (rb"....ftyp(?:avi[fs]|mif1.*?avif)", "AVIF"),
     (rb"....ftypcrx ", "a camera's raw file"),
     (rb"....ftyp", "a video"),
     (rb"FUJIFILMCCD-RAW|IIU\0|IIR[OS]|II\*\0....CR", "a camera's raw file"),
@@ -35,11 +37,13 @@ _PATTERNS = (
 
 _KINDS = tuple((re.compile(pattern, re.DOTALL | re.IGNORECASE), name) for pattern, name in _PATTERNS)
 
+_PICTURES = ("HEIC", "JPEG 2000", "JPEG XL", "a camera's raw file", "DICOM", "a Photoshop file", "SVG", "a PDF")
+
 _REMEDIES = {
-    "HEIC": "convert it to JPEG",
+    **dict.fromkeys(_PICTURES, "convert it to JPEG"),
     "a Git LFS pointer": "run `git lfs pull`",
     "a web page": "download the photo again: this is what the server answered",
-    "a macOS sidecar file": "copy the photo itself",
+    **dict.fromkeys(("an empty file", "a file of zeros"), "copy or download it again"),
 }
 
 _TEXT = re.compile(rb"[\t\n\r\f\x20-\x7e\x80-\xff]+")
@@ -69,14 +73,12 @@ def kind_of(head: bytes) -> str:
 
 def remedy_for(kind: str) -> str:
     """Return what to do about a file of a kind that `kind_of` named."""
-    if kind in ("an empty file", "a file of zeros"):
-        return "copy or download it again"
-    return _REMEDIES.get(kind, "save the photo as JPEG or PNG")
+    return _REMEDIES.get(kind, "put the photo itself there")
 
 
 def _is_utf8(head: bytes) -> bool:
     try:
-        head[:-3].decode()
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut
     except UnicodeDecodeError:
         return False
     return True

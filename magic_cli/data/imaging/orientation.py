@@ -4,11 +4,10 @@ import hashlib
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from magic_cli.data.imaging.images import PhotoSize, check_photo
+from magic_cli.data.imaging.images import PhotoSize, check_photo, read_image_file
 from magic_cli.data.imaging.masks import decode_mask, read_raw
-from magic_cli.errors import DataError, printable, problem
+from magic_cli.errors import DataError, problem
 from magic_cli.records import Mask
 
 
@@ -45,23 +44,19 @@ def match_masks(photo: str, masks: Mapping[str, str], name: Callable[[str], str]
     problems: list[str] = []
     for annotator, path in masks.items():
         try:
-            data = _bytes(path, name(path))
+            data = read_image_file(path, name(path))
             digests[annotator] = hashlib.sha256(data).hexdigest()
             read[annotator], kinds[annotator] = decode_mask(read_raw(io.BytesIO(data), name(path)), name(path))
         except DataError as error:
             problems += error.problems
+        except MemoryError:
+            remedy = "free memory; left out"
+            problems.append(problem(name(path), "no memory left to read it", "enough for its pixels", remedy))
     upright = _decide(size, read)
     wanted = size.upright if upright else size.raw
     for annotator in [annotator for annotator, mask in read.items() if mask.shape != wanted]:
         problems.append(_misfit(name(masks[annotator]), read.pop(annotator).shape, size))
     return PhotoWithMasks(size, sha256, upright, read, kinds, digests, tuple(problems))
-
-
-def _bytes(path: str, where: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(printable(f"{where}: cannot be read ({error.strerror}); check the file")) from None
 
 
 def _decide(size: PhotoSize, masks: Mapping[str, Mask]) -> bool | None:

@@ -78,7 +78,7 @@ def test_truncated_photo(share: float, suffix: str, tmp_path: Path) -> None:
     assert len(caught.value.problems) == 1
 
 
-@pytest.mark.parametrize(("data", "got"), [(b"", "an empty file"), (b"<html>", "a damaged file")])
+@pytest.mark.parametrize(("data", "got"), [(b"", "an empty file"), (b"<html>", "a web page")])
 def test_no_photo(data: bytes, got: str, tmp_path: Path) -> None:
     (tmp_path / "p.jpg").write_bytes(data)
     with pytest.raises(DataError, match=f"^p: got {got}"):
