@@ -1,6 +1,7 @@
 """All errors that a user can meet, with their exit codes; helpers for error messages.
 
 MagicError                1  an error with a message but without a class of its own
+├── PeerError             1  another process of a distributed run ended
 ├── UsageError            2  the command line is invalid
 ├── DataError             3  data or a file is invalid
 │   └── EmptySplit        3  a split contains nothing that a task needs
@@ -101,6 +102,10 @@ class MagicError(Exception):
         super().__init__("\n".join(self.problems))
 
 
+class PeerError(MagicError):
+    """Another process of a distributed run ended; its own message is above, or it was killed."""
+
+
 class UsageError(MagicError):
     """The command line is invalid."""
 
@@ -133,6 +138,12 @@ class SubmissionError(MagicError):
     """The submission would crash the official scorer or silently score zero."""
 
     exit_code = 4
+
+
+class ResourceError(MagicError):
+    """This machine, or a limit on the process, has too little memory, shared memory, open files or processes."""
+
+    exit_code = 3
 
 
 class WeightsError(MagicError):

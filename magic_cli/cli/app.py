@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,8 @@ import typer
 from magic_cli.cli import options as opt
 from magic_cli.cli.output import emit
 from magic_cli.cli.process import MagicGroup, open_streams, run_and_exit
+from magic_cli.io.launcher import ignore_leftovers
+from magic_cli.io.progress import log
 from magic_cli.io.run_record import Origin, called_by
 from magic_cli.io.signals import install_handlers
 
@@ -306,9 +309,18 @@ def doctor(
     raise typer.Exit(report.exit_code)
 
 
+def _may_be_one_of_several(words: Sequence[str]) -> bool:
+    """Return whether a command line is one that several processes share: training, and predicting with checkpoints."""
+    verb = next((word for word in words if not word.startswith("-")), "")
+    return verb == "train" or (verb == "predict" and "--vote" not in words)
+
+
 def main() -> None:
     """Run the command line; cli/process.py says how it ends."""
     install_handlers()
     open_streams()
+    note = ignore_leftovers(alone=not _may_be_one_of_several(sys.argv[1:]))
+    if note:
+        log(f"note: {note}")
     with called_by(Origin(tuple(word for word in sys.argv[1:] if word != "--debug"))):
         run_and_exit(app)

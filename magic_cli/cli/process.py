@@ -12,15 +12,20 @@ from typing import Any, NoReturn
 from typer.core import TyperGroup
 
 from magic_cli.cli.output import print_text
-from magic_cli.errors import DataError, Interrupted, MagicError, printable
+from magic_cli.errors import DataError, Interrupted, MagicError, PeerError, ResourceError, printable
 from magic_cli.io.json_files import json_text
+from magic_cli.io.launcher import as_peer_error
 from magic_cli.io.progress import is_main_process, log
+from magic_cli.io.resources import as_resource_error
 from magic_cli.io.signals import has_raised
 
 # Messages of the system, torch and imports name paths, sizes and devices; those of other exceptions may quote the data.
 _SAFE_TO_QUOTE = (OSError, RuntimeError, MemoryError, ImportError)
 
 _PACKAGE = Path(__file__).parents[1]
+
+_READ_BY_TORCH = ("TORCH", "PYTORCH_", "CUDA_", "CUBLAS_", "NCCL_", "GLOO_", "OMP_", "MKL_", "KMP_", "ACCELERATE_")
+_ADVISED = ("CUDA_LAUNCH_BLOCKING", "TORCH_USE_CUDA_DSA")  # any CUDA error advises to set them
 
 _INTERRUPTED = "interrupted; what was finished is kept"
 
@@ -34,7 +39,7 @@ def run_and_exit(app: Callable[..., Any]) -> NoReturn:
 
     With --json, a failure is one object on stdout too (schemas/error.schema.json); --debug adds the traceback.
     """
-    debug, as_json = "--debug" in sys.argv, "--json" in sys.argv
+    debug, as_json, everywhere = "--debug" in sys.argv, "--json" in sys.argv, False
     sys.argv = [word for word in sys.argv if word != "--debug"]
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError):  # an ASCII terminal shows \u2013, not a traceback
@@ -47,11 +52,14 @@ def run_and_exit(app: Callable[..., Any]) -> NoReturn:
     except Exception as error:
         if debug:
             traceback.print_exc()
+        with contextlib.suppress(RuntimeError):  # a frame that is still running
+            traceback.clear_frames(error.__traceback__)  # where memory ran out, this gives it back
         code, lines = _exit_code_and_lines(error)
+        everywhere = not isinstance(error, MagicError) or isinstance(error, ResourceError | PeerError)
         if has_raised() and not isinstance(error, Interrupted):
             code, lines = 130, [_INTERRUPTED]
     for line in lines:
-        log(f"error: {line}" if code != 130 else line)
+        log(f"error: {line}" if code != 130 else line, everywhere)
     if as_json and lines and is_main_process():
         with contextlib.suppress(MagicError):
             print_text(json_text({"schema": 1, "exit_code": code, "errors": lines}))
@@ -60,6 +68,7 @@ def run_and_exit(app: Callable[..., Any]) -> NoReturn:
 
 def _exit_code_and_lines(error: Exception) -> tuple[int, list[str]]:
     """Return the exit code of an error, and its lines."""
+    error = as_peer_error(error) or as_resource_error(error) or error
     if isinstance(error, OSError):  # about a path or stdout; no command handled it
         error = _as_data_error(error) or error
     if isinstance(error, MagicError):
@@ -71,10 +80,26 @@ def _exit_code_and_lines(error: Exception) -> tuple[int, list[str]]:
             log(usage())
             return 2, [f"no command; see {path} --help"]
         return getattr(error, "exit_code", 2), [f"{printable(usage()).rstrip('.')}; see {path} --help"]
+    variable = _misread_variable(error)
+    if variable:
+        reads = f"{variable}={os.environ[variable][:60]}"
+        return 3, [f"{printable(reads)}: torch cannot be loaded with it ({type(error).__name__}); correct or unset it"]
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(_PACKAGE)]
     location = f" in {Path(frames[-1].filename).relative_to(_PACKAGE).as_posix()}:{frames[-1].lineno}" if frames else ""
     text = f": {printable(error)[:300]}" if isinstance(error, _SAFE_TO_QUOTE) and str(error) else ""
     return 1, [f"unexpected {type(error).__name__}{location}{text}; run again with --debug and report it"]
+
+
+def _misread_variable(error: Exception) -> str | None:
+    """Return the variable of the environment that an error of a library's import is about, None for other errors."""
+    names = [name for name in os.environ if name.startswith(_READ_BY_TORCH) and name not in _ADVISED]
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    text = str(error)
+    named = [name for name in names if name in text]
+    if named:
+        return max(named, key=len)
+    logs = [name for name in names if name.startswith("TORCH_LOGS")]
+    return logs[0] if logs and any("_logging" in Path(file).parts for file in files) else None
 
 
 class MagicGroup(TyperGroup):

@@ -108,6 +108,7 @@ def cross_validate(
     folder = RUNS / task if out is None else Path(out)
     setup = set_up(task, Path(data), Draft(folder, "folds", FILE, _files), options, _earlier)
     from magic_cli.training import selection
+    from magic_cli.training.workers import RESUMES, report_ends
 
     plan = _plan(setup, folds)
     everything = [sample for part in plan.parts for sample in part]
@@ -128,16 +129,18 @@ def cross_validate(
         return result
     files = run_files(setup, Path(data), options, f"{PREDICTIONS}/{run_record.FILE}", OUTPUTS)
     working = replace(files, record=setup.work / PREDICTIONS / run_record.FILE)
-    with setup.draft.alone(setup.work, options.resume):
+    with setup.draft.alone(setup.work, options.resume), report_ends(folder, RESUMES):
         run_record.start(working)
         _begin(plan, result, is_new=not setup.earlier)
         for fold in range(folds):
             _train(plan, fold)
-        setup.task.write(_held_out_predictions(plan), setup.prepared, working.record.parent)
+        predicted = setup.stamps.checked(_held_out_predictions(plan))
+        setup.task.write(predicted, setup.prepared, working.record.parent)
         run_record.start(working)  # the predictions replaced older ones, and their record
         parts = tuple(_ended(part, plan.folder(fold)) for fold, part in enumerate(result.parts))
         scores, reviewed = score_folds(setup.task, setup.prepared, working.record.parent, plan.parts, parts)
         result = result.with_scores(scores, selection.joined(review, reviewed))
+        setup.stamps.check()
         write_json(setup.work / FILE, result.to_json())
         plan.accelerator().wait_for_everyone()
         setup.draft.publish(setup.work)
@@ -218,7 +221,7 @@ def _train(plan: Plan, fold: int) -> None:
     setup, train = plan.setup, plan.train_samples(fold)
     log(f"fold {fold + 1} of {count}: {len(train)} training samples, {len(plan.parts[fold])} held out")
     nothing = setup.task.gold(setup.prepared, "train").only(())
-    data = Data(setup.task, train, (), nothing, setup.prepared.questions, setup.prepared.sha256)
+    data = Data(setup.task, train, (), nothing, setup.prepared.questions, setup.prepared.sha256, setup.stamps)
     features = setup.runtime.features(setup.config)
     Trainer(setup.task.name, data, setup.config, out, setup.runtime.device, features).run(resume=state.is_file())
     state.unlink(missing_ok=True)  # large, and not needed for a finished fold

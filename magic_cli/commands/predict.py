@@ -8,8 +8,9 @@ from pathlib import Path
 from magic_cli import tasks
 from magic_cli.commands.recording import recorded
 from magic_cli.config import Config, from_dict
-from magic_cli.data.prepared import Prepared, open_prepared
+from magic_cli.data.prepared import Prepared
 from magic_cli.data.prepared_inputs import image_files, table_files
+from magic_cli.data.prepared_stamps import open_stamped
 from magic_cli.errors import CheckpointError, ConfigError, UsageError, printable, problem
 from magic_cli.io import run_record
 from magic_cli.io.files import StrPath, refuse_existing
@@ -23,10 +24,10 @@ from magic_cli.training import checkpoint
 from magic_cli.training.devices import accelerator_for
 from magic_cli.training.inference import average_predictions, fill_cache
 from magic_cli.training.inference import predict as predict_samples
-from magic_cli.training.loader import report_dead_workers
 from magic_cli.training.runtime import Runtime, RuntimeOptions
 from magic_cli.training.task import Task
 from magic_cli.training.task_model import TaskModel
+from magic_cli.training.workers import report_ends, require_workers
 
 TTA_VIEWS = (0, 1, 2, 3)
 
@@ -106,17 +107,18 @@ def predict(
     folder = PREDICTIONS / task if out is None else Path(out)
     paths = _checkpoints([ckpt] if isinstance(ckpt, str | os.PathLike) else ckpt, task)
     refuse_existing(folder, options.overwrite)
-    prepared = open_prepared(Path(data))
+    prepared, stamps = open_stamped(Path(data))
     result = PredictResult(task, split, str(folder), tuple(map(str, paths)), dry_run=options.dry_run)
     if options.dry_run:
         configs = [restored(path, known, prepared, options.weights)[1] for path in paths]
         return replace(result, samples=len(_samples(known, prepared, split, configs[0], options.limit)))
     ids: list[str] = []
-    with report_dead_workers(folder, "run the same command again"):
-        predicted = _noting(predictions(task, paths, prepared, split, options), ids)
+    with report_ends(folder, "run the same command again"):
+        predicted = _noting(stamps.checked(predictions(task, paths, prepared, split, options)), ids)
         files = known.write(predicted, prepared, folder, decision)
     following = after_predicting(known, prepared, data, folder, split, ids)
     record = _run_files(known, paths, Path(data), folder, (split, options))
+    record = replace(record, inputs=lambda inputs=record.inputs: stamps.checked(inputs()))
     return replace(result, files=len(files), following=following, recorded=record)
 
 
@@ -221,6 +223,7 @@ def predict_views(
     model: TaskModel, config: Config, samples: Sequence[Sample], runtime: Runtime, views: Sequence[int] = (0,)
 ) -> list[Iterator[Prediction]]:
     """Return a model's predictions, one iterator per view; its cache, if it has one, is filled first."""
+    require_workers(config)
     accelerator = accelerator_for(config, runtime.device)
     fill_cache(model, samples, len(views), accelerator)
     model.to(accelerator.device)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from magic_cli import tasks
 from magic_cli.config import Config, SettingValue, from_dict, resolve
-from magic_cli.data.prepared import Prepared, open_prepared
+from magic_cli.data.prepared import Prepared
 from magic_cli.data.prepared_inputs import image_files, table_files
+from magic_cli.data.prepared_stamps import PreparedStamps, open_stamped
 from magic_cli.errors import CheckpointError, ConfigError
 from magic_cli.io import run_record
 from magic_cli.io.files import StrPath
@@ -87,6 +88,7 @@ class RunSetup:
         prepared: the data.
         draft: the run's folder, and `work` the folder that it works in until it is finished.
         runtime: device and cache.
+        stamps: of the files of `prepared` that the run reads.
         earlier: what the run that is resumed recorded; {} for a new run.
     """
 
@@ -96,6 +98,7 @@ class RunSetup:
     draft: Draft
     work: Path
     runtime: Runtime
+    stamps: PreparedStamps
     earlier: Mapping[str, object]
 
 
@@ -133,7 +136,8 @@ def set_up(
         from magic_cli.training.devices import require_determinism
 
         require_determinism()
-    return RunSetup(task, config, open_prepared(data), draft, work, options.runtime.runtime(), earlier)
+    prepared, stamps = open_stamped(data, ("train", "valid"), masks=task.deliverable == "masks")
+    return RunSetup(task, config, prepared, draft, work, options.runtime.runtime(), stamps, earlier)
 
 
 def resolve_or_resume(asked: Config, given: set[str], file: Path, earlier: Mapping[str, object]) -> Config:
@@ -179,6 +183,7 @@ def run_files(setup: RunSetup, data: Path, options: TrainOptions, record: str, o
     def inputs() -> Hashed:
         yield from table_files(data)
         yield from image_files(data, ("train", "valid"), masks="all" if setup.task.deliverable == "masks" else "none")
+        setup.stamps.check()  # they are those that were read
 
     settings = setup.config.as_dict()
     return RunFiles(

@@ -53,8 +53,9 @@ def train(
     setup = set_up(task, Path(data), Draft(folder, "run", "metrics.jsonl", _files), options, _earlier)
     from magic_cli.training import selection
     from magic_cli.training.trainer import Trainer
+    from magic_cli.training.workers import RESUMES, report_ends
 
-    parts = split_train_valid(setup.task, setup.prepared, setup.config)
+    parts = replace(split_train_valid(setup.task, setup.prepared, setup.config), stamps=setup.stamps)
     log(f"{task}: {len(parts.train)} training, {len(parts.valid)} validation samples, preset {setup.config.preset}")
     trainer = Trainer(task, parts, setup.config, setup.work, setup.runtime.device, setup.runtime.features(setup.config))
     sizes = [(p.numel(), p.requires_grad) for p in trainer.core.parameters()]
@@ -73,12 +74,13 @@ def train(
     if options.dry_run:
         return result
     files = run_files(setup, Path(data), options, run_record.FILE, OUTPUTS)
-    with setup.draft.alone(setup.work, options.resume):
+    with setup.draft.alone(setup.work, options.resume), report_ends(folder, RESUMES):
         _start(setup, files)
         progress = trainer.run(options.resume)
         chosen = selection.choose_settings(trainer)
         baselines = setup.task.baseline_scores(parts.train, parts.gold)
         review = selection.review_run(trainer, review)
+        setup.stamps.check()
         trainer.accelerator.wait_for_everyone()
         setup.draft.publish(setup.work)
     return replace(

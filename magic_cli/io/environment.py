@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+from magic_cli.io.launcher import launched
+
 # the packages that a result may depend on, and the module that shows that one is in use
 PACKAGES = {
     "magic-cli": "magic_cli",
@@ -66,7 +68,7 @@ def machine(device: str | None) -> dict[str, str | int | None]:
     import platform
 
     facts: dict[str, str | int | None] = {"platform": platform.platform()}
-    facts["processes"] = int(os.environ.get("WORLD_SIZE", "1"))
+    facts["processes"] = launched().processes
     torch = sys.modules.get("torch")
     if torch is None or not device:
         return facts | dict.fromkeys(("device", "instructions", "threads"))

@@ -7,20 +7,26 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TextIO, TypeVar
 
+from magic_cli.io.launcher import launched
+
 T = TypeVar("T")
 
 
 def is_main_process() -> bool:
     """Return whether this process may print and write results: of several that a launcher started, only the first."""
-    return os.environ.get("RANK", "0") == "0"
+    return launched().rank == 0
 
 
-def log(message: str) -> None:
+def log(message: str, everywhere: bool = False) -> None:
     """Write one line to stderr; results go to stdout instead.
 
     On a full disk, or if the terminal is gone, the line is lost and the work goes on.
+
+    Args:
+        message: the line.
+        everywhere: of several processes, all write it, not only the first: it is about this one.
     """
-    if is_main_process():
+    if everywhere or is_main_process():
         try:
             print(message, file=sys.stderr, flush=True)  # noqa: T201
         except OSError:

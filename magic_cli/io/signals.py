@@ -4,6 +4,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -55,17 +57,38 @@ def redeliver_interrupt(unraisable: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(unraisable)
 
 
+_active: list["Interrupt"] = []
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let the first signal raise at once in a block that only waits, and an earlier request on entering it."""
+    for interrupt in _active:
+        interrupt.waits = True
+    try:
+        if any(interrupt.requested for interrupt in _active):
+            raise KeyboardInterrupt
+        yield
+    finally:
+        for interrupt in _active:
+            interrupt.waits = False
+
+
 class Interrupt:
-    """Context in which the first signal only sets `requested`; a second one interrupts at once."""
+    """Context in which the first signal only sets `requested`; a second one interrupts at once.
+
+    While `waits` is true (`interruptible`), the first one does so, too.
+    """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested, self.waits = False, False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
             handled = [n for n in SIGNALS if n == signal.SIGINT or signal.getsignal(n) is not signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._request) for number in handled}
+            _active.append(self)
         return self
 
     def __exit__(
@@ -73,11 +96,13 @@ class Interrupt:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self in _active:
+            _active.remove(self)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        is_second, self.requested = self.requested, True
+        if is_second or self.waits:
             raise_interrupt(number, frame)
-        self.requested = True
 
     @staticmethod
     def ignore(_worker: int) -> None:

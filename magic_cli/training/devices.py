@@ -12,6 +12,7 @@ from accelerate.utils import set_seed
 from magic_cli.config import Config
 from magic_cli.errors import ConfigError
 from magic_cli.io.environment import torch_devices
+from magic_cli.io.launcher import ignore_leftovers
 from magic_cli.io.progress import log
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # glibc's malloc.h
@@ -46,6 +47,9 @@ def accelerator_for(config: Config, device: str) -> Accelerator:
     Raises:
         ConfigError: this machine does not have the device.
     """
+    note = ignore_leftovers()
+    if note:
+        log(f"note: {note}")
     usable = torch_devices(torch)
     if device not in ("auto", *usable):
         raise ConfigError(f"--device {device}: not on this machine; expected one of {', '.join(('auto', *usable))}")
@@ -59,8 +63,6 @@ def accelerator_for(config: Config, device: str) -> Accelerator:
         # Gradients of confident pixels fall below 1e-38, and a CPU computes with such numbers many times slower:
         # CLIPSeg's decoder step took 0.25 s with them flushed, else 0.40 to 1.1 s (tests/benchmarks/clipseg.py).
         torch.set_flush_denormal(True)
-        if "MASTER_ADDR" in os.environ and not {"LOCAL_RANK", "WORLD_SIZE"} & os.environ.keys():
-            log("the launcher started one process only; several on the CPU: torchrun --nproc_per_node N -m magic_cli …")
     else:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; otherwise sums may vary
     set_seed(config.seed)

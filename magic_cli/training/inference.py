@@ -14,7 +14,7 @@ from magic_cli.models.cache.memo import clear_trainable
 from magic_cli.models.encoders import Encoder
 from magic_cli.records import Prediction, Sample
 from magic_cli.training.devices import autocast
-from magic_cli.training.loader import Views, loader_for, shared, to_device
+from magic_cli.training.loader import Views, batches_of, loader_for, shared
 from magic_cli.training.task_model import TaskModel
 
 CPU_BATCH = 4  # photos per batch on a CPU: larger batches no longer fit its caches
@@ -49,16 +49,16 @@ def predict(
         broadcast(list(model.buffers()))  # normalisation statistics, which each process computed from its own share
     model.eval()
     clear_trainable(model)
-    batches = to_device(loader, accelerator.device)
-    for part in track(parts, "predicting"):
-        predictions: list[Prediction] = []
-        if part:
-            batch = next(batches)
-            with torch.inference_mode(), autocast(config.precision, accelerator.device):
-                predictions = list(model.predict(batch, view))
-        if accelerator.num_processes > 1:
-            predictions = gather_object(predictions)
-        yield from predictions
+    with batches_of(loader, accelerator.device) as batches:
+        for part in track(parts, "predicting"):
+            predictions: list[Prediction] = []
+            if part:
+                batch = next(batches)
+                with torch.inference_mode(), autocast(config.precision, accelerator.device):
+                    predictions = list(model.predict(batch, view))
+            if accelerator.num_processes > 1:
+                predictions = gather_object(predictions)
+            yield from predictions
     notes.current().report()
 
 

@@ -14,10 +14,9 @@ from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from magic_cli.config import Config
-from magic_cli.errors import MagicError, problem
-from magic_cli.io.signals import Interrupt
 from magic_cli.records import Sample
 from magic_cli.training.task_model import Batch, TaskModel
+from magic_cli.training.workers import start_worker, waiting
 
 
 class Views(Dataset[tuple[Sample, int]]):
@@ -103,32 +102,36 @@ def loader_for(
         batch_sampler=batches,  # any iterable with a length works
         num_workers=config.workers,
         pin_memory=cuda,
-        worker_init_fn=Interrupt.ignore,
+        worker_init_fn=start_worker,
         generator=torch.Generator(),  # the global one would change with each iterator, and resumed runs would differ
         collate_fn=functools.partial(_collate, model),
     )
 
 
-def to_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
-    """Yield batches on a device; copies from pinned memory overlap with the previous step."""
-    for batch in batches:
-        yield send_to_device(batch, device, non_blocking=True)
-
-
 @contextmanager
-def report_dead_workers(where: object, remedy: str) -> Iterator[None]:
-    """Turn torch's error for a dead worker of a data loader into one line; a signal handler may raise it at any time.
+def batches_of(loader: DataLoader[tuple[Sample, int]], device: torch.device) -> Iterator[Iterator[Batch]]:
+    """Yield an iterator over a loader's batches, on a device; after an error its workers are killed.
 
-    Raises:
-        MagicError: a worker died.
+    A worker that hangs would not end by itself, and Python waits for its children before it exits.
     """
+    source = iter(loader)
     try:
-        yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        got = f"the end of a data loader's process ({str(error).splitlines()[0].rstrip('. ')})"
-        raise MagicError(problem(where, got, "one that works to the end", f"free memory; {remedy}")) from None
+        yield to_device(source, device, loader.num_workers > 0)
+    except BaseException:
+        for worker in getattr(source, "_workers", ()):
+            worker.kill()
+        raise
+
+
+def to_device(batches: Iterable[Batch], device: torch.device, has_workers: bool = False) -> Iterator[Batch]:
+    """Yield batches on a device; copies from pinned memory overlap with the previous step."""
+    source = iter(batches)
+    while True:
+        with waiting(has_workers):
+            batch = next(source, None)
+        if batch is None:
+            return
+        yield send_to_device(batch, device, non_blocking=True)
 
 
 def _collate(model: TaskModel, pairs: Sequence[tuple[Sample, int]]) -> Batch:

@@ -33,6 +33,7 @@ def choose_settings(trainer: Trainer) -> Mapping[str, object]:
     chosen = data.task.choose_settings(data.gold, best_predictions(trainer), trainer.config)
     if chosen is None:
         return {}
+    data.check_unchanged()  # chosen on what the weights were trained on
     if trainer.accelerator.is_main_process:
         settings = {**meta.config, **chosen.settings}
         meta = dataclasses.replace(meta, config=settings, chosen=chosen.to_json())

@@ -12,6 +12,7 @@ from torch import nn
 
 from magic_cli.config import Config
 from magic_cli.data.gold import TaskGold
+from magic_cli.data.prepared_stamps import PreparedStamps
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import DataError, Interrupted
 from magic_cli.io import environment
@@ -26,10 +27,11 @@ from magic_cli.training import checkpoint, resume
 from magic_cli.training.devices import accelerator_for
 from magic_cli.training.ema import ModelEma
 from magic_cli.training.inference import fill_cache, predict
-from magic_cli.training.loader import Batches, Views, loader_for, report_dead_workers, to_device
+from magic_cli.training.loader import Batches, Views, batches_of, loader_for
 from magic_cli.training.resume import RandomStates, StepSnapshot, TrainProgress
 from magic_cli.training.task import Task
 from magic_cli.training.task_model import Batch, TaskModel
+from magic_cli.training.workers import RESUMES, report_ends, require_workers
 
 
 def rate(config: Config, update: int, total: int) -> float:
@@ -64,7 +66,7 @@ def optimizer_for(model: TaskModel, config: Config) -> torch.optim.AdamW:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Training and validation data of a run; `sha256` is the hash of the prepared manifest.
+    """Training and validation data of a run; `sha256` is the hash of the prepared manifest, `stamps` of its files.
 
     Without `valid` no epoch can be chosen: all epochs are trained, and the last weights are saved.
     """
@@ -75,6 +77,12 @@ class Data:
     gold: TaskGold
     questions: QuestionSchema
     sha256: str
+    stamps: PreparedStamps | None = None
+
+    def check_unchanged(self) -> None:
+        """Raise DataError if files that were read are not the same any more."""
+        if self.stamps is not None:
+            self.stamps.check()
 
 
 class Trainer:
@@ -101,6 +109,7 @@ class Trainer:
             Interrupted: a signal came (io/signals.py); the state was saved after the step that was running.
             DataError: the loss is no longer finite. MagicError: a worker of the data loader died; the state was saved.
         """
+        require_workers(self.config)
         sweep(self.out)
         fill_cache(self.core, self.data.train, self.config.views, self.accelerator)
         fill_cache(self.core, self.data.valid, 1, self.accelerator)
@@ -118,7 +127,7 @@ class Trainer:
         if saved is not None:
             self._restore(saved)
         self.total = self.batches.updates * self.config.epochs
-        with self.stop, report_dead_workers(self.out, "saved; the same command with --resume goes on"):
+        with self.stop, report_ends(self.out, RESUMES):
             while not self.progress.finished:
                 self._epoch()
                 notes.current().report()
@@ -136,15 +145,16 @@ class Trainer:
         total = torch.tensor(self.progress.loss_sum, device=self.accelerator.device)
         done, snapshot = self.progress.step, StepSnapshot.of(total, self.statistics)
         try:
-            batches = to_device(self.loader, self.accelerator.device)
-            for batch in track(batches, f"epoch {self.progress.epoch + 1}/{self.config.epochs}", len(self.loader)):
-                total += self._step(batch, done)
-                done += 1
-                if self.batches.closes(done - 1):
-                    self.progress.step, snapshot = done, StepSnapshot.of(total, self.statistics)
-                    self.updating = False
-                    if self.stop.requested:
-                        raise self._interrupted()
+            label = f"epoch {self.progress.epoch + 1}/{self.config.epochs}"
+            with batches_of(self.loader, self.accelerator.device) as batches:
+                for batch in track(batches, label, len(self.loader)):
+                    total += self._step(batch, done)
+                    done += 1
+                    if self.batches.closes(done - 1):
+                        self.progress.step, snapshot = done, StepSnapshot.of(total, self.statistics)
+                        self.updating = False
+                        if self.stop.requested:
+                            raise self._interrupted()
         except BaseException as error:
             self.progress.loss_sum = snapshot.loss.item()
             self._save_after(error, snapshot)
@@ -164,11 +174,21 @@ class Trainer:
         return scaled
 
     def _save_after(self, error: BaseException, snapshot: StepSnapshot) -> None:
-        """Save the state of `snapshot` after an error, unless it came during an update or a swap of weights."""
+        """Save the state of `snapshot` after an error, unless it came during an update or a swap of weights.
+
+        Raises:
+            Interrupted: the error came of a signal: it ended the wait for a batch, or a worker got it, too.
+            DataError: files that were read have been replaced, so that the state may hold what others taught.
+        """
+        wanted = isinstance(error, Interrupted)
+        came_of_signal = self.stop.requested and isinstance(error, KeyboardInterrupt | RuntimeError)
         if not self.updating and (self.ema is None or self.ema.holds_live_weights):
-            with nullcontext() if isinstance(error, Interrupted) else suppress(Exception):
+            with nullcontext() if wanted or came_of_signal else suppress(Exception):
+                self.data.check_unchanged()
                 snapshot.restore(self.statistics)
                 self._save(snapshot.random)
+            if came_of_signal:
+                raise self._interrupted() from None
 
     def _update(self) -> None:
         self.updating = True
@@ -192,6 +212,7 @@ class Trainer:
         before = self.progress.copy()
         snapshot = StepSnapshot.of(torch.tensor(self.progress.loss_sum), self.statistics)
         try:
+            self.data.check_unchanged()
             with self.ema.applied() if self.ema else nullcontext():
                 self._score_epoch()
         except BaseException as error:
@@ -213,6 +234,7 @@ class Trainer:
         self.progress.history.append(finite({"epoch": self.progress.epoch + 1, "loss": loss} | scores))
         last = self.progress.epoch + 1 >= self.config.epochs
         is_best = score > self.progress.best if validated else last
+        self.data.check_unchanged()  # also while it was validated
         if is_best:
             self.progress.best, self.progress.best_epoch = score, self.progress.epoch
         stale = self.progress.epoch - self.progress.best_epoch

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import EVERY_COMMAND, Magic, accepted, one_object
+from harness import EVERY_COMMAND, Magic, accepted, one_object, refused
+from launchers import launch, launched
 
 from magic_cli.cli import output
 from magic_cli.cli.app import app
 from magic_cli.commands import demo
 from magic_cli.errors import MagicError, WeightsError
 from magic_cli.io import schema
+from magic_cli.io.locks import folder_lock
 
 COMMANDS = {command.callback.__name__ for command in app.registered_commands if command.callback}
 
@@ -120,13 +122,12 @@ def test_an_interruption_is_an_object_too(magic: Magic, place: Path, monkeypatch
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (OSError(24, "Too many open files"), "Too many open files"),
-        (RuntimeError("CUDA out of memory"), "CUDA out of memory"),
+        (OSError(71, "Protocol error"), "Protocol error"),
+        (RuntimeError("CUDA error: no kernel image"), "CUDA error: no kernel image"),
         (ValueError("could not convert 'my skin itches' to float"), ""),
         (KeyError("my skin itches"), ""),
         (UnicodeEncodeError("ascii", "my skin itches", 0, 1, "no"), ""),
         (TypeError("'my skin itches' is no number"), ""),
-        (MemoryError(), "MemoryError"),
         (RecursionError("maximum recursion depth exceeded"), "RecursionError"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
@@ -146,6 +147,40 @@ def test_what_nobody_expected_quotes_no_data(
     assert told in ended.err
     assert f"unexpected {type(error).__name__} in cli/app.py:" in ended.err
     assert "itches" in magic("prepare", "--data", "given/DermaVQA", "--debug").err or "itches" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MemoryError(), "not enough memory: "),
+        (
+            MemoryError("Unable to allocate 9 GiB for an array"),
+            "not enough memory (Unable to allocate 9 GiB",
+        ),
+        (OSError(12, "Cannot allocate memory"), "not enough memory"),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "not enough memory"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+            "not enough memory",
+        ),
+        (RuntimeError("std::bad_alloc"), "not enough memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "not enough memory of the GPU"),
+        (RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA"), "not enough memory of the GPU"),
+        (OSError(24, "Too many open files"), "not enough open files"),
+        (RuntimeError("can't start new thread"), "not enough threads or processes"),
+        (BlockingIOError(11, "Resource temporarily unavailable"), "not enough threads or processes"),
+        (RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2>"), "not enough shared memory"),
+    ],
+)
+def test_what_the_machine_lacks_is_said_with_a_remedy(
+    magic: Magic, place: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("magic_cli.commands.prepare.prepare", fail)
+    [line] = refused(magic("prepare", "--data", "given/DermaVQA"), 3, told)
+    assert "--set" in line or "ulimit" in line
 
 
 def one_object_with(out: str) -> dict[str, Any]:
@@ -183,9 +218,49 @@ def test_a_reader_that_leaves_early(place: Path) -> None:
 
 
 def test_messages_are_printed_by_one_process_of_several(magic: Magic, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RANK", "1")
-    ended = magic("prepare", "--data", "nowhere", "--json")
+    launch(monkeypatch, 1)
+    ended = magic("train", "seg", "--data", "nowhere", "--json")
     assert (ended.code, ended.out, ended.err) == (3, "", "")
+
+
+LEFTOVERS = (
+    {"RANK": "1"},
+    {"RANK": ""},
+    {"RANK": "abc", "WORLD_SIZE": "abc", "LOCAL_RANK": "-1"},
+    {"WORLD_SIZE": "2"},
+    {"WORLD_SIZE": "2", "RANK": "1"},
+    {"LOCAL_RANK": "0"},
+    {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "3", "PMI_SIZE": "4"},
+    {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "3"},
+    {"ACCELERATE_USE_CPU": "perhaps", "ACCELERATE_DYNAMO_BACKEND": "x", "FORK_LAUNCHED": "x"},
+    {"OMP_NUM_THREADS": "abc", "MASTER_ADDR": "node7", "MASTER_PORT": "x"},
+)
+
+
+@pytest.mark.parametrize("left", [*LEFTOVERS, launched(1)])
+def test_leftovers_of_a_scheduler_silence_no_command(
+    magic: Magic, monkeypatch: pytest.MonkeyPatch, left: dict[str, str]
+) -> None:
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    refused(magic("prepare", "--data", "nowhere"), 3, "nowhere")
+
+
+@pytest.mark.parametrize("left", LEFTOVERS)
+def test_leftovers_of_a_scheduler_leave_a_training_alone(
+    place: Path, magic: Magic, monkeypatch: pytest.MonkeyPatch, left: dict[str, str]
+) -> None:
+    """It trains in one process, says what it ignores if that would mean several, locks its folder and is recorded."""
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    words = ("train", "cvqa", "--preset", "tiny", "--modality", "text", "--set", "epochs=1", "--no-cache")
+    ended = accepted(magic(*words, "--data", "given/prepared", "--device", "cpu"))
+    assert ("ignored" in ended.err) == any(name in ended.err for name in left)
+    assert json.loads(Path("runs/cvqa/run.json").read_text())["machine"]["processes"] == 1
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    with folder_lock(Path("runs/cvqa")):
+        refused(magic(*words, "--data", "given/prepared", "--resume"), 3, "another process trains here")
 
 
 def test_accepted_words_are_seen(magic: Magic) -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from launchers import launch
 
 from magic_cli.io import environment
 
@@ -34,7 +35,7 @@ def test_what_torch_says_belongs_to_commands_that_compute(monkeypatch: pytest.Mo
         light = environment.machine(device)
         assert (light["device"], light["instructions"], light["threads"]) == (None, None, None)
         assert light["platform"]
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    launch(monkeypatch, 0)
     assert environment.machine(None)["processes"] == 2
     monkeypatch.delitem(sys.modules, "torch")
     assert environment.machine("auto")["threads"] is None

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from launchers import launch
 
 from magic_cli.io import progress
 from magic_cli.io.progress import log, track
@@ -121,10 +122,12 @@ def test_a_terminal_gets_a_bar_on_stderr(monkeypatch: pytest.MonkeyPatch, capsys
 def test_only_the_first_of_several_processes_speaks(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RANK", "1")
+    launch(monkeypatch, 1)
     log("hello")
     assert list(track([1, 2], "work")) == [1, 2]
     assert capsys.readouterr().err == ""
-    monkeypatch.setenv("RANK", "0")
+    log("about this one", everywhere=True)
+    assert capsys.readouterr().err == "about this one\n"
+    launch(monkeypatch, 0)
     log("hello")
     assert capsys.readouterr().err == "hello\n"

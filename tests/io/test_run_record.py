@@ -5,14 +5,15 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
+from launchers import launch
 from recorded_run import LINES, magic, record, tree
 from tiny_dataset import files_of, make_prepared, write_folder
 
 from magic_cli.commands.score import ScoreOptions, score
 from magic_cli.commands.score_files import digest
+from magic_cli.commands.vote import vote
 from magic_cli.io import run_record, schema
 from magic_cli.io.files import sha256
 from magic_cli.io.json_files import read_jsonl
@@ -217,13 +218,13 @@ def test_the_same_command_gives_the_same_but_for_its_record(here: Path) -> None:
     assert {key for key in a if a[key] != b[key]} <= {"argv", "arguments", "folder", "record", "versions", "git"}
 
 
-def test_one_process_of_several_writes_it(tmp_path: Path) -> None:
+def test_one_process_of_several_writes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_prepared(tmp_path / "prepared")
     for name in ("a", "b"):
         write_folder(tmp_path / name, files_of("valid"))
-    line: tuple[Any, ...] = ("predict", "cvqa", "--vote", "a", "b", "--split", "valid", "--out")
-    assert magic(tmp_path, *line, "one", RANK="1").code == 0
-    assert magic(tmp_path, *line, "two", RANK="0", WORLD_SIZE="2").code == 0
+    for rank, name in ((1, "one"), (0, "two")):
+        launch(monkeypatch, rank)
+        vote([tmp_path / "a", tmp_path / "b"], tmp_path / "prepared", "valid", tmp_path / name)
     assert [path.parent.name for path in tmp_path.rglob("run.json")] == ["two"]
     assert record(tmp_path, "two/run.json")["machine"]["processes"] == 2
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from launchers import launched
 from run_options import train_options
 
 from magic_cli.commands import train
@@ -147,12 +148,25 @@ def test_one_process_speaks(together: Path) -> None:
     assert (together / "stderr").read_text().count("epoch 1: loss") == 1
 
 
-def test_a_launcher_that_started_one_process_is_noticed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        ({"MASTER_ADDR": "127.0.0.1"}, "MASTER_ADDR=127.0.0.1: ignored"),
+        ({"WORLD_SIZE": "2", "RANK": "x"}, "WORLD_SIZE=2, RANK=x: ignored"),
+        ({"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "here", "MASTER_PORT": "1"}, ""),
+        ({"OMPI_COMM_WORLD_SIZE": "1", "RANK": "", "ACCELERATE_DYNAMO_BACKEND": "inductor"}, ""),
+    ],
+)
+def test_what_no_launcher_of_several_set_is_ignored(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], left: dict[str, str], said: str
 ) -> None:
     """`accelerate launch --cpu --num_processes 2` sets an address and starts one process, without a word."""
-    for name in ("LOCAL_RANK", "WORLD_SIZE"):
+    for name in launched(0):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    accelerator_for(resolve(SegConfig, "tiny"), "cpu")
-    assert "torchrun --nproc_per_node" in capsys.readouterr().err
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    accelerator = accelerator_for(resolve(SegConfig, "tiny"), "cpu")
+    assert (accelerator.num_processes, str(accelerator.device)) == (1, "cpu")
+    assert not left.keys() & os.environ.keys()
+    err = capsys.readouterr().err
+    assert (said in err and "torchrun --no-python magic" in err) if said else not err

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from launchers import launch
 
 from magic_cli.errors import DataError, Interrupted
 from magic_cli.io.locks import folder_lock
@@ -150,7 +151,7 @@ def test_an_interruption_says_how_to_go_on_where_one_can(draft: Draft) -> None:
 
 def test_of_several_processes_the_first_one_holds_and_publishes(draft: Draft, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared(draft)
-    monkeypatch.setenv("RANK", "1")
+    launch(monkeypatch, 1)
     work = draft.out / "draft" / "folds"
     with folder_lock(draft.out), draft.alone(work, resume=False):
         draft.publish(work)

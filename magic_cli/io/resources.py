@@ -1,0 +1,78 @@
+"""Errors that mean that the machine does not suffice: memory, shared memory, open files, threads, processes.
+
+The system, Python, numpy, torch, CUDA and the C++ library each say so with an exception of their own.
+"""
+
+import errno
+import os
+import re
+
+from magic_cli.errors import ResourceError, printable
+
+_MEMORY = "use less at a time (a smaller --set batch_size= or image_size=, --set workers=0), or allow more memory"
+_OF_THE_GPU = "use less at a time (a smaller --set batch_size= or image_size=), another GPU, or --device cpu"
+_SHARED = "give /dev/shm more space (docker run --shm-size=2g), or load without it: --set workers=0"
+_FILES = "allow more (ulimit -n 4096), or load without other processes: --set workers=0"
+_PROCESSES = "allow more (ulimit -u, the memory of a batch job), or ask for fewer: OMP_NUM_THREADS=1, --set workers=0"
+
+# how the message of an exception tells what ran out; the first that fits
+_PATTERNS = {
+    "memory of the GPU": r"(CUDA|MPS).*out of memory|CUDA_ERROR_OUT_OF_MEMORY|CUBLAS_STATUS_ALLOC_FAILED",
+    "shared memory": r"shared memory|/dev/shm|shm_open|Bus error|torch_\d+_\d+",
+    "open files": r"too many open files|items of ancdata",
+    "threads or processes": r"can't start new thread|pthread_create|resource temporarily unavailable",
+    "memory": r"out of memory|can(no|')t allocate memory|DefaultCPUAllocator|not enough memory|bad_alloc"
+    r"|failed to map|unable to (allocate|mmap)",
+}
+_REMEDIES = {
+    "memory of the GPU": _OF_THE_GPU,
+    "shared memory": _SHARED,
+    "open files": _FILES,
+    "threads or processes": _PROCESSES,
+    "memory": _MEMORY,
+}
+_ERRNOS = {
+    errno.ENOMEM: "memory",
+    errno.EMFILE: "open files",
+    errno.ENFILE: "open files",
+    errno.EAGAIN: "threads or processes",
+}
+_EXCEPTIONS = (OSError, RuntimeError, ImportError, SystemError)
+
+
+def as_resource_error(error: BaseException, what: str = "") -> ResourceError | None:
+    """Return an exception as the ResourceError that it means; None for any other.
+
+    `what` is put before the remedy, as in "runs/seg: --resume goes on".
+    """
+    kind = _kind(error)
+    if kind is None:
+        return None
+    first = str(error).strip().partition("\n")[0][:120].rstrip(". ")
+    cause, before = f" ({first})" if first else "", f"{what}; " if what else ""
+    return ResourceError(f"not enough {kind}{cause}: {before}{_REMEDIES[kind]}")
+
+
+def _kind(error: BaseException) -> str | None:
+    if isinstance(error, ResourceError):
+        return None
+    if isinstance(error, MemoryError):
+        return "memory"
+    if not isinstance(error, _EXCEPTIONS):
+        return None
+    number = getattr(error, "errno", None)
+    if number == errno.ENOSPC and not getattr(error, "filename", None) and _is_full_for_semaphores():
+        return "shared memory"
+    if number in _ERRNOS:
+        return _ERRNOS[number]
+    text = printable(str(error)[:2000])
+    return next((kind for kind, pattern in _PATTERNS.items() if re.search(pattern, text, re.IGNORECASE)), None)
+
+
+def _is_full_for_semaphores() -> bool:
+    """Return whether /dev/shm has no page left: semaphores lie there, and their error names no file."""
+    try:
+        state = os.statvfs("/dev/shm")  # noqa: S108
+    except OSError:
+        return False
+    return state.f_bavail == 0
