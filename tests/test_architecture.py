@@ -40,7 +40,14 @@ HEAVY = frozenset(
 )
 # The only modules that load a heavy package when they are imported; a name stands for all below it.
 HEAVY_MODULES = ("models", "training", "tasks.encoding", "tasks.*.model", "commands.predict")
-LIGHT_MODULES = ("models.weights", "models.cache.store", "training.task", "training.run_folder", "training.runtime")
+LIGHT_MODULES = (
+    "models.weights",
+    "models.cache.store",
+    "training.task",
+    "training.run_folder",
+    "training.runtime",
+    "training.workers",
+)
 LIGHT_MODULES += ("models", "models.cache", "training")  # the packages themselves
 MOST_LINES, MOST_MODULES, MOST_FUNCTION_LINES, MOST_PARAMETERS = 400, 20, 60, 6
 VAGUE = frozenset({"found", "one", "some", "told"})

@@ -34,6 +34,7 @@ from magic_cli.submission.probabilities import PROBABILITIES_FILE
 from magic_cli.submission.reader import ANSWERS, MASKS, SUFFIX, open_predictions
 from magic_cli.training.run_folder import Draft
 from magic_cli.training.task import Task
+from magic_cli.training.workers import RESUMES, report_ends
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -108,7 +109,6 @@ def cross_validate(
     folder = RUNS / task if out is None else Path(out)
     setup = set_up(task, Path(data), Draft(folder, "folds", FILE, _files), options, _earlier)
     from magic_cli.training import selection
-    from magic_cli.training.workers import RESUMES, report_ends
 
     plan = _plan(setup, folds)
     everything = [sample for part in plan.parts for sample in part]
@@ -134,16 +134,13 @@ def cross_validate(
         _begin(plan, result, is_new=not setup.earlier)
         for fold in range(folds):
             _train(plan, fold)
-        predicted = setup.stamps.checked(_held_out_predictions(plan))
-        setup.task.write(predicted, setup.prepared, working.record.parent)
+        held_out = setup.stamps.checked(_held_out_predictions(plan))
+        setup.task.write(held_out, setup.prepared, working.record.parent)
         run_record.start(working)  # the predictions replaced older ones, and their record
         parts = tuple(_ended(part, plan.folder(fold)) for fold, part in enumerate(result.parts))
         scores, reviewed = score_folds(setup.task, setup.prepared, working.record.parent, plan.parts, parts)
         result = result.with_scores(scores, selection.joined(review, reviewed))
-        setup.stamps.check()
-        write_json(setup.work / FILE, result.to_json())
-        plan.accelerator().wait_for_everyone()
-        setup.draft.publish(setup.work)
+        _publish(plan, result)
     return replace(result, recorded=files)
 
 
@@ -225,6 +222,15 @@ def _train(plan: Plan, fold: int) -> None:
     features = setup.runtime.features(setup.config)
     Trainer(setup.task.name, data, setup.config, out, setup.runtime.device, features).run(resume=state.is_file())
     state.unlink(missing_ok=True)  # large, and not needed for a finished fold
+
+
+def _publish(plan: Plan, result: CrossValidationResult) -> None:
+    """Write the scores, and replace an older cross-validation; raises DataError if files that were read changed."""
+    setup = plan.setup
+    setup.stamps.check()
+    write_json(setup.work / FILE, result.to_json())
+    plan.accelerator().wait_for_everyone()
+    setup.draft.publish(setup.work)
 
 
 def _held_out_predictions(plan: Plan) -> Iterator[Prediction]:

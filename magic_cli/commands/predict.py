@@ -10,7 +10,7 @@ from magic_cli.commands.recording import recorded
 from magic_cli.config import Config, from_dict
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.prepared_inputs import image_files, table_files
-from magic_cli.data.prepared_stamps import open_stamped
+from magic_cli.data.prepared_stamps import PreparedStamps, open_stamped
 from magic_cli.errors import CheckpointError, ConfigError, UsageError, printable, problem
 from magic_cli.io import run_record
 from magic_cli.io.files import StrPath, refuse_existing
@@ -117,8 +117,7 @@ def predict(
         predicted = _noting(stamps.checked(predictions(task, paths, prepared, split, options)), ids)
         files = known.write(predicted, prepared, folder, decision)
     following = after_predicting(known, prepared, data, folder, split, ids)
-    record = _run_files(known, paths, Path(data), folder, (split, options))
-    record = replace(record, inputs=lambda inputs=record.inputs: stamps.checked(inputs()))
+    record = _run_files(known, paths, stamps, folder, (split, options))
     return replace(result, files=len(files), following=following, recorded=record)
 
 
@@ -129,14 +128,15 @@ def _noting(predictions: Iterable[Prediction], ids: list[str]) -> Iterator[Predi
 
 
 def _run_files(
-    task: Task, paths: Sequence[Path], data: Path, folder: Path, how: tuple[str, PredictOptions]
+    task: Task, paths: Sequence[Path], stamps: PreparedStamps, folder: Path, how: tuple[str, PredictOptions]
 ) -> RunFiles:
     split, options = how
 
     def inputs() -> Hashed:
         yield from hashed(paths)
-        yield from table_files(data)
-        yield from image_files(data, (split,))
+        yield from table_files(stamps.root)
+        yield from image_files(stamps.root, (split,))
+        stamps.check()  # they are those that were read
 
     configs = [checkpoint.best_meta(path)["config"] for path in paths]
     return RunFiles(

@@ -20,6 +20,7 @@ from magic_cli.report.next_command import after_training
 from magic_cli.report.run_text import TrainResult
 from magic_cli.training.run_folder import Draft
 from magic_cli.training.task import Task
+from magic_cli.training.workers import RESUMES, report_ends
 
 if TYPE_CHECKING:
     from magic_cli.training.trainer import Data
@@ -53,7 +54,6 @@ def train(
     setup = set_up(task, Path(data), Draft(folder, "run", "metrics.jsonl", _files), options, _earlier)
     from magic_cli.training import selection
     from magic_cli.training.trainer import Trainer
-    from magic_cli.training.workers import RESUMES, report_ends
 
     parts = replace(split_train_valid(setup.task, setup.prepared, setup.config), stamps=setup.stamps)
     log(f"{task}: {len(parts.train)} training, {len(parts.valid)} validation samples, preset {setup.config.preset}")
@@ -80,7 +80,6 @@ def train(
         chosen = selection.choose_settings(trainer)
         baselines = setup.task.baseline_scores(parts.train, parts.gold)
         review = selection.review_run(trainer, review)
-        setup.stamps.check()
         trainer.accelerator.wait_for_everyone()
         setup.draft.publish(setup.work)
     return replace(

@@ -65,6 +65,7 @@ def review_run(trainer: Trainer, of_data: Review) -> Review:
     if (trainer.out / "best.pt").is_file():
         baselines = data.task.baseline_predictions((data.train, data.valid), data.questions)
         review = joined(of_data, data.task.validation_review(data.gold, best_predictions(trainer), baselines))
+    data.check_unchanged()  # the gold was read again
     if trainer.accelerator.is_main_process:
         write_json(trainer.out / FILE, review.to_json())
     return review
