@@ -228,9 +228,12 @@ def _pairwise_dice(masks: Sequence[Mask]) -> float | None:
 
 
 def _orientation_rule(photos: Iterable[_Photo]) -> bool:
-    """Return whether photos with undecided masks are turned upright: whether most decided photos are."""
+    """Return whether photos with undecided masks are turned upright: whether most decided photos are.
+
+    Where no mask decides, as in a folder of test photos alone, they are turned, as those who draw masks see them.
+    """
     decided = [photo.upright for photo in photos if photo.size.orientation != 1 and photo.upright is not None]
-    return sum(decided) * 2 > len(decided)
+    return sum(decided) * 2 > len(decided) or not decided
 
 
 def _record(photo: _Photo, challenge: Challenge, root: Path, merge: str, default: bool) -> ImageRecord:
@@ -291,8 +294,10 @@ def _orientation(photos: Sequence[_Photo], issues: IssueLog) -> Orientation:
     rule = "upright" if _orientation_rule(photos) else "raw"
     if turned:
         masks = f"{upright[False]} match their masks as stored, {upright[True]} when turned upright"
+        decided = upright[False] + upright[True]
+        why = rule if decided else f"{rule}, as no mask tells: prepare them together with train, whose masks may"
         issues.note(
-            f"{len(turned)} photos have an EXIF orientation: {masks}, {upright[None]} are undecided (read as {rule})"
+            f"{len(turned)} photos have an EXIF orientation: {masks}, {upright[None]} are undecided (read as {why})"
         )
     return Orientation(len(turned), upright[False], upright[True], upright[None], rule)
 

@@ -241,8 +241,9 @@ def test_photos_whose_masks_cannot_tell_follow_the_majority(folder: Path, tmp_pa
     test = folder / "images_final" / "images_test" / f"{image_id(6)}.jpg"
     save_photo(test, draw_photo(), 6)  # a test photo: its masks are hidden
     manifest = prepare(folder, tmp_path / "a").to_json()
-    assert manifest["orientation"] == {"photos": 1, "raw": 0, "upright": 0, "undecided": 1, "rule": "raw"}
-    assert not open_prepared(tmp_path / "a").images[image_id(6)].upright
+    assert manifest["orientation"] == {"photos": 1, "raw": 0, "upright": 0, "undecided": 1, "rule": "upright"}
+    assert open_prepared(tmp_path / "a").images[image_id(6)].upright  # no mask tells: as people see it
+    assert any("(read as upright, as no mask tells" in note for note in manifest["notes"])
     tall(folder, 6, (64, 48), 1)
     tall(folder, 8, (64, 48), 2)
     tall(folder, 6, (48, 64), 3)

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from magic_cli.data.imaging import exif, jpeg_stream, png_stream
-from magic_cli.data.imaging.file_kinds import HEAD, kind_of, remedy_for
+from magic_cli.data.imaging.photo_kinds import HEAD, kind_of, remedy_for
 from magic_cli.data.limits import COMPRESSION, FAX, MAX_BYTES, MAX_PIXELS
 from magic_cli.errors import DataError, printable, problem
 from magic_cli.io.files import known_sha256

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 
-from magic_cli.data.imaging.file_kinds import HEAD, is_photo, kind_of
+from magic_cli.data.imaging.photo_kinds import HEAD, is_photo, kind_of
 from magic_cli.data.issues import IssueLog
 from magic_cli.data.names import USUAL_SUFFIXES, key_of, loose_key_of
 from magic_cli.data.sources.dermavqa.look_alikes import LookAlikes

@@ -3,6 +3,8 @@
 import codecs
 import re
 
+from magic_cli.io.file_kinds import content
+
 HEAD = 512  # bytes that decide
 
 # what Pillow reads as a photo here (data/imaging/images.py), by the bytes that such a file begins with
@@ -25,9 +27,6 @@ _PATTERNS = (
     (rb"\0\0\x01\0.\0?", "an icon (ICO)"),
     (rb".{128}DICM", "DICOM"),
     (rb"\0\x05\x16[\x00\x07]", "a macOS sidecar file"),
-    (rb"PK\x03\x04|PK\x05\x06", "a zip"),
-    (rb"\x1f\x8b|BZh|\xfd7zXZ|Rar!|7z\xbc\xaf", "a packed archive"),
-    (rb"\x93NUMPY", "a NumPy array"),
     (rb"SQLite format 3|\x7fELF|MZ", "a program or database"),
     (rb"version https://git-lfs", "a Git LFS pointer"),
     (rb"\xef?\xbb?\xbf?\s*(?:<\?xml.*)?\s*(?:<!doctype svg|<svg)", "SVG"),
@@ -67,6 +66,9 @@ def kind_of(head: bytes) -> str:
         return "a file of zeros"
     found = next((name for pattern, name in _KINDS if pattern.match(head)), "")
     if found or is_photo(head):
+        return found
+    found = content(head)
+    if found:
         return found
     return "a text file" if _TEXT.fullmatch(head) and _is_utf8(head) else ""
 
