@@ -1,7 +1,10 @@
 """A training sample, photo and mask as the model gets them, from the pixel store and decoded anew, in turn.
 
 Drawn photos of 5 megapixels (JPEG, quality 90) with their merged masks, as `magic prepare` writes them; each photo is
-read ROUNDS times, CPU time on one thread. Run: python tests/benchmarks/stored_pixels.py [PHOTOS]
+read ROUNDS times, CPU time on one thread. Then features of a photo and of a text as the cache reads them, whole and
+with their checksum compared, and mapped into memory as safetensors does, unchecked.
+
+Run: python tests/benchmarks/stored_pixels.py [PHOTOS]
 """
 
 import argparse
@@ -15,12 +18,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from magic_cli.config import resolve
 from magic_cli.data.imaging.masks import write_mask
 from magic_cli.io.files import sha256
 from magic_cli.models.cache import pixels
 from magic_cli.models.cache.features import FeatureCache
+from magic_cli.models.cache.store import touch
 from magic_cli.records import ImageRecord
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.model import ROOM, SegModel
@@ -74,11 +79,36 @@ def compare(count: int) -> None:
             print(f"{size} px ({round(ROOM * size)} kept): {figures}, ratio {ratio:.0f}")
 
 
+def compare_features(count: int) -> None:
+    """Print milliseconds of reading an item's features, mapped and unchecked, and from the cache."""
+    photo = {"p0": (24, 64, 64), "p1": (40, 32, 32), "p2": (112, 16, 16), "p3": (320, 8, 8)}
+    for label, shapes in (("photo of 256 px", photo), ("text", {"text": (384,)})):
+        with tempfile.TemporaryDirectory() as folder:
+            cache, keys = FeatureCache(Path(folder), "float16"), [f"{number:064x}" for number in range(count)]
+            for key in keys:
+                cache.write(key, {name: torch.randn(shape) for name, shape in shapes.items()})
+            rounds = []
+            for _ in range(ROUNDS):
+                mapped = timed(functools.partial(_read_mapped, Path(folder)))
+                rounds.append((mapped, timed(lambda cache=cache, keys=keys: [cache.read(key) for key in keys])))
+            mapped, checked = (statistics.median(column) / count for column in zip(*rounds, strict=True))
+            ratio = statistics.median(b / a for a, b in rounds)
+            print(f"features of a {label}: mapped {mapped:.2f} ms, checked {checked:.2f} ms, ratio {ratio:.2f}")
+
+
+def _read_mapped(folder: Path) -> None:
+    for path in folder.rglob("*.safetensors"):
+        touch(path)
+        assert [tensor.float() for tensor in load_file(path).values()]
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Parse, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=int, nargs="?", default=12)
-    compare(parser.parse_args(words).photos)
+    photos = parser.parse_args(words).photos
+    compare(photos)
+    compare_features(20 * photos)
 
 
 if __name__ == "__main__":

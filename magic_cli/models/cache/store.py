@@ -22,7 +22,7 @@ from magic_cli.errors import ConfigError, DataError
 from magic_cli.io.files import is_leftover, replacing, sweep
 from magic_cli.io.locks import try_lock
 from magic_cli.io.progress import log
-from magic_cli.io.regular_file import read_regular
+from magic_cli.io.regular_file import open_regular
 from magic_cli.models.cache import notes
 from magic_cli.models.cache.seal import MOST_BYTES, is_old_file, is_sealed, is_stem
 
@@ -132,7 +132,9 @@ def read_whole(path: Path, key: str) -> bytes | None:
     Damage is counted for the run's note. Pipes, devices, loops of links and files above 256 MiB are damage, too.
     """
     try:
-        data = read_regular(path, MOST_BYTES)
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(size) if size <= MOST_BYTES else b""
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:
