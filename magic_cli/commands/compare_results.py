@@ -4,9 +4,9 @@ Provenance is when, by which command line, with which versions and in which fold
 """
 
 import os
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +14,30 @@ import numpy as np
 from magic_cli.data.imaging.masks import read_raw
 from magic_cli.errors import MagicError, redact, redact_key
 from magic_cli.io.json_files import finite, read_json, read_jsonl
+from magic_cli.io.regular_file import read_regular
 from magic_cli.submission.archive import open_archive
 
 _MAX_DIFFERENCES = 5
 
-# the parts of our HTML pages that say when and how they were made
-VOLATILE_HTML = re.compile(
-    '<p class="lead">.*?</p>|<section aria-labelledby="provenance">.*?</section>|<p>Made by magic .*?</p>', re.DOTALL
+_MAX_BYTES = 1 << 28  # of a file that is compared as a whole
+
+# beginnings and ends of the parts of our HTML pages that say when and how they were made
+_VOLATILE = (
+    ('<p class="lead">', "</p>"),
+    ('<section aria-labelledby="provenance">', "</section>"),
+    ("<p>Made by magic ", "</p>"),
 )
+
+
+def without_provenance(page: str) -> str:
+    """Return one of our HTML pages without the parts that say when and how it was made; one pass for each of them."""
+    for start, end in _VOLATILE:
+        kept, at = [], 0
+        while (begins := page.find(start, at)) >= 0 and (ends := page.find(end, begins)) >= 0:
+            kept.append(page[at:begins])
+            at = ends + len(end)
+        page = "".join([*kept, page[at:]])
+    return page
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +89,18 @@ def difference(old: Path, new: Path, paths: ResultPaths) -> str:
         return _COMPARERS.get(old.suffix, _compare_text)(old, new, paths)
     except MagicError as error:
         return f"cannot be compared ({error.problems[0]})"
+    except OSError as error:
+        return f"cannot be compared ({error.strerror})"
+    except RecursionError:
+        return "cannot be compared (nested too deeply)"
 
 
 def _compare_json(old: Path, new: Path, paths: ResultPaths) -> str:
-    return _summary(list(diff_json(_without_provenance(read_json(old)), _without_provenance(read_json(new)), paths)))
+    return _summary(diff_json(_without_provenance(read_json(old)), _without_provenance(read_json(new)), paths))
 
 
 def _compare_jsonl(old: Path, new: Path, paths: ResultPaths) -> str:
-    return _summary(list(diff_json(read_jsonl(old), read_jsonl(new), paths)))
+    return _summary(diff_json(read_jsonl(old), read_jsonl(new), paths))
 
 
 def _without_provenance(value: object) -> object:
@@ -106,9 +126,12 @@ def diff_json(old: object, new: object, paths: ResultPaths, where: str = "") -> 
         yield f"{where}: {redact(old, words=True)} then, {redact(new, words=True)} now{change}"
 
 
-def _summary(lines: Sequence[str]) -> str:
-    more = f"; and {len(lines) - _MAX_DIFFERENCES} more" if len(lines) > _MAX_DIFFERENCES else ""
-    return "; ".join(lines[:_MAX_DIFFERENCES]) + more
+def _summary(lines: Iterable[str]) -> str:
+    """Join the first five lines; of the others, which may be millions, only their number is kept."""
+    rest = iter(lines)
+    shown = list(islice(rest, _MAX_DIFFERENCES))
+    others = sum(1 for _ in rest)
+    return "; ".join(shown) + (f"; and {others} more" if others else "")
 
 
 def _compare_checkpoints(old: Path, new: Path, paths: ResultPaths) -> str:
@@ -152,12 +175,16 @@ def _checksums(path: Path) -> dict[str, int]:
 
 
 def _compare_pages(old: Path, new: Path, paths: ResultPaths) -> str:
-    before, after = (VOLATILE_HTML.sub("", p.read_text(encoding="utf-8", errors="replace")) for p in (old, new))
+    before, after = (without_provenance(_bytes_of(path).decode("utf-8", "replace")) for path in (old, new))
     return _count_unequal(before.splitlines(), paths.as_old(after).splitlines())
 
 
 def _compare_text(old: Path, new: Path, _: ResultPaths) -> str:
-    return _count_unequal(old.read_bytes().splitlines(), new.read_bytes().splitlines()) or "other line ends"
+    return _count_unequal(_bytes_of(old).splitlines(), _bytes_of(new).splitlines()) or "other line ends"
+
+
+def _bytes_of(path: Path) -> bytes:
+    return read_regular(path, _MAX_BYTES)
 
 
 def _count_unequal(old: Sequence[object], new: Sequence[object]) -> str:

@@ -21,7 +21,16 @@ from magic_cli.submission.answers import read_rows
 from magic_cli.submission.archive import Archive, open_archive
 from magic_cli.submission.expected import Expected, expected_of
 from magic_cli.submission.lint import lint
-from magic_cli.submission.reader import ANSWERS, MASKS, Layout, answers_text, find_layout, mask_name, masks_in
+from magic_cli.submission.reader import (
+    ANSWERS,
+    MASKS,
+    Layout,
+    answers_text,
+    find_layout,
+    mask_name,
+    masks_in,
+    submitted_files,
+)
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -79,7 +88,7 @@ class PackageResult(VerbResult):
         return RunFiles(record, self.out.parent, outputs, self._inputs) if self.is_written else None
 
     def _inputs(self) -> Hashed:
-        yield from hashed(self.predictions)
+        yield from hashed(file for path in self.predictions for file in submitted_files(path))
         yield from table_files(self.data)
 
     @property

@@ -7,6 +7,7 @@ nothing that exists is replaced.
 
 import contextlib
 import dataclasses
+import errno
 import inspect
 import io
 import os
@@ -27,6 +28,7 @@ from magic_cli.io.arguments import Json, from_json
 from magic_cli.io.files import StrPath, sha256
 from magic_cli.io.json_files import read_json
 from magic_cli.io.progress import is_main_process, log, track
+from magic_cli.io.regular_file import binary_size, open_regular
 from magic_cli.io.run_record import ORIGIN, Origin, RunFiles, called_by, relative_name
 
 VERBS = ("prepare", "train", "cross_validate", "predict", "vote", "score", "package")
@@ -34,7 +36,10 @@ _TRAINING = ("train", "cross_validate")
 # options of a training that are settings too: the record's settings hold their values
 _SETTLED = ("modality", "encounter_text", "lang", "finetune", "seed", "weights")
 _MOST = 100
+_MOST_BYTES = 1 << 26  # of a record
 _SHOWN = 20
+_LARGEST = 1 << 36  # bytes of an input, as of a zip that is unpacked
+_LARGEST_OF_HOLES = 1 << 30
 _LONGEST_NAME = 200  # bytes; the record beside the zip has a longer name
 
 
@@ -71,7 +76,7 @@ def _read(file: Path) -> RunRecord:
     Raises:
         DataError: it is none, belongs to an older version, to a call that has not ended, or to a rerun.
     """
-    row = read_json(file)
+    row = read_json(file, _MOST_BYTES)
     if isinstance(row, dict) and (row.get("format"), row.get("schema")) == ("magic-run", 1):
         raise DataError(problem(file, "a record of an older version", "one of this version", "run the command again"))
     lines = schema.problems("run", row, str(file))
@@ -256,7 +261,9 @@ def _check_inputs(plan: _Plan) -> None:
     lines = []
     for name, digest in track(list(plan.record.inputs.items()), "inputs"):
         try:
-            got = sha256(Path(name)) if Path(name).is_file() else "no such file"
+            got = _digest(Path(name))
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null byte in the name
+            got = "no such file"
         except OSError as error:
             got = f"a file that cannot be read ({error.strerror})"
         if got != digest:
@@ -267,6 +274,21 @@ def _check_inputs(plan: _Plan) -> None:
             lines.append(_unlike(name, got, digest))
     if lines:
         raise DataError(first_lines(lines, plan.file, _MOST))
+
+
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of a file that a record names, which may be any file of this machine.
+
+    Raises:
+        OSError: the file cannot be read without waiting, or is larger than any that a command reads or writes; a
+            terabyte of holes, which takes no room on the disk, would take an hour to read.
+    """
+    with open_regular(path) as file:
+        status = os.fstat(file.fileno())
+        on_disk = getattr(status, "st_blocks", status.st_size) * 512
+        if status.st_size > _LARGEST or (status.st_size > _LARGEST_OF_HOLES and on_disk < status.st_size // 8):
+            raise OSError(errno.EFBIG, f"{binary_size(status.st_size)}, more than any that is read", str(path))
+    return sha256(path)
 
 
 def _weights(plan: _Plan) -> dict[str, str]:
@@ -312,7 +334,7 @@ def _old_digest(plan: _Plan, name: str) -> str:
     path = plan.old_root / name
     try:
         inside = path.resolve().is_relative_to(plan.old_root.resolve())
-        return sha256(path) if inside and path.is_file() else ""
+        return _digest(path) if inside and path.is_file() else ""
     except (OSError, ValueError):  # no name of a file: too long, or with a null byte
         return ""
 

@@ -10,17 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from magic_cli.data.gold import Gold
+from magic_cli.data.gold import Gold, gold_files
 from magic_cli.data.prepared import MANIFEST
 from magic_cli.errors import DataError, printable, problem
-from magic_cli.io import run_record
 from magic_cli.io.files import refuse_existing, sha256, write_parts, write_text
 from magic_cli.io.json_files import read_jsonl, write_json
 from magic_cli.io.staging import replace_results
 from magic_cli.records import Mask
 from magic_cli.report import score_page
 from magic_cli.report.score_report import PAGE, ScoreReport, SystemScores
-from magic_cli.submission.reader import Submission, open_predictions
+from magic_cli.submission.reader import Submission, open_predictions, submitted_files
 
 SCORES, REPORT, ITEMS = "scores.json", "report.json", "per_item.csv"
 
@@ -47,7 +46,8 @@ def write_report(report: ScoreReport, gold: Gold, overwrite: bool = False) -> Sc
         raise ValueError("the report has no folder")
     refuse_existing(files.out, overwrite)
     history = () if files.run is None else _history(files.run)
-    digests = {str(path): digest(path) for path in (*files.preds, files.gold)}
+    digests = {str(path): digest(path, submitted_files(path)) for path in files.preds}
+    digests[str(files.gold)] = digest(files.gold, gold_files(files.gold))
     report = replace(report, provenance=replace(report.provenance, sha256=digests))
     names = [REPORT, ITEMS, PAGE]
     with replace_results(files.out, (REPORT, ITEMS, PAGE, "scores*.json")) as folder:
@@ -100,17 +100,19 @@ def _cell(value: object) -> object:
     return f"'{text}" if value.startswith(_FORMULA) else text
 
 
-def digest(path: Path) -> str:
+def digest(path: Path, files: Sequence[Path]) -> str:
     """Return the SHA-256 of a file; of prepared/, that of its prepare.json; of a folder, that of its list of files.
 
-    run.json is left out, as it depends on when and where the others were made.
+    Args:
+        path: the file or folder.
+        files: the files in the folder that are read, sorted; others may be of any size and change nothing.
     """
     if path.is_file():
         return sha256(path)
     if (path / MANIFEST).is_file():
         return sha256(path / MANIFEST)
     total = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name != run_record.FILE):
+    for file in files:
         total.update(os.fsencode(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n"))
     return total.hexdigest()
 

@@ -19,7 +19,7 @@ from magic_cli.submission.answers import read_rows
 from magic_cli.submission.archive import open_archive
 from magic_cli.submission.expected import Expected, expected_of
 from magic_cli.submission.lint import lint
-from magic_cli.submission.reader import ANSWERS, Layout, find_layout
+from magic_cli.submission.reader import ANSWERS, Layout, find_layout, submitted_files
 from magic_cli.tasks.cvqa import TASK
 from magic_cli.tasks.cvqa.vote import Rows, merge, shares
 from magic_cli.tasks.cvqa.write import save
@@ -85,7 +85,7 @@ def vote(
 
 
 def _inputs(files: Sequence[Path], data: Path) -> Hashed:
-    yield from hashed(files)
+    yield from hashed(read for file in files for read in submitted_files(file))
     yield from table_files(data)
 
 

@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.data.imaging.masks import ANNOTATOR_MASK, decode_mask, read_raw
+from magic_cli.data.limits import MAX_BYTES
 from magic_cli.data.prepared import MANIFEST, MEAN_MASK, Prepared, open_prepared
 from magic_cli.data.questions import QuestionSchema, load_questions
 from magic_cli.errors import DataError, first_lines, printable, problem
-from magic_cli.io.file_kinds import is_json, kind_of
+from magic_cli.io import run_record
+from magic_cli.io.file_kinds import is_json, is_system_file, kind_of
 from magic_cli.io.json_files import MAX_ANSWERS, read_json
+from magic_cli.io.regular_file import is_regular
 from magic_cli.records import SPLITS, Case
 
 MASKS, ANSWERS = "masks_refs", "data_cvqa_ref.json"
@@ -245,6 +248,22 @@ def _from_file(path: Path) -> Gold:
     questions = load_questions(_definitions(path.parent))
     source = printable(path)
     return Gold(source, MaskGold(source), AnswerGold(source, questions, _read_answers(path, questions)))
+
+
+def gold_files(path: Path) -> list[Path]:
+    """Return the files below a folder of gold that can be read as such: masks, photos and JSON of a size that is read.
+
+    A file is returned itself. Whatever else lies in the folder is left out.
+    """
+    if not path.is_dir():
+        return [path]
+    below = (file for file in path.rglob("*") if not is_system_file(file.relative_to(path).as_posix()))
+    return sorted(file for file in below if _is_gold(file) and is_regular(file) and file.stat().st_size <= MAX_BYTES)
+
+
+def _is_gold(path: Path) -> bool:
+    is_photo = path.name.startswith("IMG_") and path.suffix.casefold() in (".jpg", ".jpeg", ".png")
+    return is_photo or (is_json(path) and path.name != run_record.FILE) or bool(ANNOTATOR_MASK.fullmatch(path.name))
 
 
 def _definitions(folder: Path) -> Path | None:

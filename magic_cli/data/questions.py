@@ -13,10 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from magic_cli.errors import DataError, problem, redact, redact_key
+from magic_cli.errors import DataError, problem, redact, redact_key, shorten
 from magic_cli.io import schema
 from magic_cli.io.json_files import read_json
 from magic_cli.records import Question
+
+MOST_OPTIONS = 255  # of a question: the confusion of its answers is a table of their square
+
+MOST_OPTIONS_IN_ALL = 65_535  # of all slots: scores hold two numbers for each, per encounter
 
 FALLBACK = Path(__file__).parents[1] / "presets" / "questions.json"
 
@@ -212,8 +216,8 @@ def parse_questions(rows: Any, where: str) -> QuestionSchema:
     """Build the codec from the parsed definitions file, a list of rows.
 
     Raises:
-        DataError: lists every row with a missing key, a repeated qid, or options that differ from those of the same
-            parent's first slot.
+        DataError: lists every row with a missing key, a repeated qid, options that differ from those of the same
+            parent's first slot, or more than 255 of them; or all rows together have more than 65,535.
     """
     lines = schema.problems("definitions", rows, where)
     if lines:
@@ -223,7 +227,7 @@ def parse_questions(rows: Any, where: str) -> QuestionSchema:
 
 def _codec(rows: list[dict[str, Any]], where: str) -> QuestionSchema:
     """Build the codec from rows that have the right keys and types."""
-    lines: list[str] = []
+    lines = _too_many_options(rows, where)
     slots: dict[str, Question] = {}
     for number, row in enumerate(rows):
         options = {k.removeprefix("options_"): tuple(v) for k, v in row.items() if re.fullmatch(r"options_[a-z]{2}", k)}
@@ -255,6 +259,18 @@ def _codec(rows: list[dict[str, Any]], where: str) -> QuestionSchema:
     if lines:
         raise DataError(lines)
     return QuestionSchema(tuple(slots.values()))
+
+
+def _too_many_options(rows: list[dict[str, Any]], where: str) -> list[str]:
+    sizes = [max((len(v) for k, v in row.items() if re.fullmatch(r"options_[a-z]{2}", k)), default=0) for row in rows]
+    large = [f"{row['qid']} has {size}" for row, size in zip(rows, sizes, strict=True) if size > MOST_OPTIONS]
+    if large:
+        expected, remedy = f"at most {MOST_OPTIONS} options each", "shorten the options, or leave these questions out"
+        return [problem(where, f"questions of many options ({shorten(large, 3)})", expected, remedy)]
+    if sum(sizes) > MOST_OPTIONS_IN_ALL:
+        expected = f"at most {MOST_OPTIONS_IN_ALL}"
+        return [problem(where, f"{sum(sizes)} options in all questions", expected, "leave some questions out")]
+    return []
 
 
 def load_questions(path: Path | None) -> QuestionSchema:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 FOLDER = Path(__file__).parent / "words"
 
+LONGEST = 20_000  # characters of a text that are looked at: ten times the longest one of the challenge
+
 TABLES = ("site", "part", "word", "since")
 
 Patterns = Mapping[str, re.Pattern[str]]
@@ -133,7 +135,7 @@ def rule_features(texts: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
 
     Args:
         texts: (language, text) versions of the same query; empty ones are ignored. If all are, an empty English text
-            is used.
+            is used. Of each, the first 20,000 characters count.
     """
     features = [_of(lang, text) for lang, text in texts if text] or [_of("en", "")]
     return np.asarray(np.mean(features, axis=0), np.float32)
@@ -141,6 +143,7 @@ def rule_features(texts: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=4096)  # of texts: training uses the same ones in every epoch
 def _of(lang: str, text: str) -> NDArray[np.float32]:
+    text = text[:LONGEST]
     words, low = lexicon(lang), text.lower()
     site, part, word, since = (
         [bool(pattern.search(low)) for pattern in table.values()]

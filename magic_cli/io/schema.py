@@ -9,10 +9,13 @@ jsonschema-rs only rejects a little more (NaN as a number, an unpaired surrogate
 import json
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from magic_cli.errors import is_shown, printable, redact, redact_key
+
+_MOST_SORTED = 10_000
 
 _PLACES = (Path(__file__).parents[1] / "schemas", Path(__file__).parents[2] / "schemas")
 
@@ -42,7 +45,8 @@ def problems(name: str, value: Any, where: str, most: int = 20) -> list[str]:
     if _surely_valid(name, value):
         return []
     lines: list[str] = []
-    for error in sorted(_slow_validator(name).iter_errors(value), key=_place):
+    found = islice(_slow_validator(name).iter_errors(value), _MOST_SORTED)  # each takes 2 kB, and there may be millions
+    for error in sorted(found, key=_place):
         if len(lines) == most:
             lines.append(f"{where}: more problems of this kind follow; fix these first")
             break

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from magic_cli.data.gold import gold_files
 from magic_cli.data.prepared_inputs import image_files, table_files
 from magic_cli.errors import SubmissionError
 from magic_cli.io import run_record
@@ -18,6 +19,7 @@ from magic_cli.metrics.bootstrap import Difference
 from magic_cli.records import TaskScores
 from magic_cli.report import leaderboard
 from magic_cli.report.score_text import bounds, difference_table, published_table, side_by_side, task_lines
+from magic_cli.submission.reader import submitted_files
 from magic_cli.training.task import Task
 
 PAGE = "report.html"
@@ -206,9 +208,10 @@ class ScoreReport:
     def _inputs(self) -> Hashed:
         """Yield the files of the predictions and of the gold; of a prepared dataset, only those that scoring reads."""
         curves = None if self.files.run is None else self.files.run / "metrics.jsonl"
-        yield from hashed((*self.files.preds, self.files.against, curves))
+        predictions = [path for path in (*self.files.preds, self.files.against) if path is not None]
+        yield from hashed((*(file for path in predictions for file in submitted_files(path)), curves))
         tables = list(table_files(self.files.gold))
-        yield from tables or hashed([self.files.gold])
+        yield from tables or hashed(gold_files(self.files.gold))
         if tables and any(task.deliverable == "masks" for task in self.tasks.values()):
             yield from image_files(self.files.gold, (self.split,), masks="all")
 

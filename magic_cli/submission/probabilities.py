@@ -39,6 +39,11 @@ def probability_row(
     return {"encounter_id": encounter, "answers": answers}
 
 
+def probabilities_name(answers: str) -> str:
+    """Return the name of the file with the probabilities of a JSON of answers, both in one archive."""
+    return answers.rpartition("/")[0] + "/" * ("/" in answers) + PROBABILITIES_FILE
+
+
 def read_probabilities(archive: Archive, answers: str, rows: Sequence[Any]) -> tuple[dict[str, Probabilities], str]:
     """Return {encounter: {qid: probabilities}} from the file beside a submission's JSON; {} without such a file.
 
@@ -50,7 +55,7 @@ def read_probabilities(archive: Archive, answers: str, rows: Sequence[Any]) -> t
         answers: name of the JSON in the archive.
         rows: the rows of the JSON, of any type.
     """
-    name = answers.rpartition("/")[0] + "/" * ("/" in answers) + PROBABILITIES_FILE
+    name = probabilities_name(answers)
     if name not in archive.members:
         return {}, ""
     where, remedy = archive.where(name), "not used: predict again"

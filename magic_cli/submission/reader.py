@@ -30,7 +30,8 @@ from magic_cli.submission.answers import (
     read_rows,
 )
 from magic_cli.submission.archive import Archive, open_archive
-from magic_cli.submission.probabilities import Probabilities, read_probabilities
+from magic_cli.submission.probabilities import Probabilities, probabilities_name, read_probabilities
+from magic_cli.submission.zip_limits import MAX_MEMBER
 
 MASKS, ANSWERS = "masks_preds", "data_cvqa_sys.json"
 
@@ -309,6 +310,25 @@ def _misnamed_masks(archive: Archive, folder: str, notes: list[str]) -> dict[str
         notes.append(f"{archive.where(folder)}: {len(misnamed)} files not named *{SUFFIX} are ignored.")
     parts = ((name[len(folder) :].partition("_mask_"), name) for name in sorted(misnamed) if _child(name, folder))
     return {image: name for (image, mark, _), name in parts if image and mark}
+
+
+def submitted_files(path: Path) -> list[Path]:
+    """Return the files of predictions that are read: official masks, the answers and their probabilities.
+
+    Whatever else lies in the folder is left out, and so are files that are too large to be read.
+    """
+    if not path.is_dir():
+        return [path]
+    with open_archive(path) as archive:
+        try:
+            layout = find_layout(archive)
+        except SubmissionError:
+            return []
+        names = [] if layout.masks is None else list(masks_in(archive, layout.masks).values())
+        if layout.answers is not None:
+            names += [layout.answers, probabilities_name(layout.answers)]
+        small = (name for name in names if name in archive.members and archive.size(name) <= MAX_MEMBER)
+        return sorted(path / name for name in small)
 
 
 def missing_lines(missing: Sequence[str], wanted: Collection[str], kind: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from magic_cli.commands.compare_results import ResultPaths, difference
+from magic_cli.commands import compare_results
+from magic_cli.commands.compare_results import ResultPaths, difference, without_provenance
 
 
 def apart(tmp_path: Path, name: str, old: bytes, new: bytes) -> str:
@@ -146,3 +147,55 @@ def test_checkpoints(recorded: Path, tmp_path: Path) -> None:
         "2 tensors then, 1 now, of other names; 1 of 1 tensors"
     )
     assert "cannot be compared (" in apart(tmp_path, "best.pt", with_bias, b"PK")
+
+
+LEAD, MADE = '<p class="lead">', "<p>Made by magic "
+
+
+@pytest.mark.parametrize(
+    ("page", "left"),
+    [
+        ("", ""),
+        (f"a{LEAD}now</p>b{MADE}x</p>c", "abc"),
+        (f"{LEAD}1</p>a{LEAD}\n2</p>b", "ab"),
+        ('a<section aria-labelledby="provenance"><p>x</p>\n</section>b', "ab"),
+        (f"a{LEAD}without an end", f"a{LEAD}without an end"),
+        (f"a{LEAD}x</p>b{LEAD}without an end", f"ab{LEAD}without an end"),
+        (LEAD * 3 + "</p>a", "a"),
+    ],
+)
+def test_pages_without_their_provenance(page: str, left: str) -> None:
+    assert without_provenance(page) == left
+
+
+def test_open_paragraphs_are_looked_through_once() -> None:
+    class Page(str):
+        searched = 0
+
+        def find(self, *words: Any) -> int:
+            Page.searched += 1
+            return str.find(self, *words)
+
+    page = Page(LEAD * 10_000)
+    assert without_provenance(page) == page
+    assert Page.searched <= 6
+
+
+def test_differences_are_counted_not_kept(tmp_path: Path) -> None:
+    said = values(tmp_path, {"a": list(range(1000))}, {"a": list(range(1, 1001))})
+    assert said.startswith("a[1]: 0 then, 1 now; ")
+    assert said.endswith("; and 995 more")
+
+
+def recursing(*_: object) -> Iterator[str]:
+    raise RecursionError
+
+
+def test_what_is_too_deep_or_too_large_to_compare_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = b"[" * 400 + b"%d" + b"]" * 400
+    assert apart(tmp_path, "a.json", deep % 1, deep % 2).endswith("[1]: 1 then, 2 now")
+    with monkeypatch.context() as patch:
+        patch.setattr(compare_results, "diff_json", recursing)
+        assert apart(tmp_path, "a.json", b"1", b"2") == "cannot be compared (nested too deeply)"
+    monkeypatch.setattr(compare_results, "_MAX_BYTES", 3)
+    assert apart(tmp_path, "a.txt", b"long", b"longer") == "cannot be compared (4 bytes, more than 3 bytes)"

@@ -112,8 +112,18 @@ def test_all_inputs_that_differ_are_named_before_anything_runs(here: Path) -> No
 
 
 def test_an_input_that_is_no_file_is_not_waited_for(here: Path) -> None:
-    write_record(here, SCORE, inputs={"/dev/zero": "0" * 64, "prepared": "0" * 64, "a\0b": "0" * 64})
-    assert all("no such file" in line for line in refused(here, SCORE))
+    """A stranger's record may name any file of this machine."""
+    os.mkfifo(here / "pipe")
+    with (here / "holes").open("wb") as file:
+        file.truncate(1 << 40)
+    names = ["/dev/zero", "prepared", "a\0b", "gone", "pipe", "holes"]
+    words = ["a device,", "a folder,", "no such file", "no such file", "a named pipe,", "1 TiB, more than any"]
+    if Path("/proc/kmsg").exists():
+        names, words = [*names, "/proc/kmsg"], [*words, "a file of the kernel,"]
+    write_record(here, SCORE, inputs=dict.fromkeys(names, "0" * 64))
+    lines = refused(here / "report", "run.json")
+    assert len(lines) == len(names)
+    assert [word for word, line in zip(words, lines, strict=True) if word not in line] == []
 
 
 def test_weights_that_differ_are_named(here: Path) -> None:

@@ -432,3 +432,22 @@ def test_majority_of_canonical_slots_lowest_index_on_ties() -> None:
     assert [found[f"CQID011-{n:03}"] for n in range(1, 7)] == [2, 5, 7, 7, 7, 7]
     assert found["CQID034-001"] == 3
     assert questions.majority([]) == {}
+
+
+def numbered(options: int, questions: int = 1) -> list[dict[str, Any]]:
+    names = [f"option {number}" for number in range(options)]
+    return [{"qid": f"Q{number:05d}-001", "question_en": "q", "options_en": names} for number in range(questions)]
+
+
+def test_more_options_than_scores_have_room_for() -> None:
+    assert parse_questions(numbered(255), "d.json").slots[0].size == 255
+    with pytest.raises(DataError) as caught:
+        parse_questions(numbered(5001, 5), "d.json")
+    [line] = caught.value.problems
+    assert line.startswith(
+        "d.json: got questions of many options (Q00000-001 has 5001, Q00001-001 has 5001, Q00002-001 has 5001, ...), "
+        "expected at most 255 options each;"
+    )
+    assert len(parse_questions(numbered(3, 5000), "d.json").slots) == 5000
+    with pytest.raises(DataError, match="got 75000 options in all questions, expected at most 65535"):
+        parse_questions(numbered(250, 300), "d.json")

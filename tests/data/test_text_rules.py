@@ -1,7 +1,10 @@
 """data/text_rules.py: sentence by sentence, and against the answers of the real training encounters."""
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from magic_cli.data.text_rules import (
     BLOCKS,
     BUCKETS,
     FOLDER,
+    LONGEST,
     NAMES,
     TABLES,
     bucket_of,
@@ -600,3 +604,56 @@ def test_onsets_agree_with_the_gold_answers(lang: str, least: int, agreement: fl
     pairs = [(BUCKETS.index(bucket_of(days)), answer) for days, answer in found if days is not None]
     assert len(pairs) >= least
     assert np.mean([bucket == answer for bucket, answer in pairs]) >= agreement
+
+
+def patterns() -> Iterator[tuple[str, re.Pattern[str]]]:
+    """Every pattern of every language, with its name."""
+    for lang in LANGUAGES:
+        words = lexicon(lang)
+        for table in TABLES:
+            yield from ((f"{lang} {table} {name}", pattern) for name, pattern in getattr(words, table).items())
+        yield from ((f"{lang} {name}", getattr(words, name)) for name in ("itch", "no_itch", "duration"))
+
+
+def ambiguous(parsed: Any, inside: bool = False) -> bool:
+    """Whether a part that may come several times holds one of any length that gives back what it took.
+
+    Such a pattern tries all ways of sharing a text between the two, which takes quadratic time and more.
+    """
+    for operation, argument in parsed:
+        name = str(operation)
+        if name.startswith("ASSERT"):  # looks ahead once, and gives nothing back
+            if ambiguous(argument[1]):
+                return True
+        elif name in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
+            _, most, inner = argument
+            if inside and str(most) == "MAXREPEAT" and name != "POSSESSIVE_REPEAT":
+                return True
+            if ambiguous(inner, inside or most > 1):
+                return True
+        else:
+            parts = argument if isinstance(argument, list | tuple) else [argument]
+            branches = [part for item in parts for part in (item if isinstance(item, list) else [item])]
+            if any(ambiguous(part, inside) for part in branches if type(part).__name__ == "SubPattern"):
+                return True
+    return False
+
+
+def test_no_pattern_shares_a_text_in_many_ways() -> None:
+    parse = re._parser.parse  # type: ignore[attr-defined]  # the only parser of patterns there is
+    for old in (r"(?:\+|\s+(?:a|an))*[\s-]*", r"(?:[^\w.]+[\w']+){0,4}?x", r"(?=(?:a+)*b)"):
+        assert ambiguous(parse(old))
+    assert not ambiguous(parse(r"\b(?:a+|b)\w*(?:\.\d+)?"))
+    assert [name for name, pattern in patterns() if ambiguous(parse(pattern.pattern))] == []
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("unit", ["a ", "no'", "no''", "two to ", "1 ", "itch ", "see ", "'", " ", "1", "不没有"])
+def test_monotonous_texts_are_read(unit: str, lang: str) -> None:
+    """Each of these took a minute and more in one of the languages."""
+    assert rule_features([(lang, unit * (LONGEST // len(unit)))]).shape == (len(NAMES),)
+
+
+def test_what_follows_the_first_twenty_thousand_characters_does_not_count() -> None:
+    beginning = "A rash on the arm. " + "x" * LONGEST
+    assert np.array_equal(rule_features([("en", beginning + " It itches.")]), rule_features([("en", beginning)]))

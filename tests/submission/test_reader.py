@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import os
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from tiny_dataset import (
     write_zip,
 )
 
-from magic_cli.data.gold import AnswerGold, Gold, GoldImage, MaskGold
+from magic_cli.data.gold import AnswerGold, Gold, GoldImage, MaskGold, gold_files
 from magic_cli.errors import DataError, SubmissionError
 from magic_cli.submission.answers import SubmittedRow
 from magic_cli.submission.archive import Archive
@@ -37,6 +38,7 @@ from magic_cli.submission.reader import (
     image_of,
     mask_name,
     open_predictions,
+    submitted_files,
     write_answers,
 )
 
@@ -411,3 +413,31 @@ def test_what_is_given_instead_of_predictions_is_named(files: tuple[str, ...], g
         (tmp_path / name).touch()
     with pytest.raises(SubmissionError, match=got), open_predictions(tmp_path):
         pass
+
+
+def test_what_is_recorded_is_what_was_read(tmp_path: Path) -> None:
+    """A recording, a disk image or other runs beside the predictions are neither read nor hashed."""
+    folder = write_folder(tmp_path / "sub", files_of("valid"))
+    read = sorted(path for path in folder.rglob("*") if path.is_file())
+    assert submitted_files(folder) == read
+    others = ("video.bin", "masks_preds/notes.txt", "masks_preds/._a_mask_sys.tiff", "deeper/data_cvqa_sys.json")
+    write_folder(folder, dict.fromkeys(others, b"x"))
+    assert submitted_files(folder) == read
+    (folder / "predictions.jsonl").write_bytes(b"")
+    assert submitted_files(folder) == sorted([*read, folder / "predictions.jsonl"])
+    with read[0].open("r+b") as file:
+        file.truncate(1 << 40)
+    assert read[0] not in submitted_files(folder)
+    assert submitted_files(read[1]) == [read[1]]
+    assert submitted_files(folder / "deeper") == [folder / "deeper" / "data_cvqa_sys.json"]
+    (tmp_path / "empty").mkdir()
+    assert submitted_files(tmp_path / "empty") == []
+
+
+def test_gold_that_is_recorded(tmp_path: Path) -> None:
+    read = ("data_cvqa_ref.json", "masks_refs/IMG_E_1_mask_ann0.tiff", "images/IMG_E_1.jpg", "train.JSON")
+    others = ("video.bin", "masks_refs/._IMG_E_1_mask_ann0.tiff", ".ipynb_checkpoints/a.json", "run.json", "notes.txt")
+    write_folder(tmp_path, dict.fromkeys((*read, *others), b"x"))
+    os.mkfifo(tmp_path / "pipe.json")
+    assert gold_files(tmp_path) == sorted(tmp_path / name for name in read)
+    assert gold_files(tmp_path / "train.JSON") == [tmp_path / "train.JSON"]

@@ -24,7 +24,7 @@ from magic_cli.training.task import RULES, of_class
 
 MONITOR = "accuracy_all"
 
-_NUMBER = re.compile(r"^\s*1\s+|\s+1\s*$")
+_NUMBER = re.compile(r"^\s*1\s+|(?<!\s)\s+1\s*$")  # without the look behind, a run of spaces is read again at each
 
 _NOTHING = -1
 
