@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from challenge_folders import draw_lesion, draw_photo, image_id, save_mask
 from harness import CANARY, Magic, accepted, copied, left, refused
 from PIL import Image
 
+from magic_cli.data.imaging import images
 from magic_cli.data.imaging.images import open_photo
 
 SIZE = (48, 64)
@@ -61,6 +63,18 @@ def resized(data: bytes, width: int, height: int) -> bytes:
     return data[:at] + struct.pack(">HH", height, width) + data[at + 4 :]
 
 
+def with_chunk(kind: bytes, data: bytes) -> bytes:
+    whole = png()
+    return whole[:33] + chunk(kind, data) + whole[33:]
+
+
+def white_is_zero(factor: np.unsignedinteger[Any]) -> bytes:
+    grey = (255 - np.asarray(draw_photo(SIZE).convert("L"))) * factor
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, grey, photometric="miniswhite")
+    return buffer.getvalue()
+
+
 def zeros(megabytes: int) -> bytes:
     return zlib.compress(bytes(1 << 20) * megabytes, 9)
 
@@ -83,8 +97,19 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "PNG with a wrong checksum": (lambda: png().replace(b"IHDR", b"IHDX"), "damaged"),
     "PNG claiming 100,000 x 100,000": (lambda: made_png(100_000, 100_000), "10000 megapixels"),
     "PNG claiming 2^31 x 1": (lambda: made_png(2**31 - 1, 1), "megapixels"),
+    "PNG of half its rows": (
+        lambda: made_png(64, 48, chunk(b"IDAT", zlib.compress(bytes(24 * 193)))),
+        "a truncated photo",
+    ),
+    "PNG whose pixels fail their checksum": (lambda: png().replace(b"IDAT", b"IDAT\1", 1), "damaged"),
     "PNG without pixels": (lambda: made_png(64, 48), "got"),
     "PNG with pixels that are no zlib": (lambda: made_png(64, 48, chunk(b"IDAT", bytes(100))), "got"),
+    "JPEG 2000": (lambda: saved(draw_photo(SIZE), "JPEG2000"), "JPEG 2000, expected a JPEG or PNG photo; convert it"),
+    "Git LFS pointer": (lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:4\n", "run `git lfs pull`"),
+    "TIFF of floats": (
+        lambda: saved(Image.fromarray(np.ones(SIZE, np.float32)), "TIFF"),
+        "a TIFF in F, 32 bits a pixel",
+    ),
     "PNG bomb in its text": (lambda: made_png(64, 48, chunk(b"zTXt", b"a\0\0" + zeros(64))), "got"),
     "GIF claiming 65,535 x 65,535": (lambda: b"GIF89a" + b"\xff" * 4 + bytes(3) + b",", "got"),
     "EPS, which Ghostscript would run": (lambda: EPS, "PostScript"),
@@ -136,6 +161,48 @@ def test_ghostscript_is_never_started(magic: Magic, data: Path, monkeypatch: pyt
     assert started == []
 
 
+@pytest.mark.parametrize("suffix", [".webp", ".bmp", ".tif", ".TIFF", ".gif", ".jpe", ".png", "", ".bin"])
+def test_other_suffixes_than_the_listed_one(magic: Magic, data: Path, suffix: str) -> None:
+    """Converted photos are listed as .jpg still; where a name tells nothing, the content does."""
+    kinds = {".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".TIFF": "TIFF", ".gif": "GIF", ".png": "PNG"}
+    path = photo_of(data, 1)
+    path.with_suffix(suffix).write_bytes(saved(draw_photo(SIZE), kinds.get(suffix, "JPEG")))
+    path.unlink()
+    ended = accepted(magic("prepare", "--data", data, "--dry-run", "--strict"))
+    assert "problem" not in ended.out
+
+
+def test_a_photo_of_another_kind_under_its_own_suffix(magic: Magic, data: Path) -> None:
+    path = photo_of(data, 1)
+    path.rename(path.with_suffix(".heic")).write_bytes(b"\0\0\0\x18ftypheic" + bytes(200))
+    ended = accepted(magic("prepare", "--data", data, "--dry-run"), "left out: 1 images")
+    assert f"{image_id(1)}.heic: got HEIC, expected a JPEG or PNG photo; convert it to JPEG" in ended.out
+
+
+@pytest.mark.parametrize("what", ["photo", "mask", "two copies of a photo"])
+def test_sparse_files_of_a_terabyte(magic: Magic, data: Path, what: str) -> None:
+    path = next(data.rglob("*_mask_ann0.tiff")) if what == "mask" else photo_of(data, 1)
+    paths = [path, data / "again" / path.name] if "copies" in what else [path]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    ended = accepted(magic("prepare", "--data", data, "--dry-run"), "got a file of 1 TiB, expected at most 1 GiB")
+    assert f"left out: 1 {'masks' if what == 'mask' else 'images'}" in ended.out
+
+
+def test_memory_that_ends_costs_one_photo(magic: Magic, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = images.read_regular
+
+    def fail(path: str, most: int) -> bytes:
+        if Path(path).stem == image_id(1):
+            raise MemoryError
+        return whole(path, most)
+
+    monkeypatch.setattr(images, "read_regular", fail)
+    accepted(magic("prepare", "--data", data, "--dry-run"), "got no memory left to read it", "left out: 1 images")
+
+
 @pytest.mark.parametrize("kind", ["a folder", "a pipe", "a link to nowhere", "a link to itself", "a device"])
 def test_no_files(magic: Magic, data: Path, kind: str) -> None:
     path = photo_of(data, 1)
@@ -146,7 +213,8 @@ def test_no_files(magic: Magic, data: Path, kind: str) -> None:
         os.mkfifo(path)
     else:
         path.symlink_to({"a link to nowhere": "nowhere", "a link to itself": path.name, "a device": "/dev/zero"}[kind])
-    accepted(magic("prepare", "--data", data, "--dry-run"), "no photo for ENC00001", "left out: 1 images")
+    word = {"a folder": "", "a pipe": "but a named pipe", "a device": "but a device"}.get(kind, "but a broken link")
+    accepted(magic("prepare", "--data", data, "--dry-run"), f"no photo for ENC00001, {word}", "left out: 1 images")
 
 
 def animated(kind: str) -> bytes:
@@ -179,6 +247,23 @@ GOOD: dict[str, tuple[Callable[[], bytes], str]] = {
     "1-bit PNG": (lambda: png("1"), "PNG"),
     "animated GIF": (lambda: animated("GIF"), "1 photo is animated GIF: the first frame is used"),
     "animated PNG": (lambda: animated("PNG"), "1 photo is animated PNG: the first frame is used"),
+    "JPEG without its end": (lambda: PHOTO[:-2], "1 photo is JPEG without its end marker: all of its pixels are there"),
+    "PNG without its end": (lambda: png()[:-12], "1 photo is PNG without its end marker"),
+    "PNG with 2 MB of packed text": (
+        lambda: with_chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zeros(2)),
+        "1 photo is PNG, despite its file name",
+    ),
+    "PNG with a bomb as its profile": (lambda: with_chunk(b"iCCP", b"a\0\0" + zeros(64)), "1 photo is PNG, despite"),
+    "PNG with a wrong checksum of its text": (
+        lambda: with_chunk(b"tEXt", b"a\0b").replace(b"a\0b", b"a\0c"),
+        "1 photo is PNG, despite",
+    ),
+    "TIFF whose white is zero, 16 bits": (
+        lambda: white_is_zero(np.uint16(257)),
+        "1 photo is TIFF in I;16: converted to 8-bit RGB",
+    ),
+    "TIFF whose white is zero": (lambda: white_is_zero(np.uint8(1)), "1 photo is TIFF, despite"),
+    "CMYK TIFF": (lambda: saved(draw_photo(SIZE).convert("CMYK"), "TIFF"), "1 photo is TIFF in CMYK"),
     "EXIF orientation 3": (lambda: turned(3), "1 photos have an EXIF orientation"),
     "EXIF that is damaged": (lambda: jpeg(exif=b"Exif\0\0II*\0" + b"\xff" * 40), ""),
     "EXIF orientation 99": (lambda: turned(99), ""),

@@ -54,12 +54,15 @@ def test_all_pixels_are_there(how: str, coding: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("coding", list(CODINGS)[:5])
-@pytest.mark.parametrize("kept", [0.3, 0.5, 0.9, -8, -5])
-@pytest.mark.parametrize("then", ["nothing", "an end", "zeros", "many zeros"])
+@pytest.mark.parametrize(
+    ("kept", "then"),
+    [
+        *((kept, then) for kept in (0.3, 0.5) for then in ("nothing", "an end", "zeros", "many zeros")),
+        *((kept, "nothing") for kept in (0.8, 0.95, -8, -5)),
+    ],
+)
 def test_cut(kept: float, then: str, coding: str, tmp_path: Path) -> None:
     data = CODINGS[coding]
-    if then != "nothing" and (kept < 0 or (then == "an end" and kept == 0.9 and coding == "progressive")):
-        pytest.skip("what is missing cannot be told from a photo's last corner, or details")
     cut = data[: int(kept * len(data)) if isinstance(kept, float) else kept]
     cut += {"nothing": b"", "an end": END, "zeros": bytes(len(data) - len(cut)), "many zeros": bytes(9000)}[then]
     (tmp_path / "p.jpg").write_bytes(cut)
