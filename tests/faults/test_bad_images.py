@@ -147,7 +147,7 @@ def test_all_of_them_at_once_and_nothing_is_written(magic: Magic, data: Path) ->
     for number, how in enumerate(list(BAD)[:7], 1):
         photo_of(data, number).write_bytes(BAD[how][0]())
     lines = refused(magic("prepare", "--data", data, "--strict", "--out", "out"), 3)
-    assert sum(".jpg: " in line for line in lines) == 7
+    assert sum(line.count(".jpg") for line in lines) == 7  # those of one kind share a line
     assert left(Path()) == []
 
 
