@@ -119,10 +119,12 @@ class Setting:
 class Config:
     """Settings that every task has.
 
-    `former_names` maps setting names of earlier versions to the current ones.
+    `changes_no_result` names those that a resumed run may be given anew; `former_names` maps setting names of earlier
+    versions to the current ones.
     """
 
     task: ClassVar[str] = ""
+    changes_no_result: ClassVar[frozenset[str]] = frozenset({"workers"})
     former_names: ClassVar[Mapping[str, str]] = {
         "weights": "weights_dir",
         "tune": "finetune",

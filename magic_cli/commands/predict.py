@@ -31,6 +31,8 @@ from magic_cli.training.workers import report_ends, require_workers
 
 TTA_VIEWS = (0, 1, 2, 3)
 
+MOST_IN_A_BATCH = 64  # photos that are predicted at a time, whatever the training's batch_size
+
 PREDICTIONS = Path("predictions")
 
 
@@ -165,6 +167,16 @@ def _checkpoints(names: Sequence[StrPath], task: str) -> list[Path]:
     return list(reversed(once.values()))
 
 
+def _modest(config: Config) -> Config:
+    """Return a checkpoint's settings with no more workers than processors, and batches that a GPU can hold.
+
+    They change no prediction, and a checkpoint of somebody else may ask for anything.
+    """
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(config.workers, processors if processors > 1 else 0)
+    return replace(config, workers=workers, batch_size=min(config.batch_size, MOST_IN_A_BATCH))
+
+
 def restored(path: Path, task: Task, prepared: Prepared, weights: StrPath | None = None) -> tuple[TaskModel, Config]:
     """Return the model of a checkpoint, and its settings.
 
@@ -179,7 +191,7 @@ def restored(path: Path, task: Task, prepared: Prepared, weights: StrPath | None
     """
     meta, learned = checkpoint.load_best(path, task.name)
     moved = {} if weights is None else {"weights_dir": str(Path(weights).resolve())}
-    config = from_dict(task.config_class, {**meta.config, **moved}, str(path))
+    config = _modest(from_dict(task.config_class, {**meta.config, **moved}, str(path)))
     if task.uses_questions and list(meta.questions) != prepared.questions.as_json():
         raise CheckpointError(f"{path}: was trained on other questions than {prepared.root} has; train again")
     model = task.build(config, prepared.questions)

@@ -1,7 +1,7 @@
 """Set-up shared by training and cross-validation: options, settings, data, folder."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from magic_cli import tasks
@@ -151,7 +151,8 @@ def resolve_or_resume(asked: Config, given: set[str], file: Path, earlier: Mappi
 
     Raises:
         CheckpointError: `earlier` belongs to another task.
-        ConfigError: its settings are not valid, or others were given, which is refused rather than ignored.
+        ConfigError: its settings are not valid, or others were given, which is refused rather than ignored, unless
+            they change no result (`Config.changes_no_result`).
     """
     if not earlier:
         return asked
@@ -163,10 +164,15 @@ def resolve_or_resume(asked: Config, given: set[str], file: Path, earlier: Mappi
         raise CheckpointError(f"{file}: damaged settings; train again with --overwrite")
     config = from_dict(type(asked), saved, str(file))
     was, wanted = config.as_dict(), asked.as_dict()
-    other = [f"{name}={wanted[name]} (the run has {was[name]})" for name in given if wanted[name] != was[name]]
-    if other:
-        raise ConfigError(f"{file}: --resume keeps the run's own settings, got {', '.join(other)}; leave them out")
-    return config
+    free = {name: wanted[name] for name in given & type(asked).changes_no_result}
+    differ = [name for name in sorted(given - free.keys()) if wanted[name] != was[name]]
+    if differ:
+        other = ", ".join(f"{name}={wanted[name]} (the run has {was[name]})" for name in differ)
+        remedy = "leave them out"
+        if "epochs" in differ:  # the learning rate of each step depends on how many there are
+            remedy += "; more epochs are another run: train anew with --set epochs= and another --out, or --overwrite"
+        raise ConfigError(f"{file}: --resume keeps the run's own settings, got {other}; {remedy}")
+    return replace(config, **free)
 
 
 def run_files(setup: RunSetup, data: Path, options: TrainOptions, record: str, outputs: tuple[str, ...]) -> RunFiles:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import warnings
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -48,16 +49,42 @@ def load_learned(model: nn.Module, weights: dict[str, Tensor], where: Path) -> N
     """Load saved tensors into a model.
 
     Raises:
-        CheckpointError: a tensor is missing, unknown or of another shape; the first few are named.
+        CheckpointError: a tensor is missing, unknown, of another shape or of another kind of number; the first few are
+            named.
     """
     own = learned(model)
     faults = [f"no {name}" for name in own if name not in weights]
     faults += [f"unknown {name}" for name in weights if name not in own]
     faults += [f"{n} is {tuple(weights[n].shape)}" for n in own if n in weights and own[n].shape != weights[n].shape]
+    faults += [f"{n} is {weights[n].dtype}" for n in own if n in weights and not _fits(weights[n], own[n])]
     if faults:
         got = f"{len(faults)} tensors that do not fit ({', '.join(faults[:3])})"
         raise CheckpointError(problem(where, got, "the tensors of its own settings", "train again with this version"))
     model.load_state_dict(weights, strict=False)
+
+
+def _fits(saved: Tensor, own: Tensor) -> bool:
+    """Return whether a saved tensor holds the numbers of a model's: floats of any precision, else the same type."""
+    return saved.is_floating_point() if own.is_floating_point() else saved.dtype == own.dtype
+
+
+def _odd_tensor(value: Any, name: str = "") -> str | None:
+    """Return the name and the kind of the first tensor that is not an array of real numbers in memory; None if none is.
+
+    Meta tensors have no numbers, and operations on sparse, quantized and nested ones fail one by one.
+    """
+    if isinstance(value, Tensor):
+        plain = type(value) in (Tensor, nn.Parameter) and not value.is_nested and value.layout == torch.strided
+        if plain and value.device.type == "cpu" and not value.is_quantized and not value.is_complex():
+            return None
+        kind = "nested" if value.is_nested else "quantized" if value.is_quantized else str(value.layout)
+        return f"{name} ({kind}, {value.dtype}, on {value.device.type})".replace("torch.", "")
+    if isinstance(value, dict):
+        pairs: Iterable[tuple[object, Any]] = value.items()
+    else:
+        pairs = enumerate(value) if isinstance(value, list | tuple) else ()
+    odd = (_odd_tensor(item, f"{name}.{key}" if name else str(key)) for key, item in pairs)
+    return next((found for found in odd if found), None)
 
 
 def _check(path: Path, checksums: bool) -> None:
@@ -122,6 +149,10 @@ def load_file(path: Path, mapped: bool = False) -> Loaded:
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({first}); copy it again or train again") from None
     if not isinstance(loaded, dict) or not isinstance(loaded.get("meta"), str):
         raise CheckpointError(problem(path, "a file without meta data", "a magic checkpoint", "use a best.pt"))
+    odd = _odd_tensor(loaded)
+    if odd:
+        remedy = "use a file that `magic train` wrote, or train again"
+        raise CheckpointError(problem(path, f"the tensor {odd}", "dense tensors of real numbers", remedy))
     return loaded
 
 

@@ -52,7 +52,9 @@ def accelerator_for(config: Config, device: str) -> Accelerator:
         log(f"note: {note}")
     usable = torch_devices(torch)
     if device not in ("auto", *usable):
-        raise ConfigError(f"--device {device}: not on this machine; expected one of {', '.join(('auto', *usable))}")
+        hidden = os.environ.get("CUDA_VISIBLE_DEVICES") if device == "cuda" else None
+        why = "not on this machine" if hidden is None else f"none with CUDA_VISIBLE_DEVICES={hidden[:40]}"
+        raise ConfigError(f"--device {device}: {why}; expected one of {', '.join(('auto', *usable))}")
     on_cpu = device == "cpu" or usable == ("cpu",)
     precision = config.precision
     if precision == "fp16" and on_cpu:

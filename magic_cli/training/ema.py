@@ -60,7 +60,9 @@ class ModelEma:
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what `state` returned."""
+        """Restore what `state` returned; raises ValueError for tensors of other shapes."""
         self.updates = int(state[""])
         for name, tensor in self._mean.items():
+            if state[name].shape != tensor.shape:  # copy_ would repeat a smaller one
+                raise ValueError(f"{name} is {tuple(state[name].shape)}")
             tensor.copy_(state[name])

@@ -133,6 +133,15 @@ def _checked(progress: TrainProgress) -> TrainProgress:
     return progress
 
 
+def check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError if a moment has another shape than its weight, or is no float: steps would fail or broadcast."""
+    for weight, state in optimizer.state.items():
+        for name, value in state.items():
+            shape = () if name == "step" else weight.shape
+            if not isinstance(value, torch.Tensor) or value.shape != shape or not value.is_floating_point():
+                raise ValueError(f"{name} does not fit its weight")
+
+
 @contextmanager
 def fitting(path: Path) -> Iterator[None]:
     """Turn the exceptions of a damaged or foreign state into one CheckpointError that names the file."""

@@ -307,6 +307,7 @@ class Trainer:
     def _restore(self, saved: resume.State) -> None:
         with resume.fitting(self.out / "state.pt"):
             self.optimizer.load_state_dict(saved["optimizer"])
+            resume.check_moments(self.optimizer)
             if self.accelerator.scaler is not None and "scaler" in saved:
                 self.accelerator.scaler.load_state_dict(saved["scaler"])
             if self.ema:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import random
 import shutil
@@ -89,6 +90,24 @@ def expanded(weights: dict[str, Any]) -> dict[str, Any]:
     return weights | {first(weights): torch.zeros(1).expand(10**6, 10**6, 1000)}
 
 
+def remade(weights: dict[str, Any], change: Callable[[torch.Tensor], Any]) -> dict[str, Any]:
+    """The weights with every matrix changed, as far as torch lets us."""
+    return {name: change(t) if t.is_floating_point() and t.dim() == 2 else t for name, t in weights.items()}
+
+
+# tensors of the right names and shapes that are no arrays of real numbers in memory, and a word of the refusal
+ODD: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
+    "meta": (lambda t: t.to("meta"), "on meta"),
+    "sparse": (lambda t: t.to_sparse(), "sparse_coo"),
+    "sparse by rows": (lambda t: t.to_sparse_csr(), "sparse_csr"),
+    "quantized": (lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8), "best.pt"),
+    "nested": (lambda t: torch.nested.nested_tensor([t, t]), "best.pt"),
+    "complex": (lambda t: t.to(torch.complex64), "complex64"),
+    "integers": (lambda t: t.to(torch.int64), "is torch.int64"),
+    "truth values": (lambda t: t > 0, "is torch.bool"),
+}
+
+
 # what is in the place of best.pt, and a word of the line that refuses it
 BAD: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "empty": (lambda _: b"", "damaged"),
@@ -106,7 +125,7 @@ BAD: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "of another task": (lambda path: changed(path, task="seg"), "made for task 'seg', not 'cvqa'"),
     "of a later format": (lambda path: changed(path, format=99), "format 99, expected 2; update magic"),
     "of no format": (lambda path: changed(path, format=None), "no format"),
-    "of unknown meta data": (lambda path: changed(path, later=1), "Additional properties"),
+    "of unknown meta data": (lambda path: changed(path, later=1), "unknown key"),
     "meta data of wrong types": (lambda path: changed(path, history=7, encoders=[]), "history: got int"),
     "without meta data": (lambda _: stored({"model_state_dict": {}}), "without meta data"),
     "meta data that is a list": (lambda _: stored({"meta": "[]", "weights": {}}), "damaged meta data"),
@@ -130,6 +149,10 @@ BAD: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "a weight too many": (lambda path: weighed(path, lambda w: w | {"more": torch.zeros(1)}), "unknown more"),
     "a weight of another shape": (lambda path: weighed(path, lambda w: w | {first(w): torch.zeros(3, 3)}), "is (3, 3)"),
     "a weight that claims petabytes": (lambda path: weighed(path, expanded), "is (1000000, 1000000, 1000)"),
+    **{
+        f"weights that are {kind}": (lambda path, odd=odd: weighed(path, lambda w: remade(w, odd)), word)
+        for kind, (odd, word) in ODD.items()
+    },
     "a state.pt": (lambda path: path.with_name("state.pt").read_bytes(), "the state of a training, expected a best.pt"),
 }
 WEIGHTS = ("of an encoder that is not here",)
@@ -146,6 +169,7 @@ def predict(magic: Magic, path: Path, ready: Path, out: str = "out") -> Any:
     return magic("predict", "cvqa", "--ckpt", path, "--data", ready, "--out", out, "--no-cache")
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, about tensors that are going out of use
 @pytest.mark.parametrize("how", BAD)
 def test_refused_and_named(magic: Magic, run: Path, ready: Path, tmp_path: Path, how: str, memory: None) -> None:
     make, word = BAD[how]
@@ -155,6 +179,38 @@ def test_refused_and_named(magic: Magic, run: Path, ready: Path, tmp_path: Path,
     words = () if how == "a state.pt" else (word,)
     refused(predict(magic, path, ready), 5 if how in WEIGHTS else 3, *named, *words)
     assert left(Path()) == []
+
+
+def test_floats_of_another_precision_are_read_in_any_memory_layout(
+    magic: Magic, run: Path, ready: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "best.pt"
+    for change in (torch.Tensor.double, lambda t: t.t().contiguous().t(), lambda t: t.requires_grad_()):
+        path.write_bytes(weighed(run / "best.pt", lambda w, change=change: remade(w, change)))
+        accepted(predict(magic, path, ready, f"out{len(left(Path()))}"))
+
+
+def test_a_checkpoint_does_not_decide_how_many_processes_run(run: Path, ready: Path, tmp_path: Path) -> None:
+    from magic_cli import tasks
+    from magic_cli.commands.predict import restored
+    from magic_cli.data.prepared import open_prepared
+
+    path = tmp_path / "best.pt"
+    path.write_bytes(configured(run / "best.pt", workers=256, batch_size=65_536))
+    _, config = restored(path, tasks.get("cvqa"), open_prepared(ready))
+    assert config.workers <= (os.cpu_count() or 1)
+    assert config.batch_size <= 64
+
+
+def test_a_resumed_run_takes_settings_that_change_no_result(
+    magic: Magic, run: Path, ready: Path, tmp_path: Path
+) -> None:
+    copy = copied(run, tmp_path / "run")
+    (copy / "state.pt").write_bytes(configured(run / "state.pt", workers=3))
+    words = (*TRAIN, "--data", ready, "--out", copy, "--resume")
+    accepted(magic(*words, "--set", "workers=0"))
+    refused(magic(*words, "--set", "lr=0.5"), 3, "keeps the run's own settings, got lr=0.5")
+    refused(magic(*words, "--set", "epochs=3"), 3, "more epochs are another run")
 
 
 def test_another_encoder(magic: Magic, run: Path, ready: Path, tmp_path: Path) -> None:
@@ -185,8 +241,6 @@ def test_any_changed_byte_is_noticed_or_changes_nothing(magic: Magic, run: Path,
 
 def canaries(canary: Path) -> dict[str, bytes]:
     """Files that would touch `canary` if anything in them ran."""
-    import os
-
     shell, touch = Code(os.system, f"touch {canary}"), Code(Path.touch, canary)
     code = Code(eval, f"__import__('pathlib').Path({str(canary)!r}).touch()")
     found = {"bare pickle": pickle.dumps(touch), "protocol 0": pickle.dumps(shell, 0), "bare eval": pickle.dumps(code)}
@@ -251,7 +305,18 @@ STATES: dict[str, Callable[[Path], bytes]] = {
     "random states of wrong size": lambda path: replaced(path, random={"cpu": torch.zeros(3, dtype=torch.uint8)}),
     "weights that are numbers": lambda path: replaced(path, weights={"w": 3}),
     "packed": lambda path: repacked(path, zipfile.ZIP_DEFLATED),
+    "sparse weights": lambda path: weighed(path, lambda w: remade(w, torch.Tensor.to_sparse)),
+    "meta moments": lambda path: moments(path, lambda t: t.to("meta")),
+    "moments of another shape": lambda path: moments(path, lambda _: torch.zeros(1)),
 }
+
+
+def moments(path: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> bytes:
+    """The state with changed moments of the optimizer."""
+    optimizer = torch.load(path, weights_only=True)["optimizer"]
+    for state in optimizer["state"].values():
+        state["exp_avg"] = change(state["exp_avg"])
+    return replaced(path, optimizer=optimizer)
 
 
 @pytest.mark.parametrize("how", STATES)
