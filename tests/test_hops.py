@@ -16,7 +16,7 @@ import pytest
 import magic_cli
 from magic_cli.cli import app
 from magic_cli.data.imaging.fast_tiff import read_simple_tiff
-from magic_cli.data.imaging.masks import map_stored, merge_masks, write_mask
+from magic_cli.data.imaging.masks import merge_masks, read_stored, write_mask
 from magic_cli.metrics.answer_sets import iom
 from magic_cli.metrics.mask_scores import dice
 
@@ -97,9 +97,9 @@ def test_all_files_of_a_path_are_seen(tmp_path: Path, threaded: bool) -> None:
 
     def read() -> object:
         if not threaded:
-            return map_stored(path, "m")
+            return read_stored(path, "m")
         with ThreadPoolExecutor(1) as pool:
-            return pool.submit(map_stored, path, "m").result()
+            return pool.submit(read_stored, path, "m").result()
 
     assert first_path(read, read_simple_tiff.__code__) == ["data/imaging/masks.py", "data/imaging/fast_tiff.py"]
     with pytest.raises(AssertionError, match="never reached"):

@@ -4,14 +4,16 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
 from magic_cli.commands.recording import recorded
+from magic_cli.data.imaging.appearance import Appearance, appearance_lines
 from magic_cli.data.imaging.images import PhotoSize
+from magic_cli.data.imaging.lesion_share import LesionShare, LesionShares, implausible, lesion_share, summary
 from magic_cli.data.imaging.masks import MERGES, merge_masks, write_mask
 from magic_cli.data.imaging.mean_mask import TrainingMeanMask
 from magic_cli.data.imaging.orientation import match_masks
@@ -77,7 +79,11 @@ class PrepareOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Photo:
-    """Facts about a photo and its masks, without their pixels. `digests` are lines for `digest`."""
+    """Facts about a photo and its masks, without their pixels.
+
+    `digests` are lines for `digest`; `shares` and `appearances` map names of masks to how much they mark, and to how
+    viewers show them if otherwise than stored.
+    """
 
     image_id: str
     size: PhotoSize
@@ -87,6 +93,8 @@ class _Photo:
     kinds: tuple[str, ...]
     digests: tuple[str, ...]
     dice: float | None
+    shares: Mapping[str, LesionShare]
+    appearances: Mapping[str, Appearance]
     problems: tuple[str, ...]
 
 
@@ -185,12 +193,9 @@ def _read_photos(challenge: Challenge, target: _Target | None) -> Iterator[_Phot
                 challenge.issues.add_loss(result.problems[0], "images")
                 continue
             for line in result.problems:
-                challenge.issues.add_loss(line, "masks")
-            if result.problems and not result.annotators and challenge.owner[image_id].split != "test":
-                line = problem(image_id, "no usable mask", "at least one", "fix its masks; the photo is left out")
-                challenge.issues.add_loss(line, "images")
-            else:
-                yield result
+                challenge.issues.add_loss(line)
+            challenge.issues.left_out["masks"] += len(challenge.masks.get(image_id, ())) - len(result.annotators)
+            yield result  # with masks or not: the closed questions need none
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -213,6 +218,8 @@ def _read_photo(challenge: Challenge, image_id: str, target: _Target | None) -> 
         kinds=tuple(photo.kinds[annotator] for annotator in photo.masks),
         digests=tuple(f"{challenge.name(paths[annotator])} {sha256}" for annotator, sha256 in photo.digests.items()),
         dice=_pairwise_dice(masks),
+        shares={challenge.name(paths[annotator]): lesion_share(mask) for annotator, mask in photo.masks.items()},
+        appearances={challenge.name(paths[annotator]): seen for annotator, seen in photo.appearances.items()},
         problems=photo.problems,
     )
 
@@ -269,6 +276,7 @@ def _manifest(
     for odd, number in sorted(Counter(photo.size.odd for photo in photos if photo.size.odd).items()):
         challenge.issues.note(f"{number:,} {'photo is' if number == 1 else 'photos are'} {odd}")
     orientation = _orientation(photos, challenge.issues)
+    lesion = _lesion(photos, challenge)
     return PrepareManifest(
         settings=settings,
         counts=counts,
@@ -276,6 +284,7 @@ def _manifest(
         left_out={what: challenge.issues.left_out[what] for what in ("cases", "images", "masks", "answers")},
         agreement=agreement(_dices(photos)),
         mask_values=dict(sorted(kinds.items())),
+        lesion=lesion,
         orientation=orientation,
         prompts=prompts,
         problems=tuple(challenge.issues.problems),
@@ -300,6 +309,34 @@ def _orientation(photos: Sequence[_Photo], issues: IssueLog) -> Orientation:
             f"{len(turned)} photos have an EXIF orientation: {masks}, {upright[None]} are undecided (read as {why})"
         )
     return Orientation(len(turned), upright[False], upright[True], upright[None], rule)
+
+
+def _lesion(photos: Sequence[_Photo], challenge: Challenge) -> dict[str, LesionShares | None]:
+    """Return how much of the photos is lesion, by split; report masks that viewers show otherwise, and odd shares."""
+    issues = challenge.issues
+    default = _orientation_rule(photos)
+    for line in appearance_lines(item for photo in photos for item in _appearances(photo, default).items()):
+        issues.add_loss(line)
+    found: dict[str, LesionShares | None] = {}
+    for split in SPLITS:
+        own = [photo.shares for photo in photos if challenge.owner[photo.image_id].split == split]
+        shares = {name: share for masks in own for name, share in masks.items()}
+        found[split] = summary(list(shares.values()))
+        odd = implausible(shares)
+        if odd:
+            expected = "a lesion within each photo, in the median at most 60 % of it"
+            issues.add_loss(problem(split, odd, expected, "are the masks inverted, or others? look at them"))
+    return found
+
+
+def _appearances(photo: _Photo, default: bool) -> Mapping[str, Appearance]:
+    """Return how viewers show a photo's masks if otherwise than stored: a turn that the photo shares is none."""
+    upright = default if photo.upright is None else photo.upright
+    turned = 1 if upright else photo.size.orientation
+    return {
+        name: replace(seen, orientation=1) if seen.orientation == turned else seen
+        for name, seen in photo.appearances.items()
+    }
 
 
 def prompt_lengths(cases: Iterable[Case], issues: IssueLog) -> PromptStatistics | None:

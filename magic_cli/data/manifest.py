@@ -3,11 +3,12 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
 
+from magic_cli.data.imaging.lesion_share import LesionShares
 from magic_cli.data.prompt_lengths import PromptLengths, PromptStatistics, PromptWindow
 from magic_cli.records import SPLITS, Case, ImageRecord
 
@@ -118,9 +119,10 @@ class PrepareManifest:
     """prepare.json (schemas/prepared.schema.json).
 
     `counts` maps each split to its counts, `left_out` the kinds of lost data (cases, images, masks, answers) to
-    numbers, `mask_values` the kinds of values in masks to numbers of masks. `problems` are losses, `notes` choices and
-    facts, one line each. `published` is None for data other than the challenge's, `agreement` if no photo has two
-    masks, `prompts` if tokens could not be counted.
+    numbers, `mask_values` the kinds of values in masks to numbers of masks, `lesion` each split to how much of its
+    photos the masks mark (None without masks; empty if an earlier version wrote it). `problems` are losses, `notes`
+    choices and facts, one line each. `published` is None for data other than the challenge's, `agreement` if no photo
+    has two masks, `prompts` if tokens could not be counted.
     """
 
     settings: PrepareSettings
@@ -134,6 +136,7 @@ class PrepareManifest:
     problems: tuple[str, ...]
     notes: tuple[str, ...]
     inputs: Inputs
+    lesion: Mapping[str, LesionShares | None] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """Return the content of prepare.json."""
@@ -155,13 +158,17 @@ class PrepareManifest:
             problems=tuple(row["problems"]),
             notes=tuple(row["notes"]),
             inputs=Inputs(inputs["files"], Digest(**inputs["photos"]), Digest(**inputs["masks"])),
+            lesion={
+                split: None if shares is None else LesionShares(**shares)
+                for split, shares in row.get("lesion", {}).items()
+            },
         )
 
 
 def _to_json(value: Any) -> Any:
     """Convert dataclasses and mappings to dicts and tuples to lists; keys are field names, in field order."""
     if is_dataclass(value):
-        return {field.name: _to_json(getattr(value, field.name)) for field in fields(value)}
+        return {item.name: _to_json(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, Mapping):
         return {key: _to_json(inner) for key, inner in value.items()}
     if isinstance(value, tuple):

@@ -18,7 +18,7 @@ from magic_cli.data.prompt_lengths import PromptStatistics
 from magic_cli.errors import DataError
 from magic_cli.records import SPLITS, ImageRecord
 from magic_cli.report import overlays, page
-from magic_cli.report.prepare_text import LEFT_OUT
+from magic_cli.report.prepare_text import LEFT_OUT, lesion_texts
 
 LOWEST, SPREAD = 24, 24  # pictures of at most 30 kB: the page stays below 2 MB, and takes seconds at most
 
@@ -109,6 +109,7 @@ def html(
         others=sum(bool(image.annotators) for image in images) - len(lowest),
         mean=_mean(mean),
         inputs=_inputs(manifest.inputs),
+        lesion=lesion_texts(manifest),
     )
 
 

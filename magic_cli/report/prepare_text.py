@@ -102,6 +102,7 @@ def _details(manifest: PrepareManifest) -> list[str]:
     if manifest.mask_values:
         values = ", ".join(f"{number:,} with {kind}" for kind, number in manifest.mask_values.items())
         lines.append(f"masks: {values}; merged by {manifest.settings.merge}")
+    lines += [f"lesion: {text}" for text in lesion_texts(manifest)]
     if manifest.agreement:
         mean, median = manifest.agreement.mean_dice, manifest.agreement.median_dice
         photos = f"{manifest.agreement.images:,} photos"
@@ -116,6 +117,16 @@ def _details(manifest: PrepareManifest) -> list[str]:
     if left_out:
         lines.append(f"left out: {left_out}")
     return lines
+
+
+def lesion_texts(manifest: PrepareManifest) -> list[str]:
+    """Return for each split with masks how much of a photo they mark, "train: median 9 % of a photo (0.2 to 43 %)"."""
+    return [
+        f"{split}: median {100 * shares.median:.3g} % of a photo "
+        f"({100 * shares.lowest:.3g} to {100 * shares.highest:.3g} %, {shares.masks:,} masks)"
+        for split, shares in manifest.lesion.items()
+        if shares is not None
+    ]
 
 
 def _window(window: PromptWindow) -> str:

@@ -4,7 +4,6 @@ The official scorer crashes at the first bad item, so that neither task is score
 linter reports equal problems together, holds one mask in memory at a time, and never opens photos.
 """
 
-import io
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -12,8 +11,9 @@ from typing import IO, Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from magic_cli.data.imaging.fast_tiff import read_simple_tiff
-from magic_cli.data.limits import MAX_PIXELS, claims
+from magic_cli.data.imaging.appearance import tiff_appearance
+from magic_cli.data.imaging.masks import import_tifffile, read_plain
+from magic_cli.data.limits import claims
 from magic_cli.errors import SubmissionError
 from magic_cli.io import run_record
 from magic_cli.io.file_kinds import system_pattern
@@ -27,8 +27,6 @@ _IMAGE = re.compile(r"IMG_[^_]+_[^_.]+")
 
 # none, deflate (two numbers) and packbits: what tifffile decodes without imagecodecs (cases 59 to 62)
 _COMPRESSIONS = (1, 8, 32946, 32773)
-
-_LARGEST = MAX_PIXELS + (1 << 20)  # bytes of the largest uncompressed mask, with room for its header
 
 
 class Fault(NamedTuple):
@@ -138,14 +136,12 @@ def _read_faults(findings: Findings, name: str, size: Size | None) -> Iterator[F
 def mask_faults(data: IO[bytes], size: Size | None) -> Iterator[Fault]:
     """Yield the problems of one mask file; `size` is the photo's (H, W), None if unknown."""
     try:
-        array = _read_simple(data)
+        array = read_plain(data)
         if array is not None:
             yield from _size_faults(array.shape, size)
             yield from _value_faults(array)
             return
-        import tifffile  # most submissions do not need it
-
-        with tifffile.TiffFile(data) as file:
+        with import_tifffile().TiffFile(data) as file:  # most submissions do not need it
             too_much = claims(file)
             if too_much:
                 expected = "at most 200 megapixels and 1 GiB, in this file alone"
@@ -153,7 +149,10 @@ def mask_faults(data: IO[bytes], size: Size | None) -> Iterator[Fault]:
                 return
             page, shape = file.pages[0], file.series[0].shape
             shape = shape[:2] if len(shape) == 3 and shape[2] == 1 else shape
-            if len(file.pages) > 1:
+            if len(file.pages) > 1 and len(shape) == 2:
+                remedy = "write the mask alone (the official scorer reads the first page)"
+                yield Fault("a mask with another page behind it, such as a thumbnail", "one page", remedy)
+            elif len(file.pages) > 1:
                 yield Fault("a TIFF of several pages", "one page", "write one 2-D mask (the official scorer stops)")
             elif len(shape) != 2:
                 remedy = "write one 2-D channel (the official scorer stops)"
@@ -163,20 +162,15 @@ def mask_faults(data: IO[bytes], size: Size | None) -> Iterator[Fault]:
                 remedy = "write it uncompressed or with zlib (the platform may lack imagecodecs)"
                 yield Fault("a compression that needs imagecodecs", "none or zlib", remedy, kind)
             else:
+                array = file.series[0].asarray()
                 yield from _size_faults(shape, size)
-                yield from _value_faults(file.series[0].asarray())
+                for difference in tiff_appearance(page, array).differences():
+                    got = f"{difference.what}: officially read {difference.official}"
+                    yield Fault(got, "what viewers show", difference.remedy)
+                yield from _value_faults(array)
     except Exception as error:  # decoders have no common base class of errors
         remedy = "write it again (the official scorer stops)"
         yield Fault("an unreadable file", "a whole TIFF", remedy, type(error).__name__)
-
-
-def _read_simple(data: IO[bytes]) -> NDArray[Any] | None:
-    """Return the array of a simple TIFF, ten times faster than tifffile; None for other files. Rewinds the stream."""
-    size = data.seek(0, io.SEEK_END)
-    data.seek(0)
-    array = read_simple_tiff(data.read()) if size <= _LARGEST else None
-    data.seek(0)
-    return array
 
 
 def _size_faults(shape: tuple[int, ...], size: Size | None) -> Iterator[Fault]:

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.data.gold import Gold
-from magic_cli.data.imaging.masks import Unreadable, decode_mask, map_stored, read_stored
+from magic_cli.data.imaging.appearance import AS_STORED, Appearance
+from magic_cli.data.imaging.masks import Unreadable, decode_mask, read_stored
 from magic_cli.data.prepared import MANIFEST
 from magic_cli.errors import DataError, SubmissionError, problem, shorten
 from magic_cli.io.files import write_text
@@ -127,11 +128,13 @@ class SubmittedMask(Submitted):
     stored: the array that the official scorer reads, of any shape and dtype; None if it reads none.
     official_error: the exception that stops the official scorer at this file; if it is "" and `stored` is None, the
         official scorer does not find the file.
+    appearance: how viewers show the file, where that differs from what is stored.
     """
 
     mask: NDArray[np.uint8] | None = None
     stored: NDArray[Any] | None = None
     official_error: str = ""
+    appearance: Appearance = AS_STORED
 
     @property
     def is_found_officially(self) -> bool:
@@ -216,10 +219,10 @@ class Submission:
         where, path = self.archive.where(name), self.archive.path(name)
         try:
             if path is not None:
-                stored, error = map_stored(path, where)
+                stored, error, appearance = read_stored(path, where)
             else:
                 with self.archive.read(name) as file:
-                    stored, error = read_stored(file, where)
+                    stored, error, appearance = read_stored(file, where)
         except Unreadable as wrong:
             return self._as_found(SubmittedMask(image, str(wrong), stored=wrong.stored, official_error=wrong.error))
         except SubmissionError as wrong:
@@ -231,9 +234,8 @@ class Submission:
                 mask = mask * np.uint8(255) if kind == "0/255" else mask
             except DataError as wrong:
                 line = str(wrong)
-        return self._as_found(
-            SubmittedMask(image, line, None if line else mask, None if error else stored, official_error=error)
-        )
+        official = None if error else stored
+        return self._as_found(SubmittedMask(image, line, None if line else mask, official, error, appearance))
 
     def _as_found(self, mask: SubmittedMask) -> SubmittedMask:
         return mask if self.masks_are_found else replace(mask, stored=None, official_error="")

@@ -284,19 +284,19 @@ def test_transposed_mask_is_left_out(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_mask(image.mask, "m"), draw_lesion(shift=1))
 
 
-def test_photo_none_of_whose_masks_fits_is_left_out_and_counted(folder: Path, tmp_path: Path) -> None:
+def test_photo_none_of_whose_masks_fits_stays_without_them(folder: Path, tmp_path: Path) -> None:
     save_mask(folder / MASKS / f"{image_id(1)}_mask_ann0.tiff", draw_lesion((40, 40)))
     save_mask(folder / MASKS / f"{image_id(1)}_mask_ann1.tiff", draw_lesion() * np.uint8(3))
     manifest = prepare(folder, tmp_path / "p").to_json()
-    assert len(manifest["problems"]) == 3
+    assert len(manifest["problems"]) == 2
     text = "\n".join(manifest["problems"])
     assert "got height x width 40 x 40, expected 48 x 64" in text
     assert "got values {0, 3}, expected {0, 1} or {0, 255}" in text
-    assert f"{image_id(1)}: got no usable mask" in text
-    assert manifest["left_out"] == {"cases": 0, "images": 1, "masks": 2, "answers": 0}
-    assert manifest["counts"]["train"]["images"] == 3
+    assert manifest["left_out"] == {"cases": 0, "images": 0, "masks": 2, "answers": 0}
+    assert manifest["counts"]["train"]["images"] == 4
     found = open_prepared(tmp_path / "p")
-    assert image_id(1) not in found.images
+    photo = found.images[image_id(1)]
+    assert (photo.mask, photo.annotators) == (None, {})
     assert found.cases["ENC00001"].image_ids == (image_id(1), image_id(1, 2))
     assert not (tmp_path / "p" / "masks" / f"{image_id(1)}.tiff").exists()
 

@@ -329,7 +329,7 @@ def test_a_plain_mask_is_checked_without_a_tiff_library(kind: str, monkeypatch: 
     """tifffile opened each mask twice: before and after the zip is made."""
     data = tiff(MADE[kind].astype(np.uint8))
     with monkeypatch.context() as patch:
-        patch.setattr(linter, "read_simple_tiff", lambda _: None)
+        patch.setattr(linter, "read_plain", lambda _: None)
         expected = list(linter.mask_faults(io.BytesIO(data), (4, 5)))
     monkeypatch.setitem(sys.modules, "tifffile", None)  # importing it fails
     assert list(linter.mask_faults(io.BytesIO(data), (4, 5))) == expected

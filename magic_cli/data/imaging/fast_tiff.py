@@ -1,10 +1,9 @@
 """Fast reader for simple TIFF files, which masks nearly always are; everything else is left to tifffile.
 
-Simple means: little-endian, one page, one 8-bit channel in strips, uncompressed or zlib, and only the usual tags.
-The arrays are the same as tifffile's (tests/data/imaging/test_fast_tiff.py).
+Simple means: little-endian, one page, one 8-bit channel in strips, uncompressed or zlib, 0 is black, not turned, and
+only the usual tags. The arrays are tifffile's, and what viewers show (tests/data/imaging/test_fast_tiff.py).
 """
 
-import mmap
 import struct
 import zlib
 
@@ -18,9 +17,9 @@ _WIDTH, _HEIGHT, _COMPRESSION, _DESCRIPTION = 256, 257, 259, 270
 _OFFSETS, _ROWS, _SIZES = 273, 278, 279
 
 # tag to the only values that it may have; the first is the default of an absent tag
-_FIXED = {254: (0,), 258: (8,), 262: (1, 0), 266: (1,), 277: (1,), 284: (1,), 339: (1,)}
+_FIXED = {254: (0,), 258: (8,), 262: (1,), 266: (1,), 274: (1,), 277: (1,), 284: (1,), 339: (1,)}
 
-_FREE = {274: 3, 282: 5, 283: 5, 296: 3}  # orientation and resolution, with their types: they do not change the array
+_FREE = {282: 5, 283: 5, 296: 3}  # resolution, with its types: it does not change the array
 
 _NAME, _SOFTWARE = 305, b"tifffile.py\0"
 
@@ -28,7 +27,7 @@ _RAW, _ZLIB = 1, (8, 32946)
 
 _KINDS = {3: "H", 4: "I"}
 
-Buffer = bytes | mmap.mmap | memoryview
+Buffer = bytes | memoryview
 
 
 def read_simple_tiff(data: Buffer) -> NDArray[np.uint8] | None:

@@ -1,16 +1,17 @@
 """Masks: read any binary TIFF that occurs in practice, merge annotators, write what the official scorer reads."""
 
 import io
-import mmap
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from magic_cli.data.imaging.appearance import AS_STORED, Appearance, tiff_appearance
 from magic_cli.data.imaging.fast_tiff import read_simple_tiff
 from magic_cli.data.limits import COMPRESSION, FAX, MAX_PIXELS, claims
 from magic_cli.errors import ConfigError, DataError, printable, problem, shorten
@@ -23,9 +24,7 @@ MERGES = ("or", "majority", "intersection")
 
 _READ_BY_PILLOW = ("TIFF", "PNG", "BMP", "GIF")  # not all that Pillow knows: its EPS would start Ghostscript
 
-_WHITE_IS_ZERO = 0
-
-_PHOTOMETRIC = 262
+_LARGEST = MAX_PIXELS + (1 << 20)  # bytes of the largest uncompressed 8-bit mask, with room for its header
 
 
 class Unreadable(DataError):  # noqa: N818  it describes the file
@@ -40,39 +39,44 @@ class Unreadable(DataError):  # noqa: N818  it describes the file
         self.error, self.stored = error, stored
 
 
-def read_raw(source: str | Path | IO[bytes], where: str = "") -> NDArray[Any]:
-    """Return the array of a TIFF as stored: any shape, any dtype, no scaling.
+class Stored(NamedTuple):
+    """A mask file as the official scorer reads it.
 
-    tifffile reads it, as the official scorer does; Pillow is the fallback for LZW, which tifffile reads only with the
-    79 MB imagecodecs (examples/challenge-data.md, "Compressions"). PNG, BMP and GIF are read too.
+    array: the pixels as stored: any shape, any dtype, no scaling.
+    error: why tifffile, hence the official scorer, cannot read the file; "" if it can.
+    appearance: how viewers show the file, where that differs from `array`.
+    """
+
+    array: NDArray[Any]
+    error: str = ""
+    appearance: Appearance = AS_STORED
+
+
+def read_raw(source: str | Path | IO[bytes], where: str = "") -> NDArray[Any]:
+    """Return the array of `read_stored`."""
+    return read_stored(source, where).array
+
+
+def read_stored(source: str | Path | IO[bytes], where: str = "") -> Stored:
+    """Read a TIFF as stored, as the official scorer does, and say how viewers show it.
+
+    tifffile reads it; Pillow is the fallback for LZW, which tifffile reads only with the 79 MB imagecodecs
+    (examples/challenge-data.md, "Compressions"). PNG, BMP and GIF are read too, as people see them.
+
+    A file is read, not mapped into memory: one that is cut meanwhile would end the process (SIGBUS).
 
     Args:
         source: a path, or a seekable stream.
         where: name of the file in messages; "" for the path itself.
 
     Raises:
-        DataError: one line, for a file that is missing, damaged, fax-coded (CCITT) or too large (data/limits.py).
+        Unreadable: the file is missing, damaged, fax-coded (CCITT) or too large (data/limits.py).
     """
     where = where or str(source)
     if isinstance(source, str | Path):
-        with _opened(source, where) as file:  # not read_bytes: this copies pixels once
-            return read_stored(file, where)[0]
-    return read_stored(source, where)[0]
-
-
-def map_stored(path: str | Path, where: str = "") -> tuple[NDArray[Any], str]:
-    """Read a file like `read_stored`, but memory-map uncompressed pixels instead of copying them.
-
-    A mapped array is read-only, and invalid once the file changes: for scoring, which reads pixels once.
-    """
-    where = where or str(path)
-    with _opened(path, where) as file:
-        try:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (ValueError, OSError):  # an empty file, or no file that can be mapped
-            return read_stored(file, where)
-        plain = read_simple_tiff(data)
-        return (plain, "") if plain is not None else read_stored(file, where)
+        with _opened(source, where) as file:
+            return _read(file, where)
+    return _read(source, where)
 
 
 @contextmanager
@@ -89,26 +93,32 @@ def _opened(path: str | Path, where: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-def read_stored(source: IO[bytes], where: str) -> tuple[NDArray[Any], str]:
-    """Return the array of a TIFF as stored, and why tifffile, hence the official scorer, cannot read it ("" if it can).
-
-    Raises:
-        Unreadable: the file is damaged, fax-coded (CCITT) or too large (data/limits.py).
-    """
-    plain = read_simple_tiff(source.getvalue()) if isinstance(source, io.BytesIO) else None  # ten times faster
+def _read(source: IO[bytes], where: str) -> Stored:
+    plain = read_plain(source)
     if plain is not None:
-        return plain, ""
-    tifffile = _tifffile()
+        return Stored(plain)
+    tifffile = import_tifffile()
     try:
-        return _read_tifffile(source, where), ""
+        return _read_tifffile(source, where)
     except DataError:
         raise
     except Exception as error:  # decoders have no common base class of errors
         name, official = type(error).__name__, _official(error)
         if official != name or isinstance(error, tifffile.TiffFileError):
             source.seek(0)
-            return _read_pillow(source, where, name), official
+            return _read_pillow(source, where, official)
         raise _damaged(where, error, name) from None
+
+
+def read_plain(source: IO[bytes]) -> NDArray[Any] | None:
+    """Return the array of a simple TIFF, ten times faster than tifffile; None for other files. Rewinds the stream."""
+    if isinstance(source, io.BytesIO):
+        return read_simple_tiff(source.getvalue())
+    size = source.seek(0, os.SEEK_END)
+    source.seek(0)
+    array = read_simple_tiff(source.read()) if size <= _LARGEST else None
+    source.seek(0)
+    return array
 
 
 def _official(error: Exception) -> str:
@@ -122,8 +132,8 @@ def _damaged(where: str, error: Exception, official: str) -> Unreadable:
     return Unreadable(problem(where, got, "a whole TIFF mask", "copy or download it again"), official)
 
 
-def _tifffile() -> Any:
-    """Import tifffile when it is needed: scoring simple files does not need it."""
+def import_tifffile() -> Any:
+    """Import tifffile, with its log silenced, when it is needed: simple files do not need it."""
     import logging
 
     import tifffile
@@ -133,15 +143,17 @@ def _tifffile() -> Any:
     return tifffile
 
 
-def _read_tifffile(source: IO[bytes], where: str) -> NDArray[Any]:
-    with _tifffile().TiffFile(source) as file:
+def _read_tifffile(source: IO[bytes], where: str) -> Stored:
+    with import_tifffile().TiffFile(source) as file:
         too_much = claims(file)
         if too_much:
             line = problem(where, too_much, "at most 200 megapixels and 1 GiB", "check the file")
             raise Unreadable(line, "ValueError: another size")
-        if int(file.series[0].keyframe.compression) in FAX:
+        page = file.series[0].keyframe
+        if int(page.compression) in FAX:
             raise _fax_coded(file, where)
-        return np.asarray(file.series[0].asarray())
+        array = np.asarray(file.series[0].asarray())
+        return Stored(array, "", tiff_appearance(page, array))
 
 
 def _fax_coded(file: Any, where: str) -> Unreadable:
@@ -157,34 +169,29 @@ def _fax_line(where: str) -> str:
     return problem(where, "CCITT (fax) compression", "none, zlib or LZW", remedy)
 
 
-def _read_pillow(source: IO[bytes], where: str, official: str) -> NDArray[Any]:
+def _read_pillow(source: IO[bytes], where: str, official: str) -> Stored:
     from PIL import Image  # imported here, as scoring is timed
 
     from magic_cli.data.imaging.images import quiet
+    from magic_cli.data.imaging.pillow_masks import picture_as_shown, tiff_as_stored
 
     try:
         with quiet(), Image.open(source, formats=_READ_BY_PILLOW) as image:
-            _refuse_huge(image.width * image.height, where)
-            if getattr(image, "n_frames", 1) > 1:
-                raise Unreadable(problem(where, "several pages", "one", "keep the first page"), official)
+            if image.width * image.height > MAX_PIXELS:
+                pixels = f"{image.width * image.height / 1e6:.0f} megapixels"
+                line = problem(where, pixels, "at most 200", "check the file")
+                raise Unreadable(line, "ValueError: another size")
             if getattr(image, "tag_v2", {}).get(COMPRESSION) in FAX:
                 raise Unreadable(_fax_line(where), official)
-            array = np.array(image)
-            # Pillow inverts white-is-zero; tifffile, hence the official scorer, does not.
-            white_is_zero = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
-    except DataError:
+            read = tiff_as_stored if image.format == "TIFF" else picture_as_shown
+            array, appearance = read(image, where)
+            return Stored(array, official, appearance)
+    except Unreadable:
         raise
+    except DataError as error:
+        raise Unreadable(error.problems[0], official) from None
     except Exception as error:
         raise _damaged(where, error, official) from None
-    if white_is_zero and image.mode in ("1", "L"):
-        return ~array if array.dtype == bool else 255 - array
-    return array
-
-
-def _refuse_huge(pixels: int, where: str) -> None:
-    if pixels > MAX_PIXELS:
-        line = problem(where, f"{pixels / 1e6:.0f} megapixels", "at most 200", "check the file")
-        raise Unreadable(line, "ValueError: another size")
 
 
 def decode_mask(raw: NDArray[Any], where: str) -> tuple[Mask, str]:
@@ -268,7 +275,7 @@ def write_mask(path: Path, mask: Mask) -> None:
     options = {"photometric": "minisblack", "compression": "zlib", "compressionargs": {"level": 6}}
     buffer = io.BytesIO()
     # without metadata: no software name, no description, hence no bytes that change with the version
-    _tifffile().imwrite(buffer, values, metadata=None, software=False, **options)
+    import_tifffile().imwrite(buffer, values, metadata=None, software=False, **options)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(buffer.getbuffer())

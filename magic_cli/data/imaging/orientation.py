@@ -2,11 +2,12 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from magic_cli.data.imaging.appearance import AS_STORED, Appearance
 from magic_cli.data.imaging.images import PhotoSize, check_photo, read_image_file
-from magic_cli.data.imaging.masks import decode_mask, read_raw
+from magic_cli.data.imaging.masks import decode_mask, read_stored
 from magic_cli.errors import DataError, problem
 from magic_cli.records import Mask
 
@@ -17,7 +18,8 @@ class PhotoWithMasks:
 
     `upright` is True if only the EXIF-upright photo has the masks' size, False if only the photo as stored has it or
     there is no orientation, None if the masks do not decide. `kinds` and `digests` map annotators to the kind of
-    values and the SHA-256 of each mask that was read; `problems` names the masks that were left out, one line each.
+    values and the SHA-256 of each mask that was read, `appearances` those that viewers show otherwise than stored to
+    how they do; `problems` names the masks that were left out, those of one kind in one line.
     """
 
     size: PhotoSize
@@ -26,6 +28,7 @@ class PhotoWithMasks:
     masks: dict[str, Mask]
     kinds: dict[str, str]
     digests: dict[str, str]
+    appearances: dict[str, Appearance]
     problems: tuple[str, ...]
 
 
@@ -41,22 +44,38 @@ def match_masks(photo: str, masks: Mapping[str, str], name: Callable[[str], str]
     read: dict[str, Mask] = {}
     kinds: dict[str, str] = {}
     digests: dict[str, str] = {}
-    problems: list[str] = []
+    appearances: dict[str, Appearance] = {}
+    refused: list[tuple[str, str]] = []
     for annotator, path in masks.items():
         try:
             data = read_image_file(path, name(path))
             digests[annotator] = hashlib.sha256(data).hexdigest()
-            read[annotator], kinds[annotator] = decode_mask(read_raw(io.BytesIO(data), name(path)), name(path))
+            stored = read_stored(io.BytesIO(data), name(path))
+            read[annotator], kinds[annotator] = decode_mask(stored.array, name(path))
+            if stored.appearance != AS_STORED:
+                appearances[annotator] = stored.appearance
         except DataError as error:
-            problems += error.problems
+            refused.append((name(path), error.problems[0]))
         except MemoryError:
             remedy = "free memory; left out"
-            problems.append(problem(name(path), "no memory left to read it", "enough for its pixels", remedy))
+            line = problem(name(path), "no memory left to read it", "enough for its pixels", remedy)
+            refused.append((name(path), line))
     upright = _decide(size, read)
     wanted = size.upright if upright else size.raw
     for annotator in [annotator for annotator, mask in read.items() if mask.shape != wanted]:
-        problems.append(_misfit(name(masks[annotator]), read.pop(annotator).shape, size))
-    return PhotoWithMasks(size, sha256, upright, read, kinds, digests, tuple(problems))
+        where = name(masks[annotator])
+        refused.append((where, _misfit(where, read.pop(annotator).shape, size)))
+    return PhotoWithMasks(size, sha256, upright, read, kinds, digests, appearances, tuple(_together(refused)))
+
+
+def _together(refused: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Yield one line per reason, with the first mask's name and how many more of the photo it holds for."""
+    reasons: dict[str, list[str]] = {}
+    for where, line in refused:
+        reasons.setdefault(line.removeprefix(where), []).append(where)
+    for reason, names in reasons.items():
+        more = f" (and {len(names) - 1} more of this photo)" if len(names) > 1 else ""
+        yield f"{names[0]}{more}{reason}"
 
 
 def _decide(size: PhotoSize, masks: Mapping[str, Mask]) -> bool | None:

@@ -5,14 +5,16 @@ mask with other values is decoded twice.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.data.gold import GoldImage
-from magic_cli.data.imaging.masks import decode_mask, map_stored
+from magic_cli.data.imaging.appearance import AS_STORED, Appearance
+from magic_cli.data.imaging.lesion_share import LesionShare, edge_share
+from magic_cli.data.imaging.masks import decode_mask, read_stored
 from magic_cli.errors import DataError, problem
 from magic_cli.metrics.overlap import MOST_MASKS, Bits, pack
 from magic_cli.records import Rules
@@ -42,11 +44,13 @@ class GoldMasks:
     shape: (H, W).
     planes: annotator to packed mask.
     bright: the annotators whose masks hold {0, 255}.
+    appearances: how viewers show the annotators' masks, of those that they show otherwise than stored.
     """
 
     shape: Shape
     planes: Mapping[str, Bits]
     bright: frozenset[str]
+    appearances: Mapping[str, Appearance] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,8 @@ class PredictedMask:
     fault, detail: why the mask counts as zero: the kind of fault, and its details; both "" if it does not.
     official_error: the exception that the official scorer crashes with, "" for none.
     causes: kinds of reasons why the tracks may differ.
+    edge: the share of the outermost pixels that the strict mask marks.
+    appearance: how viewers show the file, where that differs from what is stored.
     """
 
     strict: Bits | None = None
@@ -66,6 +72,8 @@ class PredictedMask:
     detail: str = ""
     official_error: str = ""
     causes: tuple[str, ...] = ()
+    edge: float = 0.0
+    appearance: Appearance = AS_STORED
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,9 @@ class ImageScore:
     has_empty_pair: whether the predicted mask and an annotator's are both empty: 0/0.
     baselines: terms of the TRIVIAL masks (without a training mean mask, of the first two).
     human, system: for each annotator left out, the terms of that annotator, and of the system, against the others.
+    predicted_lesion: how much of the photo the predicted mask marks; None if it counts as zero.
+    appearance: how viewers show the predicted mask's file, where that differs from what is stored.
+    gold_appearances: the same of annotators' masks, of those that viewers show otherwise.
     """
 
     fault: str
@@ -100,6 +111,9 @@ class ImageScore:
     baselines: Terms
     human: Terms
     system: Terms
+    predicted_lesion: LesionShare | None = None
+    appearance: Appearance = AS_STORED
+    gold_appearances: Mapping[str, Appearance] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +139,15 @@ def read_gold(gold: GoldImage) -> GoldMasks:
     shape: Shape = ()
     planes: dict[str, Bits] = {}
     bright: list[str] = []
+    appearances: dict[str, Appearance] = {}
     lines: list[str] = []
     if len(gold.annotators) > _MOST:
         where = next(iter(gold.annotators.values()))
         raise DataError(problem(where, f"{len(gold.annotators)} annotators", f"at most {_MOST}", "leave some out"))
     for name, path in gold.annotators.items():
         try:
-            size, packed, kind = _gold_mask(map_stored(path)[0], path)
+            stored = read_stored(path)
+            size, packed, kind = _gold_mask(stored.array, path)
         except DataError as error:
             lines += error.problems
             continue
@@ -140,9 +156,11 @@ def read_gold(gold: GoldImage) -> GoldMasks:
             lines.append(problem(path, f"shape {size}", f"{shape} as in the photo's other masks", "fix the gold mask"))
         planes[name] = packed
         bright += [name] if kind == "0/255" else []
+        if stored.appearance is not AS_STORED:
+            appearances[name] = stored.appearance
     if lines:
         raise DataError(lines)
-    return GoldMasks(shape, planes, frozenset(bright))
+    return GoldMasks(shape, planes, frozenset(bright), appearances)
 
 
 def _gold_mask(raw: NDArray[Any], where: str) -> tuple[Shape, Bits, str]:
@@ -169,7 +187,9 @@ def read_predicted(submitted: SubmittedMask | None, shape: Shape, rules: Rules) 
     """
     if submitted is None:
         return PredictedMask(fault=MISSING, official_error=NOT_FOUND)
-    predicted = _strict(submitted, shape, rules)
+    predicted = replace(_strict(submitted, shape, rules), appearance=submitted.appearance)
+    if predicted.strict is not None and submitted.mask is not None:
+        predicted = replace(predicted, edge=edge_share(submitted.mask))
     stored = submitted.stored
     if stored is None:
         return replace(predicted, official=None, official_error=submitted.official_error or NOT_FOUND)

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.data.gold import MaskGold
+from magic_cli.data.imaging.appearance import appearance_lines
+from magic_cli.data.imaging.lesion_share import implausible
 from magic_cli.errors import shorten
 from magic_cli.io.json_files import finite
 from magic_cli.metrics.mask_scores import MASK_SCORES, OFFICIAL, TERMS, scores_from_sums
@@ -177,8 +179,25 @@ def _notes(images: Images, rules: Rules, ignored: int) -> Iterable[str]:
     bright = [image for image, score in images.items() if kinds.GOLD in score.causes]
     if bright:
         yield f"The gold of {_count(bright)} holds 0 and 255, strictly read as 0 and 1 ({shorten(bright)})."
+    yield from _looks(images)
     if ignored:
         yield f"{ignored} predicted images have no gold and are left out, as the official scorer does."
+
+
+def _looks(images: Images) -> Iterable[str]:
+    """Yield what is odd about the masks as people see them: tags, and how much of the photos is lesion."""
+    predicted = ((image, score.appearance) for image, score in images.items())
+    yield from (f"{line}." for line in appearance_lines(predicted, "predicted"))
+    gold = (
+        (f"{image}_mask_{annotator}", appearance)
+        for image, score in images.items()
+        for annotator, appearance in score.gold_appearances.items()
+    )
+    yield from (f"{line}." for line in appearance_lines(gold, "gold"))
+    shares = {image: score.predicted_lesion for image, score in images.items() if score.predicted_lesion is not None}
+    found = implausible(shares)
+    if found:
+        yield f"The predicted masks have {found}; are they inverted, or of other photos?"
 
 
 def _is_counted(score: ImageScore) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from magic_cli.data.gold import OFFICIAL, MaskGold, TaskGold
+from magic_cli.data.imaging.lesion_share import LesionShare
 from magic_cli.errors import DataError, SubmissionError, first_lines, problem
 from magic_cli.metrics.mask_scores import OFFICIAL as OFFICIAL_RULE
 from magic_cli.metrics.mask_scores import column_terms, image_terms, jaccard_and_dice
@@ -197,6 +198,9 @@ def score_image(predicted: PredictedMask, gold: GoldMasks, prior: Bits | None, r
         baselines=_flat(baselines),
         human=human,
         system=system,
+        predicted_lesion=None if fault else LesionShare(overlap.area(0) / pixels, predicted.edge),
+        appearance=predicted.appearance,
+        gold_appearances=gold.appearances,
     )
 
 

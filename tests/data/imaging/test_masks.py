@@ -221,7 +221,7 @@ def test_only_binary_masks_are_written(array: np.ndarray, tmp_path: Path) -> Non
 
 
 def test_a_plain_mask_in_memory_is_read_without_a_tiff_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(masks, "_tifffile", None)
+    monkeypatch.setattr(masks, "import_tifffile", None)
     for data in (tiff(BIG), tiff(BIG, compression="zlib")):
         assert np.array_equal(read_raw(data, "m"), BIG)
         data.close()  # nothing holds its memory
