@@ -153,6 +153,15 @@ ANSWERS_CASES: dict[str, tuple[Callable[[Files], Any], list[str]]] = {
         ["ENC00021:CQID010-001: got the same key twice"],
     ),
 }
+
+
+def with_thumbnail(files: Files) -> None:
+    buffer = io.BytesIO()
+    small = Image.fromarray(blob((6, 8)))
+    Image.fromarray(blob(SIZE)).save(buffer, "TIFF", save_all=True, append_images=[small])
+    files[NAME] = buffer.getvalue()
+
+
 MASK_CASES: dict[str, tuple[Callable[[Files], Any], list[str]]] = {
     "30 masks beside masks_preds": (
         with_name(f"{FIRST}_mask_sys.tiff"),
@@ -188,6 +197,19 @@ MASK_CASES: dict[str, tuple[Callable[[Files], Any], list[str]]] = {
     ),
     "59 LZW": (with_pillow("L", "tiff_lzw"), [f"{NAME} (LZW): got a compression", "imagecodecs"]),
     "60 G4": (with_pillow("1", "group4"), [f"{NAME} (CCITTFAX4): got a compression"]),
+    "65 white-is-zero": (
+        with_mask(blob(SIZE), photometric="miniswhite"),
+        [NAME, "got white-is-zero: officially read inverted", "write MINISBLACK 0/1"],
+    ),
+    "66 palette": (
+        with_mask(blob(SIZE), photometric="palette", colormap=np.repeat([np.arange(256)[::-1] * 257], 3, 0)),
+        [NAME, "got with a palette that shows 0 as the brighter colour: officially read inverted"],
+    ),
+    "67 orientation": (
+        with_mask(blob(SIZE), extratags=[(274, 3, 1, 3, True)]),
+        [NAME, "got with an orientation tag other than 1: officially read as stored, not turned"],
+    ),
+    "68 thumbnail": (with_thumbnail, [NAME, "got a mask with another page behind it, such as a thumbnail"]),
     "64 int16 256": (with_mask(blob(SIZE).astype(np.int16) * 256), [NAME, "(0..256): got values other than 0 and 1"]),
     "64 negative": (with_mask(-blob(SIZE).astype(np.int16)), [NAME, "got values other than 0 and 1"]),
 }

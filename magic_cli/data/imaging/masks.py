@@ -24,6 +24,8 @@ MERGES = ("or", "majority", "intersection")
 
 _READ_BY_PILLOW = ("TIFF", "PNG", "BMP", "GIF")  # not all that Pillow knows: its EPS would start Ghostscript
 
+_CODEC = "needs imagecodecs"
+
 _LARGEST = MAX_PIXELS + (1 << 20)  # bytes of the largest uncompressed 8-bit mask, with room for its header
 
 
@@ -124,7 +126,8 @@ def read_plain(source: IO[bytes]) -> NDArray[Any] | None:
 def _official(error: Exception) -> str:
     """Return the error with which the official scorer fails, given tifffile's."""
     name = type(error).__name__
-    return f"{name}: needs imagecodecs" if "imagecodecs" in str(error) else name
+    needs_codec = "imagecodecs" in str(error) or isinstance(error, ImportError)  # zstd comes with Python 3.14
+    return f"{name}: {_CODEC}" if needs_codec else name
 
 
 def _damaged(where: str, error: Exception, official: str) -> Unreadable:
@@ -170,7 +173,7 @@ def _fax_line(where: str) -> str:
 
 
 def _read_pillow(source: IO[bytes], where: str, official: str) -> Stored:
-    from PIL import Image  # imported here, as scoring is timed
+    from PIL import Image, UnidentifiedImageError  # imported here, as scoring is timed
 
     from magic_cli.data.imaging.images import quiet
     from magic_cli.data.imaging.pillow_masks import picture_as_shown, tiff_as_stored
@@ -191,6 +194,9 @@ def _read_pillow(source: IO[bytes], where: str, official: str) -> Stored:
     except DataError as error:
         raise Unreadable(error.problems[0], official) from None
     except Exception as error:
+        if isinstance(error, UnidentifiedImageError) and _CODEC in official:  # whole, but of a rare kind
+            line = problem(where, "a TIFF that needs imagecodecs", "8-bit grey, uncompressed or zlib", "write it so")
+            raise Unreadable(line, official) from None
         raise _damaged(where, error, official) from None
 
 

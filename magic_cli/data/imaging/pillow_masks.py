@@ -4,6 +4,7 @@ Pillow turns a TIFF by its orientation tag, inverts white-is-zero, scales 2 and 
 unsigned ones; all of this is undone. What is not known to agree with tifffile is refused.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,28 @@ from magic_cli.data.imaging.appearance import (
     Appearance,
     shows_inverted,
 )
+from magic_cli.data.limits import COMPRESSION
 from magic_cli.errors import DataError, problem
 
-_BITS, _SAMPLES, _FORMAT, _SUBFILE = 258, 277, 339, 254
+_BITS, _SAMPLES, _PREDICTOR, _FORMAT = 258, 277, 317, 339
+
+_PACKBITS = 32773
 
 _GREY = (0, 1)  # white-is-zero, black-is-zero
 
 _SCALES = {2: 85, 4: 17}  # bits a pixel to the factor by which Pillow stretches them to 0..255
+
+# orientation to what undoes the turn that Pillow makes by it
+_BACK: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    1: lambda array: array,
+    2: lambda array: array[:, ::-1],
+    3: lambda array: array[::-1, ::-1],
+    4: lambda array: array[::-1],
+    5: lambda array: array.T,
+    6: lambda array: np.rot90(array),
+    7: lambda array: array[::-1, ::-1].T,
+    8: lambda array: np.rot90(array, -1),
+}
 
 # (bits a pixel, sample format: unsigned, signed, float) to dtype, of what Pillow reads as tifffile does
 _DTYPES = {
@@ -55,16 +71,19 @@ def tiff_as_stored(image: Image.Image, where: str) -> tuple[NDArray[Any], Appear
         raise DataError(problem(where, f"{samples} channels", "one", "store one binary mask per file"))
     (bits, *_), (kind, *_) = _numbers(tags.get(_BITS, 1)), _numbers(tags.get(_FORMAT, 1))
     dtype = _DTYPES.get((bits, kind))
-    if dtype is None or photometric not in (*_GREY, 3):
+    # libtiff swaps the bytes of big-endian pixels and Pillow does so again; Pillow's own decoders know no predictor
+    swapped = bits > 8 and image.tag_v2.prefix == b"MM"  # type: ignore[attr-defined]
+    predicted = tags.get(_PREDICTOR, 1) != 1 and tags.get(COMPRESSION, 1) in (1, _PACKBITS)
+    if dtype is None or photometric not in (*_GREY, 3) or swapped or predicted:
         got = f"{bits}-bit pixels of format {kind}, photometric {photometric}"
         raise DataError(problem(where, got, "8-bit grey", "write it uncompressed or with zlib"))
     orientation = _orientation(image)
-    image.getexif()[ORIENTATION] = 1  # else Pillow turns it
-    array = np.array(image)
+    array = _BACK[orientation](np.array(image))
     if photometric == 0 and image.mode in ("1", "L"):
         array = ~array if array.dtype == bool else 255 - array
     if photometric != 3 and image.mode == "L":
         array = array // np.uint8(_SCALES.get(bits, 1))
+    array = np.ascontiguousarray(array)
     array = array.view(dtype) if array.itemsize == np.dtype(dtype).itemsize else array.astype(dtype)
     if photometric == 3:
         return array, Appearance(PALETTE if shows_inverted(array, _colours(image)) else None, orientation)
@@ -106,7 +125,7 @@ def picture_as_shown(image: Image.Image, where: str) -> tuple[NDArray[Any], Appe
     if not shows_inverted(array, colours):
         return array, appearance
     light = colours.sum(1)[array]
-    if not ((light == 0) | (light == 765)).all():
+    if not ((light == 0) | (light == 765)).all() or (light[0, 0] == light).all() != (array[0, 0] == array).all():
         got = "a palette whose colours do not show which index is the lesion"
         raise DataError(problem(where, got, "black and white", "write it as grey, 0 and 255"))
     return np.where(light == 0, 0, 255).astype(np.uint8), appearance

@@ -162,8 +162,8 @@ def test_several_pages_keep_their_shape_and_are_refused() -> None:
 
 
 def test_huge_mask_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("masks", "limits", "fast_tiff"):
-        monkeypatch.setattr(f"magic_cli.data.imaging.{module}.MAX_PIXELS", 4799)
+    for module in ("imaging.masks", "limits", "imaging.fast_tiff"):
+        monkeypatch.setattr(f"magic_cli.data.{module}.MAX_PIXELS", 4799)
     for source in (tiff(BIG), pillow(Image.fromarray(BIG), compression="tiff_lzw")):
         with pytest.raises(DataError, match="0 megapixels"):
             read_raw(source, "m")
