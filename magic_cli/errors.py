@@ -24,7 +24,7 @@ _WORD = re.compile(r"[\w.,:+-]{0,40}", re.ASCII)
 _ID = re.compile(r"(?=\D*\d)[A-Za-z0-9\u00c0-\u024f_.,+-]{1,64}")
 
 _FIELD = re.compile(
-    r"|train|valid|test|encounter_id|author_id|image_ids|responses|qid"
+    r"|train|valid|val|validation|dev|test|encounter_id|author_id|image_ids|responses|qid"
     r"|(?:query_title|query_content|content|question|options)_[a-z]{2}"
 )
 

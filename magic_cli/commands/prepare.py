@@ -40,6 +40,7 @@ from magic_cli.data.prepared import (
     image_row,
 )
 from magic_cli.data.prompt_lengths import PromptStatistics, prompt_statistics
+from magic_cli.data.same_photos import list_same_photos
 from magic_cli.data.sources.dermavqa.reader import Challenge, open_challenge
 from magic_cli.errors import ConfigError, DataError, WeightsError, problem
 from magic_cli.io.files import StrPath, write_atomic, write_text
@@ -147,11 +148,15 @@ def _build(challenge: Challenge, options: PrepareOptions, target: _Target | None
     prompts = prompt_lengths(challenge.cases.values(), challenge.issues)
     if target:
         write_jsonl(target.folder / CASES, map(case_row, challenge.cases.values()))
+    has_text = any(any(text.values()) for case in challenge.cases.values() for text in case.texts.values())
     challenge.forget_texts()
     photos = list(_read_photos(challenge, target))
     default = _orientation_rule(photos)
     root = target.root if target else challenge.root
     images = [_record(photo, challenge, root, options.merge, default) for photo in photos]
+    list_same_photos(images, challenge.issues)
+    if not images and not has_text:
+        raise DataError([*by_kind(challenge.issues.problems), _nothing_usable(challenge)])
     settings = PrepareSettings(options.merge, options.prompt, options.responses)
     manifest = _manifest(challenge, photos, settings, count(challenge.cases.values(), images), prompts)
     if options.strict and challenge.issues.problems:
@@ -162,6 +167,12 @@ def _build(challenge: Challenge, options: PrepareOptions, target: _Target | None
     if target:
         _write(target, challenge, images, manifest, _dices(photos))
     return manifest
+
+
+def _nothing_usable(challenge: Challenge) -> str:
+    cases, photos = f"{len(challenge.cases):,} encounters without any text", f"{len(challenge.owner):,} listed"
+    expected = "a photo or a text"
+    return problem("data", f"{cases}, 0 of {photos} photos", expected, "complete the folder that --data names")
 
 
 def _write(

@@ -1,6 +1,5 @@
 """Gold masks and closed answers, in any form that users have them in; masks are read only when needed."""
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,11 +9,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from magic_cli.data.gold_masks import case_of_image, list_gold_masks
 from magic_cli.data.imaging.masks import ANNOTATOR_MASK, decode_mask, read_raw
+from magic_cli.data.issues import by_kind
 from magic_cli.data.limits import MAX_BYTES
+from magic_cli.data.names import PHOTO_SUFFIXES, composed, id_fault, masked_photo
 from magic_cli.data.prepared import MANIFEST, MEAN_MASK, Prepared, open_prepared
 from magic_cli.data.questions import QuestionSchema, load_questions
-from magic_cli.errors import DataError, first_lines, printable, problem
+from magic_cli.errors import DataError, first_lines, printable, problem, redact_key
 from magic_cli.io import run_record
 from magic_cli.io.file_kinds import is_json, is_system_file, kind_of
 from magic_cli.io.json_files import MAX_ANSWERS, read_json
@@ -23,11 +25,9 @@ from magic_cli.records import SPLITS, Case
 
 MASKS, ANSWERS = "masks_refs", "data_cvqa_ref.json"
 
+_TABLES = (*SPLITS, "val", "dev")  # beginnings of the names of tables
+
 OFFICIAL = ("ann0", "ann1", "ann2", "ann3")  # all that the official scorer reads: examples/official-scorer.md, case 57
-
-_IMAGE = re.compile(r"IMG_(?P<case>.+)_[^_]+")
-
-_MOST = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,13 +213,14 @@ def open_gold(path: Path, split: str) -> Gold:
     if (path / MANIFEST).is_file():
         return gold_of(open_prepared(path, texts=False), split)
     platform = (path / ANSWERS).is_file() or (path / MASKS).is_dir()
-    if not platform and any(_is_encounters(file) for file in path.rglob("*.json")):
+    if not platform and any(map(_is_encounters, path.rglob("*"))):
         return _from_challenge(path, split)
     return _from_folder(path, split)
 
 
 def _is_encounters(path: Path) -> bool:
-    return path.name.startswith(SPLITS) and "cvqa" not in path.name
+    name = path.name.casefold()
+    return name.endswith((".json", ".jsonl")) and name.startswith(_TABLES) and "cvqa" not in name
 
 
 def _from_challenge(path: Path, split: str) -> Gold:
@@ -262,8 +263,10 @@ def gold_files(path: Path) -> list[Path]:
 
 
 def _is_gold(path: Path) -> bool:
-    is_photo = path.name.startswith("IMG_") and path.suffix.casefold() in (".jpg", ".jpeg", ".png")
-    return is_photo or (is_json(path) and path.name != run_record.FILE) or bool(ANNOTATOR_MASK.fullmatch(path.name))
+    if path.suffix.casefold() in PHOTO_SUFFIXES:
+        is_named = path.name.startswith("IMG_") or ANNOTATOR_MASK.fullmatch(path.name) or masked_photo(path.stem)[0]
+        return bool(is_named) and not path.stem.endswith("_mask_sys")
+    return is_json(path) and path.name != run_record.FILE
 
 
 def _definitions(folder: Path) -> Path | None:
@@ -272,7 +275,8 @@ def _definitions(folder: Path) -> Path | None:
 
 def _from_folder(path: Path, split: str) -> Gold:
     """Read masks anywhere below a folder, and an answers file in it under the platform's or the challenge's name."""
-    questions, images = load_questions(_definitions(path)), _list_masks(path, split)
+    questions, masks = load_questions(_definitions(path)), list_gold_masks(path, split)
+    images = {image: GoldImage(case_of_image(image), _in_order(paths)) for image, paths in masks.items()}
     files = [file for file in (path / ANSWERS, path / f"{split}_cvqa.json") if file.is_file()]
     if not images and not files:
         expected = f"IMG_*_mask_ann*.tiff, .tif or .png, {ANSWERS} or a prepared dataset"
@@ -284,32 +288,6 @@ def _from_folder(path: Path, split: str) -> Gold:
     return Gold(source, MaskGold(source, images), AnswerGold(source, questions, answers))
 
 
-def _list_masks(folder: Path, split: str) -> dict[str, GoldImage]:
-    """Index the masks below a folder; folders named after other splits are skipped.
-
-    Raises:
-        DataError: an annotator has two masks of an image; lists up to 20 of them.
-    """
-    by_image: dict[str, dict[str, str]] = {}
-    cases: dict[str, str] = {}
-    lines = []
-    for path in sorted(folder.rglob("*_mask_*")):
-        match = ANNOTATOR_MASK.fullmatch(path.name)
-        image = _IMAGE.fullmatch(match["image"]) if match else None
-        folders = set(path.relative_to(folder).parts[:-1]) & set(SPLITS)
-        if match is None or image is None or (folders and split not in folders):
-            continue
-        cases[image.group()] = image["case"]
-        masks, annotator = by_image.setdefault(image.group(), {}), match["annotator"].casefold()
-        if annotator in masks:
-            got = "a second mask of this annotator and photo"
-            lines.append(problem(path, got, "one", f"remove it or {masks[annotator]}"))
-        masks[annotator] = str(path)
-    if lines:
-        raise DataError(lines[:_MOST])
-    return {image: GoldImage(cases[image], _in_order(masks)) for image, masks in by_image.items()}
-
-
 def _read_answers(path: Path, questions: QuestionSchema) -> dict[str, dict[str, int]]:
     rows: Any = read_json(path, MAX_ANSWERS)
     if not isinstance(rows, list) or not rows:
@@ -318,14 +296,17 @@ def _read_answers(path: Path, questions: QuestionSchema) -> dict[str, dict[str, 
     lines: list[str] = []
     for number, row in enumerate(rows):
         encounter = row.get("encounter_id") if isinstance(row, dict) else None
-        if not isinstance(encounter, str):
-            expected = "an object with an encounter_id"
-            lines.append(problem(f"{path}:{number}", "no encounter_id", expected, "fix the row"))
+        fault = id_fault(encounter, f"{path}:{number}")
+        if fault:
+            lines.append(fault)
             continue
+        encounter = composed(str(encounter))
         if encounter in answers:
-            lines.append(problem(f"{path}:{number}", f"{encounter} twice", "once", "remove one row"))
-        lines += questions.faults(row, f"{path}:{encounter}")
-        answers[encounter] = {qid: row[qid] for qid in questions.by_qid if qid in row}
+            lines.append(problem(f"{path}:{number}", f"{redact_key(encounter)} twice", "once", "remove one row"))
+        faults = questions.faults(row, f"{path}:{redact_key(encounter)}")
+        lines += faults
+        known = {qid: row[qid] for qid in questions.by_qid if qid in row}
+        answers[encounter] = known if faults else questions.indices(known)
     if lines:
-        raise DataError(first_lines(lines, path))
+        raise DataError(first_lines(by_kind(lines), path))
     return answers

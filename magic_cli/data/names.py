@@ -1,10 +1,13 @@
-"""Names of files: how two are compared, which ones a system added, and which are named as masks by other tools."""
+"""Names of files and ids: how two are compared, which files a system added, and which other tools name as masks."""
 
 import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePath
 from urllib.parse import unquote
+
+from magic_cli.errors import problem
+from magic_cli.io.file_kinds import is_system_file
 
 USUAL_SUFFIXES = (".jpg", ".jpeg", ".png")  # of photos
 
@@ -17,10 +20,6 @@ PHOTO_SUFFIXES = (
 )
 
 MASK_SUFFIXES = (".tif", ".tiff", ".png", ".bmp", ".gif")  # a lossy format has other values at every edge
-
-_SYSTEM = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
-
-_SYSTEM_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "system volume information"}
 
 _COPY = re.compile(r"(?:[ _]?\(\d+\)| - copy(?: \(\d+\))?| copy(?: \d+)?)$", re.I)
 
@@ -35,6 +34,11 @@ _MASK_FOLDER = re.compile(
 )
 
 _PHOTO_FOLDER = re.compile(r"(?:.*[ _-])?(?:images?|imgs?|photos?|pictures?|pics?|originals?)(?:[ _-].*|\d*)", re.I)
+
+
+def without_copy_mark(stem: str) -> str:
+    """Return a name, without suffix, as it was before a system copied the file: IMG for "IMG (1)" or "IMG - Copy"."""
+    return _COPY.sub("", stem)
 
 
 def composed(name: str) -> str:
@@ -59,12 +63,12 @@ def loose_key_of(stem: str) -> str:
     suffix = PurePath(name).suffix
     if suffix in PHOTO_SUFFIXES:
         name = name[: -len(suffix)]
-    return " ".join(_COPY.sub("", name).split())
+    return " ".join(without_copy_mark(name).split())
 
 
 def is_added_by_system(name: str) -> bool:
     """Return whether a file or folder is hidden, or added by a system: ._IMG.jpg, .DS_Store, Thumbs.db, __MACOSX."""
-    return name.startswith(".") or name.casefold() in _SYSTEM or name.casefold() in _SYSTEM_FOLDERS
+    return name.startswith(".") or is_system_file(name)
 
 
 def masked_photo(stem: str) -> tuple[str, bool]:
@@ -76,7 +80,7 @@ def masked_photo(stem: str) -> tuple[str, bool]:
     >>> masked_photo("IMG_7_segmentation"), masked_photo("IMG_7-mask2"), masked_photo("IMG_7")
     (('IMG_7', False), ('IMG_7', True), ('', False))
     """
-    name = _COPY.sub("", stem)
+    name = without_copy_mark(stem)
     match = _MASK_AFTER.fullmatch(name)
     if match:
         return match["image"], match["number"] is not None
@@ -96,3 +100,16 @@ def is_for_masks(folders: Sequence[str]) -> bool:
         if _PHOTO_FOLDER.fullmatch(name):
             return False
     return False
+
+
+def id_fault(eid: object, where: str) -> str:
+    """Return why a value is no encounter id, "" if it is one."""
+    if isinstance(eid, bool | int | float):
+        kind = "true or false" if isinstance(eid, bool) else f"a number ({eid!r:.40})"
+        expected = "expected text such as ENC00001; write it in quotes, in every table"
+        return f"{where}: encounter_id is {kind}, {expected}"
+    if not isinstance(eid, str) or not composed(eid):
+        return problem(where, "no encounter_id", "a text such as ENC00001", "complete the row")
+    if not eid.strip().isprintable():
+        return problem(where, "an encounter_id with control characters", "a plain id", "fix the row")
+    return ""

@@ -198,7 +198,7 @@ def open_prepared(root: StrPath, texts: bool = True) -> Prepared:
     questions = _read_questions(root, cases)
     _raise([*_lost(root, manifest, cases, images), *_contradictions(root, cases, images, questions)])
     return Prepared(
-        root=real,
+        root=root,
         manifest=manifest,
         questions=questions,
         cases={case.case_id: case for case in cases},

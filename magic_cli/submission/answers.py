@@ -4,6 +4,7 @@ How the official scorer treats such rows: examples/official-scorer.md, cases 01 
 """
 
 import codecs
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -121,6 +122,7 @@ def read_row(row: Any, qids: Collection[str], where: str) -> SubmittedRow:
     if not isinstance(encounter, str):
         got = "no encounter_id" if isinstance(row, dict) else f"a JSON {type(row).__name__}"
         return SubmittedRow("", problem(where, got, "an object with an encounter_id", "fix the row"), row)
+    encounter = unicodedata.normalize("NFC", encounter)
     indices = {qid: whole_number(value) for qid, value in row.items() if qid in qids}
     bad = [qid for qid, index in indices.items() if index is None]
     values = {qid: index for qid, index in indices.items() if index is not None}

@@ -6,6 +6,7 @@ submission/lint.py is strict.
 """
 
 import json
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -51,7 +52,7 @@ def image_of(name: str) -> str | None:
     (case 48).
     """
     image, _, rest = name.partition("_mask_")
-    return image if image and rest == "sys.tiff" else None
+    return unicodedata.normalize("NFC", image) if image and rest == "sys.tiff" else None  # macOS decomposes names
 
 
 Deliverable = Literal["masks", "answers"]

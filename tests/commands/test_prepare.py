@@ -481,6 +481,35 @@ def test_unwritable_target(folder: Path, tmp_path: Path) -> None:
         prepare(folder, tmp_path / "file" / "prepared")
 
 
+# ---- nothing usable, and the same photo twice
+
+
+def test_neither_photo_nor_text_is_no_dataset(folder: Path, tmp_path: Path) -> None:
+    for split in ("train", "valid", "test"):
+        rows = json.loads((folder / f"{split}.json").read_text(encoding="utf-8"))
+        bare = [{key: row[key] for key in ("encounter_id", "image_ids")} for row in rows]
+        write_json(folder / f"{split}.json", bare)
+    assert len(prepare(folder, tmp_path / "p").manifest.problems) == 0  # photos alone will do
+    shutil.rmtree(folder / "images_final")
+    with pytest.raises(DataError, match="7 encounters without any text, 0 of 10 listed photos"):
+        prepare(folder, tmp_path / "q")
+    assert not (tmp_path / "q").exists()
+
+
+def test_the_same_photo_in_two_splits_is_a_problem_and_in_one_a_note(folder: Path, tmp_path: Path) -> None:
+    valid, train = folder / "images_final/images_valid", folder / TRAIN
+    shutil.copy(train / f"{image_id(1)}.jpg", valid / f"{image_id(4)}.jpg")
+    shutil.copy(train / f"{image_id(2)}.jpg", valid / f"{image_id(5)}.jpg")
+    shutil.copy(train / f"{image_id(2)}.jpg", train / f"{image_id(3)}.jpg")
+    result = prepare(folder, tmp_path / "p")
+    [line] = result.manifest.problems
+    assert line.startswith("valid: got 2 photos that are also in train, byte for byte: ")
+    assert f"{image_id(4)} = {image_id(1)}, {image_id(5)} = {image_id(2)}" in line
+    assert any(f"({image_id(2)} = {image_id(3)})" in note for note in result.manifest.notes)
+    with pytest.raises(DataError, match="also in train"):
+        prepare(folder, tmp_path / "q", PrepareOptions(strict=True))
+
+
 # ---- what the terminal shows
 
 

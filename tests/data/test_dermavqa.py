@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from challenge_folders import (
     write_json,
 )
 
+from magic_cli.data.issues import by_kind
 from magic_cli.data.questions import load_questions
 from magic_cli.data.sources.dermavqa.reader import Challenge, open_challenge
 from magic_cli.errors import ConfigError, DataError
@@ -480,3 +482,217 @@ def test_masks_may_be_png(folder: Path) -> None:
     found = open_challenge(folder)
     assert found.issues.problems == []
     assert Path(found.masks[image_id(1)]["ann0"]).suffix == ".png"
+
+
+# ---- data under other names: found, or one line that names it
+
+
+def renamed(folder: Path, change: Callable[[str], str], pattern: str = "IMG_*") -> None:
+    for path in sorted(folder.rglob(pattern)):
+        path.rename(path.with_name(change(path.name)))
+
+
+@pytest.mark.parametrize("how", ["unpacked", "photos packed", "one split packed", "masks packed", "table packed"])
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz", ".7z", ".rar", ".zip.001"])
+def test_packed_archives_are_named_where_something_is_missing(folder: Path, how: str, suffix: str) -> None:
+    name = f"valid{suffix}" if how == "table packed" else f"data{suffix}"
+    (folder / name).write_bytes(b"packed")
+    lost = {
+        "photos packed": folder / "images_final",
+        "one split packed": folder / "images_final/images_test",
+        "masks packed": folder / "dermavqa-seg-trainvalid",
+    }.get(how)
+    if lost:
+        shutil.rmtree(lost)
+    if how == "table packed":
+        (folder / "valid.json").unlink()
+    lines = [line for line in open_challenge(folder).issues.problems if "packed archive, expected" in line]
+    assert lines == [] if how == "unpacked" else [f"{name}: got a packed archive, expected the files in it; unpack it"]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda row: row.update(encounter_id=int(row["encounter_id"][3:])), "encounter_id is a number (1), expected"),
+        (lambda row: row.update(encounter_id=None), "got no encounter_id"),
+        (lambda row: row.update(image_ids=None), "got null, expected a list"),
+        (lambda row: row.update(image_ids="IMG_1.jpg"), "got 'IMG_1.jpg', expected a list"),
+    ],
+)
+def test_no_row_is_an_encounter(folder: Path, change: Callable[[Any], object], expected: str) -> None:
+    for split in ("train", "valid", "test"):
+        edit(folder / f"{split}.json", lambda rows: [change(row) for row in rows])
+    with pytest.raises(DataError) as caught:
+        open_challenge(folder)
+    [line] = caught.value.problems
+    assert line.startswith("7 items: train.json:0")
+    assert expected in line
+    assert line.endswith("; no encounter is left of train.json, valid.json, test.json")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "images_train/{}.jpg",
+        "C:\\data\\{}.JPG",
+        "./{}.jpg",
+        " {}.jpg ",
+        "{}",
+        "http://host/a/{}.png",
+        "{} .jpg",
+        "{}%2Ejpg",
+    ],
+)
+def test_photos_are_found_by_the_name_in_an_entry(folder: Path, name: str) -> None:
+    edit(folder / "train.json", lambda rows: rows[1].update(image_ids=[name.format(image_id(2))]))
+    found = open_challenge(folder)
+    assert found.issues.problems == []
+    assert len(found.photos) == 10
+    assert [len(case.image_ids) for case in found.cases.values()][:3] == [2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda name: unicodedata.normalize("NFD", name),
+        lambda name: unicodedata.normalize("NFC", name),
+        lambda name: unicodedata.normalize("NFD", name).upper(),
+        lambda name: name.replace("\u00e4", "%C3%A4") if name.endswith(".jpg") else name,
+        lambda name: name.replace(".jpg", " (1).jpg"),
+        lambda name: name.replace(".jpg", ".jpg.jpg"),
+    ],
+)
+def test_names_are_compared_composed(folder: Path, change: Callable[[str], str]) -> None:
+    """macOS decomposes names, and copies and downloads change them; tables keep what was typed."""
+    renamed(folder, lambda name: change(name.replace("IMG_ENC", "L\u00e4sion")))
+    for split in ("train", "valid", "test"):
+        text = (folder / f"{split}.json").read_text(encoding="utf-8")
+        (folder / f"{split}.json").write_text(text.replace("IMG_ENC", "L\u00e4sion"), encoding="utf-8")
+    found = open_challenge(folder)
+    assert found.issues.problems == []
+    assert (len(found.photos), len(found.masks)) == (10, 7)
+    assert all(unicodedata.is_normalized("NFC", image_id) for image_id in found.photos)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "{}_mask.png",
+        "{}_segmentation.png",
+        "{}_seg.tif",
+        "{}_lesion.bmp",
+        "{}-mask.tiff",
+        "mask_{}.gif",
+        "{}.png",
+        "{}.tif",
+    ],
+)
+def test_masks_of_other_tools(folder: Path, change: str) -> None:
+    shutil.move(folder / "dermavqa-seg-trainvalid", folder / "masks")
+    for path in sorted((folder / "masks").rglob("*_ann1.tiff")):
+        path.unlink()
+    renamed(folder / "masks", lambda name: change.format(name.partition("_mask_")[0]))
+    found = open_challenge(folder)
+    assert found.issues.problems == []
+    assert (len(found.photos), len(found.masks)) == (10, 7)
+    assert {tuple(masks) for masks in found.masks.values()} == {("ann0",)}
+    [note] = found.issues.notes
+    such = found.name(found.masks[image_id(1)]["ann0"])
+    assert note == (f"7 masks are not named IMG_..._mask_ann0.tiff (such as {such}): taken as ann0, by name or folder")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["{}_mask_ann0.jpg"], "a mask as .jpg file, expected TIFF or PNG"),
+        (["{}_mask.webp"], "a mask as .webp file, expected TIFF or PNG"),
+        (["{}_mask_1.png"], "a mask with a number in another form"),
+        (["{}_mask.png", "{}_seg.png"], "2 files that look like its mask"),
+    ],
+)
+def test_masks_that_cannot_be_taken_are_one_line_a_kind(folder: Path, names: list[str], expected: str) -> None:
+    for path in sorted(folder.rglob("*_ann?.tiff")):
+        for number, name in enumerate(names):
+            path.with_name(name.format(path.name.partition("_mask_")[0])).write_bytes(b"x" * number)
+        path.unlink()
+    [line] = by_kind(line for line in open_challenge(folder).issues.problems)
+    assert line.startswith("7 items: ")
+    assert expected in line
+
+
+def test_a_broken_link_is_called_one(folder: Path) -> None:
+    for path in (folder / TRAIN / f"{image_id(2)}.jpg", folder / MASKS / f"{image_id(3)}_mask_ann0.tiff"):
+        path.unlink()
+        path.symlink_to(folder / "gone" / path.name)
+    lines = open_challenge(folder).issues.problems
+    assert [line.split(", expected")[0] for line in lines[:2]] == [
+        f"{MASKS}/{image_id(3)}_mask_ann0.tiff: got a broken link",
+        f"{image_id(2)}: got no photo for ENC00002, but a broken link ({TRAIN}/{image_id(2)}.jpg)",
+    ]
+
+
+@pytest.mark.parametrize(
+    "kind", ["lines", "lines in .json", "upper case", "BOM", "dev", "validation", "list in .jsonl"]
+)
+def test_tables_of_other_forms(folder: Path, kind: str) -> None:
+    path, rows = folder / "valid.json", read_json(folder / "valid.json")
+    path.unlink()
+    lines = "\n".join(json.dumps(row) for row in rows)
+    name, text = {
+        "lines": ("valid.jsonl", lines),
+        "lines in .json": ("valid.json", lines),
+        "upper case": ("VALID.JSON", json.dumps(rows)),
+        "BOM": ("valid.json", "\ufeff" + json.dumps(rows)),
+        "dev": ("dev.json", json.dumps(rows)),
+        "validation": ("validation.json", json.dumps(rows)),
+        "list in .jsonl": ("valid.ndjson", json.dumps(rows)),
+    }[kind]
+    (folder / name).write_text(text, encoding="utf-8")
+    found = open_challenge(folder)
+    assert found.issues.problems == []
+    assert splits(found)["valid"] == 2
+
+
+def test_table_that_is_no_json_is_named(folder: Path) -> None:
+    (folder / "valid.json").rename(folder / "valid.csv")
+    assert any(line.startswith("valid.csv: got a .csv table") for line in open_challenge(folder).issues.problems)
+
+
+@pytest.mark.parametrize("change", [str.lower, lambda eid: f" {eid} "])
+def test_ids_of_answers_in_other_capitals_are_the_encounters(folder: Path, change: Callable[[str], str]) -> None:
+    edit(
+        folder / "train_cvqa.json", lambda rows: [row.update(encounter_id=change(row["encounter_id"])) for row in rows]
+    )
+    found = open_challenge(folder)
+    assert found.issues.problems == []
+    assert sum(case.answers is not None for case in found.cases.values()) == 5
+
+
+def test_answers_as_whole_floats_are_indices(folder: Path) -> None:
+    edit(folder / "train_cvqa.json", lambda rows: rows[0].update({"CQID010-001": 1.0}))
+    found = open_challenge(folder)
+    assert found.issues.problems == []
+    answers = found.cases["ENC00001"].answers
+    assert answers is not None
+    assert (answers["CQID010-001"], type(answers["CQID010-001"])) == (1, int)
+
+
+@pytest.mark.parametrize("name", ["Thumbs.db", "desktop.ini", "._IMG_ENC00001_00001.jpg", "IMG_ENC00001_00001 (1).jpg"])
+def test_what_a_system_added_is_passed_over(folder: Path, name: str) -> None:
+    (folder / TRAIN / name).write_bytes(b"junk")
+    (folder / MASKS / f"{image_id(1)}_mask_ann0 (1).tiff").write_bytes(b"junk")
+    found = open_challenge(folder)
+    assert (found.issues.problems, found.issues.notes, len(found.photos)) == ([], [], 10)
+
+
+def test_photos_of_other_names_are_counted_by_suffix(folder: Path) -> None:
+    renamed(folder / "images_final", lambda name: f"picture{name[7:]}")
+    line = next(line for line in open_challenge(folder).issues.problems if line.startswith("image_ids"))
+    assert "got 0 of 10 photos (10 .jpg files of other names), expected a file for each listed photo" in line
+
+
+def test_texts_under_odd_keys_are_noted(folder: Path) -> None:
+    edit(folder / "train.json", lambda rows: rows[0].update({"query_title_\u00e9\u00e9": "x", "query_title": "x"}))
+    found = open_challenge(folder)
+    assert len(found.issues.notes) == 1
+    assert found.issues.notes[0].startswith("1 text is not read")

@@ -269,9 +269,64 @@ def test_annotators_of_different_size(tmp_path: Path) -> None:
 
 def test_the_same_mask_twice_is_refused(tmp_path: Path) -> None:
     write_folder(tmp_path, gold_files("a/") | gold_files("b/"))
-    with pytest.raises(DataError, match="a second mask of this annotator and photo") as error:
+    with pytest.raises(DataError, match=r"^9 items: .*a second mask of this annotator and photo") as error:
         open_gold(tmp_path, "valid")
-    assert len(error.value.problems) == 9
+    assert len(error.value.problems) == 1
+
+
+NAME = "IMG_ENC00011_00001"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "{}_mask_ann0.tif",
+            "{}_mask_ann0.bmp",
+            "{}_MASK_ANN0.PNG",
+            "{}_mask.png",
+            "{}_segmentation.gif",
+            "{}-seg.tif",
+        ),
+        *("masks/{}.png", "gt/{}.tiff", "mask_{}.png"),
+    ],
+)
+def test_masks_of_other_names_are_gold(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "gold" / name.format(NAME)
+    path.parent.mkdir(parents=True)
+    Image.fromarray(blob((24, 32)) * np.uint8(255)).save(path)
+    (path.parent / f"._{path.name}").write_bytes(b"junk")
+    images = open_gold(tmp_path / "gold", "valid").masks.images
+    assert [(name, image.case_id, list(image.annotators)) for name, image in images.items()] == [
+        (NAME, "ENC00011", ["ann0"])
+    ]
+    assert next(images[NAME].masks()).sum() == blob((24, 32)).sum()
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["{}_mask_ann0.jpg"], "a mask as .jpg file, expected TIFF or PNG"),
+        (["{}_mask_3.png"], "a mask with a number in another form"),
+        (["{}_mask.png", "{}_seg.png"], "a second mask of its photo"),
+        (["{}_mask_ann0.tiff", "{}_seg.png"], "a mask beside those of annotators"),
+        (["{}.tif"], "a picture of a photo without a mask"),
+        (["{}.bmp"], "a picture of a photo without a mask"),
+    ],
+)
+def test_files_that_may_be_masks_are_never_dropped(tmp_path: Path, names: list[str], expected: str) -> None:
+    folder = write_folder(tmp_path / "gold", gold_files("a/"))
+    for name in names:
+        (folder / name.format("IMG_ENC00099_00001")).write_bytes(b"x")
+    with pytest.raises(DataError, match=expected):
+        open_gold(folder, "valid")
+
+
+def test_answers_as_whole_floats_are_gold(tmp_path: Path) -> None:
+    path = tmp_path / "gold.json"
+    path.write_text(json.dumps([row("ENC00011") | {"CQID010-001": 1.0}]))
+    answers = open_gold(path, "valid").answers.answers["ENC00011"]
+    assert (answers["CQID010-001"], type(answers["CQID010-001"])) == (1, int)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +334,7 @@ def test_the_same_mask_twice_is_refused(tmp_path: Path) -> None:
     [
         ({}, "no rows"),
         ([], "no rows"),
-        ([7, {"encounter_id": 3}], "gold.json:1: got no encounter_id"),
+        ([7, {"encounter_id": 3}], r"gold.json:1: encounter_id is a number \(3\)"),
         ([row("ENC00011")] * 2, "ENC00011 twice"),
         ([row("ENC00011") | {"CQID010-001": "1"}], "gold.json:ENC00011:CQID010-001"),
         ([row("ENC00011") | {"CQID010-001": 99}], "an integer in 0..3"),

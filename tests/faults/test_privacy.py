@@ -6,11 +6,13 @@ import re
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from challenge_folders import image_id
-from harness import CANARY, Magic, accepted, clean, copied, left, refused
+from harness import CANARY, Ended, Magic, accepted, clean, copied, left, refused
 
 TRAIN = ("train", "cvqa", "--preset", "tiny", "--modality", "text", "--no-cache")
 
@@ -56,6 +58,76 @@ def test_messages_about_raw_data(magic: Magic, raw: Path, tmp_path: Path, how: s
     accepted(magic("prepare", "--data", data))
     assert "Xanthippe" not in Path("prepared/prepare.json").read_text(encoding="utf-8")
     assert "Xanthippe" not in Path("prepared/index.html").read_text(encoding="utf-8")
+
+
+WORD = "Xanthippe"
+
+
+def told(ended: Ended) -> None:
+    """Check that one word of a patient is nowhere in what a command printed."""
+    assert WORD not in ended.out + ended.err, ended
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows, _: rows[0].update(encounter_id=WORD),
+        lambda rows, _: rows[0].update(encounter_id=[WORD]),
+        lambda rows, _: rows[0].update(image_ids=[WORD]),
+        lambda rows, _: rows[0].update(image_ids=[f"{WORD} w/o fever"]),
+        lambda rows, _: rows[0].update(image_ids=[f"photos/{WORD}"]),
+        lambda rows, _: rows[0].update(image_ids=WORD),
+        lambda rows, _: rows[0].update(responses=WORD),
+        lambda rows, _: rows[0].update({f"query_title_{WORD}": WORD}),
+        lambda rows, _: rows.append({**rows[0], "encounter_id": WORD, "image_ids": rows[1]["image_ids"]}),
+        lambda rows, _: rows.extend([{**rows[0], "encounter_id": WORD, "image_ids": []}] * 2),
+        lambda _, answers: answers[0].update({WORD: 1}),
+        lambda _, answers: answers[0].update({"CQID010-001": WORD}),
+        lambda _, answers: answers[0].update(encounter_id=WORD),
+        lambda _, answers: answers.append({"encounter_id": WORD, WORD: WORD}),
+    ],
+)
+def test_one_word_of_a_patient_is_quoted_nowhere(
+    magic: Magic, raw: Path, tmp_path: Path, change: Callable[[Any, Any], object]
+) -> None:
+    data = copied(raw, tmp_path / "raw")
+    tables = [data / "train.json", data / "train_cvqa.json"]
+    rows, answers = (json.loads(table.read_text(encoding="utf-8")) for table in tables)
+    change(rows, answers)
+    for table, value in zip(tables, (rows, answers), strict=True):
+        table.write_text(json.dumps(value), encoding="utf-8")
+    told(magic("prepare", "--data", data, "--strict"))
+    told(accepted(magic("prepare", "--data", data, "--overwrite")))
+    assert WORD not in Path("prepared/prepare.json").read_text(encoding="utf-8")
+    assert WORD not in Path("prepared/index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("how", ["id", "key", "value", "key twice", "id with a value"])
+def test_one_word_of_a_patient_in_answers_and_gold(
+    magic: Magic, ready: Path, raw: Path, tmp_path: Path, how: str
+) -> None:
+    [row, *others] = json.loads((raw / "valid_cvqa.json").read_text(encoding="utf-8"))
+    change = {"id": {"encounter_id": WORD}, "key": {WORD: 1}, "value": {"CQID010-001": WORD}}
+    row |= change.get(how, {"encounter_id": WORD, "CQID010-001": WORD} if how.startswith("id with") else {})
+    text = json.dumps([row, *others])
+    if how == "key twice":
+        text = text.replace('"encounter_id"', f'"{WORD}": 1, "{WORD}": 2, "encounter_id"', 1)
+    path = tmp_path / "data_cvqa_sys.json"
+    path.write_text(text, encoding="utf-8")
+    for words in (("package", "--cvqa", path, "--data", ready, "--split", "valid"), ("score", path, path)):
+        told(magic(*words))
+    told(magic("score", path, ready, "--split", "valid", "--resamples", 100, "--out", "report"))
+    told(magic("predict", "cvqa", "--vote", path, path, "--data", ready, "--split", "valid"))
+
+
+def test_reports_name_folders_as_typed(magic: Magic, ready: Path, raw: Path, tmp_path: Path) -> None:
+    """The home folder is in run.json alone."""
+    copied(ready, Path("prepared"))
+    Path("sub").mkdir()
+    Path("sub/data_cvqa_sys.json").write_bytes((raw / "valid_cvqa.json").read_bytes())
+    accepted(magic("score", "sub", "prepared", "--resamples", 100, "--out", "rep"))
+    found = [str(path) for path in Path("rep").iterdir() if str(tmp_path) in path.read_text(encoding="utf-8")]
+    assert found == ["rep/run.json"]
 
 
 @pytest.mark.parametrize("field", ["case_id", "split", "image_ids", "texts", "question", "answers", "label"])

@@ -18,7 +18,7 @@ from magic_cli.errors import ConfigError, DataError, printable, problem, shorten
 from magic_cli.records import Mask
 
 # Name of an annotator's mask file, for prepare and score alike; case does not matter.
-ANNOTATOR_MASK = re.compile(r"(?P<image>.+)_mask_(?P<annotator>ann\d+)\.(?:tiff?|png)", re.I)
+ANNOTATOR_MASK = re.compile(r"(?P<image>.+)_mask_(?P<annotator>ann\d+)\.(?:tiff?|png|bmp|gif)", re.I)
 
 MERGES = ("or", "majority", "intersection")
 

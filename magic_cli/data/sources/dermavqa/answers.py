@@ -5,9 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from magic_cli.data.issues import IssueLog
-from magic_cli.data.names import composed, key_of
+from magic_cli.data.names import composed, id_fault, key_of
 from magic_cli.data.questions import QuestionSchema
-from magic_cli.data.sources.dermavqa.rows import id_fault
 from magic_cli.data.sources.dermavqa.scan import Folder
 from magic_cli.data.sources.dermavqa.tables import Table
 from magic_cli.errors import problem, redact, redact_key

@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 from magic_cli.data.imaging.masks import ANNOTATOR_MASK
 from magic_cli.data.issues import IssueLog
-from magic_cli.data.names import MASK_SUFFIXES, is_for_masks, key_of, loose_key_of, masked_photo
+from magic_cli.data.names import MASK_SUFFIXES, is_for_masks, key_of, loose_key_of, masked_photo, without_copy_mark
 from magic_cli.data.sources.dermavqa.scan import Folder, Sources, below, same_bytes
 from magic_cli.errors import problem
 
@@ -79,6 +79,9 @@ class LookAlikes:
             if is_mask:
                 self.candidates.setdefault(image_id, []).append(_Candidate(path, False))
             return is_mask
+        original = ANNOTATOR_MASK.fullmatch(f"{without_copy_mark(stem)}{PurePath(path).suffix}")
+        if original and original["annotator"].casefold() in self.files.masks.get(key_of(original["image"]), {}):
+            return True  # "IMG_1_mask_ann0 (1).tiff": a system's copy
         photo, has_number = masked_photo(stem)
         if not photo:
             return False

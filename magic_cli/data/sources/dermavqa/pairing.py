@@ -95,7 +95,7 @@ class _Pairing:
             if not there or not total:
                 self.issues.note(f"0 of {total:,} photos found: text-only dataset")
                 return
-            remedy = "name the files as the rows do" if self.on_disk else "add the photos"
+            remedy = "unpack them" if self.files.archives else "name the files as the rows do"
             line = problem("image_ids", f"0 of {total:,} photos ({there})", "a file for each listed photo", remedy)
             self.issues.add_loss(line, "images", total)
             return

@@ -78,7 +78,7 @@ def open_challenge(root: Path, prompt: str = "qa", responses: bool = True) -> Ch
     files = scan(root, issues)
     tables = read_tables(files, issues)
     if not tables.encounters:
-        raise DataError([*issues.problems, _nothing(files, root)])
+        raise DataError([*by_kind(issues.problems), _nothing(files, root)])
     reader = _Reader(files, issues, prompt, responses)
     for table in tables.encounters:
         reader.add(table)

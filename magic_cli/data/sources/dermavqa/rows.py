@@ -7,7 +7,7 @@ from pathlib import PurePath
 from sys import intern
 from typing import Any
 
-from magic_cli.data.names import PHOTO_SUFFIXES, composed, key_of
+from magic_cli.data.names import PHOTO_SUFFIXES, composed, id_fault, key_of
 from magic_cli.data.prepared import case_row
 from magic_cli.data.prompts import prompt_halves, replace_surrogates
 from magic_cli.errors import is_shown, problem, redact
@@ -26,19 +26,6 @@ class Listed:
     image_id: str
     name: str
     folder: str
-
-
-def id_fault(eid: object, where: str) -> str:
-    """Return why a value is no encounter id, "" if it is one."""
-    if isinstance(eid, bool | int | float):
-        kind = "true or false" if isinstance(eid, bool) else f"a number ({eid!r:.40})"
-        expected = "expected text such as ENC00001; write it in quotes, in every table"
-        return f"{where}: encounter_id is {kind}, {expected}"
-    if not isinstance(eid, str) or not composed(eid):
-        return problem(where, "no encounter_id", "a text such as ENC00001", "complete the row")
-    if not eid.strip().isprintable():
-        return problem(where, "an encounter_id with control characters", "a plain id", "fix the row")
-    return ""
 
 
 def row_fault(row: Any, where: str) -> str:
