@@ -10,6 +10,7 @@ runs/TASK/folds.json    held-out encounters and scores of each fold schemas/fold
 """
 
 import math
+import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,15 +24,16 @@ from magic_cli.commands.train import unique_samples
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.stratify import assign_folds
 from magic_cli.errors import CheckpointError, ConfigError, problem
-from magic_cli.io import run_record, schema
-from magic_cli.io.files import StrPath, sweep
+from magic_cli.io import ownership, run_record, schema
+from magic_cli.io.files import StrPath, check_watched, sweep, watched
 from magic_cli.io.json_files import read_json, read_jsonl, write_json
-from magic_cli.io.progress import log
+from magic_cli.io.ownership import kind_of
+from magic_cli.io.progress import is_main_process, log
 from magic_cli.metrics import bootstrap
 from magic_cli.records import EncounterSums, Prediction, Review, Sample, TaskScores
 from magic_cli.report.run_text import CrossValidationResult, Fold, FoldScores, PooledScore
 from magic_cli.submission.probabilities import PROBABILITIES_FILE
-from magic_cli.submission.reader import ANSWERS, MASKS, SUFFIX, open_predictions
+from magic_cli.submission.reader import ANSWERS, MASKS, open_predictions
 from magic_cli.training.run_folder import Draft
 from magic_cli.training.task import Task
 from magic_cli.training.workers import RESUMES, report_ends
@@ -41,7 +43,9 @@ if TYPE_CHECKING:
 
 FILE, PREDICTIONS = "folds.json", "folds"
 
-OUTPUTS = ("folds.json", "fold-*/best.pt", "fold-*/metrics.jsonl", "folds/*", "folds/masks_preds/*.tiff")
+RECORD = f"{PREDICTIONS}/{run_record.FILE}"
+
+_FOLD = re.compile("fold-[0-9]+")
 
 _DEFAULTS = TrainOptions()
 
@@ -107,7 +111,7 @@ def cross_validate(
         Interrupted: SIGINT or SIGTERM; finished folds are kept, and so is the state of the running one.
     """
     folder = RUNS / task if out is None else Path(out)
-    setup = set_up(task, Path(data), Draft(folder, "folds", FILE, _files), options, _earlier)
+    setup = set_up(task, Path(data), _draft(folder, task), options, _earlier)
     from magic_cli.training import selection
 
     plan = _plan(setup, folds)
@@ -127,29 +131,41 @@ def cross_validate(
         _check_same(setup.work / FILE, setup.earlier, result)
     if options.dry_run:
         return result
-    files = run_files(setup, Path(data), options, f"{PREDICTIONS}/{run_record.FILE}", OUTPUTS)
-    working = replace(files, record=setup.work / PREDICTIONS / run_record.FILE)
+    files = run_files(setup, Path(data), options, RECORD, ())
+    working = replace(files, record=setup.work / RECORD)
     with setup.draft.alone(setup.work, options.resume), report_ends(folder, RESUMES):
+        _clear(plan, is_new=not setup.earlier)
         run_record.start(working)
-        _begin(plan, result, is_new=not setup.earlier)
+        _begin(plan, result)
         for fold in range(folds):
             _train(plan, fold)
         held_out = setup.stamps.checked(_held_out_predictions(plan))
-        setup.task.write(held_out, setup.prepared, working.record.parent)
-        run_record.start(working)  # the predictions replaced older ones, and their record
+        written = setup.task.write(held_out, setup.prepared, working.record.parent)
         parts = tuple(_ended(part, plan.folder(fold)) for fold, part in enumerate(result.parts))
         scores, reviewed = score_folds(setup.task, setup.prepared, working.record.parent, plan.parts, parts)
         result = result.with_scores(scores, selection.joined(review, reviewed))
         _publish(plan, result)
-    return replace(result, recorded=files)
+    return replace(result, recorded=replace(files, outputs=_outputs(result, written, setup.work)))
+
+
+def _outputs(result: CrossValidationResult, predictions: Sequence[Path], work: Path) -> tuple[str, ...]:
+    """Return the names of all results below the folder of the runs."""
+    names = (f"fold-{part.fold}/{name}" for part in result.parts for name in ("best.pt", "metrics.jsonl"))
+    return (FILE, *names, *(path.relative_to(work).as_posix() for path in predictions))
+
+
+def _draft(folder: Path, task: str) -> Draft:
+    return Draft(folder, "folds", FILE, RECORD, _files, kind_of("cross_validate", {"task": task}))
 
 
 def _files(folder: Path) -> list[Path]:
     """Return the files of a cross-validation that are in a folder."""
-    written = folder / PREDICTIONS
-    known = (folder / FILE, written / ANSWERS, written / PROBABILITIES_FILE, *(written / MASKS).glob(f"*{SUFFIX}"))
-    of_folds = (path / name for path in folder.glob("fold-*") for name in RUN_FILES)
-    return run_record.with_record([path for path in (*known, *of_folds) if path.is_file()], written)
+    owned = ownership.read(folder / RECORD)
+    masks = f"{PREDICTIONS}/{MASKS}/"  # by their list alone: masks of others may be there
+    listed = (folder / name for name in (owned.files if owned else ()) if name.startswith(masks))
+    known = (folder / name for name in (FILE, f"{PREDICTIONS}/{ANSWERS}", f"{PREDICTIONS}/{PROBABILITIES_FILE}"))
+    folds = [path for path in folder.glob("fold-*") if _FOLD.fullmatch(path.name)]
+    return [path for path in (*known, *listed, *(fold / n for fold in folds for n in RUN_FILES)) if path.is_file()]
 
 
 def _earlier(work: Path) -> tuple[Path, Mapping[str, object]]:
@@ -190,16 +206,22 @@ def _check_same(file: Path, earlier: Mapping[str, object], result: CrossValidati
         raise CheckpointError(f"{file}: this version assigns encounters to other folds; train again with --overwrite")
 
 
-def _begin(plan: Plan, result: CrossValidationResult, is_new: bool) -> None:
-    """Remove leftovers of an earlier draft, and write the plan; of several processes, only the main one does so."""
+def _clear(plan: Plan, is_new: bool) -> None:
+    """Remove an earlier draft, before its record is replaced; of several processes, only the main one does so."""
+    work = plan.setup.work
+    if is_main_process() and is_new and work != plan.setup.draft.out:
+        check_watched(work / FILE)
+        for file in _files(work):
+            file.unlink(missing_ok=True)
+
+
+def _begin(plan: Plan, result: CrossValidationResult) -> None:
+    """Write the plan; of several processes, only the main one does so."""
     work = plan.setup.work
     accelerator = plan.accelerator()
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         sweep(work)
-        for file in _files(work) if is_new else ():
-            if file.name != run_record.FILE:  # that of this run is there already
-                file.unlink(missing_ok=True)
         write_json(work / FILE, result.to_json())
     accelerator.wait_for_everyone()
 
@@ -220,8 +242,11 @@ def _train(plan: Plan, fold: int) -> None:
     nothing = setup.task.gold(setup.prepared, "train").only(())
     data = Data(setup.task, train, (), nothing, setup.prepared.questions, setup.prepared.sha256, setup.stamps)
     features = setup.runtime.features(setup.config)
-    Trainer(setup.task.name, data, setup.config, out, setup.runtime.device, features).run(resume=state.is_file())
-    state.unlink(missing_ok=True)  # large, and not needed for a finished fold
+    out.mkdir(parents=True, exist_ok=True)
+    with watched(out):
+        Trainer(setup.task.name, data, setup.config, out, setup.runtime.device, features).run(resume=state.is_file())
+        check_watched(state)
+        state.unlink(missing_ok=True)  # large, and not needed for a finished fold
 
 
 def _publish(plan: Plan, result: CrossValidationResult) -> None:

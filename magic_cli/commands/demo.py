@@ -12,11 +12,12 @@ from typing import Any
 
 from magic_cli.config import Config, resolve
 from magic_cli.data.sources.synthetic.dataset import draw_dataset
-from magic_cli.errors import Interrupted, MagicError
-from magic_cli.io.files import StrPath, refuse_existing, write_text
+from magic_cli.errors import DataError, Interrupted, MagicError, problem
+from magic_cli.io import ownership
+from magic_cli.io.files import StrPath, is_empty, refuse_existing, write_text
 from magic_cli.io.progress import log
 from magic_cli.io.signals import Terminated
-from magic_cli.io.staging import check_target, staged
+from magic_cli.io.staging import replace_results
 
 COUNTS = {"train": 40, "valid": 12, "test": 8}
 
@@ -108,11 +109,11 @@ def run(
     """
     out = Path(out)
     refuse_existing(out, overwrite)
-    check_target(out / DATA, None, MARK, overwrite)  # it may hold real data
+    _check(out)
     resolve(Config, preset)  # refuse a misspelt preset before drawing
     start = time.monotonic()
     log(f"drawing skin photos, outlines and questions to {out / DATA} ...")
-    with staged(out / DATA) as folder:
+    with replace_results(out / DATA, MARK) as folder:
         drawn = draw_dataset(folder, counts or COUNTS)
         write_text(folder / MARK, "Drawn by `magic demo`: no photo, text or answer is a patient's.\n")
     log(f"drawn: {drawn['encounters']} encounters, {drawn['images']} photos, {drawn['masks']} masks")
@@ -121,6 +122,15 @@ def run(
         log("\n$ magic " + " ".join(step.words))
         scores = _call(step, out) or scores
     return DemoResult(out, drawn, scores, round(time.monotonic() - start, 1))
+
+
+def _check(out: Path) -> None:
+    """Refuse a folder that is not empty and holds no demo: real data, and real runs beside them, are never replaced."""
+    if out.is_dir() and not is_empty(out) and ownership.refuse_other(out / DATA, "demo", MARK) is None:
+        line = problem(
+            out, f"a folder without {DATA}/{MARK}", "a new folder, or one of `magic demo`", "choose another --out"
+        )
+        raise DataError(line)
 
 
 def steps(preset: str, overwrite: bool) -> tuple[Step, ...]:

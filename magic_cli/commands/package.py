@@ -1,21 +1,22 @@
 """`magic package`: write the zip to upload, reproducible byte for byte, checked before and after it is written."""
 
-import glob
 import os
+import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from magic_cli.commands.recording import recorded
 from magic_cli.data.prepared import MANIFEST, open_prepared
 from magic_cli.data.prepared_inputs import table_files
-from magic_cli.errors import DataError, SubmissionError, UsageError, problem
-from magic_cli.io import run_record
-from magic_cli.io.files import StrPath, refuse_existing, sha256, sweep, write_atomic
+from magic_cli.errors import DataError, SubmissionError, UsageError, printable, problem
+from magic_cli.io import ownership, run_record
+from magic_cli.io.files import StrPath, sha256, sweep, temporary_path, write_atomic
 from magic_cli.io.run_record import Hashed, RunFiles, VerbResult, hashed
 from magic_cli.submission.answers import read_rows
 from magic_cli.submission.archive import Archive, open_archive
@@ -83,9 +84,8 @@ class PackageResult(VerbResult):
 
     def run_files(self) -> RunFiles | None:
         """Return what was read and written, for run.json; None after a dry run."""
-        outputs = (glob.escape(self.out.name),)
-        record = run_record.beside(self.out)
-        return RunFiles(record, self.out.parent, outputs, self._inputs) if self.is_written else None
+        record = run_record.beside(self.out) if self.is_written else None
+        return None if record is None else RunFiles(record, self.out.parent, self._inputs)
 
     def _inputs(self) -> Hashed:
         yield from hashed(file for path in self.predictions for file in submitted_files(path))
@@ -170,11 +170,10 @@ def package(
         raise DataError(problem(f"--out {out}", "a folder", "the name of a zip", "choose another --out"))
     if seg is None and cvqa is None:
         raise UsageError("package: nothing given, expected --seg DIR or --cvqa FILE_OR_DIR; run `magic predict` first")
-    if not options.dry_run:
-        refuse_existing(out, options.overwrite)
     predictions = tuple(path for path in (seg, cvqa) if path is not None)
-    if any(path.resolve() == out.resolve() for path in predictions):
-        raise DataError(problem(out, "predictions to pack", "another file", "choose another --out"))
+    ownership.refuse_inputs(out, (), (*predictions, data))
+    if not options.dry_run:
+        _check_out(out, options.overwrite)
     expected = expected_of(open_prepared(data, texts=False), split)
     with ExitStack() as stack:
         masks = _open(stack, seg, "masks")
@@ -184,7 +183,7 @@ def package(
         plan = _plan(masks, answers, expected)
         if not options.dry_run:
             sweep(out.parent)
-            write_atomic(out, lambda file: _build(file, out, plan, expected))
+            write_atomic(out, lambda file: _build(file, out, plan, expected), partial(_recorded, out))
     size, digest = (None, None) if options.dry_run else (out.stat().st_size, sha256(out))
     return PackageResult(
         out=out,
@@ -196,6 +195,44 @@ def package(
         predictions=predictions,
         data=data,
     )
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    """Refuse a zip to write that is a folder, or is there and may not be replaced, or whose record is somebody's file.
+
+    Raises:
+        DataError: as said.
+    """
+    if out.is_dir():
+        raise DataError(problem(out, "a folder", "the name of a zip", "choose another --out"))
+    owned = ownership.read(run_record.beside(out))
+    if owned is not None and owned.kind != "package":
+        line = problem(run_record.beside(out), f"a record of `magic {owned.kind}`", "none", "choose another --out")
+        raise DataError(line)
+    if os.path.lexists(out) and not overwrite:
+        raise DataError(f"{printable(out)}: already there; use --overwrite, or another --out")
+    names = [] if owned is None else [name for name in owned.files if ownership.is_file_of(out.parent, name)]
+    ownership.refuse_foreign(out.parent, names, [out.name])
+
+
+@contextmanager
+def _recorded(out: Path, written: Path) -> Iterator[None]:
+    """Put the record of the zip that is `written` in place; after an error in the block, the older one is put back."""
+    record = run_record.beside(out)
+    older = temporary_path(record)
+    with suppress(FileNotFoundError):
+        shutil.copy2(record, older)
+    try:
+        run_record.stage(record, record, {out.name: sha256(written)})
+        yield
+    except BaseException:
+        if older.exists():
+            older.replace(record)
+        else:
+            record.unlink(missing_ok=True)
+        raise
+    finally:
+        older.unlink(missing_ok=True)
 
 
 Source = tuple[Archive, Layout]
@@ -257,7 +294,6 @@ def _build(file: IO[bytes], out: Path, plan: Plan, expected: Expected) -> None:
             raise SubmissionError(problem(out, "other bytes than written", "the same", "check the disk"))
         with open_archive(out, again) as archive:
             _refuse(lint(archive, expected))
-    run_record.discard_stale(run_record.beside(out))
 
 
 def _write(file: IO[bytes], plan: Plan) -> dict[str, int]:

@@ -13,7 +13,8 @@ from magic_cli.data.prepared_inputs import image_files, table_files
 from magic_cli.data.prepared_stamps import PreparedStamps, open_stamped
 from magic_cli.errors import CheckpointError, ConfigError, UsageError, printable, problem
 from magic_cli.io import run_record
-from magic_cli.io.files import StrPath, refuse_existing
+from magic_cli.io.files import StrPath
+from magic_cli.io.ownership import check_target
 from magic_cli.io.progress import log
 from magic_cli.io.run_record import Hashed, RunFiles, hashed
 from magic_cli.models.weights import encoder_digests
@@ -108,7 +109,7 @@ def predict(
     )
     folder = PREDICTIONS / task if out is None else Path(out)
     paths = _checkpoints([ckpt] if isinstance(ckpt, str | os.PathLike) else ckpt, task)
-    refuse_existing(folder, options.overwrite)
+    check_target(folder, f"predict {task}", options.overwrite, known.outputs, (*paths, Path(data)))
     prepared, stamps = open_stamped(Path(data))
     result = PredictResult(task, split, str(folder), tuple(map(str, paths)), dry_run=options.dry_run)
     if options.dry_run:
@@ -119,7 +120,7 @@ def predict(
         predicted = _noting(stamps.checked(predictions(task, paths, prepared, split, options)), ids)
         files = known.write(predicted, prepared, folder, decision)
     following = after_predicting(known, prepared, data, folder, split, ids)
-    record = _run_files(known, paths, stamps, folder, (split, options))
+    record = _run_files(paths, stamps, folder, (split, options))
     return replace(result, files=len(files), following=following, recorded=record)
 
 
@@ -130,7 +131,7 @@ def _noting(predictions: Iterable[Prediction], ids: list[str]) -> Iterator[Predi
 
 
 def _run_files(
-    task: Task, paths: Sequence[Path], stamps: PreparedStamps, folder: Path, how: tuple[str, PredictOptions]
+    paths: Sequence[Path], stamps: PreparedStamps, folder: Path, how: tuple[str, PredictOptions]
 ) -> RunFiles:
     split, options = how
 
@@ -144,7 +145,6 @@ def _run_files(
     return RunFiles(
         record=folder / run_record.FILE,
         root=folder,
-        outputs=task.outputs,
         inputs=inputs,
         weights=encoder_digests(configs, options.weights),
         device=options.runtime.device,

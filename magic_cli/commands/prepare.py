@@ -45,8 +45,9 @@ from magic_cli.data.sources.dermavqa.reader import Challenge, open_challenge
 from magic_cli.errors import ConfigError, DataError, WeightsError, problem
 from magic_cli.io.files import StrPath, write_atomic, write_text
 from magic_cli.io.json_files import write_json, write_jsonl
+from magic_cli.io.ownership import check_target
 from magic_cli.io.progress import track
-from magic_cli.io.staging import check_target, staged
+from magic_cli.io.staging import replace_results
 from magic_cli.metrics.mask_scores import dice
 from magic_cli.metrics.overlap import overlap_counts
 from magic_cli.models.weights import minilm_dir
@@ -136,9 +137,11 @@ def prepare(data: StrPath, out: StrPath = "prepared", options: PrepareOptions = 
     if options.dry_run:
         challenge = open_challenge(data, options.prompt, options.responses)
         return PrepareResult(data, out, _build(challenge, options, None), is_written=False)
-    check_target(out, data, MANIFEST, options.overwrite)
+    if data.resolve().is_relative_to(out.resolve()):
+        raise DataError(problem(out, "the folder that holds --data", "another folder", "choose another --out"))
+    check_target(out, "prepare", options.overwrite, (CASES, IMAGES, QUESTIONS, MANIFEST, PAGE, MEAN_MASK))
     challenge = open_challenge(data, options.prompt, options.responses)
-    with staged(out) as folder:
+    with replace_results(out) as folder:
         target = _Target(folder, out.resolve(), options.merge, TrainingMeanMask())
         return PrepareResult(data, out, _build(challenge, options, target))
 

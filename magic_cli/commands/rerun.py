@@ -209,7 +209,7 @@ def rerun(record: StrPath, out: StrPath | None = None, dry_run: bool = False) ->
     """
     file = Path(record)
     plan = _Plan((file / run_record.FILE if file.is_dir() else file).resolve())
-    target = Path(out).absolute() if out else plan.default_out()
+    target = plan.default_out() if out is None else _target(out)
     if is_main_process() and not dry_run and os.path.lexists(target):  # the first of several processes makes it
         line = f"{target}: already exists, and nothing is replaced; delete it, or use another --out"
         raise DataError(printable(line))
@@ -227,6 +227,22 @@ def rerun(record: StrPath, out: StrPath | None = None, dry_run: bool = False) ->
         if result.exit_code != plan.record.exit_code:
             differences[run_record.FILE] = f"exit {plan.record.exit_code} then, {result.exit_code} now"
     return RerunResult(plan.file, plan.verb, target, notes, len(plan.record.outputs), differences)
+
+
+def _target(out: StrPath) -> Path:
+    """Return where results go that the user wants elsewhere; nothing is written through a link.
+
+    Raises:
+        DataError: it is no name of a folder, or a link leads to its place.
+    """
+    target = Path(out)
+    if target.name in ("", "..") or "\0" in target.name:
+        raise DataError(problem(f"--out {out}", "no name of a new folder", "one", "choose another --out"))
+    named = [target.parent, *([] if target.is_absolute() else target.parent.parents)]
+    for folder in named:
+        if folder.is_symlink():
+            raise DataError(problem(folder, "a link to another folder", "a folder", "choose another --out"))
+    return target.absolute()
 
 
 def _zip_name(arguments: Mapping[str, object], file: Path) -> str:

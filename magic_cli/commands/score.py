@@ -11,11 +11,13 @@ from magic_cli.commands.recording import recorded
 from magic_cli.data.gold import Gold, open_gold
 from magic_cli.errors import ConfigError, DataError, UsageError, printable, problem
 from magic_cli.io import environment, run_record
-from magic_cli.io.files import StrPath, refuse_existing
+from magic_cli.io.files import StrPath
+from magic_cli.io.ownership import check_target
 from magic_cli.metrics import bootstrap
 from magic_cli.records import Rules, TaskScores
 from magic_cli.report import leaderboard
 from magic_cli.report.score_report import (
+    FILES,
     Comparison,
     Provenance,
     ScoreFiles,
@@ -113,14 +115,15 @@ def score(preds: StrPath | Sequence[StrPath], gold: StrPath, options: ScoreOptio
     against, out, run = (None if path is None else Path(path) for path in (options.against, options.out, options.run))
     files = ScoreFiles(tuple(map(Path, paths)), Path(gold), against, run, out)
     if out is not None:
-        refuse_existing(out, options.overwrite)  # before the work
+        inputs = [path for path in (*files.preds, files.gold, against, run) if path is not None]
+        check_target(out, "score", options.overwrite, FILES, inputs)  # before the work
     opened = open_gold(files.gold, options.split)
     report = score_systems(files, opened, options)
     if out is None:
         return report
     from magic_cli.commands.score_files import write_report  # the page and Pillow are of no use to the terminal
 
-    return write_report(report, opened, options.overwrite)
+    return write_report(report, opened)
 
 
 def score_systems(files: ScoreFiles, gold: Gold, options: ScoreOptions) -> ScoreReport:

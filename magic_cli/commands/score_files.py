@@ -13,15 +13,13 @@ import numpy as np
 from magic_cli.data.gold import Gold, gold_files
 from magic_cli.data.prepared import MANIFEST
 from magic_cli.errors import DataError, printable, problem
-from magic_cli.io.files import refuse_existing, sha256, write_parts, write_text
+from magic_cli.io.files import sha256, write_parts, write_text
 from magic_cli.io.json_files import read_jsonl, write_json
 from magic_cli.io.staging import replace_results
 from magic_cli.records import Mask
 from magic_cli.report import score_page
-from magic_cli.report.score_report import PAGE, ScoreReport, SystemScores
+from magic_cli.report.score_report import ITEMS, PAGE, REPORT, SCORES, ScoreReport, SystemScores
 from magic_cli.submission.reader import Submission, open_predictions, submitted_files
-
-SCORES, REPORT, ITEMS = "scores.json", "report.json", "per_item.csv"
 
 _ROWS_AT_A_TIME = 4096
 
@@ -30,27 +28,25 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would evaluate a ce
 Row = Mapping[str, object]
 
 
-def write_report(report: ScoreReport, gold: Gold, overwrite: bool = False) -> ScoreReport:
+def write_report(report: ScoreReport, gold: Gold) -> ScoreReport:
     """Write a report to the folder `report.files.out`, and return it with its files and the digests of its inputs.
 
     scores.json holds the official keys of the first system (scores_2.json, ... those of the others), null if the
     official scorer prints NaN or nothing.
 
     Raises:
-        DataError: the folder exists and `overwrite` is false, it cannot be written, or `report.files.run` has no
-            metrics.jsonl.
+        DataError: the folder cannot be written, or `report.files.run` has no metrics.jsonl.
         ValueError: `report.files.out` is None.
     """
     files = report.files
     if files.out is None:
         raise ValueError("the report has no folder")
-    refuse_existing(files.out, overwrite)
     history = () if files.run is None else _history(files.run)
     digests = {str(path): digest(path, submitted_files(path)) for path in files.preds}
     digests[str(files.gold)] = digest(files.gold, gold_files(files.gold))
     report = replace(report, provenance=replace(report.provenance, sha256=digests))
     names = [REPORT, ITEMS, PAGE]
-    with replace_results(files.out, (REPORT, ITEMS, PAGE, "scores*.json")) as folder:
+    with replace_results(files.out) as folder:
         for number, system in enumerate(report.systems, 1):
             names.append(SCORES if number == 1 else f"scores_{number}.json")
             write_json(folder / names[-1], system.official_json())

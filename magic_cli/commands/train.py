@@ -1,5 +1,6 @@
 """`magic train`: train a task on a prepared dataset and write a run folder with the best weights."""
 
+import os
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -12,7 +13,8 @@ from magic_cli.config import Config
 from magic_cli.data.prepared import Prepared
 from magic_cli.errors import DataError, EmptySplit
 from magic_cli.io import run_record
-from magic_cli.io.files import StrPath
+from magic_cli.io.files import StrPath, check_watched
+from magic_cli.io.ownership import kind_of
 from magic_cli.io.progress import log
 from magic_cli.io.run_record import RunFiles
 from magic_cli.records import Sample
@@ -51,7 +53,7 @@ def train(
         MagicError: any subclass; nothing that was finished is lost.
     """
     folder = RUNS / task if out is None else Path(out)
-    setup = set_up(task, Path(data), Draft(folder, "run", "metrics.jsonl", _files), options, _earlier)
+    setup = set_up(task, Path(data), _draft(folder, task), options, _earlier)
     from magic_cli.training import selection
     from magic_cli.training.trainer import Trainer
 
@@ -95,8 +97,13 @@ def train(
     )
 
 
+def _draft(folder: Path, task: str) -> Draft:
+    return Draft(folder, "run", "metrics.jsonl", run_record.FILE, _files, kind_of("train", {"task": task}))
+
+
 def _start(setup: RunSetup, files: RunFiles) -> None:
     """Remove leftovers of an unfinished run, and record the call."""
+    check_watched(setup.work / run_record.FILE)
     for name in () if files.resumed else FILES:
         (setup.work / name).unlink(missing_ok=True)
     run_record.start(replace(files, record=setup.work / run_record.FILE))
@@ -112,7 +119,7 @@ def _earlier(work: Path) -> tuple[Path, Mapping[str, object]]:
 
 def _files(folder: Path) -> list[Path]:
     """Return the files of a run that are in a folder."""
-    return run_record.with_record([folder / name for name in FILES if (folder / name).is_file()], folder)
+    return [folder / name for name in FILES if os.path.lexists(folder / name)]
 
 
 def split_train_valid(task: Task, prepared: Prepared, config: Config) -> "Data":

@@ -1,7 +1,7 @@
 """`magic predict cvqa --vote`: merge closed-question predictions of any origin by vote."""
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,8 @@ from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.prepared_inputs import table_files
 from magic_cli.errors import SubmissionError, UsageError, problem, shorten
 from magic_cli.io import run_record
-from magic_cli.io.files import StrPath, refuse_existing
+from magic_cli.io.files import StrPath
+from magic_cli.io.ownership import check_target
 from magic_cli.io.run_record import Hashed, RunFiles, hashed
 from magic_cli.report.next_command import after_predicting
 from magic_cli.report.run_text import VoteResult
@@ -34,6 +35,8 @@ class VoteOptions:
 
 
 _DEFAULTS = VoteOptions()
+
+KIND = f"predict {TASK.name}"
 
 
 @recorded
@@ -62,13 +65,13 @@ def vote(
     if len(paths) < 2:
         raise UsageError(f"--vote: got {len(paths)} files of predictions, expected two or more; list them after --vote")
     folder = Path("predictions") / TASK.name if out is None else Path(out)
-    refuse_existing(folder, options.overwrite)
+    check_target(folder, KIND, options.overwrite, TASK.outputs, (*paths, *_voting_files(paths), Path(data)))
     prepared = open_prepared(Path(data))
     submissions = _read(paths, expected_of(prepared, split), prepared)
     merged, ties = merge(submissions, prepared.questions)
     probabilities = shares(submissions, prepared.questions)
     written = [] if options.dry_run else save(folder, merged, probabilities, prepared.questions)
-    record = RunFiles(folder / run_record.FILE, folder, TASK.outputs, partial(_inputs, paths, Path(data)))
+    record = RunFiles(folder / run_record.FILE, folder, partial(_inputs, paths, Path(data)))
     return VoteResult(
         task=TASK.name,
         split=split,
@@ -87,6 +90,14 @@ def vote(
 def _inputs(files: Sequence[Path], data: Path) -> Hashed:
     yield from hashed(read for file in files for read in submitted_files(file))
     yield from table_files(data)
+
+
+def _voting_files(paths: Sequence[Path]) -> Iterator[Path]:
+    """Yield the files of answers in folders that vote; a folder that cannot be read is told of later."""
+    for path in paths:
+        if path.is_dir():
+            with suppress(SubmissionError), open_archive(path) as archive:
+                yield path / (find_layout(archive).answers or "")
 
 
 def _read(files: Sequence[Path], expected: Expected, prepared: Prepared) -> list[Rows]:

@@ -4,35 +4,50 @@ import hashlib
 import os
 import re
 import secrets
-import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO
 
 from magic_cli.errors import DataError, printable, problem
-from magic_cli.io.locks import folder_lock, try_lock
+from magic_cli.io.locks import try_lock
 
 StrPath = str | os.PathLike[str]
 
 
-# hidden names of files and folders that replace their target when they are complete
-_TEMPORARY = re.compile(r"\..{1,60}(?:\.[0-9a-f]{8}\.tmp|-[0-9a-f]{8})", re.DOTALL)
+# hidden names of files and folders that replace their target when they are complete: 10 random digits and 6 that
+# follow from them, so that nobody types such a name
+_TEMPORARY = re.compile(r"\.magic-([0-9a-f]{10})([0-9a-f]{6})(\.tmp)?")
+
+STAGE_MARK = "made-by-magic.txt"  # in each temporary folder: the name of the result that is built in it
+
+_OPEN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # neither a link nor a pipe is opened
+
+_watched: dict[Path, tuple[int, int]] = {}  # folders that must stay the ones they were: device and inode
 
 
-def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+Around = Callable[[Path], AbstractContextManager[None]]
+
+
+def _plain(_: Path) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def write_atomic(path: Path, write: Callable[[IO[bytes]], object], around: Around = _plain) -> None:
     """Call `write` on a temporary file beside `path`, fsync it and rename it to `path`.
 
     A kill at any moment leaves the old file or the new one, never a partial one. Parent folders are created.
-    The file gets the permissions of the user's umask.
+    The file gets the permissions of the file that it replaces; a new one those of the user's umask. The file is renamed
+    within `around`, which is called with the temporary one once it is complete.
 
     Raises:
         DataError: the folder cannot be written or the disk is full.
     """
     is_open = False
     try:
-        with replacing(path) as file:
+        with replacing(path, around=around) as file:
             is_open = True
             write(file)
     except (OSError, RuntimeError, ValueError) as error:
@@ -46,37 +61,109 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 @contextmanager
-def replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
+def replacing(path: Path, durable: bool = True, around: Around = _plain) -> Iterator[IO[bytes]]:
     """Yield a new temporary file beside `path` that is renamed to `path` at the end, or removed after an error.
 
     Args:
         path: the file to write. Parent folders are created.
         durable: fsync first, so that a power failure cannot leave an empty file under the name `path`.
+        around: the block in which the complete file is renamed.
 
     Raises:
         OSError: the folder cannot be written or the disk is full.
+        DataError: the file is below a folder that is `watched`, and whose name leads to another one by now.
     """
+    check_watched(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, opened = _create_temporary(path)
     try:
         with opened as file:
+            keep_mode(path, temporary)
             yield file
             file.flush()
             if durable:
                 os.fsync(file.fileno())
+            check_watched(path)
             if os.name == "posix":  # while it is locked, so that `sweep` does not take it for a dead process's
-                temporary.replace(path)
+                with around(temporary):
+                    temporary.replace(path)
         if os.name != "posix":
-            temporary.replace(path)
+            with around(temporary):
+                temporary.replace(path)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
+def keep_mode(old: Path, new: Path) -> None:
+    """Give `new` the permissions and, where allowed, the group of the file or folder `old`, if there is one.
+
+    Nobody may read the new one who could not read the old one: where the group cannot be kept, it gets no permissions.
+    The superuser also keeps the owner.
+    """
+    try:
+        there = old.lstat()
+    except (OSError, ValueError):
+        return
+    made = new.lstat()
+    if os.name != "posix" or stat.S_IFMT(there.st_mode) != stat.S_IFMT(made.st_mode):
+        return
+    mode = stat.S_IMODE(there.st_mode)
+    if (there.st_uid, there.st_gid) != (made.st_uid, made.st_gid):
+        try:
+            os.chown(new, there.st_uid if os.geteuid() == 0 else -1, there.st_gid)
+        except OSError:
+            mode &= ~0o070
+    if mode != stat.S_IMODE(made.st_mode):
+        with suppress(OSError):  # a disk without permissions
+            new.chmod(mode)
+
+
+@contextmanager
+def watched(folder: Path) -> Iterator[None]:
+    """Refuse, in this block, to write below `folder` once its name leads to another folder than at the start.
+
+    A link in place of the folder would lead what is written into a folder of somebody else.
+    """
+    name = folder.absolute()
+    before = _watched.get(name)
+    there = name.stat()
+    _watched[name] = (there.st_dev, there.st_ino)
+    try:
+        yield
+    finally:
+        _watched.pop(name)
+        if before is not None:
+            _watched[name] = before
+
+
+def check_watched(path: Path) -> None:
+    """Raise DataError if `path` is below a `watched` folder whose name leads to another folder by now."""
+    for folder, identity in list(_watched.items()):
+        if path.absolute().is_relative_to(folder):
+            try:
+                there = folder.stat()
+            except OSError:
+                there = None
+            if there is None or (there.st_dev, there.st_ino) != identity:
+                line = "is no longer the folder that this command began in; nothing more is written; put it back"
+                raise DataError(f"{printable(folder)}: {line}, or choose another --out")
+
+
 def temporary_path(path: Path, is_folder: bool = False) -> Path:
     """Return a new hidden name beside `path`, of the pattern that `is_leftover` and `sweep` know."""
-    token = secrets.token_hex(4)
-    return path.parent / (f".{path.name[:60]}-{token}" if is_folder else f".{path.name[:60]}.{token}.tmp")
+    token = secrets.token_hex(5)
+    return path.parent / f".magic-{token}{_check_digits(token)}{'' if is_folder else '.tmp'}"
+
+
+def _check_digits(token: str) -> str:
+    return hashlib.sha256(f"magic {token}".encode()).hexdigest()[:6]
+
+
+def is_temporary_name(name: str, is_folder: bool = False) -> bool:
+    """Return whether `temporary_path` may have made a name."""
+    match = _TEMPORARY.fullmatch(name)
+    return match is not None and match[2] == _check_digits(match[1]) and (match[3] is None) == is_folder
 
 
 def _create_temporary(path: Path) -> tuple[Path, IO[bytes]]:
@@ -91,34 +178,34 @@ def _create_temporary(path: Path) -> tuple[Path, IO[bytes]]:
         opened.close()  # another process swept it away before it was locked
 
 
-def is_leftover(name: str) -> bool:
-    """Return whether a file or folder has the name of a temporary one."""
-    return _TEMPORARY.fullmatch(name) is not None
+def is_leftover(path: Path) -> bool:
+    """Return whether a file or folder proves itself a temporary one: by its name, a folder also by what it holds."""
+    if path.is_symlink():
+        return False
+    if is_temporary_name(path.name, is_folder=True):
+        return path.is_dir() and ((path / STAGE_MARK).is_file() or not any(path.iterdir()))
+    return is_temporary_name(path.name) and path.is_file()
 
 
 def is_empty(folder: Path) -> bool:
     """Return whether a folder is empty or contains only temporary files and folders."""
-    return all(is_leftover(item.name) for item in folder.iterdir())
+    return all(is_leftover(item) for item in folder.iterdir())
 
 
-def sweep(folder: Path, result: str = "") -> None:
-    """Remove what killed processes left in a folder; temporary files and folders of running ones are locked, and stay.
+def sweep(folder: Path) -> None:
+    """Remove the files that killed processes left in a folder; those of running ones are locked, and stay.
 
-    Args:
-        folder: where they wrote; if it cannot be read, nothing is done.
-        result: also remove temporary folders, of a result of this name. (Those of other results may be the only copy,
-            where a kill came between two renames.)
+    If the folder cannot be read, nothing is done.
     """
     with suppress(OSError):
-        for path in [path for path in folder.iterdir() if is_leftover(path.name)]:
-            if path.suffix == ".tmp":
-                with suppress(OSError), path.open("r+b") as file:
-                    if try_lock(file):
+        for path in [path for path in folder.iterdir() if is_temporary_name(path.name)]:
+            with suppress(OSError):
+                descriptor = os.open(path, os.O_RDWR | _OPEN)
+                try:
+                    if stat.S_ISREG(os.fstat(descriptor).st_mode) and try_lock(descriptor):
                         path.unlink()
-            elif result and path.name.rpartition("-")[0] == f".{result[:60]}":
-                with folder_lock(path) as is_held:
-                    if is_held:
-                        shutil.rmtree(path, ignore_errors=True)
+                finally:
+                    os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

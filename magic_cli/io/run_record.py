@@ -4,9 +4,10 @@ OUT/run.json               of prepare, train, predict, vote and score     schema
 OUT/folds/run.json         of a cross-validation
 submission.zip.run.json    beside the zip of package: nothing but the submission goes into it
 
-It is written last, so `exit` says that the call has ended. A training also writes one when it starts (`exit` null),
-for `--resume` to find how it was started. An older record of other results goes with them (io/staging.py). It holds
-ids and paths, no patient's text. commands/recording.py writes it for every verb; commands/rerun.py reads it.
+It comes with the results, in the same step, with their names and SHA-256 and `exit` null (`stage`), and is completed
+when the call has ended (`write`). So a folder of results always has the list of them, which io/ownership.py takes as
+the proof of what may be replaced. A training writes one when it starts, for `--resume` to find how it was started. It
+holds ids and paths, no patient's text. commands/recording.py completes it for every verb; commands/rerun.py reads it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -57,7 +58,7 @@ class RunFiles:
     Args:
         record: where the record is written.
         root: folder that the names of outputs are relative to.
-        outputs: glob patterns of the outputs below `root`.
+        outputs: names of the outputs below `root`; () for those that came with the record (`stage`).
         inputs: yields the files that were read, with their SHA-256; called once.
         settings: the resolved settings, JSON values; {} where there are none.
         weights: SHA-256 of the files of pretrained encoders.
@@ -68,8 +69,8 @@ class RunFiles:
 
     record: Path
     root: Path
-    outputs: tuple[str, ...]
     inputs: Callable[[], Hashed]
+    outputs: tuple[str, ...] = ()
     settings: Mapping[str, Json] = field(default_factory=dict)
     weights: Mapping[str, str] = field(default_factory=dict)
     device: str | None = None
@@ -78,8 +79,15 @@ class RunFiles:
 
     def written(self) -> dict[str, Path]:
         """Return the outputs that exist, by their path below `root`, sorted."""
-        paths = {path for pattern in self.outputs for path in self.root.glob(pattern) if path.is_file()}
-        return {path.relative_to(self.root).as_posix(): path for path in sorted(paths - {self.record})}
+        names = self.outputs or _listed(self.record)
+        return {name: self.root / name for name in sorted(names) if (self.root / name).is_file()}
+
+
+def _listed(record: Path) -> Sequence[str]:
+    """Return the names of the outputs that a record of this program lists."""
+    row = _read(record)
+    names = row.get("outputs") if isinstance(row, dict) else None
+    return list(names) if isinstance(names, dict) else []
 
 
 class VerbResult:
@@ -106,6 +114,7 @@ class RecordedResult(VerbResult):
 
 ORIGIN: ContextVar[Origin] = ContextVar("origin", default=Origin())  # noqa: B039  frozen
 _RUNNING: ContextVar[Call | None] = ContextVar("running", default=None)
+_STAGED: ContextVar[dict[Path, dict[str, object]]] = ContextVar("staged")  # by place: the records of this call
 
 
 @contextmanager
@@ -121,10 +130,11 @@ def called_by(origin: Origin) -> Iterator[None]:
 @contextmanager
 def running(call: Call) -> Iterator[None]:
     """Let `start` know the call that runs in this block."""
-    token = _RUNNING.set(call)
+    token, staged = _RUNNING.set(call), _STAGED.set({})
     try:
         yield
     finally:
+        _STAGED.reset(staged)
         _RUNNING.reset(token)
 
 
@@ -133,17 +143,31 @@ def beside(file: Path) -> Path:
     return file.with_name(file.name + _BESIDE)
 
 
-def with_record(files: Sequence[Path], folder: Path) -> list[Path]:
-    """Return the files of a result and the record in its folder; a record alone belongs to a run that has not begun."""
-    record = folder / FILE
-    return [*files, record] if files and record.is_file() else list(files)
+def running_call() -> Call | None:
+    """Return the call that runs, None outside of one."""
+    return _RUNNING.get()
 
 
-def discard_stale(record: Path) -> None:
-    """Delete a record whose results are about to be replaced."""
-    if is_main_process():
-        with suppress(OSError):  # what is wrong with the folder is reported when the results are written
-            record.unlink(missing_ok=True)
+def stage(record: Path, place: Path, digests: Mapping[str, str]) -> None:
+    """Write the record that comes with results, if a call is running; `write` completes it.
+
+    Args:
+        record: the file to write, in the folder in which the results are built.
+        place: where it will be.
+        digests: SHA-256 of the results, by their path below the root of the record.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    call = _RUNNING.get()
+    if call is None or not is_main_process():
+        return
+    before = _read(place)
+    goes_on = isinstance(before, dict) and before.get("exit", 0) is None  # a training that has not ended
+    files = RunFiles(place, place.parent, lambda: iter(()), started=started_with(place) if goes_on else None)
+    row = _as_json(call, files, None) | {"outputs": dict(digests)}
+    _STAGED.get()[place.resolve()] = row
+    write_json(record, row)
 
 
 def start(files: RunFiles) -> None:
@@ -166,12 +190,23 @@ def write(files: RunFiles, exit_code: int) -> None:
     call = _RUNNING.get()
     if call is None or not is_main_process():
         return
+    staged = _STAGED.get().get(files.record.resolve()) if not files.outputs else None
+    if staged is not None and _read(files.record) != staged:
+        line = "other results took the place of these meanwhile; is another command writing there?"
+        raise DataError(f"{files.root}: {line}")
     try:
         record = _as_json(call, files, exit_code)
     except OSError as error:
         reason = f"cannot be recorded ({error.strerror}: {error.filename}); is another command writing there?"
         raise DataError(f"{files.root}: {reason}") from None
-    write_json(files.record, record)
+    write_json(files.record, record if staged is None else record | {"outputs": staged["outputs"]})
+
+
+def _read(record: Path) -> object:
+    try:
+        return read_json(record)
+    except MagicError:
+        return None
 
 
 def _as_json(call: Call, files: RunFiles, exit_code: int | None) -> dict[str, object]:
@@ -181,7 +216,7 @@ def _as_json(call: Call, files: RunFiles, exit_code: int | None) -> dict[str, ob
         "schema": SCHEMA,
         "format": "magic-run",
         "verb": call.verb,
-        "arguments": call.arguments,
+        "arguments": dict(call.arguments),
         "argv": None if origin.words is None else list(origin.words),
         "folder": str(Path.cwd()),
         "record": relative_name(files.record),
@@ -202,10 +237,7 @@ def _as_json(call: Call, files: RunFiles, exit_code: int | None) -> dict[str, ob
 
 def started_with(record: Path) -> tuple[str, ...] | None:
     """Return the command line that the run of a record was first started with, None where it is not known."""
-    try:
-        before = read_json(record)
-    except MagicError:
-        return None
+    before = _read(record)
     words = before.get("started") or before.get("argv") if isinstance(before, dict) else None
     return tuple(words) if isinstance(words, list) and all(isinstance(word, str) for word in words) else None
 

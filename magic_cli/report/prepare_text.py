@@ -15,8 +15,6 @@ from magic_cli.report.next_command import command_line, data_words
 
 _SHOWN = 20
 
-OUTPUTS = ("*.json", "*.jsonl", "index.html", "mean_mask.png", "masks/*.tiff")
-
 LEFT_OUT = {"cases": "encounters", "images": "images", "masks": "masks", "answers": "answers"}  # words for people
 
 
@@ -41,7 +39,7 @@ class PrepareResult(VerbResult):
         if not self.is_written:
             return None
         record, settings = self.out / run_record.FILE, asdict(self.manifest.settings)
-        return RunFiles(record, self.out, OUTPUTS, self._inputs, settings)
+        return RunFiles(record, self.out, self._inputs, settings=settings)
 
     def _inputs(self) -> Hashed:
         yield from ((self.data / name, digest) for name, digest in self.manifest.inputs.files.items())

@@ -22,9 +22,9 @@ from magic_cli.report.score_text import bounds, difference_table, published_tabl
 from magic_cli.submission.reader import submitted_files
 from magic_cli.training.task import Task
 
-PAGE = "report.html"
+SCORES, REPORT, ITEMS, PAGE = "scores.json", "report.json", "per_item.csv", "report.html"
 
-OUTPUTS = ("scores*.json", "report.json", "per_item.csv", PAGE)
+FILES = (SCORES, REPORT, ITEMS, PAGE)
 
 _NEXT = "next: rerun with --out report for report.html and per_item.csv"
 
@@ -203,7 +203,7 @@ class ScoreReport:
         out = self.files.out
         if out is None:
             return None
-        return RunFiles(out / run_record.FILE, out, OUTPUTS, self._inputs, asdict(self.settings))
+        return RunFiles(out / run_record.FILE, out, self._inputs, settings=asdict(self.settings))
 
     def _inputs(self) -> Hashed:
         """Yield the files of the predictions and of the gold; of a prepared dataset, only those that scoring reads."""

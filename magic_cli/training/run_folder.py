@@ -8,16 +8,19 @@ OUT/draft/KIND.whole/   the same while its files replace the older ones; if that
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from magic_cli.errors import DataError, Interrupted
-from magic_cli.io.files import refuse_existing
+from magic_cli.io import ownership
+from magic_cli.io.files import StrPath, check_watched, keep_mode, refuse_existing, watched
 from magic_cli.io.locks import folder_lock
 from magic_cli.io.progress import is_main_process
 
 FOLDER = "draft"
+
+_STATE = "state.pt"
 
 
 @dataclass(frozen=True)
@@ -28,27 +31,43 @@ class Draft:
         out: the run's folder; it may hold an older run.
         kind: distinguishes several kinds of runs in one folder.
         mark: the file that every complete run has.
-        ours: yields the files of such a run in a folder.
+        record: path of run.json in such a run.
+        ours: yields the files of such a run in a folder, but run.json.
+        result: kind of the run (`ownership.kind_of`).
     """
 
     out: Path
     kind: str
     mark: str
+    record: str
     ours: Callable[[Path], Iterable[Path]]
+    result: str
 
     def folder(self, resume: bool, overwrite: bool) -> Path:
         """Return the run's working folder: `out`, or the draft while an older run is preserved.
 
         Raises:
-            DataError: an older run exists, and is neither resumed nor overwritten.
+            DataError: an older run exists, and is neither resumed nor overwritten; or `out` holds another kind of
+                result, or a file that no record lists in the place of one of the run.
         """
+        owned = ownership.refuse_other(self.out, self.result, self.record)
         draft = self._folder
         if resume:
             return draft if draft.is_dir() else self.out
-        older = [*self.ours(self.out), *([draft] if draft.is_dir() else [])]
+        older = [*self.files(self.out), *([draft] if draft.is_dir() else [])]
         for path in older:
             refuse_existing(path, overwrite)
+        names = [path.relative_to(self.out).as_posix() for path in self.ours(self.out)]
+        # of a run that has not ended, names are the proof; a state is no result, and never listed
+        proven = [n for n in names if owned and (not owned.ended or n in owned.files or n.endswith(_STATE))]
+        ownership.refuse_foreign(self.out, [n for n in proven if ownership.is_file_of(self.out, n)], names)
         return draft if older else self.out
+
+    def files(self, folder: Path) -> list[Path]:
+        """Return the files of a run in a folder; a record alone belongs to a run that has not begun."""
+        found = list(self.ours(folder))
+        record = folder / self.record
+        return [*found, record] if found and record.is_file() else found
 
     @contextmanager
     def alone(self, work: Path, resume: bool) -> Iterator[None]:
@@ -67,11 +86,13 @@ class Draft:
                 pass
         except OSError as error:
             raise DataError(f"{self.out}: cannot be written ({error.strerror}); choose another --out") from None
-        with folder_lock(self.out) as held:
-            if held is False:
+        with ExitStack() as stack:
+            if stack.enter_context(folder_lock(self.out)) is False:
                 line = "another process trains here; let it end first, or choose another --out"
                 raise DataError(f"{self.out}: {line}")
-            for path in self.ours(work) if work == self.out and not resume else ():
+            for folder in (self.out, work):
+                stack.enter_context(watched(folder))
+            for path in self.files(work) if work == self.out and not resume else ():
                 refuse_existing(path, overwrite=False)
             try:
                 yield
@@ -82,8 +103,16 @@ class Draft:
                 raise
 
     def publish(self, work: Path) -> None:
-        """Replace the older run with the complete run in `work`; only the main process does so."""
+        """Replace the older run with the complete run in `work`; only the main process does so.
+
+        Raises:
+            DataError: a file that is not the older run's is in the place of one of the new run, which stays a draft.
+        """
         if work != self.out and is_main_process():
+            check_watched(work / self.mark)
+            new = [path.relative_to(work).as_posix() for path in work.rglob("*") if path.is_file()]
+            ours = [path.relative_to(self.out).as_posix() for path in self.files(self.out)]
+            ownership.refuse_foreign(self.out, [*ours, self.record], new)
             work.rename(self._finished)
             self._move()
 
@@ -101,16 +130,21 @@ class Draft:
         finished, out = self._finished, self.out
         new = sorted(path.relative_to(finished) for path in finished.rglob("*") if path.is_file())
         if (finished / self.mark).is_file():
-            for old in [path for path in self.ours(out) if path.relative_to(out) not in new]:
+            for old in [path for path in self.files(out) if path.relative_to(out) not in new]:
                 old.unlink()
                 self._remove_empty(old.parent)
-            (finished / self.mark).replace(out / self.mark)
+            self._replace(self.mark)
         for name in [name for name in new if name.as_posix() != self.mark]:
             (out / name).parent.mkdir(parents=True, exist_ok=True)
-            (finished / name).replace(out / name)
+            self._replace(name)
         for folder, _, _ in os.walk(finished, topdown=False):
             self._remove_empty(Path(folder))
         self._remove_empty(finished.parent)
+
+    def _replace(self, name: StrPath) -> None:
+        """Move a file of the finished run into `out`; it gets the permissions of the one that it replaces."""
+        keep_mode(self.out / name, self._finished / name)
+        (self._finished / name).replace(self.out / name)
 
     @property
     def _folder(self) -> Path:

@@ -66,7 +66,7 @@ class Task(ABC):
         decision_class: class of the options of `write`.
         monitor: the score that chooses the best epoch unless the settings name another one.
         headline_scores: the scores to show first.
-        outputs: patterns of the files that `write` makes, relative to its folder.
+        outputs: names of the files that `write` makes in its folder, as far as they are known beforehand.
         deliverable: what a submission to the challenge holds for this task.
         uses_questions: whether a model works only with the closed questions that it was trained on.
         supports_vote: whether finished predictions of several systems can be merged.
@@ -79,7 +79,7 @@ class Task(ABC):
     decision_class: ClassVar[type[Decision]] = Decision
     monitor: ClassVar[str]
     headline_scores: ClassVar[tuple[str, ...]]
-    outputs: ClassVar[tuple[str, ...]]
+    outputs: ClassVar[tuple[str, ...]] = ()
     deliverable: ClassVar[Literal["masks", "answers"]]
     uses_questions: ClassVar[bool] = False
     supports_vote: ClassVar[bool] = False

@@ -21,7 +21,7 @@ from magic_cli.data.sources.synthetic import dataset
 from magic_cli.data.sources.synthetic.dataset import draw_dataset
 from magic_cli.errors import ConfigError, DataError, Interrupted, MagicError
 from magic_cli.io import schema
-from magic_cli.io.files import sha256
+from magic_cli.io.files import sha256, temporary_path
 
 MASKS = "dermavqa-seg-trainvalid/dermavqa-segmentations"
 
@@ -215,13 +215,23 @@ def test_real_data_is_never_replaced_by_drawn_data(
     out, few = tmp_path / "out", {"train": 1}
     (out / "DermaVQA").mkdir(parents=True)
     (out / "DermaVQA" / "train.json").write_text("real")
-    with pytest.raises(DataError, match=r"DermaVQA: got no folder with drawn-by-magic-demo\.txt"):
+    with pytest.raises(DataError, match=r"got a folder without DermaVQA/drawn-by-magic-demo\.txt"):
         demo.run(out, "tiny", overwrite=True, counts=few)
     assert [path.read_text() for path in out.rglob("*") if path.is_file()] == ["real"]
     shutil.rmtree(out / "DermaVQA")
     for _ in range(2):  # its own data may be drawn anew
         demo.run(out, "tiny", overwrite=True, counts=few)
     assert (out / "DermaVQA" / "train.json").read_text() != "real"
+    for name in ("notes.txt", "DermaVQA/notes.txt", "DermaVQA/train.json.orig", "DermaVQA/mine/notes.txt"):
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text("mine")
+    demo.run(out, "tiny", overwrite=True, counts={"train": 2})
+    assert [path.read_text() for path in out.rglob("*") if path.name.startswith(("notes", "train.json."))] == [
+        "mine"
+    ] * 4
+    (out / "DermaVQA" / "drawn-by-magic-demo.txt").unlink()
+    with pytest.raises(DataError, match=r"got a folder without DermaVQA/drawn-by-magic-demo\.txt"):
+        demo.run(out, "tiny", overwrite=True, counts=few)
 
 
 def test_data_are_drawn_in_one_step(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +246,7 @@ def test_data_are_drawn_in_one_step(program: Path, tmp_path: Path, monkeypatch: 
     with pytest.raises(KeyboardInterrupt):
         demo.run(out, "tiny", overwrite=False, counts={"train": 1})
     assert list(out.iterdir()) == []
-    (out / ".DermaVQA-0123abcd").mkdir()  # of one that was killed
+    temporary_path(out / "DermaVQA", is_folder=True).mkdir()  # of one that was killed
     monkeypatch.setattr(dataset, "_save_photo", save)
     demo.run(out, "tiny", overwrite=False, counts={"train": 1})
     assert [path.name for path in out.iterdir()] == ["DermaVQA"]

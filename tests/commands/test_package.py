@@ -107,11 +107,46 @@ def test_all_problems_of_both_tasks_and_nothing_written(root: Path) -> None:
 
 
 def test_an_old_zip_survives_a_refusal(root: Path) -> None:
-    (root / "out.zip").write_bytes(b"old")
+    build(root)
+    before = (root / "out.zip").read_bytes()
     next((root / "seg" / MASKS).iterdir()).unlink()
     with pytest.raises(SubmissionError):
         build(root, overwrite=True)
-    assert (root / "out.zip").read_bytes() == b"old"
+    assert (root / "out.zip").read_bytes() == before
+
+
+@pytest.mark.parametrize("what", ["zip", "link", "dangling link", "mask", "answers", "table", "record"])
+def test_a_file_of_somebody_is_not_replaced(root: Path, what: str) -> None:
+    """Also one that the command itself reads."""
+    mask = next((root / "seg" / MASKS).iterdir())
+    inputs = {"mask": mask, "answers": root / "cvqa" / ANSWERS, "table": root / "prepared" / "images.jsonl"}
+    out = inputs.get(what, root / "thesis.zip")
+    if "link" in what:
+        out.symlink_to(mask if what == "link" else root / "nothing")
+    elif what == "record":
+        out.with_name("thesis.zip.run.json").write_text("mine")
+    elif what == "zip":
+        out.write_text("mine")
+    before = {path: path.lstat().st_ino if path.is_symlink() else path.read_bytes() for path in files_in(root)}
+    for overwrite in (True, False):
+        with pytest.raises(DataError) as error:
+            package(root / "seg", root / "cvqa", root / "prepared", "test", out, PackageOptions(overwrite=overwrite))
+        assert len(error.value.problems) == 1
+        assert str(out) in error.value.problems[0]
+    assert {path: path.lstat().st_ino if path.is_symlink() else path.read_bytes() for path in files_in(root)} == before
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.is_symlink() or path.is_file()]
+
+
+def test_modes_of_a_zip_and_its_record_stay(root: Path) -> None:
+    build(root)
+    files = (root / "out.zip", root / "out.zip.run.json")
+    for file in files:
+        file.chmod(0o600)
+    build(root, overwrite=True)
+    assert [file.stat().st_mode & 0o777 for file in files] == [0o600, 0o600]
 
 
 def test_a_zip_that_does_not_read_back_is_not_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

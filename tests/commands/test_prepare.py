@@ -417,7 +417,7 @@ def test_failure_leaves_the_old_dataset(
     if not exchange:
         monkeypatch.setattr(staging, "exchange", lambda *_: False)
     if stage == "rename":
-        monkeypatch.setattr(*((Path, "rename", failing_once(fail)) if not exchange else (staging, "exchange", fail)))
+        monkeypatch.setattr(*((staging, "move", failing_once(fail)) if not exchange else (staging, "exchange", fail)))
     else:
         monkeypatch.setattr("magic_cli.commands.prepare." + FUNCTIONS[stage], fail)
     with pytest.raises(KeyboardInterrupt):
@@ -428,14 +428,14 @@ def test_failure_leaves_the_old_dataset(
 
 
 def failing_once(fail: Any) -> Any:
-    """Return a `Path.rename` whose first call fails: that of the new folder, after the old one was moved away."""
-    rename, failed = Path.rename, []
+    """Return a `move` whose second call fails: the older record was moved away."""
+    move, calls = staging.move, list[Path]()
 
-    def replacement(self: Path, target: Path) -> Path:
-        if not failed:
-            failed.append(self)
-            fail(self, target)
-        return rename(self, target)
+    def replacement(source: Path, target: Path) -> None:
+        calls.append(source)
+        if len(calls) == 2:
+            fail(source, target)
+        move(source, target)
 
     return replacement
 

@@ -86,7 +86,7 @@ def test_a_killed_process_loses_nothing(world: World, name: str, number: str) ->
     case = BY_NAME[name]
     folder = world.folder(case, older=False)
     with spawned(case, folder) as process:
-        while not any(folder.glob(".out-*/masks") if name == "prepare" else folder.glob("out/metrics.jsonl")):
+        while not any(folder.glob(".magic-*/new/masks") if name == "prepare" else folder.glob("out/metrics.jsonl")):
             time.sleep(0.001)
             assert process.poll() is None
         process.send_signal(signal.Signals[number])

@@ -144,7 +144,7 @@ def test_a_zip_in_the_place_of_what_it_is_made_from(magic: Magic, place: Path) -
     Path("link.json").symlink_to(ANSWERS)
     for name in (ANSWERS, "link.json"):
         words = ("package", "--cvqa", ANSWERS, *GIVEN, "--out", name, "--overwrite")
-        refused(magic(*words), 3, f"{name}: got predictions to pack")
+        refused(magic(*words), 3, f"{name}: got what this command reads")
     assert Path(ANSWERS).read_bytes() == before
 
 

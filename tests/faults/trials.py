@@ -122,8 +122,11 @@ class World:
                 words = BY_NAME[f"train {task}"].words[:-2]
                 here = [word.replace(f"{GIVEN}/", "") for word in words]
                 self._must(*here, "--seed", seed, "--out", f"{age}/{task}", cwd=given)
-                split = ("--split", "valid", "--out", f"{age}/valid", "--overwrite")
+                made = f"{age}/valid-{task}"  # a folder for each task, as each has a record
+                split = ("--split", "valid", "--out", made)
                 self._must("predict", task, "--ckpt", f"{age}/{task}", *_CPU.split(), *split, cwd=given)
+                others = shutil.ignore_patterns("run.json")
+                shutil.copytree(given / made, given / age / "valid", ignore=others, dirs_exist_ok=True)
         self._known: dict[str, tuple[Tree, Ended]] = {}
 
     def _must(self, *words: object, cwd: Path) -> Ended:
@@ -143,8 +146,8 @@ class World:
     def lay(self, case: Case, folder: Path) -> None:
         """Put the older result of a case into a folder."""
         self.older(case)
-        kept = self.root / "older" / case.name / "out"
-        (shutil.copytree if kept.is_dir() else shutil.copy2)(kept, folder / "out")
+        for kept in (self.root / "older" / case.name).iterdir():
+            (shutil.copytree if kept.is_dir() else shutil.copy2)(kept, folder / kept.name)
 
     def older(self, case: Case) -> Tree:
         """Return the older result of a case."""
@@ -153,7 +156,8 @@ class World:
             kept.parent.mkdir(parents=True)
             made = self.folder(case, older=False)
             self._must(*case.older, cwd=made)
-            (made / "out").rename(kept)
+            for path in made.glob("out*"):  # a zip, and its record beside it
+                path.rename(kept.with_name(path.name))
             shutil.rmtree(made)
         return tree(kept)
 

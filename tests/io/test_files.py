@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 
 from magic_cli.errors import DataError
 from magic_cli.io import files, json_files
-from magic_cli.io.locks import folder_lock
-from magic_cli.io.staging import staged
+from magic_cli.io.staging import replace_results
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -85,8 +84,7 @@ def test_the_new_file_grows_beside_the_old_one(tmp_path: Path) -> None:
         file.flush()
         assert path.read_bytes() == b"old"
         [temporary] = [p for p in tmp_path.iterdir() if p != path]  # in the same folder: renaming is one step
-        assert temporary.name.startswith(".x.")
-        assert temporary.name.endswith(".tmp")
+        assert files.is_temporary_name(temporary.name)
         assert temporary.read_bytes() == b"new"
 
     files.write_atomic(path, write)
@@ -104,7 +102,7 @@ def test_the_umask_is_never_asked_for(tmp_path: Path, monkeypatch: pytest.Monkey
     """Asking sets it to 0 for all threads: of two that ask at once, one would put the other's 0 back."""
     monkeypatch.setattr(os, "umask", None)
     files.write_text(tmp_path / "x", "text")
-    with staged(tmp_path / "out") as folder:
+    with replace_results(tmp_path / "out") as folder:
         assert stat.S_IMODE(folder.stat().st_mode) & 0o700 == 0o700
 
 
@@ -276,10 +274,24 @@ def test_refuse_existing(tmp_path: Path) -> None:
         files.refuse_existing(path, overwrite=True)
 
 
+# names of somebody's, that look like ours: dates, and ours with another last digit
+FOREIGN = (
+    ".thesis.20251127.tmp",
+    ".magic-20251127.tmp",
+    ".magic-0123456789abcdef.tmp",
+    ".magic-0123456789ABCDEF.tmp",
+    "magic-0123456789abcdef.tmp",
+)
+
+
 def test_leftovers_are_swept_unless_somebody_writes_them(tmp_path: Path) -> None:
-    """A killed writer's lock is gone; a folder that holds nothing else counts as empty."""
-    for name in (".x.json.0123abcd.tmp", ".x.json.tmp", "x.0123abcd.tmp", ".x.json.0123ABCD.tmp", ".out-0123abcd"):
+    """A killed writer's lock is gone; a file that the user made stays, whatever its name."""
+    for name in FOREIGN:
         (tmp_path / name).touch()
+    dead, pipe, link = (files.temporary_path(tmp_path / "x") for _ in range(3))
+    dead.touch()
+    os.mkfifo(pipe)
+    link.symlink_to(tmp_path / FOREIGN[0])
     seen: list[str] = []
 
     def write(file: IO[bytes]) -> None:
@@ -288,25 +300,40 @@ def test_leftovers_are_swept_unless_somebody_writes_them(tmp_path: Path) -> None
         file.write(b"whole")
 
     files.write_atomic(tmp_path / "y", write)
-    assert [name for name in seen if name.startswith(".y.")] == [name for name in seen if "y" in name] != []
-    assert ".x.json.0123abcd.tmp" not in seen
-    assert {".x.json.tmp", "x.0123abcd.tmp", ".x.json.0123ABCD.tmp", ".out-0123abcd"} < set(seen)
+    others = {*FOREIGN, pipe.name, link.name}
+    assert others < set(seen)
+    assert len(set(seen) - others) == 1  # the file that is being written
+    assert dead.name not in seen
     assert (tmp_path / "y").read_bytes() == b"whole"
     files.sweep(tmp_path / "gone")
 
 
-def test_folders_of_killed_processes_are_swept_for_one_result_only(tmp_path: Path) -> None:
-    for name in (".out-0123abcd", ".out-89abcdef", ".other-0123abcd", ".out-0123ABCD"):
-        (tmp_path / name / "inner").mkdir(parents=True)
-    files.sweep(tmp_path)
-    assert len(list(tmp_path.iterdir())) == 4
-    with folder_lock(tmp_path / ".out-89abcdef"):
-        files.sweep(tmp_path, "out")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".other-0123abcd", ".out-0123ABCD", ".out-89abcdef"]
-    long = "a" * 100
-    files.temporary_path(tmp_path / long, is_folder=True).mkdir()
-    files.sweep(tmp_path, long)
-    assert not any(path.name.startswith(".aaa") for path in tmp_path.iterdir())
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o666])
+def test_a_file_keeps_the_permissions_of_the_one_that_it_replaces(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "x"
+    path.write_text("old")
+    path.chmod(mode)
+    files.write_text(path, "new")
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("new", mode)
+
+
+def test_a_folder_that_was_exchanged_for_another_is_not_written(tmp_path: Path) -> None:
+    """A link in its place would lead into a folder of the user; one that was there from the start is followed."""
+    other, out, link = tmp_path / "other", tmp_path / "out", tmp_path / "link"
+    for folder in (other, out):
+        folder.mkdir()
+    link.symlink_to(out)
+    with files.watched(out), files.watched(link):
+        files.write_text(link / "a", "")
+        out.rename(tmp_path / "moved")
+        assert "is no longer the folder that this command began in" in one_line(lambda: files.write_text(out / "a", ""))
+        out.symlink_to(other)
+        for place in (out, link):
+            line = one_line(lambda place=place: files.write_text(place / "below" / "a", ""))  # type: ignore[misc]
+            assert line.startswith(f"{place}: is no longer the folder")
+    assert list(other.iterdir()) == []
+    files.write_text(out / "a", "")
+    assert list(other.iterdir()) == [other / "a"]
 
 
 def test_a_disk_that_is_full_until_the_file_is_closed(tmp_path: Path) -> None:
@@ -323,11 +350,18 @@ def test_a_disk_that_is_full_until_the_file_is_closed(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_leftovers_is_empty(tmp_path: Path) -> None:
-    for name in (".x.json.0123abcd.tmp", ".seg-0123abcd"):
-        (tmp_path / name).touch()
+    files.temporary_path(tmp_path / "x").touch()
+    stage = files.temporary_path(tmp_path / "x", is_folder=True)
+    stage.mkdir()
     files.refuse_existing(tmp_path, overwrite=False)
-    (tmp_path / ".hidden").touch()
+    (stage / "thesis.txt").touch()  # whoever made a folder of this name, it holds something that is not ours
     assert "already there" in one_line(lambda: files.refuse_existing(tmp_path, overwrite=False))
+    (stage / files.STAGE_MARK).touch()
+    files.refuse_existing(tmp_path, overwrite=False)
+    for name in (*FOREIGN, ".thesis-20251127"):
+        (tmp_path / name).touch()
+        assert "already there" in one_line(lambda: files.refuse_existing(tmp_path, overwrite=False))
+        (tmp_path / name).unlink()
 
 
 def test_a_temporary_file_that_is_swept_before_it_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

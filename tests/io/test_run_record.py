@@ -1,7 +1,9 @@
 """io/run_record.py: each verb's record is complete, written last, and in nobody's way."""
 
 import dataclasses
+import errno
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -18,7 +20,8 @@ from magic_cli.io import run_record, schema
 from magic_cli.io.files import sha256
 from magic_cli.io.json_files import read_jsonl
 from magic_cli.io.run_record import Call, RunFiles
-from magic_cli.models.weights import LITE0_SHA256, MINILM_SHA256, digests, encoder_digests
+from magic_cli.models.weights import LITE0_SHA256, MINILM_SHA256, encoder_digests
+from magic_cli.models.weights import digests as weight_digests
 from magic_cli.submission.reader import submitted_files
 
 
@@ -103,7 +106,7 @@ def test_seeds_and_settings_are_the_resolved_ones(recorded: Path) -> None:
 
 
 def test_weights_are_those_of_the_encoders_in_use(tmp_path: Path) -> None:
-    found = digests(["lite0", "minilm", "tiny", "minilm"], None)
+    found = weight_digests(["lite0", "minilm", "tiny", "minilm"], None)
     assert found["lite0/efficientnet-lite0-57934424.pth"] == LITE0_SHA256
     assert found["minilm/model.safetensors"] == MINILM_SHA256
     assert {name.split("/")[0] for name in found} == {"lite0", "minilm"}
@@ -112,9 +115,9 @@ def test_weights_are_those_of_the_encoders_in_use(tmp_path: Path) -> None:
     folder.mkdir()
     for name in ("config.json", "model.safetensors"):
         (folder / name).write_text("{}")
-    by_hub = digests(["owner/net"], tmp_path)
+    by_hub = weight_digests(["owner/net"], tmp_path)
     assert by_hub == {f"owner/net/{name}": sha256(folder / name) for name in ("config.json", "model.safetensors")}
-    assert digests(["owner/nothing", "../../etc/passwd", ""], tmp_path) == {}
+    assert weight_digests(["owner/nothing", "../../etc/passwd", ""], tmp_path) == {}
     config = {"image_encoder": "owner/net", "text_encoder": "tiny", "weights_dir": str(tmp_path)}
     assert encoder_digests([config], None) == by_hub
     assert encoder_digests([config | {"weights_dir": ""}], tmp_path) == by_hub
@@ -132,7 +135,7 @@ def test_a_prediction_knows_the_weights_of_its_checkpoints(recorded: Path, tmp_p
         save_best(tmp_path / f"{name}.pt", nn.Linear(1, 1), dataclasses.replace(meta, config=config))
     configs = [best_meta(tmp_path / f"{name}.pt")["config"] for name in ("tiny", "minilm")]
     found = encoder_digests(configs, None)
-    assert found == digests(["minilm"], None)
+    assert found == weight_digests(["minilm"], None)
     assert found["minilm/model.safetensors"] == MINILM_SHA256
 
 
@@ -161,7 +164,7 @@ def test_commands_that_write_nothing_or_fail_leave_none(here: Path) -> None:
 
 
 def test_a_record_ends_with_the_result_it_tells_of(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What replaces a result takes its record away first: a kill in between leaves none, never a false one."""
+    """The list of files comes with them: a kill before the end leaves a record that says so, never a false one."""
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -185,9 +188,41 @@ def test_a_record_ends_with_the_result_it_tells_of(here: Path, monkeypatch: pyte
     monkeypatch.setattr("magic_cli.io.run_record.write", killed)
     for name, words in again.items():
         assert magic(here, *words, "--overwrite").code == 130
-        assert not (here / name / "run.json").exists()
+        found = record(here, f"{name}/run.json")
+        assert schema.problems("run", found, "run.json") == []
+        assert (found["argv"], found["exit"]) == ([*words, "--overwrite"], None)
+        assert found["outputs"] == digests(here / name)
+    monkeypatch.undo()
+    for name, words in again.items():
+        assert magic(here, *words, "--overwrite").code == 0
+        found = record(here, f"{name}/run.json")
+        assert (found["exit"], found["outputs"]) == (0, digests(here / name))
     assert magic(here, *LINES["valid.zip.run.json"], "--data", "given", "--overwrite").code == 3
     assert (here / "valid.zip.run.json").is_file()
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "run.json")
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_zip_that_cannot_be_put_in_place_leaves_the_older_one_and_its_record(
+    here: Path, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, original = tree(here), getattr(os, call)
+
+    def broken(*words: object) -> None:
+        place = str(words[-1])
+        if call == "fsync" or place.endswith("valid.zip"):
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        original(*words)
+
+    monkeypatch.setattr(os, call, broken)
+    ended = magic(here, *LINES["valid.zip.run.json"], "--overwrite")
+    assert (ended.code, ended.err.count("\n")) == (3, 1)
+    assert "valid.zip: cannot be written (Device or resource busy)" in ended.err
+    assert tree(here) == before
 
 
 def test_records_are_in_nobody_s_way(here: Path) -> None:
@@ -230,14 +265,16 @@ def test_one_process_of_several_writes_it(tmp_path: Path, monkeypatch: pytest.Mo
     assert record(tmp_path, "two/run.json")["machine"]["processes"] == 2
 
 
-def test_a_record_that_cannot_be_written_is_an_error(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (here / "valid2.zip.run.json").mkdir()
+def test_a_record_in_the_place_of_somebody_s_file_is_an_error(here: Path) -> None:
+    (here / "valid2.zip.run.json").write_text("mine")
     line = [word.replace("valid.zip", "valid2.zip") for word in LINES["valid.zip.run.json"]]
-    ended = magic(here, *line, "--json")
-    assert ended.code == 3
-    assert "valid2.zip.run.json: cannot be written" in ended.err
-    assert ended.json["exit_code"] == 3
-    assert (here / "valid2.zip").is_file()
+    for again in ((), ("--overwrite",)):
+        ended = magic(here, *line, *again, "--json")
+        assert ended.code == 3
+        assert "valid2.zip.run.json: got no record of this program" in ended.err
+        assert ended.json["exit_code"] == 3
+    assert not (here / "valid2.zip").exists()
+    assert (here / "valid2.zip.run.json").read_text() == "mine"
 
 
 def test_a_call_from_python_is_recorded_too(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +293,7 @@ def test_a_call_from_python_is_recorded_too(here: Path, monkeypatch: pytest.Monk
 
 
 def test_what_a_verb_starts_is_recorded_within_its_call_only(tmp_path: Path) -> None:
-    files = RunFiles(tmp_path / "run.json", tmp_path, ("*.txt",), lambda: iter(()))
+    files = RunFiles(tmp_path / "run.json", tmp_path, lambda: iter(()), outputs=("a.txt",))
     run_record.start(files)
     run_record.write(files, 0)
     assert list(tmp_path.iterdir()) == []
@@ -266,6 +303,3 @@ def test_what_a_verb_starts_is_recorded_within_its_call_only(tmp_path: Path) -> 
         (tmp_path / "a.txt").write_text("a")
         run_record.write(files, 4)
     assert (record(tmp_path, "run.json")["exit"], list(record(tmp_path, "run.json")["outputs"])) == (4, ["a.txt"])
-    run_record.discard_stale(tmp_path / "run.json")
-    run_record.discard_stale(tmp_path / "no" / "run.json")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]

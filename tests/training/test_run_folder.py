@@ -1,5 +1,6 @@
 """training/run_folder.py: an older run stays until the new one is whole; one process per folder."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +16,7 @@ NAMES = ("best.pt", "folds.json", "fold-1/best.pt", "fold-2/best.pt")
 
 
 def ours(folder: Path) -> Iterator[Path]:
-    """As of runs: a record belongs to one only where there is more of it."""
-    found = [folder / name for name in NAMES if (folder / name).is_file()]
-    yield from [*found, folder / "run.json"] if found and (folder / "run.json").is_file() else found
+    return (folder / name for name in NAMES if (folder / name).is_file())
 
 
 def write(folder: Path, text: str, *names: str) -> Path:
@@ -27,13 +26,19 @@ def write(folder: Path, text: str, *names: str) -> Path:
     return folder
 
 
+def record(folder: Path, *names: str, verb: str = "train", task: str = "seg") -> None:
+    """Write the record of a run that has not ended, or that has these results."""
+    row = {"format": "magic-run", "verb": verb, "arguments": {"task": task}, "exit": 0 if names else None}
+    write(folder, json.dumps(row | {"outputs": dict.fromkeys(names, "0" * 64)}), "run.json")
+
+
 def found(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
 def draft(tmp_path: Path) -> Draft:
-    return Draft(tmp_path / "out", "folds", "folds.json", ours)
+    return Draft(tmp_path / "out", "folds", "folds.json", "run.json", ours, "train seg")
 
 
 def test_without_an_older_run_there_is_no_draft(draft: Draft) -> None:
@@ -49,12 +54,36 @@ def test_an_older_run_is_refused_or_kept(draft: Draft) -> None:
     write(draft.out, "old", "best.pt", "notes.txt")
     with pytest.raises(DataError, match=r"best\.pt: already there; use --overwrite"):
         draft.folder(resume=False, overwrite=False)
+    with pytest.raises(
+        DataError, match=r"best\.pt: in the way, and not a file that the record of an older result lists"
+    ):
+        draft.folder(resume=False, overwrite=True)
+    record(draft.out, "folds.json")  # of another result
+    with pytest.raises(DataError, match=r"best\.pt: in the way"):
+        draft.folder(resume=False, overwrite=True)
+    record(draft.out)  # of a run that was broken off
+    assert draft.folder(resume=False, overwrite=True) == draft.out / "draft" / "folds"
+    record(draft.out, "best.pt")
     work = draft.folder(resume=False, overwrite=True)
     assert work == draft.out / "draft" / "folds"
     assert draft.folder(resume=True, overwrite=False) == draft.out  # nothing was begun: the older run goes on
     with draft.alone(work, resume=False):
         pass
     assert draft.folder(resume=True, overwrite=False) == work
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize(("verb", "task", "kind"), [("prepare", "seg", "prepare"), ("train", "cvqa", "train cvqa")])
+def test_results_of_another_kind_are_never_replaced(
+    draft: Draft, verb: str, task: str, kind: str, overwrite: bool
+) -> None:
+    record(draft.out, "best.pt", verb=verb, task=task if verb == "train" else "")
+    for resume in (True, False):
+        with pytest.raises(DataError, match=f"got a result of `magic {kind}"):
+            draft.folder(resume=resume, overwrite=overwrite)
+    write(draft.out, "{}", "run.json")
+    with pytest.raises(DataError, match=r"run\.json: got no record of this program"):
+        draft.folder(resume=False, overwrite=overwrite)
 
 
 def test_a_draft_alone_is_not_overwritten_either(draft: Draft) -> None:
@@ -77,6 +106,34 @@ def test_a_whole_run_takes_the_place_of_the_older_one(draft: Draft) -> None:
     draft.publish(draft.out / "draft" / "folds")
     assert found(draft.out) == AFTER
     assert not (draft.out / "draft").exists()
+
+
+def test_a_file_of_somebody_in_the_place_of_a_new_one_leaves_both(draft: Draft) -> None:
+    prepared(draft)
+    write(draft.out / "draft" / "folds", "new", "fold-3/best.pt")
+    write(draft.out, "mine", "fold-3/best.pt")
+    with pytest.raises(DataError, match=r"fold-3/best\.pt: in the way"):
+        draft.publish(draft.out / "draft" / "folds")
+    assert (draft.out / "fold-3" / "best.pt").read_text() == "mine"
+    (draft.out / "fold-3" / "best.pt").unlink()
+    draft.publish(draft.out / "draft" / "folds")
+    assert found(draft.out) == AFTER | {"fold-3/best.pt": "new"}
+
+
+def test_a_link_in_the_place_of_the_folder_is_not_followed(draft: Draft, tmp_path: Path) -> None:
+    prepared(draft)
+    (tmp_path / "other").mkdir()
+    work = draft.out / "draft" / "folds"
+
+    def swapped() -> None:
+        with draft.alone(work, resume=False):
+            draft.out.rename(tmp_path / "moved")
+            draft.out.symlink_to(tmp_path / "other")
+            draft.publish(work)
+
+    with pytest.raises(DataError, match="is no longer the folder that this command began in"):
+        swapped()
+    assert list((tmp_path / "other").iterdir()) == []
 
 
 @pytest.mark.parametrize("call", ["unlink", "replace", "rmdir"])

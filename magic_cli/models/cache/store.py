@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from magic_cli.errors import ConfigError, DataError
-from magic_cli.io.files import is_leftover, replacing, sweep
+from magic_cli.io.files import is_temporary_name, replacing, sweep
 from magic_cli.io.locks import try_lock
 from magic_cli.io.progress import log
 from magic_cli.io.regular_file import open_regular
@@ -159,7 +159,7 @@ def entries(root: Path) -> Iterator[Entry]:
             with contextlib.suppress(OSError):  # another process removes files too
                 if item.is_file(follow_symlinks=False):
                     finished = _is_ours(item, kind, folder.name)
-                    if finished or is_leftover(item.name) or _is_old_temporary(item.name, folder.name):
+                    if finished or is_temporary_name(item.name) or _is_old_temporary(item.name, folder.name):
                         stat = item.stat(follow_symlinks=False)
                         name = f"{kind}/{item.name.partition('.')[0]}"
                         yield Entry(name, Path(item.path), _size(stat), stat.st_mtime, finished)

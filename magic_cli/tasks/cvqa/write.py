@@ -41,7 +41,7 @@ def save(
     groups = by_encounter(predictions)
     probabilities = {encounter: _probabilities(groups.get(encounter, ()), questions) for encounter in rows}
     names = [ANSWERS, PROBABILITIES_FILE] if all(probabilities.values()) else [ANSWERS]
-    with replace_results(out, (ANSWERS, PROBABILITIES_FILE)) as folder:
+    with replace_results(out) as folder:
         write_answers(folder / ANSWERS, [{"encounter_id": encounter, **row} for encounter, row in rows.items()])
         if PROBABILITIES_FILE in names:
             lines = (probability_row(e, row, _rounded(probabilities[e]), questions) for e, row in rows.items())

@@ -16,7 +16,7 @@ from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import ConfigError, EmptySplit, problem, shorten
 from magic_cli.io.staging import replace_results
 from magic_cli.records import ImageRecord, Mask, Prediction, Sample
-from magic_cli.submission.reader import MASKS, SUFFIX, mask_name
+from magic_cli.submission.reader import MASKS, mask_name
 from magic_cli.tasks.seg.decide import MaskPrediction, to_mask
 from magic_cli.tasks.seg.score import score
 from magic_cli.training.task import ChosenSettings, Decision, Task, of_class
@@ -51,7 +51,6 @@ class SegTask(Task):
     decision_class = SegDecision
     monitor = "dice_meanofmax"
     headline_scores = ("dice_meanofmax", "jaccard_meanofmax")
-    outputs = (f"{MASKS}/*.tiff",)
     deliverable = "masks"
     score = staticmethod(score)
 
@@ -113,15 +112,15 @@ class SegTask(Task):
     ) -> list[Path]:
         """Write out/masks_preds/IMG_*_mask_sys.tiff in one step: uint8 {0, 1}, the photo's (H, W), never empty.
 
-        Afterwards the folder holds only the masks of these predictions: older ones under official names are deleted,
-        as the official scorer and `package` would treat them as predictions of this split.
+        The masks that run.json in the folder lists go: the official scorer and `package` would treat them as
+        predictions of this split.
 
         Raises:
             DataError: a prediction is not a valid mask, or the folder cannot be written.
         """
         chosen = of_class(decision or SegDecision(), SegDecision)
         names = []
-        with replace_results(out, (MASKS,), f"*{SUFFIX}") as folder:
+        with replace_results(out) as folder:
             for prediction in cast(Iterable[MaskPrediction], predictions):
                 mask: Mask = to_mask(prediction, chosen.threshold, chosen.largest, chosen.fill_holes)
                 names.append(f"{MASKS}/{mask_name(prediction.id)}")
