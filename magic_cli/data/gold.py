@@ -19,7 +19,7 @@ from magic_cli.data.questions import QuestionSchema, load_questions
 from magic_cli.errors import DataError, first_lines, printable, problem, redact_key
 from magic_cli.io import run_record
 from magic_cli.io.file_kinds import is_json, is_system_file, kind_of
-from magic_cli.io.json_files import MAX_ANSWERS, read_json
+from magic_cli.io.json_files import MAX_ANSWERS, MAX_ROWS, read_json
 from magic_cli.io.regular_file import is_regular
 from magic_cli.records import SPLITS, Case
 
@@ -292,6 +292,8 @@ def _read_answers(path: Path, questions: QuestionSchema) -> dict[str, dict[str, 
     rows: Any = read_json(path, MAX_ANSWERS)
     if not isinstance(rows, list) or not rows:
         raise DataError(problem(path, "no rows", "a JSON list of answers, one row per encounter", "check the file"))
+    if len(rows) > MAX_ROWS:
+        raise DataError(problem(path, f"{len(rows)} rows", f"at most {MAX_ROWS}", "is it the right file?"))
     answers: dict[str, dict[str, int]] = {}
     lines: list[str] = []
     for number, row in enumerate(rows):

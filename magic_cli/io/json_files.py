@@ -21,6 +21,8 @@ MAX_JSON = 1 << 28  # bytes of a file that is parsed as a whole; one that is rea
 
 MAX_ANSWERS = 1 << 26  # bytes of answers, predicted or gold: a thousand times those of the challenge
 
+MAX_ROWS = 200_000  # of answers
+
 MAX_VALUES = 3_000_000  # of one document or line: at most 600 MB once they are parsed
 
 MAX_LINE = 1 << 27  # bytes

@@ -364,3 +364,10 @@ def test_nothing_there(tmp_path: Path, name: str, text: str) -> None:
     write_folder(tmp_path / "e", {"readme.md": b"x"})
     with pytest.raises(DataError, match=text):
         open_gold(tmp_path / name, "valid")
+
+
+def test_more_rows_than_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "gold.json"
+    path.write_text("[" + "[]," * 200_000 + "[]]")
+    with pytest.raises(DataError, match="got 200001 rows, expected at most 200000"):
+        open_gold(path, "valid")
