@@ -59,10 +59,10 @@ def test_a_key_twice_is_found_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> No
 
     count = 20_000
     pairs: list[tuple[str, object]] = [(Key(number), 0) for number in [*range(count), count - 1]]
-    with pytest.raises(RepeatedKey, match=f"key '{count - 1}' twice"):
+    with pytest.raises(RepeatedKey, match="twice in one object"):
         json_files._unique_keys(pairs)
     assert compared < 10 * count
-    with pytest.raises(RepeatedKey, match="key 'b' twice"):
+    with pytest.raises(RepeatedKey, match="twice in one object"):
         parse_json(b'[{"a": [{"b": 1, "c": {}, "b": 2}]}]')
 
 
