@@ -121,7 +121,7 @@ def _stream(data: bytes, where: Path | str) -> _Stream:
     if data.startswith(jpeg_stream.START):
         jpeg = jpeg_stream.without_metadata(data)
         if jpeg.excess:
-            expected = "at most 500, and 4,000 megapixels in all"
+            expected = "at most 500, and 2,400 megapixels in all"
             raise DataError(problem(where, jpeg.excess, expected, "save it anew"))
         return _Stream(jpeg.data, jpeg.exif, jpeg.xmp, is_whole=jpeg.is_ended, jpeg=jpeg)
     if data.startswith(png_stream.SIGNATURE):

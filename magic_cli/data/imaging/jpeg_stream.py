@@ -8,7 +8,7 @@ START, END = b"\xff\xd8", b"\xff\xd9"
 
 MAX_SCANS = 500
 
-MAX_SCANNED = 4_000_000_000  # pixels times scans: about five seconds
+MAX_SCANNED = 2_400_000_000  # pixels times scans: about five seconds; 12 scans of the largest photo
 
 _MAX_SEGMENTS = 100_000
 
