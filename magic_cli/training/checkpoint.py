@@ -68,7 +68,7 @@ def _fits(saved: Tensor, own: Tensor) -> bool:
     return saved.is_floating_point() if own.is_floating_point() else saved.dtype == own.dtype
 
 
-def _odd_tensor(value: Any, name: str = "") -> str | None:
+def _odd_tensor(value: object, name: str = "") -> str | None:
     """Return the name and the kind of the first tensor that is not an array of real numbers in memory; None if none is.
 
     Meta tensors have no numbers, and operations on sparse, quantized and nested ones fail one by one.
@@ -80,7 +80,7 @@ def _odd_tensor(value: Any, name: str = "") -> str | None:
         kind = "nested" if value.is_nested else "quantized" if value.is_quantized else str(value.layout)
         return f"{name} ({kind}, {value.dtype}, on {value.device.type})".replace("torch.", "")
     if isinstance(value, dict):
-        pairs: Iterable[tuple[object, Any]] = value.items()
+        pairs: Iterable[tuple[object, object]] = value.items()
     else:
         pairs = enumerate(value) if isinstance(value, list | tuple) else ()
     odd = (_odd_tensor(item, f"{name}.{key}" if name else str(key)) for key, item in pairs)
