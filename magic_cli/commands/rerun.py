@@ -83,7 +83,8 @@ def _read(file: Path) -> RunRecord:
     if lines:
         raise DataError(lines)
     if row["exit"] is None:
-        remedy = "let it end first: the same command with --resume"
+        goes_on = row["verb"] in _TRAINING
+        remedy = "let it end first: the same command with --resume" if goes_on else "run the command again"
         raise DataError(problem(file, "a run that has not ended", "a finished one", remedy))
     if row["repeats"]:
         raise DataError(problem(file, "a rerun", "a first run", f"magic rerun {row['repeats']}"))

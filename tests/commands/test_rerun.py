@@ -252,6 +252,16 @@ def test_the_settings_of_then_are_used_whatever_a_preset_says_now(here: Path) ->
     assert magic(here, "rerun", "runs/cvqa").code == 0
 
 
+@pytest.mark.parametrize("out", ["", ".", "..", "/", "link", "link/new", "link/more/new", "dangling"])
+def test_results_go_to_a_new_folder_that_no_link_leads_to(here: Path, out: str) -> None:
+    (here / "elsewhere" / "more").mkdir(parents=True)
+    (here / "link").symlink_to("elsewhere")
+    (here / "dangling").symlink_to("elsewhere/new")
+    [line] = refused(here, "report", "--out", out)
+    assert "use another --out" in line or "choose another --out" in line
+    assert [path.name for path in (here / "elsewhere").rglob("*")] == ["more"]
+
+
 def test_a_training_that_was_interrupted_and_resumed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is compared with an unbroken one; how it was started is kept, though the record is written at its end."""
     close, words = Trainer._close, (*LINES["runs/cvqa/run.json"], "--out", "broken")
