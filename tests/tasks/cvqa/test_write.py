@@ -16,6 +16,7 @@ from magic_cli.data.gold import AnswerGold
 from magic_cli.data.prepared import open_prepared
 from magic_cli.io import schema
 from magic_cli.io.json_files import read_json, read_jsonl
+from magic_cli.io.run_record import Call, running
 from magic_cli.submission.archive import open_archive
 from magic_cli.submission.expected import expected_of
 from magic_cli.submission.lint import lint
@@ -28,6 +29,8 @@ cvqa = get("cvqa")
 
 NAME, PROBABILITIES = "data_cvqa_sys.json", "predictions.jsonl"
 ENCOUNTERS = ("ENC00021", "ENC00022", "ENC00023")
+
+CALL = Call("predict", {"task": "cvqa"})
 
 
 def soft(encounter: str, row: dict[str, int], sure: float = 0.6) -> AnswerPrediction:
@@ -43,7 +46,8 @@ def soft(encounter: str, row: dict[str, int], sure: float = 0.6) -> AnswerPredic
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     prepared = open_prepared(make_prepared(tmp_path / "prepared"))
-    files = cvqa.write([soft(e, answers(e)) for e in ENCOUNTERS], prepared, tmp_path / "out")
+    with running(CALL):  # which writes the list of the files: without it, nothing could be replaced
+        files = cvqa.write([soft(e, answers(e)) for e in ENCOUNTERS], prepared, tmp_path / "out")
     assert files == [tmp_path / "out" / NAME, tmp_path / "out" / PROBABILITIES]
     return tmp_path / "out"
 
@@ -83,7 +87,8 @@ def test_one_prediction_a_question_makes_one_line(out: Path, tmp_path: Path) -> 
 
 def test_decisions_have_no_probabilities_and_an_older_file_goes(out: Path, tmp_path: Path) -> None:
     hard = [AnswerPrediction(e, chosen=answers(e)) for e in ENCOUNTERS]
-    assert cvqa.write(hard, open_prepared(tmp_path / "prepared"), out) == [out / NAME]
+    with running(CALL):
+        assert cvqa.write(hard, open_prepared(tmp_path / "prepared"), out) == [out / NAME]
     assert not (out / PROBABILITIES).exists()
 
 

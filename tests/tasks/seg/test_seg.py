@@ -18,6 +18,8 @@ from magic_cli.data.gold import GoldImage, MaskGold, mask_gold
 from magic_cli.data.imaging.probability_maps import resize_map
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.errors import DataError, EmptySplit, SubmissionError
+from magic_cli.io.run_record import Call, running
+from magic_cli.io.staging import replace_results
 from magic_cli.metrics import mask_scores
 from magic_cli.records import TaskScores
 from magic_cli.submission.lint import mask_faults
@@ -383,8 +385,12 @@ def test_written_masks_read_back_as_predicted(prepared: Prepared, gold: MaskGold
         assert plain(score(gold, found.submitted_masks())) == plain(score(gold, perfect()))
 
 
-def test_masks_of_an_earlier_split_do_not_stay(prepared: Prepared, tmp_path: Path) -> None:
-    write_folder(tmp_path / "masks_preds", {"IMG_OLD_1_mask_sys.tiff": b"", "mine.txt": b""})
-    seg.write(perfect(), prepared, tmp_path)
-    names = {path.name for path in (tmp_path / "masks_preds").iterdir()}
-    assert names == {f"{image}_mask_sys.tiff" for image in VALID} | {"mine.txt"}
+def test_masks_of_an_earlier_split_do_not_stay_and_those_of_others_do(prepared: Prepared, tmp_path: Path) -> None:
+    older, mine = "IMG_OLD_1_mask_sys.tiff", ("IMG_MINE_1_mask_sys.tiff", "mine.txt")
+    with running(Call("predict", {"task": "seg"})):
+        with replace_results(tmp_path / "out") as folder:
+            write_folder(folder / "masks_preds", {older: b""})
+        write_folder(tmp_path / "out" / "masks_preds", dict.fromkeys(mine, b""))
+        seg.write(perfect(), prepared, tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out" / "masks_preds").iterdir()}
+    assert names == {*(f"{image}_mask_sys.tiff" for image in VALID), *mine}
