@@ -52,6 +52,8 @@ class Draft:
         """
         owned = ownership.refuse_other(self.out, self.result, self.record)
         draft = self._folder
+        if ownership.refuse_other(draft, self.result, self.record) is None:
+            ownership.refuse_foreign(draft, (), (path.relative_to(draft).as_posix() for path in self.ours(draft)))
         if resume:
             return draft if draft.is_dir() else self.out
         older = [*self.files(self.out), *([draft] if draft.is_dir() else [])]

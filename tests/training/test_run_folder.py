@@ -72,6 +72,17 @@ def test_an_older_run_is_refused_or_kept(draft: Draft) -> None:
     assert draft.folder(resume=True, overwrite=False) == work
 
 
+def test_a_folder_of_that_name_which_no_training_made_stays(draft: Draft) -> None:
+    work = write(draft.out / "draft" / "folds", "mine", "best.pt")
+    for resume in (True, False):
+        with pytest.raises(DataError, match=r"draft/folds/best\.pt: in the way"):
+            draft.folder(resume, overwrite=True)
+    record(work, verb="score", task="")
+    with pytest.raises(DataError, match="a result of `magic score"):
+        draft.folder(resume=False, overwrite=True)
+    assert (work / "best.pt").read_text() == "mine"
+
+
 @pytest.mark.parametrize("overwrite", [True, False])
 @pytest.mark.parametrize(("verb", "task", "kind"), [("prepare", "seg", "prepare"), ("train", "cvqa", "train cvqa")])
 def test_results_of_another_kind_are_never_replaced(
@@ -88,7 +99,7 @@ def test_results_of_another_kind_are_never_replaced(
 
 def test_a_draft_alone_is_not_overwritten_either(draft: Draft) -> None:
     """Where somebody removed the older run by hand."""
-    write(draft.out / "draft" / "folds", "new", "best.pt")
+    record(write(draft.out / "draft" / "folds", "new", "best.pt"))
     with pytest.raises(DataError, match="draft/folds: already there"):
         draft.folder(resume=False, overwrite=False)
 
