@@ -1,7 +1,6 @@
 """Random command lines among files of others, which stay byte for byte as they are (tests/faults/foreign.py)."""
 
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 from foreign import Folder
@@ -11,8 +10,8 @@ CHUNKS, LINES = 10, 50
 
 
 @pytest.fixture(scope="module")
-def folder(world: World) -> Iterator[Folder]:
-    yield Folder(world)
+def folder(world: World) -> Folder:
+    return Folder(world)
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))

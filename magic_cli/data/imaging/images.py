@@ -1,18 +1,20 @@
 """Photos: opened by the same rule everywhere, so that a photo and its mask always line up."""
 
+import ctypes
 import errno
 import hashlib
 import io
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
 from magic_cli.data.imaging import exif, jpeg_stream, png_stream
 from magic_cli.data.imaging.photo_kinds import HEAD, kind_of, remedy_for
@@ -81,6 +83,7 @@ class _Quiet:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
+        _silence_libtiff()
         with self.lock:
             if not self.users:
                 self.caught, self.limit = warnings.catch_warnings(), Image.MAX_IMAGE_PIXELS
@@ -100,6 +103,19 @@ class _Quiet:
 
 
 quiet = _Quiet()
+
+
+@cache
+def _silence_libtiff() -> None:
+    """Keep what libtiff says about a damaged file off stderr; Pillow raises its own error.
+
+    Where Pillow's copy of libtiff cannot be reached (Windows, some builds), it stays on stderr.
+    """
+    with suppress(AttributeError, OSError):
+        library = ctypes.CDLL(_imaging.__file__)
+        for setter in (library.TIFFSetErrorHandler, library.TIFFSetWarningHandler):
+            setter.restype = ctypes.c_void_p
+            setter(None)
 
 
 @dataclass(frozen=True, slots=True)

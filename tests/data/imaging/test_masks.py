@@ -121,11 +121,12 @@ def test_a_fax_coded_file_that_tifffile_cannot_open(monkeypatch: pytest.MonkeyPa
     assert caught.value.error == "TiffFileError"
 
 
-def test_damaged_lzw_is_noticed() -> None:
+def test_damaged_lzw_is_noticed(capfd: pytest.CaptureFixture[str]) -> None:
     data = pillow(Image.fromarray(BIG * 255), compression="tiff_lzw").getvalue()
     np.testing.assert_array_equal(read_mask(io.BytesIO(data), "m"), BIG)
     with pytest.raises(DataError, match="an unreadable file"):
         read_mask(io.BytesIO(data[:12] + b"\xff" * 4 + data[16:]), "m")
+    assert capfd.readouterr() == ("", ""), "libtiff's own words"
 
 
 def test_png_mask_is_read() -> None:
