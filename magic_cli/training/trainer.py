@@ -14,7 +14,7 @@ from magic_cli.config import Config
 from magic_cli.data.gold import TaskGold
 from magic_cli.data.prepared_stamps import PreparedStamps
 from magic_cli.data.questions import QuestionSchema
-from magic_cli.errors import DataError, Interrupted
+from magic_cli.errors import DataError, Interrupted, MagicError
 from magic_cli.io import environment
 from magic_cli.io.files import sweep
 from magic_cli.io.json_files import finite, write_jsonl
@@ -180,6 +180,8 @@ class Trainer:
             Interrupted: the error came of a signal: it ended the wait for a batch, or a worker got it, too.
             DataError: files that were read have been replaced, so that the state may hold what others taught.
         """
+        if isinstance(error, OSError | MagicError):
+            self.data.check_unchanged()  # why a file is missing or does not fit
         wanted = isinstance(error, Interrupted)
         came_of_signal = self.stop.requested and isinstance(error, KeyboardInterrupt | RuntimeError)
         if not self.updating and (self.ema is None or self.ema.holds_live_weights):

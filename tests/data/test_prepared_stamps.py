@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from tiny_dataset import make_prepared
 
+from magic_cli.data import prepared_stamps
 from magic_cli.data.prepared_stamps import open_stamped
 from magic_cli.errors import DataError
 
@@ -21,3 +22,17 @@ def test_a_replaced_table_is_noticed_after_the_last_item(tmp_path: Path, name: s
     path.unlink()
     with pytest.raises(DataError, match=name):
         stamps.check()
+
+
+def test_only_what_has_another_stamp_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_prepared(tmp_path / "prepared")
+    _, stamps = open_stamped(tmp_path / "prepared", ("train",), masks=True)
+    read: list[str] = []
+    digest = prepared_stamps._digest
+    monkeypatch.setattr(prepared_stamps, "_digest", lambda path: (read.append(Path(path).name), digest(path))[1])
+    stamps.check()
+    assert read == []
+    (tmp_path / "prepared" / "cases.jsonl").touch()
+    stamps.check()
+    stamps.check()
+    assert read == ["cases.jsonl"]

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,9 +17,11 @@ from launchers import launch, launched
 from magic_cli.cli import output
 from magic_cli.cli.app import app
 from magic_cli.commands import demo
+from magic_cli.commands.prepare import PrepareOptions, prepare
 from magic_cli.errors import MagicError, WeightsError
 from magic_cli.io import schema
 from magic_cli.io.locks import folder_lock
+from magic_cli.training.trainer import Trainer
 
 COMMANDS = {command.callback.__name__ for command in app.registered_commands if command.callback}
 
@@ -266,3 +269,58 @@ def test_leftovers_of_a_scheduler_leave_a_training_alone(
 def test_accepted_words_are_seen(magic: Magic) -> None:
     assert output.emit.__doc__
     accepted(magic("--version"), "magic 0.")
+
+
+def touch() -> None:
+    for path in Path("prepared").rglob("*"):
+        os.utime(path, (1, 1))
+
+
+def copy_back() -> None:
+    shutil.copytree("prepared", "copy")
+    shutil.rmtree("prepared")
+    shutil.move("copy", "prepared")
+
+
+def prepare_again(merge: str = "or") -> None:
+    prepare("given/DermaVQA", "prepared", PrepareOptions(merge, overwrite=True))
+
+
+def damage_a_mask() -> None:
+    """With its size and its time, as a restored backup or a rewritten header would leave them."""
+    path = min(Path("prepared/masks").iterdir())
+    state, data = path.stat(), path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+SAME = {"touched": touch, "copied": copy_back, "prepared again": prepare_again}
+OTHER = {
+    "other masks": lambda: prepare_again("intersection"),
+    "one mask": damage_a_mask,
+    "gone": lambda: shutil.rmtree("prepared"),
+}
+
+
+@pytest.mark.parametrize("how", [*SAME, *OTHER])
+def test_data_that_is_replaced_while_a_training_reads_it(
+    magic: Magic, place: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Only other content ends it: then best.pt and state.pt are those of the epoch before."""
+    accepted(magic("prepare", "--data", "given/DermaVQA"))
+    close, kept = Trainer._close, list[dict[str, bytes]]()
+
+    def close_and_change(self: Trainer) -> None:
+        close(self)
+        if not kept:
+            kept.append({name: (self.out / name).read_bytes() for name in ("best.pt", "metrics.jsonl")})
+            (SAME | OTHER)[how]()
+
+    monkeypatch.setattr(Trainer, "_close", close_and_change)
+    words = ("train", "seg", "--preset", "tiny", "--device", "cpu", "--set", "epochs=2")
+    if how in SAME:
+        accepted(magic(*words))
+        return
+    [line] = refused(magic(*words), 3, "replaced or changed while this command read it")
+    assert line.endswith("run it again, a training with --overwrite")
+    assert {name: Path("runs/seg", name).read_bytes() for name in kept[0]} == kept[0]
