@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 from typer.core import TyperGroup
 
 from magic_cli.cli.output import print_text
-from magic_cli.errors import DataError, Interrupted, MagicError, PeerError, ResourceError, printable
+from magic_cli.errors import ConfigError, DataError, Interrupted, MagicError, PeerError, ResourceError, printable
 from magic_cli.io.json_files import json_text
 from magic_cli.io.launcher import as_peer_error
 from magic_cli.io.progress import is_main_process, log
@@ -25,6 +26,9 @@ _SAFE_TO_QUOTE = (OSError, RuntimeError, MemoryError, ImportError)
 _PACKAGE = Path(__file__).parents[1]
 
 _READ_BY_TORCH = ("TORCH", "PYTORCH_", "CUDA_", "CUBLAS_", "NCCL_", "GLOO_", "OMP_", "MKL_", "KMP_", "ACCELERATE_")
+_ALLOCATORS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+_PLAIN = re.compile(r"(?:[a-z0-9_]+:[\w.]+(?:,(?=.)|$))*")  # what torch reads without ending the process
+_LOAD_TORCH = {"train", "predict", "rerun", "demo"}
 _ADVISED = ("CUDA_LAUNCH_BLOCKING", "TORCH_USE_CUDA_DSA")  # any CUDA error advises to set them
 
 _INTERRUPTED = "interrupted; what was finished is kept"
@@ -102,11 +106,35 @@ def _misread_variable(error: Exception) -> str | None:
     return logs[0] if logs and any("_logging" in Path(file).parts for file in files) else None
 
 
+def require_loadable_torch() -> None:
+    """Check that torch can be loaded: an allocator's settings that it cannot parse end the process (SIGABRT).
+
+    Raises:
+        ConfigError: a variable of the environment that holds such settings; one line each.
+    """
+    odd = [name for name in _ALLOCATORS if not _PLAIN.fullmatch(os.environ.get(name, ""))]
+    if not odd:
+        return
+    import subprocess
+
+    if subprocess.run([sys.executable, "-c", "import torch"], capture_output=True, check=False).returncode >= 0:
+        return
+    lines = [f"{name}={os.environ[name][:60]}: torch cannot be loaded with it; correct or unset it" for name in odd]
+    raise ConfigError(lines)
+
+
 class MagicGroup(TyperGroup):
     """All commands; they need an existing working folder, as relative paths start from it."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; raises DataError if the working folder was removed."""
+        """Run a command.
+
+        Raises:
+            DataError: the working folder was removed. ConfigError: torch is needed and cannot be loaded.
+        """
+        words = [*ctx._protected_args, *ctx.args]
+        if _LOAD_TORCH & set(words[:1]) or {"doctor", "--deep"} <= set(words):
+            require_loadable_torch()
         try:
             Path.cwd()
         except OSError as error:

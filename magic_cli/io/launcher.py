@@ -64,6 +64,9 @@ def as_peer_error(error: BaseException, what: str = "") -> PeerError | None:
     if launched() == _ALONE or not isinstance(error, RuntimeError | OSError) or not is_of_a_peer:
         return None
     line = "another process of this run ended: its own message is above, or it was killed"
+    if "EADDRINUSE" in str(error):
+        port, names = os.environ["MASTER_PORT"], " ".join(_SET_BY_A_LAUNCHER)
+        line = f"MASTER_PORT={port}: another program uses it; choose another, or for a single process unset {names}"
     return PeerError(f"{line}; {what}" if what else line)
 
 

@@ -10,6 +10,7 @@ import re
 from magic_cli.errors import ResourceError, printable
 
 _MEMORY = "use less at a time (a smaller --set batch_size= or image_size=, --set workers=0), or allow more memory"
+_OF_A_LIBRARY = "allow this process more memory (ulimit -v, a batch job's limit): torch maps up to 4 GB of address space"
 _OF_THE_GPU = "use less at a time (a smaller --set batch_size= or image_size=), another GPU, or --device cpu"
 _SHARED = "give /dev/shm more space (docker run --shm-size=2g), or load without it: --set workers=0"
 _FILES = "allow more (ulimit -n 4096), or load without other processes: --set workers=0"
@@ -21,6 +22,7 @@ _PATTERNS = {
     "shared memory": r"shared memory|/dev/shm|shm_open|Bus error|torch_\d+_\d+",
     "open files": r"too many open files|items of ancdata",
     "threads or processes": r"can't start new thread|pthread_create|resource temporarily unavailable",
+    "memory to load a library": r"failed to map segment|cannot (map|allocate memory in) |cannot create shared object",
     "memory": r"out of memory|can(no|')t allocate memory|DefaultCPUAllocator|not enough memory|bad_alloc"
     r"|failed to map|unable to (allocate|mmap)",
 }
@@ -29,6 +31,7 @@ _REMEDIES = {
     "shared memory": _SHARED,
     "open files": _FILES,
     "threads or processes": _PROCESSES,
+    "memory to load a library": _OF_A_LIBRARY,
     "memory": _MEMORY,
 }
 _ERRNOS = {

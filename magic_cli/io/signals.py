@@ -41,6 +41,20 @@ def restore_defaults() -> None:
     _set(signal.SIG_DFL)
 
 
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Let a signal end the process in a block of C++ code that waits, in which Python would never see the signal."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, signal.SIG_DFL) for number in handled}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _set(handler: Any) -> None:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:

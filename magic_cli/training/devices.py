@@ -3,6 +3,9 @@
 import ctypes
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
@@ -12,10 +15,13 @@ from accelerate.utils import set_seed
 from magic_cli.config import Config
 from magic_cli.errors import ConfigError
 from magic_cli.io.environment import torch_devices
-from magic_cli.io.launcher import ignore_leftovers
+from magic_cli.io.launcher import ignore_leftovers, launched
 from magic_cli.io.progress import log
+from magic_cli.io.signals import ending_at_once
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # glibc's malloc.h
+
+_PATIENCE = 5.0  # seconds; torchrun starts its processes within one
 
 
 def keep_memory() -> None:
@@ -73,7 +79,27 @@ def accelerator_for(config: Config, device: str) -> Accelerator:
     # Filling every new tensor makes reads of unset memory repeatable, but takes a third of a convolution's step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     AcceleratorState._reset_state()  # allows a second run in this process another precision
-    return Accelerator(cpu=on_cpu, mixed_precision=precision, step_scheduler_with_optimizer=False)
+    with _meeting_others():
+        return Accelerator(cpu=on_cpu, mixed_precision=precision, step_scheduler_with_optimizer=False)
+
+
+@contextmanager
+def _meeting_others() -> Iterator[None]:
+    """Log whom a process of several waits for if they do not come; meanwhile a signal ends it, which torch ignores."""
+    ours = launched()
+    if ours.processes == 1:
+        yield
+        return
+    who = f"WORLD_SIZE={ours.processes}, this one is RANK={ours.rank}"
+    remedy = "if there are none: unset WORLD_SIZE RANK LOCAL_RANK MASTER_ADDR MASTER_PORT"
+    timer = threading.Timer(_PATIENCE, log, (f"note: waiting for the other process(es): {who}; {remedy}", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        with ending_at_once():
+            yield
+    finally:
+        timer.cancel()
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
