@@ -69,7 +69,8 @@ def open_stamped(root: StrPath, splits: Collection[str] = (), masks: bool = Fals
     stamps, digests = _stamps_of(str(Path(root).resolve() / name) for name in _TABLES)
     prepared = open_prepared(root)
     used = (image for image in prepared.images.values() if masks and image.split in splits)
-    of_masks = _stamps_of(path for image in used for path in (image.mask, *image.annotators.values()) if path is not None)
+    paths = (path for image in used for path in (image.mask, *image.annotators.values()) if path is not None)
+    of_masks = _stamps_of(paths)
     return prepared, PreparedStamps(Path(root), stamps | of_masks[0], digests | of_masks[1])
 
 
@@ -91,6 +92,9 @@ def _digest(path: str) -> str:
     """Return the hex SHA-256 of a regular file, "" where there is none that can be read."""
     try:
         with open_regular(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.sha256()
+            while block := file.read(1 << 20):
+                digest.update(block)
+            return digest.hexdigest()
     except OSError:
         return ""

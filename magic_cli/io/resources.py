@@ -10,7 +10,7 @@ import re
 from magic_cli.errors import ResourceError, printable
 
 _MEMORY = "use less at a time (a smaller --set batch_size= or image_size=, --set workers=0), or allow more memory"
-_OF_A_LIBRARY = "allow this process more memory (ulimit -v, a batch job's limit): torch maps up to 4 GB of address space"
+_OF_A_LIBRARY = "allow this process more memory (ulimit -v, the memory of a batch job): torch maps up to 4 GB"
 _OF_THE_GPU = "use less at a time (a smaller --set batch_size= or image_size=), another GPU, or --device cpu"
 _SHARED = "give /dev/shm more space (docker run --shm-size=2g), or load without it: --set workers=0"
 _FILES = "allow more (ulimit -n 4096), or load without other processes: --set workers=0"

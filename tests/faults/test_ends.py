@@ -161,7 +161,10 @@ def test_what_nobody_expected_quotes_no_data(
             "not enough memory (Unable to allocate 9 GiB",
         ),
         (OSError(12, "Cannot allocate memory"), "not enough memory"),
-        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "not enough memory"),
+        (
+            ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+            "up to 4 GB",
+        ),
         (
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
             "not enough memory",
@@ -269,6 +272,20 @@ def test_leftovers_of_a_scheduler_leave_a_training_alone(
 def test_accepted_words_are_seen(magic: Magic) -> None:
     assert output.emit.__doc__
     accepted(magic("--version"), "magic 0.")
+
+
+@pytest.mark.parametrize("name", ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"])
+def test_settings_that_torch_cannot_parse(
+    magic: Magic, place: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """They end a process that loads torch (SIGABRT, with a page of addresses); other commands do not read them."""
+    monkeypatch.setenv(name, "nonsense")
+    plan = ("train", "cvqa", "--data", "given/prepared", "--preset", "tiny", "--dry-run")
+    refused(magic(*plan), 3, f"{name}=nonsense: torch cannot be loaded with it")
+    refused(magic("doctor", "--deep"), 3, name)
+    accepted(magic("score", "given/one", "given/prepared", "--resamples", "100"))
+    monkeypatch.setenv(name, "expandable_segments:True")
+    accepted(magic(*plan))
 
 
 def touch() -> None:

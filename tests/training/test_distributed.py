@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -170,3 +172,22 @@ def test_what_no_launcher_of_several_set_is_ignored(
     assert not left.keys() & os.environ.keys()
     err = capsys.readouterr().err
     assert (said in err and "torchrun --no-python magic" in err) if said else not err
+
+
+def test_a_process_that_waits_for_others_says_so_and_ends_at_a_signal(prepared: Path, tmp_path: Path) -> None:
+    """All variables are set, but nobody has started a second process."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    words = [sys.executable, "-m", "magic_cli", "train", "cvqa", "--data", str(prepared), "--preset", "tiny"]
+    words += ["--out", str(tmp_path / "run"), "--device", "cpu", "--no-cache"]
+    variables = environment(tmp_path) | launched(0) | {"MASTER_PORT": port}
+    with subprocess.Popen(words, env=variables, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "waiting for" in line)
+        assert "WORLD_SIZE=2, this one is RANK=0; if there are none: unset WORLD_SIZE RANK" in line
+        process.terminate()
+        assert process.wait(30) == -signal.SIGTERM
+    with socket.create_server(("127.0.0.1", int(port))):
+        ended = subprocess.run(words, env=variables, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert f"error: MASTER_PORT={port}: another program uses it" in ended.stderr
