@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import os
 import re
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from typer import BadParameter
 from typer.core import TyperGroup
 
 from magic_cli.cli.output import print_text
@@ -28,6 +30,8 @@ _PACKAGE = Path(__file__).parents[1]
 _READ_BY_TORCH = ("TORCH", "PYTORCH_", "CUDA_", "CUBLAS_", "NCCL_", "GLOO_", "OMP_", "MKL_", "KMP_", "ACCELERATE_")
 _ALLOCATORS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 _PLAIN = re.compile(r"(?:[a-z0-9_]+:[\w.]+(?:,(?=.)|$))*")  # what torch reads without ending the process
+_PATHS = {"data", "out", "weights", "cache_dir", "ckpt", "preds", "files", "against", "run", "seg", "cvqa"}
+_PATHS |= {"check_only", "record"}
 _LOAD_TORCH = {"train", "predict", "rerun", "demo"}
 _ADVISED = ("CUDA_LAUNCH_BLOCKING", "TORCH_USE_CUDA_DSA")  # any CUDA error advises to set them
 
@@ -123,8 +127,23 @@ def require_loadable_torch() -> None:
     raise ConfigError(lines)
 
 
+def _given(parameter: Any, context: Any, value: Any) -> Any:
+    if value == "" or (isinstance(value, list | tuple) and "" in value):
+        line = "got an empty path, expected a file or folder; is a variable unset?"
+        raise BadParameter(line, ctx=context, param=parameter)
+    return type(parameter).process_value(parameter, context, value)
+
+
 class MagicGroup(TyperGroup):
     """All commands; they need an existing working folder, as relative paths start from it."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command whose paths may not be empty: `--data "$UNSET"` would mean the working folder."""
+        command = super().get_command(ctx, cmd_name)
+        for parameter in () if command is None else command.params:
+            if parameter.name in _PATHS:
+                setattr(parameter, "process_value", functools.partial(_given, parameter))  # noqa: B010
+        return command
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command.

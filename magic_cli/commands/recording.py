@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ParamSpec, Protocol, TypeVar
 
 from magic_cli.errors import ConfigError, problem
@@ -24,6 +24,8 @@ class Recordable(Protocol):
         ...
 
 
+_PATHS = {"data", "out", "ckpt", "preds", "gold", "seg", "cvqa", "against", "run", "weights", "cache_dir"}
+
 P = ParamSpec("P")
 R = TypeVar("R", bound=Recordable)
 
@@ -40,11 +42,25 @@ def _check_options(verb: str, options: object, signature: inspect.Signature) -> 
         raise ConfigError(problem(f"{verb}: options", type(options).__name__, expected.__name__, remedy))
 
 
+def _check_paths(arguments: Mapping[str, object]) -> None:
+    """Refuse empty paths, at any depth: `Path("")` would be the working folder.
+
+    Raises:
+        ConfigError: one line that names the argument.
+    """
+    for name, value in arguments.items():
+        if isinstance(value, Mapping):
+            _check_paths(value)
+        elif name in _PATHS and (value == "" or (isinstance(value, list) and "" in value)):
+            raise ConfigError(problem(name, "an empty path", "a file or folder", "is a variable unset?"))
+
+
 def recorded(verb: Callable[P, R]) -> Callable[P, R]:
     """Wrap a verb so that its call is recorded beside the results when it returns (io/run_record.py).
 
     Raises:
-        ConfigError: `options` are not those of the verb. DataError: the record cannot be written; the results stay.
+        ConfigError: `options` are not those of the verb, or a path is empty.
+        DataError: the record cannot be written; the results stay.
     """
     signature = inspect.signature(verb)
 
@@ -54,6 +70,7 @@ def recorded(verb: Callable[P, R]) -> Callable[P, R]:
         bound.apply_defaults()
         _check_options(verb.__name__, bound.arguments.get("options"), signature)
         arguments = {name: to_json(value) for name, value in bound.arguments.items()}
+        _check_paths(arguments)
         with run_record.running(Call(verb.__name__, arguments)):
             result = verb(*args, **kwargs)
             files = result.run_files()

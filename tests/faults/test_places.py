@@ -10,7 +10,9 @@ import pytest
 from harness import Magic, accepted, clean, left, refused
 
 from magic_cli.commands import cross_validate, demo
-from magic_cli.errors import CheckpointError
+from magic_cli.commands.predict import predict
+from magic_cli.commands.score import ScoreOptions, score
+from magic_cli.errors import CheckpointError, ConfigError
 from magic_cli.report.run_text import Fold
 
 TINY = ("--preset", "tiny", "--modality", "text", "--no-cache", "--set", "epochs=1")
@@ -57,6 +59,29 @@ def test_a_path_that_the_system_does_not_take(magic: Magic, place: Path, words: 
     assert left(Path("report")) == []
     as_json = magic(*[name if word == "X" else word for word in words.split()], "--json")
     assert json.loads(as_json.out)["errors"] == [line.removeprefix("error: ")]
+
+
+@pytest.mark.parametrize("words", PATHS)
+def test_an_empty_path_is_not_the_working_folder(magic: Magic, place: Path, words: str) -> None:
+    r"""As of `--data "$UNSET"`; on the command line and, where a verb has run, in Python."""
+    before = left(Path())
+    [line] = refused(magic(*["" if word == "X" else word for word in words.split()]), 2, "got an empty path")
+    option = words.split()[words.split().index("X") - 1]
+    assert f"'{option}'" in line or not option.startswith("--") or option == "--vote"
+    assert left(Path()) == before
+
+
+def test_an_empty_path_in_python(place: Path) -> None:
+    calls = {
+        "ckpt": lambda: predict("cvqa", "", "given/prepared"),
+        "data": lambda: predict("cvqa", ["best.pt"], ""),
+        "gold": lambda: score("given/one", ""),
+        "preds": lambda: score(["given/one", ""], "given/prepared"),
+        "against": lambda: score("given/one", "given/prepared", ScoreOptions(against="")),
+    }
+    for name, call in calls.items():
+        with pytest.raises(ConfigError, match=f"^{name}: got an empty path"):
+            call()
 
 
 BOUNDED = "import moments; moments.FAULTS['bounds'](None); from magic_cli.cli.app import main; main()"
