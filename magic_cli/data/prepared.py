@@ -193,10 +193,10 @@ def open_prepared(root: StrPath, texts: bool = True) -> Prepared:
     cases = [_case(row, texts) for row in rows]
     rows = valid_rows("image", each_row(root / IMAGES), str(root / IMAGES), lines)
     images = [_image(row, real) for row in rows]
-    _raise(lines)
+    _raise(lines, root)
     manifest = PrepareManifest.from_json(row)
     questions = _read_questions(root, cases)
-    _raise([*_lost(root, manifest, cases, images), *_contradictions(root, cases, images, questions)])
+    _raise([*_lost(root, manifest, cases, images), *_contradictions(root, cases, images, questions)], root)
     return Prepared(
         root=root,
         manifest=manifest,
@@ -239,9 +239,10 @@ def _read_questions(root: Path, cases: Sequence[Case]) -> QuestionSchema:
     return parse_questions(read_json(path), str(path))
 
 
-def _raise(lines: list[str]) -> None:
+def _raise(lines: list[str], root: Path) -> None:
     if lines:
-        raise DataError([*lines, "these files were changed by hand or damaged: run `magic prepare --overwrite`"])
+        remedy = f"run `magic prepare --data ... --out {root} --overwrite`"
+        raise DataError([*lines, f"these files were changed by hand or damaged: {remedy}"])
 
 
 def _lost(

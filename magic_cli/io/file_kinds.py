@@ -128,3 +128,35 @@ def content(head: bytes) -> str:
     if not head.strip(b"\0"):
         return "null bytes"
     return "JSON" if text.startswith(b"[") else ""
+
+
+def kind_of_no_json(head: bytes) -> str:
+    """Return what a file is that is no JSON by its first bytes, for people; "" if it may be JSON that is damaged.
+
+    >>> kind_of_no_json(b"id,age"), kind_of_no_json(b"notes"), kind_of_no_json(b"[1,")
+    ('a table (CSV)', 'text that is no JSON', '')
+    """
+    kind = content(head)
+    if kind not in ("", "nothing", "JSON"):
+        return kind
+    encoding = _other_encoding(head)
+    if encoding:
+        return f"text in {encoding}"
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if any(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in head):
+        return "a file of another kind"
+    if not text or text.startswith((b"[", b"{")):
+        return ""
+    if text.startswith(b"<"):
+        return "an HTML or XML page"
+    first = text.partition(b"\n")[0]
+    return "a table (CSV)" if max(first.count(mark) for mark in (b",", b";", b"\t")) else "text that is no JSON"
+
+
+def _other_encoding(head: bytes) -> str:
+    """Return the name of the encoding of JSON that is not in UTF-8, "" for other files."""
+    for name in ("utf-32", "utf-16", "utf-16-le", "utf-16-be"):
+        text = head[: len(head) // 4 * 4].decode(name, "ignore").lstrip("\ufeff").lstrip()
+        if text[:1] in ("[", "{") and text[:64].isascii():
+            return name.upper()[:6]
+    return ""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from magic_cli.errors import DataError, problem, redact
-from magic_cli.io.file_kinds import content
+from magic_cli.io.file_kinds import kind_of_no_json
 from magic_cli.io.files import write_parts
 from magic_cli.io.regular_file import binary_size, open_regular
 
@@ -177,9 +177,10 @@ def read_json(path: Path, most: int = MAX_JSON) -> Any:
 
 def _not_json(path: Path, data: bytes, error: ValueError) -> str:
     """Return the line for a file that is no JSON: another kind of file, another encoding, or where it breaks off."""
-    kind = content(data[:4096])
-    if kind not in ("", "nothing", "JSON"):
-        return problem(path, kind, "JSON", "is it the right file?")
+    kind = kind_of_no_json(data[:4096])
+    if kind:
+        remedy = "re-encode it" if kind.startswith("text in") else "is it the right file?"
+        return problem(path, kind, "JSON in UTF-8", remedy)
     if isinstance(error, UnicodeDecodeError):
         return problem(path, f"byte {error.start} that is not UTF-8", "UTF-8", "re-encode it")
     if not isinstance(error, json.JSONDecodeError):  # Python refuses to read an integer of more than 4,300 digits

@@ -11,7 +11,7 @@ from typing import Any
 
 from magic_cli.data.questions import whole_number
 from magic_cli.errors import SubmissionError, problem, redact_key, shorten
-from magic_cli.io.file_kinds import content
+from magic_cli.io.file_kinds import kind_of_no_json
 from magic_cli.io.json_files import MAX_ANSWERS, MAX_ROWS, PairsHook, TooManyValues, parse_json
 from magic_cli.io.regular_file import binary_size
 from magic_cli.records import Submitted
@@ -74,8 +74,7 @@ def not_json(data: bytes, error: ValueError) -> str:
     """Return what a file is that `parse_answers` refused: another kind of file, or JSON that is wrong."""
     if isinstance(error, TooManyValues):
         return str(error)
-    kind = content(data[:_HEAD])
-    return kind if kind not in ("", "nothing", "JSON") else f"invalid JSON ({error})"
+    return kind_of_no_json(data[:_HEAD]) or f"invalid JSON ({error})"
 
 
 def has_byte_order_mark(data: bytes) -> bool:

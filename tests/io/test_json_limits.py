@@ -90,12 +90,12 @@ def test_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        (b"PK\x03\x04\xff", "got a zip, expected JSON; is it the right file"),
+        (b"PK\x03\x04\xff", "got a zip, expected JSON in UTF-8; is it the right file"),
         (b"\x1f\x8b\x08", "got a gzip file, expected JSON"),
         (bytes(10), "got null bytes, expected JSON"),
         (b"[1, 2", ":1:6: not valid JSON .*; was it cut off while copying"),
         (b"[1,, 2]", ":1:4: not valid JSON .*; correct it there"),
-        (b"encounter_id;a", ":1:1: not valid JSON .*; correct it there"),
+        (b"encounter_id;a", r"got a table \(CSV\), expected JSON in UTF-8; is it the right file"),
     ],
 )
 def test_what_is_whole_but_no_json_was_not_cut_off(tmp_path: Path, data: bytes, text: str) -> None:
