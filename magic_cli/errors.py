@@ -5,6 +5,7 @@ MagicError                1  an error with a message but without a class of its 
 ├── UsageError            2  the command line is invalid
 ├── DataError             3  data or a file is invalid
 │   └── EmptySplit        3  a split contains nothing that a task needs
+├── ResourceError         3  memory, shared memory, open files or threads are not enough
 ├── ConfigError           3  a setting is unknown or out of range
 ├── CheckpointError       3  a checkpoint is damaged, of another task or another format
 ├── SubmissionError       4  the submission would be rejected or silently score zero

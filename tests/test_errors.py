@@ -12,9 +12,11 @@ from magic_cli.errors import DataError, MagicError, first_lines, printable, prob
 
 CODES = {
     "MagicError": 1,
+    "PeerError": 1,
     "UsageError": 2,
     "DataError": 3,
     "EmptySplit": 3,
+    "ResourceError": 3,
     "ConfigError": 3,
     "CheckpointError": 3,
     "SubmissionError": 4,

@@ -81,11 +81,20 @@ def _from_run(record: Path) -> Owned | None:
         return None
     if not isinstance(row, dict) or row.get("format") != "magic-run":
         return None
-    verb, arguments, outputs = row.get("verb"), row.get("arguments"), row.get("outputs")
+    verb, arguments = _typed(row.get("argv")) if row.get("schema") == 1 else (row.get("verb"), row.get("arguments"))
+    outputs = row.get("outputs")
     if not (isinstance(verb, str) and isinstance(arguments, dict) and isinstance(outputs, dict)):
         return None
     names = {name: digest for name, digest in outputs.items() if is_inside(name) and isinstance(digest, str)}
     return Owned(printable(kind_of(verb, arguments)), names, row.get("exit") is not None)
+
+
+def _typed(words: object) -> tuple[object, object]:
+    """Return the verb and the task of a command line, which is all that records of the first version tell."""
+    if not (isinstance(words, list) and words and all(isinstance(word, str) for word in words)):
+        return None, None
+    verb = "vote" if "--vote" in words else "cross_validate" if "--folds" in words else words[0]
+    return verb, {"task": words[1]} if words[0] in ("train", "predict") and len(words) > 1 else {}
 
 
 def _from_lines(record: Path) -> Owned | None:

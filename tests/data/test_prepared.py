@@ -192,6 +192,9 @@ def test_format_1_is_refused_in_one_line_and_may_be_overwritten(copy: Path, tmp_
     manifest = json.loads((copy / "prepare.json").read_text(encoding="utf-8"))
     (copy / "prepare.json").write_text(json.dumps(manifest | {"schema": 1}), encoding="utf-8")
     (copy / "cases.jsonl").rename(copy / "encounters.jsonl")
+    record = (copy / "run.json").read_text(encoding="utf-8").replace("cases.jsonl", "encounters.jsonl")
+    row = {key: value for key, value in json.loads(record).items() if key not in ("verb", "arguments")}
+    (copy / "run.json").write_text(json.dumps(row | {"schema": 1, "argv": ["prepare", "--data", "x"]}))
     with pytest.raises(DataError) as caught:
         open_prepared(copy)
     remedy = f"run `magic prepare --data ... --out {copy} --overwrite` once more"

@@ -132,7 +132,7 @@ def test_19_a_key_of_another_length_is_dropped() -> None:
 def test_20_an_extra_key_of_11_characters_needs_one_dash() -> None:
     """Cases 20 and 20b."""
     cause = "ValueError: a key of 11 characters without exactly one dash"
-    assert stops(changed("explanation", 1)) == (f"{cause} (ENC00001:explanation)",)
+    assert stops(changed("explanation", 1)) == (f"{cause} (ENC00001:text of 11 characters)",)
     assert stops(changed("CQID-10-001", 1)) == (f"{cause} (ENC00001:CQID-10-001)",)
     assert figures(changed("rationale", "long")) == figures(rows())
     assert figures(changed("confident-1", 0)) == figures(rows())  # a parent of its own, never asked for

@@ -223,5 +223,5 @@ def test_paper_presets_cross_validate(task: str, weights: Path, drawn_prepared: 
     result = cross_validate.cross_validate(task, 2, drawn_prepared, tmp_path / "run", options)
     assert result.scores is not None
     assert result.scores.encounters == 8
-    assert not result.scores.notes
+    assert all("look inverted" in note for note in result.scores.notes)  # of a decoder without training
     assert [part.epochs for part in result.parts] == [1, 1]

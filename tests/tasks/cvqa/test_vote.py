@@ -184,7 +184,9 @@ def test_the_command(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     told = CliRunner().invoke(app, words)
     assert told.exit_code == 0, told.output
     assert "0 of 27 answers were tied" in told.stdout
-    assert told.stdout.strip().endswith("next: magic package --cvqa out --split test")
+    assert told.stdout.strip().endswith(
+        f"next: magic package --cvqa out --data {words[words.index('--data') + 1]} --split test"
+    )
     assert CliRunner().invoke(app, [*words]).exception is not None  # already there
     found = json.loads(CliRunner().invoke(app, [*words, "--overwrite", "--json"]).stdout)
     assert (found["command"], found["voted"], found["ties"]) == ("predict", ["a.json", "b.json"], 0)
