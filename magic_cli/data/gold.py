@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from magic_cli.data.gold_masks import case_of_image, list_gold_masks
+from magic_cli.data.gold_masks import case_of_image, list_gold_masks, masks_of
 from magic_cli.data.imaging.masks import ANNOTATOR_MASK, decode_mask, read_raw
 from magic_cli.data.issues import by_kind
 from magic_cli.data.limits import MAX_BYTES
@@ -228,6 +228,9 @@ def _from_challenge(path: Path, split: str) -> Gold:
 
     challenge, source = open_challenge(path), printable(path)
     cases = [case for case in challenge.cases.values() if case.split == split]
+    refused = masks_of(challenge.issues.refused_masks, (image for case in cases for image in case.image_ids))
+    if refused:
+        raise DataError(first_lines(by_kind(refused), path))
     images = {
         image: GoldImage(case.case_id, _in_order(challenge.masks[image]))
         for case in cases

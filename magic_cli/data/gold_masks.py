@@ -1,9 +1,9 @@
 """Gold masks in a folder, whatever tool named them: each file that may be one is used, or refused by name."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from magic_cli.data.imaging.masks import ANNOTATOR_MASK
 from magic_cli.data.issues import by_kind
@@ -14,6 +14,7 @@ from magic_cli.data.names import (
     composed,
     is_added_by_system,
     is_for_masks,
+    loose_key_of,
     masked_photo,
     without_copy_mark,
 )
@@ -61,6 +62,22 @@ def list_gold_masks(folder: Path, split: str) -> dict[str, Mapping[str, str]]:
     if found.lines:
         raise DataError(first_lines(by_kind(found.lines), folder))
     return {image: {name: str(path) for name, path in masks.items()} for image, masks in found.by_annotator.items()}
+
+
+def masks_of(lines: Iterable[str], images: Iterable[str]) -> list[str]:
+    """Return the problems "FILE: ..." that are about masks of some photos, given by their ids.
+
+    >>> masks_of(["masks/IMG_1_mask_ann0.tif: got a pipe", "masks/IMG_2_mask.png: got a pipe"], ["IMG_1"])
+    ['masks/IMG_1_mask_ann0.tif: got a pipe']
+    """
+    keys = {loose_key_of(image) for image in images}
+    return [line for line in lines if loose_key_of(_photo_of(line.partition(": ")[0])) in keys]
+
+
+def _photo_of(place: str) -> str:
+    path = PurePosixPath(place)
+    match = ANNOTATOR_MASK.fullmatch(path.name)
+    return match["image"] if match else masked_photo(path.stem)[0] or path.stem
 
 
 def case_of_image(image_id: str) -> str:

@@ -15,9 +15,13 @@ _LIST = re.compile(r"#(?:(?:, | x )(?:#|\.\.\.))+")
 
 @dataclass
 class IssueLog:
-    """`problems` are losses of data, one line each, counted in `left_out`; `notes` are choices that lose nothing."""
+    """`problems` are losses of data, one line each, counted in `left_out`; `notes` are choices that lose nothing.
+
+    `refused_masks` are those of the problems that are about a file of a mask.
+    """
 
     problems: list[str] = field(default_factory=list)
+    refused_masks: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
 
@@ -26,6 +30,8 @@ class IssueLog:
         self.problems.append(line)
         if what:
             self.left_out[what] += count
+        if what == "masks":
+            self.refused_masks.append(line)
 
     def note(self, line: str) -> None:
         """List a choice or an oddity that loses nothing."""

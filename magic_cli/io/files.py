@@ -13,6 +13,7 @@ from typing import IO
 
 from magic_cli.errors import DataError, printable, problem
 from magic_cli.io.locks import try_lock
+from magic_cli.io.regular_file import open_regular
 
 StrPath = str | os.PathLike[str]
 
@@ -219,9 +220,9 @@ def write_parts(path: Path, parts: Iterable[str]) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Return the hex SHA-256 of a file's bytes, read in 1 MiB blocks."""
+    """Return the hex SHA-256 of a regular file's bytes, read in 1 MiB blocks."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

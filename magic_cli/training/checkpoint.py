@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from magic_cli.errors import CheckpointError, problem, redact
 from magic_cli.io import schema
 from magic_cli.io.files import write_atomic
+from magic_cli.io.regular_file import open_regular
 from magic_cli.models.encoders import Encoder
 from magic_cli.records import CheckpointMeta
 
@@ -98,7 +99,7 @@ def _check(path: Path, checksums: bool) -> None:
         CheckpointError: no such file, no zip, compressed members (torch would unpack any size), or changed bytes.
     """
     try:
-        with zipfile.ZipFile(path) as file:
+        with open_regular(path) as opened, zipfile.ZipFile(opened) as file:
             names = file.namelist()
             packed = [i for i in file.infolist() if i.compress_type or i.file_size != i.compress_size]
             bad = file.testzip() if checksums and not packed else None
@@ -106,6 +107,8 @@ def _check(path: Path, checksums: bool) -> None:
         raise CheckpointError(f"{path}: no such file; train first, or give --ckpt") from None
     except PermissionError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    except OSError as error:  # of a folder, a pipe or /proc/kmsg, which would be waited for
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); give a best.pt") from None
     except Exception as error:  # damaged bytes may raise any exception
         got, remedy = f"a damaged checkpoint ({type(error).__name__})", "copy it again or train again"
         if not _may_be_cut(path):
@@ -123,7 +126,7 @@ def _check(path: Path, checksums: bool) -> None:
 def _may_be_cut(path: Path) -> bool:
     """Return whether a file that is no zip begins as one, or holds zeros or nothing, as a broken copy leaves it."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(4)
     except OSError:
         return True

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -479,6 +480,31 @@ def test_unwritable_target(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(DataError, match=r"cannot be written \(.*\); free space, or choose another --out"):
         prepare(folder, tmp_path / "file" / "prepared")
+
+
+ODD_ROWS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a name of dots": lambda row: row["image_ids"].append("...jpg"),
+    "no name": lambda row: row["image_ids"].append("..jpg"),
+    "a long name": lambda row: row["image_ids"].append("x" * 201 + ".jpg"),
+    "a long id": lambda row: row.update(encounter_id="E" * 201),
+    "an id of dots": lambda row: row.update(encounter_id=".."),
+    "an id with a slash": lambda row: row.update(encounter_id="ENC/1"),
+    "a language that is none": lambda row: row.update({"query_title_\u00e9\u00e9": "x", "query_title_": "x"}),
+    "an upper-case language": lambda row: row.update({"query_content_ZH": "x"}),
+    "a key of an answer": lambda row: row["responses"][0].update({"content_\u00e9\u00e9": "x"}),
+    "half a surrogate pair": lambda row: row.update(query_title_en="\ud83d"),
+}
+
+
+@pytest.mark.parametrize("how", ODD_ROWS)
+def test_what_is_prepared_is_opened(folder: Path, tmp_path: Path, how: str) -> None:
+    """Whatever a row holds, it is left out by name or read by the other commands."""
+    rows = json.loads((folder / "train.json").read_text(encoding="utf-8"))
+    ODD_ROWS[how](rows[0])
+    (folder / "train.json").write_text(json.dumps(rows), encoding="utf-8")
+    manifest = prepare(folder, tmp_path / "p").manifest
+    found = open_prepared(tmp_path / "p")
+    assert len(found.cases) == 7 - manifest.left_out.get("cases", 0)
 
 
 # ---- nothing usable, and the same photo twice

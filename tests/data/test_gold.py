@@ -322,6 +322,33 @@ def test_files_that_may_be_masks_are_never_dropped(tmp_path: Path, names: list[s
         open_gold(folder, "valid")
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("IMG_ENC00004_00001_mask_ann0.tiff", "got a broken link, expected a file"),
+        ("IMG_ENC00004_00001_mask.png", "got a broken link, expected a file"),
+        ("IMG_ENC00004_00001_mask_ann7.tiff", "got ann7, expected ann0 to ann3"),
+        ("IMG_ENC00004_00001_mask_3.png", "a mask with a number in another form"),
+        ("IMG_ENC00001_00001_mask_ann0.tiff", ""),  # of train
+        ("IMG_ENC00099_00001_mask_ann0.tiff", ""),  # of no encounter
+    ],
+)
+def test_masks_of_raw_data_are_never_dropped(tmp_path: Path, name: str, expected: str) -> None:
+    root = make_challenge(tmp_path / "d")
+    path = next(root.rglob(name), root / "masks" / name)
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    if "link" in expected or not expected:
+        path.symlink_to("nowhere")
+    else:
+        next(root.rglob("IMG_ENC00004_00001_mask_ann0.tiff")).rename(path)
+    if expected:
+        with pytest.raises(DataError, match=expected):
+            open_gold(root, "valid")
+    else:
+        assert len(open_gold(root, "valid").masks.images) == 3
+
+
 def test_answers_as_whole_floats_are_gold(tmp_path: Path) -> None:
     path = tmp_path / "gold.json"
     path.write_text(json.dumps([row("ENC00011") | {"CQID010-001": 1.0}]))

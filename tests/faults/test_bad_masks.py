@@ -1,6 +1,7 @@
 """Every mask that people have, and those that nobody should unpack: by prepare, by package and by score."""
 
 import io
+import logging
 import struct
 import zlib
 from collections.abc import Callable
@@ -149,6 +150,21 @@ def test_a_predicted_mask_is_refused_before_upload_and_scores_zero(
     ended = clean(magic("score", sub, sound / "prepared", "--resamples", 100, "--strict"))
     assert ended.code == 4
     assert "IMG_ENC00011_00001" in ended.out + ended.err
+
+
+@pytest.mark.parametrize("how", ["a next page that is this page", "cut in half"])
+def test_tifffile_logs_nothing_beside_our_lines(
+    magic: Magic, sound: Path, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A logger without a handler writes to stderr."""
+    log = logging.getLogger("tifffile")
+    monkeypatch.setattr(log, "handlers", [])
+    monkeypatch.setattr(log, "propagate", False)  # to pytest's own handler
+    sub = copied(sound / "sub", tmp_path / "sub")
+    (sub / MASK).write_bytes((GOOD | BAD)[how][0]())
+    words = ("package", "--seg", sub, "--data", sound / "prepared", "--split", "valid")
+    assert all(line.startswith("error: ") for line in magic(*words).err.splitlines())
+    assert "tifffile" not in magic("score", sub, sound / "prepared", "--resamples", 100).err
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import Magic, accepted, clean, left, refused
+from harness import Magic, accepted, clean, copied, left, refused
 
+import magic_cli
 from magic_cli.commands import cross_validate, demo
 from magic_cli.commands.predict import predict
 from magic_cli.commands.score import ScoreOptions, score
@@ -18,7 +19,22 @@ from magic_cli.report.run_text import Fold
 TINY = ("--preset", "tiny", "--modality", "text", "--no-cache", "--set", "epochs=1")
 GIVEN = ("--data", "given/prepared", "--split", "valid")
 ANSWERS = "given/one/data_cvqa_sys.json"
-FULL = Path("/dev/full")
+FIRST_MASK = "masks_preds/IMG_ENC00011_00001_mask_sys.tiff"
+FULL, LOG = Path("/dev/full"), Path("/proc/kmsg")
+
+# a file in the place of which a link leads to the kernel's log, the command that reads it, and how that ends
+_TRAIN = "train seg --preset tiny --set epochs=1 --no-cache"
+LINKED = {
+    "DermaVQA/valid_cvqa.json": ("prepare --data DermaVQA --overwrite", 0),
+    "IMG_ENC00002_00001.jpg": ("prepare --data DermaVQA --overwrite", 0),
+    "IMG_ENC00002_00001_mask_ann0.tiff": ("prepare --data DermaVQA --overwrite", 0),
+    "sub/masks_preds/IMG_ENC00004_00001_mask_sys.tiff": ("score sub prepared --resamples 100", 0),
+    "IMG_ENC00004_00001_mask_ann0.tiff": ("score sub DermaVQA --split valid --resamples 100", 3),
+    "prepared/cases.jsonl": ("score sub prepared", 3),
+    "prepared/masks/IMG_ENC00001_00001.tiff": (_TRAIN, 3),
+    "run/best.pt": ("predict seg --ckpt run", 3),
+    "run/run.json": ("rerun run", 3),
+}
 
 # each path that each command takes: X
 PATHS = [
@@ -129,16 +145,34 @@ def test_a_user_without_a_home(magic: Magic, place: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="it needs /dev/zero")
 @pytest.mark.usefixtures("place")
-@pytest.mark.parametrize("kind", ["device", "pipe"])
-def test_predictions_that_are_no_file(magic: Magic, kind: str) -> None:
-    """A device was read until the memory was full."""
-    name = "/dev/zero" if kind == "device" else "pipe"
-    if kind == "pipe":
+@pytest.mark.parametrize("name", ["/dev/zero", "pipe", "/proc/kmsg"])
+def test_predictions_that_are_no_file(magic: Magic, name: str) -> None:
+    """A device was read until the memory was full, and the kernel's log was waited for."""
+    if name == "pipe":
         os.mkfifo(name)
+    elif not Path(name).exists():
+        pytest.skip(f"there is no {name}")
     for words in (("score", name, "given/prepared"), ("package", "--check-only", name), ("package", "--cvqa", name)):
         more = GIVEN if words[0] == "package" else ("--split", "valid")
         refused(magic(*words, *more), 4, f"{name}: got no regular file")
     refused(magic("predict", "cvqa", "--vote", name, ANSWERS, *GIVEN), 4, f"{name}: got no regular file")
+
+
+@pytest.mark.skipif(not LOG.exists(), reason="it needs /proc/kmsg")
+@pytest.mark.parametrize("name", LINKED)
+def test_what_would_be_waited_for_behind_a_link(magic: Magic, ready: Path, raw: Path, name: str) -> None:
+    """The kernel's log says that it is a regular file; whoever reads it waits for news."""
+    copied(ready, Path("prepared"))
+    copied(raw, Path("DermaVQA"))
+    (Path("sub") / "masks_preds").mkdir(parents=True)
+    Path("run").mkdir()
+    path = Path(name) if "/" in name else next(Path("DermaVQA").rglob(name))
+    path.unlink(missing_ok=True)
+    path.symlink_to(LOG)
+    words, code = LINKED[name]
+    ended = clean(magic(*words.split()))
+    assert ended.code == code
+    assert "a file of the kernel" in ended.out + ended.err
 
 
 def test_a_limit_that_no_list_can_have(magic: Magic) -> None:
@@ -173,10 +207,41 @@ def test_a_zip_in_the_place_of_what_it_is_made_from(magic: Magic, place: Path) -
     assert Path(ANSWERS).read_bytes() == before
 
 
-def test_python_files_where_the_demo_works_are_not_run(tmp_path: Path) -> None:
-    """`python -m` looks for modules in the working folder first."""
-    for name in ("json", "typer", "magic_cli"):
+# an option for results that would replace what the command reads, or a result of another kind
+TAKEN = {
+    "a file that votes": f"predict cvqa --vote given/one given/other {' '.join(GIVEN)} --out given/other",
+    "prepared data, by scores": "score given/one given/prepared --resamples 100 --out given/prepared",
+    "prepared data, by a run": f"train cvqa --data given/prepared --out given/prepared {' '.join(TINY)}",
+    "predictions, by scores": "score voted given/prepared --resamples 100 --out voted",
+    "predictions, by prepared data": "prepare --data given/DermaVQA --out voted",
+    "predictions, by a run": f"train cvqa --data given/prepared --out voted {' '.join(TINY)}",
+    "raw data": "prepare --data given/DermaVQA --out given/DermaVQA",
+    "a mask that is packed": f"package --seg given/one {' '.join(GIVEN)} --out given/one/{FIRST_MASK}",
+    "answers in a folder that is packed": f"package --cvqa given/one {' '.join(GIVEN)} --out {ANSWERS}",
+    "a table of prepared data": f"package --seg given/one {' '.join(GIVEN)} --out given/prepared/images.jsonl",
+}
+
+
+@pytest.mark.parametrize("more", [(), ("--overwrite",)], ids=["", "overwrite"])
+@pytest.mark.parametrize("what", TAKEN)
+def test_results_replace_no_input_and_no_result_of_another_kind(
+    magic: Magic, place: Path, what: str, more: tuple[str, ...]
+) -> None:
+    accepted(magic("predict", "cvqa", "--vote", ANSWERS, "given/other", *GIVEN, "--out", "voted"))
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    [_] = refused(magic(*TAKEN[what].split(), *more), 3)
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
+def test_python_files_in_the_working_folder_are_not_run(tmp_path: Path) -> None:
+    """`python -m` looks for modules there first; the demo works in the folder that it fills."""
+    for name in ("json", "typer", "numpy", "tifffile", "imagecodecs"):
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')")
+    words = [sys.executable, "-m", "magic_cli", "doctor", "--json"]
+    paths = os.pathsep.join([str(Path(magic_cli.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, timeout=120, env=os.environ | {"PYTHONPATH": paths})
+    assert json.loads(done.stdout)["command"] == "doctor"
+    (tmp_path / "magic_cli.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')")
     found = demo._call(demo.Step(("doctor", "--json"), parse=True), tmp_path)
     assert found is not None
     assert found["command"] == "doctor"

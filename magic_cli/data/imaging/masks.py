@@ -15,6 +15,7 @@ from magic_cli.data.imaging.appearance import AS_STORED, Appearance, tiff_appear
 from magic_cli.data.imaging.fast_tiff import read_simple_tiff
 from magic_cli.data.limits import COMPRESSION, FAX, MAX_PIXELS, claims
 from magic_cli.errors import ConfigError, DataError, printable, problem, shorten
+from magic_cli.io.regular_file import open_regular
 from magic_cli.records import Mask
 
 # Name of an annotator's mask file, for prepare and score alike; case does not matter.
@@ -68,7 +69,7 @@ def read_stored(source: str | Path | IO[bytes], where: str = "") -> Stored:
     A file is read, not mapped into memory: one that is cut meanwhile would end the process (SIGBUS).
 
     Args:
-        source: a path, or a seekable stream.
+        source: a path to a regular file (io/regular_file.py), or a seekable stream.
         where: name of the file in messages; "" for the path itself.
 
     Raises:
@@ -83,14 +84,11 @@ def read_stored(source: str | Path | IO[bytes], where: str = "") -> Stored:
 
 @contextmanager
 def _opened(path: str | Path, where: str) -> Iterator[IO[bytes]]:
-    path = Path(path)
-    if path.exists() and not path.is_file():  # a pipe would block, a device would be read forever
-        raise Unreadable(problem(where, "no regular file", "a TIFF mask", "copy it again"), "IsADirectoryError")
     try:
-        file = path.open("rb")
+        file = open_regular(path)
     except OSError as error:
         line = printable(f"{where}: cannot be read ({error.strerror}); check the path")
-        raise Unreadable(line, type(error).__name__) from None
+        raise Unreadable(line, "IsADirectoryError" if Path(path).is_dir() else type(error).__name__) from None
     with file:
         yield file
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import os
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -199,6 +200,21 @@ def test_merge_refuses() -> None:
         merge_masks([], "or")
     with pytest.raises(ConfigError, match="--merge: got mean, expected or or majority or intersection"):
         merge_masks([MASK], "mean")
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_mask_that_is_cut_after_it_was_read_stays(tmp_path: Path, compression: str | None) -> None:
+    """One that was mapped into memory ended the process (SIGBUS) when somebody copied another over it."""
+    path = tmp_path / "m.tiff"
+    large = np.ones((1000, 1000), np.uint8)
+    path.write_bytes(tiff(large, compression=compression).getvalue())
+    found = read_raw(path, "m")
+    os.truncate(path, 200)
+    if (child := os.fork()) == 0:
+        os._exit(int(found.sum() != large.sum()))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with pytest.raises(DataError, match="m: got"):
+        read_raw(path, "m")
 
 
 def test_written_mask_is_what_the_official_scorer_reads(tmp_path: Path) -> None:

@@ -184,7 +184,8 @@ class _Pairing:
                 where = self.files.name(next(iter(by_annotator.values()))[0])
                 got = f"masks without a photo ({len(by_annotator)} of this name)"
                 line = problem(where, got, "a photo for each mask", "copy the photo, or remove the masks")
-                self.issues.add_loss(line, "masks", len(by_annotator))
+                self.issues.add_loss(line)
+                self.issues.left_out["masks"] += len(by_annotator)
         self.alikes.take()
         for image_id, path in self.alikes.masks.items():
             self.masks.setdefault(image_id, {})["ann0"] = path

@@ -12,7 +12,7 @@ from sys import intern
 from magic_cli.data.imaging.masks import ANNOTATOR_MASK
 from magic_cli.data.issues import IssueLog
 from magic_cli.data.limits import MAX_BYTES
-from magic_cli.data.names import PHOTO_SUFFIXES, is_added_by_system, key_of
+from magic_cli.data.names import PHOTO_SUFFIXES, is_added_by_system, is_for_masks, key_of, masked_photo
 from magic_cli.data.prepared import MANIFEST
 from magic_cli.errors import DataError, printable, problem
 from magic_cli.io.regular_file import irregular_kind
@@ -122,7 +122,9 @@ def _walk(folder: str, issues: IssueLog, seen: set[tuple[int, int]]) -> Iterator
 
 def _set_aside(files: Folder, path: str, irregular: str, issues: IssueLog) -> None:
     name = PurePath(path).name
-    mask, suffix = ANNOTATOR_MASK.fullmatch(name), PurePath(name).suffix.casefold()
+    suffix, folders = PurePath(name).suffix.casefold(), PurePath(below(path, files.root)).parts[:-1]
+    alike = suffix in PHOTO_SUFFIXES and (masked_photo(PurePath(name).stem)[0] or is_for_masks(folders))
+    mask = bool(ANNOTATOR_MASK.fullmatch(name) or alike)
     if not mask and suffix in PHOTO_SUFFIXES:
         files.blocked.setdefault(key_of(PurePath(name).stem), f"{irregular} ({files.name(path)})")
     elif mask or suffix in ("", *_TABLES):
