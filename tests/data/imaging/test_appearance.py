@@ -228,6 +228,7 @@ def test_inverted_masks_are_implausible() -> None:
     assert [share.looks_inverted for share in (sound, inverted, empty, full)] == [False, True, False, False]
     assert implausible({}) == ""
     assert implausible({"a": sound, "b": empty}) == ""
+    assert implausible({"a": empty, "b": empty}) == "no lesion in any of 2 masks"
     assert implausible({"a": full}) == "a median lesion of 100% of the photo"
     assert implausible({"a": inverted, "b": sound, "c": sound}) == "1 of 3 masks that look inverted (a)"
     assert implausible({"a": LesionShare(0.6, 0.2)}) == ""
