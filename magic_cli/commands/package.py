@@ -182,8 +182,9 @@ def package(
         _refuse([line for archive, layout in sources for line in lint(archive, expected, layout)])
         plan = _plan(masks, answers, expected)
         if not options.dry_run:
-            sweep(out.parent)
-            write_atomic(out, lambda file: _build(file, out, plan, expected), partial(_recorded, out))
+            target = Path(os.path.realpath(out))  # a zip that is a link to another disk stays one
+            sweep(target.parent)
+            write_atomic(target, lambda file: _build(file, out, plan, expected), partial(_recorded, out))
     size, digest = (None, None) if options.dry_run else (out.stat().st_size, sha256(out))
     return PackageResult(
         out=out,
@@ -211,7 +212,10 @@ def _check_out(out: Path, overwrite: bool) -> None:
         raise DataError(line)
     if os.path.lexists(out) and not overwrite:
         raise DataError(f"{printable(out)}: already there; use --overwrite, or another --out")
-    names = [] if owned is None else [name for name in owned.files if ownership.is_file_of(out.parent, name)]
+    files = {} if owned is None else owned.files
+    names = [name for name in files if ownership.is_file_of(out.parent, name)]
+    if out.is_file() and out.is_symlink() and files.get(out.name) == sha256(out):
+        names.append(out.name)
     ownership.refuse_foreign(out.parent, names, [out.name])
 
 

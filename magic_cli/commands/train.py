@@ -110,11 +110,13 @@ def _start(setup: RunSetup, files: RunFiles) -> None:
 
 
 def _earlier(work: Path) -> tuple[Path, Mapping[str, object]]:
-    """Return state.pt of a run that is resumed, and its meta data; {} where it is not there."""
+    """Return state.pt of a run that is resumed, and its meta data; of one that saved nothing, its record; else {}."""
     from magic_cli.training.resume import state_meta
 
-    state = work / "state.pt"
-    return state, state_meta(state) if state.is_file() else {}
+    state, record = work / "state.pt", work / run_record.FILE
+    if state.is_file():
+        return state, state_meta(state)
+    return record, run_record.unfinished_settings(record)
 
 
 def _files(folder: Path) -> list[Path]:

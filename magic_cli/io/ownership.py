@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from magic_cli.errors import DataError, MagicError, printable, problem
+from magic_cli.errors import DataError, MagicError, printable, problem, shorten
 from magic_cli.io.files import is_empty, sha256
 from magic_cli.io.json_files import read_json
 from magic_cli.io.run_record import FILE, Call
@@ -69,7 +69,9 @@ def read(record: Path) -> Owned | None:
     if stat.S_ISREG(mode):
         owned = _from_run(record) if record.name.endswith(FILE) else _from_lines(record)
     if owned is None:
-        line = problem(record, "no record of this program", "that of an older result", f"move it away, or {_ELSEWHERE}")
+        what = "the folder" if record.name == FILE else "it and what it belongs to"
+        remedy = f"move {what} away, or {_ELSEWHERE}"
+        line = problem(record, "no record of this program", "that of an older result", remedy)
         raise DataError(line)
     return owned
 
@@ -140,25 +142,36 @@ def refuse_foreign(root: Path, ours: Collection[str], new: Iterable[str]) -> Non
     """Refuse a new result that would replace something that is not ours, or come into a folder behind a link.
 
     Raises:
-        DataError: with the first file that is in the way.
+        DataError: with all that is in the way.
     """
     folders: set[PurePosixPath] = set()
+    found: list[str] = []
     for name in new:
-        for folder in reversed(PurePosixPath(name).parents[:-1]):
-            if folder not in folders and _is_no_folder(root / folder):
-                raise DataError(_in_the_way(root / folder))
-            folders.add(folder)
+        folders.update(PurePosixPath(name).parents[:-1])
         if name not in ours and os.path.lexists(root / name):
-            raise DataError(_in_the_way(root / name))
+            found.append(name)
+    found = [folder.as_posix() for folder in sorted(folders) if _is_no_folder(root / folder)] or sorted(found)
+    if found:
+        where = root / found[0] if len(found) == 1 else f"{root}: {len(found)} files ({shorten(found, 3)})"
+        line = "in the way, and not what the record of an older result lists; move it away, or"
+        raise DataError(f"{printable(where)}: {line} {_ELSEWHERE}")
+
+
+def refuse_unrecorded(out: Path, owned: Owned | None, names: Iterable[str]) -> None:
+    """Refuse a folder that holds files of such a result, but no record that lists them.
+
+    Raises:
+        DataError: as said; --overwrite does not help.
+    """
+    found = [] if owned is not None else sorted(names)
+    if found:
+        files = "1 file" if len(found) == 1 else f"{len(found)} files"
+        got = f"{files} of such a result ({shorten(found, 3)}), and no {FILE} that lists what is ours"
+        raise DataError(problem(out, got, "a result with its record", f"move the folder away, or {_ELSEWHERE}"))
 
 
 def _is_no_folder(path: Path) -> bool:
     return os.path.lexists(path) and (path.is_symlink() or not path.is_dir())
-
-
-def _in_the_way(path: Path) -> str:
-    line = "in the way, and not a file that the record of an older result lists; move it away, or"
-    return f"{printable(path)}: {line} {_ELSEWHERE}"
 
 
 def refuse_other(out: Path, kind: str, record: str = FILE) -> Owned | None:
@@ -183,7 +196,7 @@ def check_target(out: Path, kind: str, overwrite: bool, names: Iterable[str] = (
         out: the folder, which may not exist yet.
         kind: that of the result (`kind_of`).
         overwrite: whether an older result of this kind may be replaced.
-        names: files of the new result, as far as they are known.
+        names: files of the new result, or glob patterns, as far as they are known.
         inputs: files and folders that the command reads.
 
     Raises:
@@ -198,11 +211,12 @@ def check_target(out: Path, kind: str, overwrite: bool, names: Iterable[str] = (
     refuse_inputs(out, {*names, *(owned.files if owned else ())}, inputs)
     if is_empty(out):
         return
-    if not overwrite:
-        raise DataError(f"{printable(out)}: already there; use --overwrite, or another --out")
     if kind == "prepare" and owned is None:
         got, expected = "a folder without a record of `magic prepare`", "one with it"
         raise DataError(problem(out, got, expected, f"move it away, or {_ELSEWHERE}"))
+    refuse_unrecorded(out, owned, (path.relative_to(out).as_posix() for name in names for path in out.glob(name)))
+    if not overwrite:
+        raise DataError(f"{printable(out)}: already there; use --overwrite, or another --out")
     refuse_foreign(out, owned.files if owned else (), names)
 
 

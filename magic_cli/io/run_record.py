@@ -242,6 +242,18 @@ def started_with(record: Path) -> tuple[str, ...] | None:
     return tuple(words) if isinstance(words, list) and all(isinstance(word, str) for word in words) else None
 
 
+def unfinished_settings(record: Path) -> Mapping[str, object]:
+    """Return "task" and "config" of a training that has not ended; {} where there is none, or its record says less."""
+    try:
+        row = read_json(record)
+    except MagicError:
+        return {}
+    arguments, settings = (row.get(key) if isinstance(row, dict) else None for key in ("arguments", "settings"))
+    if not (isinstance(arguments, dict) and isinstance(settings, dict)) or row.get("exit") is not None:
+        return {}
+    return {"task": arguments.get("task"), "config": settings}
+
+
 def relative_name(path: Path) -> str:
     """Return the name of a path in a record: relative to the working folder where it lies below it."""
     folder = Path.cwd()

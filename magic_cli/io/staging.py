@@ -53,10 +53,10 @@ def replace_results(out: Path, record: str = run_record.FILE) -> Iterator[Path]:
         DataError: the folder cannot be made or written, or holds another kind of result, or something of somebody's
             in the place of a new file. Then `out` is as before.
     """
-    named = out.absolute()
+    named, typed = out.absolute(), out
     check_watched(named / record)
     out = out.resolve()
-    with _stage(out) as stage:
+    with _stage(out, typed) as stage:
         new = stage / _NEW
         yield new
         _add_record(new, out, record)
@@ -223,8 +223,8 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _stage(out: Path) -> Iterator[Path]:
-    """Yield a hidden folder with an empty folder in it, removed at the end; error messages name `out`."""
+def _stage(out: Path, typed: Path) -> Iterator[Path]:
+    """Yield a hidden folder with an empty folder in it, removed at the end; error messages name `out` as typed."""
     made: Path | None = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -236,11 +236,12 @@ def _stage(out: Path) -> Iterator[Path]:
             yield made
         _sweep(out)
     except OSError as error:
-        line = f"{out}: cannot be written ({error.strerror or error}); free space, or choose another --out"
+        line = f"{typed}: cannot be written ({error.strerror or error}); free space, or choose another --out"
         raise DataError(printable(line)) from None
     except DataError as error:  # about a file in the hidden folder, whose name means nothing to the user
-        hidden, public = printable(f"{made}/{_NEW}"), printable(out)
-        raise type(error)([line.replace(hidden, public) for line in error.problems]) from None
+        names = printable(f"{made}/{_NEW}"), printable(out)
+        lines = [line.replace(names[0], names[1]).replace(names[1], printable(typed)) for line in error.problems]
+        raise type(error)(lines) from None
     finally:
         if made is not None:
             shutil.rmtree(made, ignore_errors=True)

@@ -57,9 +57,10 @@ class Draft:
         if resume:
             return draft if draft.is_dir() else self.out
         older = [*self.files(self.out), *([draft] if draft.is_dir() else [])]
+        names = [path.relative_to(self.out).as_posix() for path in self.ours(self.out)]
+        ownership.refuse_unrecorded(self.out, owned, names)
         for path in older:
             refuse_existing(path, overwrite)
-        names = [path.relative_to(self.out).as_posix() for path in self.ours(self.out)]
         # of a run that has not ended, names are the proof; a state is no result, and never listed
         proven = [n for n in names if owned and (not owned.ended or n in owned.files or n.endswith(_STATE))]
         ownership.refuse_foreign(self.out, [n for n in proven if ownership.is_file_of(self.out, n)], names)

@@ -66,7 +66,7 @@ class Task(ABC):
         decision_class: class of the options of `write`.
         monitor: the score that chooses the best epoch unless the settings name another one.
         headline_scores: the scores to show first.
-        outputs: names of the files that `write` makes in its folder, as far as they are known beforehand.
+        outputs: names of the files that `write` makes in its folder, or glob patterns of them.
         deliverable: what a submission to the challenge holds for this task.
         uses_questions: whether a model works only with the closed questions that it was trained on.
         supports_vote: whether finished predictions of several systems can be merged.

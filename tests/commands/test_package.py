@@ -136,6 +136,16 @@ def test_a_file_of_somebody_is_not_replaced(root: Path, what: str) -> None:
     assert {path: path.lstat().st_ino if path.is_symlink() else path.read_bytes() for path in files_in(root)} == before
 
 
+def test_a_zip_that_is_a_link_to_another_disk_stays_one(root: Path) -> None:
+    build(root)
+    (root / "disk").mkdir()
+    (root / "out.zip").rename(root / "disk" / "submission.zip")
+    (root / "out.zip").symlink_to(root / "disk" / "submission.zip")
+    build(root, seg=None, overwrite=True)
+    assert (root / "out.zip").is_symlink()
+    assert check(root).n_masks == 0
+
+
 def files_in(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.rglob("*")) if path.is_symlink() or path.is_file()]
 

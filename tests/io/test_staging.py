@@ -9,7 +9,7 @@ import pytest
 
 from magic_cli.data.imaging.masks import write_mask
 from magic_cli.errors import DataError
-from magic_cli.io import files, staging
+from magic_cli.io import files, ownership, staging
 from magic_cli.io.files import sha256
 from magic_cli.io.json_files import read_json, write_json
 from magic_cli.io.locks import folder_lock
@@ -100,8 +100,22 @@ def test_what_is_in_the_way_is_named_and_nothing_is_touched(
         put(out, masks__a_tiff="new", page_html="new")
     [line] = caught.value.problems
     assert line.startswith(f"{place}: ")
-    assert "move it away, or choose another --out" in line
+    assert f"move {'the folder' if what == 'record' else 'it'} away, or choose another --out" in line
     assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize("names", [("masks/*.tiff",), ("masks/a.tiff", "page.html")])
+def test_a_result_without_its_record_is_told_before_the_work(
+    names: tuple[str, ...], overwrite: bool, tmp_path: Path
+) -> None:
+    """At once, with or without --overwrite, in one line about the folder, not file by file."""
+    put(tmp_path, masks__a_tiff="old", masks__b_tiff="old", page_html="old")
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(DataError, match=r"got 2 files of such a result .* no run\.json .*; move the folder away, or"):
+        ownership.check_target(tmp_path, "score", overwrite, names)
+    with pytest.raises(DataError, match=r": 2 files \(masks/a\.tiff, page\.html\): in the way"):
+        put(tmp_path, masks__a_tiff="new", page_html="new")
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int, bytes]]:

@@ -148,6 +148,18 @@ def test_resume_refuses_other_settings_other_tasks_and_other_data(
         train(prepared, unbroken, resume=True)
 
 
+def test_a_run_that_saved_nothing_is_resumed_with_its_own_settings(
+    drawn_prepared: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    row = json.loads((unbroken / "run.json").read_text(encoding="utf-8"))
+    (tmp_path / "run.json").write_text(json.dumps(row | {"exit": None, "outputs": {}}), encoding="utf-8")
+    options = train_options(None, preset=None, resume=True, dry_run=True)  # type: ignore[arg-type]
+    result = train_command.train("seg", drawn_prepared, tmp_path, options)
+    assert dict(result.config) == row["settings"]
+    with pytest.raises(ConfigError, match=r"run\.json: --resume keeps the run's own settings, got epochs=9"):
+        train(drawn_prepared, tmp_path, resume=True, settings=["epochs=9"])
+
+
 def test_a_finished_run_is_not_overwritten_or_repeated(drawn_prepared: Path, unbroken: Path) -> None:
     before = (unbroken / "best.pt").read_bytes()
     with pytest.raises(DataError, match="--overwrite"):

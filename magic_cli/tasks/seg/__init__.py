@@ -16,7 +16,7 @@ from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import ConfigError, EmptySplit, problem, shorten
 from magic_cli.io.staging import replace_results
 from magic_cli.records import ImageRecord, Mask, Prediction, Sample
-from magic_cli.submission.reader import MASKS, mask_name
+from magic_cli.submission.reader import MASKS, SUFFIX, mask_name
 from magic_cli.tasks.seg.decide import MaskPrediction, to_mask
 from magic_cli.tasks.seg.score import score
 from magic_cli.training.task import ChosenSettings, Decision, Task, of_class
@@ -52,6 +52,7 @@ class SegTask(Task):
     monitor = "dice_meanofmax"
     headline_scores = ("dice_meanofmax", "jaccard_meanofmax")
     deliverable = "masks"
+    outputs = (f"{MASKS}/*{SUFFIX}",)
     score = staticmethod(score)
 
     @property
