@@ -55,6 +55,8 @@ from magic_cli.records import SPLITS, Case, ImageRecord, Mask
 from magic_cli.report import prepare_page
 from magic_cli.report.prepare_text import PrepareResult
 
+_COUNTED = 20_000  # characters of a half of a prompt whose tokens are counted: fifty windows of an encoder
+
 _HALVES = 512  # halves of prompts that are tokenized at a time: tokens take many times the memory of their text
 
 
@@ -356,7 +358,8 @@ def _appearances(photo: _Photo, default: bool) -> Mapping[str, Appearance]:
 def prompt_lengths(cases: Iterable[Case], issues: IssueLog) -> PromptStatistics | None:
     """Return how long prompts are, how many exceed 77 (CLIP) and 256 (MiniLM) tokens, and how much of each half fits.
 
-    Tokens are MiniLM's WordPieces, also as an estimate of CLIP's BPE. Without MiniLM's tokenizer: None, and a note.
+    Tokens are MiniLM's WordPieces, also as an estimate of CLIP's BPE; those of the first 20,000 characters of a half are
+    counted. Without MiniLM's tokenizer: None, and a note.
     """
     from tokenizers import Tokenizer  # 0.1 s to import: only where tokens are counted
 
@@ -368,7 +371,7 @@ def prompt_lengths(cases: Iterable[Case], issues: IssueLog) -> PromptStatistics 
     tokenizer.no_truncation()
     tokenizer.no_padding()
     rows = list(cases)
-    halves = [half for case in rows for half in (case.question, case.answer)]
+    halves = [half[:_COUNTED] for case in rows for half in (case.question, case.answer)]
     lengths: list[int] = []
     for start in range(0, len(halves), _HALVES):
         encoded = tokenizer.encode_batch(halves[start : start + _HALVES], add_special_tokens=False)
