@@ -358,8 +358,8 @@ def _appearances(photo: _Photo, default: bool) -> Mapping[str, Appearance]:
 def prompt_lengths(cases: Iterable[Case], issues: IssueLog) -> PromptStatistics | None:
     """Return how long prompts are, how many exceed 77 (CLIP) and 256 (MiniLM) tokens, and how much of each half fits.
 
-    Tokens are MiniLM's WordPieces, also as an estimate of CLIP's BPE; those of the first 20,000 characters of a half are
-    counted. Without MiniLM's tokenizer: None, and a note.
+    Tokens are MiniLM's WordPieces, also as an estimate of CLIP's BPE; of a half, those of the first 20,000 characters.
+    Without MiniLM's tokenizer: None, and a note.
     """
     from tokenizers import Tokenizer  # 0.1 s to import: only where tokens are counted
 
