@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from magic_cli.commands.recording import refuse_empty_paths
 from magic_cli.config import Config, resolve
 from magic_cli.data.sources.synthetic.dataset import draw_dataset
 from magic_cli.errors import DataError, Interrupted, MagicError, problem
@@ -103,10 +104,11 @@ def run(
 
     Raises:
         DataError: `out` is taken and `overwrite` is false, or it holds data that the demo did not draw.
-        ConfigError: no such preset.
+        ConfigError: no such preset, or `out` is empty.
         MagicError: a step failed; its own error line is on stderr, its exit code is this error's.
         Interrupted: SIGINT or SIGTERM during a step, which saved what it could.
     """
+    refuse_empty_paths({"out": out})
     out = Path(out)
     refuse_existing(out, overwrite)
     _check(out)

@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 
 from magic_cli import __version__
+from magic_cli.commands.recording import refuse_empty_paths
 from magic_cli.errors import ConfigError, MagicError, WeightsError, printable
 from magic_cli.io import environment
 from magic_cli.io.files import StrPath, cache_root
@@ -147,7 +148,9 @@ def inspect(deep: bool = False, cache_dir: StrPath | None = None, clear_cache: b
 
     Raises:
         DataError: the cache cannot be cleared: a run uses it, or a file cannot be removed.
+        ConfigError: `cache_dir` is empty.
     """
+    refuse_empty_paths({"cache_dir": cache_dir})
     folder = Path(cache_dir) if cache_dir is not None else cache_root() / "features"
     cleared = store.clear(folder) if clear_cache else None
     cache = _cache(folder)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from magic_cli.commands.recording import recorded
+from magic_cli.commands.recording import recorded, refuse_empty_paths
 from magic_cli.data.prepared import MANIFEST, open_prepared
 from magic_cli.data.prepared_inputs import table_files
 from magic_cli.errors import DataError, SubmissionError, UsageError, printable, problem
@@ -343,8 +343,9 @@ def check_submission(path: StrPath, data: StrPath | None = None, split: str = "t
         split: "train", "valid" or "test".
 
     Raises:
-        SubmissionError: all problems that the linter found.
+        SubmissionError: all problems that the linter found. ConfigError: a path is empty.
     """
+    refuse_empty_paths({"path": path, "data": data})
     path = Path(path)
     is_prepared = data is not None and (Path(data) / MANIFEST).is_file()
     expected = expected_of(open_prepared(Path(data), texts=False), split) if data is not None and is_prepared else None

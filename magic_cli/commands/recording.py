@@ -24,7 +24,8 @@ class Recordable(Protocol):
         ...
 
 
-_PATHS = {"data", "out", "ckpt", "preds", "gold", "seg", "cvqa", "against", "run", "weights", "cache_dir"}
+_PATHS = {"data", "out", "ckpt", "files", "preds", "gold", "seg", "cvqa", "against", "run", "weights", "cache_dir"}
+_PATHS |= {"path", "record"}  # of the verbs that are not recorded
 
 P = ParamSpec("P")
 R = TypeVar("R", bound=Recordable)
@@ -42,7 +43,7 @@ def _check_options(verb: str, options: object, signature: inspect.Signature) -> 
         raise ConfigError(problem(f"{verb}: options", type(options).__name__, expected.__name__, remedy))
 
 
-def _check_paths(arguments: Mapping[str, object]) -> None:
+def refuse_empty_paths(arguments: Mapping[str, object]) -> None:
     """Refuse empty paths, at any depth: `Path("")` would be the working folder.
 
     Raises:
@@ -50,7 +51,7 @@ def _check_paths(arguments: Mapping[str, object]) -> None:
     """
     for name, value in arguments.items():
         if isinstance(value, Mapping):
-            _check_paths(value)
+            refuse_empty_paths(value)
         elif name in _PATHS and (value == "" or (isinstance(value, list) and "" in value)):
             raise ConfigError(problem(name, "an empty path", "a file or folder", "is a variable unset?"))
 
@@ -70,7 +71,7 @@ def recorded(verb: Callable[P, R]) -> Callable[P, R]:
         bound.apply_defaults()
         _check_options(verb.__name__, bound.arguments.get("options"), signature)
         arguments = {name: to_json(value) for name, value in bound.arguments.items()}
-        _check_paths(arguments)
+        refuse_empty_paths(arguments)
         with run_record.running(Call(verb.__name__, arguments)):
             result = verb(*args, **kwargs)
             files = result.run_files()

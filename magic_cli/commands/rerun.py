@@ -20,7 +20,7 @@ from typing import Any
 
 from magic_cli import tasks
 from magic_cli.commands import compare_results
-from magic_cli.commands.recording import Recordable
+from magic_cli.commands.recording import Recordable, refuse_empty_paths
 from magic_cli.config import Config, from_dict
 from magic_cli.errors import DataError, SubmissionError, first_lines, printable, problem, shorten
 from magic_cli.io import environment, run_record, schema
@@ -206,8 +206,9 @@ def rerun(record: StrPath, out: StrPath | None = None, dry_run: bool = False) ->
 
     Raises:
         DataError: no record of a finished call, inputs or pretrained weights that are missing or differ (all of
-            them), or `out` exists. MagicError: what the verb itself raises.
+            them), or `out` exists. ConfigError: a path is empty. MagicError: what the verb itself raises.
     """
+    refuse_empty_paths({"record": record, "out": out})
     file = Path(record)
     plan = _Plan((file / run_record.FILE if file.is_dir() else file).resolve())
     target = plan.default_out() if out is None else _target(out)

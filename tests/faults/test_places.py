@@ -10,9 +10,12 @@ import pytest
 from harness import Magic, accepted, clean, copied, left, refused
 
 import magic_cli
-from magic_cli.commands import cross_validate, demo
+from magic_cli.commands import cross_validate, demo, doctor
+from magic_cli.commands.package import check_submission
 from magic_cli.commands.predict import predict
+from magic_cli.commands.rerun import rerun
 from magic_cli.commands.score import ScoreOptions, score
+from magic_cli.commands.vote import vote
 from magic_cli.errors import CheckpointError, ConfigError
 from magic_cli.report.run_text import Fold
 
@@ -94,6 +97,11 @@ def test_an_empty_path_in_python(place: Path) -> None:
         "gold": lambda: score("given/one", ""),
         "preds": lambda: score(["given/one", ""], "given/prepared"),
         "against": lambda: score("given/one", "given/prepared", ScoreOptions(against="")),
+        "files": lambda: vote(["given/one", ""], "given/prepared"),
+        "record": lambda: rerun(""),
+        "path": lambda: check_submission(""),
+        "out": lambda: demo.run(""),
+        "cache_dir": lambda: doctor.inspect(cache_dir="", clear_cache=True),
     }
     for name, call in calls.items():
         with pytest.raises(ConfigError, match=f"^{name}: got an empty path"):
