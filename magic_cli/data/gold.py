@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from magic_cli.data.gold_masks import case_of_image, list_gold_masks, masks_of
+from magic_cli.data.gold_masks import case_of_image, list_gold_masks, masks_of, unnumbered_note
 from magic_cli.data.imaging.masks import ANNOTATOR_MASK, decode_mask, read_raw
 from magic_cli.data.issues import by_kind
 from magic_cli.data.limits import MAX_BYTES
@@ -81,13 +81,15 @@ class MaskGold(TaskGold):
 
     `images` maps image ids to annotators' masks, `photos` to paths of photos (if known), `upright` to whether the
     photo has to be turned by its EXIF orientation to match its masks. `prior` is the mean mask of the training split,
-    float32 (h, w) in [0, 1]; None if it is unknown or if split train itself is scored.
+    float32 (h, w) in [0, 1]; None if it is unknown or if split train itself is scored. `notes` are remarks for the
+    reader of the scores.
     """
 
     images: Mapping[str, GoldImage] = field(default_factory=dict)
     photos: Mapping[str, str] = field(default_factory=dict)
     upright: Mapping[str, bool] = field(default_factory=dict)
     prior: NDArray[np.float32] | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of images with gold."""
@@ -218,6 +220,13 @@ def open_gold(path: Path, split: str) -> Gold:
     return _from_folder(path, split)
 
 
+def _notes(images: Mapping[str, GoldImage]) -> tuple[str, ...]:
+    """Return remarks on masks as they lie in a user's folder; what is in prepared/ `magic prepare` has reported."""
+    paths = [path for gold in images.values() for path in gold.annotators.values()]
+    note = unnumbered_note([printable(path) for path in paths if not ANNOTATOR_MASK.fullmatch(Path(path).name)])
+    return (f"{note}.",) if note else ()
+
+
 def _is_encounters(path: Path) -> bool:
     name = path.name.casefold()
     return name.endswith((".json", ".jsonl")) and name.startswith(_TABLES) and "cvqa" not in name
@@ -241,7 +250,7 @@ def _from_challenge(path: Path, split: str) -> Gold:
     train = _answers_of(case for case in challenge.cases.values() if case.split == "train" != split)
     majority = challenge.questions.majority(train.values()) or None
     answers = AnswerGold(source, challenge.questions, _answers_of(cases), majority)
-    return _refuse_nothing(Gold(source, MaskGold(source, images, photos), answers), split)
+    return _refuse_nothing(Gold(source, MaskGold(source, images, photos, notes=_notes(images)), answers), split)
 
 
 def _from_file(path: Path) -> Gold:
@@ -288,7 +297,7 @@ def _from_folder(path: Path, split: str) -> Gold:
             got, remedy = "predictions", "give them first, and the gold last"
         raise DataError(problem(path, got, expected, remedy))
     source, answers = printable(path), _read_answers(files[0], questions) if files else {}
-    return Gold(source, MaskGold(source, images), AnswerGold(source, questions, answers))
+    return Gold(source, MaskGold(source, images, notes=_notes(images)), AnswerGold(source, questions, answers))
 
 
 def _read_answers(path: Path, questions: QuestionSchema) -> dict[str, dict[str, int]]:

@@ -1,7 +1,7 @@
 """Gold masks in a folder, whatever tool named them: each file that may be one is used, or refused by name."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -78,6 +78,14 @@ def _photo_of(place: str) -> str:
     path = PurePosixPath(place)
     match = ANNOTATOR_MASK.fullmatch(path.name)
     return match["image"] if match else masked_photo(path.stem)[0] or path.stem
+
+
+def unnumbered_note(names: Sequence[str]) -> str:
+    """Return the note about masks that are named without an annotator's number; "" without any."""
+    if not names:
+        return ""
+    count = "1 mask is" if len(names) == 1 else f"{len(names):,} masks are"
+    return f"{count} not named {_NAME} (such as {names[0]}): taken as ann0, by name or folder"
 
 
 def case_of_image(image_id: str) -> str:

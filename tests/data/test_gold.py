@@ -296,7 +296,9 @@ def test_masks_of_other_names_are_gold(tmp_path: Path, name: str) -> None:
     path.parent.mkdir(parents=True)
     Image.fromarray(blob((24, 32)) * np.uint8(255)).save(path)
     (path.parent / f"._{path.name}").write_bytes(b"junk")
-    images = open_gold(tmp_path / "gold", "valid").masks.images
+    masks = open_gold(tmp_path / "gold", "valid").masks
+    images, taken = masks.images, f"1 mask is not named IMG_..._mask_ann0.tiff (such as {path}): taken as ann0,"
+    assert [note.partition(" by ")[0] for note in masks.notes] == ([] if "ann0" in name.casefold() else [taken])
     assert [(name, image.case_id, list(image.annotators)) for name, image in images.items()] == [
         (NAME, "ENC00011", ["ann0"])
     ]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from magic_cli.data.gold_masks import unnumbered_note
 from magic_cli.data.imaging.masks import ANNOTATOR_MASK
 from magic_cli.data.issues import IssueLog
 from magic_cli.data.names import MASK_SUFFIXES, is_for_masks, key_of, loose_key_of, masked_photo, without_copy_mark
@@ -61,9 +62,7 @@ class LookAlikes:
 
     def _note(self, beside: list[str]) -> None:
         if self.masks:
-            count = "1 mask is" if len(self.masks) == 1 else f"{len(self.masks):,} masks are"
-            such = self.files.name(next(iter(self.masks.values())))
-            self.issues.note(f"{count} not named {_NAME} (such as {such}): taken as ann0, by name or folder")
+            self.issues.note(unnumbered_note([self.files.name(path) for path in self.masks.values()]))
         if beside:
             count = "1 file looks" if len(beside) == 1 else f"{len(beside):,} files look"
             such = self.files.name(beside[0])
