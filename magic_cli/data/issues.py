@@ -1,16 +1,20 @@
-"""Log of the issues of `magic prepare`: data that was lost, choices that were made, and what the losses cost."""
+"""Issues of data: the log of `magic prepare`, and how equal problems share a line, in every verb."""
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from magic_cli.errors import shorten
+from magic_cli.errors import printable, shorten
+from magic_cli.records import SPLITS
 
 # what differs between problems of one kind: ids, numbers, and the lists of them
 _VARIES = re.compile(r"'[^']*'|[^\s(){},;:]*\d[^\s(){},;:]*")
 
 _LIST = re.compile(r"#(?:(?:, | x )(?:#|\.\.\.))+")
+
+# "3 photos are ..." counts already, and so does what is said of a whole split: their numbers are what they tell
+_COUNTED = re.compile(rf"(?:{'|'.join(SPLITS)})|[\d,]+ \w+ (?:is|are|has|have|looks?) .*", re.DOTALL)
 
 
 @dataclass
@@ -41,7 +45,8 @@ class IssueLog:
 def by_kind(lines: Iterable[str], most: int = 3) -> list[str]:
     """Return lines "WHERE: MESSAGE" in which those of one kind share a line, in order of appearance.
 
-    Messages are of one kind if they differ in ids and numbers at most; the shared line has the first of them.
+    Messages are of one kind if they differ in ids and numbers at most; the shared line has the first of them. What is
+    said of a whole split, or counts items itself, stays a line of its own.
 
     Args:
         lines: problems, as `errors.problem` formats them.
@@ -52,18 +57,35 @@ def by_kind(lines: Iterable[str], most: int = 3) -> list[str]:
     """
     kinds: dict[str, list[tuple[str, str]]] = {}
     for line in lines:
-        where, colon, message = line.partition(": ")
-        kind = _LIST.sub("#", _VARIES.sub("#", message)) if colon else line
+        where, message = _split(line)
+        is_alone = not message or _COUNTED.fullmatch(where)
+        kind = line if is_alone else _LIST.sub("#", _VARIES.sub("#", message))
         kinds.setdefault(kind, []).append((where, message))
-    return [_together(places, most) for places in kinds.values()]
+    return [_of_kind(places, most) for places in kinds.values()]
 
 
-def _together(places: list[tuple[str, str]], most: int) -> str:
+def together(places: Sequence[str], message: str, most: int = 3) -> str:
+    """Return the line of a problem that several places have: how many, the first `most` of them, and the problem.
+
+    >>> together(["a", "b", "c"], "got no photo, expected one; copy it", most=2)
+    '3 items: a, b, ...: got no photo, expected one; copy it'
+    """
+    where = places[0] if len(places) == 1 else f"{len(places):,} items: {shorten(places, most)}"
+    return printable(f"{where}: {message}")
+
+
+def _split(line: str) -> tuple[str, str]:
+    """Return where a problem is, whose name may have a colon itself, and its message; "" if the line has only one."""
+    where, got, message = line.partition(": got ")
+    if got:
+        return where, f"got {message}"
+    where, _, message = line.partition(": ")
+    return where, message
+
+
+def _of_kind(places: Sequence[tuple[str, str]], most: int) -> str:
     where, message = places[0]
     if not message:
         return where
-    if len(places) == 1:
-        return f"{where}: {message}"
     differ = " (words of the first one)" if any(other != message for _, other in places) else ""
-    names = shorten((place for place, _ in places), most)
-    return f"{len(places):,} items: {names}: {message}{differ}"
+    return together([place for place, _ in places], message + differ, most)

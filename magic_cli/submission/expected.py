@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from magic_cli.data.issues import by_kind, together
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.questions import QuestionSchema
-from magic_cli.errors import DataError, problem, shorten
+from magic_cli.errors import DataError, printable, problem
 from magic_cli.submission.archive import Archive
 
 Size = tuple[int, int]
+
+_MOST = 10  # places that a line names
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,11 @@ class Findings:
 
     def lines(self) -> list[str]:
         """Return one line per kind, in order of appearance, unsafe members first."""
-        lines = list(self.archive.faults)
-        for kind, places in self.kinds.items():
-            where = self.archive.where(places[0])
-            if len(places) > 1:
-                where = f"{self.archive.source}: {len(places)} items: {shorten(places)}"
-            lines.append(problem(where, *kind))
+        lines = by_kind(self.archive.faults)
+        for (got, expected, remedy), places in self.kinds.items():
+            message = f"got {got}, expected {expected}; {remedy}"
+            if len(places) == 1:
+                lines.append(together([self.archive.where(places[0])], message))
+            else:
+                lines.append(f"{printable(self.archive.source)}: {together(places, message, _MOST)}")
         return lines

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from magic_cli.data.imaging.appearance import tiff_appearance
 from magic_cli.data.imaging.masks import import_tifffile, read_plain
+from magic_cli.data.issues import by_kind
 from magic_cli.data.limits import claims
 from magic_cli.errors import SubmissionError
 from magic_cli.io import run_record
@@ -51,7 +52,7 @@ def lint(archive: Archive, expected: Expected | None, layout: Layout | None = No
         try:
             layout = find_layout(archive)
         except SubmissionError as error:
-            return [*archive.faults, *error.problems]
+            return [*by_kind(archive.faults), *error.problems]
         _lint_root(findings, layout)
     masks = 0 if layout.masks is None else _lint_masks(findings, layout.masks, expected)
     rows = 0 if layout.answers is None else lint_answers(findings, layout.answers, expected)

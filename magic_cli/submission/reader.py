@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from magic_cli.data.gold import Gold
 from magic_cli.data.imaging.appearance import AS_STORED, Appearance
 from magic_cli.data.imaging.masks import Unreadable, decode_mask, read_stored
+from magic_cli.data.issues import by_kind
+from magic_cli.data.names import key_of
 from magic_cli.data.prepared import MANIFEST
-from magic_cli.errors import DataError, SubmissionError, problem, shorten
+from magic_cli.errors import DataError, SubmissionError, problem, redact_key, shorten
 from magic_cli.io.files import write_text
 from magic_cli.records import Question, Submitted
 from magic_cli.submission.answers import (
@@ -251,7 +253,7 @@ def open_predictions(path: Path) -> Iterator[Submission]:
     """
     with open_archive(path) as archive:
         if archive.faults:
-            raise SubmissionError(archive.faults)
+            raise SubmissionError(by_kind(archive.faults))
         layout = find_layout(archive)
         notes = list(_place_notes(archive, layout))
         masks = None if layout.masks is None else masks_in(archive, layout.masks)
@@ -342,6 +344,17 @@ def missing_lines(missing: Sequence[str], wanted: Collection[str], kind: str) ->
     if len(missing) == len(wanted) > 10:
         return [f"{got}: {shorten(missing)}; are these predictions of another split?"]
     return [f"{got}: {', '.join(missing)}"]
+
+
+def respelled_note(ids: Iterable[str], wanted: Collection[str], kind: str) -> str:
+    """Return a hint about predicted ids that differ from wanted ones in capitals or blanks only; "" without any."""
+    meant = {key_of(name): name for name in wanted}
+    found = [name for name in ids if name and name not in wanted and key_of(name) in meant]
+    if not found:
+        return ""
+    named = shorten((f"{redact_key(name)} for {meant[key_of(name)]}" for name in found), most=3)
+    rule = "ids are compared as written: write them as the gold does"
+    return f"{len(found)} of the predicted {kind} differ from the gold's in capitals or blanks only ({named}); {rule}"
 
 
 def write_answers(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -232,6 +232,18 @@ def test_the_command(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert not (root / "new.zip").exists()
 
 
+def test_314_equal_problems_are_a_line(root: Path, tmp_path: Path) -> None:
+    masks = {f"{MASKS}/IMG_E{n}_1_mask_sys.tiff": tiff(blob((24, 32))) for n in range(314)}
+    folder = write_folder(tmp_path / "many", files_of("test") | masks)
+    for call in (
+        lambda: package(seg=folder, data=root / "prepared", out=tmp_path / "s.zip"),
+        lambda: check_submission(folder, root / "prepared"),
+    ):
+        with pytest.raises(SubmissionError, match=r": 314 items: .*, \.\.\.: got no photo of split 'test'") as error:
+            call()
+        assert len(error.value.problems) == 1
+
+
 def test_lines_for_the_terminal(root: Path) -> None:
     assert build(root, dry_run=True).lines()[-1].endswith("nothing written (--dry-run)")
     assert "4 masks, answers for 3 encounters" in build(root).lines()[-2]

@@ -27,10 +27,12 @@ from tiny_dataset import (
 )
 
 from magic_cli.data.prepared import open_prepared
+from magic_cli.errors import SubmissionError
 from magic_cli.submission import lint as linter
 from magic_cli.submission.archive import open_archive
 from magic_cli.submission.expected import Expected, Findings, expected_of
 from magic_cli.submission.lint import lint
+from magic_cli.submission.reader import open_predictions
 
 Files = dict[str, bytes]
 FIRST, SIZE = next(iter(images_of("test").items()))
@@ -145,7 +147,7 @@ ANSWERS_CASES: dict[str, tuple[Callable[[Files], Any], list[str]]] = {
     "20 unknown key": (with_value(0, "CQID0100001"), ["CQID0100001: got an unknown key"]),
     "25 BOM": (lambda f: f.update({ANSWERS: b"\xef\xbb\xbf" + f[ANSWERS]}), [f"{ANSWERS}: got a byte-order mark"]),
     "invalid JSON": (lambda f: f.update({ANSWERS: f[ANSWERS][:-9]}), ["got invalid JSON (Unterminated string"]),
-    "not UTF-8": (lambda f: f.update({ANSWERS: b"\xff\xfe["}), ["got invalid JSON"]),
+    "not UTF-8": (lambda f: f.update({ANSWERS: b"\xff\xfe["}), ["got text that is no JSON"]),
     "nested too deeply": (lambda f: f.update({ANSWERS: b"[" * 100_000}), ["got invalid JSON"]),
     "a row that is no object": (with_rows(lambda rows: rows.append(7)), [f"{ANSWERS}:row 3: got no encounter"]),
     "key twice": (
@@ -313,6 +315,14 @@ def test_a_long_list_names_ten_and_counts_all(expected: Expected, tmp_path: Path
     assert "300 items" in line
     assert "IMG_9," in line
     assert "IMG_10" not in line
+
+
+def test_hundreds_of_unsafe_members_are_one_line(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "s.zip", {f"../evil{n}": b"" for n in range(314)} | files_of("test"))
+    [line] = check(path, None)
+    assert line.startswith("314 items: ")
+    with pytest.raises(SubmissionError, match=r"^314 items: "), open_predictions(path):
+        pass
 
 
 def test_without_prepared_the_form_is_still_checked(tmp_path: Path) -> None:

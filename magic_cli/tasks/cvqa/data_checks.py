@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from magic_cli.data.issues import by_kind
 from magic_cli.data.prepared import MANIFEST, Prepared
 from magic_cli.data.prompts import written_in
 from magic_cli.data.questions import QuestionSchema
@@ -79,10 +80,10 @@ def _order(questions: QuestionSchema, encounters: Mapping[str, Case]) -> Iterato
 
 
 def _left_out(prepared: Prepared) -> Iterator[str]:
-    """Yield the problems with answers and definitions that `magic prepare` noted: the first ten lines and a count."""
+    """Yield the problems with answers and definitions that `magic prepare` noted: a line per kind, the first ten."""
     yield from (note for note in prepared.manifest.notes if note.startswith(_NO_DEFINITIONS))
     lines = [line for line in prepared.manifest.problems if _ANSWERS in line.partition(":")[0].casefold()]
-    yield from first_lines(lines, prepared.root / MANIFEST, _MOST)
+    yield from first_lines(by_kind(lines), prepared.root / MANIFEST, _MOST)
 
 
 def _photos(prepared: Prepared, encounters: Mapping[str, Case]) -> Iterator[str]:

@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.data.gold import AnswerGold, TaskGold
+from magic_cli.data.issues import by_kind
 from magic_cli.errors import DataError, SubmissionError, problem, redact_key, shorten
 from magic_cli.metrics.answer_sets import AnswerTerms, Floats, iom
 from magic_cli.metrics.official_answers import head
 from magic_cli.records import EncounterSums, Prediction, Rules, Sample, Submitted, TaskScores
 from magic_cli.submission.answers import SubmittedRow
+from magic_cli.submission.reader import respelled_note
 from magic_cli.tasks.cvqa.answers import Answer, read_answers, rejected, rows_of
 from magic_cli.tasks.cvqa.official import compare
 from magic_cli.tasks.cvqa.write import surest_errors
@@ -134,7 +136,7 @@ def score(
         official=official.scores,
         official_errors=official.errors,
         differences=official.differences,
-        rejected=(*(row.problem for row in rows.get("", ())), *rejected(answers)),
+        rejected=(*by_kind(row.problem for row in rows.get("", ())), *rejected(answers)),
         per_item=tuple(_items(key, answers, sums)),
         errors=surest_errors(gold, predictions),
         baselines=_trivial(key, gold.majority),
@@ -148,7 +150,9 @@ def _refuse_other_split(gold: AnswerGold, rows: Mapping[str, Sequence[SubmittedR
         got = f"answers for {shorten([encounter or 'no encounter' for encounter in rows], total=True)}"
         remedy = "are these predictions of another split?"
         lines = [problem(gold.source, got, f"for {shorten(gold.answers, total=True)}", remedy)]
-        raise SubmissionError(lines + [row.problem for row in rows.get("", ())][:_MOST])
+        hint = respelled_note(rows, gold.answers, "encounters")
+        lines += [hint] if hint else []
+        raise SubmissionError(lines + by_kind(row.problem for row in rows.get("", ()))[:_MOST])
 
 
 def _items(key: Key, answers: Mapping[str, Answer], sums: Floats) -> Iterator[dict[str, Any]]:
@@ -227,6 +231,9 @@ def _notes(
     ignored = [e for e in rows if e and e not in gold.answers and head(e) not in heads]
     if ignored:
         yield f"{len(ignored)} predicted encounters have no gold and are left out, as the official scorer does."
+    hint = respelled_note(rows, gold.answers, "encounters")
+    if hint:
+        yield f"{hint}."
     again = [e for e, answer in answers.items() if len(rows.get(e, ())) > 1 and not answer.fault]
     if again:
         yield f"{len(again)} encounters have several rows that agree: {shorten(again, total=True)}."

@@ -122,12 +122,12 @@ class MaskScores:
 
     images: image id to its score.
     any_found: whether the official scorer finds any mask at all.
-    ignored: number of predictions without gold.
+    ignored: image ids of the predictions without gold.
     """
 
     images: Mapping[str, ImageScore]
     any_found: bool
-    ignored: int
+    ignored: tuple[str, ...]
 
 
 def read_gold(gold: GoldImage) -> GoldMasks:

@@ -1,6 +1,7 @@
 """From scored photos to TaskScores: both tracks, why they differ, rejected masks, agreement of annotators."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 from magic_cli.data.gold import MaskGold
 from magic_cli.data.imaging.appearance import appearance_lines
 from magic_cli.data.imaging.lesion_share import implausible
+from magic_cli.data.issues import by_kind
 from magic_cli.errors import shorten
 from magic_cli.io.json_files import finite
 from magic_cli.metrics.mask_scores import MASK_SCORES, OFFICIAL, TERMS, scores_from_sums
 from magic_cli.records import EncounterSums, Rules, TaskScores
+from magic_cli.submission.reader import respelled_note
 from magic_cli.tasks.seg import image_score as kinds
 from magic_cli.tasks.seg.image_score import ImageScore, MaskScores, Terms
 
@@ -80,7 +83,7 @@ def report_of(gold: MaskGold, rules: Rules, scored: MaskScores) -> TaskScores:
         "seg",
         strict,
         summary_rows=_annotator_rows(images),
-        notes=tuple(_notes(images, rules, scored.ignored)),
+        notes=(*gold.notes, *_notes(images, rules, scored.ignored)),
         official=official,
         official_errors=official_errors,
         differences=() if official == strict else tuple(differences),
@@ -158,14 +161,20 @@ def _nothing_found(strict: Scores, images: Images) -> str:
 
 def _rejected(images: Images) -> Iterable[str]:
     """Yield one line per kind of fault, with the images that count as zero because of it."""
-    named = {image: f"{image}: {score.detail}" if score.detail else image for image, score in images.items()}
     for fault, names in _groups((score.fault, image) for image, score in images.items()):
         remedy = "; --accept-255 reads them as {0, 1}" if fault == kinds.BRIGHT else ""
-        listed = shorten(named[image] for image in names)
+        named = (_named(image, images[image].detail, len(names) == 1) for image in names)
+        listed = shorten(by_kind(named))
         yield f"{len(names)} of {len(images)} images count as zero: {fault} ({listed}){remedy}"
 
 
-def _notes(images: Images, rules: Rules, ignored: int) -> Iterable[str]:
+def _named(image: str, detail: str, is_alone: bool) -> str:
+    """Return an image and what is wrong with it; the path of the file is left out where others are listed too."""
+    message = detail if is_alone else re.sub(r"^.*?: (?=got )", "", detail)
+    return f"{image}: {message}" if message else image
+
+
+def _notes(images: Images, rules: Rules, ignored: Sequence[str]) -> Iterable[str]:
     empty_pairs = [image for image, score in images.items() if score.has_empty_pair]
     if empty_pairs:
         rule = {"one": "counts as 1", "zero": "counts as 0"}.get(rules.empty, "is left out")
@@ -181,7 +190,9 @@ def _notes(images: Images, rules: Rules, ignored: int) -> Iterable[str]:
         yield f"The gold of {_count(bright)} holds 0 and 255, strictly read as 0 and 1 ({shorten(bright)})."
     yield from _looks(images)
     if ignored:
-        yield f"{ignored} predicted images have no gold and are left out, as the official scorer does."
+        yield f"{len(ignored)} predicted images have no gold and are left out, as the official scorer does."
+        hint = respelled_note(ignored, images, "images")
+        yield from [f"{hint}."] if hint else []
 
 
 def _looks(images: Images) -> Iterable[str]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from magic_cli.data.gold import OFFICIAL, MaskGold, TaskGold
 from magic_cli.data.imaging.lesion_share import LesionShare
+from magic_cli.data.issues import by_kind
 from magic_cli.errors import DataError, SubmissionError, first_lines, problem
 from magic_cli.metrics.mask_scores import OFFICIAL as OFFICIAL_RULE
 from magic_cli.metrics.mask_scores import column_terms, image_terms, jaccard_and_dice
@@ -29,7 +30,7 @@ from magic_cli.metrics.overlap import (
     pack,
 )
 from magic_cli.records import Prediction, Rules, Submitted, TaskScores
-from magic_cli.submission.reader import SubmittedMask, missing_lines
+from magic_cli.submission.reader import SubmittedMask, missing_lines, respelled_note
 from magic_cli.tasks.seg.decide import MaskPrediction, mean_mask, to_mask
 from magic_cli.tasks.seg.image_score import (
     EMPTY,
@@ -97,7 +98,8 @@ def score_images(gold: MaskGold, predictions: Iterable[Predicted], rules: Rules,
     if not gold.images:
         raise DataError(problem(gold.source, "no gold masks", "IMG_*_mask_ann[0-3].tiff", "give their folder"))
     seen: set[str] = set()
-    counts = {"found": 0, "ignored": 0}
+    ignored: list[str] = []
+    found = 0
     priors = _Priors(gold)
 
     def score_photo(image: str, prediction: Predicted | None) -> Result:
@@ -109,25 +111,27 @@ def score_images(gold: MaskGold, predictions: Iterable[Predicted], rules: Rules,
         return image, score_image(predicted, masks, priors.at(masks.shape), rules)
 
     def work() -> Iterator[tuple[str, Predicted | None]]:
+        nonlocal found
         for prediction in predictions:
-            counts["found"] += not isinstance(prediction, SubmittedMask) or prediction.is_found_officially
+            found += not isinstance(prediction, SubmittedMask) or prediction.is_found_officially
             if prediction.id not in gold.images:
-                counts["ignored"] += 1
+                ignored.append(prediction.id)
             elif prediction.id in seen:
                 raise SubmissionError(problem(prediction.id, "two predictions", "one", "remove one"))
             else:
                 seen.add(prediction.id)
                 yield prediction.id, prediction
-        if counts["ignored"] and not seen:
-            raise SubmissionError(missing_lines(list(gold.images), gold.images, "images"))
+        if ignored and not seen:
+            hint = respelled_note(ignored, gold.images, "images")
+            raise SubmissionError([*missing_lines(list(gold.images), gold.images, "images"), *([hint] if hint else [])])
         yield from ((image, None) for image in gold.images if image not in seen)
 
     results = dict(_spread(score_photo, work(), workers))
     damaged = [line for result in results.values() if isinstance(result, DataError) for line in result.problems]
     if damaged:
-        raise DataError(first_lines(damaged, gold.source))
+        raise DataError(first_lines(by_kind(damaged), gold.source))
     images = {image: result for image in gold.images if isinstance(result := results[image], ImageScore)}
-    return MaskScores(images, any_found=counts["found"] > 0, ignored=counts["ignored"])
+    return MaskScores(images, any_found=found > 0, ignored=tuple(ignored))
 
 
 def _submitted(prediction: Predicted | None) -> SubmittedMask | None:

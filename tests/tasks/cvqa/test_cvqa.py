@@ -547,6 +547,24 @@ def test_predictions_of_another_split_are_named_as_such() -> None:
         cvqa.score(gold, [hard("ENC00099", answers("ENC00001"))])
 
 
+@pytest.mark.parametrize("others", [True, False])
+def test_ids_in_other_capitals_are_pointed_out(others: bool) -> None:
+    gold = AnswerGold("g", QUESTIONS, answers={f"ENC{n}": answers("ENC00001") for n in range(2)})
+    rows = [hard("enc0", answers("ENC00001"))] + [hard("ENC1", answers("ENC00001"))] * others
+    hint = "1 of the predicted encounters differ from the gold's in capitals or blanks only (enc0 for ENC0); ids are"
+    if others:
+        assert any(note.startswith(hint) for note in cvqa.score(gold, rows).notes)
+    else:
+        with pytest.raises(SubmissionError) as error:
+            cvqa.score(gold, rows)
+        assert error.value.problems[1].startswith(hint)
+
+
+def test_314_rows_without_an_id_are_a_line(judge: Judge) -> None:
+    report = judge([*file_rows(), *[{"CQID010-001": 1}] * 314])
+    assert [line.partition(": ")[0] for line in report.rejected] == ["314 items"]
+
+
 def test_no_gold() -> None:
     with pytest.raises(DataError, match="no gold answers"):
         cvqa.score(AnswerGold("g", QUESTIONS), [])

@@ -88,23 +88,22 @@ def test_languages_in_another_order(small: Prepared) -> None:
 
 
 def test_what_prepare_left_out_of_the_answers_is_repeated_and_nothing_else(tmp_path: Path) -> None:
-    root = make_challenge(tmp_path / "raw", splits={"train": 14, "valid": 1, "test": 1}, definitions=False)
+    root = make_challenge(tmp_path / "raw", splits={"train": 319, "valid": 1, "test": 1}, definitions=False)
     file = next(root.rglob("train_cvqa.json"))
     rows = json.loads(file.read_text())
-    for row in rows[:12]:
+    for row in rows[:314]:
         row["CQID010-001"] = "single spot"
-    rows.append(rows[12] | {"encounter_id": "ENC00099"})
+    rows.append(rows[314] | {"encounter_id": "ENC09999"})
     file.write_text(json.dumps(rows))
-    next(root.rglob("IMG_ENC00016*.jpg")).unlink()  # a test photo is none of training's business
+    next(root.rglob("IMG_ENC00321*.jpg")).unlink()  # a test photo is none of training's business
     prepare(root, tmp_path / "prepared")
     prepared = open_prepared(tmp_path / "prepared")
-    assert len(prepared.manifest.problems) > 13
+    assert len(prepared.manifest.problems) > 315
     lines = said(prepared)
     assert lines[0].startswith("no closedquestions_definitions*.json found: the 27 questions of the 2025 challenge")
-    assert sum("train_cvqa.json:ENC" in line for line in lines) == 10
+    assert lines[1].startswith("314 items: train_cvqa.json:ENC00001:CQID010-001, ")
     assert "got text of 11 characters, expected an integer in 0..3" in lines[1]
-    assert lines[-1].endswith("prepare.json: 3 more problems of this kind")
-    assert len(lines) == 12
+    assert len(lines) == 3
 
 
 def test_rules_of_a_language_that_no_text_is_in(small: Prepared) -> None:
