@@ -230,10 +230,11 @@ def _recorded(out: Path, written: Path) -> Iterator[None]:
         run_record.stage(record, record, {out.name: sha256(written)})
         yield
     except BaseException:
-        if older.exists():
-            older.replace(record)
-        else:
-            record.unlink(missing_ok=True)
+        if os.path.lexists(written):  # else it took its place before the interruption, and this is its record
+            if older.exists():
+                older.replace(record)
+            else:
+                record.unlink(missing_ok=True)
         raise
     finally:
         older.unlink(missing_ok=True)

@@ -93,7 +93,7 @@ def ignore_leftovers(alone: bool = False) -> str:
         if name != "ACCELERATE_USE_CPU" or os.environ[name].lower() not in _FLAGS:
             os.environ.pop(name, None)
     if misleading:
-        return f"{note}: ignored, as no launcher set them; several processes: torchrun --no-python magic …"
+        return f"{note}: ignored, as no launcher set it (unset it); several processes: torchrun --no-python magic …"
     return f"{note}: ignored, as this is no number of threads" if note else ""
 
 

@@ -159,6 +159,27 @@ def test_modes_of_a_zip_and_its_record_stay(root: Path) -> None:
     assert [file.stat().st_mode & 0o777 for file in files] == [0o600, 0o600]
 
 
+@pytest.mark.parametrize("again", [True, False])
+def test_an_interruption_right_after_the_zip_took_its_place_leaves_its_record(
+    root: Path, again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if again:
+        build(root, seg=None)
+    replace = Path.replace
+
+    def interrupted(path: Path, target: Path) -> None:
+        replace(path, target)
+        if target.name == "out.zip":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build(root, overwrite=True)
+    monkeypatch.undo()
+    assert check(root).n_masks == 4
+    build(root, overwrite=True)
+
+
 def test_a_zip_that_does_not_read_back_is_not_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checks = iter([[], [], ["out.zip: damaged"]])
     monkeypatch.setattr(module, "lint", lambda *_: next(checks))

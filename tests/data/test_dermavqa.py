@@ -153,6 +153,14 @@ def test_photo_that_no_encounter_lists(folder: Path) -> None:
     assert "IMG_ENC00001_00009" not in found.photos
 
 
+def test_pictures_of_other_names_are_told_where_a_photo_is_missing(folder: Path) -> None:
+    save_photo(folder / TRAIN / "lesion (1).jpg", draw_photo())
+    assert not any("lesion (1).jpg" in line for line in open_challenge(folder).issues.notes)
+    (folder / TRAIN / f"{image_id(2)}.jpg").unlink()
+    notes = open_challenge(folder).issues.notes
+    assert sum(line.endswith(f"are missing: {TRAIN}/lesion (1).jpg") for line in notes) == 1
+
+
 def test_mask_that_nobody_has_a_photo_of(folder: Path) -> None:
     save_mask(folder / MASKS / "IMG_ENC00077_00001_mask_ann0.tiff", draw_lesion())
     only_problem(open_challenge(folder), f"{MASKS}/IMG_ENC00077_00001_mask_ann0.tiff", "masks without a photo")

@@ -208,7 +208,7 @@ def _looks(images: Images) -> Iterable[str]:
     shares = {image: score.predicted_lesion for image, score in images.items() if score.predicted_lesion is not None}
     found = implausible(shares)
     if found:
-        yield f"The predicted masks have {found}; are they inverted, or of other photos?"
+        yield f"The predicted masks have {found}; are they inverted (write 1 - mask), or of other photos?"
 
 
 def _is_counted(score: ImageScore) -> bool:

@@ -17,7 +17,7 @@ from magic_cli.data.sources.dermavqa.scan import (
     too_large,
 )
 from magic_cli.data.sources.dermavqa.tables import split_of
-from magic_cli.errors import is_shown, problem, redact_key
+from magic_cli.errors import is_shown, problem, redact_key, shorten
 from magic_cli.io.regular_file import open_regular
 from magic_cli.records import SPLITS, Case
 
@@ -95,7 +95,8 @@ class _Pairing:
             if not there or not total:
                 self.issues.note(f"0 of {total:,} photos found: text-only dataset")
                 return
-            remedy = "unpack them" if self.files.archives else "name the files as the rows do"
+            unpack = "unpack them, and prepare again with --overwrite"
+            remedy = unpack if self.files.archives else "name the files as the rows do"
             line = problem("image_ids", f"0 of {total:,} photos ({there})", "a file for each listed photo", remedy)
             self.issues.add_loss(line, "images", total)
             return
@@ -112,7 +113,8 @@ class _Pairing:
         """Return what lies there in place of the listed photos; "" if nothing does."""
         suffixes = Counter(PurePath(path).suffix.casefold() for paths in self.on_disk.values() for path in paths)
         there = [f"{number:,} {suffix} files of other names" for suffix, number in suffixes.most_common(3)]
-        there += [f"{len(self.files.archives)} packed archives"] * bool(self.files.archives)
+        number = len(self.files.archives)
+        there += ["1 packed archive" if number == 1 else f"{number} packed archives"] * bool(number)
         return ", ".join(there)
 
     def _is_there(self, image_id: str) -> bool:
@@ -162,7 +164,15 @@ class _Pairing:
         return None
 
     def _list_strangers(self, ids: Mapping[str, str]) -> None:
-        """List photos on disk that no encounter names: the challenge's own train.json lacks one."""
+        """List photos on disk that no encounter names: the challenge's own train.json lacks one.
+
+        Pictures of other names may be anything; they are told where a listed photo is missing.
+        """
+        unlisted = (paths[0] for key, paths in self.on_disk.items() if key not in ids)
+        others = [path for path in unlisted if not is_challenge_photo(path)]
+        if others and len(self.photos) < len(ids):
+            names = shorten(map(self.files.name, others), 3, total=True)
+            self.issues.note(f"pictures that no encounter lists, while listed photos are missing: {names}")
         for key, paths in self.on_disk.items():
             if key not in ids and is_challenge_photo(paths[0]):
                 masks = len(self.files.masks.get(key, {}))
