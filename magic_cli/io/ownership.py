@@ -237,12 +237,22 @@ def refuse_inputs(out: Path, names: Collection[str], inputs: Iterable[Path]) -> 
         place = Path(os.path.realpath(path))
         below = place.relative_to(root).as_posix() if place.is_relative_to(root) else None
         taken = is_same(out, path) or any(name == below or name.startswith(f"{below}/") for name in names if below)
-        if not taken and place.is_file() and (status := place.stat()).st_nlink > 1:
+        identity = None if taken else _shared(place)
+        if identity is not None:
             linked = _identities(out, names) if linked is None else linked
-            taken = (status.st_dev, status.st_ino) in linked
+            taken = identity in linked
         if taken:
             what = "what this command reads" if is_same(out, path) else f"what this command reads ({path})"
             raise DataError(problem(out, what, "another place for its result", _ELSEWHERE))
+
+
+def _shared(path: Path) -> tuple[int, int] | None:
+    """Return device and inode of a file with several names; None for others, and for what may not be looked at."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) and status.st_nlink > 1 else None
 
 
 def _identities(out: Path, names: Collection[str]) -> dict[tuple[int, int], str]:

@@ -107,9 +107,9 @@ def _check(path: Path, checksums: bool) -> None:
         raise CheckpointError(f"{path}: no such file; train first, or give --ckpt") from None
     except PermissionError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
-    except OSError as error:  # of a folder, a pipe or /proc/kmsg, which would be waited for
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); give a best.pt") from None
-    except Exception as error:  # damaged bytes may raise any exception
+    except Exception as error:  # damaged bytes may raise any exception, an OSError without a name too
+        if isinstance(error, OSError) and error.filename:  # a folder, a pipe or /proc/kmsg, which would be waited for
+            raise CheckpointError(f"{path}: cannot be read ({error.strerror}); give a best.pt") from None
         got, remedy = f"a damaged checkpoint ({type(error).__name__})", "copy it again or train again"
         if not _may_be_cut(path):
             got, remedy = "a file of another kind", "give a best.pt"

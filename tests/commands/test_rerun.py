@@ -252,7 +252,7 @@ def test_the_settings_of_then_are_used_whatever_a_preset_says_now(here: Path) ->
     assert magic(here, "rerun", "runs/cvqa").code == 0
 
 
-@pytest.mark.parametrize("out", ["", ".", "..", "/", "link", "link/new", "link/more/new", "dangling"])
+@pytest.mark.parametrize("out", [".", "..", "/", "link", "link/new", "link/more/new", "dangling"])
 def test_results_go_to_a_new_folder_that_no_link_leads_to(here: Path, out: str) -> None:
     (here / "elsewhere" / "more").mkdir(parents=True)
     (here / "link").symlink_to("elsewhere")

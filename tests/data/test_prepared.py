@@ -160,7 +160,7 @@ def test_every_damaged_row_is_listed_at_once(copy: Path) -> None:
     assert "images.jsonl:1: 'path' is a required property" in text
     assert "images.jsonl:4:height: got 0" in text
     assert "cases.jsonl:2:split: got 'dev'" in text
-    assert caught.value.problems[-1].endswith("run `magic prepare --overwrite`")
+    assert caught.value.problems[-1].endswith(f"run `magic prepare --data ... --out {copy} --overwrite`")
 
 
 @pytest.mark.parametrize(
