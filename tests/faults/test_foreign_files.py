@@ -1,4 +1,7 @@
-"""Random command lines among files of others, which stay byte for byte as they are (tests/faults/foreign.py)."""
+"""Random command lines among files of others, which stay byte for byte as they are (tests/faults/foreign.py).
+
+The same at length: tests/benchmarks/foreign_files.py.
+"""
 
 from collections import Counter
 
@@ -6,7 +9,7 @@ import pytest
 from foreign import Folder
 from trials import World
 
-CHUNKS, LINES = 10, 50
+CHUNKS, LINES = 3, 50
 
 
 @pytest.fixture(scope="module")
