@@ -13,7 +13,7 @@ from magic_cli.data.gold_masks import case_of_image, list_gold_masks, masks_of, 
 from magic_cli.data.imaging.masks import ANNOTATOR_MASK, decode_mask, read_raw
 from magic_cli.data.issues import by_kind
 from magic_cli.data.limits import MAX_BYTES
-from magic_cli.data.names import PHOTO_SUFFIXES, composed, id_fault, masked_photo
+from magic_cli.data.names import PHOTO_SUFFIXES, TABLE_SUFFIXES, composed, id_fault, masked_photo
 from magic_cli.data.prepared import MANIFEST, MEAN_MASK, Prepared, open_prepared
 from magic_cli.data.questions import QuestionSchema, load_questions
 from magic_cli.errors import DataError, first_lines, printable, problem, redact_key
@@ -229,7 +229,7 @@ def _notes(images: Mapping[str, GoldImage]) -> tuple[str, ...]:
 
 def _is_encounters(path: Path) -> bool:
     name = path.name.casefold()
-    return name.endswith((".json", ".jsonl")) and name.startswith(_TABLES) and "cvqa" not in name
+    return name.endswith(TABLE_SUFFIXES) and name.startswith(_TABLES) and "cvqa" not in name
 
 
 def _from_challenge(path: Path, split: str) -> Gold:

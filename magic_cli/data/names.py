@@ -11,13 +11,24 @@ from magic_cli.io.file_kinds import is_system_file
 
 USUAL_SUFFIXES = (".jpg", ".jpeg", ".png")  # of photos
 
+SUFFIXES_OF = {  # photos that are read, by their format
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo"),
+    "PNG": (".png", ".apng"),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "BMP": (".bmp", ".dib"),
+    "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif", ".avifs"),
+}
+
 # of photos as people convert or take them; those that are not read here are named with what to do about them
 PHOTO_SUFFIXES = (
-    *USUAL_SUFFIXES,
-    *(".jpe", ".jfif", ".jif", ".mpo", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".avif", ".avifs"),
+    *(suffix for suffixes in SUFFIXES_OF.values() for suffix in suffixes),
     *(".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpx", ".jpf", ".jxl", ".psd"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
 )
+
+TABLE_SUFFIXES = (".json", ".jsonl", ".ndjson")
 
 MASK_SUFFIXES = (".tif", ".tiff", ".png", ".bmp", ".gif")  # a lossy format has other values at every edge
 

@@ -38,6 +38,8 @@ CASES, IMAGES, QUESTIONS, MANIFEST = "cases.jsonl", "images.jsonl", "questions.j
 
 MEAN_MASK, PAGE = "mean_mask.png", "index.html"
 
+TABLES = (MANIFEST, CASES, IMAGES, QUESTIONS, MEAN_MASK)  # what runs read, besides photos and masks
+
 _EMPTY: Mapping[str, Any] = {}  # shared by all cases
 
 
@@ -213,8 +215,7 @@ def _not_prepared(root: Path) -> str:
     if not root.is_dir():
         have = "got a file" if root.exists() else "no such folder"
         return f"{root}: {have}, expected a prepared dataset; {remedy if have.startswith('no') else 'give its folder'}"
-    names = {f"{split}.json" for split in SPLITS}
-    is_raw = any(path.name in names for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}t*.json"))
+    is_raw = any(any(root.glob(f"{depth}{split}.json")) for depth in ("", "*/", "*/*/") for split in SPLITS)
     if is_raw:
         remedy = f"run `magic prepare --data {root}` first, and give what it writes"
     have = "a raw dataset" if is_raw else f"a folder without {MANIFEST}"

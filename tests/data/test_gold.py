@@ -400,3 +400,14 @@ def test_more_rows_than_are_read(tmp_path: Path) -> None:
     path.write_text("[" + "[]," * 200_000 + "[]]")
     with pytest.raises(DataError, match="got 200001 rows, expected at most 200000"):
         open_gold(path, "valid")
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".ndjson"])
+def test_raw_data_of_json_lines_is_raw_data(tmp_path: Path, suffix: str) -> None:
+    """What `prepare` reads as tables is what tells raw data from a folder of masks."""
+    root = make_challenge(tmp_path / "d")
+    before = open_gold(root, "valid")
+    for path in [root / f"{split}.json" for split in ("train", "valid", "test")]:
+        path.with_suffix(suffix).write_text("".join(json.dumps(row) + "\n" for row in json.loads(path.read_text())))
+        path.unlink()
+    assert open_gold(root, "valid") == before

@@ -243,8 +243,11 @@ def test_no_patient_text_in_messages(copy: Path) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_what_is_given_instead_of_a_prepared_dataset_is_named(challenge: Path, prepared: Path) -> None:
+def test_what_is_given_instead_of_a_prepared_dataset_is_named(challenge: Path, prepared: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"got a raw dataset, expected .*; run `magic prepare --data .*` first"):
         open_prepared(challenge)
+    (tmp_path / "valid.json").write_text("[]")
+    with pytest.raises(DataError, match=r"got a raw dataset, expected .*; run `magic prepare --data .*` first"):
+        open_prepared(tmp_path)
     with pytest.raises(DataError, match=r"got a file, expected a prepared dataset; give its folder"):
         open_prepared(prepared / "prepare.json")

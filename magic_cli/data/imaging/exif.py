@@ -62,10 +62,15 @@ def orientation_places(data: bytes) -> list[Place]:
 
 
 def as_stored(tiff: bytes) -> bytes:
-    """Return a TIFF whose orientation is 1, so that its pixels are read as they are stored; else nothing changes."""
-    places = [place for place in orientation_places(tiff) if place.value != 1]
-    if not places:
+    """Return a TIFF whose orientation is 1, so that its pixels are read as they are stored; other data is unchanged.
+
+    Where it has no such tag, Pillow would turn it by its XMP packet: the name of the orientation in it is misspelt.
+    """
+    if tiff[:2] not in (b"II", b"MM"):
         return tiff
+    places = orientation_places(tiff)
+    if not places:
+        return tiff.replace(b"tiff:Orientation", b"tiff:0rientation")
     changed = bytearray(tiff)
     for place in places:
         struct.pack_into(place.code, changed, place.entry, 1)

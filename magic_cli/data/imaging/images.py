@@ -19,6 +19,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 from magic_cli.data.imaging import exif, jpeg_stream, png_stream
 from magic_cli.data.imaging.photo_kinds import HEAD, kind_of, remedy_for
 from magic_cli.data.limits import COMPRESSION, FAX, MAX_BYTES, MAX_PIXELS
+from magic_cli.data.names import SUFFIXES_OF
 from magic_cli.errors import DataError, printable, problem
 from magic_cli.io.files import known_sha256
 from magic_cli.io.regular_file import read_regular
@@ -27,16 +28,6 @@ _LARGE = 40_000_000  # pixels; larger photos are decoded one at a time, whatever
 
 # decided by content, not by name; not all formats of Pillow: its EPS would start Ghostscript
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", *(("AVIF",) if find_spec("PIL._avif") else ()))
-
-_SUFFIXES = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo"),
-    "PNG": (".png", ".apng"),
-    "WEBP": (".webp",),
-    "GIF": (".gif",),
-    "BMP": (".bmp", ".dib"),
-    "TIFF": (".tif", ".tiff"),
-    "AVIF": (".avif", ".avifs"),
-}
 
 _TURNS = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -143,7 +134,8 @@ def _stream(data: bytes, where: Path | str) -> _Stream:
     if data.startswith(png_stream.SIGNATURE):
         png = png_stream.without_metadata(data)
         return _Stream(png.data, png.exif, png.xmp, png.frames, png.is_whole)
-    return _Stream(exif.as_stored(data), data if data[:2] in (b"II", b"MM") else b"")
+    tiff = data if data[:2] in (b"II", b"MM") else b""
+    return _Stream(exif.as_stored(data), exif=tiff, xmp=tiff)
 
 
 @contextmanager
@@ -290,7 +282,7 @@ def _odd(image: Image.Image, stream: _Stream, suffix: str) -> str:
         return f"{kind} in {image.mode}: converted to 8-bit RGB"
     if not stream.is_whole:
         return f"{kind} without its end marker: all of its pixels are there"
-    return "" if suffix in _SUFFIXES.get(kind, ()) else f"{kind}, despite its file name: read as {kind}"
+    return "" if suffix in SUFFIXES_OF.get(kind, ()) else f"{kind}, despite its file name: read as {kind}"
 
 
 def open_photo(path: str | Path, upright: bool, at_least: int | None = None, sha256: str = "") -> Image.Image:

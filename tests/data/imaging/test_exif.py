@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from challenge_folders import draw_photo
 from PIL import Image
 
@@ -105,3 +106,19 @@ def test_tiff_photos_are_turned_once(number: int, compression: str, tmp_path: Pa
     turned = open_photo(tmp_path / "p.png", upright=True)
     assert np.array_equal(np.asarray(open_photo(tmp_path / "p.tif", upright=True)), np.asarray(turned))
     assert as_stored(photo.tobytes()) == photo.tobytes()
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_tiff_photos_whose_orientation_is_in_xmp_alone_are_turned_once(number: int, tmp_path: Path) -> None:
+    """Pillow turns these too, so that the photo lay otherwise than its masks."""
+    photo, packet = draw_photo(SIZE), f'<x:xmpmeta tiff:Orientation="{number}"/>'.encode()
+    tags = [(700, "B", len(packet), packet, True)]
+    tifffile.imwrite(tmp_path / "p.tif", np.asarray(photo), photometric="rgb", extratags=tags)
+    size, _ = check_photo(str(tmp_path / "p.tif"), "p")
+    assert (size.raw, size.orientation) == (SIZE, number)
+    assert np.array_equal(np.asarray(open_photo(tmp_path / "p.tif", upright=False)), np.asarray(photo))
+    exif = Image.Exif()
+    exif[0x0112] = number
+    photo.save(tmp_path / "p.png", exif=exif)
+    turned = open_photo(tmp_path / "p.png", upright=True)
+    assert np.array_equal(np.asarray(open_photo(tmp_path / "p.tif", upright=True)), np.asarray(turned))

@@ -12,7 +12,7 @@ from sys import intern
 from magic_cli.data.imaging.masks import ANNOTATOR_MASK
 from magic_cli.data.issues import IssueLog
 from magic_cli.data.limits import MAX_BYTES
-from magic_cli.data.names import PHOTO_SUFFIXES, is_added_by_system, is_for_masks, key_of, masked_photo
+from magic_cli.data.names import PHOTO_SUFFIXES, TABLE_SUFFIXES, is_added_by_system, is_for_masks, key_of, masked_photo
 from magic_cli.data.prepared import MANIFEST
 from magic_cli.errors import DataError, printable, problem
 from magic_cli.io.regular_file import irregular_kind
@@ -24,8 +24,6 @@ _CHALLENGE_PHOTO = re.compile(r"IMG_ENC\w*_\w+", re.I)
 _PACKED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar", ".z01")
 
 _PART = re.compile(r"\.(?:zip|7z|tar|rar|gz|tgz)\.\d{2,3}$", re.I)
-
-_TABLES = (".json", ".jsonl", ".ndjson")
 
 _OTHER_TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".ods", ".parquet")
 
@@ -127,7 +125,7 @@ def _set_aside(files: Folder, path: str, irregular: str, issues: IssueLog) -> No
     mask = bool(ANNOTATOR_MASK.fullmatch(name) or alike)
     if not mask and suffix in PHOTO_SUFFIXES:
         files.blocked.setdefault(key_of(PurePath(name).stem), f"{irregular} ({files.name(path)})")
-    elif mask or suffix in ("", *_TABLES):
+    elif mask or suffix in ("", *TABLE_SUFFIXES):
         line = problem(files.name(path), irregular, "a file", "put the file itself there; left out")
         issues.add_loss(line, "masks" if mask else "")
 
@@ -141,7 +139,7 @@ def _sort_in(files: Folder, path: str) -> None:
         by_annotator[annotator] = (*by_annotator.get(annotator, ()), path)
     elif suffix in PHOTO_SUFFIXES:
         _add(files.photos, path)
-    elif suffix in _TABLES:
+    elif suffix in TABLE_SUFFIXES:
         files.jsons.append(Path(path))
     elif is_packed(name):
         files.archives.append(Path(path))
