@@ -30,8 +30,6 @@ _PACKAGE = Path(__file__).parents[1]
 _READ_BY_TORCH = ("TORCH", "PYTORCH_", "CUDA_", "CUBLAS_", "NCCL_", "GLOO_", "OMP_", "MKL_", "KMP_", "ACCELERATE_")
 _ALLOCATORS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 _PLAIN = re.compile(r"(?:[a-z0-9_]+:[\w.]+(?:,(?=.)|$))*")  # what torch reads without ending the process
-_PATHS = {"data", "out", "weights", "cache_dir", "ckpt", "preds", "files", "against", "run", "seg", "cvqa"}
-_PATHS |= {"check_only", "record"}
 _LOAD_TORCH = {"train", "predict", "rerun", "demo"}
 _ADVISED = ("CUDA_LAUNCH_BLOCKING", "TORCH_USE_CUDA_DSA")  # any CUDA error advises to set them
 
@@ -139,9 +137,9 @@ class MagicGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command whose paths may not be empty: `--data "$UNSET"` would mean the working folder."""
-        command = super().get_command(ctx, cmd_name)
+        command: Any = super().get_command(ctx, cmd_name)
         for parameter in () if command is None else command.params:
-            if parameter.name in _PATHS:
+            if parameter.type_descriptor.annotation in (Path, list[Path]):
                 setattr(parameter, "process_value", functools.partial(_given, parameter))  # noqa: B010
         return command
 

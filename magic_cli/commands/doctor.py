@@ -1,7 +1,6 @@
 """`magic doctor`: what is installed, what is missing, and how to fix it; torch is imported only with --deep."""
 
 import math
-import os
 import platform
 import shlex
 import shutil
@@ -176,8 +175,7 @@ def _versions() -> Iterable[Row]:
 
 
 def _device(deep: bool) -> Iterable[Row]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    yield Row("device", "cpu", f"{cores} cores, {platform.machine()}")
+    yield Row("device", "cpu", f"{environment.processors()} cores, {platform.machine()}")
     if deep:
         yield _torch_device()
     elif Path("/proc/driver/nvidia").exists() or shutil.which("nvidia-smi"):

@@ -12,7 +12,7 @@ from magic_cli.data.prepared import Prepared
 from magic_cli.data.prepared_inputs import image_files, table_files
 from magic_cli.data.prepared_stamps import PreparedStamps, open_stamped
 from magic_cli.errors import CheckpointError, ConfigError, UsageError, printable, problem
-from magic_cli.io import run_record
+from magic_cli.io import environment, run_record
 from magic_cli.io.files import StrPath
 from magic_cli.io.ownership import check_target
 from magic_cli.io.progress import log
@@ -172,7 +172,7 @@ def _modest(config: Config) -> Config:
 
     They change no prediction, and a checkpoint of somebody else may ask for anything.
     """
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processors = environment.processors()
     workers = min(config.workers, processors if processors > 1 else 0)
     return replace(config, workers=workers, batch_size=min(config.batch_size, MOST_IN_A_BATCH))
 

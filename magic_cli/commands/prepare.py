@@ -163,7 +163,7 @@ def _build(challenge: Challenge, options: PrepareOptions, target: _Target | None
     if not images and not has_text:
         raise DataError([*by_kind(challenge.issues.problems), _nothing_usable(challenge)])
     settings = PrepareSettings(options.merge, options.prompt, options.responses)
-    manifest = _manifest(challenge, photos, settings, count(challenge.cases.values(), images), prompts)
+    manifest = _manifest(challenge, photos, settings, count(challenge.cases.values(), images), prompts, default)
     if options.strict and challenge.issues.problems:
         number = len(challenge.issues.problems)
         raise DataError(
@@ -287,12 +287,13 @@ def _manifest(
     settings: PrepareSettings,
     counts: Mapping[str, SplitCounts],
     prompts: PromptStatistics | None,
+    default: bool,
 ) -> PrepareManifest:
     kinds = Counter(kind for photo in photos for kind in photo.kinds)
     for odd, number in sorted(Counter(photo.size.odd for photo in photos if photo.size.odd).items()):
         challenge.issues.note(f"{number:,} {'photo is' if number == 1 else 'photos are'} {odd}")
-    orientation = _orientation(photos, challenge.issues)
-    lesion = _lesion(photos, challenge)
+    orientation = _orientation(photos, default, challenge.issues)
+    lesion = _lesion(photos, default, challenge)
     return PrepareManifest(
         settings=settings,
         counts=counts,
@@ -313,10 +314,10 @@ def _manifest(
     )
 
 
-def _orientation(photos: Sequence[_Photo], issues: IssueLog) -> Orientation:
+def _orientation(photos: Sequence[_Photo], default: bool, issues: IssueLog) -> Orientation:
     turned = [photo for photo in photos if photo.size.orientation != 1]
     upright = Counter(photo.upright for photo in turned)
-    rule = "upright" if _orientation_rule(photos) else "raw"
+    rule = "upright" if default else "raw"
     if turned:
         masks = f"{upright[False]} match their masks as stored, {upright[True]} when turned upright"
         decided = upright[False] + upright[True]
@@ -327,10 +328,9 @@ def _orientation(photos: Sequence[_Photo], issues: IssueLog) -> Orientation:
     return Orientation(len(turned), upright[False], upright[True], upright[None], rule)
 
 
-def _lesion(photos: Sequence[_Photo], challenge: Challenge) -> dict[str, LesionShares | None]:
+def _lesion(photos: Sequence[_Photo], default: bool, challenge: Challenge) -> dict[str, LesionShares | None]:
     """Return how much of the photos is lesion, by split; report masks that viewers show otherwise, and odd shares."""
     issues = challenge.issues
-    default = _orientation_rule(photos)
     for line in appearance_lines(item for photo in photos for item in _appearances(photo, default).items()):
         issues.add_loss(line)
     found: dict[str, LesionShares | None] = {}

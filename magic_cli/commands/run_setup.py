@@ -188,7 +188,8 @@ def run_files(setup: RunSetup, data: Path, options: TrainOptions, record: str, o
 
     def inputs() -> Hashed:
         yield from table_files(data)
-        yield from image_files(data, ("train", "valid"), masks="all" if setup.task.deliverable == "masks" else "none")
+        masks = setup.task.deliverable == "masks"
+        yield from image_files(data, ("train", "valid"), "all" if masks else "none", setup.stamps.digests)
         setup.stamps.check()  # they are those that were read
 
     settings = setup.config.as_dict()

@@ -1,11 +1,11 @@
 """The files of a prepared dataset that a run reads, with their SHA-256: what its run.json lists as inputs."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal
 
-from magic_cli.data.prepared import CASES, IMAGES, MANIFEST, MEAN_MASK, QUESTIONS
+from magic_cli.data.prepared import IMAGES, MANIFEST, TABLES
 from magic_cli.io.json_files import each_row
 from magic_cli.io.run_record import Hashed, hashed
 
@@ -13,13 +13,19 @@ from magic_cli.io.run_record import Hashed, hashed
 def table_files(prepared: Path) -> Hashed:
     """Yield the files of a prepared dataset except its masks; nothing if the folder is not one."""
     if (prepared / MANIFEST).is_file():
-        yield from hashed(prepared / name for name in (MANIFEST, CASES, IMAGES, QUESTIONS, MEAN_MASK))
+        yield from hashed(prepared / name for name in TABLES)
 
 
 def image_files(
-    prepared: Path, splits: Collection[str], masks: Literal["none", "annotators", "all"] = "none"
+    prepared: Path,
+    splits: Collection[str],
+    masks: Literal["none", "annotators", "all"] = "none",
+    known: Mapping[str, str] | None = None,
 ) -> Hashed:
-    """Yield the photos of splits with their recorded SHA-256, and their annotators' masks or also the merged ones."""
+    """Yield the photos of splits with their recorded SHA-256, and their annotators' masks or also the merged ones.
+
+    `known` has the SHA-256 of masks that were read already, by their path.
+    """
     root = prepared.resolve()
     for row in each_row(prepared / IMAGES):
         if row["split"] not in splits:
@@ -29,4 +35,6 @@ def image_files(
             yield photo, row["sha256"]
         names = [row["mask"]] if masks == "all" and row["mask"] else []
         names += [] if masks == "none" else row["annotators"].values()
-        yield from hashed(Path(os.path.normpath(root / name)) for name in names)
+        for path in (os.path.normpath(root / name) for name in names):
+            digest = known.get(path) if known else None
+            yield from [(Path(path), digest)] if digest else hashed([Path(path)])

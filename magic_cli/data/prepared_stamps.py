@@ -1,6 +1,5 @@
 """Notice that a prepared dataset is replaced or changed while a run reads it: masks are read lazily, epoch by epoch."""
 
-import hashlib
 import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -8,17 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from magic_cli.data.prepared import CASES, IMAGES, MANIFEST, MEAN_MASK, QUESTIONS, Prepared, open_prepared
+from magic_cli.data.prepared import TABLES, Prepared, open_prepared
 from magic_cli.errors import DataError, problem
-from magic_cli.io.files import StrPath
-from magic_cli.io.regular_file import open_regular
+from magic_cli.io.files import StrPath, sha256
 
 T = TypeVar("T")
 
 Stamp = tuple[int, int, int, int] | None
 """Times of the last changes of content and of anything in ns, size in bytes, inode; None for a file not there."""
-
-_TABLES = (MANIFEST, CASES, IMAGES, QUESTIONS, MEAN_MASK)
 
 _PATIENCE = 1.0  # seconds: on a disk that cannot exchange two folders, there is an instant with neither
 
@@ -66,7 +62,7 @@ class PreparedStamps:
 
 def open_stamped(root: StrPath, splits: Collection[str] = (), masks: bool = False) -> tuple[Prepared, PreparedStamps]:
     """Read prepared/ as `open_prepared`, with the stamps of its tables and, if `masks`, of masks of `splits`."""
-    stamps, digests = _stamps_of(str(Path(root).resolve() / name) for name in _TABLES)
+    stamps, digests = _stamps_of(str(Path(root).resolve() / name) for name in TABLES)
     prepared = open_prepared(root)
     used = (image for image in prepared.images.values() if masks and image.split in splits)
     paths = (path for image in used for path in (image.mask, *image.annotators.values()) if path is not None)
@@ -91,10 +87,6 @@ def _stamp(path: str) -> Stamp:
 def _digest(path: str) -> str:
     """Return the hex SHA-256 of a regular file, "" where there is none that can be read."""
     try:
-        with open_regular(path) as file:
-            digest = hashlib.sha256()
-            while block := file.read(1 << 20):
-                digest.update(block)
-            return digest.hexdigest()
+        return sha256(Path(path))
     except OSError:
         return ""

@@ -58,6 +58,11 @@ def torch_devices(torch: ModuleType) -> tuple[str, ...]:
     return tuple(name for name, is_usable in usable.items() if is_usable)
 
 
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def machine(device: str | None) -> dict[str, str | int | None]:
     """Return {"platform", "processes", "device", "instructions", "threads"} of this machine.
 

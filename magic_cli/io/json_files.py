@@ -130,9 +130,13 @@ def repeated_keys(pairs: Sequence[tuple[str, Any]]) -> list[str]:
 class RepeatedKey(ValueError):  # noqa: N818  the name says what is wrong
     """A JSON object contains a key more than once."""
 
+    expected, remedy = "each key once", "remove one of them"
+
 
 class TooManyValues(ValueError):  # noqa: N818
     """JSON holds more values than are read."""
+
+    expected, remedy = "fewer", "is it the right file?"
 
 
 def _read(path: Path, most: int) -> bytes:
@@ -165,10 +169,8 @@ def read_json(path: Path, most: int = MAX_JSON) -> Any:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
     try:
         return parse_json(data)
-    except RepeatedKey as error:
-        raise DataError(problem(path, error, "each key once", "remove one of them")) from None
-    except TooManyValues as error:
-        raise DataError(problem(path, error, "fewer", "is it the right file?")) from None
+    except (RepeatedKey, TooManyValues) as error:
+        raise DataError(problem(path, error, error.expected, error.remedy)) from None
     except RecursionError:
         raise DataError(f"{path}: JSON nested too deeply; expected a list of flat objects") from None
     except ValueError as error:
@@ -199,9 +201,9 @@ def read_jsonl(path: Path) -> list[Any]:
     """
     rows = []
     values = 0
-    for row, count in _counted_rows(path):
+    for row, line in _rows(path):
         rows.append(row)
-        values += count
+        values += count_values(line)
         if values > 2 * MAX_VALUES:
             got = f"more than {2 * MAX_VALUES / 1e6:.0f} million values"
             raise DataError(problem(path, got, "fewer", "is it the right file?"))
@@ -213,17 +215,17 @@ def each_row(path: Path) -> Iterator[Any]:
 
     The file may be of any size, a line may have 128 MiB.
     """
-    return (row for row, _ in _counted_rows(path))
+    return (row for row, _ in _rows(path))
 
 
-def _counted_rows(path: Path) -> Iterator[tuple[Any, int]]:
-    """Yield each value with the number of values in it."""
+def _rows(path: Path) -> Iterator[tuple[Any, bytes]]:
+    """Yield the value of each line that is not blank, with the line."""
     start = 0
     try:
         for number, line in enumerate(_lines(path), 1):
             text = line if start else line.removeprefix(b"\xef\xbb\xbf")
             if text.strip():
-                yield _row(text, path, number, start), count_values(text)
+                yield _row(text, path, number, start), text
             start += len(line)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; run `magic prepare` first") from None
@@ -246,10 +248,8 @@ def _row(line: bytes, path: Path, number: int, start: int) -> Any:
     where = f"{path}:{number}"
     try:
         return parse_json(line)
-    except RepeatedKey as error:
-        raise DataError(problem(where, error, "each key once", "remove one of them")) from None
-    except TooManyValues as error:
-        raise DataError(problem(where, error, "fewer", "is it the right file?")) from None
+    except (RepeatedKey, TooManyValues) as error:
+        raise DataError(problem(where, error, error.expected, error.remedy)) from None
     except UnicodeDecodeError as error:
         got = f"byte {start + error.start} that is not UTF-8"
         raise DataError(problem(path, got, "UTF-8", "re-encode it")) from None

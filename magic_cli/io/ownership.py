@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from magic_cli.errors import DataError, MagicError, printable, problem, shorten
-from magic_cli.io.files import is_empty, sha256
+from magic_cli.io.files import is_empty, refuse_existing, sha256
 from magic_cli.io.json_files import read_json
 from magic_cli.io.run_record import FILE, Call
 
@@ -215,8 +215,7 @@ def check_target(out: Path, kind: str, overwrite: bool, names: Iterable[str] = (
         got, expected = "a folder without a record of `magic prepare`", "one with it"
         raise DataError(problem(out, got, expected, f"move it away, or {_ELSEWHERE}"))
     refuse_unrecorded(out, owned, (path.relative_to(out).as_posix() for name in names for path in out.glob(name)))
-    if not overwrite:
-        raise DataError(f"{printable(out)}: already there; use --overwrite, or another --out")
+    refuse_existing(out, overwrite)
     refuse_foreign(out, owned.files if owned else (), names)
 
 
@@ -232,7 +231,7 @@ def refuse_inputs(out: Path, names: Collection[str], inputs: Iterable[Path]) -> 
         DataError: with the first input that would be replaced.
     """
     root = Path(os.path.realpath(out))
-    linked: dict[tuple[int, int], str] | None = None
+    linked: set[tuple[int, int]] | None = None
     for path in inputs:
         place = Path(os.path.realpath(path))
         below = place.relative_to(root).as_posix() if place.is_relative_to(root) else None
@@ -255,13 +254,10 @@ def _shared(path: Path) -> tuple[int, int] | None:
     return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) and status.st_nlink > 1 else None
 
 
-def _identities(out: Path, names: Collection[str]) -> dict[tuple[int, int], str]:
-    found = {}
-    for name in names:
-        if (out / name).is_file():
-            status = (out / name).stat()
-            found[status.st_dev, status.st_ino] = name
-    return found
+def _identities(out: Path, names: Collection[str]) -> set[tuple[int, int]]:
+    """Return device and inode of those files below `out` that are there."""
+    states = ((out / name).stat() for name in names if (out / name).is_file())
+    return {(state.st_dev, state.st_ino) for state in states}
 
 
 def is_same(first: Path, second: Path) -> bool:

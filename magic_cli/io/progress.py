@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TextIO, TypeVar
 
 from magic_cli.io.launcher import launched
@@ -31,6 +31,20 @@ def log(message: str, everywhere: bool = False) -> None:
             print(message, file=sys.stderr, flush=True)  # noqa: T201
         except OSError:
             discard_output(sys.stderr)
+
+
+@contextmanager
+def log_if_longer(seconds: float, message: str, everywhere: bool = False) -> Iterator[None]:
+    """Log a line, as `log`, if the block takes longer than `seconds`."""
+    import threading  # not at the top: only trainings wait
+
+    timer = threading.Timer(seconds, log, (message, everywhere))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def discard_output(stream: TextIO) -> None:

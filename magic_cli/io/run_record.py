@@ -165,7 +165,7 @@ def stage(record: Path, place: Path, digests: Mapping[str, str]) -> None:
     before = _read(place)
     goes_on = isinstance(before, dict) and before.get("exit", 0) is None  # a training that has not ended
     files = RunFiles(place, place.parent, lambda: iter(()), started=started_with(place) if goes_on else None)
-    row = _as_json(call, files, None) | {"outputs": dict(digests)}
+    row = _as_json(call, files, None, dict(digests))
     _STAGED.get()[place.resolve()] = row
     write_json(record, row)
 
@@ -178,7 +178,7 @@ def start(files: RunFiles) -> None:
     """
     call = _RUNNING.get()
     if call is not None and is_main_process() and not (files.resumed and files.record.is_file()):
-        write_json(files.record, _as_json(call, files, None))
+        write_json(files.record, _as_json(call, files, None, {}))
 
 
 def write(files: RunFiles, exit_code: int) -> None:
@@ -195,11 +195,16 @@ def write(files: RunFiles, exit_code: int) -> None:
         line = "other results took the place of these meanwhile; is another command writing there?"
         raise DataError(f"{files.root}: {line}")
     try:
-        record = _as_json(call, files, exit_code)
+        outputs = _digests(files) if staged is None else staged["outputs"]
+        record = _as_json(call, files, exit_code, outputs)
     except OSError as error:
         reason = f"cannot be recorded ({error.strerror}: {error.filename}); is another command writing there?"
         raise DataError(f"{files.root}: {reason}") from None
-    write_json(files.record, record if staged is None else record | {"outputs": staged["outputs"]})
+    write_json(files.record, record)
+
+
+def _digests(files: RunFiles) -> dict[str, str]:
+    return {name: sha256(path) for name, path in files.written().items()}
 
 
 def _read(record: Path) -> object:
@@ -209,8 +214,8 @@ def _read(record: Path) -> object:
         return None
 
 
-def _as_json(call: Call, files: RunFiles, exit_code: int | None) -> dict[str, object]:
-    """Return schemas/run.schema.json; outputs and inputs are empty until the call has ended."""
+def _as_json(call: Call, files: RunFiles, exit_code: int | None, outputs: object) -> dict[str, object]:
+    """Return schemas/run.schema.json; inputs are empty until the call has ended."""
     origin, ended = ORIGIN.get(), exit_code is not None
     return {
         "schema": SCHEMA,
@@ -230,7 +235,7 @@ def _as_json(call: Call, files: RunFiles, exit_code: int | None) -> dict[str, ob
         "seed": files.settings.get("seed"),
         "settings": dict(files.settings) or None,
         "weights": dict(files.weights),
-        "outputs": {name: sha256(path) for name, path in files.written().items()} if ended else {},
+        "outputs": outputs,
         "inputs": {relative_name(path): digest for path, digest in files.inputs()} if ended else {},
     }
 
@@ -244,12 +249,11 @@ def started_with(record: Path) -> tuple[str, ...] | None:
 
 def unfinished_settings(record: Path) -> Mapping[str, object]:
     """Return "task" and "config" of a training that has not ended; {} where there is none, or its record says less."""
-    try:
-        row = read_json(record)
-    except MagicError:
-        return {}
+    row = _read(record)
     arguments, settings = (row.get(key) if isinstance(row, dict) else None for key in ("arguments", "settings"))
-    if not (isinstance(arguments, dict) and isinstance(settings, dict)) or row.get("exit") is not None:
+    if not (isinstance(row, dict) and isinstance(arguments, dict) and isinstance(settings, dict)):
+        return {}
+    if row.get("exit") is not None:
         return {}
     return {"task": arguments.get("task"), "config": settings}
 

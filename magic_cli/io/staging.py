@@ -158,11 +158,9 @@ def _try_link(source: Path, target: Path) -> bool:
 def _replace_each(stage: Path, out: Path, names: Collection[str], ours: Collection[str], record: str) -> None:
     """Replace each file of the older result; an error puts the older ones back."""
     new = stage / _NEW
-    last = {record: 1}
-    order = sorted(names, key=lambda name: (last.get(name, 0), (new / name).stat().st_mtime_ns, name))
-    going = sorted(
-        ours, key=lambda name: (1 - last.get(name, 0), name)
-    )  # first: it would not be that of the new result
+    # the record goes first and comes last: it is never there beside files of another result
+    going = sorted(ours, key=lambda name: (name != record, name))
+    order = sorted(names, key=lambda name: (name == record, (new / name).stat().st_mtime_ns, name))
     write_json(stage / _PLAN, {"old": going, "new": order})
     done: list[tuple[Path, Path]] = []
     try:

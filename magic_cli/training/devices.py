@@ -3,7 +3,6 @@
 import ctypes
 import os
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +15,7 @@ from magic_cli.config import Config
 from magic_cli.errors import ConfigError
 from magic_cli.io.environment import torch_devices
 from magic_cli.io.launcher import ignore_leftovers, launched
-from magic_cli.io.progress import log
+from magic_cli.io.progress import log, log_if_longer
 from magic_cli.io.signals import ending_at_once
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # glibc's malloc.h
@@ -92,14 +91,9 @@ def _meeting_others() -> Iterator[None]:
         return
     who = f"WORLD_SIZE={ours.processes}, this one is RANK={ours.rank}"
     remedy = "if there are none: unset WORLD_SIZE RANK LOCAL_RANK MASTER_ADDR MASTER_PORT"
-    timer = threading.Timer(_PATIENCE, log, (f"note: waiting for the other process(es): {who}; {remedy}", True))
-    timer.daemon = True
-    timer.start()
-    try:
-        with ending_at_once():
-            yield
-    finally:
-        timer.cancel()
+    note = f"note: waiting for the other process(es): {who}; {remedy}"
+    with log_if_longer(_PATIENCE, note, everywhere=True), ending_at_once():
+        yield
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

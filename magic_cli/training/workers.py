@@ -13,7 +13,6 @@ import os
 import re
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +20,7 @@ from pathlib import Path
 from magic_cli.config import Config
 from magic_cli.errors import MagicError, ResourceError, problem
 from magic_cli.io.launcher import as_peer_error
-from magic_cli.io.progress import log
+from magic_cli.io.progress import log_if_longer
 from magic_cli.io.resources import as_resource_error
 from magic_cli.io.signals import Interrupt, interruptible
 
@@ -104,14 +103,8 @@ def waiting(is_for_workers: bool) -> Iterator[None]:
         yield
         return
     line = f"no batch from the workers for {_PATIENCE:.0f} s: still waiting; Ctrl-C ends it, --set workers=0 loads here"
-    timer = threading.Timer(_PATIENCE, log, (line,))
-    timer.daemon = True
-    timer.start()
-    try:
-        with interruptible():
-            yield
-    finally:
-        timer.cancel()
+    with log_if_longer(_PATIENCE, line), interruptible():
+        yield
 
 
 @contextmanager

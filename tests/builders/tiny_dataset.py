@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
+from PIL import Image
 
 from magic_cli.data.imaging.masks import write_mask
 from magic_cli.data.manifest import Inputs, Orientation, PrepareManifest, PrepareSettings, count, digest
@@ -100,6 +101,13 @@ def images_of(split: str) -> dict[str, tuple[int, int]]:
 def tiff(mask: np.ndarray, **options: Any) -> bytes:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, mask, **options)
+    return buffer.getvalue()
+
+
+def encoded(image: Image.Image, kind: str = "TIFF", **options: Any) -> bytes:
+    """Return a picture as Pillow writes it."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 

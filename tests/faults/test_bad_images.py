@@ -15,6 +15,7 @@ import tifffile
 from challenge_folders import draw_lesion, draw_photo, image_id, save_mask
 from harness import CANARY, Magic, accepted, copied, left, refused
 from PIL import Image
+from tiny_dataset import encoded
 
 from magic_cli.data.imaging import images
 from magic_cli.data.imaging.images import open_photo
@@ -22,18 +23,12 @@ from magic_cli.data.imaging.images import open_photo
 SIZE = (48, 64)
 
 
-def saved(photo: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    photo.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
 def jpeg(mode: str = "RGB", **options: Any) -> bytes:
-    return saved(draw_photo(SIZE).convert(mode), "JPEG", **options)
+    return encoded(draw_photo(SIZE).convert(mode), "JPEG", **options)
 
 
 def png(mode: str = "RGB", **options: Any) -> bytes:
-    return saved(draw_photo(SIZE).convert(mode), "PNG", **options)
+    return encoded(draw_photo(SIZE).convert(mode), "PNG", **options)
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -54,7 +49,7 @@ def deep_png() -> bytes:
 
 def grey_png() -> bytes:
     grey = np.asarray(draw_photo(SIZE).convert("L"))
-    return saved(Image.fromarray(grey * np.uint16(257)), "PNG")
+    return encoded(Image.fromarray(grey * np.uint16(257)), "PNG")
 
 
 def resized(data: bytes, width: int, height: int) -> bytes:
@@ -104,20 +99,20 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "PNG whose pixels fail their checksum": (lambda: png().replace(b"IDAT", b"IDAT\1", 1), "damaged"),
     "PNG without pixels": (lambda: made_png(64, 48), "got"),
     "PNG with pixels that are no zlib": (lambda: made_png(64, 48, chunk(b"IDAT", bytes(100))), "got"),
-    "JPEG 2000": (lambda: saved(draw_photo(SIZE), "JPEG2000"), "JPEG 2000, expected a JPEG or PNG photo; convert it"),
+    "JPEG 2000": (lambda: encoded(draw_photo(SIZE), "JPEG2000"), "JPEG 2000, expected a JPEG or PNG photo; convert it"),
     "Git LFS pointer": (lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:4\n", "run `git lfs pull`"),
     "TIFF of floats": (
-        lambda: saved(Image.fromarray(np.ones(SIZE, np.float32)), "TIFF"),
+        lambda: encoded(Image.fromarray(np.ones(SIZE, np.float32)), "TIFF"),
         "a TIFF in F, 32 bits a pixel",
     ),
     "PNG bomb in its text": (lambda: made_png(64, 48, chunk(b"zTXt", b"a\0\0" + zeros(64))), "got"),
     "GIF claiming 65,535 x 65,535": (lambda: b"GIF89a" + b"\xff" * 4 + bytes(3) + b",", "got"),
     "EPS, which Ghostscript would run": (lambda: EPS, "PostScript"),
     "SVG": (lambda: b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", "SVG"),
-    "PDF": (lambda: saved(draw_photo(SIZE), "PDF"), "a PDF"),
-    "ICO": (lambda: saved(draw_photo(SIZE), "ICO"), "an icon"),
+    "PDF": (lambda: encoded(draw_photo(SIZE), "PDF"), "a PDF"),
+    "ICO": (lambda: encoded(draw_photo(SIZE), "ICO"), "an icon"),
     "TIFF of fax codes": (
-        lambda: saved(Image.fromarray(draw_lesion(SIZE) * 255).convert("1"), "TIFF", compression="group4"),
+        lambda: encoded(Image.fromarray(draw_lesion(SIZE) * 255).convert("1"), "TIFF", compression="group4"),
         "CCITT (fax) compression, expected a JPEG or PNG photo; save it as PNG",
     ),
     "HEIC": (lambda: b"\0\0\0\x18ftypheic" + bytes(200), "HEIC, expected a JPEG or PNG photo; convert it to JPEG"),
@@ -166,7 +161,7 @@ def test_other_suffixes_than_the_listed_one(magic: Magic, data: Path, suffix: st
     """Converted photos are listed as .jpg still; where a name tells nothing, the content does."""
     kinds = {".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".TIFF": "TIFF", ".gif": "GIF", ".png": "PNG"}
     path = photo_of(data, 1)
-    path.with_suffix(suffix).write_bytes(saved(draw_photo(SIZE), kinds.get(suffix, "JPEG")))
+    path.with_suffix(suffix).write_bytes(encoded(draw_photo(SIZE), kinds.get(suffix, "JPEG")))
     path.unlink()
     ended = accepted(magic("prepare", "--data", data, "--dry-run", "--strict"))
     assert "problem" not in ended.out
@@ -219,7 +214,7 @@ def test_no_files(magic: Magic, data: Path, kind: str) -> None:
 
 def animated(kind: str) -> bytes:
     frames = [draw_photo(SIZE, seed) for seed in (1, 2)]
-    return saved(frames[0], kind, save_all=True, append_images=frames[1:])
+    return encoded(frames[0], kind, save_all=True, append_images=frames[1:])
 
 
 def turned(orientation: int) -> bytes:
@@ -236,9 +231,9 @@ GOOD: dict[str, tuple[Callable[[], bytes], str]] = {
     "JPEG with more behind its end": (lambda: PHOTO + b"\0" * 5000, ""),
     "several JPEGs in one": (lambda: animated("MPO"), ""),
     "PNG in a JPEG's name": (png, "1 photo is PNG, despite its file name"),
-    "WebP in a JPEG's name": (lambda: saved(draw_photo(SIZE), "WEBP"), "1 photo is WEBP, despite its file name"),
-    "TIFF in a JPEG's name": (lambda: saved(draw_photo(SIZE), "TIFF"), "1 photo is TIFF, despite its file name"),
-    "BMP in a JPEG's name": (lambda: saved(draw_photo(SIZE), "BMP"), "1 photo is BMP, despite its file name"),
+    "WebP in a JPEG's name": (lambda: encoded(draw_photo(SIZE), "WEBP"), "1 photo is WEBP, despite its file name"),
+    "TIFF in a JPEG's name": (lambda: encoded(draw_photo(SIZE), "TIFF"), "1 photo is TIFF, despite its file name"),
+    "BMP in a JPEG's name": (lambda: encoded(draw_photo(SIZE), "BMP"), "1 photo is BMP, despite its file name"),
     "16-bit RGB PNG": (deep_png, "PNG"),
     "16-bit grey PNG": (grey_png, "1 photo is PNG in I;16: converted to 8-bit RGB"),
     "palette PNG": (lambda: png("P"), "PNG"),
@@ -263,7 +258,7 @@ GOOD: dict[str, tuple[Callable[[], bytes], str]] = {
         "1 photo is TIFF in I;16: converted to 8-bit RGB",
     ),
     "TIFF whose white is zero": (lambda: white_is_zero(np.uint8(1)), "1 photo is TIFF, despite"),
-    "CMYK TIFF": (lambda: saved(draw_photo(SIZE).convert("CMYK"), "TIFF"), "1 photo is TIFF in CMYK"),
+    "CMYK TIFF": (lambda: encoded(draw_photo(SIZE).convert("CMYK"), "TIFF"), "1 photo is TIFF in CMYK"),
     "EXIF orientation 3": (lambda: turned(3), "1 photos have an EXIF orientation"),
     "EXIF that is damaged": (lambda: jpeg(exif=b"Exif\0\0II*\0" + b"\xff" * 40), ""),
     "EXIF orientation 99": (lambda: turned(99), ""),
@@ -289,7 +284,7 @@ def test_odd_sizes_from_raw_folder_to_submission(magic: Magic, data: Path) -> No
     """One pixel, one row, one column, 20,000 pixels wide: photos to learn from, to be judged by, and to predict."""
     sizes = {1: (1, 1), 2: (1, 64), 3: (3, 20_000), 4: (48, 1), 5: (2, 2), 6: (1, 1), 7: (3, 20_000)}
     for number, size in sizes.items():
-        photo_of(data, number).write_bytes(saved(draw_photo(size, seed=number), "JPEG"))
+        photo_of(data, number).write_bytes(encoded(draw_photo(size, seed=number), "JPEG"))
         for path in data.rglob(f"{image_id(number)}_mask_ann*.tiff"):
             save_mask(path, np.ones(size, np.uint8))
     accepted(magic("prepare", "--data", data))

@@ -14,7 +14,7 @@ import tifffile
 from challenge_folders import draw_lesion, image_id
 from harness import CANARY, Magic, accepted, clean, copied, left, refused
 from PIL import Image
-from tiny_dataset import files_of, make_prepared, write_folder
+from tiny_dataset import encoded, files_of, make_prepared, tiff, write_folder
 
 from magic_cli.data.imaging.masks import Unreadable, read_raw
 from magic_cli.errors import DataError
@@ -23,16 +23,8 @@ SIZE = (48, 64)
 LESION = draw_lesion(SIZE)
 
 
-def tiff(array: np.ndarray, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, array, **options)
-    return buffer.getvalue()
-
-
 def pillow(array: np.ndarray, kind: str = "TIFF", **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, kind, **options)
-    return buffer.getvalue()
+    return encoded(Image.fromarray(array), kind, **options)
 
 
 def bilevel(**options: Any) -> bytes:

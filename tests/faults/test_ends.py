@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from harness import EVERY_COMMAND, Magic, accepted, one_object, refused
@@ -139,11 +140,7 @@ def test_what_nobody_expected_quotes_no_data(
     magic: Magic, place: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
 ) -> None:
     """Exceptions of libraries quote what they stopped at; only those of the system and of torch are told."""
-
-    def fail(*_: object, **__: object) -> None:
-        raise error
-
-    monkeypatch.setattr("magic_cli.commands.prepare.prepare", fail)
+    monkeypatch.setattr("magic_cli.commands.prepare.prepare", Mock(side_effect=error))
     ended = magic("prepare", "--data", "given/DermaVQA", "--json")
     assert one_object_with(ended.out)["exit_code"] == ended.code == 1
     assert "itches" not in ended.out + ended.err
@@ -181,10 +178,7 @@ def test_what_nobody_expected_quotes_no_data(
 def test_what_the_machine_lacks_is_said_with_a_remedy(
     magic: Magic, place: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
 ) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise error
-
-    monkeypatch.setattr("magic_cli.commands.prepare.prepare", fail)
+    monkeypatch.setattr("magic_cli.commands.prepare.prepare", Mock(side_effect=error))
     [line] = refused(magic("prepare", "--data", "given/DermaVQA"), 3, told)
     assert "--set" in line or "ulimit" in line
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from tiny_dataset import encoded, tiff
 
 from magic_cli.data.imaging.appearance import PALETTE, TURNED, WHITE_IS_ZERO, appearance_lines
 from magic_cli.data.imaging.lesion_share import LesionShare, implausible, lesion_share
@@ -24,18 +25,6 @@ MASK[5:14, 8:19] = 1
 MASK[3, 25] = 1
 
 ORIENTATION, PHOTOMETRIC, PREDICTOR = 274, 262, 317
-
-
-def tiff(array: np.ndarray, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, array, **options)
-    return buffer.getvalue()
-
-
-def pillow(image: Image.Image, kind: str = "TIFF", **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def differences(data: bytes) -> list[Any]:
@@ -87,7 +76,7 @@ def test_what_pillow_decodes_is_as_stored(orientation: int) -> None:
         tags |= {PHOTOMETRIC: 0} if white == 0 else {}
         picture = image.convert("I").point(lambda v: v).convert("I;16") if mode == "I;16" else image.convert(mode)
         try:
-            data = pillow(picture, compression=packing, tiffinfo=tags)
+            data = encoded(picture, compression=packing, tiffinfo=tags)
         except (OSError, ValueError, RuntimeError, KeyError):
             continue  # this build of Pillow cannot write it
         name = f"{mode}, {packing}, predictor {predictor}, photometric {white}"
@@ -98,7 +87,7 @@ def test_what_pillow_decodes_is_as_stored(orientation: int) -> None:
             expected = tifffile.imread(io.BytesIO(data))
         except (ValueError, ImportError):  # imagecodecs is missing
             plain = {tag: value for tag, value in tags.items() if tag != PREDICTOR}
-            written = pillow(picture, tiffinfo=plain)  # the same without compression, which tifffile reads
+            written = encoded(picture, tiffinfo=plain)  # the same without compression, which tifffile reads
             expected = tifffile.imread(io.BytesIO(written))
         stored, _, appearance = read_stored(io.BytesIO(data), "m")
         np.testing.assert_array_equal(stored, expected, err_msg=name)
@@ -109,7 +98,7 @@ def test_what_pillow_decodes_is_as_stored(orientation: int) -> None:
 
 def lzw(codes_of: np.ndarray, tags: dict[int, int]) -> bytes:
     """An LZW TIFF of the given rows of bytes, with its tags changed afterwards: what Pillow does not write itself."""
-    data = bytearray(pillow(Image.fromarray(codes_of), compression="tiff_lzw", tiffinfo={339: 1, 266: 1}))
+    data = bytearray(encoded(Image.fromarray(codes_of), compression="tiff_lzw", tiffinfo={339: 1, 266: 1}))
     with tifffile.TiffFile(io.BytesIO(bytes(data))) as file:
         places = {tag.code: tag for tag in file.pages[0].tags}
     for tag, value in tags.items():
@@ -137,8 +126,8 @@ def test_signed_bytes_of_lzw_stay_signed() -> None:
 
 
 WHITE: dict[str, bytes] = {
-    "1 bit": pillow(Image.fromarray(MASK * 255).convert("1"), tiffinfo={PHOTOMETRIC: 0}),
-    "1 bit, LZW": pillow(Image.fromarray(MASK * 255).convert("1"), tiffinfo={PHOTOMETRIC: 0}, compression="tiff_lzw"),
+    "1 bit": encoded(Image.fromarray(MASK * 255).convert("1"), tiffinfo={PHOTOMETRIC: 0}),
+    "1 bit, LZW": encoded(Image.fromarray(MASK * 255).convert("1"), tiffinfo={PHOTOMETRIC: 0}, compression="tiff_lzw"),
     "8 bits": tiff(MASK, photometric="miniswhite"),
     "0/255": tiff(MASK * 255, photometric="miniswhite"),
     "8 bits, zlib": tiff(MASK, photometric="miniswhite", compression="zlib"),
@@ -178,7 +167,7 @@ BLACK, GREY_WHITE, RED, SKIN = (0, 0, 0), (255, 255, 255), (128, 0, 0), (222, 17
 @pytest.mark.parametrize("packing", [None, "tiff_lzw"])
 def test_palettes_of_tiffs(packing: str | None) -> None:
     for colours, kinds in (((BLACK, GREY_WHITE), []), ((BLACK, RED), []), ((GREY_WHITE, BLACK), [PALETTE])):
-        data = pillow(palette(*colours), compression=packing)
+        data = encoded(palette(*colours), compression=packing)
         np.testing.assert_array_equal(read_stored(io.BytesIO(data), "m").array, MASK)
         assert differences(data) == kinds
 
@@ -186,19 +175,19 @@ def test_palettes_of_tiffs(packing: str | None) -> None:
 def test_palettes_of_pictures_are_read_as_shown() -> None:
     for kind in ("PNG", "GIF", "BMP"):
         for colours in ((BLACK, GREY_WHITE), (BLACK, RED), (GREY_WHITE, BLACK)):
-            data = pillow(palette(*colours), kind)
+            data = encoded(palette(*colours), kind)
             shown = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).sum(2) > 0
             mask, _ = decode_mask(read_stored(io.BytesIO(data), "m").array, "m")
             np.testing.assert_array_equal(mask, shown, err_msg=f"{kind}, {colours}")
     for colours in ((SKIN, RED), (BLACK, BLACK)):
         with pytest.raises(DataError, match="a palette whose colours do not show which index is the lesion"):
-            read_stored(io.BytesIO(pillow(palette(*colours), "PNG")), "m")
+            read_stored(io.BytesIO(encoded(palette(*colours), "PNG")), "m")
 
 
 def test_a_png_with_an_orientation_is_as_stored_and_named() -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = 6
-    data = pillow(Image.fromarray(MASK * 255), "PNG", exif=exif)
+    data = encoded(Image.fromarray(MASK * 255), "PNG", exif=exif)
     np.testing.assert_array_equal(read_stored(io.BytesIO(data), "m").array, MASK * 255)
     assert differences(data) == [TURNED]
 
@@ -206,7 +195,7 @@ def test_a_png_with_an_orientation_is_as_stored_and_named() -> None:
 @pytest.mark.parametrize("packing", [None, "tiff_lzw"])
 def test_a_thumbnail_behind_the_mask_is_not_read(packing: str | None) -> None:
     image, small = Image.fromarray(MASK * 255), Image.fromarray(MASK[::4, ::4] * 255)
-    data = pillow(image, save_all=True, append_images=[small], compression=packing)
+    data = encoded(image, save_all=True, append_images=[small], compression=packing)
     np.testing.assert_array_equal(read_stored(io.BytesIO(data), "m").array, MASK * 255)
     if packing is None:
         [fault] = [f for f in mask_faults(io.BytesIO(data), MASK.shape) if "page" in f.got]
