@@ -56,17 +56,6 @@ def test_files_of_a_challenge_folder(tmp_path: Path) -> None:
     assert kept(lambda: open_challenge(whole)) - kept(lambda: open_challenge(bare)) < 1_200 * PHOTOS
 
 
-def test_texts_are_forgotten(tmp_path: Path) -> None:
-    root = challenge(tmp_path / "d", 3)
-
-    def without_texts() -> Any:
-        found = open_challenge(root)
-        found.forget_texts()
-        return found
-
-    assert kept(lambda: open_challenge(root)) - kept(without_texts) > 1_000 * PHOTOS
-
-
 def prepared(root: Path) -> Path:
     """Write a prepared dataset whose first encounter has 100 photos more; none is there."""
     make_prepared(root)

@@ -188,26 +188,46 @@ def _prompts(row: Mapping[str, Any]) -> PromptStatistics:
     return PromptStatistics(row["tokenizer"], windows, PromptLengths(lengths["width"], *histograms))
 
 
-def count(cases: Iterable[Case], images: Iterable[ImageRecord]) -> dict[str, SplitCounts]:
-    """Return the counts of each split."""
-    totals: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
-    annotators: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
-    for case in cases:
-        totals[case.split] += Counter(cases=1, listed=len(case.image_ids), answered=case.answers is not None)
-    for image in images:
-        totals[image.split] += Counter(images=1, masks=len(image.annotators))
-        annotators[image.split][str(len(image.annotators))] += 1
-    return {
-        split: SplitCounts(
-            cases=total["cases"],
-            listed=total["listed"],
-            images=total["images"],
-            masks=total["masks"],
-            annotators=dict(sorted(annotators[split].items())),
-            answered=total["answered"],
-        )
-        for split, total in totals.items()
-    }
+class Counts:
+    """Counts of cases and photos that pass by, by split."""
+
+    def __init__(self) -> None:
+        self._totals: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+        self._annotators: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+        self.cases = self.listed = self.images = 0
+        self.has_text = False
+
+    def add_case(self, case: Case) -> None:
+        """Count a case."""
+        total, listed = self._totals[case.split], len(case.image_ids)
+        total["cases"] += 1
+        total["listed"] += listed
+        total["answered"] += case.answers is not None
+        self.cases += 1
+        self.listed += listed
+        self.has_text = self.has_text or any(any(text.values()) for text in case.texts.values())
+
+    def add_image(self, image: ImageRecord) -> None:
+        """Count a photo."""
+        total, annotators = self._totals[image.split], len(image.annotators)
+        total["images"] += 1
+        total["masks"] += annotators
+        self._annotators[image.split][str(annotators)] += 1
+        self.images += 1
+
+    def by_split(self) -> dict[str, SplitCounts]:
+        """Return the counts of each split."""
+        return {
+            split: SplitCounts(
+                cases=total["cases"],
+                listed=total["listed"],
+                images=total["images"],
+                masks=total["masks"],
+                annotators=dict(sorted(self._annotators[split].items())),
+                answered=total["answered"],
+            )
+            for split, total in self._totals.items()
+        }
 
 
 def against_published(counts: Mapping[str, SplitCounts]) -> Published | None:
@@ -243,8 +263,9 @@ def agreement(dices: Mapping[str, float]) -> Agreement | None:
 
 
 def digest(lines: Iterable[str]) -> Digest:
-    """Return the number of lines "NAME SHA256", one per file, and one SHA-256 over them, sorted."""
-    ordered, total = sorted(lines), hashlib.sha256()
-    for number, line in enumerate(ordered):
+    """Return the number of lines "NAME SHA256", one per file and sorted, and one SHA-256 over them."""
+    number, total = 0, hashlib.sha256()
+    for line in lines:
         total.update(f"\n{line}".encode() if number else line.encode())
-    return Digest(len(ordered), total.hexdigest())
+        number += 1
+    return Digest(number, total.hexdigest())

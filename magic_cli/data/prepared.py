@@ -128,7 +128,8 @@ def image_row(image: ImageRecord, root: Path) -> dict[str, Any]:
     }
 
 
-def _case(row: Mapping[str, Any], texts: bool) -> Case:
+def case_of_row(row: Mapping[str, Any], texts: bool = True) -> Case:
+    """Return the case of a line of cases.jsonl that its schema allows; `texts` False leaves out all text."""
     case_id, group_id, label = row["case_id"], row["group_id"], row["label"]
     return Case(
         case_id=case_id,
@@ -192,7 +193,7 @@ def open_prepared(root: StrPath, texts: bool = True) -> Prepared:
     lines = schema.problems("prepared", row, str(manifest_path))
     # row by row: parsed rows take several times the memory of the records made from them
     rows = valid_rows("case", each_row(root / CASES), str(root / CASES), lines)
-    cases = [_case(row, texts) for row in rows]
+    cases = [case_of_row(row, texts) for row in rows]
     rows = valid_rows("image", each_row(root / IMAGES), str(root / IMAGES), lines)
     images = [_image(row, real) for row in rows]
     _raise(lines, root)

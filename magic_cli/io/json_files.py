@@ -71,7 +71,7 @@ def write_json(path: Path, value: Any) -> None:
     write_parts(path, chain(parts, ("\n",)))
 
 
-def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Write one JSON object per line, atomically, in UTF-8 as `write_text`; `rows` may be a generator."""
     write_parts(path, (json_text(row) + "\n" for row in rows))
 

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager, suppress
 from typing import TextIO, TypeVar
 
@@ -61,10 +61,10 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[
     Args:
         items: what to iterate over.
         label: what is being done, as "encoding".
-        total: number of items; needed if `items` has no length.
+        total: number of items; None for the length of `items`, or where it is not known.
     """
-    if total is None:
-        total = len(items)  # type: ignore[arg-type]
+    if total is None and isinstance(items, Sized):
+        total = len(items)
     if not is_main_process():
         yield from items
     elif sys.stderr.isatty():
@@ -78,14 +78,17 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[
         yield from _log_lines(items, label, total)
 
 
-def _log_lines(items: Iterable[T], label: str, total: int) -> Iterator[T]:
+def _log_lines(items: Iterable[T], label: str, total: int | None) -> Iterator[T]:
     start = last = time.monotonic()
     shown = 0
     for done, item in enumerate(items, 1):
         yield item
         now = time.monotonic()
-        due = now - last > 30 or (done - shown) * 20 >= total
+        due = now - last > 30 or (total is not None and (done - shown) * 20 >= total)
         if due and now - start > 2 and now - last > 1:
-            left = (now - start) / done * (total - done)
-            log(f"{label}: {done}/{total} ({100 * done // total} %), {left:.0f} s left")
+            if total is None:
+                log(f"{label}: {done:,}")
+            else:
+                left = (now - start) / done * (total - done)
+                log(f"{label}: {done}/{total} ({100 * done // total} %), {left:.0f} s left")
             last, shown = now, done

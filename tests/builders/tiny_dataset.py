@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from magic_cli.data.imaging.masks import write_mask
-from magic_cli.data.manifest import Inputs, Orientation, PrepareManifest, PrepareSettings, count, digest
+from magic_cli.data.manifest import Counts, Inputs, Orientation, PrepareManifest, PrepareSettings, digest
 from magic_cli.data.prepared import case_row, image_row
 from magic_cli.data.questions import QuestionSchema, load_questions
 from magic_cli.io.json_files import write_json, write_jsonl
@@ -72,9 +72,14 @@ def make_prepared(root: Path, merge: str = "or", photos: bool = True) -> Path:
     write_jsonl(root / "cases.jsonl", [case_row(case) for case in cases])
     write_jsonl(root / "images.jsonl", [image_row(r, root) for r in records])
     write_json(root / "questions.json", QUESTIONS.as_json())
+    counts = Counts()
+    for case in cases:
+        counts.add_case(case)
+    for record in records:
+        counts.add_image(record)
     manifest = PrepareManifest(
         settings=PrepareSettings(merge, "qa", responses=True),
-        counts=count(cases, records),
+        counts=counts.by_split(),
         published=None,
         left_out={},
         agreement=None,

@@ -18,10 +18,12 @@ import tokenizers
 from challenge_folders import draw_lesion, draw_photo, image_id, make_challenge, save_mask, save_photo, write_json
 from PIL import Image
 
-from magic_cli.commands.prepare import PrepareOptions, prepare, prompt_lengths
+from magic_cli.commands.prepare import PrepareOptions, prepare
+from magic_cli.commands.prompt_counter import PromptCounter
 from magic_cli.data.imaging.masks import read_mask
 from magic_cli.data.prepared import MEAN_MASK, PAGE, open_prepared
-from magic_cli.data.sources.dermavqa.reader import open_challenge
+from magic_cli.data.prompt_lengths import PromptStatistics
+from magic_cli.data.sources.dermavqa.reader import Challenge, open_challenge
 from magic_cli.errors import ConfigError, DataError
 from magic_cli.io import schema, staging
 from magic_cli.models.weights import minilm_dir
@@ -47,11 +49,18 @@ def tall(root: Path, orientation: int, mask_size: tuple[int, int], encounter: in
         save_mask(root / MASKS / f"{image_id(encounter)}_mask_ann{annotator}.tiff", draw_lesion(mask_size))
 
 
+def counted(challenge: Challenge) -> PromptStatistics | None:
+    counter = PromptCounter(challenge.issues)
+    for case in challenge.cases.values():
+        counter.add(case)
+    return counter.statistics()
+
+
 def test_prompts_are_tokenized_some_at_a_time(challenge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the tokenizer returns for 3,000 encounters took 50 MiB."""
     found = open_challenge(challenge)
-    monkeypatch.setattr("magic_cli.commands.prepare._COUNTED", 40)  # a text of 46 MB took minutes and gigabytes
-    whole, asked = prompt_lengths(found.cases.values(), found.issues), []
+    monkeypatch.setattr("magic_cli.commands.prompt_counter._COUNTED", 40)  # a text of 46 MB took minutes and gigabytes
+    whole, asked = counted(found), []
     original = tokenizers.Tokenizer
 
     class Watched:
@@ -69,9 +78,9 @@ def test_prompts_are_tokenized_some_at_a_time(challenge: Path, monkeypatch: pyte
             return self.made.encode_batch(texts, **options)
 
     monkeypatch.setattr(tokenizers, "Tokenizer", Watched)
-    monkeypatch.setattr("magic_cli.commands.prepare._HALVES", 3)
-    assert prompt_lengths(found.cases.values(), found.issues) == whole
-    assert asked == [3, 3, 3, 3, 2]
+    monkeypatch.setattr("magic_cli.commands.prompt_counter._CASES", 2)
+    assert counted(found) == whole
+    assert asked == [4, 4, 4, 2]
 
 
 def test_manifest(challenge: Path, prepared: Path, tmp_path: Path) -> None:
@@ -400,7 +409,11 @@ def test_overwrite_spares_everything_that_is_not_ours(folder: Path, tmp_path: Pa
     assert (tmp_path / "thesis" / "chapter1.tex").read_text(encoding="utf-8") == "years of work"
 
 
-FUNCTIONS = {"masks": "write_mask", "rows": "write_jsonl", "page": "prepare_page.html"}
+FUNCTIONS = {
+    "masks": "data.preparation.photos.write_mask",
+    "rows": "commands.prepare.write_jsonl",
+    "page": "commands.prepare.prepare_page.html",
+}
 
 
 @pytest.mark.parametrize("stage", ["masks", "rows", "page", "rename"])
@@ -422,7 +435,7 @@ def test_failure_leaves_the_old_dataset(
     if stage == "rename":
         monkeypatch.setattr(*((staging, "move", failing_once(fail)) if not exchange else (staging, "exchange", fail)))
     else:
-        monkeypatch.setattr("magic_cli.commands.prepare." + FUNCTIONS[stage], fail)
+        monkeypatch.setattr("magic_cli." + FUNCTIONS[stage], fail)
     with pytest.raises(KeyboardInterrupt):
         prepare(folder, out, PrepareOptions(merge="each" if stage == "rename" else "or", overwrite=True))
     assert calls
@@ -519,7 +532,7 @@ def test_neither_photo_nor_text_is_no_dataset(folder: Path, tmp_path: Path) -> N
         write_json(folder / f"{split}.json", bare)
     assert len(prepare(folder, tmp_path / "p").manifest.problems) == 0  # photos alone will do
     shutil.rmtree(folder / "images_final")
-    with pytest.raises(DataError, match="7 encounters without any text, 0 of 10 listed photos"):
+    with pytest.raises(DataError, match="7 cases without any text, 0 of 10 listed photos"):
         prepare(folder, tmp_path / "q")
     assert not (tmp_path / "q").exists()
 

@@ -464,7 +464,7 @@ def test_archive_and_prepared_dataset_have_their_own_remedy(tmp_path: Path, prep
     (tmp_path / "images_final.zip").write_bytes(b"PK")
     with pytest.raises(DataError, match=r"unpack images_final\.zip first"):
         open_challenge(tmp_path)
-    with pytest.raises(DataError, match="got a prepared dataset, expected the raw challenge folder"):
+    with pytest.raises(DataError, match="got a prepared dataset, expected the raw folder of the dataset"):
         open_challenge(prepared)
 
 

@@ -92,11 +92,11 @@ def test_rows_are_read_one_by_one(prepared: Path, monkeypatch: pytest.MonkeyPatc
             events.append(f"row of {path.name}")
             yield row
 
-    watched("_case")
+    watched("case_of_row")
     watched("_image")
     monkeypatch.setattr(module, "each_row", each_row)
     open_prepared(prepared)
-    assert events == ["row of cases.jsonl", "_case"] * 7 + ["row of images.jsonl", "_image"] * 10
+    assert events == ["row of cases.jsonl", "case_of_row"] * 7 + ["row of images.jsonl", "_image"] * 10
 
 
 def test_keys_of_rows_are_there_once(prepared: Path) -> None:

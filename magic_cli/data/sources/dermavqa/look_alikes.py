@@ -8,7 +8,8 @@ from magic_cli.data.gold_masks import unnumbered_note
 from magic_cli.data.imaging.masks import ANNOTATOR_MASK
 from magic_cli.data.issues import IssueLog
 from magic_cli.data.names import MASK_SUFFIXES, is_for_masks, key_of, loose_key_of, masked_photo, without_copy_mark
-from magic_cli.data.sources.dermavqa.scan import Folder, Sources, below, same_bytes
+from magic_cli.data.sources.dermavqa.scan import Folder, Sources
+from magic_cli.data.sources.walk import below, same_bytes
 from magic_cli.errors import problem
 
 _NAME = "IMG_..._mask_ann0.tiff"

@@ -8,15 +8,9 @@ from magic_cli.data.imaging.photo_kinds import HEAD, is_photo, kind_of
 from magic_cli.data.issues import IssueLog
 from magic_cli.data.names import USUAL_SUFFIXES, key_of, loose_key_of
 from magic_cli.data.sources.dermavqa.look_alikes import LookAlikes
-from magic_cli.data.sources.dermavqa.scan import (
-    ANNOTATORS,
-    Folder,
-    Sources,
-    is_challenge_photo,
-    same_bytes,
-    too_large,
-)
+from magic_cli.data.sources.dermavqa.scan import ANNOTATORS, Folder, Sources, is_challenge_photo
 from magic_cli.data.sources.dermavqa.tables import split_of
+from magic_cli.data.sources.walk import same_bytes, too_large
 from magic_cli.errors import is_shown, problem, redact_key, shorten
 from magic_cli.io.regular_file import open_regular
 from magic_cli.records import SPLITS, Case

@@ -18,14 +18,13 @@ from magic_cli.data.questions import QuestionSchema, load_questions, parse_quest
 from magic_cli.data.sources.dermavqa.answers import with_answers
 from magic_cli.data.sources.dermavqa.pairing import pair
 from magic_cli.data.sources.dermavqa.rows import Listed, case_of, listed, row_fault, unread_texts
-from magic_cli.data.sources.dermavqa.scan import Folder, below, scan
+from magic_cli.data.sources.dermavqa.scan import Folder, scan
 from magic_cli.data.sources.dermavqa.tables import Table, Tables, read_tables, split_of
+from magic_cli.data.sources.walk import below
 from magic_cli.errors import DataError, problem, redact_key
 from magic_cli.io import schema
 from magic_cli.io.files import sha256
 from magic_cli.records import Case
-
-_NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -49,12 +48,6 @@ class Challenge:
     def owner(self) -> dict[str, Case]:
         """The encounter of each listed photo, in the order of the encounters."""
         return {image_id: encounter for encounter in self.cases.values() for image_id in encounter.image_ids}
-
-    def forget_texts(self) -> None:
-        """Drop texts and answers, half of the memory, once they are written; cases keep whether they have answers."""
-        for eid, case in self.cases.items():
-            answers = None if case.answers is None else _NOTHING
-            self.cases[eid] = replace(case, texts=_NOTHING, question="", answer="", answers=answers)
 
     def name(self, path: str) -> str:
         """Return the path of a file below the root, as messages show it."""
@@ -95,7 +88,9 @@ def open_challenge(root: Path, prompt: str = "qa", responses: bool = True) -> Ch
 
 
 def _nothing(files: Folder, root: Path) -> str:
-    remedy = "give the folder that holds train.json and the photos as --data"
+    remedy = (
+        "give the folder that holds train.json and the photos as --data (`magic prepare --list-sources` names others)"
+    )
     if files.archives:
         remedy = f"unpack {files.name(files.archives[0])} first"
     elif files.other_tables:

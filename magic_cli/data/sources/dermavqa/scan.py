@@ -1,29 +1,19 @@
 """Find the files of a challenge folder by kind, at any depth: tables, photos and masks."""
 
-import filecmp
-import os
 import re
-import stat
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from sys import intern
 
 from magic_cli.data.imaging.masks import ANNOTATOR_MASK
 from magic_cli.data.issues import IssueLog
-from magic_cli.data.limits import MAX_BYTES
-from magic_cli.data.names import PHOTO_SUFFIXES, TABLE_SUFFIXES, is_added_by_system, is_for_masks, key_of, masked_photo
-from magic_cli.data.prepared import MANIFEST
-from magic_cli.errors import DataError, printable, problem
-from magic_cli.io.regular_file import irregular_kind
+from magic_cli.data.names import PHOTO_SUFFIXES, TABLE_SUFFIXES, is_for_masks, key_of, masked_photo
+from magic_cli.data.sources.walk import below, check_root, is_packed, walk
+from magic_cli.errors import printable, problem
 
 ANNOTATORS = ("ann0", "ann1", "ann2", "ann3")
 
 _CHALLENGE_PHOTO = re.compile(r"IMG_ENC\w*_\w+", re.I)
-
-_PACKED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar", ".z01")
-
-_PART = re.compile(r"\.(?:zip|7z|tar|rar|gz|tgz)\.\d{2,3}$", re.I)
 
 _OTHER_TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".ods", ".parquet")
 
@@ -55,11 +45,6 @@ class Folder:
         return printable(below(path, self.root))
 
 
-def below(path: str | Path, root: Path) -> str:
-    """Return the path of a file relative to `root`, a folder above it, with "/" between folders."""
-    return PurePath(path).relative_to(root).as_posix()
-
-
 def is_challenge_photo(path: str) -> bool:
     """Return whether a file is named as the challenge names photos, `IMG_ENC..._....jpg`."""
     stem = PurePath(path).stem
@@ -76,46 +61,14 @@ def scan(root: Path, issues: IssueLog) -> Folder:
     Raises:
         DataError: `root` does not exist, is a file, or is a prepared dataset.
     """
-    if not root.is_dir():
-        got = "a file" if root.exists() else "no such folder"
-        remedy = "unpack it, and give its folder" if is_packed(root.name) and root.exists() else "check --data"
-        raise DataError(problem(root, got, "the unpacked challenge folder", remedy))
-    if (root / MANIFEST).is_file():
-        raise DataError(problem(root, "a prepared dataset", "the raw challenge folder", "give that one as --data"))
+    check_root(root)
     files = Folder(root.resolve())
-    for path, irregular in _walk(str(files.root), issues, set()):
+    for path, irregular in walk(files.root, issues):
         if irregular:
             _set_aside(files, path, irregular, issues)
         else:
             _sort_in(files, path)
     return files
-
-
-def _walk(folder: str, issues: IssueLog, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
-    """Yield the path of each file, and what it is if it is no regular one."""
-    try:
-        status = os.stat(folder)  # noqa: PTH116  paths are text here
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        name = PurePath(folder).name
-        issues.add_loss(printable(f"{name}: folder cannot be read ({error.strerror}); check its permissions"))
-        return
-    mark = (status.st_dev, status.st_ino)
-    if mark in seen or any(entry.name == MANIFEST for entry in entries):
-        return
-    seen.add(mark)
-    for entry in entries:
-        if is_added_by_system(entry.name):
-            continue
-        try:
-            status = entry.stat()
-        except OSError:  # a link to itself or to nowhere
-            yield entry.path, "a broken link"
-            continue
-        if stat.S_ISDIR(status.st_mode):
-            yield from _walk(entry.path, issues, seen)
-        else:
-            yield entry.path, irregular_kind(status)
 
 
 def _set_aside(files: Folder, path: str, irregular: str, issues: IssueLog) -> None:
@@ -152,24 +105,3 @@ def _sort_in(files: Folder, path: str) -> None:
 def _add(group: dict[str, Sources], path: str) -> None:
     key = key_of(PurePath(path).stem)
     group[key] = (*group.get(key, ()), path)
-
-
-def is_packed(name: str) -> bool:
-    """Return whether a file is a packed archive, or a part of one, by its name."""
-    return name.casefold().endswith(_PACKED) or _PART.search(name) is not None
-
-
-def too_large(path: str | Path) -> bool:
-    """Return whether a photo or mask is larger than any that is read; False where it cannot be told."""
-    try:
-        return os.stat(path).st_size > MAX_BYTES  # noqa: PTH116  paths are text here
-    except OSError:
-        return False
-
-
-def same_bytes(paths: Sequence[str | Path]) -> bool:
-    """Return whether files are copies of each other, byte for byte; files over the size limit are not compared."""
-    try:
-        return not any(map(too_large, paths)) and all(filecmp.cmp(paths[0], path, shallow=False) for path in paths[1:])
-    except OSError:
-        return False

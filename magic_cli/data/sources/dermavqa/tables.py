@@ -10,7 +10,8 @@ from typing import Any
 
 from magic_cli.data.issues import IssueLog
 from magic_cli.data.names import composed
-from magic_cli.data.sources.dermavqa.scan import Folder, same_bytes
+from magic_cli.data.sources.dermavqa.scan import Folder
+from magic_cli.data.sources.walk import same_bytes
 from magic_cli.errors import DataError, problem, redact_key, shorten
 from magic_cli.io.json_files import read_json, read_jsonl
 

@@ -1,0 +1,92 @@
+"""The prepared dataset as it will be written: cases with their splits, photos with the size of their masks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from magic_cli.data.imaging.appearance import Appearance
+from magic_cli.data.imaging.lesion_share import LesionShare
+from magic_cli.data.imaging.mean_mask import TrainingMeanMask
+from magic_cli.data.preparation.photos import PhotoFacts, mask_name
+from magic_cli.data.preparation.plan import Plan
+from magic_cli.data.preparation.store import CaseStore
+from magic_cli.data.sources.source import RawDataset
+from magic_cli.records import Case, ImageRecord
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class FinalDataset:
+    """Cases and photos in their final form, made anew each time that they are iterated; memory stays flat.
+
+    `root` is the folder that the dataset will have, `merge` how masks were merged.
+    """
+
+    raw: RawDataset
+    store: CaseStore
+    plan: Plan
+    root: Path
+    merge: str
+
+    def cases(self) -> Iterator[Case]:
+        """Yield the cases in order."""
+        for number, case in enumerate(self.store.each_case()):
+            yield replace(case, split=self.plan.splits[number], group_id=self.plan.groups[number])
+
+    def images(self) -> Iterator[ImageRecord]:
+        """Yield the photos in the order of their cases."""
+        for owner, case_id, facts in self.store.each_photo():
+            height, width = facts.size.upright if self._upright(facts) else facts.size.raw
+            yield ImageRecord(
+                image_id=facts.image_id,
+                case_id=case_id,
+                split=self.plan.splits[owner],
+                path=facts.path,
+                height=height,
+                width=width,
+                upright=self._upright(facts),
+                mask=str(self.root / mask_name(facts.image_id)) if facts.annotators and self.merge != "each" else None,
+                annotators=facts.annotators,
+                sha256=facts.sha256,
+            )
+
+    @cached_property
+    def default(self) -> bool:
+        """Whether photos with undecided masks are turned upright: whether most decided photos are.
+
+        Where no mask decides, as in a folder of test photos alone, they are turned, as those who draw masks see them.
+        """
+        turned = (facts for _, _, facts in self.store.each_photo() if facts.size.orientation != 1)
+        decided = [facts.upright for facts in turned if facts.upright is not None]
+        return sum(decided) * 2 > len(decided) or not decided
+
+    def _upright(self, facts: PhotoFacts) -> bool:
+        return self.default if facts.upright is None else facts.upright
+
+    def dices(self) -> dict[str, float]:
+        """Return the mean Dice over pairs of annotators of the photos that have several, by image id."""
+        return {facts.image_id: facts.dice for _, _, facts in self.store.each_photo() if facts.dice is not None}
+
+    def shares(self, split: str) -> dict[str, LesionShare]:
+        """Return how much each mask of a split marks, by the name of its file."""
+        own = (facts.shares for owner, _, facts in self.store.each_photo() if self.plan.splits[owner] == split)
+        return {name: share for masks in own for name, share in masks.items()}
+
+    def appearances(self) -> Iterator[tuple[str, Appearance]]:
+        """Yield how viewers show masks if otherwise than stored: a turn that the photo shares is none."""
+        for _, _, facts in self.store.each_photo():
+            turned = 1 if self._upright(facts) else facts.size.orientation
+            for name, seen in facts.appearances.items():
+                yield name, replace(seen, orientation=1) if seen.orientation == turned else seen
+
+    def mean_mask(self) -> "Image | None":
+        """Return the mean of the train masks, 64 x 64 8-bit grey; None without any."""
+        mean = TrainingMeanMask()
+        for owner, _, facts in self.store.each_photo():
+            if facts.small is not None and self.plan.splits[owner] == "train":
+                mean.add_shrunk(facts.small)
+        return mean.image()

@@ -1,0 +1,91 @@
+"""Read all cases of a raw dataset into the store, with unique ids; what cannot be used is listed and counted."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from magic_cli.data.preparation.photos import CaseRead, PhotoFacts, Reader
+from magic_cli.data.preparation.store import CaseStore
+from magic_cli.data.prepared import case_row
+from magic_cli.data.sources.source import RawCase, RawDataset
+from magic_cli.errors import DataError, problem, redact_key
+from magic_cli.io import schema
+from magic_cli.io.progress import track
+
+
+@dataclass
+class Gatherer:
+    """What comes into the store.
+
+    Attributes:
+        raw: the raw dataset.
+        store: where its cases and photos go.
+        renamed: photos whose id another photo had.
+        odd: descriptions of unusual photo formats to numbers of photos.
+    """
+
+    raw: RawDataset
+    store: CaseStore
+    renamed: int = 0
+
+    def run(self, reader: Reader) -> None:
+        """Read everything."""
+        for read in track(reader.read(self._unique(self.raw.cases)), "cases", self.raw.total):
+            self._keep(read)
+        if self.renamed:
+            verb = "1 photo has" if self.renamed == 1 else f"{self.renamed:,} photos have"
+            self.raw.issues.note(f"{verb} the name of another one: a number is added to the id")
+
+    def _unique(self, cases: Iterable[RawCase]) -> Iterator[RawCase]:
+        """Yield the cases whose ids are new; a photo whose id is taken gets a number behind it."""
+        for raw in cases:
+            where = raw.where or redact_key(raw.case.case_id)
+            if not self.store.claim(raw.case.case_id, "case"):
+                got = f"{redact_key(raw.case.case_id)} twice"
+                self.raw.issues.add_loss(problem(where, got, "once", "remove one row; the first is used"), "cases")
+                continue
+            ids = {photo.image_id: self._free(photo.image_id) for photo in raw.photos}
+            if all(image_id == free for image_id, free in ids.items()):
+                yield raw
+                continue
+            self.renamed += sum(image_id != free for image_id, free in ids.items())
+            case = replace(raw.case, image_ids=tuple(ids.get(image_id, image_id) for image_id in raw.case.image_ids))
+            photos = tuple(replace(photo, image_id=ids[photo.image_id]) for photo in raw.photos)
+            yield replace(raw, case=case, photos=photos)
+
+    def _free(self, image_id: str) -> str:
+        number, name = 1, image_id
+        while not self.store.claim(name, "photo"):
+            number += 1
+            name = f"{image_id}-{number}"
+        return name
+
+    def _keep(self, read: CaseRead) -> None:
+        raw, issues = read.raw, self.raw.issues
+        where = raw.where or redact_key(raw.case.case_id)
+        usable: list[PhotoFacts] = []
+        for photo in read.photos:
+            if isinstance(photo, DataError):
+                issues.add_loss(photo.problems[0], "images")
+                continue
+            for line in photo.problems:
+                issues.add_loss(line)
+            issues.left_out["masks"] += photo.lost_masks
+            usable.append(photo)  # with masks or not: the closed questions need none
+        case = raw.case
+        if not self.raw.is_challenge:
+            present = {photo.image_id for photo in raw.photos}
+            for image_id in case.image_ids:
+                if image_id not in present:
+                    remedy = "download it, or remove the row; left out"
+                    issues.add_loss(problem(where, f"no photo {redact_key(image_id)}", "its file", remedy), "images")
+            if case.image_ids and not usable:
+                issues.left_out["cases"] += 1
+                return
+            case = replace(case, group_id=case.group_id or (usable[0].sha256[:16] if usable else case.case_id))
+        faults = schema.problems("case", case_row(replace(case, split=case.split or "train")), where, most=1)
+        if faults:
+            issues.add_loss(f"{faults[0]}; fix the row", "cases")
+            return
+        owner = self.store.add_case(case)
+        for facts in usable:
+            self.store.add_photo(owner, facts)

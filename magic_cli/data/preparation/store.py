@@ -1,0 +1,103 @@
+"""Cases and photos between reading and writing, in a temporary database, so that memory does not grow with them."""
+
+import pickle
+import sqlite3
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magic_cli.data.names import key_of
+from magic_cli.data.preparation.photos import PhotoFacts
+from magic_cli.data.prepared import case_of_row, case_row
+from magic_cli.io.json_files import json_text, parse_json
+from magic_cli.records import Case
+
+_TABLES = """
+CREATE TABLE names (key TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE cases (number INTEGER PRIMARY KEY, id TEXT, split TEXT, group_id TEXT, label TEXT, row TEXT);
+CREATE TABLE photos (number INTEGER PRIMARY KEY, owner INTEGER, name TEXT, sha256 TEXT, facts BLOB);
+"""
+
+
+class Stored(NamedTuple):
+    """A photo: the number of its case in the store, the case's id, and the facts about the photo."""
+
+    owner: int
+    case_id: str
+    facts: PhotoFacts
+
+
+class CaseStore:
+    """Cases and photos, numbered from 0 in the order in which they come.
+
+    The database has no name: SQLite puts what exceeds its cache into a file that the system removes, whatever happens.
+    """
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("")
+        self._database.executescript(_TABLES)
+        self.cases = self.photos = 0
+
+    def __enter__(self) -> "CaseStore":
+        """Return the store itself; it is gone after the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Forget everything."""
+        self._database.close()
+
+    def claim(self, name: str, kind: str) -> bool:
+        """Return whether a name is the first of its kind as names are compared (`key_of`), and remember it."""
+        row = (f"{kind}:{key_of(name)}",)
+        return self._database.execute("INSERT OR IGNORE INTO names VALUES (?)", row).rowcount == 1
+
+    def add_case(self, case: Case) -> int:
+        """Add a case and return its number."""
+        row = (self.cases, case.case_id, case.split, case.group_id, case.label, json_text(case_row(case)))
+        self._database.execute("INSERT INTO cases VALUES (?, ?, ?, ?, ?, ?)", row)
+        self.cases += 1
+        return self.cases - 1
+
+    def add_photo(self, owner: int, facts: PhotoFacts) -> int:
+        """Add a photo of a case and return its number."""
+        row = (self.photos, owner, facts.image_id, facts.sha256, pickle.dumps(facts))
+        self._database.execute("INSERT INTO photos VALUES (?, ?, ?, ?, ?)", row)
+        self.photos += 1
+        return self.photos - 1
+
+    def each_case(self) -> Iterator[Case]:
+        """Yield the cases in order."""
+        for (row,) in self._database.execute("SELECT row FROM cases ORDER BY number"):
+            yield case_of_row(parse_json(row.encode()))
+
+    def each_photo(self) -> Iterator[Stored]:
+        """Yield the photos in order."""
+        query = "SELECT owner, id, facts FROM photos JOIN cases ON cases.number = owner ORDER BY photos.number"
+        for owner, case_id, facts in self._database.execute(query):
+            yield Stored(owner, case_id, pickle.loads(facts))  # noqa: S301  written by this process
+
+    def photo_lines(self) -> Iterator[str]:
+        """Yield "NAME SHA256" of all photos, sorted."""
+        query = "SELECT name || ' ' || sha256 AS line FROM photos ORDER BY line"
+        yield from (line for (line,) in self._database.execute(query))
+
+    def column(self, name: str) -> list[str | None]:
+        """Return a column of all cases in order: "split", "group_id" or "label"; equal values are one object."""
+        if name not in ("split", "group_id", "label"):
+            raise ValueError(f"{name}: no such column")
+        shared: dict[str | None, str | None] = {}
+        rows = self._database.execute(f"SELECT {name} FROM cases ORDER BY number")  # noqa: S608  one of three words
+        return [shared.setdefault(value, value) for (value,) in rows]
+
+    def owners(self) -> NDArray[np.int64]:
+        """Return the number of the case of each photo, (photos,)."""
+        rows = self._database.execute("SELECT owner FROM photos ORDER BY number")
+        return np.fromiter((owner for (owner,) in rows), np.int64, self.photos)
+
+    def digests(self) -> NDArray[np.uint8]:
+        """Return the SHA-256 of each photo, (photos, 32)."""
+        rows = self._database.execute("SELECT sha256 FROM photos ORDER BY number")
+        data = b"".join(bytes.fromhex(sha256) for (sha256,) in rows)
+        return np.frombuffer(data, np.uint8).reshape(self.photos, 32)

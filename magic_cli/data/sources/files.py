@@ -1,0 +1,104 @@
+"""The files of a raw dataset, found by name at any depth; photos by relative path or by name."""
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePath
+
+from magic_cli.data.issues import IssueLog
+from magic_cli.data.names import PHOTO_SUFFIXES, key_of
+from magic_cli.data.sources.walk import below, check_root, is_packed, walk
+from magic_cli.errors import printable
+from magic_cli.io.files import sha256
+
+_NO_PATHS: tuple[str, ...] = ()
+
+
+class SourceFiles:
+    """All files below `root`: tables in memory, photos on demand, as there may be hundreds of thousands.
+
+    Paths are absolute and stored as text.
+    """
+
+    def __init__(self, root: Path, issues: IssueLog) -> None:
+        """List the files.
+
+        Raises:
+            DataError: `root` is not a folder, or is a prepared dataset.
+        """
+        check_root(root)
+        self.root = root.resolve()
+        self.issues = issues
+        self.tables: list[str] = []
+        self.archives: list[str] = []
+        self.photo_count = 0
+        self._folders: dict[str, None] = {}  # folders with photos, relative to the root, in order
+        self._index: dict[str, tuple[str, ...]] | None = None
+        for path, irregular in walk(self.root, issues):
+            if irregular:
+                continue
+            if _is_photo(path):
+                self.photo_count += 1
+                self._folders.setdefault(PurePath(below(path, self.root)).parent.as_posix())
+            elif is_packed(path):
+                self.archives.append(path)
+            else:
+                self.tables.append(path)
+
+    def name(self, path: str | Path) -> str:
+        """Return the path of a file below the root, as messages show it."""
+        return printable(below(path, self.root))
+
+    def named(self, *patterns: str) -> list[str]:
+        """Return the files, photos excepted, whose name matches a pattern such as "*metadata*.csv"; case is ignored."""
+        wanted = [pattern.casefold() for pattern in patterns]
+        return [
+            path
+            for path in self.tables
+            if any(fnmatchcase(PurePath(path).name.casefold(), pattern) for pattern in wanted)
+        ]
+
+    def folders(self) -> tuple[str, ...]:
+        """Return the folders that hold photos, relative to the root, "." for the root itself."""
+        return tuple(self._folders)
+
+    def photos(self) -> Iterator[str]:
+        """Yield the absolute paths of all files that can be photos or masks by their suffix, in a fixed order."""
+        for path, irregular in walk(self.root, IssueLog()):
+            if not irregular and _is_photo(path):
+                yield path
+
+    def photo(self, written: str) -> str:
+        """Return the absolute path of the photo that a table names, "" if there is none.
+
+        A path is tried below the root and below each folder with photos; then the name decides, without its suffix and
+        in any case, where it is the only one of its kind. Paths that lead out of the root are not followed.
+        """
+        name = written.strip().replace("\\", "/").lstrip("/")
+        parts = PurePath(name).parts
+        if not parts or ".." in parts or ":" in name:
+            return ""
+        if PurePath(name).suffix.casefold() in PHOTO_SUFFIXES:
+            for folder in ("", *self._folders):
+                candidate = self.root / folder / name
+                if candidate.is_file():
+                    return str(candidate)
+        return self._by_name(name)
+
+    def _by_name(self, name: str) -> str:
+        if self._index is None:
+            self._index = {}
+            for path in self.photos():
+                key = key_of(PurePath(path).stem)
+                self._index[key] = (*self._index.get(key, _NO_PATHS), path)
+        pure = PurePath(name)
+        stem = pure.stem if pure.suffix.casefold() in PHOTO_SUFFIXES else pure.name
+        paths = self._index.get(key_of(stem), _NO_PATHS)
+        return paths[0] if len(paths) == 1 else ""
+
+    def digests(self, *paths: str) -> dict[str, str]:
+        """Return the path below the root and the SHA-256 of each table, for `RawDataset.inputs`."""
+        return {self.name(path): sha256(Path(path)) for path in paths}
+
+
+def _is_photo(path: str) -> bool:
+    return PurePath(path).suffix.casefold() in PHOTO_SUFFIXES
