@@ -12,6 +12,7 @@ from magic_cli.data.imaging.mean_mask import TrainingMeanMask
 from magic_cli.data.preparation.photos import PhotoFacts, mask_name
 from magic_cli.data.preparation.plan import Plan
 from magic_cli.data.preparation.store import CaseStore
+from magic_cli.data.preparation.subgroups import with_subgroups
 from magic_cli.data.sources.source import RawDataset
 from magic_cli.records import Case, ImageRecord
 
@@ -35,7 +36,8 @@ class FinalDataset:
     def cases(self) -> Iterator[Case]:
         """Yield the cases in order."""
         for number, case in enumerate(self.store.each_case()):
-            yield replace(case, split=self.plan.splits[number], group_id=self.plan.groups[number])
+            case = replace(case, split=self.plan.splits[number], group_id=self.plan.groups[number])
+            yield case if self.raw.is_challenge else with_subgroups(case, self.raw.source)
 
     def images(self) -> Iterator[ImageRecord]:
         """Yield the photos in the order of their cases."""

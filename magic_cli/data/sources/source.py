@@ -23,6 +23,7 @@ from magic_cli.records import Case, Mask
 # Names of attributes that mean the same in every dataset. Adapters write them beside the source's own columns, and
 # queries, knowledge texts and subgroups read no others. Values are as the source words them, unless stated.
 AGE = "age"  # years, "45" or "45.0"
+AGE_BAND = "age_band"  # "40-59"; made from the age where the source has no bands (data/preparation/subgroups.py)
 SEX = "sex"  # "male" or "female", in lower case
 SITE = "site"  # body site
 SKIN_TYPE = "skin_type"  # Fitzpatrick, "1" to "6", or a pair as "12"
