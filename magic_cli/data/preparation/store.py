@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from magic_cli.data.names import key_of
 from magic_cli.data.preparation.photos import PhotoFacts
 from magic_cli.data.prepared import case_of_row, case_row
+from magic_cli.errors import DataError, problem
 from magic_cli.io.json_files import json_text, parse_json
 from magic_cli.records import Case
 
@@ -44,9 +45,16 @@ class CaseStore:
         """Return the store itself; it is gone after the block."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Forget everything."""
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Forget everything.
+
+        Raises:
+            DataError: the database could not grow.
+        """
         self._database.close()
+        if isinstance(error, sqlite3.OperationalError):
+            remedy = "free space, or set TMPDIR to a folder that has it"
+            raise DataError(problem("temporary files", str(error), "room for all cases", remedy)) from None
 
     def claim(self, name: str, kind: str) -> bool:
         """Return whether a name is the first of its kind as names are compared (`key_of`), and remember it."""
