@@ -38,6 +38,7 @@ _MAGIC = (
     (b"\x89PNG", "a PNG"),
     (b"\xff\xd8\xff", "a JPEG"),
     (b"\x89HDF", "an HDF5 file"),
+    (b"PAR1", "a Parquet file"),
     (b"\x93NUMPY", "a NumPy array"),
     (b"\x80\x02", "a pickle"),
     (b"<!doctype", "an HTML page"),
