@@ -12,6 +12,7 @@ from magic_cli.errors import ConfigError, DataError, problem, shorten
 # --source NAME to the module below this package that has `SOURCE`, in the order of --list-sources
 ADAPTERS = {
     "dermavqa": "dermavqa.source",
+    "derm1m": "derm1m",
 }
 
 

@@ -13,6 +13,7 @@ from pathlib import PurePath
 from typing import TextIO
 
 from magic_cli.data.issues import IssueLog
+from magic_cli.data.sources import lfs
 from magic_cli.data.sources.cells import present
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.errors import DataError, printable, problem, shorten
@@ -44,8 +45,6 @@ _EXCEL_SEPARATOR = re.compile(r'\ufeff*"?sep=(?P<mark>.)"?[ ,;\t]*', re.I)
 _ESCAPED, _OTHER = re.compile("[\udc80-\udcff]"), re.compile("[^\0-\x7f\udc80-\udcff]")
 
 _RUNS = re.compile(rb"[\x80-\xff]+")
-
-_LFS = b"version https://git-lfs"
 
 _EXCEL = 'in Excel, save it as "CSV UTF-8 (comma delimited)"'
 
@@ -271,7 +270,7 @@ def _head(path: str) -> bytes:
 def _refuse_other(head: bytes, name: str) -> None:
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()
     kind = content(head)
-    if head.startswith(_LFS):
+    if head.startswith(lfs.START):
         kind = "a Git LFS pointer"
     elif kind == "a zip" and (b"xl/" in head or b"[Content_Types].xml" in head):
         kind = "an Excel workbook"

@@ -1,5 +1,6 @@
 """The files of a raw dataset, found by name at any depth; photos by relative path or by name."""
 
+import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
@@ -11,6 +12,12 @@ from magic_cli.errors import printable
 from magic_cli.io.files import sha256
 
 _NO_PATHS: tuple[str, ...] = ()
+
+_SPLITS = {
+    "train": re.compile("train"),
+    "valid": re.compile(r"valid|(?<![a-z])(?:val|dev)(?![a-z])"),
+    "test": re.compile(r"(?<![a-z])test"),
+}
 
 
 class SourceFiles:
@@ -102,3 +109,14 @@ class SourceFiles:
 
 def _is_photo(path: str) -> bool:
     return PurePath(path).suffix.casefold() in PHOTO_SUFFIXES
+
+
+def split_of(path: str) -> str:
+    """Return the split that a file is of by its name, "" where it names none or several.
+
+    >>> split_of("Derm1M_v2_pretrain.csv"), split_of("x/MAKE_val.csv"), split_of("train_val.csv")
+    ('train', 'valid', '')
+    """
+    stem = PurePath(path).stem.casefold()
+    named = [split for split, pattern in _SPLITS.items() if pattern.search(stem)]
+    return named[0] if len(named) == 1 else ""
