@@ -97,7 +97,8 @@ def prepare(data: StrPath, out: StrPath = "prepared", options: PrepareOptions = 
 def _build(raw: RawDataset, options: PrepareOptions, folder: Path | None, root: Path) -> PrepareManifest:
     """Check everything, return the manifest, and write the dataset if a folder is given, which then becomes `root`."""
     with CaseStore() as store:
-        Gatherer(raw, store).run(Reader(lambda path: below(path, raw.root), folder, root, options.merge))
+        reader = Reader(lambda path: below(path, raw.root), folder, root, options.merge, cleans=not raw.is_challenge)
+        Gatherer(raw, store).run(reader)
         final = FinalDataset(raw, store, plan(store), root, options.merge)
         list_same_photos(final.images(), raw.issues)
         counter = PromptCounter(raw.issues)

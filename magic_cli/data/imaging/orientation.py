@@ -3,9 +3,12 @@
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from magic_cli.data.imaging.appearance import AS_STORED, Appearance
+from magic_cli.data.imaging.cleaned_masks import clean_mask
+from magic_cli.data.imaging.drawn_masks import DrawnMask
 from magic_cli.data.imaging.images import PhotoSize, check_photo, read_image_file
 from magic_cli.data.imaging.masks import decode_mask, read_stored
 from magic_cli.errors import DataError, problem
@@ -19,7 +22,8 @@ class PhotoWithMasks:
     `upright` is True if only the EXIF-upright photo has the masks' size, False if only the photo as stored has it or
     there is no orientation, None if the masks do not decide. `kinds` and `digests` map annotators to the kind of
     values and the SHA-256 of each mask that was read, `appearances` those that viewers show otherwise than stored to
-    how they do; `problems` names the masks that were left out, those of one kind in one line.
+    how they do; `problems` names the masks that were left out, those of one kind in one line. `names` are those of the
+    masks, as messages show them. Masks of the annotators in `remade` were drawn or cleaned: no file has these pixels.
     """
 
     size: PhotoSize
@@ -29,43 +33,105 @@ class PhotoWithMasks:
     kinds: dict[str, str]
     digests: dict[str, str]
     appearances: dict[str, Appearance]
-    problems: tuple[str, ...]
+    problems: tuple[str, ...] = ()
+    names: dict[str, str] = field(default_factory=dict)
+    remade: frozenset[str] = frozenset()
 
 
-def match_masks(photo: str, masks: Mapping[str, str], name: Callable[[str], str]) -> PhotoWithMasks:
+def match_masks(
+    photo: str, masks: Mapping[str, str | DrawnMask], name: Callable[[str], str], cleans: bool = False
+) -> PhotoWithMasks:
     """Read a photo and its annotators' masks, and keep the masks of the photo's raw or EXIF-upright size.
 
-    If annotators disagree about the orientation, the majority decides; a tie means as stored.
+    If annotators disagree about the orientation, the majority decides; a tie means as stored. A drawn mask is drawn for
+    the upright photo, which is what annotation tools show, if it fits that size.
+
+    Args:
+        photo: path of the photo.
+        masks: annotator to the path of a mask, or to one to draw.
+        name: returns how messages show a path.
+        cleans: read files that the official rules refuse as `clean_mask` does.
 
     Raises:
         DataError: the photo cannot be used; one line. Unusable masks are listed in the result instead.
     """
     size, sha256 = check_photo(photo, name(photo))
-    read: dict[str, Mask] = {}
-    kinds: dict[str, str] = {}
-    digests: dict[str, str] = {}
-    appearances: dict[str, Appearance] = {}
+    names = {
+        annotator: name(mask) if isinstance(mask, str) else f"{name(photo)}, mask {annotator}"
+        for annotator, mask in masks.items()
+    }
+    masks_read = _Masks(size, cleans)
     refused: list[tuple[str, str]] = []
-    for annotator, path in masks.items():
+    for annotator, mask in masks.items():
+        where = names[annotator]
         try:
-            data = read_image_file(path, name(path))
-            digests[annotator] = hashlib.sha256(data).hexdigest()
-            stored = read_stored(io.BytesIO(data), name(path))
-            read[annotator], kinds[annotator] = decode_mask(stored.array, name(path))
-            if stored.appearance != AS_STORED:
-                appearances[annotator] = stored.appearance
+            masks_read.add(annotator, mask, where)
         except DataError as error:
-            refused.append((name(path), error.problems[0]))
+            refused.append((where, error.problems[0]))
         except MemoryError:
             remedy = "free memory; left out"
-            line = problem(name(path), "no memory left to read it", "enough for its pixels", remedy)
-            refused.append((name(path), line))
+            line = problem(where, "no memory left to read it", "enough for its pixels", remedy)
+            refused.append((where, line))
+    read = masks_read.masks
     upright = _decide(size, read)
     wanted = size.upright if upright else size.raw
     for annotator in [annotator for annotator, mask in read.items() if mask.shape != wanted]:
-        where = name(masks[annotator])
+        where = names[annotator]
         refused.append((where, _misfit(where, read.pop(annotator).shape, size)))
-    return PhotoWithMasks(size, sha256, upright, read, kinds, digests, appearances, tuple(_together(refused)))
+    return PhotoWithMasks(
+        size=size,
+        sha256=sha256,
+        upright=upright,
+        masks=read,
+        kinds=masks_read.kinds,
+        digests=masks_read.digests,
+        appearances=masks_read.appearances,
+        problems=tuple(_together(refused)),
+        names=names,
+        remade=frozenset(masks_read.remade & read.keys()),
+    )
+
+
+class _Masks:
+    """The masks of a photo of this size, as they are read."""
+
+    def __init__(self, size: PhotoSize, cleans: bool) -> None:
+        self.size, self.cleans = size, cleans
+        self.masks: dict[str, Mask] = {}
+        self.kinds: dict[str, str] = {}
+        self.digests: dict[str, str] = {}
+        self.appearances: dict[str, Appearance] = {}
+        self.remade: set[str] = set()
+
+    def add(self, annotator: str, mask: str | DrawnMask, where: str) -> None:
+        """Read or draw a mask; raises DataError, one line, if it is none."""
+        if not isinstance(mask, str):
+            self.masks[annotator], self.kinds[annotator] = _draw(mask, self.size, where), mask.kind
+            self.remade.add(annotator)
+            return
+        data = read_image_file(mask, where)
+        self.digests[annotator] = hashlib.sha256(data).hexdigest()
+        try:
+            stored = read_stored(io.BytesIO(data), where)
+            self.masks[annotator], self.kinds[annotator] = decode_mask(stored.array, where)
+        except DataError:
+            if not self.cleans:
+                raise
+            self.masks[annotator], self.kinds[annotator] = clean_mask(data, where)
+            self.remade.add(annotator)
+            return
+        if stored.appearance != AS_STORED:
+            self.appearances[annotator] = stored.appearance
+
+
+def _draw(mask: DrawnMask, size: PhotoSize, where: str) -> Mask:
+    try:
+        return mask.draw(*size.upright)
+    except DataError as error:
+        if size.upright != size.raw:
+            with suppress(DataError):
+                return mask.draw(*size.raw)
+        raise DataError(f"{where}: {error.problems[0]}; is it the mask of another photo? left out") from None
 
 
 def _together(refused: Sequence[tuple[str, str]]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from magic_cli.data.imaging.cleaned_masks import CLEANED, CLEANING
 from magic_cli.data.preparation.photos import CaseRead, PhotoFacts, Reader
 from magic_cli.data.preparation.store import CaseStore
 from magic_cli.data.prepared import case_row
@@ -20,12 +21,13 @@ class Gatherer:
         raw: the raw dataset.
         store: where its cases and photos go.
         renamed: photos whose id another photo had.
-        odd: descriptions of unusual photo formats to numbers of photos.
+        cleaned: masks that are binary only after a threshold.
     """
 
     raw: RawDataset
     store: CaseStore
     renamed: int = 0
+    cleaned: int = 0
 
     def run(self, reader: Reader) -> None:
         """Read everything."""
@@ -34,6 +36,9 @@ class Gatherer:
         if self.renamed:
             verb = "1 photo has" if self.renamed == 1 else f"{self.renamed:,} photos have"
             self.raw.issues.note(f"{verb} the name of another one: a number is added to the id")
+        if self.cleaned:
+            verb = "1 mask is" if self.cleaned == 1 else f"{self.cleaned:,} masks are"
+            self.raw.issues.note(f"{verb} not stored as 0 and 1, or 0 and 255: {CLEANING}")
 
     def _unique(self, cases: Iterable[RawCase]) -> Iterator[RawCase]:
         """Yield the cases whose ids are new; a photo whose id is taken gets a number behind it."""
@@ -70,6 +75,7 @@ class Gatherer:
             for line in photo.problems:
                 issues.add_loss(line)
             issues.left_out["masks"] += photo.lost_masks
+            self.cleaned += sum(kind in CLEANED for kind in photo.kinds)
             usable.append(photo)  # with masks or not: the closed questions need none
         case = raw.case
         if not self.raw.is_challenge:

@@ -72,12 +72,14 @@ class Reader:
         folder: where files are written; None for a dry run.
         root: the folder that `folder` becomes.
         merge: how annotators' masks are merged.
+        cleans: whether masks that the official rules refuse are cleaned (imaging/cleaned_masks.py).
     """
 
     name: Callable[[str], str]
     folder: Path | None
     root: Path
     merge: str
+    cleans: bool = False
 
     def read(self, cases: Iterable[RawCase]) -> Iterator[CaseRead]:
         """Yield the cases in their order, with their photos read by several threads, a window of them at a time."""
@@ -101,7 +103,7 @@ class Reader:
         try:
             if photo.pixels is not None:
                 return self._drawn(photo, photo.pixels)
-            return self._facts(photo, match_masks(photo.path, _files(photo), self.name), photo.path)
+            return self._facts(photo, match_masks(photo.path, photo.masks, self.name, self.cleans), photo.path)
         except DataError as error:
             return error
 
@@ -113,33 +115,38 @@ class Reader:
         if self.folder is not None:
             write_atomic(self.folder / name, lambda file: file.write(data))
         size, sha256 = PhotoSize((array.shape[0], array.shape[1])), hashlib.sha256(data).hexdigest()
-        return self._facts(photo, PhotoWithMasks(size, sha256, False, {}, {}, {}, {}, ()), str(self.root / name))
+        return self._facts(photo, PhotoWithMasks(size, sha256, False, {}, {}, {}, {}), str(self.root / name))
 
     def _facts(self, photo: RawPhoto, read: PhotoWithMasks, path: str) -> PhotoFacts:
         masks = list(read.masks.values())
         if self.folder is not None and masks and self.merge != "each":
             write_mask(self.folder / mask_name(photo.image_id), merge_masks(masks, self.merge))
-        paths = _files(photo)
         return PhotoFacts(
             image_id=photo.image_id,
             path=path,
             size=read.size,
             sha256=read.sha256,
             upright=read.upright,
-            annotators={name: paths[name] for name in paths if name in read.masks},
+            annotators={name: self._mask_path(photo, name, read) for name in photo.masks if name in read.masks},
             kinds=tuple(read.kinds[annotator] for annotator in read.masks),
-            digests=tuple(f"{self.name(paths[name])} {sha256}" for name, sha256 in read.digests.items()),
+            digests=tuple(f"{read.names[name]} {sha256}" for name, sha256 in read.digests.items()),
             dice=_pairwise_dice(masks),
-            shares={self.name(paths[name]): lesion_share(mask) for name, mask in read.masks.items()},
-            appearances={self.name(paths[name]): seen for name, seen in read.appearances.items()},
+            shares={read.names[name]: lesion_share(mask) for name, mask in read.masks.items()},
+            appearances={read.names[name]: seen for name, seen in read.appearances.items()},
             small=shrunk(masks if self.merge == "each" else [merge_masks(masks, self.merge)]) if masks else None,
             problems=read.problems,
-            lost_masks=len(paths) - len(read.masks),
+            lost_masks=len(photo.masks) - len(read.masks),
         )
 
-
-def _files(photo: RawPhoto) -> dict[str, str]:
-    return {name: mask for name, mask in photo.masks.items() if isinstance(mask, str)}
+    def _mask_path(self, photo: RawPhoto, annotator: str, read: PhotoWithMasks) -> str:
+        """Return the path of a mask's file; one that was drawn or cleaned is written, as the official scorer has it."""
+        mask = photo.masks[annotator]
+        if isinstance(mask, str) and annotator not in read.remade:
+            return mask
+        name = f"masks/annotators/{photo.image_id}_mask_{annotator}.tiff"
+        if self.folder is not None:
+            write_mask(self.folder / name, read.masks[annotator])
+        return str(self.root / name)
 
 
 def _result(raw: RawCase, photos: Sequence[Future[PhotoFacts | DataError]]) -> CaseRead:

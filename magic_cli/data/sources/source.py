@@ -10,15 +10,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from magic_cli.data.imaging.drawn_masks import DrawnMask
 from magic_cli.data.issues import IssueLog
 from magic_cli.data.questions import NO_QUESTIONS, QuestionSchema
 from magic_cli.data.sources.files import SourceFiles
-from magic_cli.records import Case, Mask
+from magic_cli.records import Case
 
 # Names of attributes that mean the same in every dataset. Adapters write them beside the source's own columns, and
 # queries, knowledge texts and subgroups read no others. Values are as the source words them, unless stated.
@@ -34,14 +35,6 @@ PATIENT = "patient"
 LESION = "lesion"
 
 RAW = "raw"  # role of a text: what the source says about the photo, unchanged
-
-
-class DrawnMask(Protocol):
-    """A mask that the source gives as polygons or run lengths."""
-
-    def draw(self, height: int, width: int) -> Mask:
-        """Return the mask, (height, width) uint8 {0, 1}; raises DataError if it does not fit."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
