@@ -13,6 +13,10 @@ from magic_cli.errors import ConfigError, DataError, problem, shorten
 ADAPTERS = {
     "dermavqa": "dermavqa.source",
     "derm1m": "derm1m",
+    "isic-challenge": "isic.challenge",
+    "isic-archive": "isic.archive",
+    "ham10000": "isic.ham10000",
+    "milk10k": "isic.milk10k",
 }
 
 

@@ -1,0 +1,68 @@
+"""What the tables of ISIC datasets say about an image beside its class: their own columns, and the canonical names."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from magic_cli.data.sources.cells import number
+from magic_cli.data.sources.csv_rows import CsvTable, Row, open_csv
+from magic_cli.data.sources.files import SourceFiles
+from magic_cli.data.sources.source import AGE, LESION, PATIENT, SEX, SITE, SKIN_TYPE
+from magic_cli.errors import DataError
+
+_LONGEST = 1000  # characters of an attribute
+
+_AGES = ("age_approximate", "age_approx", "age")
+
+_SITES = ("anatom_site_general", "anatom_site_general_challenge", "localization", "site")
+
+_NARROWER_SITES = tuple(f"anatom_site_{level}" for level in (5, 4, 3, 2, 1))
+
+_ROMAN = {"I": "1", "II": "2", "III": "3", "IV": "4", "V": "5", "VI": "6"}
+
+
+def readable_tables(files: SourceFiles) -> Iterator[CsvTable]:
+    """Yield the tables that can be opened; HAM10000's has no suffix where it comes from the Dataverse."""
+    for path in files.named("*.csv", "*.tsv", "*.tab", "*ham10000_metadata*"):
+        try:
+            yield open_csv(path, files)
+        except (DataError, OSError):
+            continue
+
+
+def stated(row: Row, column: str) -> str | None:
+    """Return a cell; None if it is missing, "unknown" included, as ISIC's tables write it."""
+    value = row.get(column)
+    return None if value is None or value.casefold() == "unknown" else value[:_LONGEST]
+
+
+def facts(row: Row, columns: Iterable[str]) -> dict[str, str]:
+    """Return the attributes of a row: the source's own columns, and the canonical names of what they mean."""
+    return with_canonical({column: value for column in columns if (value := stated(row, column)) is not None})
+
+
+def with_canonical(own: Mapping[str, str]) -> dict[str, str]:
+    """Return ISIC's own columns and, beside them, the attributes that mean the same in every dataset.
+
+    Ages such as "85+" lose their sign, skin types come as "III" or "3"; an age or sex that is none is left out.
+    """
+    named = _canonical(own)
+    return {**{column: value for column, value in own.items() if column not in (AGE, SEX) or column in named}, **named}
+
+
+def _canonical(own: Mapping[str, str]) -> dict[str, str]:
+    age = _first(own, _AGES).removesuffix("+")
+    skin = _first(own, ("fitzpatrick_skin_type",)).upper()
+    skin = _ROMAN.get(skin, skin)
+    sex = _first(own, ("sex",)).casefold()
+    named = {
+        AGE: age if number(age) is not None else "",
+        SEX: sex if sex in ("male", "female") else "",
+        SITE: _first(own, _SITES) or _first(own, _NARROWER_SITES),
+        SKIN_TYPE: skin if skin in _ROMAN.values() else "",
+        PATIENT: _first(own, ("patient_id",)),
+        LESION: _first(own, ("lesion_id",)),
+    }
+    return {name: value for name, value in named.items() if value}
+
+
+def _first(own: Mapping[str, str], columns: Iterable[str]) -> str:
+    return next((own[column] for column in columns if own.get(column)), "")
