@@ -1,0 +1,116 @@
+"""The terms of dermatology that ship with magic, found in any text: diseases, what is seen, management, histology.
+
+They are in data/words/dermatology.toml. Matching is that of data/texts/terms.py; a term is negated if one of the three
+words before it says so, within its sentence.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from magic_cli.data.texts.terms import TermIndex, Words, has_han, spans_of, words_of
+
+FILE = Path(__file__).parents[1] / "words" / "dermatology.toml"
+
+DISEASE, CONCEPT, VERDICT, MANAGEMENT, HISTOLOGY = "diseases", "concepts", "verdicts", "management", "histology"
+
+WINDOW = 3  # words before a term among which a negation counts
+
+_NEGATIONS = frozenset({"no", "not", "without", "denies", "denied", "deny", "denying", "never", "neither", "nor"})
+
+_TURNS = frozenset({"but", "however", "except", "although", "though", "yet"})
+
+_SENTENCE_END = re.compile(r"[.;:!?\n\u3002\uff1b\uff01\uff1f]")
+
+_HAN_NEGATION = re.compile("(?:不是|没有|未见|否认|排除|并非|无|非|不)[^，。；！？,.;!?\\s]{0,3}$")
+
+_HAN_WINDOW = 6  # characters before a Chinese term that are looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A term of the lexicon: its name, its kind (one of the words above), its classes from the widest on."""
+
+    name: str
+    kind: str
+    path: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A term in a text, and whether it is negated."""
+
+    term: Term
+    is_negated: bool = False
+
+
+class Lexicon:
+    """All terms, and the index by which they are found."""
+
+    def __init__(self, tables: Mapping[str, Mapping[str, Mapping[str, str]]]) -> None:
+        """Take the tables of the file: kind to group to name to "SYNONYM; SYNONYM"."""
+        self.synonyms: dict[Term, tuple[str, ...]] = {}
+        self._index: TermIndex[Term] = TermIndex()
+        self._whole: dict[tuple[str, ...], Term] = {}
+        for kind, groups in tables.items():
+            for group, terms in groups.items():
+                path = tuple(group.split(" > ")) if kind == DISEASE else ()
+                for name, synonyms in terms.items():
+                    self._add(Term(name, kind, path), [name, *filter(None, synonyms.split("; "))])
+
+    def _add(self, term: Term, synonyms: Iterable[str]) -> None:
+        self.synonyms[term] = tuple(synonym.rstrip("!") for synonym in synonyms)
+        for synonym in synonyms:
+            written = synonym.rstrip("!")
+            self._index.add(written, term, in_capitals=synonym.endswith("!"))
+            self._whole.setdefault(tuple(words_of(written).keys) or (written,), term)
+
+    def mentions(self, text: str, kinds: frozenset[str] = frozenset({DISEASE, CONCEPT})) -> list[Mention]:
+        """Return the terms of these kinds in a text, longest match first, in their order."""
+        words = words_of(text)
+        negations = {number for number, word in enumerate(words.written) if word.casefold() in _NEGATIONS}
+        spans = spans_of(words) if negations else []
+        mentions = [
+            Mention(match.payload, bool(negations) and _is_negated(words, spans, match.start))
+            for match in self._index.find(words)
+            if match.payload.kind in kinds
+        ]
+        for match in self._index.find_characters(words.text):
+            if match.payload.kind in kinds:
+                before = words.text[max(0, match.start - _HAN_WINDOW) : match.start]
+                mentions.append(Mention(match.payload, _HAN_NEGATION.search(before) is not None))
+        return mentions
+
+    def exact(self, text: str) -> Term | None:
+        """Return the term that a text is as a whole, such as the class "BCC"; None if it is none."""
+        return self._whole.get(tuple(words_of(text).keys) or (text.strip(),))
+
+
+@cache
+def lexicon() -> Lexicon:
+    """Read the lexicon."""
+    return Lexicon(tomllib.loads(FILE.read_text(encoding="utf-8")))
+
+
+def occurs(term: str, text: str) -> bool:
+    """Return whether all words of a term stand in a text, side by side and in order; plural and case do not matter."""
+    if has_han(term):
+        return term.strip() in text
+    wanted: TermIndex[None] = TermIndex()
+    wanted.add(term, None)
+    return wanted.occurs(words_of(text))
+
+
+def _is_negated(words: Words, spans: list[tuple[int, int]], start: int) -> bool:
+    """Return whether a negation is among the words before a term, with no sentence end and no "but" in between."""
+    begin = spans[start][0]
+    for number in range(start - 1, max(-1, start - 1 - WINDOW), -1):
+        word = words.written[number].casefold()
+        if _SENTENCE_END.search(words.text, spans[number][1], begin) or word in _TURNS:
+            return False
+        if word in _NEGATIONS:
+            return True
+    return False
