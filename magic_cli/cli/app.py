@@ -47,6 +47,10 @@ def prepare(
     ] = "or",
     prompt: Annotated[str, typer.Option(help="Text per photo: qa, query, answer, fixed.")] = "qa",
     responses: Annotated[bool, typer.Option("--responses/--no-responses", help="Use the clinicians' answers.")] = True,
+    valid: opt.ValidShare = 0.15,
+    test: opt.TestShare = 0.15,
+    split_by: opt.SplitBy = "",
+    seed: opt.SplitSeed = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on unusable data instead of skipping it.")] = False,
     overwrite: opt.Overwrite = False,
     dry_run: opt.DryRun = False,
@@ -58,7 +62,18 @@ def prepare(
     """
     from magic_cli.commands import prepare as module
 
-    options = module.PrepareOptions(merge, prompt, responses, strict, overwrite, dry_run)
+    options = module.PrepareOptions(
+        merge=merge,
+        prompt=prompt,
+        responses=responses,
+        strict=strict,
+        overwrite=overwrite,
+        dry_run=dry_run,
+        valid=valid,
+        test=test,
+        split_by=split_by,
+        seed=seed,
+    )
     result = module.prepare(data, out, options)
     emit(as_json, "prepare", result)
 

@@ -93,6 +93,18 @@ _DETERMINISTIC = "Fail on non-deterministic operations instead of warning."
 Deterministic = Annotated[bool, typer.Option("--deterministic", help=_DETERMINISTIC)]
 Split = Annotated[str, typer.Option(help="train, valid or test.")]
 
+_VALID = "Share of the cases for valid, where the data has no splits."
+
+ValidShare = Annotated[float, typer.Option("--valid", min=0, max=1, help=_VALID)]
+
+TestShare = Annotated[float, typer.Option("--test", min=0, max=1, help="Share of the cases for test.")]
+
+_BY = "What is never divided between splits; default: patient, else lesion, else photo."
+
+SplitBy = Annotated[str, typer.Option("--split-by", metavar="patient|lesion|case|COLUMN", help=_BY)]
+
+SplitSeed = Annotated[int, typer.Option("--seed", min=0, help="Random seed of the splits.")]
+
 _SETTINGS = "key=value, repeatable: --set epochs=5; --set help lists all settings."
 
 Settings = Annotated[list[str] | None, typer.Option("--set", help=_SETTINGS)]

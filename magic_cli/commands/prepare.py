@@ -17,7 +17,6 @@ from magic_cli.data.manifest import (
     Orientation,
     PrepareManifest,
     PrepareSettings,
-    SplitCounts,
     against_published,
     agreement,
     digest,
@@ -25,7 +24,8 @@ from magic_cli.data.manifest import (
 from magic_cli.data.preparation.final import FinalDataset
 from magic_cli.data.preparation.gather import Gatherer
 from magic_cli.data.preparation.photos import Reader
-from magic_cli.data.preparation.plan import plan
+from magic_cli.data.preparation.plan import PlanOptions, plan
+from magic_cli.data.preparation.splits import SplitRule
 from magic_cli.data.preparation.store import CaseStore
 from magic_cli.data.prepared import CASES, IMAGES, MANIFEST, MEAN_MASK, PAGE, QUESTIONS, case_row, image_row
 from magic_cli.data.prompt_lengths import PromptStatistics
@@ -55,6 +55,10 @@ class PrepareOptions:
         overwrite: replace an earlier prepared dataset at `out`.
         dry_run: read and check everything, write nothing.
         source: name of the dataset's adapter; "" finds out.
+        valid: share of the cases for valid where splits are dealt (data/preparation/splits.py says where).
+        test: share of the cases for test.
+        split_by: the group that is never divided: "patient", "lesion", "case" or an attribute; "" for the source's.
+        seed: for dealing.
     """
 
     merge: str = "or"
@@ -64,6 +68,15 @@ class PrepareOptions:
     overwrite: bool = False
     dry_run: bool = False
     source: str = ""
+    valid: float = 0.15
+    test: float = 0.15
+    split_by: str = ""
+    seed: int = 0
+
+    @property
+    def plan(self) -> PlanOptions:
+        """The options that say how cases are grouped and dealt."""
+        return PlanOptions(SplitRule(self.valid, self.test, self.seed), self.split_by)
 
 
 @recorded
@@ -77,11 +90,12 @@ def prepare(data: StrPath, out: StrPath = "prepared", options: PrepareOptions = 
 
     Raises:
         DataError: nothing usable in `data`, a damaged definitions file, `out` taken; with `strict` every problem.
-        ConfigError: an unknown merge rule or prompt.
+        ConfigError: an unknown merge rule, prompt or attribute, or shares that leave nothing for train.
     """
     data, out = Path(data), Path(out)
     if options.merge not in (*MERGES, "each"):
         raise ConfigError(problem("--merge", options.merge, " or ".join((*MERGES, "each")), "choose one of these"))
+    options.plan.rule.check()
     reading = ReadOptions(prompt=options.prompt, responses=options.responses)
     if options.dry_run:
         raw = open_source(data, reading, options.source)
@@ -99,7 +113,7 @@ def _build(raw: RawDataset, options: PrepareOptions, folder: Path | None, root: 
     with CaseStore() as store:
         reader = Reader(lambda path: below(path, raw.root), folder, root, options.merge, cleans=not raw.is_challenge)
         Gatherer(raw, store).run(reader)
-        final = FinalDataset(raw, store, plan(store), root, options.merge)
+        final = FinalDataset(raw, store, plan(raw, store, options.plan), root, options.merge)
         list_same_photos(final.images(), raw.issues)
         counter = PromptCounter(raw.issues)
         counts = Counts()
@@ -107,8 +121,7 @@ def _build(raw: RawDataset, options: PrepareOptions, folder: Path | None, root: 
         write_rows(folder, IMAGES, (image_row(image, root) for image in _counted(final.images(), counts)))
         if not counts.images and not counts.has_text:
             raise DataError([*by_kind(raw.issues.problems), _nothing_usable(counts)])
-        settings = PrepareSettings(options.merge, options.prompt, options.responses)
-        manifest = _manifest(final, settings, counts.by_split(), counter.statistics())
+        manifest = _manifest(final, _settings(options, final), counts, counter.statistics())
         if options.strict and raw.issues.problems:
             number = len(raw.issues.problems)
             remedy = f"{number} problems; nothing was written: fix them, or leave out --strict"
@@ -116,6 +129,20 @@ def _build(raw: RawDataset, options: PrepareOptions, folder: Path | None, root: 
         if folder:
             _write(folder, final, manifest)
         return manifest
+
+
+def _settings(options: PrepareOptions, final: FinalDataset) -> PrepareSettings:
+    return PrepareSettings(
+        merge=options.merge,
+        prompt=options.prompt,
+        responses=options.responses,
+        source=final.raw.source,
+        split_rule=final.plan.split_rule,
+        split_by=options.split_by,
+        valid=options.valid,
+        test=options.test,
+        seed=options.seed,
+    )
 
 
 def _passing(cases: Iterable[Case], counter: PromptCounter, counts: Counts) -> Iterator[Case]:
@@ -159,7 +186,7 @@ def _write(folder: Path, final: FinalDataset, manifest: PrepareManifest) -> None
 def _manifest(
     final: FinalDataset,
     settings: PrepareSettings,
-    counts: Mapping[str, SplitCounts],
+    counts: Counts,
     prompts: PromptStatistics | None,
 ) -> PrepareManifest:
     raw, issues = final.raw, final.raw.issues
@@ -168,15 +195,16 @@ def _manifest(
     for odd, number in sorted(odds.items()):
         issues.note(f"{number:,} {'photo is' if number == 1 else 'photos are'} {odd}")
     orientation = _orientation(final)
-    lesion = _lesion(final)
+    lesion, by_split = _lesion(final), counts.by_split()
     return PrepareManifest(
         settings=settings,
-        counts=counts,
-        published=against_published(counts) if raw.is_challenge else None,
+        counts=by_split,
+        published=against_published(by_split) if raw.is_challenge else None,
         left_out={what: issues.left_out[what] for what in ("cases", "images", "masks", "answers")},
         agreement=agreement(final.dices()),
         mask_values=dict(sorted(kinds.items())),
         lesion=lesion,
+        labels=counts.by_label(),
         orientation=orientation,
         prompts=prompts,
         problems=tuple(issues.problems),

@@ -26,14 +26,27 @@ BINS = 20  # of the histogram of agreement, over 0..1
 
 LOWEST = 30  # photos of least agreement that are listed
 
+LABELS = 500  # labels whose cases are counted one by one
+
 
 @dataclass(frozen=True, slots=True)
 class PrepareSettings:
-    """The options of `magic prepare` that change the dataset."""
+    """The options of `magic prepare` that change the dataset.
+
+    `source` is the adapter's name. `split_rule` says where splits are from (data/preparation/splits.py): "official",
+    "dealt", or "valid from train", with the group that is never divided ("" for the source's own), the shares of valid
+    and test, and the seed. Datasets of earlier versions have the defaults.
+    """
 
     merge: str
     prompt: str
     responses: bool
+    source: str = "dermavqa"
+    split_rule: str = "official"
+    split_by: str = ""
+    valid: float = 0.15
+    test: float = 0.15
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +67,19 @@ class SplitCounts:
     def number(self, key: str) -> int:
         """Return the number under a key of `PUBLISHED`: cases, images, masks or answered."""
         return {"cases": self.cases, "images": self.images, "masks": self.masks, "answered": self.answered}[key]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelCounts:
+    """Cases by label and split.
+
+    `kinds` is the number of labels; `counts` maps the `LABELS` most frequent ones to cases by split, most frequent
+    first; `without` counts the cases that have none.
+    """
+
+    kinds: int
+    counts: Mapping[str, Mapping[str, int]]
+    without: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +148,7 @@ class PrepareManifest:
     numbers, `mask_values` the kinds of values in masks to numbers of masks, `lesion` each split to how much of its
     photos the masks mark (None without masks; empty if an earlier version wrote it). `problems` are losses, `notes`
     choices and facts, one line each. `published` is None for data other than the challenge's, `agreement` if no photo
-    has two masks, `prompts` if tokens could not be counted.
+    has two masks, `prompts` if tokens could not be counted, `labels` if no case has one.
     """
 
     settings: PrepareSettings
@@ -137,6 +163,7 @@ class PrepareManifest:
     notes: tuple[str, ...]
     inputs: Inputs
     lesion: Mapping[str, LesionShares | None] = field(default_factory=dict)
+    labels: LabelCounts | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return the content of prepare.json."""
@@ -146,6 +173,7 @@ class PrepareManifest:
     def from_json(cls, row: Mapping[str, Any]) -> "PrepareManifest":
         """Return the manifest of a parsed prepare.json that schemas/prepared.schema.json allows."""
         published, agreement_row, inputs = row["published"], row["agreement"], row["inputs"]
+        labels = row.get("labels")
         return cls(
             settings=PrepareSettings(**row["settings"]),
             counts={split: SplitCounts(**counts) for split, counts in row["counts"].items()},
@@ -162,6 +190,7 @@ class PrepareManifest:
                 split: None if shares is None else LesionShares(**shares)
                 for split, shares in row.get("lesion", {}).items()
             },
+            labels=None if labels is None else LabelCounts(**labels),
         )
 
 
@@ -194,6 +223,7 @@ class Counts:
     def __init__(self) -> None:
         self._totals: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
         self._annotators: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+        self._labels: Counter[tuple[str | None, str]] = Counter()
         self.cases = self.listed = self.images = 0
         self.has_text = False
 
@@ -203,6 +233,7 @@ class Counts:
         total["cases"] += 1
         total["listed"] += listed
         total["answered"] += case.answers is not None
+        self._labels[case.label, case.split] += 1
         self.cases += 1
         self.listed += listed
         self.has_text = self.has_text or any(any(text.values()) for text in case.texts.values())
@@ -228,6 +259,18 @@ class Counts:
             )
             for split, total in self._totals.items()
         }
+
+    def by_label(self) -> LabelCounts | None:
+        """Return the cases by label; None if no case has one."""
+        totals = Counter[str]()
+        for (label, _), number in self._labels.items():
+            if label is not None:
+                totals[label] += number
+        if not totals:
+            return None
+        frequent = sorted(totals, key=lambda label: (-totals[label], label))[:LABELS]
+        counts = {label: {split: self._labels[label, split] for split in SPLITS} for label in frequent}
+        return LabelCounts(len(totals), counts, {split: self._labels[None, split] for split in SPLITS})
 
 
 def against_published(counts: Mapping[str, SplitCounts]) -> Published | None:

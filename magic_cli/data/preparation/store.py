@@ -99,6 +99,22 @@ class CaseStore:
         rows = self._database.execute(f"SELECT {name} FROM cases ORDER BY number")  # noqa: S608  one of three words
         return [shared.setdefault(value, value) for (value,) in rows]
 
+    def ids(self) -> Iterator[str]:
+        """Yield the ids of all cases in order."""
+        yield from (case_id for (case_id,) in self._database.execute("SELECT id FROM cases ORDER BY number"))
+
+    def attribute(self, name: str) -> list[str | None]:
+        """Return the value of an attribute of all cases in order, None where a case lacks it."""
+        one = "(SELECT value FROM json_each(row, '$.attributes') WHERE key = ?)"
+        shared: dict[str | None, str | None] = {}
+        rows = self._database.execute(f"SELECT {one} FROM cases ORDER BY number", (name,))  # noqa: S608  no text of others
+        return [shared.setdefault(value, value) for (value,) in rows]
+
+    def attribute_names(self) -> list[str]:
+        """Return the names of all attributes that a case has, sorted."""
+        query = "SELECT DISTINCT key FROM cases, json_each(row, '$.attributes') ORDER BY key"
+        return [name for (name,) in self._database.execute(query)]
+
     def owners(self) -> NDArray[np.int64]:
         """Return the number of the case of each photo, (photos,)."""
         rows = self._database.execute("SELECT owner FROM photos ORDER BY number")
