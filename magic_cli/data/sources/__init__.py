@@ -17,6 +17,13 @@ ADAPTERS = {
     "isic-archive": "isic.archive",
     "ham10000": "isic.ham10000",
     "milk10k": "isic.milk10k",
+    "pad-ufes-20": "clinical.pad_ufes20",
+    "derm7pt": "clinical.derm7pt",
+    "scin": "clinical.scin",
+    "fitzpatrick17k": "clinical.fitzpatrick17k",
+    "ddi": "clinical.ddi",
+    "skincon": "clinical.skincon",
+    "skincap": "clinical.skincap",
 }
 
 

@@ -1,0 +1,78 @@
+"""What the adapters of this folder share: tables by their columns, a row's photos, its own columns as attributes."""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from magic_cli.data.sources.cells import image_id_of, present
+from magic_cli.data.sources.csv_rows import CsvTable, Row, open_csv
+from magic_cli.data.sources.files import SourceFiles
+from magic_cli.data.sources.source import RawPhoto
+from magic_cli.errors import DataError, problem
+
+_LONGEST = 1000  # characters of an attribute
+
+
+def tables_with(files: SourceFiles, *columns: str) -> list[str]:
+    """Return the CSV and TSV tables that have all of these columns; what is no table is passed over."""
+    paths = files.named("*.csv", "*.tsv", "*.txt")
+    return [path for path in paths if set(columns) <= columns_of(path, files, Path(path).stat().st_mtime_ns)]
+
+
+@lru_cache(maxsize=1024)
+def columns_of(path: str, files: SourceFiles, _: int) -> frozenset[str]:
+    """Return the columns of a table, none if it cannot be opened as one."""
+    try:
+        return frozenset(open_csv(path, files).columns)
+    except (DataError, OSError):
+        return frozenset()
+
+
+def open_table(files: SourceFiles, expected: str, *columns: str) -> CsvTable:
+    """Return the first table that has all of these columns.
+
+    Raises:
+        DataError: there is none; `expected` says what it is called.
+    """
+    paths = tables_with(files, *columns)
+    if not paths:
+        got = f"no table with the columns {', '.join(columns)}"
+        raise DataError(problem(files.root, got, expected, "check --data and --source"))
+    return open_csv(paths[0], files)
+
+
+def own_columns(row: Row, columns: Iterable[str]) -> dict[str, str]:
+    """Return those cells of a row that are there, by column, each cut to 1,000 characters."""
+    return {column: text[:_LONGEST] for column in columns if (text := row.get(column)) is not None}
+
+
+def joined(levels: Sequence[str | None]) -> str:
+    """Return a LABEL_PATH from the widest class to the narrowest: missing levels and repeated ones are left out.
+
+    >>> joined(["melanoma", "melanoma", "melanoma (in situ)"]), joined(["benign", None])
+    ('melanoma > melanoma (in situ)', 'benign')
+    """
+    return " > ".join(dict.fromkeys(level for level in levels if level))
+
+
+def photos_of(files: SourceFiles, written: Iterable[str | None]) -> tuple[tuple[str, ...], tuple[RawPhoto, ...]]:
+    """Return the ids of the photos that a row names, and those that are there; one that it names twice counts once.
+
+    Two photos of the same name in different folders get different ids.
+    """
+    ids: dict[str, str] = {}  # id to path below the dataset, as it is written
+    photos: list[RawPhoto] = []
+    for name in written:
+        if name is None or (text := present(name)) is None or text in ids.values():
+            continue
+        stem = image_id_of(text)
+        if not stem:
+            continue
+        image_id = stem if stem not in ids else f"{stem}-{sum(key.startswith(stem) for key in ids) + 1}"
+        ids[image_id] = text
+        path = files.photo(text)
+        if path and all(photo.path != path for photo in photos):
+            photos.append(RawPhoto(image_id, path))
+        elif path:
+            del ids[image_id]
+    return tuple(ids), tuple(photos)
