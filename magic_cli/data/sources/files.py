@@ -39,13 +39,17 @@ class SourceFiles:
         self.archives: list[str] = []
         self.photo_count = 0
         self._folders: dict[str, None] = {}  # folders with photos, relative to the root, in order
+        self._above: dict[str, None] = {}  # folders above those
         self._index: dict[str, tuple[str, ...]] | None = None
         for path, irregular in walk(self.root, issues):
             if irregular:
                 continue
             if _is_photo(path):
                 self.photo_count += 1
-                self._folders.setdefault(PurePath(below(path, self.root)).parent.as_posix())
+                folder = PurePath(below(path, self.root)).parent
+                if folder.as_posix() not in self._folders:
+                    self._folders[folder.as_posix()] = None
+                    self._above |= dict.fromkeys(parent.as_posix() for parent in folder.parents)
             elif is_packed(path):
                 self.archives.append(path)
             else:
@@ -77,15 +81,16 @@ class SourceFiles:
     def photo(self, written: str) -> str:
         """Return the absolute path of the photo that a table names, "" if there is none.
 
-        A path is tried below the root and below each folder with photos; then the name decides, without its suffix and
-        in any case, where it is the only one of its kind. Paths that lead out of the root are not followed.
+        A path is tried below the root, below each folder with photos and below those above it; then the name decides,
+        without its suffix and in any case, where it is the only one of its kind, or the only one in folders so named.
+        Paths that lead out of the root are not followed.
         """
         name = written.strip().replace("\\", "/").lstrip("/")
         parts = PurePath(name).parts
         if not parts or ".." in parts or ":" in name:
             return ""
         if PurePath(name).suffix.casefold() in PHOTO_SUFFIXES:
-            for folder in ("", *self._folders):
+            for folder in ("", *self._folders, *self._above):
                 candidate = self.root / folder / name
                 if candidate.is_file():
                     return str(candidate)
@@ -100,6 +105,9 @@ class SourceFiles:
         pure = PurePath(name)
         stem = pure.stem if pure.suffix.casefold() in PHOTO_SUFFIXES else pure.name
         paths = self._index.get(key_of(stem), _NO_PATHS)
+        if len(paths) > 1 and len(pure.parts) > 1:
+            end = key_of(f"/{pure.with_name(stem).as_posix()}")
+            paths = tuple(path for path in paths if key_of(str(PurePath(path).with_suffix(""))).endswith(end))
         return paths[0] if len(paths) == 1 else ""
 
     def digests(self, *paths: str) -> dict[str, str]:

@@ -1,31 +1,14 @@
-"""What the adapters of this folder share: tables by their columns, a row's photos, its own columns as attributes."""
+"""What the adapters of this folder share: their table, the photos of a row, its own columns as attributes."""
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from pathlib import Path
 
 from magic_cli.data.sources.cells import image_id_of, present
-from magic_cli.data.sources.csv_rows import CsvTable, Row, open_csv
+from magic_cli.data.sources.csv_rows import CsvTable, Row, open_csv, tables_with
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.source import RawPhoto
 from magic_cli.errors import DataError, problem
 
 _LONGEST = 1000  # characters of an attribute
-
-
-def tables_with(files: SourceFiles, *columns: str) -> list[str]:
-    """Return the CSV and TSV tables that have all of these columns; what is no table is passed over."""
-    paths = files.named("*.csv", "*.tsv", "*.txt")
-    return [path for path in paths if set(columns) <= columns_of(path, files, Path(path).stat().st_mtime_ns)]
-
-
-@lru_cache(maxsize=1024)
-def columns_of(path: str, files: SourceFiles, _: int) -> frozenset[str]:
-    """Return the columns of a table, none if it cannot be opened as one."""
-    try:
-        return frozenset(open_csv(path, files).columns)
-    except (DataError, OSError):
-        return frozenset()
 
 
 def open_table(files: SourceFiles, expected: str, *columns: str) -> CsvTable:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from magic_cli.data.issues import IssueLog
 from magic_cli.data.sources.cells import number
-from magic_cli.data.sources.clinical.cases import joined, open_table, own_columns, photos_of, tables_with
-from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, open_csv
+from magic_cli.data.sources.clinical.cases import joined, open_table, own_columns, photos_of
+from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, open_csv, tables_with
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.source import (
     CONCEPTS,
@@ -142,10 +142,8 @@ def _splits(indexes: Mapping[str, CsvTable], issues: IssueLog) -> dict[int, str]
             if value is None or value < 0 or value != int(value):
                 issues.add_loss(problem(row.where, "no row number", "a whole number from 0", "fix the row; left out"))
             elif splits.setdefault(int(value), split) != split:
-                first = splits[int(value)]
-                issues.add_loss(
-                    problem(row.where, f"row {value:.0f}", f"it in {first} alone", "it stays in that split")
-                )
+                got, expected = f"row {value:.0f}", f"it in {splits[int(value)]} alone"
+                issues.add_loss(problem(row.where, got, expected, "it stays in that split"))
     return splits
 
 

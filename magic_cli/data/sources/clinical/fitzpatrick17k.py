@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from magic_cli.data.sources.cells import image_id_of, number
-from magic_cli.data.sources.clinical.cases import joined, open_table, own_columns, tables_with
-from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown
+from magic_cli.data.sources.clinical.cases import joined, open_table, own_columns
+from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, tables_with
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.source import (
     LABEL_PATH,

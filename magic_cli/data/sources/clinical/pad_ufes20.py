@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 
 from magic_cli.data.sources.cells import flag, number
-from magic_cli.data.sources.clinical.cases import joined, open_table, own_columns, photos_of, tables_with
-from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown
+from magic_cli.data.sources.clinical.cases import joined, open_table, own_columns, photos_of
+from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, tables_with
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.source import (
     AGE,

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from magic_cli.data.issues import IssueLog
-from magic_cli.data.sources.cells import flag, texts, weights
-from magic_cli.data.sources.clinical.cases import open_table, own_columns, photos_of, tables_with
-from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, open_csv
+from magic_cli.data.sources.cells import flag, identifier, texts, weights
+from magic_cli.data.sources.clinical.cases import open_table, own_columns, photos_of
+from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, open_csv, tables_with
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.source import (
     CONCEPTS,
@@ -52,7 +52,7 @@ _OF_LABELS = re.compile(
 
 _READER_TYPES = re.compile(r"dermatologist_fitzpatrick_skin_type_label_[1-9]")
 
-_ROUNDED = re.compile(r"[+-]?\d+(?:\.\d*)?[eE][+-]?\d+|[+-]?\d{15,}\.0*")  # a spreadsheet or a float had the number
+_FLOAT = re.compile(r"[+-]?\d{16,}\.0*")  # a float has 15 to 17 digits, an id up to 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +105,14 @@ SOURCE = Scin()
 
 def _case_id(row: Row, issues: IssueLog, what: str) -> str:
     """Return the id of a row, "" if there is none that can be trusted, which is a problem."""
-    case_id = row.get("case_id") or ""
-    if not case_id or _ROUNDED.fullmatch(case_id):
-        got = "a rounded case_id" if case_id else "no case_id"
-        remedy = "take the table as it was published, which no spreadsheet has saved; left out"
-        issues.add_loss(problem(row.where, got, "a whole number of up to 19 digits", remedy), what)
+    try:
+        case_id = identifier(row.get("case_id"), row.where) or ""
+        if not case_id or _FLOAT.fullmatch(case_id):
+            got = "a case_id that was a float" if case_id else "no case_id"
+            remedy = "take the table as it was published; left out"
+            raise DataError(problem(row.where, got, "a whole number of up to 19 digits", remedy))
+    except DataError as error:
+        issues.add_loss(error.problems[0], what)
         return ""
     return case_id
 

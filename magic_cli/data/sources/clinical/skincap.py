@@ -5,9 +5,9 @@ The captions end in the diagnosis: they are texts of the role "raw", which no qu
 
 from collections.abc import Iterator
 
-from magic_cli.data.sources.clinical.cases import own_columns, photos_of, tables_with
+from magic_cli.data.sources.clinical.cases import own_columns, photos_of
 from magic_cli.data.sources.clinical.skincon import CONCEPTS, DROPPED, concepts_of, is_dropped
-from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, open_csv
+from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, open_csv, tables_with
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.source import (
     LABEL_PATH,

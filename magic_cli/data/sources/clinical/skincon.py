@@ -11,8 +11,8 @@ from magic_cli.data.issues import IssueLog
 from magic_cli.data.names import key_of
 from magic_cli.data.sources.cells import flag, image_id_of
 from magic_cli.data.sources.clinical import ddi, fitzpatrick17k
-from magic_cli.data.sources.clinical.cases import open_table, own_columns, photos_of, tables_with
-from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, open_csv
+from magic_cli.data.sources.clinical.cases import open_table, own_columns, photos_of
+from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, open_csv, tables_with
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.source import CONCEPTS as SEEN
 from magic_cli.data.sources.source import RawCase, RawDataset, ReadOptions, Source
