@@ -24,6 +24,9 @@ ADAPTERS = {
     "ddi": "clinical.ddi",
     "skincon": "clinical.skincon",
     "skincap": "clinical.skincap",
+    "dermamnist": "dermamnist",
+    "dermasynth": "dermasynth",
+    "mm-skin": "mm_skin",
 }
 
 
