@@ -9,9 +9,9 @@ prepared/mean_mask.png      mean of the train masks       64 x 64 8-bit grey, 25
 prepared/index.html         a page for people             never read by magic
 prepared/run.json           the call that wrote it        schemas/run.schema.json
 
-Roles of texts: "title", "content", "response-1", ... of the challenge; "raw" what a source says about the photo. Pairs of
-images and texts also have "truncated" and "augmented" (variants of the caption), "disease", "concept" (knowledge texts)
-and "subtext-1", "subtext-2", ... Sets of questions have "qa-question-1", "qa-answer-1", "qa-question-2", ...
+Roles of texts: "title", "content", "response-1", ... of the challenge; "raw" what a source says about the photo. Pairs
+of images and texts also have "truncated" and "augmented" (variants of the caption), "disease" and "concept" (knowledge
+texts), "subtext-1", "subtext-2", ... Sets of questions have "qa-question-1", "qa-answer-1", "qa-question-2", ...
 
 This is format 2, which prepare.json states as "schema". Format 1 named cases encounters, had no texts by role and no
 labels, and needed questions.json; it is refused, as `magic prepare` makes the new one from the same data.

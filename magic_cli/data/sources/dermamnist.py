@@ -20,7 +20,7 @@ from magic_cli.errors import DataError, printable, problem, shorten
 from magic_cli.io.regular_file import open_regular
 from magic_cli.records import Case
 
-# Source: medmnist/info.py; the codes are those of HAM10000
+# Source: the module `info` of the package medmnist; the codes are those of HAM10000
 CLASSES = (
     ("akiec", "actinic keratoses and intraepithelial carcinoma"),
     ("bcc", "basal cell carcinoma"),
