@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from magic_cli.data.names import key_of
 from magic_cli.data.sources.cells import image_id_of
-from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown
+from magic_cli.data.sources.csv_rows import CsvTable, Row, columns_of, note_unknown, open_csv, tables_with
 from magic_cli.data.sources.files import SourceFiles
-from magic_cli.data.sources.isic.facts import facts, readable_tables, stated
-from magic_cli.data.sources.isic.milk10k import is_milk10k
+from magic_cli.data.sources.isic.facts import facts, stated
+from magic_cli.data.sources.isic.milk10k import MILK_COLUMNS
 from magic_cli.data.sources.source import (
     LABEL_PATH,
     LESION,
@@ -52,15 +52,15 @@ class IsicArchive(Source):
 
     def find(self, files: SourceFiles) -> str:
         """Return the first table with isic_id and a field that exports have, MILK10k's excepted."""
-        return next((table.path for table in _tables(files)), "")
+        return next(iter(_paths(files)), "")
 
     def read(self, files: SourceFiles, options: ReadOptions) -> RawDataset:  # noqa: ARG002  nothing to choose
         """Return the dataset; several exports are read as one.
 
         Raises:
-            DataError: no export.
+            DataError: no export, or a damaged one.
         """
-        tables = _tables(files)
+        tables = [open_csv(path, files) for path in _paths(files)]
         if not tables:
             got, expected = "no export of the ISIC archive", "a CSV with isic_id and copyright_license"
             raise DataError(problem(files.root, got, expected, "check --data and --source"))
@@ -71,12 +71,10 @@ class IsicArchive(Source):
 SOURCE = IsicArchive()
 
 
-def _tables(files: SourceFiles) -> list[CsvTable]:
-    return [
-        table
-        for table in readable_tables(files)
-        if table.has("isic_id") and any(map(table.has, _EVIDENCE)) and not is_milk10k(table)
-    ]
+def _paths(files: SourceFiles) -> list[str]:
+    others = tables_with(files, *MILK_COLUMNS)
+    paths = [path for path in tables_with(files, "isic_id") if path not in others]
+    return [path for path in paths if any(column in _EVIDENCE for column in columns_of(path))]
 
 
 def _cases(files: SourceFiles, tables: Sequence[CsvTable]) -> Iterator[RawCase]:

@@ -4,15 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
+from magic_cli.data.issues import IssueLog
 from magic_cli.data.names import key_of
 from magic_cli.data.sources.cells import flag, image_id_of
-from magic_cli.data.sources.csv_rows import Row, note_unknown
+from magic_cli.data.sources.csv_rows import Row, note_unknown, tables_with
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.isic.classes import NO_DIAGNOSIS, Diagnosis
 from magic_cli.data.sources.isic.facts import facts
 from magic_cli.data.sources.isic.parts import strictest
 from magic_cli.data.sources.isic.photos import PhotoFiles, PhotoIndex, first_photo, index_photos, is_isic_id
-from magic_cli.data.sources.isic.tables import ATTRIBUTES, TARGET, IsicTable, challenge_tables, has_other_tables
+from magic_cli.data.sources.isic.tables import ATTRIBUTES, TARGET, IsicTable, challenge_tables
 from magic_cli.data.sources.source import (
     CONCEPTS,
     LABEL_PATH,
@@ -46,9 +47,9 @@ class IsicChallenge(Source):
 
     def find(self, files: SourceFiles) -> str:
         """Return the first truth table; else metadata that only a challenge has, else a photo in a folder of one."""
-        tables = challenge_tables(files)
+        tables = challenge_tables(files, IssueLog())
         evidence = next((table.table.path for table in tables if table.is_evidence), "")
-        return evidence or ("" if has_other_tables(files) else first_photo(files))
+        return evidence or ("" if _has_others(files) else first_photo(files))
 
     def read(self, files: SourceFiles, options: ReadOptions) -> RawDataset:  # noqa: ARG002  nothing to choose
         """Return the dataset; its tables are joined here, as they are many for one image.
@@ -56,7 +57,7 @@ class IsicChallenge(Source):
         Raises:
             DataError: no image, or a damaged table.
         """
-        tables = challenge_tables(files)
+        tables = challenge_tables(files, files.issues)
         join = _Join(files, index_photos(files))
         for table in tables:
             if table.kind != ATTRIBUTES:
@@ -75,6 +76,11 @@ class IsicChallenge(Source):
 
 
 SOURCE = IsicChallenge()
+
+
+def _has_others(files: SourceFiles) -> bool:
+    """Return whether there are tables of other datasets of ISIC, whose photos are named in the same way."""
+    return bool(tables_with(files, "isic_id") or tables_with(files, "dx"))
 
 
 @dataclass(slots=True)
@@ -103,7 +109,7 @@ class _Join:
         """Read a table; of two rows for an image the first counts, of two tables the newer challenge."""
         note_unknown(table.table, table.known, self.issues)
         seen: set[str] = set()
-        for row in table.rows(self.issues):
+        for row in table.table.rows(self.issues):
             image_id = image_id_of(row.get(table.image) or "")
             key = key_of(image_id)
             if not key or key in seen:
@@ -141,9 +147,13 @@ class _Join:
             image.attributes |= _concepts(row, table.about)
 
     def add_photos(self) -> None:
-        """Add the images that no table names, and what the folders of photos say."""
+        """Add the images that no table names, and what the folders of photos say.
+
+        Beside another dataset of ISIC, only a folder that names a challenge says that a photo is of one.
+        """
+        has_others = _has_others(self.files)
         for key, files in self.index.images.items():
-            if not files.photo:
+            if not files.photo or (has_others and key not in self.images and not files.year):
                 continue
             name = self.files.name(files.photo)
             image = self.images.setdefault(key, _Image(PurePath(files.photo).stem, name))

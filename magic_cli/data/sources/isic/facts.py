@@ -1,12 +1,10 @@
 """What the tables of ISIC datasets say about an image beside its class: their own columns, and the canonical names."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from magic_cli.data.sources.cells import number
-from magic_cli.data.sources.csv_rows import CsvTable, Row, open_csv
-from magic_cli.data.sources.files import SourceFiles
+from magic_cli.data.sources.csv_rows import Row
 from magic_cli.data.sources.source import AGE, LESION, PATIENT, SEX, SITE, SKIN_TYPE
-from magic_cli.errors import DataError
 
 _LONGEST = 1000  # characters of an attribute
 
@@ -17,15 +15,6 @@ _SITES = ("anatom_site_general", "anatom_site_general_challenge", "localization"
 _NARROWER_SITES = tuple(f"anatom_site_{level}" for level in (5, 4, 3, 2, 1))
 
 _ROMAN = {"I": "1", "II": "2", "III": "3", "IV": "4", "V": "5", "VI": "6"}
-
-
-def readable_tables(files: SourceFiles) -> Iterator[CsvTable]:
-    """Yield the tables that can be opened; HAM10000's has no suffix where it comes from the Dataverse."""
-    for path in files.named("*.csv", "*.tsv", "*.tab", "*ham10000_metadata*"):
-        try:
-            yield open_csv(path, files)
-        except (DataError, OSError):
-            continue
 
 
 def stated(row: Row, column: str) -> str | None:

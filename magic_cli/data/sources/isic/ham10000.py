@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from magic_cli.data.names import key_of
 from magic_cli.data.sources.cells import image_id_of
-from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown
+from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, open_csv, tables_with
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.isic.classes import DIAGNOSES
-from magic_cli.data.sources.isic.facts import facts, readable_tables, stated
-from magic_cli.data.sources.isic.parts import split_of
+from magic_cli.data.sources.isic.facts import facts, stated
+from magic_cli.data.sources.isic.parts import part_of
 from magic_cli.data.sources.source import LABEL_PATH, RawCase, RawDataset, RawPhoto, ReadOptions, Source
 from magic_cli.data.sources.source import SOURCE as COLLECTION
 from magic_cli.errors import DataError, problem, redact_key, shorten
@@ -31,19 +31,19 @@ class Ham10000(Source):
 
     def find(self, files: SourceFiles) -> str:
         """Return the first table with lesion_id, image_id and dx, whatever its name."""
-        return next((table.path for table in _tables(files)), "")
+        return next(iter(tables_with(files, *_COLUMNS)), "")
 
     def read(self, files: SourceFiles, options: ReadOptions) -> RawDataset:  # noqa: ARG002  nothing to choose
         """Return the dataset; a second table, of the test part of ISIC 2018, gives its images the split test.
 
         Raises:
-            DataError: no table of HAM10000.
+            DataError: no table of HAM10000, or a damaged one.
         """
         tables = _tables(files)
         if not tables:
             got, expected = "no table of HAM10000", "columns lesion_id, image_id, dx"
             raise DataError(problem(files.root, got, expected, "check --data and --source"))
-        parts = {table.path: split_of(table.name) for table in tables}
+        parts = {table.path: part_of(table.name) for table in tables}
         if {"valid", "test"} & set(parts.values()):
             parts = {path: part or "train" for path, part in parts.items()}
         else:
@@ -57,7 +57,7 @@ SOURCE = Ham10000()
 
 def _tables(files: SourceFiles) -> list[CsvTable]:
     """Return the tables, those with most columns first: the Dataverse's says more than Kaggle's."""
-    tables = [table for table in readable_tables(files) if table.has(*_COLUMNS)]
+    tables = [open_csv(path, files) for path in tables_with(files, *_COLUMNS)]
     return sorted(tables, key=lambda table: (-len(table.columns), table.name))
 
 

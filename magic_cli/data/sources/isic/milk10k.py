@@ -2,19 +2,20 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 from magic_cli.data.names import key_of
 from magic_cli.data.sources.cells import image_id_of
-from magic_cli.data.sources.csv_rows import CsvTable, note_unknown
+from magic_cli.data.sources.csv_rows import CsvTable, note_unknown, open_csv, tables_with
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.isic.classes import MILK_DIAGNOSES, NO_DIAGNOSIS, Diagnosis, one_hot
-from magic_cli.data.sources.isic.facts import readable_tables, stated, with_canonical
-from magic_cli.data.sources.isic.parts import split_of
+from magic_cli.data.sources.isic.facts import stated, with_canonical
+from magic_cli.data.sources.isic.parts import part_of
 from magic_cli.data.sources.source import LABEL_PATH, RawCase, RawDataset, RawPhoto, ReadOptions, Source
 from magic_cli.errors import DataError, problem, redact_key
 from magic_cli.records import Case
 
-_COLUMNS = ("lesion_id", "image_type", "isic_id", "skin_tone_class")
+MILK_COLUMNS = ("lesion_id", "image_type", "isic_id", "skin_tone_class")  # an export of the archive lacks the last
 
 _ABOUT = (
     *("isic_id", "image_type", "attribution", "copyright_license", "image_manipulation", "age_approx", "sex"),
@@ -37,7 +38,7 @@ class Milk10k(Source):
 
     def find(self, files: SourceFiles) -> str:
         """Return the first metadata table: one with lesion_id, image_type, isic_id and skin_tone_class."""
-        return next((table.path for table in readable_tables(files) if is_milk10k(table)), "")
+        return next(iter(tables_with(files, *MILK_COLUMNS)), "")
 
     def read(self, files: SourceFiles, options: ReadOptions) -> RawDataset:  # noqa: ARG002  nothing to choose
         """Return the dataset; its tables are joined here, as each lesion has two rows.
@@ -45,13 +46,12 @@ class Milk10k(Source):
         Raises:
             DataError: no metadata table, or a damaged table.
         """
-        tables = list(readable_tables(files))
-        metadata = [table for table in tables if is_milk10k(table)]
+        metadata = [open_csv(path, files) for path in tables_with(files, *MILK_COLUMNS)]
         if not metadata:
-            got, expected = "no metadata of MILK10k", f"a CSV with {', '.join(_COLUMNS)}"
+            got, expected = "no metadata of MILK10k", f"a CSV with {', '.join(MILK_COLUMNS)}"
             raise DataError(problem(files.root, got, expected, "check --data and --source"))
-        truth = [table for table in tables if table.has("lesion_id", *_CODES)]
-        others = [table for table in tables if _is_supplement(table)]
+        truth = [open_csv(path, files) for path in tables_with(files, "lesion_id", *_CODES)]
+        others = [open_csv(path, files) for path in _supplements(files)]
         join = _Join(files)
         for read, group in ((join.add_metadata, metadata), (join.add_truth, truth), (join.add_supplement, others)):
             for table in group:
@@ -64,14 +64,9 @@ class Milk10k(Source):
 SOURCE = Milk10k()
 
 
-def is_milk10k(table: CsvTable) -> bool:
-    """Return whether a table is MILK10k's metadata; an export of the archive has no skin_tone_class."""
-    return table.has(*_COLUMNS)
-
-
-def _is_supplement(table: CsvTable) -> bool:
-    named = "supplement" in table.name.casefold() and (table.has("lesion_id") or table.has("isic_id"))
-    return named and not is_milk10k(table) and not table.has(*_CODES)
+def _supplements(files: SourceFiles) -> list[str]:
+    paths = dict.fromkeys((*tables_with(files, "lesion_id"), *tables_with(files, "isic_id")))
+    return [path for path in paths if "supplement" in PurePath(path).name.casefold()]
 
 
 @dataclass(slots=True)
@@ -113,7 +108,7 @@ class _Join:
                 got = f"{redact_key(image_id)} twice"
                 self.issues.add_loss(problem(row.where, got, "each image once", "remove one row; the first is used"))
                 continue
-            lesion = self.lesions.setdefault(key, _Lesion(lesion_id, row.where, split_of(table.name)))
+            lesion = self.lesions.setdefault(key, _Lesion(lesion_id, row.where, part_of(table.name)))
             cells = {column: stated(row, column) for column in about}
             lesion.images[image_id] = {column: value for column, value in cells.items() if value is not None}
 

@@ -3,9 +3,9 @@
 import re
 from pathlib import PurePath
 
-_YEAR = re.compile(r"(?:ISIC|ISBI)[-_ ]?(20(?:16|17|18|19|20))(?!\d)", re.I)
+from magic_cli.data.sources.files import split_of
 
-_PART = re.compile(r"(?:^|[-_ .])(train(?:ing)?|val(?:id(?:ation)?)?|test)(?=$|[-_ .\d])", re.I)
+_YEAR = re.compile(r"(?:ISIC|ISBI)[-_ ]?(20(?:16|17|18|19|20))(?!\d)", re.I)
 
 
 def year_of(name: str) -> int:
@@ -21,20 +21,15 @@ def year_of(name: str) -> int:
     return 0
 
 
-def split_of(name: str) -> str:
+def part_of(name: str) -> str:
     """Return the split of the official part that a relative path names, the innermost one; "" if it names none.
 
-    >>> split_of("ISIC-2017_Test_v2_Data/ISIC_0012086.jpg"), split_of("ISIC_2019_Training_GroundTruth.csv")
+    >>> part_of("ISIC-2017_Test_v2_Data/ISIC_0012086.jpg"), part_of("ISIC_2019_Training_GroundTruth.csv")
     ('test', 'train')
     """
-    for part in reversed(PurePath(name).parts):
-        words = _PART.findall(part)
-        if words:
-            word = words[-1].casefold()
-            return "train" if word.startswith("train") else "valid" if word.startswith("val") else "test"
-    return ""
+    return next((split for part in reversed(PurePath(name).parts) if (split := split_of(part))), "")
 
 
-def strictest(splits: "set[str]") -> str:
+def strictest(splits: set[str]) -> str:
     """Return the split of an image that is of several parts: what is in a test part must not be trained on."""
     return next((split for split in ("test", "valid", "train") if split in splits), "")

@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 from magic_cli.data.names import key_of
 from magic_cli.data.sources.files import SourceFiles
-from magic_cli.data.sources.isic.parts import split_of, year_of
+from magic_cli.data.sources.isic.parts import part_of, year_of
 from magic_cli.data.sources.walk import below
 
 _FILE = re.compile(r"(?P<image>ISIC_\d+(?:_downsampled)?)(?:_(?P<kind>.+))?", re.I)
@@ -66,7 +66,7 @@ def index_photos(files: SourceFiles) -> PhotoIndex:
             if not found.mask or year > mask_year[key]:
                 found.mask, mask_year[key] = path, year
             continue
-        found.splits |= {split_of(str(PurePath(name).parent))} - {""}
+        found.splits |= {part_of(str(PurePath(name).parent))} - {""}
         index.copies += bool(found.photo)
         new = (pure.suffix.casefold() in _JPEG, year)
         if not found.photo or new > rank[key]:

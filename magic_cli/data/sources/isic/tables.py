@@ -1,21 +1,24 @@
 """The tables of the ISIC challenges 2016 to 2020: what kind each is, told by its columns, and the class of a row."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from magic_cli.data.issues import IssueLog
-from magic_cli.data.sources.csv_rows import CsvTable, Row
+from magic_cli.data.sources.csv_rows import CsvTable, Row, columns_of, open_csv, tables_with
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.isic.classes import DIAGNOSES, NO_DIAGNOSIS, UNKNOWN, Diagnosis, is_one, one_hot
-from magic_cli.data.sources.isic.facts import readable_tables, stated
-from magic_cli.data.sources.isic.parts import split_of, year_of
+from magic_cli.data.sources.isic.facts import stated
+from magic_cli.data.sources.isic.parts import part_of, year_of
 from magic_cli.errors import DataError, problem
 
 _IMAGE_COLUMNS = ("image_id", "image", "image_name")
 
-_ID = re.compile(r"ISIC_\d+(?:_downsampled)?", re.I)
+_ID_COLUMNS = (*_IMAGE_COLUMNS, "isic_id")
+
+_HEADLESS = ("image", "class")  # the columns of 2016, which have no names
+
+_ID = re.compile(r"ISIC_\d+(?:\.jpe?g)?", re.I)
 
 _CODES = (*DIAGNOSES, UNKNOWN)
 
@@ -65,12 +68,6 @@ class IsicTable:
         """The columns that are used."""
         return frozenset((self.image, *self.classes, *self.about))
 
-    def rows(self, issues: IssueLog) -> Iterator[Row]:
-        """Yield the rows; the tables of 2016 have no header, so that what is taken for one is a row."""
-        if self.kind == BENIGN_MALIGNANT:
-            yield Row({column: column for column in self.table.columns}, f"{self.table.name}:1")
-        yield from self.table.rows(issues)
-
     def diagnosis(self, row: Row) -> Diagnosis:
         """Return the class of a row.
 
@@ -86,26 +83,35 @@ class IsicTable:
         return _target(row) if self.kind == TARGET else NO_DIAGNOSIS
 
 
-def challenge_tables(files: SourceFiles) -> list[IsicTable]:
-    """Return the tables of challenges below a root: by year, truth before what else is said about its images."""
-    tables = [kind for table in readable_tables(files) if (kind := _kind(table, files)) is not None]
-    return sorted(
-        tables, key=lambda table: (not table.is_truth, table.kind == ATTRIBUTES, table.year, table.table.name)
-    )
+def challenge_tables(files: SourceFiles, issues: IssueLog) -> list[IsicTable]:
+    """Return the tables of challenges below a root: by year, truth before what else is said about its images.
+
+    Those that cannot be read are problems.
+    """
+    tables = []
+    for path in tables_with(files):
+        columns = columns_of(path)
+        is_headless = len(columns) == 2 and _ID.fullmatch(columns[0]) is not None
+        if not is_headless and not any(column in columns for column in _ID_COLUMNS):
+            continue
+        try:
+            table = open_csv(path, files, _HEADLESS if is_headless else ())
+            tables.append(_headless(table) if is_headless else _kind(table, files))
+        except DataError as error:
+            issues.add_loss(error.problems[0])
+    known = [table for table in tables if table is not None]
+    return sorted(known, key=lambda table: (not table.is_truth, table.kind == ATTRIBUTES, table.year, table.table.name))
 
 
-def has_other_tables(files: SourceFiles) -> bool:
-    """Return whether there are tables of other datasets of ISIC, whose photos have the same names."""
-    return any("isic_id" in table.columns or "dx" in table.columns for table in readable_tables(files))
+def _headless(table: CsvTable) -> IsicTable:
+    return IsicTable(table, BENIGN_MALIGNANT, _HEADLESS[0], 2016, part_of(table.name), _HEADLESS[1:])
 
 
 def _kind(table: CsvTable, files: SourceFiles) -> IsicTable | None:
     columns = table.columns
     name = f"{files.root.name}/{table.name}" if year_of(files.root.name) else table.name
-    year, split = year_of(name), split_of(table.name)
-    if len(columns) == 2 and _ID.fullmatch(columns[0]):
-        return IsicTable(table, BENIGN_MALIGNANT, columns[0], 2016, split, (columns[1],))
-    if "attributes" in PurePath(table.path).stem.casefold() and columns[0] in (*_IMAGE_COLUMNS, "isic_id"):
+    year, split = year_of(name), part_of(table.name)
+    if "attributes" in PurePath(table.path).stem.casefold() and columns[0] in _ID_COLUMNS:
         return IsicTable(table, ATTRIBUTES, columns[0], 0, "", (), columns[1:])
     image = next((column for column in _IMAGE_COLUMNS if column in columns), "")
     if not image or "dx" in columns:
