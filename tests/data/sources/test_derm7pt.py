@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from clinical_folders import read_cases, write_photos, write_table
+from raw_folder import make_folder, read_folder
+from raw_tables import write_csv
 
 from magic_cli.commands.prepare import prepare
 from magic_cli.data.prepared import open_prepared
@@ -22,7 +23,7 @@ OTHERS = (
 
 
 BEYOND = (
-    "meta/meta.csv: got 1 row numbers in the official splits beyond its 3 rows, expected the table of the release; "
+    "meta/meta.csv: got row numbers in the official splits beyond its 3 rows: 1, expected the table of the release; "
     "do not sort or cut it"
 )
 
@@ -55,32 +56,31 @@ def row(number: int, **cells: str) -> dict[str, str]:
 
 def write_indexes(meta: Path, **rows: list[int]) -> None:
     for split, numbers in rows.items():
-        write_table(meta / f"{split}_indexes.csv", [{"": at, "indexes": number} for at, number in enumerate(numbers)])
+        write_csv(meta / f"{split}_indexes.csv", [{"": at, "indexes": number} for at, number in enumerate(numbers)])
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     root = tmp_path / "release_v0"
     rows = [row(11), row(12, diagnosis="melanoma (in situ)", notes="two lines,\nwith a comma"), row(14)]
-    write_table(root / "meta/meta.csv", rows)
+    write_csv(root / "meta/meta.csv", rows)
     write_indexes(root / "meta", train=[2], valid=[0], test=[1])
-    write_photos(root / "images/NEL", *(f"NEL{number:03}.jpg" for number in (11, 12, 14)))
-    write_photos(root / "images/nel", *(f"nel{number:03}C.JPG" for number in (11, 12, 14)))  # other capitals
-    return root
+    pairs = [(f"NEL/NEL{number:03}.jpg", f"nel/nel{number:03}C.JPG") for number in (11, 12, 14)]  # other capitals
+    return make_folder(root, {}, [f"images/{name}" for pair in pairs for name in pair])
 
 
 def test_a_row_is_a_case_with_its_dermoscopic_photo_first(folder: Path) -> None:
-    cases, issues = read_cases(folder)
+    dataset, cases = read_folder(folder)
     raw = cases["11"]
     assert raw.case.image_ids == ("NEL011", "Nel011c")
     assert [Path(photo.path).name for photo in raw.photos] == ["NEL011.jpg", "nel011C.JPG"]
     assert (raw.case.attributes["derm"], raw.case.attributes["clinic"]) == ("NEL/NEL011.jpg", "NEL/Nel011c.jpg")
     assert (raw.case.group_id, raw.case.attributes["lesion"]) == ("11", "11")
-    assert not issues.problems
+    assert not dataset.issues.problems
 
 
 def test_official_splits_are_row_numbers(folder: Path) -> None:
-    cases, _ = read_cases(folder)
+    _, cases = read_folder(folder)
     assert {name: raw.case.split for name, raw in cases.items()} == {"11": "valid", "12": "test", "14": "train"}
 
 
@@ -89,13 +89,13 @@ def test_a_row_that_is_left_out_has_a_number_too(folder: Path) -> None:
     lines = meta.read_text().splitlines(keepends=True)
     meta.write_text("".join([*lines[:1], "13,cut off\n", *lines[1:]]))
     write_indexes(folder / "meta", train=[3], valid=[1], test=[2])
-    cases, issues = read_cases(folder)
+    dataset, cases = read_folder(folder)
     assert {name: raw.case.split for name, raw in cases.items()} == {"11": "valid", "12": "test", "14": "train"}
-    assert len(issues.problems) == issues.left_out["cases"] == 1
+    assert len(dataset.issues.problems) == dataset.issues.left_out["cases"] == 1
 
 
 def test_columns_keep_their_names_and_canonical_ones_stand_beside_them(folder: Path) -> None:
-    attributes = read_cases(folder)[0]["12"].case.attributes
+    attributes = read_folder(folder)[1]["12"].case.attributes
     own = row(12, diagnosis="melanoma (in situ)", notes="two lines,\nwith a comma")
     assert own.items() <= attributes.items()
     assert (attributes["sex"], attributes["site"]) == ("female", "lower limbs")
@@ -129,33 +129,33 @@ def test_twenty_diagnoses_are_fifteen_five_and_three_classes() -> None:
 
 
 def test_the_label_is_one_of_fifteen(folder: Path) -> None:
-    cases, _ = read_cases(folder)
+    _, cases = read_folder(folder)
     assert [raw.case.label for raw in cases.values()] == ["clark nevus", "melanoma", "clark nevus"]
 
 
 def test_odd_values_and_splits_are_told(folder: Path) -> None:
-    write_table(folder / "meta/meta.csv", [row(11, streaks="wavy", diagnosis="wart"), row(12), row(14)])
+    write_csv(folder / "meta/meta.csv", [row(11, streaks="wavy", diagnosis="wart"), row(12), row(14)])
     write_indexes(folder / "meta", train=[0], valid=[0, 7])
     (folder / "meta/test_indexes.csv").unlink()
-    cases, issues = read_cases(folder)
+    dataset, cases = read_folder(folder)
     assert cases["11"].case.split == "train"
     assert cases["11"].case.label == "wart"
-    assert issues.problems == [
+    assert dataset.issues.problems == [
         "meta/meta.csv: got no test_indexes.csv, expected the official splits beside it; copy them there",
         "meta/valid_indexes.csv:2: got row 0, expected it in train alone; it stays in that split",
         BEYOND,
     ]
-    assert sorted(note.partition(": ")[2] for note in issues.notes) == [
-        "1 values of diagnosis are not those of the release; they stay as written",
-        "1 values of streaks are not those of the release; they stay as written",
-        "2 rows are in none of the official splits",
+    assert [note.partition(": ")[2] for note in dataset.issues.notes] == [
+        "rows in none of the official splits: 2",
+        "values of streaks that the release does not have: 1; they stay as written",
+        "values of diagnosis that the release does not have: 1; they stay as written",
     ]
 
 
 def test_two_photos_of_one_name_stay_two(folder: Path) -> None:
-    write_table(folder / "meta/meta.csv", [row(11, derm="derm/A1.jpg", clinic="clinic/A1.jpg")])
-    write_photos(folder / "images", "derm/A1.jpg", "clinic/A1.jpg")
-    raw = read_cases(folder)[0]["11"]
+    write_csv(folder / "meta/meta.csv", [row(11, derm="derm/A1.jpg", clinic="clinic/A1.jpg")])
+    make_folder(folder / "images", {}, ["derm/A1.jpg", "clinic/A1.jpg"])
+    raw = read_folder(folder)[1]["11"]
     assert raw.case.image_ids == ("A1", "A1-2")
     assert [Path(photo.path).parent.name for photo in raw.photos] == ["derm", "clinic"]
 

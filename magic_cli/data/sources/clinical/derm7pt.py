@@ -174,12 +174,12 @@ def _cases(table: CsvTable, splits: Mapping[int, str], files: SourceFiles) -> It
         yield _case(row, splits.get(last, ""), image_ids, photos)
     beyond = sum(row > last for row in splits)
     if beyond:
-        got = f"{beyond:,} row numbers in the official splits beyond its {last + 1:,} rows"
+        got = f"row numbers in the official splits beyond its {last + 1:,} rows: {beyond:,}"
         issues.add_loss(problem(table.name, got, "the table of the release", "do not sort or cut it"))
     if outside:
-        issues.note(f"{table.name}: {outside:,} rows are in none of the official splits")
+        issues.note(f"{table.name}: rows in none of the official splits: {outside:,}")
     for column, count in odd.items():
-        issues.note(f"{table.name}: {count:,} values of {column} are not those of the release; they stay as written")
+        issues.note(f"{table.name}: values of {column} that the release does not have: {count:,}; they stay as written")
 
 
 def _odd_values(row: Row) -> Iterator[str]:

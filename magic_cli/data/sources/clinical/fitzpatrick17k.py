@@ -108,5 +108,5 @@ def _cases(table: CsvTable, files: SourceFiles) -> Iterator[RawCase]:
         case = Case(image_id, "", (image_id,), label=label, attributes=attributes, licence=LICENCE)
         yield RawCase(case, (RawPhoto(image_id, path),) if path else (), row.where)
     if without_url:
-        got = f"{without_url:,} rows have no url"
-        files.issues.note(f"{table.name}: {got}; the photos of {lost:,} of them are missing and cannot be downloaded")
+        missing = f"{lost:,} of their photos are missing, and cannot be downloaded"
+        files.issues.note(f"{table.name}: rows without url: {without_url:,}; {missing}")

@@ -7,13 +7,12 @@ together, in 804 rows of the release that hold no cancer, so that their absence 
 import re
 from collections.abc import Iterator
 
-from magic_cli.data.sources.cells import flag, number
+from magic_cli.data.sources.cells import number
 from magic_cli.data.sources.clinical.cases import joined, open_table, own_columns, photos_of
 from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, tables_with
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.source import (
     AGE,
-    CONCEPTS,
     LABEL_PATH,
     LESION,
     PATIENT,
@@ -96,14 +95,13 @@ def _cases(table: CsvTable, files: SourceFiles) -> Iterator[RawCase]:
         respelled += any(row.get(column) in _SPELLINGS for column in ("background_father", "background_mother"))
         yield _case(row, files)
     if not_asked:
+        share = f"{not_asked:,} of {rows:,} rows, {cancers:,} of them cancers"
         files.issues.note(
-            f"{table.name}: {not_asked:,} of {rows:,} rows have none of {len(_ASKED_TOGETHER)} columns, gender and "
-            f"fitspatrick among them: not asked, and {cancers:,} of these rows are cancers, so their absence hints at "
-            "the label"
+            f"{table.name}: not asked for {len(_ASKED_TOGETHER)} columns, gender and fitspatrick among them: {share}; "
+            "that they are missing hints at the label"
         )
     if respelled:
-        rows_of = "1 row" if respelled == 1 else f"{respelled:,} rows"
-        files.issues.note(f"{table.name}: BRASIL in {rows_of} is read as BRAZIL, as other rows write it")
+        files.issues.note(f"{table.name}: BRASIL is read as BRAZIL, as other rows have it; rows: {respelled:,}")
 
 
 def _case(row: Row, files: SourceFiles) -> RawCase:
@@ -145,7 +143,4 @@ def _facts(row: Row) -> dict[str, str]:
         facts[SITE] = site
     if skin_type in {1, 2, 3, 4, 5, 6}:
         facts[SKIN_TYPE] = f"{skin_type:.0f}"
-    is_elevated = flag(row.get("elevation"))
-    if is_elevated is not None:
-        facts[CONCEPTS] = "elevation" if is_elevated else ""
     return facts

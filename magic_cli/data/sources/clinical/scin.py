@@ -15,6 +15,7 @@ from magic_cli.data.sources.clinical.cases import open_table, own_columns, photo
 from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, open_csv, tables_with
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.source import (
+    AGE_BAND,
     CONCEPTS,
     LABEL_PATH,
     SEX,
@@ -180,9 +181,9 @@ def _cases(table: CsvTable, labels: dict[str, Labels], files: SourceFiles) -> It
         )
         yield RawCase(case, photos, row.where)
     if unlabelled and with_labels:
-        files.issues.note(f"{unlabelled:,} cases are without label: no dermatologist named a condition")
+        files.issues.note(f"cases without label: {unlabelled:,}; no dermatologist named a condition")
     if labels:
-        got = f"{len(labels):,} rows of labels whose case_id is not there"
+        got = f"labels of cases that are not there: {len(labels):,}"
         files.issues.add_loss(problem(table.name, got, "the cases of the same release", "take both tables from one"))
 
 
@@ -192,6 +193,8 @@ def _facts(row: Row, table: CsvTable, said: Labels) -> dict[str, str]:
     sex = (row.get("sex_at_birth") or "").casefold()
     if sex in {"male", "female"}:
         facts[SEX] = sex
+    if band := _age_band(row.get("age_group") or ""):
+        facts[AGE_BAND] = band
     if parts := _chosen(row, table, _BODY_PARTS):
         facts[SITE] = "; ".join(parts)
     if textures := _chosen(row, table, _TEXTURES):
@@ -211,6 +214,12 @@ def _skin_type(text: str) -> str:
     """Return "1" to "6" of FST1 to FST6, "" for anything else, such as NONE_SELECTED."""
     match = re.fullmatch(r"(?:FST)?\s*([1-6])(?:\.0)?", text, re.I)
     return match[1] if match else ""
+
+
+def _age_band(text: str) -> str:
+    """Return "40-49" of AGE_40_TO_49 and "80+" of AGE_80_OR_ABOVE, "" for anything else, such as AGE_UNKNOWN."""
+    match = re.fullmatch(r"AGE_(\d+)_(?:TO_(\d+)|OR_\w+)", text, re.I)
+    return "" if match is None else f"{match[1]}-{match[2]}" if match[2] else f"{match[1]}+"
 
 
 def _chosen(row: Row, table: CsvTable, prefix: str) -> list[str]:

@@ -143,4 +143,4 @@ def _cases(tables: Sequence[CsvTable], labels: Mapping[str, Labels], files: Sour
             yield RawCase(case, photos, row.where)
     if labels and unlabelled:
         reason = "their photos are in no table of labels, or are labelled wrongly there (qc 3)"
-        files.issues.note(f"{unlabelled:,} cases are without label: {reason}")
+        files.issues.note(f"cases without label: {unlabelled:,}; {reason}")
