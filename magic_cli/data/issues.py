@@ -64,6 +64,15 @@ def by_kind(lines: Iterable[str], most: int = 3) -> list[str]:
     return [_of_kind(places, most) for places in kinds.values()]
 
 
+def counted(number: int, single: str, several: str) -> str:
+    """Return the beginning of a sentence about a number of things.
+
+    >>> counted(1, "photo is", "photos are"), counted(1204, "photo is", "photos are")
+    ('1 photo is', '1,204 photos are')
+    """
+    return f"{number:,} {single if number == 1 else several}"
+
+
 def together(places: Sequence[str], message: str, most: int = 3) -> str:
     """Return the line of a problem that several places have: how many, the first `most` of them, and the problem.
 

@@ -58,6 +58,21 @@ def test_an_export_of_few_columns_and_an_old_one(tmp_path: Path) -> None:
     assert cases[FIRST].case.attributes["label_path"] == "benign > nevus"
 
 
+def test_the_challenge_of_2024_has_columns_of_its_own(tmp_path: Path) -> None:
+    header = "isic_id,target,attribution,copyright_license,iddx_full,iddx_1,iddx_2,iddx_3"
+    row = f"{FIRST},1,A,CC-BY,Malignant::x,Malignant,Malignant melanocytic proliferations,Melanoma in situ"
+    data = make_folder(tmp_path, {"train-metadata.csv": f"{header}\n{row}\n"}, photos("train-image/image", FIRST))
+    _, cases = read_folder(data)
+    assert cases[FIRST].case.label == "Melanoma in situ"
+    assert cases[FIRST].case.attributes["label_path"].startswith("Malignant > Malignant melanocytic")
+
+
+def test_masks_beside_an_export_are_used(tmp_path: Path) -> None:
+    mask = f"masks/{FIRST}_segmentation.png"
+    _, cases = read_folder(make_folder(make_archive(tmp_path), {}, (), [mask]))
+    assert [len(raw.photos[0].masks) for raw in cases.values()] == [1, 0, 0]
+
+
 def test_collections_overlap(tmp_path: Path) -> None:
     header = "isic_id,copyright_license,diagnosis_1\n"
     tables = {
@@ -66,8 +81,10 @@ def test_collections_overlap(tmp_path: Path) -> None:
     }
     dataset, cases = read_folder(make_folder(tmp_path, tables, photos("images", FIRST, SECOND)))
     assert cases[SECOND].case.label == "Benign"
-    assert any(note.startswith("2 rows are of images that came before") for note in dataset.issues.notes)
-    assert "1 of them have another diagnosis" in dataset.issues.notes
+    overlap = (
+        "2 rows are of images that came before, as collections overlap: the first is used; 1 has another diagnosis"
+    )
+    assert overlap in dataset.issues.notes
     (line,) = dataset.issues.problems
     assert line.startswith("collection-74.csv:4: got no isic_id")
 
@@ -138,7 +155,7 @@ def test_ham10000_with_the_test_part_of_2018_and_both_spellings(tmp_path: Path) 
 def test_ham10000_with_an_unknown_class(tmp_path: Path) -> None:
     dataset, cases = read_folder(make_ham(tmp_path, text=HAM.replace(",mel,", ",lentigo,")))
     assert cases[THIRD].case.label == "lentigo"
-    assert "1 rows have another dx than the seven of HAM10000: lentigo" in dataset.issues.notes
+    assert "1 row has another dx than the seven of HAM10000: lentigo" in dataset.issues.notes
 
 
 MILK = (
@@ -190,9 +207,9 @@ def test_milk10k_has_a_case_for_each_lesion(tmp_path: Path) -> None:
     assert pair.case.attributes["age"] == "60"
     assert "skin_type" not in pair.case.attributes  # the classes of skin tone are no Fitzpatrick types
     assert "MILK10k_Training_Metadata.csv: 1 column is not used (batch)" in dataset.issues.notes
-    assert "1 of 2 lesions have another number of photos than two" in dataset.issues.notes
+    assert "1 lesion has another number of photos than two" in dataset.issues.notes
     assert (
-        "MILK10k_Training_GroundTruth.csv: 1 rows are about no lesion of the metadata, or repeat one"
+        "MILK10k_Training_GroundTruth.csv: 1 row is about no lesion of the metadata, or a repeated one"
         in dataset.issues.notes
     )
 

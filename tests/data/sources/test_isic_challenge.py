@@ -6,7 +6,10 @@ import pytest
 from raw_folder import make_folder, read_folder
 
 from magic_cli.commands.prepare import prepare
+from magic_cli.data.issues import IssueLog
 from magic_cli.data.prepared import open_prepared
+from magic_cli.data.sources.files import SourceFiles
+from magic_cli.data.sources.isic.challenge import SOURCE
 from magic_cli.data.sources.source import RawCase
 from magic_cli.errors import DataError
 
@@ -78,6 +81,32 @@ def test_prepared(tmp_path: Path) -> None:
     assert all(image.annotators for image in prepared.images.values())
 
 
+def test_a_row_without_its_photo_is_one_line(tmp_path: Path) -> None:
+    data = make_2017(tmp_path / "data")
+    (data / "ISIC-2017_Training_Data" / f"{SECOND}.jpg").unlink()
+    result = prepare(data, tmp_path / "out").to_json()
+    (line, alone) = sorted(result["problems"])
+    assert alone.startswith(f"ISIC-2017_Training_Part3_GroundTruth.csv:3: got no photo {SECOND}")
+    assert line.startswith(
+        f"ISIC-2017_Training_Part1_GroundTruth/{SECOND}_segmentation.png: got 1 mask without its photo"
+    )
+    assert len(open_prepared(tmp_path / "out").cases) == 2
+
+
+@pytest.mark.parametrize(
+    ("mark", "delimiter", "encoding"), [("\ufeff", ",", "utf-8"), ("", ";", "latin-1"), ("", "\t", "utf-16")]
+)
+def test_tables_as_excel_saves_them(tmp_path: Path, mark: str, delimiter: str, encoding: str) -> None:
+    make_2017(tmp_path)
+    for path in tmp_path.rglob("*.csv"):
+        text = mark + path.read_text(encoding="utf-8").replace(",", delimiter).replace("\n", "\r\n")
+        path.write_bytes(text.encode(encoding))
+    dataset, cases = read_folder(tmp_path)
+    assert dataset.source == "isic-challenge"
+    assert list(labels(cases).values()) == ["melanoma", "seborrheic_keratosis", "nevus"]
+    assert cases[FIRST].case.attributes["sex"] == "female"
+
+
 def test_official_parts_are_honoured(tmp_path: Path) -> None:
     make_2017(tmp_path)
     make_2017(tmp_path, "Validation", ("ISIC_0000011", "ISIC_0000012"))
@@ -100,7 +129,7 @@ def test_attributes_beside_are_joined(tmp_path: Path) -> None:
     assert first["concepts"] == "globules; pigment network"
     assert not {"globules", "site", "concepts"} & second.keys()
     assert third["concepts"] == ""
-    assert "attributes.csv: 1 rows are about other images" in dataset.issues.notes
+    assert "attributes.csv: 1 row is about another image" in dataset.issues.notes
 
 
 @pytest.mark.parametrize(
@@ -132,7 +161,7 @@ def test_truth_without_a_value_is_no_nevus(tmp_path: Path) -> None:
     make_folder(tmp_path, {name: f"image_id,melanoma,seborrheic_keratosis\n{rows}"}, [f"{FIRST}.jpg", f"{SECOND}.jpg"])
     dataset, cases = read_folder(tmp_path)
     assert labels(cases) == {FIRST: None, SECOND: "nevus"}
-    assert "1 of 2 images have no class" in dataset.issues.notes
+    assert "1 image has no class" in dataset.issues.notes
 
 
 def test_2016_has_no_header_and_two_vocabularies(tmp_path: Path) -> None:
@@ -239,7 +268,7 @@ def test_2020_groups_by_patient_as_kaggle_has_it(tmp_path: Path) -> None:
         "2 tables are not used (ISIC_2020_Training_Duplicates.csv, sample_submission.csv)" in note
         for note in dataset.issues.notes
     )
-    assert any("1 DICOM files" in note for note in dataset.issues.notes)
+    assert any("1 DICOM file is" in note for note in dataset.issues.notes)
 
 
 def test_several_challenges_are_one_dataset(tmp_path: Path) -> None:
@@ -258,7 +287,7 @@ def test_predictions_are_no_truth(tmp_path: Path) -> None:
     rows = f"image_id,melanoma,seborrheic_keratosis\n{FIRST},0.93,0.01\n"
     dataset, cases = read_folder(make_folder(make_2017(tmp_path), {"mine/predictions.csv": rows}))
     assert labels(cases)[FIRST] == "melanoma"
-    assert any("1 tables are not used (mine/predictions.csv)" in note for note in dataset.issues.notes)
+    assert any("1 table is not used (mine/predictions.csv)" in note for note in dataset.issues.notes)
 
 
 def test_an_image_twice_is_told(tmp_path: Path) -> None:
@@ -298,6 +327,20 @@ def test_isic_2017_as_it_is(tmp_path: Path) -> None:
     }
     assert sum(bool(raw.photos[0].masks) for raw in cases.values()) == 1201
     assert all("globules" in raw.case.attributes for raw in cases.values())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"image,diagnosis,target\n{FIRST},eczema,1\n",
+        f"{FIRST},eczema\n{SECOND},psoriasis\n",
+        f"image_id,sex,age_approx\n{FIRST},male,50\n",
+        f"image_name,MEL,NV\n{FIRST},0,1\n",
+    ],
+)
+def test_other_tables_about_isic_images_are_no_challenge(tmp_path: Path, text: str) -> None:
+    files = SourceFiles(make_folder(tmp_path, {"mine.csv": text}, [f"images/{FIRST}.jpg"]), IssueLog())
+    assert SOURCE.find(files) == ""
 
 
 def test_nothing_of_a_challenge(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from magic_cli.data.issues import counted
 from magic_cli.data.names import key_of
 from magic_cli.data.sources.cells import image_id_of
 from magic_cli.data.sources.csv_rows import CsvTable, Row, columns_of, note_unknown, open_csv, tables_with
@@ -24,6 +25,8 @@ from magic_cli.records import Case
 
 _LEVELS = tuple(f"diagnosis_{level}" for level in range(1, 6))
 
+_LEVELS_2024 = tuple(f"iddx_{level}" for level in range(1, 6))  # the challenge of 2024 (SLICE-3D)
+
 _OLD_LEVELS = ("benign_malignant", "diagnosis")  # before 2025
 
 _EVIDENCE = ("copyright_license", "attribution", *_LEVELS, *_OLD_LEVELS)
@@ -33,6 +36,7 @@ _ABOUT = (
     *("attribution", "copyright_license", "age_approx", "sex", "anatom_site_general", "anatom_site_special"),
     *(f"anatom_site_{level}" for level in range(1, 6)),
     *_LEVELS,
+    *_LEVELS_2024,
     *_OLD_LEVELS,
     *("diagnosis_confirm_type", "image_type", "dermoscopic_type", "image_manipulation", "lesion_id", "patient_id"),
     *("fitzpatrick_skin_type", "melanocytic", "nevus_type", "mel_class", "mel_mitotic_index", "mel_thick_mm"),
@@ -98,15 +102,14 @@ def _cases(files: SourceFiles, tables: Sequence[CsvTable]) -> Iterator[RawCase]:
             labels[key] = raw.case.label
             yield raw
     if again:
-        files.issues.note(f"{again:,} rows are of images that came before, as collections overlap: the first is used")
-    if conflicts:
-        files.issues.note(f"{conflicts:,} of them have another diagnosis")
+        rows = counted(again, "row is of an image", "rows are of images")
+        other = f"; {counted(conflicts, 'has', 'have')} another diagnosis" if conflicts else ""
+        files.issues.note(f"{rows} that came before, as collections overlap: the first is used{other}")
 
 
 def _case(row: Row, files: SourceFiles, image_id: str) -> RawCase:
     attributes = facts(row, _ABOUT)
-    levels = [value for column in _LEVELS if (value := stated(row, column)) is not None]
-    levels = levels or [value for column in _OLD_LEVELS if (value := stated(row, column)) is not None]
+    levels = _levels(row)
     if levels:
         attributes[LABEL_PATH] = " > ".join(levels)
     if "attribution" in attributes:
@@ -120,5 +123,15 @@ def _case(row: Row, files: SourceFiles, image_id: str) -> RawCase:
         group_id=attributes.get(PATIENT) or attributes.get(LESION, ""),
         licence=row.get("copyright_license") or "",
     )
-    photo = files.photo(f"{image_id}.jpg")
-    return RawCase(case, (RawPhoto(image_id, photo),) if photo else (), row.where)
+    photo, mask = files.photo(f"{image_id}.jpg"), files.photo(f"{image_id}_segmentation.png")
+    masks = {"ann0": mask} if mask else {}
+    return RawCase(case, (RawPhoto(image_id, photo, masks),) if photo else (), row.where)
+
+
+def _levels(row: Row) -> list[str]:
+    """Return the classes from the widest to the narrowest."""
+    for columns in (_LEVELS, _LEVELS_2024, _OLD_LEVELS):
+        levels = [value for column in columns if (value := stated(row, column)) is not None]
+        if levels:
+            return levels
+    return []

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from magic_cli.data.issues import IssueLog
+from magic_cli.data.issues import IssueLog, counted
 from magic_cli.data.names import key_of
 from magic_cli.data.sources.cells import flag, image_id_of
 from magic_cli.data.sources.csv_rows import Row, note_unknown, tables_with
@@ -30,6 +30,25 @@ from magic_cli.errors import DataError, problem, redact_key, shorten
 from magic_cli.records import Case
 
 _CONCEPTS = ("globules", "milia_like_cyst", "negative_network", "pigment_network", "streaks")  # ISIC 2018, task 2
+
+_NO_CLASS = ("image has no class", "images have no class")
+
+_SEVERAL_PARTS = (
+    "image is of several official parts: test counts before valid, valid before train",
+    "images are of several official parts: test counts before valid, valid before train",
+)
+
+_SEVERAL_YEARS = (
+    "image has a class in several challenges: that of the newest is used",
+    "images have a class in several challenges: that of the newest is used",
+)
+
+_COPIES = (
+    "photo is there again, in another part or format: one of them is used",
+    "photos are there again, in other parts or formats: one of each is used",
+)
+
+_DICOM = ("DICOM file is not used: photos are read as JPEG", "DICOM files are not used: photos are read as JPEG")
 
 _CHECK = "check --data and --source"
 
@@ -195,41 +214,33 @@ class _Join:
     def note(self, tables: Sequence[IsicTable]) -> None:
         """Note what is not used, and what the parts are."""
         index, issues = self.index, self.issues
-        used = {table.table.path for table in tables}
-        unused = [self.files.name(path) for path in self.files.named("*.csv", "*.tsv", "*.tab") if path not in used]
         alone = sorted(files.mask for files in index.images.values() if not files.photo and files.mask)
-        dicoms = len(self.files.named("*.dcm"))
-        features = ", ".join(f"{number:,} {kind}" for kind, number in sorted(index.features.items()))
-        differing = sum(len(image.splits) > 1 for image in self.images.values())
-        unlabelled = sum(image.diagnosis.label is None for image in self.images.values())
         if alone:
             names = shorten(map(self.files.name, alone), 3)
-            got = f"{len(alone):,} masks without their photo"
+            got = counted(len(alone), "mask without its photo", "masks without their photos")
             issues.add_loss(problem(names, got, "ISIC_*.jpg of the same id", "copy the photos"), "masks", len(alone))
-        for said, line in (
-            (self._parts(), self._parts()),
-            (unlabelled, f"{unlabelled:,} of {len(self.images):,} images have no class"),
-            (
-                differing,
-                f"{differing:,} images are of several official parts: test counts before valid, valid before train",
-            ),
-            (self._again, f"{self._again:,} images have a class in several challenges: that of the newest is used"),
-            (index.copies, f"{index.copies:,} photos are there again, in other parts or formats: one of each is used"),
-            (index.superpixels, f"{index.superpixels:,} superpixel files are not used"),
-            (features, f"feature files (Part 2) are not used: {features}"),
-            (dicoms, f"{dicoms:,} DICOM files are not used: photos are read as JPEG"),
-            (unused, f"{len(unused):,} tables are not used ({shorten(unused, 6)})"),
-            *((count, f"{name}: {count:,} rows are about other images") for name, count in self._unmatched.items()),
-        ):
-            if said:
-                issues.note(line)
-
-    def _parts(self) -> str:
-        if self._has_parts():
-            return ""
-        if not any(image.splits for image in self.images.values()):
-            return ""
-        return "all images are of the official training part: valid and test are dealt from it"
+        if not self._has_parts() and any(image.splits for image in self.images.values()):
+            issues.note("all images are of the official training part; the other parts are not here")
+        used = {table.table.path for table in tables}
+        unused = [self.files.name(path) for path in self.files.named("*.csv", "*.tsv", "*.tab") if path not in used]
+        images = self.images.values()
+        lines = (
+            (sum(image.diagnosis.label is None for image in images), *_NO_CLASS),
+            (sum(len(image.splits) > 1 for image in images), *_SEVERAL_PARTS),
+            (self._again, *_SEVERAL_YEARS),
+            (index.copies, *_COPIES),
+            (index.superpixels, "superpixel file is not used", "superpixel files are not used"),
+            (len(self.files.named("*.dcm")), *_DICOM),
+            (len(unused), f"table is not used ({shorten(unused)})", f"tables are not used ({shorten(unused, 6)})"),
+        )
+        for number, single, several in lines:
+            if number:
+                issues.note(counted(number, single, several))
+        if index.features:
+            kinds = ", ".join(f"{number:,} {kind}" for kind, number in sorted(index.features.items()))
+            issues.note(f"files of features (Part 2) are not used: {kinds}")
+        for name, number in self._unmatched.items():
+            issues.note(f"{name}: {counted(number, 'row is about another image', 'rows are about other images')}")
 
 
 def _concepts(row: Row, columns: Sequence[str]) -> Mapping[str, str]:

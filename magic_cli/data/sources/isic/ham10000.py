@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from magic_cli.data.issues import counted
 from magic_cli.data.names import key_of
 from magic_cli.data.sources.cells import image_id_of
 from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, open_csv, tables_with
@@ -48,7 +49,7 @@ class Ham10000(Source):
             parts = {path: part or "train" for path, part in parts.items()}
         else:
             parts = dict.fromkeys(parts, "")
-            files.issues.note("all images are of the training part of ISIC 2018: valid and test are dealt from it")
+            files.issues.note("all images are of the training part of ISIC 2018, task 3; the other parts are not here")
         return RawDataset(self.name, files.root, _cases(files, tables, parts), files.issues, files.digests(*parts))
 
 
@@ -83,10 +84,11 @@ def _cases(files: SourceFiles, tables: Sequence[CsvTable], parts: Mapping[str, s
                 other[case.case.label] += 1
             yield case
     if again:
-        files.issues.note(f"{again:,} rows are of images that another table has: the one with most columns is used")
+        rows = counted(again, "row is of an image", "rows are of images")
+        files.issues.note(f"{rows} that another table has: the one with most columns is used")
     if other:
-        number, codes = sum(other.values()), shorten(sorted(other))
-        files.issues.note(f"{number:,} rows have another dx than the seven of HAM10000: {codes}")
+        rows = counted(other.total(), "row has", "rows have")
+        files.issues.note(f"{rows} another dx than the seven of HAM10000: {shorten(sorted(other))}")
 
 
 def _case(row: Row, files: SourceFiles, split: str) -> RawCase:

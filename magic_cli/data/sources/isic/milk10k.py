@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
+from magic_cli.data.issues import counted
 from magic_cli.data.names import key_of
 from magic_cli.data.sources.cells import image_id_of
 from magic_cli.data.sources.csv_rows import CsvTable, note_unknown, open_csv, tables_with
@@ -147,12 +148,14 @@ class _Join:
         for key in self._refused:
             del self.lesions[key]
         for name, count in self._unmatched.items():
-            self.issues.note(f"{name}: {count:,} rows are about no lesion of the metadata, or repeat one")
+            rows = counted(count, "row is about no lesion", "rows are about no lesion")
+            self.issues.note(f"{name}: {rows} of the metadata, or a repeated one")
         others = sum(len(lesion.images) != 2 for lesion in self.lesions.values())
         if others:
-            self.issues.note(f"{others:,} of {len(self.lesions):,} lesions have another number of photos than two")
+            lesions = counted(others, "lesion has", "lesions have")
+            self.issues.note(f"{lesions} another number of photos than two")
         if not self._has_parts():
-            self.issues.note("all lesions are of the official training part: valid and test are dealt from it")
+            self.issues.note("all lesions are of the official training part; the test part is not here")
 
     def _has_parts(self) -> bool:
         return any(lesion.split in ("valid", "test") for lesion in self.lesions.values())

@@ -18,7 +18,7 @@ _ID_COLUMNS = (*_IMAGE_COLUMNS, "isic_id")
 
 _HEADLESS = ("image", "class")  # the columns of 2016, which have no names
 
-_ID = re.compile(r"ISIC_\d+(?:\.jpe?g)?", re.I)
+_HEADLESS_CELLS = (r"(?i:ISIC_\d+(?:\.jpe?g)?)", r"(?i:benign|malignant|[01](?:\.0)?)")
 
 _CODES = (*DIAGNOSES, UNKNOWN)
 
@@ -91,7 +91,7 @@ def challenge_tables(files: SourceFiles, issues: IssueLog) -> list[IsicTable]:
     tables = []
     for path in tables_with(files):
         columns = columns_of(path)
-        is_headless = len(columns) == 2 and _ID.fullmatch(columns[0]) is not None
+        is_headless = len(columns) == 2 and all(map(re.fullmatch, _HEADLESS_CELLS, columns))
         if not is_headless and not any(column in columns for column in _ID_COLUMNS):
             continue
         try:
@@ -122,7 +122,7 @@ def _kind(table: CsvTable, files: SourceFiles) -> IsicTable | None:
         return IsicTable(table, PAIR, image, 2017, split, _PAIR, about)
     if len(codes) >= 3 and _is_binary(table, codes):
         return IsicTable(table, ONE_HOT, image, year or (2018 if "AKIEC" in codes else 2019), split, codes, about)
-    if table.has("benign_malignant") or table.has("target", "diagnosis"):
+    if table.has("benign_malignant", "target") or ("target" in columns and _ONLY_HERE[1] in columns):
         used = tuple(column for column in _TARGET if column in columns)
         return IsicTable(table, TARGET, image, year or 2020, split, used, about)
     if not about:
