@@ -120,11 +120,10 @@ def _build(raw: RawDataset, options: PrepareOptions, folder: Path | None, root: 
         write_rows(folder, CASES, (case_row(case) for case in _passing(final.cases(), counter, counts)))
         write_rows(folder, IMAGES, (image_row(image, root) for image in _counted(final.images(), counts)))
         if not counts.images and not counts.has_text:
-            raise DataError([*by_kind(raw.issues.problems), _nothing_usable(counts)])
+            raise DataError([*by_kind(raw.issues.lines()), _nothing_usable(counts)])
         manifest = _manifest(final, _settings(options, final), counts, counter.statistics())
         if options.strict and raw.issues.problems:
-            number = len(raw.issues.problems)
-            remedy = f"{number} problems; nothing was written: fix them, or leave out --strict"
+            remedy = f"{raw.issues.number} problems; nothing was written: fix them, or leave out --strict"
             raise DataError([*by_kind(manifest.problems), remedy])
         if folder:
             _write(folder, final, manifest)
@@ -207,7 +206,7 @@ def _manifest(
         labels=counts.by_label(),
         orientation=orientation,
         prompts=prompts,
-        problems=tuple(issues.problems),
+        problems=tuple(issues.lines()),
         notes=tuple(issues.notes),
         inputs=Inputs(
             files=dict(sorted(raw.inputs.items())),

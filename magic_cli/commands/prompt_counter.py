@@ -1,6 +1,6 @@
 """Count the tokens of prompts while their cases pass by."""
 
-from array import array
+from collections import Counter
 
 from magic_cli.data.issues import IssueLog
 from magic_cli.data.prompt_lengths import PromptStatistics, prompt_statistics
@@ -25,7 +25,7 @@ class PromptCounter:
 
         self._halves: list[str] = []
         self._splits: list[str] = []
-        self._sizes = {split: (array("i"), array("i")) for split in SPLITS}
+        self._sizes = {split: Counter[tuple[int, int]]() for split in SPLITS}
         self._tokenizer = None
         try:
             self._tokenizer = Tokenizer.from_file(str(minilm_dir() / "tokenizer.json"))
@@ -49,8 +49,7 @@ class PromptCounter:
             return
         lengths = [len(half.ids) for half in self._tokenizer.encode_batch(self._halves, add_special_tokens=False)]
         for split, question, answer in zip(self._splits, lengths[::2], lengths[1::2], strict=True):
-            self._sizes[split][0].append(question)
-            self._sizes[split][1].append(answer)
+            self._sizes[split][question, answer] += 1
         self._halves.clear()
         self._splits.clear()
 
@@ -59,5 +58,4 @@ class PromptCounter:
         if self._tokenizer is None:
             return None
         self._count()
-        sizes = {split: list(zip(*halves, strict=True)) for split, halves in self._sizes.items()}
-        return prompt_statistics(sizes, "MiniLM WordPiece; stands in for CLIP's BPE")
+        return prompt_statistics(self._sizes, "MiniLM WordPiece; stands in for CLIP's BPE")

@@ -17,21 +17,43 @@ _LIST = re.compile(r"#(?:(?:, | x )(?:#|\.\.\.))+")
 _COUNTED = re.compile(rf"(?:{'|'.join(SPLITS)})|[\d,]+ \w+ (?:is|are|has|have|looks?) .*", re.DOTALL)
 
 
+MOST, MOST_LINES, _MOST_KINDS = 2_000, 20_000, 1_000  # problems of a kind, and of all, that are listed
+
+
 @dataclass
 class IssueLog:
     """`problems` are losses of data, one line each, counted in `left_out`; `notes` are choices that lose nothing.
 
-    `refused_masks` are those of the problems that are about a file of a mask.
+    `refused_masks` are those of the problems that are about a file of a mask. Of one kind 2,000 problems are listed, in
+    all 20,000; further ones are counted, as a table of a million rows may have as many.
     """
 
     problems: list[str] = field(default_factory=list)
     refused_masks: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    _kinds: Counter[str] = field(default_factory=Counter)
+    _others: dict[str, tuple[int, str]] = field(default_factory=dict)  # by kind: problems not listed, the first of them
+
+    @property
+    def number(self) -> int:
+        """Number of problems, listed or not."""
+        return len(self.problems) + sum(number for number, _ in self._others.values())
+
+    def lines(self) -> list[str]:
+        """Return a line for each kind of which there are more problems than are listed, then those that are listed."""
+        return [*(_of_others(number, first) for number, first in self._others.values()), *self.problems]
 
     def add_loss(self, line: str, what: str = "", count: int = 1) -> None:
         """List a problem; `what` and `count` say what it costs: encounters, images, masks or answers."""
-        self.problems.append(line)
+        kind = _kind(*_split(line))
+        kind = kind if kind in self._kinds or len(self._kinds) < _MOST_KINDS else ""
+        self._kinds[kind] += 1
+        if self._kinds[kind] <= MOST and len(self.problems) < MOST_LINES:
+            self.problems.append(line)
+        else:
+            number, first = self._others.get(kind, (0, line))
+            self._others[kind] = number + 1, first
         if what:
             self.left_out[what] += count
         if what == "masks":
@@ -59,8 +81,7 @@ def by_kind(lines: Iterable[str], most: int = 3) -> list[str]:
     for line in lines:
         where, message = _split(line)
         is_alone = not message or _COUNTED.fullmatch(where)
-        kind = line if is_alone else _LIST.sub("#", _VARIES.sub("#", message))
-        kinds.setdefault(kind, []).append((where, message))
+        kinds.setdefault(line if is_alone else _kind(where, message), []).append((where, message))
     return [_of_kind(places, most) for places in kinds.values()]
 
 
@@ -90,6 +111,17 @@ def _split(line: str) -> tuple[str, str]:
         return where, f"got {message}"
     where, _, message = line.partition(": ")
     return where, message
+
+
+def _kind(where: str, message: str) -> str:
+    """Return what problems of one kind have in common."""
+    return _LIST.sub("#", _VARIES.sub("#", message or where))
+
+
+def _of_others(number: int, first: str) -> str:
+    """Return the line of problems that are not listed; it stays alone in `by_kind`."""
+    others = "1 problem is" if number == 1 else f"{number:,} problems are"
+    return f"{others} not listed, as thousands are, the first: {first}"
 
 
 def _of_kind(places: Sequence[tuple[str, str]], most: int) -> str:

@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Collection, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 from magic_cli.data.prepared import IMAGES, MANIFEST, TABLES
 from magic_cli.io.json_files import each_row
 from magic_cli.io.run_record import Hashed, hashed
+
+MOST_PHOTOS = 20_000  # that a record lists; of more, images.jsonl has the SHA-256, and stands for them
 
 
 def table_files(prepared: Path) -> Hashed:
@@ -24,9 +27,13 @@ def image_files(
 ) -> Hashed:
     """Yield the photos of splits with their recorded SHA-256, and their annotators' masks or also the merged ones.
 
-    `known` has the SHA-256 of masks that were read already, by their path.
+    `known` has the SHA-256 of masks that were read already, by their path. Of a dataset with more than 20,000 photos
+    nothing is yielded: its tables (`table_files`, or as outputs of `prepare`) are recorded anyway.
     """
     root = prepared.resolve()
+    with (prepared / IMAGES).open("rb") as file:
+        if sum(1 for _ in islice(file, MOST_PHOTOS + 1)) > MOST_PHOTOS:
+            return
     for row in each_row(prepared / IMAGES):
         if row["split"] not in splits:
             continue

@@ -1,9 +1,8 @@
 """Prompt lengths in tokens: their distribution, and how much of a prompt fits into a text encoder's window."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-import numpy as np
 
 from magic_cli.data.prompts import share_window
 from magic_cli.records import SPLITS
@@ -14,7 +13,9 @@ SPECIAL = 2  # start and end token; encoders join the halves with nothing betwee
 
 WIDTH, BINS = 16, 32  # the last bin holds every longer prompt
 
-Sizes = Sequence[tuple[int, int]]  # tokens of the question and of the answer half, without special tokens
+# (tokens of the question, of the answer half), without special tokens, to the number of such prompts: as many as there
+# are different ones, not as there are prompts
+Sizes = Mapping[tuple[int, int], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +74,29 @@ def window_use(sizes: Mapping[str, Sizes], tokens: int, model: str) -> PromptWin
         model: name of the encoder that has this window.
     """
     room = tokens - SPECIAL
-    shares: tuple[list[float], list[float]] = ([], [])
-    prompts = [halves for rows in sizes.values() for halves in rows]
-    for halves in prompts:
-        for share, n_kept, size in zip(shares, share_window(*halves, room), halves, strict=True):
-            share += [n_kept / size] if size else []
-    question, answer = (round(float(np.mean(share)), 6) if share else None for share in shares)
-    by_split = {split: sum(sum(halves) > room for halves in rows) for split, rows in sizes.items()}
-    return PromptWindow(tokens, len(prompts), sum(by_split.values()), question, answer, model, by_split)
+    kept, with_half = [0.0, 0.0], [0, 0]
+    for halves, number in (item for counts in sizes.values() for item in counts.items()):
+        for half, (n_kept, size) in enumerate(zip(share_window(*halves, room), halves, strict=True)):
+            if size:
+                kept[half] += number * n_kept / size
+                with_half[half] += number
+    question, answer = (
+        round(share / number, 6) if number else None for share, number in zip(kept, with_half, strict=True)
+    )
+    by_split = {
+        split: sum(number for halves, number in counts.items() if sum(halves) > room) for split, counts in sizes.items()
+    }
+    prompts = sum(sum(counts.values()) for counts in sizes.values())
+    return PromptWindow(tokens, prompts, sum(by_split.values()), question, answer, model, by_split)
 
 
 def length_histogram(sizes: Sizes) -> tuple[int, ...]:
     """Return how many prompts have 0-15, 16-31, ... tokens, special tokens included; the last of 32 bins is open.
 
-    >>> length_histogram([(4, 9), (5, 9), (9000, 9000)])[:2], length_histogram([(9000, 9000)])[-1]
-    ((1, 1), 1)
+    >>> length_histogram({(4, 9): 1, (5, 9): 2, (9000, 9000): 1})[:2], length_histogram({(9000, 9000): 3})[-1]
+    ((1, 2), 3)
     """
-    bins = [min((sum(halves) + SPECIAL) // WIDTH, BINS - 1) for halves in sizes]
-    return tuple(int(number) for number in np.bincount(np.array(bins, np.int64), minlength=BINS))
+    bins: Counter[int] = Counter()
+    for halves, number in sizes.items():
+        bins[min((sum(halves) + SPECIAL) // WIDTH, BINS - 1)] += number
+    return tuple(bins[k] for k in range(BINS))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from magic_cli.data.issues import by_kind
+from magic_cli.data.issues import MOST, MOST_LINES, IssueLog, by_kind
 from magic_cli.errors import problem
 
 
@@ -28,3 +28,23 @@ def test_314_equal_problems_are_a_line(name: str) -> None:
 )
 def test_numbers_that_are_the_message_stay(lines: list[str]) -> None:
     assert by_kind(lines) == lines
+
+
+def test_of_a_million_equal_problems_some_are_listed_and_all_are_counted() -> None:
+    issues = IssueLog()
+    for number in range(MOST + 500):
+        issues.add_loss(problem(f"a.csv:{number}", f"no photo {number}", "its file", "download it"), "images")
+    issues.add_loss(problem("a.csv", "another thing", "this", "fix it"))
+    others, *listed = issues.lines()
+    assert others.startswith("500 problems are not listed, as thousands are, the first: a.csv:2000: got no photo 2000")
+    assert (len(listed), issues.number, issues.left_out["images"]) == (MOST + 1, MOST + 501, MOST + 500)
+    assert by_kind(issues.lines())[0] == others
+
+
+def test_problems_of_a_million_kinds_are_counted_too() -> None:
+    issues = IssueLog()
+    words = ["".join(chr(97 + int(digit)) for digit in str(number)) for number in range(MOST_LINES + 7)]
+    for word in words:
+        issues.add_loss(problem("a", f"no {word}", "it", "fix it"))
+    assert issues.number == MOST_LINES + 7
+    assert len(issues.lines()) < 5_000

@@ -1,12 +1,14 @@
 """Prompt lengths: what a window keeps, by hand, and that it is what encoders keep."""
 
+from collections import Counter
+
 import pytest
 
 from magic_cli.data.prompt_lengths import BINS, SPECIAL, PromptWindow, length_histogram, window_use
 
 
 def use_of(sizes: list[tuple[int, int]]) -> PromptWindow:
-    return window_use({"train": sizes}, 77, "CLIP")
+    return window_use({"train": Counter(sizes)}, 77, "CLIP")
 
 
 def test_window_by_hand() -> None:
@@ -25,11 +27,11 @@ def test_without_a_half_there_is_no_share() -> None:
 
 
 def test_histogram_counts_special_tokens_and_keeps_the_longest() -> None:
-    found = length_histogram([(0, 0), (7, 6), (7, 7), (500, 9), (500, 10), (10_000, 0)])
+    found = length_histogram(Counter([(0, 0), (7, 6), (7, 7), (500, 9), (500, 10), (10_000, 0)]))
     assert (found[0], found[1], found[-2], found[-1]) == (2, 1, 0, 3)
-    assert length_histogram([(500, 8), (493, 0)])[-2:] == (1, 1)
+    assert length_histogram({(500, 8): 1, (493, 0): 1})[-2:] == (1, 1)
     assert (len(found), sum(found)) == (BINS, 6)
-    assert length_histogram([]) == (0,) * BINS
+    assert length_histogram({}) == (0,) * BINS
 
 
 def test_encoders_keep_what_is_said() -> None:
