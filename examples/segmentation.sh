@@ -8,7 +8,7 @@ shift
 if [ ! -e prepared ]; then
   magic prepare --data "$data"
 fi
-magic train seg "$@"
+magic train seg "$@"  # with masks of another dataset: --data prepared --data isic/prepared --data-weight 1 --data-weight 0.5
 
 # The valid split has gold: how good is it?
 magic predict seg --ckpt best.pt --split valid --out valid/seg

@@ -22,7 +22,8 @@ _HOMES = {
     "data.prepared": ("open_prepared", "Prepared"),
     "errors": ("MagicError",),
     "report.prepare_text": ("PrepareResult",),
-    "report.run_text": ("TrainResult", "CrossValidationResult", "PredictResult", "VoteResult"),
+    "report.train_text": ("TrainResult", "TrainedDataset"),
+    "report.run_text": ("CrossValidationResult", "PredictResult", "VoteResult"),
     "report.score_report": ("ScoreReport",),
     "training.runtime": ("RuntimeOptions",),
 }

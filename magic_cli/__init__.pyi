@@ -24,9 +24,10 @@ from magic_cli.errors import MagicError as MagicError
 from magic_cli.report.prepare_text import PrepareResult as PrepareResult
 from magic_cli.report.run_text import CrossValidationResult as CrossValidationResult
 from magic_cli.report.run_text import PredictResult as PredictResult
-from magic_cli.report.run_text import TrainResult as TrainResult
 from magic_cli.report.run_text import VoteResult as VoteResult
 from magic_cli.report.score_report import ScoreReport as ScoreReport
+from magic_cli.report.train_text import TrainedDataset as TrainedDataset
+from magic_cli.report.train_text import TrainResult as TrainResult
 from magic_cli.training.runtime import RuntimeOptions as RuntimeOptions
 
 __version__: str

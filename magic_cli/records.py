@@ -274,16 +274,19 @@ class AnswerReview:
 class Review:
     """Warnings about the data of a run and about its predictions for held-out samples.
 
-    `warnings` are lines for people; `answers` is None unless the task answers closed questions.
+    `warnings` are lines for people; `answers` is None unless the task answers closed questions. A run on several
+    datasets has `datasets`, the review of each by its name, instead of `answers`.
     """
 
     warnings: tuple[str, ...] = ()
     answers: AnswerReview | None = None
+    datasets: Mapping[str, "Review"] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """Return schemas/review.schema.json."""
         answers = {} if self.answers is None else self.answers.to_json()
-        return {**answers, "warnings": list(self.warnings)}
+        each = {"datasets": {name: review.to_json() for name, review in self.datasets.items()}} if self.datasets else {}
+        return {**answers, "warnings": list(self.warnings), **each}
 
 
 Mask = NDArray[np.uint8]

@@ -44,6 +44,7 @@ LIGHT_MODULES = (
     "models.weights",
     "models.cache.store",
     "training.task",
+    "training.parts",
     "training.run_folder",
     "training.runtime",
     "training.workers",

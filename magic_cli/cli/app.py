@@ -17,7 +17,8 @@ from magic_cli.io.run_record import Origin, called_by
 from magic_cli.io.signals import install_handlers
 
 if TYPE_CHECKING:
-    from magic_cli.report.run_text import CrossValidationResult, PredictResult, TrainResult, VoteResult
+    from magic_cli.report.run_text import CrossValidationResult, PredictResult, VoteResult
+    from magic_cli.report.train_text import TrainResult
 
 app = typer.Typer(
     name="magic",
@@ -81,7 +82,8 @@ def prepare(
 @app.command()
 def train(
     task: opt.Task,
-    data: opt.Prepared = Path("prepared"),
+    data: opt.PreparedSets = opt.PREPARED,
+    data_weight: opt.DataWeights = None,
     preset: Annotated[str, typer.Option(help="small (default), quick, tiny or paper.")] = "",
     settings: opt.Settings = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/TASK.")] = None,
@@ -102,16 +104,15 @@ def train(
     dry_run: opt.DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Train a task on the prepared dataset; writes best.pt, state.pt and metrics.jsonl, one set per fold with --folds.
+    """Train a task on prepared datasets; writes best.pt, state.pt and metrics.jsonl, one set per fold with --folds.
 
-    Example: `magic train seg`, `magic train cvqa --modality text --folds 5`
+    Example: `magic train seg`, `magic train seg --data a --data b`, `magic train cvqa --modality text --folds 5`
     """
     from magic_cli import tasks
     from magic_cli.commands import settings_help
 
     if settings_help.WORD in (settings or []):
-        shown = settings_help.settings_help(tasks.config_class(task), preset or "small")
-        emit(as_json, "train", shown)
+        emit(as_json, "train", settings_help.settings_help(tasks.config_class(task), preset or "small"))
         return
     from magic_cli.commands.cross_validate import cross_validate
     from magic_cli.commands.run_setup import TrainOptions
@@ -132,11 +133,12 @@ def train(
         finetune=finetune,
         seed=seed,
         weights=weights,
+        data_weights=tuple(data_weight or ()),
     )
     if folds:
-        result: CrossValidationResult | TrainResult = cross_validate(task, folds, data, out, options)
+        result: CrossValidationResult | TrainResult = cross_validate(task, folds, opt.one_dataset(data), out, options)
     else:
-        result = train_task(task, data, out, options)
+        result = train_task(task, data[0] if len(data) == 1 else data, out, options)
     emit(as_json, "train", result)
 
 

@@ -66,6 +66,18 @@ def _given(context: typer.Context) -> set[str]:
     return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
+def one_dataset(data: list[Path]) -> Path:
+    """Return the only dataset of a cross-validation.
+
+    Raises:
+        typer.BadParameter: there are several.
+    """
+    if len(data) > 1:
+        line = f"got {len(data)} times --data, expected one with --folds, whose predictions are scored together"
+        raise typer.BadParameter(f"{line}; cross-validate each by itself")
+    return data[0]
+
+
 Version = Annotated[
     bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
 ]
@@ -73,6 +85,22 @@ Version = Annotated[
 Task = Annotated[str, typer.Argument(metavar="TASK", help="seg or cvqa.", callback=_task)]
 
 Prepared = Annotated[Path, typer.Option("--data", help="Folder written by `magic prepare`.")]
+
+_DATASETS = (
+    "Folder written by `magic prepare`; repeat it to train on several. Each is validated by itself; the best epoch has"
+    " the highest mean score over them, each counting the same. See --data-weight."
+)
+
+PreparedSets = Annotated[list[Path], typer.Option("--data", help=_DATASETS)]
+
+PREPARED = [Path("prepared")]
+
+_DATA_WEIGHT = (
+    "For each --data, in their order: how often an epoch draws each of its training samples, on average; default 1."
+    " Of n samples, round(weight x n) are drawn, by the seed."
+)
+
+DataWeights = Annotated[list[float] | None, typer.Option("--data-weight", metavar="WEIGHT", help=_DATA_WEIGHT)]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
@@ -88,7 +116,10 @@ NoCache = Annotated[bool, typer.Option("--no-cache", help="Do not cache features
 
 Weights = Annotated[Path | None, typer.Option(help="Folder with the Hugging Face checkpoints of preset paper.")]
 
-Folds = Annotated[int | None, typer.Option(min=2, help="Cross-validate on split train, grouped by encounter.")]
+Folds = Annotated[
+    int | None,
+    typer.Option(min=2, help="Cross-validate on split train; encounters of a group (group_id) stay together."),
+]
 _DETERMINISTIC = "Fail on non-deterministic operations instead of warning."
 Deterministic = Annotated[bool, typer.Option("--deterministic", help=_DETERMINISTIC)]
 Split = Annotated[str, typer.Option(help="train, valid or test.")]

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 from magic_cli.commands.recording import recorded
 from magic_cli.commands.run_setup import RUNS, RunSetup, TrainOptions, run_files, set_up
 from magic_cli.commands.train import FILES as RUN_FILES
-from magic_cli.commands.train import unique_samples
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.stratify import assign_folds
 from magic_cli.errors import CheckpointError, ConfigError, problem
@@ -34,6 +33,7 @@ from magic_cli.records import EncounterSums, Prediction, Review, Sample, TaskSco
 from magic_cli.report.run_text import CrossValidationResult, Fold, FoldScores, PooledScore
 from magic_cli.submission.probabilities import PROBABILITIES_FILE
 from magic_cli.submission.reader import ANSWERS, MASKS, open_predictions
+from magic_cli.training.parts import Data, Part, groups, unique_samples
 from magic_cli.training.run_folder import Draft
 from magic_cli.training.task import Task
 from magic_cli.training.workers import RESUMES, report_ends
@@ -66,6 +66,16 @@ class Plan:
     def train_samples(self, fold: int) -> list[Sample]:
         """Return the training samples of a fold: all that the other folds hold out."""
         return [sample for other, part in enumerate(self.parts) if other != fold for sample in part]
+
+    def data(self, train: Sequence[Sample]) -> Data:
+        """Return training samples as the data of a run that validates on nothing."""
+        task, (dataset,) = self.setup.task, self.setup.datasets
+        part = Part(train, (), task.gold(dataset.prepared, "train").only(()))
+        return Data(task, [part], dataset.prepared.questions, dataset.prepared.sha256, [dataset.stamps])
+
+    def everything(self) -> Data:
+        """Return the samples of all folds."""
+        return self.data([sample for part in self.parts for sample in part])
 
     def folds(self) -> tuple[Fold, ...]:
         """Return what each fold holds out."""
@@ -111,17 +121,17 @@ def cross_validate(
         Interrupted: SIGINT or SIGTERM; finished folds are kept, and so is the state of the running one.
     """
     folder = RUNS / task if out is None else Path(out)
-    setup = set_up(task, Path(data), _draft(folder, task), options, _earlier)
+    _refuse_weights(options)
+    setup = set_up(task, [data], _draft(folder, task), options, _earlier)
     from magic_cli.training import selection
 
-    plan = _plan(setup, folds)
-    everything = [sample for part in plan.parts for sample in part]
-    review = selection.review_data(setup.task, setup.prepared, everything, setup.config)
+    plan, (dataset,) = _plan(setup, folds), setup.datasets
+    review = selection.review_data(plan.everything(), [dataset.prepared], setup.config)
     result = CrossValidationResult(
         task=task,
         title=setup.task.title,
         config=setup.config.as_dict(),
-        data=setup.prepared.sha256,
+        data=dataset.prepared.sha256,
         parts=plan.folds(),
         review=review,
         predictions=str(folder / PREDICTIONS),
@@ -131,7 +141,7 @@ def cross_validate(
         _check_same(setup.work / FILE, setup.earlier, result)
     if options.dry_run:
         return result
-    files = run_files(setup, Path(data), options, RECORD, ())
+    files = run_files(setup, options, RECORD, ())
     working = replace(files, record=setup.work / RECORD)
     with setup.draft.alone(setup.work, options.resume), report_ends(folder, RESUMES):
         _clear(plan, is_new=not setup.earlier)
@@ -139,10 +149,10 @@ def cross_validate(
         _begin(plan, result)
         for fold in range(folds):
             _train(plan, fold)
-        held_out = setup.stamps.checked(_held_out_predictions(plan))
-        written = setup.task.write(held_out, setup.prepared, working.record.parent)
+        held_out = dataset.stamps.checked(_held_out_predictions(plan))
+        written = setup.task.write(held_out, dataset.prepared, working.record.parent)
         parts = tuple(_ended(part, plan.folder(fold)) for fold, part in enumerate(result.parts))
-        scores, reviewed = score_folds(setup.task, setup.prepared, working.record.parent, plan.parts, parts)
+        scores, reviewed = score_folds(setup.task, dataset.prepared, working.record.parent, plan.parts, parts)
         result = result.with_scores(scores, selection.joined(review, reviewed))
         _publish(plan, result)
     return replace(result, recorded=replace(files, outputs=_outputs(result, written, setup.work)))
@@ -152,6 +162,12 @@ def _outputs(result: CrossValidationResult, predictions: Sequence[Path], work: P
     """Return the names of all results below the folder of the runs."""
     names = (f"fold-{part.fold}/{name}" for part in result.parts for name in ("best.pt", "metrics.jsonl"))
     return (FILE, *names, *(path.relative_to(work).as_posix() for path in predictions))
+
+
+def _refuse_weights(options: TrainOptions) -> None:
+    if options.data_weights:
+        got = f"{len(options.data_weights)} weights"
+        raise ConfigError(problem("--data-weight", got, "none with --folds", "leave it out: folds are of one dataset"))
 
 
 def _draft(folder: Path, task: str) -> Draft:
@@ -182,12 +198,17 @@ def _earlier(work: Path) -> tuple[Path, Mapping[str, object]]:
 
 
 def _plan(setup: RunSetup, folds: int) -> Plan:
-    task, prepared = setup.task, setup.prepared
+    task, prepared = setup.task, setup.datasets[0].prepared
     samples = task.training_samples(prepared, "train", setup.config)
-    assigned = assign_folds(task.strata(samples, prepared.questions), folds, setup.config.seed)
-    fold_of = {case: fold for fold, part in enumerate(assigned) for case in part}
-    parts = tuple(tuple(s for s in samples if fold_of[s.case.case_id] == fold) for fold in range(folds))
-    log(f"{task.name}: {folds} folds over {len(fold_of)} encounters of split train")
+    group_of = groups(samples)
+    labels: dict[str, set[str]] = {}
+    for case, own in task.strata(samples, prepared.questions).items():
+        labels.setdefault(group_of[case], set()).update(own)
+    assigned = assign_folds(labels, folds, setup.config.seed)
+    fold_of = {group: fold for fold, part in enumerate(assigned) for group in part}
+    parts = tuple(tuple(s for s in samples if fold_of[group_of[s.case.case_id]] == fold) for fold in range(folds))
+    among = f" of {len(fold_of)} groups" if len(fold_of) < len(group_of) else ""
+    log(f"{task.name}: {folds} folds over {len(group_of)} encounters{among} of split train")
     log("split valid is left alone: no epoch, threshold or other setting is chosen on any photo or answer")
     return Plan(setup, parts)
 
@@ -228,7 +249,7 @@ def _begin(plan: Plan, result: CrossValidationResult) -> None:
 
 def _train(plan: Plan, fold: int) -> None:
     """Train a fold to its last epoch, or continue where it stopped; a finished fold is not touched."""
-    from magic_cli.training.trainer import Data, Trainer
+    from magic_cli.training.trainer import Trainer
 
     out, count = plan.folder(fold), len(plan.parts)
     state = out / "state.pt"
@@ -239,8 +260,7 @@ def _train(plan: Plan, fold: int) -> None:
         return
     setup, train = plan.setup, plan.train_samples(fold)
     log(f"fold {fold + 1} of {count}: {len(train)} training samples, {len(plan.parts[fold])} held out")
-    nothing = setup.task.gold(setup.prepared, "train").only(())
-    data = Data(setup.task, train, (), nothing, setup.prepared.questions, setup.prepared.sha256, setup.stamps)
+    data = plan.data(train)
     features = setup.runtime.features(setup.config)
     out.mkdir(parents=True, exist_ok=True)
     with watched(out):
@@ -252,7 +272,7 @@ def _train(plan: Plan, fold: int) -> None:
 def _publish(plan: Plan, result: CrossValidationResult) -> None:
     """Write the scores, and replace an older cross-validation; raises DataError if files that were read changed."""
     setup = plan.setup
-    setup.stamps.check()
+    setup.datasets[0].stamps.check()
     write_json(setup.work / FILE, result.to_json())
     plan.accelerator().wait_for_everyone()
     setup.draft.publish(setup.work)
@@ -264,7 +284,7 @@ def _held_out_predictions(plan: Plan) -> Iterator[Prediction]:
 
     setup = plan.setup
     for fold, part in enumerate(plan.parts):
-        model, config = restored(plan.folder(fold) / "best.pt", setup.task, setup.prepared)
+        model, config = restored(plan.folder(fold) / "best.pt", setup.task, setup.datasets[0].prepared)
         model.cache = setup.runtime.features(config)
         yield from predict_views(model, config, unique_samples(part), setup.runtime)[0]
 

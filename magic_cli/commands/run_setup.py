@@ -6,10 +6,9 @@ from pathlib import Path
 
 from magic_cli import tasks
 from magic_cli.config import Config, SettingValue, from_dict, resolve
-from magic_cli.data.prepared import Prepared
+from magic_cli.data.datasets import Dataset, open_datasets
 from magic_cli.data.prepared_inputs import image_files, table_files
-from magic_cli.data.prepared_stamps import PreparedStamps, open_stamped
-from magic_cli.errors import CheckpointError, ConfigError
+from magic_cli.errors import CheckpointError, ConfigError, DataError, printable, problem
 from magic_cli.io import run_record
 from magic_cli.io.files import StrPath
 from magic_cli.io.run_record import Hashed, RunFiles
@@ -19,6 +18,8 @@ from magic_cli.training.runtime import Runtime, RuntimeOptions
 from magic_cli.training.task import Task
 
 RUNS = Path("runs")
+
+SPLITS = ("train", "valid")  # what a training reads the photos and masks of
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class TrainOptions:
         runtime: device and cache.
         modality, encounter_text, lang, finetune, seed: settings under their own names; None: as in the preset.
         weights: folder of Hugging Face checkpoints; None: the local Hub cache.
+        data_weights: of several datasets, or of one: how often an epoch draws each of its training samples, on average
+            (0.001 to 100), in the order of the datasets; (): 1 each. Of n samples, round(weight x n) are drawn.
     """
 
     preset: str = ""
@@ -50,6 +53,7 @@ class TrainOptions:
     finetune: str | None = None
     seed: int | None = None
     weights: StrPath | None = None
+    data_weights: Sequence[float] = ()
 
     def flags(self) -> dict[str, SettingValue]:
         """Return the settings that have options of their own, and are given."""
@@ -85,26 +89,24 @@ class RunSetup:
     Attributes:
         task: what is trained.
         config: its settings.
-        prepared: the data.
+        datasets: the data, one or more.
         draft: the run's folder, and `work` the folder that it works in until it is finished.
         runtime: device and cache.
-        stamps: of the files of `prepared` that the run reads.
         earlier: what the run that is resumed recorded; {} for a new run.
     """
 
     task: Task
     config: Config
-    prepared: Prepared
+    datasets: Sequence[Dataset]
     draft: Draft
     work: Path
     runtime: Runtime
-    stamps: PreparedStamps
     earlier: Mapping[str, object]
 
 
 def set_up(
     name: str,
-    data: Path,
+    data: Sequence[StrPath],
     draft: Draft,
     options: TrainOptions,
     read_earlier: Callable[[Path], tuple[Path, Mapping[str, object]]],
@@ -113,7 +115,7 @@ def set_up(
 
     Args:
         name: the task's.
-        data: the prepared dataset.
+        data: the prepared datasets.
         draft: the run's folder.
         options: those of the verb.
         read_earlier: returns, for the folder of a run that is resumed, the file with its settings and what it holds;
@@ -136,8 +138,20 @@ def set_up(
         from magic_cli.training.devices import require_determinism
 
         require_determinism()
-    prepared, stamps = open_stamped(data, ("train", "valid"), masks=task.deliverable == "masks")
-    return RunSetup(task, config, prepared, draft, work, options.runtime.runtime(), stamps, earlier)
+    datasets = open_datasets(data, options.data_weights, SPLITS, masks=task.deliverable == "masks")
+    if task.uses_questions:
+        _check_questions(datasets)
+    return RunSetup(task, config, datasets, draft, work, options.runtime.runtime(), earlier)
+
+
+def _check_questions(datasets: Sequence[Dataset]) -> None:
+    """Raise DataError unless all datasets have the same closed questions, in the same order and words."""
+    first = datasets[0]
+    for other in datasets[1:]:
+        if other.prepared.questions.as_json() != first.prepared.questions.as_json():
+            got = "other closed questions" if other.prepared.questions.slots else "no closed questions"
+            expected, remedy = f"those of {first.folder}", "train on each of them by itself"
+            raise DataError(printable(problem(f"--data {other.folder}", got, expected, remedy)))
 
 
 def resolve_or_resume(asked: Config, given: set[str], file: Path, earlier: Mapping[str, object]) -> Config:
@@ -175,22 +189,22 @@ def resolve_or_resume(asked: Config, given: set[str], file: Path, earlier: Mappi
     return replace(config, **free)
 
 
-def run_files(setup: RunSetup, data: Path, options: TrainOptions, record: str, outputs: tuple[str, ...]) -> RunFiles:
+def run_files(setup: RunSetup, options: TrainOptions, record: str, outputs: tuple[str, ...]) -> RunFiles:
     """Return what a training or a cross-validation reads and writes, for its run.json.
 
     Args:
         setup: the run.
-        data: the prepared dataset, as the verb was given it.
         options: those of the verb.
         record: path of run.json below the run's folder.
         outputs: glob patterns of the results below the run's folder.
     """
 
     def inputs() -> Hashed:
-        yield from table_files(data)
         masks = setup.task.deliverable == "masks"
-        yield from image_files(data, ("train", "valid"), "all" if masks else "none", setup.stamps.digests)
-        setup.stamps.check()  # they are those that were read
+        for dataset in setup.datasets:
+            yield from table_files(dataset.folder)
+            yield from image_files(dataset.folder, SPLITS, "all" if masks else "none", dataset.stamps.digests)
+            dataset.stamps.check()  # they are those that were read
 
     settings = setup.config.as_dict()
     return RunFiles(

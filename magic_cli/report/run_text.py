@@ -1,7 +1,7 @@
-"""Results of training and prediction, as JSON and as text: scores, how to judge them, the next command."""
+"""Results of prediction and cross-validation, as JSON and as text: scores, how to judge them, the next command."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from magic_cli.io.json_files import finite
@@ -9,84 +9,12 @@ from magic_cli.io.run_record import RecordedResult
 from magic_cli.metrics.bootstrap import Difference
 from magic_cli.records import AnswerReview, Review
 from magic_cli.report.next_command import after_folds
-from magic_cli.report.score_text import ACCURACY, between, interval, number, signed
+from magic_cli.report.score_text import between, interval, number, signed
 from magic_cli.report.table import Table
 
 Settings = Mapping[str, bool | int | float | str]
 
 Scores = Mapping[str, float | None]
-
-
-@dataclass(frozen=True)
-class TrainResult(RecordedResult):
-    """Result of `train`; after a dry run `checkpoint` is None and all fields after it are empty.
-
-    Attributes:
-        task: its name; `title` is its name for people.
-        config: the settings, in full.
-        parameters: number of trainable parameters.
-        train_samples, valid_samples: numbers of samples.
-        review: warnings about the data, and the task's review of the validation predictions.
-        checkpoint: path of best.pt.
-        best: row of the best epoch in metrics.jsonl; None for undefined scores.
-        epochs: number of epochs trained.
-        baselines: scores of trivial answers, by name.
-        chosen: settings that were chosen after training, as in schemas/checkpoint.schema.json; {} for none.
-        following: the command to type next; "" if there is none.
-    """
-
-    task: str
-    title: str
-    config: Settings
-    parameters: int
-    train_samples: int
-    valid_samples: int
-    review: Review
-    checkpoint: str | None = None
-    best: Scores = field(default_factory=dict)
-    epochs: int = 0
-    baselines: Mapping[str, float] = field(default_factory=dict)
-    chosen: Mapping[str, object] = field(default_factory=dict)
-    following: str = ""
-
-    def to_json(self) -> dict[str, object]:
-        """Return schemas/trained.schema.json without its header; NaN becomes null."""
-        planned: dict[str, object] = {
-            "task": self.task,
-            "config": dict(self.config),
-            "parameters": self.parameters,
-            "train_samples": self.train_samples,
-            "valid_samples": self.valid_samples,
-            "review": self.review.to_json(),
-        }
-        if self.checkpoint is None:
-            return planned
-        scores = {"best": finite(self.best), "epochs": self.epochs, "baselines": finite(self.baselines)}
-        return planned | scores | {"chosen": dict(self.chosen), "checkpoint": self.checkpoint}
-
-    def lines(self) -> list[str]:
-        """Return the best epoch beside trivial answers, and the next command."""
-        samples = f"{self.train_samples} training, {self.valid_samples} validation samples"
-        if self.checkpoint is None:
-            return [f"{self.title}: {samples}; {self.parameters:,} trainable parameters (--dry-run)"]
-        text = [f"{self.title}: {samples}; best of {self.epochs} epochs: {self.best.get('epoch', 'none')}"]
-        parents = () if self.review.answers is None else self.review.answers.parents
-        in_table = {ACCURACY + row.parent for row in parents}
-        for name, value in self.best.items():
-            if isinstance(value, float) and name not in in_table:
-                text.append(f"  {name:<20} {number(value)}")
-        text += [f"  {number(value)}  if the answer were: {name}" for name, value in self.baselines.items()]
-        text += [chosen_line(self.chosen)] if self.chosen else []
-        text += _review_lines(self.review.answers)
-        return [*text, _with_next(f"{self.checkpoint}: saved", self.following)]
-
-
-def chosen_line(chosen: Mapping[str, object]) -> str:
-    """Return the settings that were chosen after training as a line; see schemas/checkpoint.schema.json."""
-    values = chosen["settings"]
-    settings = ", ".join(f"{name} {value:g}" for name, value in values.items()) if isinstance(values, Mapping) else ""
-    gain = f"{chosen['before']:.4f} -> {chosen['after']:.4f}"
-    return f"{settings} chosen on the validation samples: {chosen['figure']} {gain}, optimistic there"
 
 
 @dataclass(frozen=True)
@@ -149,10 +77,10 @@ class VoteResult(RecordedResult):
 def _written(result: PredictResult | VoteResult) -> str:
     if result.dry_run:
         return f"{result.samples} samples of split {result.split}; nothing written (--dry-run)"
-    return _with_next(f"{result.out}: {result.files} files of split {result.split}", result.following)
+    return with_next(f"{result.out}: {result.files} files of split {result.split}", result.following)
 
 
-def _with_next(line: str, following: str) -> str:
+def with_next(line: str, following: str) -> str:
     return f"{line}; next: {following}" if following else line
 
 
@@ -279,13 +207,13 @@ class CrossValidationResult(RecordedResult):
         if self.scores is None:
             sizes = ", ".join(str(len(part.encounters)) for part in self.parts)
             return [f"{title} over encounters of split train, which hold out {sizes} of them (--dry-run)"]
-        text = [*_score_lines(title, self.scores), "", *_review_lines(self.review.answers)]
+        text = [*_score_lines(title, self.scores), "", *review_lines(self.review.answers)]
         text += [f"note: {note}" for note in self.scores.notes]
         text.append(
             "95 % intervals: bootstrap over encounters; the sd over folds is not a standard error, as folds share data"
         )
         folder = Path(self.predictions)
-        return [*text, _with_next(f"{folder.with_name('folds.json')}: written", after_folds(self.prepared, folder))]
+        return [*text, with_next(f"{folder.with_name('folds.json')}: written", after_folds(self.prepared, folder))]
 
     def with_scores(self, scores: FoldScores, review: Review) -> "CrossValidationResult":
         """Return the result of the finished cross-validation."""
@@ -318,8 +246,8 @@ def _fold_row(part: Fold, monitor: str) -> tuple[str, ...]:
     return (*map(str, counts), number(part.loss), number(value))
 
 
-def _review_lines(answers: AnswerReview | None) -> Iterator[str]:
-    """Yield the table of parent questions and the calibration, of tasks that have them."""
+def review_lines(answers: AnswerReview | None, dataset: str = "") -> Iterator[str]:
+    """Yield the table of parent questions and the calibration, of tasks that have them; `dataset`: of several."""
     if answers is None:
         return
     head = ("", "encounters", "accuracy", "training majority", "calibration error")
@@ -328,7 +256,8 @@ def _review_lines(answers: AnswerReview | None) -> Iterator[str]:
         for parent in answers.parents
     ]
     total = ("all", str(answers.encounters), number(answers.accuracy), number(answers.majority), number(answers.ece))
-    yield from Table("held-out answers by parent question", head, (*rows, total)).lines()
+    title = "held-out answers by parent question" + (f", {dataset}" if dataset else "")
+    yield from Table(title, head, (*rows, total)).lines()
     bins = f"{answers.bins} bins of equal width (Guo et al. 2017)"
     yield f"calibration error: of slot probabilities, {bins}; 0 is perfect"
     each = f" of a fold; {answers.models} folds together" if answers.models > 1 else ""

@@ -1,4 +1,7 @@
-"""Which samples a step sees, in which view: the order of an epoch, and the share of each process in a batch.
+"""Which samples a step sees, in which view: what an epoch draws, in which order, and each process's share of a batch.
+
+An epoch draws round(weight x n) of the n samples of a dataset, at least one: each of them as often as the others or
+once more. Which are drawn once more is decided anew in every epoch, by the seed and the epoch alone.
 
 Together, the processes see every batch as a single process would, each sample once. Therefore accelerate does not
 prepare the loaders: it would fill up the last batch with samples already seen, and enlarge batches with every process.
@@ -8,6 +11,7 @@ import functools
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from accelerate.utils import send_to_device
@@ -19,20 +23,54 @@ from magic_cli.training.task_model import Batch, TaskModel
 from magic_cli.training.workers import start_worker, waiting
 
 
-class Views(Dataset[tuple[Sample, int]]):
-    """Samples with the view they are seen in: a fixed one, or one drawn per epoch from (seed, epoch, index)."""
+@dataclass(frozen=True)
+class Share:
+    """The samples of one dataset, which follow those of the datasets before it, and its weight."""
 
-    def __init__(self, samples: Sequence[Sample], seed: int, views: int = 1, view: int = 0) -> None:
+    samples: int
+    weight: float = 1.0
+
+    @property
+    def drawn(self) -> int:
+        """How many an epoch draws; a sample that is drawn twice counts twice."""
+        return max(1, round(self.weight * self.samples)) if self.samples else 0
+
+
+class Views(Dataset[tuple[Sample, int]]):
+    """Samples with the view they are seen in: a fixed one, or one drawn per epoch from (seed, epoch, index).
+
+    The length is that of an epoch. Index `i + k * len(samples)` is sample `i`, drawn for the k-th time after the first
+    in an epoch, in a view of its own.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], seed: int, views: int = 1, view: int = 0, shares: Sequence[Share] = ()
+    ) -> None:
         self.samples, self.seed, self.views, self.view, self.epoch = samples, seed, views, view, 0
+        self.shares = shares or (Share(len(samples)),)
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return sum(share.drawn for share in self.shares)
 
     def __getitem__(self, index: int) -> tuple[Sample, int]:
+        sample = self.samples[index % len(self.samples)]
         if self.views == 1:
-            return self.samples[index], self.view
+            return sample, self.view
         drawn = random.Random(f"{self.seed}/{self.epoch}/{index}")  # noqa: S311  not a secret
-        return self.samples[index], drawn.randrange(self.views)
+        return sample, drawn.randrange(self.views)
+
+    def drawn(self) -> list[int]:
+        """Return the indices that the epoch draws, dataset by dataset."""
+        indices: list[int] = []
+        first = 0
+        for number, share in enumerate(self.shares):
+            own = range(first, first + share.samples)
+            times, more = divmod(share.drawn, max(1, share.samples))
+            draw = random.Random(f"{self.seed}/{self.epoch}/share {number}")  # noqa: S311  not a secret
+            for k, drawn in enumerate((*[own] * times, draw.sample(own, more))):
+                indices += (index + k * len(self.samples) for index in drawn)
+            first += share.samples
+        return indices
 
 
 class Batches(Sampler[list[int]]):
@@ -60,7 +98,8 @@ class Batches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self.data.seed * 100_003 + self.data.epoch)
-        order = torch.randperm(len(self.data), generator=generator).tolist()
+        drawn = self.data.drawn()
+        order = [drawn[place] for place in torch.randperm(len(drawn), generator=generator).tolist()]
         for first in range(self.start * self.size, len(order), self.size):
             batch = order[first : first + self.size]
             # Every process must contribute a gradient: one without a share takes a sample at weight 0.

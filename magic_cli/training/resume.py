@@ -115,7 +115,8 @@ def load(path: Path, data: str) -> tuple[TrainProgress, State]:
     """
     meta, tensors = load_state(path)
     if meta["data"] != data:
-        raise CheckpointError(f"{path}: the prepared data changed since; train again with --overwrite")
+        got = "the prepared data changed since, or --data or --data-weight is another"
+        raise CheckpointError(f"{path}: {got}; give the run's own, or train again with --overwrite")
     with fitting(path):
         saved = meta["at"] | {"best": -math.inf if meta["at"]["best"] is None else meta["at"]["best"]}
         return _checked(TrainProgress(**saved)), tensors

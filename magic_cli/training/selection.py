@@ -7,10 +7,10 @@ from magic_cli.config import Config
 from magic_cli.data.prepared import Prepared
 from magic_cli.io.json_files import write_json
 from magic_cli.io.progress import log
-from magic_cli.records import Prediction, Review, Sample
+from magic_cli.records import Prediction, Review
 from magic_cli.training import checkpoint
 from magic_cli.training.inference import predict
-from magic_cli.training.task import Task
+from magic_cli.training.parts import Data, Part
 from magic_cli.training.trainer import Trainer
 
 FILE = "review.json"
@@ -30,7 +30,8 @@ def choose_settings(trainer: Trainer) -> Mapping[str, object]:
     meta, _ = checkpoint.load_best(path)
     if meta.chosen:
         return meta.chosen
-    chosen = data.task.choose_settings(data.gold, best_predictions(trainer), trainer.config)
+    validated = [(part.gold, best_predictions(trainer, part)) for part in data.parts]
+    chosen = data.task.choose_settings(validated, trainer.config)
     if chosen is None:
         return {}
     data.check_unchanged()  # chosen on what the weights were trained on
@@ -42,16 +43,20 @@ def choose_settings(trainer: Trainer) -> Mapping[str, object]:
     return chosen.to_json()
 
 
-def best_predictions(trainer: Trainer) -> Iterator[Prediction]:
-    """Yield the best weights' predictions for the validation samples; they are loaded with the first one."""
+def best_predictions(trainer: Trainer, part: Part) -> Iterator[Prediction]:
+    """Yield the best weights' predictions for a dataset's validation samples; they are loaded with the first one."""
     path = trainer.out / "best.pt"
     checkpoint.load_learned(trainer.core, checkpoint.load_best(path)[1], path)
-    yield from predict(trainer.core, trainer.data.valid, trainer.config, trainer.accelerator)
+    yield from predict(trainer.core, part.valid, trainer.config, trainer.accelerator)
 
 
-def review_data(task: Task, prepared: Prepared, samples: Sequence[Sample], config: Config) -> Review:
-    """Return the task's warnings about the data, and log them."""
-    review = Review(tuple(task.data_warnings(prepared, samples, config)))
+def review_data(data: Data, prepared: Sequence[Prepared], config: Config) -> Review:
+    """Return the warnings about the samples of a run, and the task's about each of its datasets; log them."""
+    lines = [*data.notes]
+    for part, dataset in zip(data.parts, prepared, strict=True):
+        warnings = data.task.data_warnings(dataset, [*part.train, *part.valid], config)
+        lines += (f"{part.name}: {line}" if part.name else line for line in warnings)
+    review = Review(tuple(lines))
     log_warnings(review)
     return review
 
@@ -63,12 +68,25 @@ def review_run(trainer: Trainer, of_data: Review) -> Review:
     """
     data, review = trainer.data, of_data
     if (trainer.out / "best.pt").is_file():
-        baselines = data.task.baseline_predictions((data.train, data.valid), data.questions)
-        review = joined(of_data, data.task.validation_review(data.gold, best_predictions(trainer), baselines))
+        review = joined(of_data, _of_parts({part.name: _review_part(trainer, part) for part in data.parts}))
     data.check_unchanged()  # the gold was read again
     if trainer.accelerator.is_main_process:
         write_json(trainer.out / FILE, review.to_json())
     return review
+
+
+def _review_part(trainer: Trainer, part: Part) -> Review:
+    task = trainer.data.task
+    baselines = task.baseline_predictions((part.train, part.valid), trainer.data.questions)
+    return task.validation_review(part.gold, best_predictions(trainer, part), baselines)
+
+
+def _of_parts(reviews: Mapping[str, Review]) -> Review:
+    """Return the review of the only dataset, or one with the warnings of all and the reviews of each."""
+    if len(reviews) == 1:
+        return next(iter(reviews.values()))
+    warnings = tuple(f"{name}: {line}" for name, review in reviews.items() for line in review.warnings)
+    return Review(warnings, datasets=reviews)
 
 
 def joined(of_data: Review, of_predictions: Review) -> Review:

@@ -26,6 +26,9 @@ T = TypeVar("T")
 
 RULES = Rules()
 
+Validated = tuple[TaskGold, Iterable[Prediction]]
+"""The gold of a dataset's validation samples, and the predictions for them."""
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -162,10 +165,13 @@ class Task(ABC):
         """
         return ()
 
-    def choose_settings(
-        self, gold: TaskGold, predictions: Iterable[Prediction], config: Config
-    ) -> ChosenSettings | None:
-        """Choose settings on the predictions for the validation samples; None if there is nothing to choose."""
+    def choose_settings(self, validated: Sequence[Validated], config: Config) -> ChosenSettings | None:
+        """Choose settings on the predictions for the validation samples; None if there is nothing to choose.
+
+        Args:
+            validated: the datasets, which count the same however many samples they have.
+            config: the settings.
+        """
         return None
 
     def validation_review(

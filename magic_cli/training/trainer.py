@@ -1,9 +1,8 @@
 """The training loop, for every task: epochs, early stopping on the task's score, a state to resume after a kill."""
 
-import dataclasses
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
@@ -11,9 +10,6 @@ import torch
 from torch import nn
 
 from magic_cli.config import Config
-from magic_cli.data.gold import TaskGold
-from magic_cli.data.prepared_stamps import PreparedStamps
-from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import DataError, Interrupted, MagicError
 from magic_cli.io import environment
 from magic_cli.io.files import sweep
@@ -22,14 +18,14 @@ from magic_cli.io.progress import log, track
 from magic_cli.io.signals import Interrupt
 from magic_cli.models.cache import notes
 from magic_cli.models.cache.features import FeatureCache
-from magic_cli.records import CheckpointMeta, Prediction, Sample
+from magic_cli.records import CheckpointMeta, Prediction
 from magic_cli.training import checkpoint, resume
 from magic_cli.training.devices import accelerator_for
 from magic_cli.training.ema import ModelEma
 from magic_cli.training.inference import fill_cache, predict
-from magic_cli.training.loader import Batches, Views, batches_of, loader_for
+from magic_cli.training.loader import Batches, Share, Views, batches_of, loader_for
+from magic_cli.training.parts import Data, Part, mean_scores
 from magic_cli.training.resume import RandomStates, StepSnapshot, TrainProgress
-from magic_cli.training.task import Task
 from magic_cli.training.task_model import Batch, TaskModel
 from magic_cli.training.workers import RESUMES, report_ends, require_workers
 
@@ -64,27 +60,6 @@ def optimizer_for(model: TaskModel, config: Config) -> torch.optim.AdamW:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """Training and validation data of a run; `sha256` is the hash of the prepared manifest, `stamps` of its files.
-
-    Without `valid` no epoch can be chosen: all epochs are trained, and the last weights are saved.
-    """
-
-    task: Task
-    train: Sequence[Sample]
-    valid: Sequence[Sample]
-    gold: TaskGold
-    questions: QuestionSchema
-    sha256: str
-    stamps: PreparedStamps | None = None
-
-    def check_unchanged(self) -> None:
-        """Raise DataError if files that were read are not the same any more."""
-        if self.stamps is not None:
-            self.stamps.check()
-
-
 class Trainer:
     """A training run and its folder with best.pt, state.pt and metrics.jsonl."""
 
@@ -96,7 +71,8 @@ class Trainer:
         self.core.cache = cache
         self.progress = TrainProgress()
         ours = self.accelerator.process_index, self.accelerator.num_processes
-        self.train_set = Views(data.train, config.seed, config.n_views)
+        shares = [Share(len(part.train), part.weight) for part in data.parts]
+        self.train_set = Views(data.train, config.seed, config.n_views, shares=shares)
         self.batches = Batches(self.train_set, config.batch_size, config.grad_accum_steps, *ours)
         self.ema: ModelEma | None = None
         self.updating = False
@@ -247,15 +223,20 @@ class Trainer:
             if is_best:  # written last: a fold that has it is complete
                 checkpoint.save_best(self.out / "best.pt", self.core, self._meta())
         star, seconds = " *" if is_best else "", time.monotonic() - start
-        scored = f", {self._monitor} {score:.4f}{star} (scored in {seconds:.0f} s)" if validated else ""
+        each = [
+            f"{p.name} {scores[key]:.4f}" for p in self.data.parts if (key := f"{p.name}/{self._monitor}") in scores
+        ]
+        scored = "; ".join([*each, f"scored in {seconds:.0f} s"])
+        scored = f", {self._monitor} {score:.4f}{star} ({scored})" if validated else ""
         log(f"epoch {self.progress.epoch}: loss {loss:.4f}{scored}")
 
     def _scores(self) -> dict[str, float]:
-        report = self.data.task.score(self.data.gold, self._predictions())
-        return {**report.scores, **report.extra}
+        reports = {part.name: self.data.task.score(part.gold, self._predictions(part)) for part in self.data.parts}
+        scores = {name: {**report.scores, **report.extra} for name, report in reports.items()}
+        return mean_scores(scores, self.data.task.count_score)
 
-    def _predictions(self) -> Iterator[Prediction]:
-        for prediction in predict(self.core, self.data.valid, self.config, self.accelerator):
+    def _predictions(self, part: Part) -> Iterator[Prediction]:
+        for prediction in predict(self.core, part.valid, self.config, self.accelerator):
             if self.stop.requested:
                 raise self._interrupted()
             yield prediction

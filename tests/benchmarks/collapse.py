@@ -32,7 +32,8 @@ from magic_cli.tasks.cvqa.answers import AnswerPrediction
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.cvqa.validation import MAJORITY, validation_review
 from magic_cli.training.inference import predict
-from magic_cli.training.trainer import Data, Trainer
+from magic_cli.training.parts import Data, Part
+from magic_cli.training.trainer import Trainer
 
 cvqa = get("cvqa")
 
@@ -125,7 +126,7 @@ def run(prepared: Prepared, name: str, modality: str, steps: int, most: int, out
     config = resolve(CvqaConfig, "paper", [*SETTINGS, f"modality={modality}", *VARIANTS[name]])
     trial = Trial.of(prepared, config, steps, most)
     nothing = AnswerGold("nothing is held back", prepared.questions)
-    data = Data(cvqa, trial.train, (), nothing, prepared.questions, prepared.sha256)
+    data = Data(cvqa, [Part(trial.train, (), nothing)], prepared.questions, prepared.sha256)
     trainer = Watched("cvqa", data, config, out / "run", "cpu", None)
     trainer.watch(trial, cvqa.training_samples(prepared, "train", config), file)
     trainer.run(resume=False)

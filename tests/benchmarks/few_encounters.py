@@ -19,7 +19,8 @@ from magic_cli.data.gold import AnswerGold, answer_gold
 from magic_cli.data.prepared import open_prepared
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.training import runtime
-from magic_cli.training.trainer import Data, Trainer
+from magic_cli.training.parts import Data, Part
+from magic_cli.training.trainer import Trainer
 
 HELD, ENOUGH = 100, 240
 
@@ -46,7 +47,7 @@ def main() -> None:
                 held, train = samples[:HELD], samples[HELD : HELD + size]
                 ids = [sample.case.case_id for sample in held]
                 truth = dataclasses.replace(gold, answers={one: gold.answers[one] for one in ids})
-                data = Data(task, train, (), nothing, prepared.questions, prepared.sha256)
+                data = Data(task, [Part(train, (), nothing)], prepared.questions, prepared.sha256)
                 with tempfile.TemporaryDirectory() as out:
                     trainer = Trainer("cvqa", data, config, Path(out), "cpu", place.features(config))
                     trainer.run(resume=False)

@@ -26,6 +26,7 @@ from magic_cli.tasks import get
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.training import checkpoint
+from magic_cli.training.parts import unique_samples
 from magic_cli.training.trainer import Trainer
 
 cvqa = get("cvqa")
@@ -79,7 +80,7 @@ def test_no_fold_learns_from_an_encounter_that_it_holds_out(
     def run(self: Trainer, resume: bool) -> Any:
         seen.append({sample.case.case_id for sample in self.data.train})
         assert not self.data.valid
-        assert not (self.data.gold.images if self.data.task.name == "seg" else self.data.gold.answers)
+        assert [len(part.gold) for part in self.data.parts] == [0]
         return original(self, resume)
 
     monkeypatch.setattr(Trainer, "run", run)
@@ -303,8 +304,8 @@ def test_masks_of_each_annotator_and_the_papers_unit_are_held_out_whole(
 def test_samples_are_judged_once(drawn_prepared: Path) -> None:
     prepared = open_prepared(drawn_prepared)
     samples: list[Sample] = list(cvqa.training_samples(prepared, "train", CvqaConfig(sample_unit="question")))
-    assert train.unique_samples(samples) == samples
-    assert train.unique_samples([*samples, *samples]) == samples
+    assert unique_samples(samples) == samples
+    assert unique_samples([*samples, *samples]) == samples
 
 
 def test_the_command_prints_a_table_and_the_next_command(drawn_prepared: Path, tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ MODULES = (
         "magic_cli.commands.score_files",
         "magic_cli.commands.demo",
         "magic_cli.report.run_text",
+        "magic_cli.report.train_text",
     ),
     *("magic_cli.tasks.seg", "magic_cli.tasks.seg.model", "magic_cli.tasks.cvqa", "magic_cli.tasks.cvqa.model"),
     *("magic_cli.tasks.cvqa.vote", "jsonschema", "jsonschema_rs", "tifffile", "typer._adapters"),

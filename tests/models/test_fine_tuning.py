@@ -262,13 +262,15 @@ def test_only_frozen_encoders_are_cached(mode: str, drawn_prepared: Path) -> Non
 
 def test_frozen_bytes_are_the_same_after_a_run(drawn_prepared: Path, tmp_path: Path) -> None:
     """A whole run with weight decay, momentum and averaging: the frozen half of the encoder has not moved."""
+    from magic_cli.data.datasets import open_datasets
+    from magic_cli.training.parts import data_of
     from magic_cli.training.trainer import Trainer
 
     for mode in ("last", "lora"):
         settings = ["epochs=2", f"finetune={mode}", "ema=0.9", "encoder_lr=1e-2", "weight_decay=0.5"]
         config = resolve(SegConfig, "tiny", settings)
-        parts = train_command.split_train_valid(seg, open_prepared(drawn_prepared), config)
-        trainer = Trainer("seg", parts, config, tmp_path / mode, "cpu", None)
+        data = data_of(seg, open_datasets([drawn_prepared], (), (), masks=False), config)
+        trainer = Trainer("seg", data, config, tmp_path / mode, "cpu", None)
         trainer.run(resume=False)
         base, now = TinyImage(64, pooled=False).state_dict(), trainer.core.images.state_dict()
         same = {name for name in base if torch.equal(base[name], now[name])}

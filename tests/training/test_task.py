@@ -49,7 +49,7 @@ def test_a_task_has_defaults_for_what_it_may_lack() -> None:
     gold, questions, prepared = Any, Any, Any
     assert task.data_warnings(prepared, samples, Config()) == ()
     assert task.prediction_warnings(prepared, "test", samples, Config()) == ()
-    assert task.choose_settings(gold, [], Config()) is None
+    assert task.choose_settings([(gold, [])], Config()) is None
     assert task.validation_review(gold, [], {}) == Review()
     assert task.strata(samples, questions) == {"C1": ()}
     assert task.baseline_predictions([samples], questions) == {}

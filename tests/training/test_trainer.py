@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from run_options import train_options
+from stopped_runs import stop_after
 
 from magic_cli.commands import train as train_command
 from magic_cli.config import resolve
@@ -42,19 +43,6 @@ def unbroken(drawn_prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     out = tmp_path_factory.mktemp("unbroken") / "seg"
     train(drawn_prepared, out)
     return out
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, number: signal.Signals) -> None:
-    """Send this process a signal in the middle of the step after `steps` whole ones."""
-    original, seen = Trainer._step, []
-
-    def step(self: Trainer, *batch: Any) -> torch.Tensor:
-        seen.append(1)
-        if len(seen) == steps + 1:
-            signal.raise_signal(number)
-        return original(self, *batch)
-
-    monkeypatch.setattr(Trainer, "_step", step)
 
 
 @pytest.mark.parametrize(("steps", "number"), [(0, signal.SIGINT), (2, signal.SIGINT), (4, signal.SIGTERM)])
@@ -217,6 +205,7 @@ def test_a_fault_in_valid_is_not_taken_for_missing_gold(drawn_prepared: Path) ->
     """Only an empty split leads to a held-out part; anything else that is wrong with valid is said."""
     from magic_cli.data.prepared import open_prepared
     from magic_cli.tasks.seg import SegTask
+    from magic_cli.training.parts import split_train_valid
 
     class Faulty(SegTask):
         error: type[DataError] = DataError
@@ -228,9 +217,9 @@ def test_a_fault_in_valid_is_not_taken_for_missing_gold(drawn_prepared: Path) ->
 
     data, config, task = open_prepared(drawn_prepared), resolve(SegConfig, "tiny"), Faulty()
     with pytest.raises(DataError, match="valid is damaged"):
-        train_command.split_train_valid(task, data, config)
+        split_train_valid(task, data, config)
     task.error = EmptySplit
-    assert train_command.split_train_valid(task, data, config).valid
+    assert split_train_valid(task, data, config).valid
 
 
 @pytest.mark.parametrize("task", ["seg", "cvqa"])
@@ -261,12 +250,12 @@ def test_without_anything_held_back_all_epochs_are_trained_and_the_last_weights_
     from magic_cli.data.gold import MaskGold
     from magic_cli.data.prepared import open_prepared
     from magic_cli.tasks import get
-    from magic_cli.training.trainer import Data
+    from magic_cli.training.parts import Data, Part
 
     seg = get("seg")
     prepared, config = open_prepared(drawn_prepared), resolve(SegConfig, "tiny", ["epochs=3", "patience=1", "lr=1e-9"])
     samples, questions = seg.training_samples(prepared, "train", config), prepared.questions
-    data = Data(seg, samples, (), MaskGold("nothing"), questions, prepared.sha256)
+    data = Data(seg, [Part(samples, (), MaskGold("nothing"))], questions, prepared.sha256)
     trainer = Trainer("seg", data, config, tmp_path / "seg", "cpu", None)
     at = trainer.run(resume=False)
     assert (at.epoch, at.best_epoch, at.best) == (3, 2, -float("inf"))

@@ -19,7 +19,7 @@ from magic_cli.records import ImageRecord, Mask, Prediction, Sample
 from magic_cli.submission.reader import MASKS, SUFFIX, mask_name
 from magic_cli.tasks.seg.decide import MaskPrediction, to_mask
 from magic_cli.tasks.seg.score import score
-from magic_cli.training.task import ChosenSettings, Decision, Task, of_class
+from magic_cli.training.task import ChosenSettings, Decision, Task, Validated, of_class
 
 if TYPE_CHECKING:
     from magic_cli.config import Config
@@ -136,17 +136,15 @@ class SegTask(Task):
         """Return the masks in a user's file or folder."""
         return gold.masks
 
-    def choose_settings(
-        self, gold: TaskGold, predictions: Iterable[Prediction], config: Config
-    ) -> ChosenSettings | None:
+    def choose_settings(self, validated: Sequence[Validated], config: Config) -> ChosenSettings | None:
         """Choose the threshold for the score that the setting `threshold_for` names; None for "none"."""
         settings = of_class(config, self.config_class)
         if settings.threshold_for == "none":
             return None
-        probabilities = cast(Iterable[MaskPrediction], predictions)
+        datasets = [(of_class(gold, MaskGold), cast(Iterable[MaskPrediction], found)) for gold, found in validated]
         from magic_cli.tasks.seg.threshold import best_threshold
 
-        return best_threshold(of_class(gold, MaskGold), probabilities, settings.threshold_for, settings.threshold)
+        return best_threshold(datasets, settings.threshold_for, settings.threshold)
 
     def strata(self, samples: Sequence[Sample], questions: QuestionSchema) -> dict[str, tuple[str, ...]]:
         """Return the lesion size per encounter: small, medium or large."""

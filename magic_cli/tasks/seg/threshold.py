@@ -24,12 +24,16 @@ _PIXELS = 1 << 18
 Counts = NDArray[np.int64]
 
 
-def best_threshold(gold: MaskGold, predictions: Iterable[MaskPrediction], score: str, fixed: float) -> ChosenSettings:
+def best_threshold(
+    datasets: Sequence[tuple[MaskGold, Iterable[MaskPrediction]]], score: str, fixed: float
+) -> ChosenSettings:
     """Return the threshold of GRID, or the fixed one, with the highest score; of ties, the nearest to the fixed.
 
+    The score is the mean over the datasets.
+
     Args:
-        gold: annotators' masks; predictions for other photos are left out.
-        predictions: probabilities; each photo's are discarded once counted.
+        datasets: of each, annotators' masks and probabilities. Predictions for photos without masks are left out, and
+            each photo's are discarded once counted.
         score: one of MASK_SCORES.
         fixed: the threshold in the settings.
 
@@ -37,7 +41,8 @@ def best_threshold(gold: MaskGold, predictions: Iterable[MaskPrediction], score:
         DataError: a gold mask is damaged, or a probability is NaN.
     """
     grid = sorted({*GRID, fixed})
-    values = scores_at(gold, predictions, grid)[:, MASK_SCORES.index(score)]
+    columns = [scores_at(gold, found, grid)[:, MASK_SCORES.index(score)] for gold, found in datasets]
+    values = np.mean(columns, axis=0)
     best = min(range(len(grid)), key=lambda k: (-values[k], abs(grid[k] - fixed)))
     return ChosenSettings(
         {"threshold": grid[best]}, score, fixed, float(values[grid.index(fixed)]), float(values[best])

@@ -21,7 +21,7 @@ from magic_cli.data.imaging.masks import merge_masks, read_mask
 from magic_cli.data.prepared import open_prepared
 from magic_cli.errors import ConfigError
 from magic_cli.records import Sample
-from magic_cli.report import run_text
+from magic_cli.report import train_text
 from magic_cli.submission.reader import open_predictions
 from magic_cli.tasks import get
 from magic_cli.tasks.cvqa import CvqaDecision
@@ -142,7 +142,7 @@ def test_the_threshold_is_chosen_stored_used_and_told(
     assert threshold != 0.5
     gain = f"{meta.chosen['before']:.4f} -> {meta.chosen['after']:.4f}, optimistic there"
     said = f"threshold {threshold:g} chosen on the validation samples: {FIGURE} {gain}"
-    assert said == run_text.chosen_line(meta.chosen)
+    assert said == train_text.chosen_line(meta.chosen)
     written = predict([path], drawn_prepared, tmp_path / "own")
     assert figures(tmp_path / "own", drawn_prepared)[FIGURE] == pytest.approx(meta.chosen["after"], abs=1e-9)
     for p in maps([path], drawn_prepared):

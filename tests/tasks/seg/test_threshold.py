@@ -62,7 +62,7 @@ def test_pixels_on_a_threshold_are_background(tmp_path: Path) -> None:
 @pytest.mark.parametrize("figure", MASK_SCORES)
 def test_the_best_is_the_best_of_the_grid(figure: str, tmp_path: Path) -> None:
     gold, found = drawn(tmp_path, 5, photos=6)
-    chosen = best_threshold(gold, iter(found), figure, 0.5)
+    chosen = best_threshold([(gold, iter(found))], figure, 0.5)
     grid = sorted({*GRID, 0.5})
     values = scores_at(gold, found, grid)[:, MASK_SCORES.index(figure)]
     assert chosen.settings["threshold"] in grid
@@ -76,7 +76,7 @@ def test_of_equals_the_nearest_to_the_fixed_one(tmp_path: Path) -> None:
     gold = MaskGold("g", {"I": GoldImage("E", {"ann0": tmp_path / "a.tiff"})})
     sure = MaskPrediction("I", np.array([[0.0, 1.0]], np.float32))
     for fixed in (0.5, 0.37, 0.02):
-        assert best_threshold(gold, [sure], "dice", fixed).settings["threshold"] == fixed
+        assert best_threshold([(gold, [sure])], "dice", fixed).settings["threshold"] == fixed
 
 
 def test_a_calibrated_map_keeps_what_a_shy_one_lowers(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_calibrated_map_keeps_what_a_shy_one_lowers(tmp_path: Path) -> None:
     gold = MaskGold("g", {"I": GoldImage("E", {"ann0": tmp_path / "a.tiff"})})
     shy = np.where(mask == 1, 0.35, 0.1).astype(np.float32)
     shy[5, 5] = 0.6
-    chosen = best_threshold(gold, [MaskPrediction("I", shy)], "dice", 0.5)
+    chosen = best_threshold([(gold, [MaskPrediction("I", shy)])], "dice", 0.5)
     assert 0.1 <= chosen.settings["threshold"] < 0.35
     assert chosen.after == 1
     assert chosen.before == pytest.approx(2 / 101)
