@@ -27,6 +27,12 @@ ADAPTERS = {
     "dermamnist": "dermamnist",
     "dermasynth": "dermasynth",
     "mm-skin": "mm_skin",
+    "coco": "annotations.coco",
+    "labelme": "annotations.labelme",
+    "cvat": "annotations.cvat",
+    "label-studio": "annotations.label_studio",
+    "via": "annotations.via",
+    "mask-pairs": "annotations.mask_pairs",
 }
 
 
@@ -47,14 +53,22 @@ def adapter(name: str) -> Source:
 def recognize(files: SourceFiles) -> Source:
     """Return the adapter of the dataset below a folder; the challenge's where none recognizes it, as it says why.
 
+    Adapters that are a fallback are asked where no other recognizes it.
+
     Raises:
         DataError: several adapters recognize it.
     """
-    evidence = {name: path for name in ADAPTERS if (path := adapter(name).find(files))}
+    evidence = _evidence(files, is_fallback=False) or _evidence(files, is_fallback=True)
     if len(evidence) > 1:
         got = ", ".join(f"{name} ({files.name(path)})" for name, path in evidence.items())
         raise DataError(problem(files.root, f"several datasets: {got}", "one", "choose with --source"))
     return adapter(next(iter(evidence), "dermavqa"))
+
+
+def _evidence(files: SourceFiles, is_fallback: bool) -> dict[str, str]:
+    """Return the adapters that recognize a dataset, with the file by which they do."""
+    asked = (name for name in ADAPTERS if adapter(name).is_fallback is is_fallback)
+    return {name: path for name in asked if (path := adapter(name).find(files))}
 
 
 def open_source(root: Path, options: ReadOptions, name: str = "") -> RawDataset:

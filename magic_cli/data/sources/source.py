@@ -106,6 +106,7 @@ class Source(ABC):
         origin: where it comes from: a URL or a DOI.
         licence: of the dataset, as it states it; a row's own licence goes into `Case.licence`.
         expected: the files that are expected below `--data`, in a few words.
+        is_fallback: whether it is asked only where no other adapter recognizes the dataset.
     """
 
     name: ClassVar[str]
@@ -113,6 +114,7 @@ class Source(ABC):
     origin: ClassVar[str]
     licence: ClassVar[str]
     expected: ClassVar[str]
+    is_fallback: ClassVar[bool] = False
 
     @abstractmethod
     def find(self, files: SourceFiles) -> str:

@@ -1,0 +1,1 @@
+"""Photos with masks as annotation tools export them: outlines, run lengths, or pictures beside the photos."""
