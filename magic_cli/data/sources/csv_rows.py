@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import PurePath
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from magic_cli.data.issues import IssueLog
 from magic_cli.data.sources import lfs
@@ -300,10 +300,10 @@ def _encoding(path: str, head: bytes) -> tuple[str, bool]:
     encoding = marked or "utf-8"
     if _decodes(path, "utf-8"):
         return encoding, False
-    good, bad, lone, runs = _counts(path)
+    good, bad, lone, all_bytes = _counts(path)
     if marked or good > bad:
         return encoding, True
-    if lone * 10 < runs and _decodes(path, "gb18030"):
+    if lone * 4 < all_bytes and _decodes(path, "gb18030"):
         return "gb18030", False
     return ("cp1252" if _decodes(path, "cp1252") else "latin-1"), False
 
@@ -326,15 +326,18 @@ def _decodes(path: str, encoding: str) -> bool:
 
 
 def _counts(path: str) -> tuple[int, int, int, int]:
-    """Return numbers of UTF-8 characters beyond ASCII, of bytes that are no UTF-8, of lone bytes and of their runs."""
+    """Return numbers of UTF-8 characters beyond ASCII, of bytes that are no UTF-8, of bytes beyond ASCII in short runs.
+
+    The last number is that of all bytes beyond ASCII: Chinese has them in runs of four and more, "Größe" has two.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-    good = bad = lone = all_runs = 0
+    good = bad = lone = all_bytes = 0
     for chunk in _chunks(path):
         text = decoder.decode(chunk)
         good, bad = good + len(_OTHER.findall(text)), bad + len(_ESCAPED.findall(text))
-        runs = _RUNS.findall(chunk)
-        lone, all_runs = lone + sum(len(run) == 1 for run in runs), all_runs + len(runs)
-    return good, bad, lone, all_runs
+        runs = [len(run) for run in _RUNS.findall(chunk)]
+        lone, all_bytes = lone + sum(run for run in runs if run < 4), all_bytes + sum(runs)
+    return good, bad, lone, all_bytes
 
 
 def _header(head: bytes, encoding: str) -> tuple[str, int, list[str]]:
@@ -374,7 +377,21 @@ def _names(header: Sequence[str]) -> tuple[str, ...]:
     return tuple(name or ("" if number == first else f"Unnamed: {number}") for number, name in enumerate(names))
 
 
-def note_unknown(table: CsvTable, known: frozenset[str], issues: IssueLog) -> None:
+class Columns(Protocol):
+    """A table with a name and columns."""
+
+    @property
+    def name(self) -> str:
+        """Path as messages show it."""
+        ...
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        ...
+
+
+def note_unknown(table: Columns, known: frozenset[str], issues: IssueLog) -> None:
     """Note the columns of a table that are not used, how many and which."""
     unknown = [printable(column) or "(unnamed)" for column in table.columns if column not in known]
     if unknown:

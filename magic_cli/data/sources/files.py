@@ -3,13 +3,16 @@
 import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path, PurePath
 
 from magic_cli.data.issues import IssueLog
-from magic_cli.data.names import PHOTO_SUFFIXES, key_of
+from magic_cli.data.names import PHOTO_SUFFIXES, is_for_masks, key_of
 from magic_cli.data.sources.walk import below, check_root, is_packed, walk
 from magic_cli.errors import printable
 from magic_cli.io.files import sha256
+
+_LONGEST = 255  # bytes of a file's name, in all usual file systems
 
 _NO_PATHS: tuple[str, ...] = ()
 
@@ -54,10 +57,16 @@ class SourceFiles:
                 self.archives.append(path)
             else:
                 self.tables.append(path)
+        folders = ("", *self._folders, *self._above)
+        self._order = {
+            False: sorted(folders, key=lambda folder: _is_for(folder, False)),
+            True: sorted(folders, key=lambda folder: _is_for(folder, True)),
+        }
 
     def name(self, path: str | Path) -> str:
-        """Return the path of a file below the root, as messages show it."""
-        return printable(below(path, self.root))
+        """Return the path of a file below the root, as messages show it; of one elsewhere its name."""
+        is_below = PurePath(path).is_relative_to(self.root)
+        return printable(below(path, self.root) if is_below else PurePath(path).name)
 
     def named(self, *patterns: str) -> list[str]:
         """Return the files, photos excepted, whose name matches a pattern such as "*metadata*.csv"; case is ignored."""
@@ -82,21 +91,28 @@ class SourceFiles:
         """Return the absolute path of the photo that a table names, "" if there is none.
 
         A path is tried below the root, below each folder with photos and below those above it; then the name decides,
-        without its suffix and in any case, where it is the only one of its kind, or the only one in folders so named.
-        Paths that lead out of the root are not followed.
+        without its suffix and in any case, where it is the only one of its kind, or the only one in folders so named; a
+        folder for masks counts only where no other has it. Paths that lead out of the root are not followed.
         """
+        return self._find(written, False)
+
+    def mask(self, written: str) -> str:
+        """Return the absolute path of the mask that a table names, as `photo`, but in a folder for masks first."""
+        return self._find(written, True)
+
+    def _find(self, written: str, is_mask: bool) -> str:
         name = written.strip().replace("\\", "/").lstrip("/")
         parts = PurePath(name).parts
-        if not parts or ".." in parts or ":" in name:
+        if not parts or ".." in parts or ":" in name or "\0" in name or max(map(_length, parts)) > _LONGEST:
             return ""
         if PurePath(name).suffix.casefold() in PHOTO_SUFFIXES:
-            for folder in ("", *self._folders, *self._above):
+            for folder in self._order[is_mask]:
                 candidate = self.root / folder / name
                 if candidate.is_file():
                     return str(candidate)
-        return self._by_name(name)
+        return self._by_name(name, is_mask)
 
-    def _by_name(self, name: str) -> str:
+    def _by_name(self, name: str, is_mask: bool) -> str:
         if self._index is None:
             self._index = {}
             for path in self.photos():
@@ -105,6 +121,8 @@ class SourceFiles:
         pure = PurePath(name)
         stem = pure.stem if pure.suffix.casefold() in PHOTO_SUFFIXES else pure.name
         paths = self._index.get(key_of(stem), _NO_PATHS)
+        if len(paths) > 1:
+            paths = tuple(path for path in paths if not _is_for(below(Path(path).parent, self.root), is_mask)) or paths
         if len(paths) > 1 and len(pure.parts) > 1:
             end = key_of(f"/{pure.with_name(stem).as_posix()}")
             paths = tuple(path for path in paths if key_of(str(PurePath(path).with_suffix(""))).endswith(end))
@@ -128,3 +146,13 @@ def split_of(path: str) -> str:
     stem = PurePath(path).stem.casefold()
     named = [split for split, pattern in _SPLITS.items() if pattern.search(stem)]
     return named[0] if len(named) == 1 else ""
+
+
+@cache
+def _is_for(folder: str, is_mask: bool) -> bool:
+    """Return whether a folder is for masks where a photo is sought, or the other way round: such come last."""
+    return is_for_masks(PurePath(folder).parts) != is_mask
+
+
+def _length(part: str) -> int:
+    return len(part.encode(errors="replace"))

@@ -48,6 +48,7 @@ def test_every_export_reads_the_same(tmp_path: Path, delimiter: str, encoding: s
         ("a,b\n1,naïve\n".encode("latin-1"), "cp1252", "naïve"),
         ("a,b\n1,“x”\n".encode("cp1252"), "cp1252", "“x”"),
         (b"a,b\n1,\x81 \xe9 z\n", "latin-1", "\x81 é z"),
+        ("a,b\n1,Größe\n".encode("cp1252"), "cp1252", "Größe"),
         ("a,b\n1,皮肤病变为红斑，瘙痒\n".encode("gbk"), "gb18030", "皮肤病变为红斑，瘙痒"),
         (b"a,b\n1,\xc3\xa9\xc3\xa9 \xff\n", "utf-8", "éé \ufffd"),
     ],
