@@ -1,9 +1,10 @@
 """An export of the ISIC archive: a metadata table whose columns depend on the query, and the photos beside it."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 
 from magic_cli.data.issues import counted
-from magic_cli.data.names import key_of
+from magic_cli.data.names import is_for_masks, key_of
 from magic_cli.data.sources.cells import image_id_of
 from magic_cli.data.sources.csv_rows import CsvTable, Row, columns_of, note_unknown, open_csv, tables_with
 from magic_cli.data.sources.files import SourceFiles
@@ -85,6 +86,7 @@ def _cases(files: SourceFiles, tables: Sequence[CsvTable]) -> Iterator[RawCase]:
     """Yield a case for each image; exports of several collections share images, of which the first row counts."""
     labels: dict[str, str | None] = {}
     again = conflicts = 0
+    has_masks = _has_masks(files)
     for table in tables:
         note_unknown(table, frozenset(("isic_id", *_ABOUT)), files.issues)
         for row in table.rows(files.issues):
@@ -92,7 +94,7 @@ def _cases(files: SourceFiles, tables: Sequence[CsvTable]) -> Iterator[RawCase]:
             if written is None:
                 files.issues.add_loss(problem(row.where, "no isic_id", "ISIC_ and a number", "complete it"), "cases")
                 continue
-            raw = _case(row, files, image_id_of(written))
+            raw = _case(row, image_id_of(written), files, has_masks)
             key = key_of(written)
             if key in labels:
                 again += 1
@@ -107,7 +109,12 @@ def _cases(files: SourceFiles, tables: Sequence[CsvTable]) -> Iterator[RawCase]:
         files.issues.note(f"{rows} that came before, as collections overlap: the first is used{other}")
 
 
-def _case(row: Row, files: SourceFiles, image_id: str) -> RawCase:
+def _has_masks(files: SourceFiles) -> bool:
+    """Return whether a folder is named as one of masks: looking for each mask by name takes memory."""
+    return any(is_for_masks(PurePath(folder).parts) for folder in files.folders())
+
+
+def _case(row: Row, image_id: str, files: SourceFiles, has_masks: bool) -> RawCase:
     attributes = facts(row, _ABOUT)
     levels = _levels(row)
     if levels:
@@ -123,7 +130,8 @@ def _case(row: Row, files: SourceFiles, image_id: str) -> RawCase:
         group_id=attributes.get(PATIENT) or attributes.get(LESION, ""),
         licence=row.get("copyright_license") or "",
     )
-    photo, mask = files.photo(f"{image_id}.jpg"), files.photo(f"{image_id}_segmentation.png")
+    photo = files.photo(f"{image_id}.jpg")
+    mask = files.photo(f"{image_id}_segmentation.png") if has_masks else ""
     masks = {"ann0": mask} if mask else {}
     return RawCase(case, (RawPhoto(image_id, photo, masks),) if photo else (), row.where)
 

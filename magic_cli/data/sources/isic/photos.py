@@ -1,5 +1,6 @@
 """The photos and lesion masks of an ISIC challenge, by image id: found in one pass, whatever folders they lie in."""
 
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ _FILE = re.compile(r"(?P<image>ISIC_\d+(?:_downsampled)?)(?:_(?P<kind>.+))?", re
 
 _FEATURES = re.compile(r"ISIC_\d+(?:_features)?\.json", re.I)
 
-_JPEG = (".jpg", ".jpeg")
+_JPEG = ("jpg", "jpeg")
 
 
 @dataclass(slots=True)
@@ -50,25 +51,29 @@ def index_photos(files: SourceFiles) -> PhotoIndex:
     index = PhotoIndex()
     rank: dict[str, tuple[bool, int]] = {}
     mask_year: dict[str, int] = {}
+    folders: dict[str, tuple[int, str]] = {}
     for path in files.photos():
-        pure = PurePath(path)
-        match = _FILE.fullmatch(pure.stem)
+        folder, _, name = path.rpartition(os.sep)
+        stem, _, suffix = name.rpartition(".")
+        match = _FILE.fullmatch(stem)
         if not match:
             continue
         kind = (match["kind"] or "").casefold()
         if kind not in ("", "segmentation"):
             _count_feature(index, kind)
             continue
-        key, name = key_of(match["image"]), _relative(path, files)
+        if folder not in folders:
+            named = _relative(folder, files)
+            folders[folder] = year_of(named), part_of(named)
+        key, (year, part) = key_of(match["image"]), folders[folder]
         found = index.images.setdefault(key, PhotoFiles())
-        year = year_of(name)
         if kind:
             if not found.mask or year > mask_year[key]:
                 found.mask, mask_year[key] = path, year
             continue
-        found.splits |= {part_of(str(PurePath(name).parent))} - {""}
+        found.splits |= {part} - {""}
         index.copies += bool(found.photo)
-        new = (pure.suffix.casefold() in _JPEG, year)
+        new = (suffix.casefold() in _JPEG, year)
         if not found.photo or new > rank[key]:
             found.photo, found.year, rank[key] = path, year, new
     features = sum(bool(_FEATURES.fullmatch(PurePath(path).name)) for path in files.tables)
