@@ -41,8 +41,12 @@ def root(
 
 @app.command()
 def prepare(
-    data: Annotated[Path, typer.Option("--data", help="The challenge's folder, unpacked and unchanged.")],
+    data: opt.RawData = None,
     out: Annotated[Path, typer.Option(help="Folder for the prepared dataset.")] = Path("prepared"),
+    source: opt.Source = "",
+    mapping: opt.ColumnsOf = None,
+    join: opt.Join = None,
+    list_sources: opt.ListSources = False,
     merge: Annotated[
         str, typer.Option(help="How to merge annotators' masks: or, majority, intersection, each.")
     ] = "or",
@@ -57,10 +61,17 @@ def prepare(
     dry_run: opt.DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Turn the raw challenge folder into one clean, checked dataset.
+    """Turn a raw dataset, the challenge's or another one, into one clean, checked dataset.
 
-    Example: `magic prepare --data DermaVQA/`
+    Example: `magic prepare --data DermaVQA/`, `magic prepare --data mine/ --map image=file,label=dx,group=patient`
     """
+    if list_sources:
+        from magic_cli.commands.list_sources import list_sources as listed
+
+        emit(as_json, "prepare", listed())
+        return
+    if data is None:
+        raise typer.BadParameter("--data FOLDER is missing (or --list-sources)")
     from magic_cli.commands import prepare as module
 
     options = module.PrepareOptions(
@@ -74,6 +85,9 @@ def prepare(
         test=test,
         split_by=split_by,
         seed=seed,
+        source=source,
+        mapping=tuple(mapping or ()),
+        join=join,
     )
     result = module.prepare(data, out, options)
     emit(as_json, "prepare", result)

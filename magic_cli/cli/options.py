@@ -102,6 +102,20 @@ _DATA_WEIGHT = (
 
 DataWeights = Annotated[list[float] | None, typer.Option("--data-weight", metavar="WEIGHT", help=_DATA_WEIGHT)]
 
+RawData = Annotated[Path | None, typer.Option("--data", help="The dataset's folder, unpacked and unchanged.")]
+
+Source = Annotated[str, typer.Option("--source", metavar="NAME", help="Which dataset it is, where several match.")]
+
+_MAP = "Columns of a table: image, label, text, group, split, mask, ... (examples/datasets.md); repeatable."
+
+ColumnsOf = Annotated[list[str] | None, typer.Option("--map", metavar="KEY=COLUMN,...", help=_MAP)]
+
+_JOIN = "A second table with facts about photos or cases, matched by its first column."
+
+Join = Annotated[Path | None, typer.Option("--join", metavar="FILE", help=_JOIN)]
+
+ListSources = Annotated[bool, typer.Option("--list-sources", help="List the datasets that can be read.")]
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]

@@ -31,6 +31,7 @@ from magic_cli.data.prepared import CASES, IMAGES, MANIFEST, MEAN_MASK, PAGE, QU
 from magic_cli.data.prompt_lengths import PromptStatistics
 from magic_cli.data.same_photos import list_same_photos
 from magic_cli.data.sources import open_source
+from magic_cli.data.sources.generic.mapping import parse_mapping
 from magic_cli.data.sources.source import RawDataset, ReadOptions
 from magic_cli.data.sources.walk import below
 from magic_cli.errors import ConfigError, DataError, problem
@@ -59,6 +60,8 @@ class PrepareOptions:
         test: share of the cases for test.
         split_by: the group that is never divided: "patient", "lesion", "case" or an attribute; "" for the source's.
         seed: for dealing.
+        mapping: "image=COLUMN", "label=COLUMN", ...: which column of a table is what (data/sources/generic/mapping.py).
+        join: a second table, whose rows are matched with the names of photos or the ids of cases.
     """
 
     merge: str = "or"
@@ -68,6 +71,8 @@ class PrepareOptions:
     overwrite: bool = False
     dry_run: bool = False
     source: str = ""
+    mapping: tuple[str, ...] = ()
+    join: Path | None = None
     valid: float = 0.15
     test: float = 0.15
     split_by: str = ""
@@ -96,7 +101,8 @@ def prepare(data: StrPath, out: StrPath = "prepared", options: PrepareOptions = 
     if options.merge not in (*MERGES, "each"):
         raise ConfigError(problem("--merge", options.merge, " or ".join((*MERGES, "each")), "choose one of these"))
     options.plan.rule.check()
-    reading = ReadOptions(prompt=options.prompt, responses=options.responses)
+    joined = str(options.join) if options.join else ""
+    reading = ReadOptions(parse_mapping(options.mapping), joined, options.prompt, options.responses)
     if options.dry_run:
         raw = open_source(data, reading, options.source)
         return PrepareResult(data, out, _build(raw, options, None, raw.root), is_written=False)

@@ -24,7 +24,21 @@ class Recordable(Protocol):
         ...
 
 
-_PATHS = {"data", "out", "ckpt", "files", "preds", "gold", "seg", "cvqa", "against", "run", "weights", "cache_dir"}
+_PATHS = {
+    "data",
+    "out",
+    "ckpt",
+    "files",
+    "preds",
+    "gold",
+    "seg",
+    "cvqa",
+    "against",
+    "run",
+    "weights",
+    "cache_dir",
+    "join",
+}
 _PATHS |= {"path", "record"}  # of the verbs that are not recorded
 
 P = ParamSpec("P")

@@ -1,11 +1,14 @@
 """Raw datasets: one folder or module per source, all read into one prepared format."""
 
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 
 from magic_cli.data.issues import IssueLog
 from magic_cli.data.sources.files import SourceFiles
+from magic_cli.data.sources.generic.join import join
+from magic_cli.data.sources.generic.suggestions import suggestions
 from magic_cli.data.sources.source import RawDataset, ReadOptions, Source
 from magic_cli.errors import ConfigError, DataError, problem, shorten
 
@@ -33,6 +36,8 @@ ADAPTERS = {
     "label-studio": "annotations.label_studio",
     "via": "annotations.via",
     "mask-pairs": "annotations.mask_pairs",
+    "cases": "generic.cases_jsonl",
+    "csv": "generic.csv_map",
 }
 
 
@@ -44,14 +49,21 @@ def adapter(name: str) -> Source:
         ConfigError: there is none of this name.
     """
     if name not in ADAPTERS:
-        remedy = "choose one of these; `magic prepare --list-sources` describes them"
+        close = get_close_matches(name.casefold(), ADAPTERS, 1)
+        start = f"did you mean {close[0]}?" if close else "choose one of these;"
+        remedy = f"{start} `magic prepare --list-sources` describes them"
         raise ConfigError(problem("--source", name, shorten(list(ADAPTERS), 40), remedy))
     source: Source = import_module(f"{__name__}.{ADAPTERS[name]}").SOURCE
     return source
 
 
-def recognize(files: SourceFiles) -> Source:
-    """Return the adapter of the dataset below a folder; the challenge's where none recognizes it, as it says why.
+def sources() -> list[Source]:
+    """Return all adapters, in the order of `--list-sources`."""
+    return [adapter(name) for name in ADAPTERS]
+
+
+def recognize(files: SourceFiles) -> Source | None:
+    """Return the adapter of the dataset below a folder, None where none recognizes it.
 
     Adapters that are a fallback are asked where no other recognizes it.
 
@@ -62,7 +74,7 @@ def recognize(files: SourceFiles) -> Source:
     if len(evidence) > 1:
         got = ", ".join(f"{name} ({files.name(path)})" for name, path in evidence.items())
         raise DataError(problem(files.root, f"several datasets: {got}", "one", "choose with --source"))
-    return adapter(next(iter(evidence), "dermavqa"))
+    return adapter(next(iter(evidence))) if evidence else None
 
 
 def _evidence(files: SourceFiles, is_fallback: bool) -> dict[str, str]:
@@ -72,13 +84,44 @@ def _evidence(files: SourceFiles, is_fallback: bool) -> dict[str, str]:
 
 
 def open_source(root: Path, options: ReadOptions, name: str = "") -> RawDataset:
-    """Find out what dataset is below a folder, unless `name` says so, and open it.
+    """Find out what dataset is below a folder, unless `name` or a mapping says so, and open it.
+
+    A mapping describes the dataset's table; with `options.join` and without an image, it describes the table to join.
 
     Raises:
         DataError: nothing that is known is there, or its tables cannot be read.
-        ConfigError: an unknown name.
+        ConfigError: an unknown name, or a mapping that does not fit.
     """
     issues = IssueLog()
-    chosen = adapter(name) if name else None
+    is_of_join = bool(options.join) and name != "csv" and not {"image", "table"} & options.mapping.keys()
+    if options.mapping and not is_of_join and name not in ("", "csv"):
+        expected = "--map for --source csv, or for a table to --join"
+        raise ConfigError(problem("--map", f"it with --source {name}", expected, "leave one of them out"))
+    chosen = adapter(name or "csv") if name or (options.mapping and not is_of_join) else None
     files = SourceFiles(root, issues)
-    return (chosen or recognize(files)).read(files, options)
+    source = chosen or recognize(files)
+    if source is None:
+        return _unknown(files, options)
+    dataset = source.read(files, options)
+    if options.join:
+        return join(dataset, Path(options.join), options.mapping if is_of_join else {}, files)
+    return dataset
+
+
+def _unknown(files: SourceFiles, options: ReadOptions) -> RawDataset:
+    """Return the dataset of a folder that no adapter knows if the challenge's can read it; it says why it cannot.
+
+    Raises:
+        DataError: it cannot; with the columns of tables that `--map` may name.
+    """
+    try:
+        return adapter("dermavqa").read(files, options)
+    except DataError as error:
+        tables = suggestions(files)
+        others = "`magic prepare --list-sources` names the datasets that are known; any table is read with --map"
+        if tables and not files.archives and not any("encounter_id" in line for line in tables):
+            got, expected = "no dataset that is known", "one of `magic prepare --list-sources`, or any table with --map"
+            first = [problem(files.root, got, expected, "say with --map which column is what")]
+        else:
+            first = [*error.problems, others]
+        raise DataError([*first, *tables]) from None

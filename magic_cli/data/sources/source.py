@@ -88,11 +88,12 @@ class RawDataset:
 class ReadOptions:
     """How a source is read.
 
-    `mapping` maps "image", "label", "text", "group", ... to columns (`--map`); {} without. `prompt` and `responses`
-    are those of the challenge.
+    `mapping` maps "image", "label", "text", "group", ... to columns (`--map`); {} without. `join` is the path of a
+    second table, "" without. `prompt` and `responses` are those of the challenge.
     """
 
     mapping: Mapping[str, str] = field(default_factory=dict)
+    join: str = ""
     prompt: str = "qa"
     responses: bool = True
 
