@@ -8,6 +8,7 @@ from raw_tables import write_csv
 
 from magic_cli.commands.prepare import prepare
 from magic_cli.data.prepared import open_prepared
+from magic_cli.errors import DataError
 
 FIRST, SECOND, WRONG = "5e82a45bc5d78bd24ae9202d194423f8", "fa2911a9b13b6f8af79cb700937cc14f", f"{7:032}"
 
@@ -110,3 +111,18 @@ def test_malignancy_may_be_a_number_and_the_only_label(tmp_path: Path, cell: str
     case = read_folder(tmp_path)[1]["000001"].case
     assert case.label == label
     assert case.attributes.get("label_path") == label
+
+
+def test_of_two_copies_of_a_table_the_usual_name_is_read_and_the_other_is_told(folder: Path) -> None:
+    write_csv(folder / "cleaned.csv", [{**ROW, "label": "other"}])
+    dataset, cases = read_folder(folder)
+    assert cases[FIRST].case.label == ROW["label"]
+    assert dataset.issues.notes[0] == "fitzpatrick17k.csv is read; tables with the same columns are not: cleaned.csv"
+
+
+def test_a_folder_without_its_table_is_one_line(tmp_path: Path) -> None:
+    make_folder(tmp_path, {}, ["a.jpg"])
+    for source in ("pad-ufes-20", "derm7pt", "scin", "fitzpatrick17k", "ddi", "skincon", "skincap"):
+        with pytest.raises(DataError, match="got no table with the columns") as caught:
+            read_folder(tmp_path, source)
+        assert len(caught.value.problems) == 1

@@ -1,27 +1,45 @@
 """What the adapters of this folder share: their table, the photos of a row, its own columns as attributes."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 
 from magic_cli.data.sources.cells import image_id_of, present
 from magic_cli.data.sources.csv_rows import CsvTable, Row, open_csv, tables_with
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.source import RawPhoto
-from magic_cli.errors import DataError, problem
+from magic_cli.errors import DataError, problem, shorten
 
 _LONGEST = 1000  # characters of an attribute
 
 
-def open_table(files: SourceFiles, expected: str, *columns: str) -> CsvTable:
-    """Return the first table that has all of these columns.
+def table_named(files: SourceFiles, usual: str, *columns: str) -> str:
+    """Return the path of the table that has all of these columns, "" if there is none.
+
+    Of several it is the one with the usual name, else the first; a note says which are not read.
+    """
+    paths = sorted(tables_with(files, *columns), key=lambda path: PurePath(path).name.casefold() != usual)
+    if len(paths) > 1:
+        others = shorten(map(files.name, paths[1:]))
+        files.issues.note(f"{files.name(paths[0])} is read; tables with the same columns are not: {others}")
+    return next(iter(paths), "")
+
+
+def open_table(files: SourceFiles, usual: str, *columns: str) -> CsvTable:
+    """Open the table that `table_named` returns.
 
     Raises:
-        DataError: there is none; `expected` says what it is called.
+        DataError: there is none, or it cannot be read.
     """
-    paths = tables_with(files, *columns)
-    if not paths:
-        got = f"no table with the columns {', '.join(columns)}"
-        raise DataError(problem(files.root, got, expected, "check --data and --source"))
-    return open_csv(paths[0], files)
+    path = table_named(files, usual, *columns)
+    if not path:
+        raise no_table(files, usual, *columns)
+    return open_csv(path, files)
+
+
+def no_table(files: SourceFiles, usual: str, *columns: str) -> DataError:
+    """Return the error that no table has these columns."""
+    got = f"no table with the columns {', '.join(columns)}"
+    return DataError(problem(files.root, got, usual, "check --data and --source"))
 
 
 def own_columns(row: Row, columns: Iterable[str]) -> dict[str, str]:

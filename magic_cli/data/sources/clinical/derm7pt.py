@@ -89,7 +89,7 @@ class Derm7pt(Source):
         Raises:
             DataError: no such table.
         """
-        table = open_table(files, "release_v0/meta/meta.csv", *_MARKS)
+        table = open_table(files, "meta.csv", *_MARKS)
         note_unknown(table, frozenset({*_COLUMNS, "", "Unnamed: 0"}), files.issues)
         indexes = _index_tables(table, files)
         splits = _splits(indexes, files.issues)

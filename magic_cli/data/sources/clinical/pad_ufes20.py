@@ -71,7 +71,7 @@ class PadUfes20(Source):
         Raises:
             DataError: no such table.
         """
-        table = open_table(files, "metadata.csv of PAD-UFES-20", *_MARKS)
+        table = open_table(files, "metadata.csv", *_MARKS)
         note_unknown(table, frozenset(_COLUMNS), files.issues)
         return RawDataset(self.name, files.root, _cases(table, files), files.issues, files.digests(table.path))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from magic_cli.data.issues import IssueLog
 from magic_cli.data.sources.cells import flag, identifier, texts, weights
-from magic_cli.data.sources.clinical.cases import open_table, own_columns, photos_of
+from magic_cli.data.sources.clinical.cases import open_table, own_columns, photos_of, table_named
 from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, open_csv, tables_with
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.source import (
@@ -89,7 +89,8 @@ class Scin(Source):
         table = open_table(files, "scin_cases.csv", *_MARKS)
         tables = [table]
         if not table.has(_WEIGHTS):  # both tables may have been joined to one
-            tables += [open_csv(path, files) for path in tables_with(files, "case_id", _WEIGHTS)[:1]]
+            path = table_named(files, "scin_labels.csv", "case_id", _WEIGHTS)
+            tables += [open_csv(path, files)] if path else []
         for each in tables:
             known = {column for column in each.columns if _OF_CASES.fullmatch(column) or _OF_LABELS.fullmatch(column)}
             note_unknown(each, frozenset({*known, "case_id", *_PATHS, "", "Unnamed: 0"}), files.issues)

@@ -5,7 +5,7 @@ The captions end in the diagnosis: they are texts of the role "raw", which no qu
 
 from collections.abc import Iterator
 
-from magic_cli.data.sources.clinical.cases import own_columns, photos_of
+from magic_cli.data.sources.clinical.cases import no_table, own_columns, photos_of
 from magic_cli.data.sources.clinical.skincon import CONCEPTS, DROPPED, concepts_of, is_dropped
 from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, open_csv, tables_with
 from magic_cli.data.sources.files import SourceFiles
@@ -20,7 +20,7 @@ from magic_cli.data.sources.source import (
 from magic_cli.data.sources.source import (
     SOURCE as COLLECTION,
 )
-from magic_cli.errors import DataError, problem
+from magic_cli.errors import problem
 from magic_cli.records import Case
 
 _PATHS = ("skincap_file_path", "filename", "ori_file_path")  # the second as MAKE's copy spells the first
@@ -55,8 +55,7 @@ class SkinCap(Source):
         """
         path = self.find(files)
         if not path:
-            got = "no table with a path and captions"
-            raise DataError(problem(files.root, got, "skincap_v240623.csv", "check --data and --source"))
+            raise no_table(files, "skincap_v240623.csv", _PATHS[0], *_ENGLISH)
         table = open_csv(path, files)
         note_unknown(table, _KNOWN, files.issues)
         return RawDataset(self.name, files.root, _cases(table, files), files.issues, files.digests(table.path))

@@ -11,7 +11,7 @@ from magic_cli.data.issues import IssueLog
 from magic_cli.data.names import key_of
 from magic_cli.data.sources.cells import flag, image_id_of
 from magic_cli.data.sources.clinical import ddi, fitzpatrick17k
-from magic_cli.data.sources.clinical.cases import open_table, own_columns, photos_of
+from magic_cli.data.sources.clinical.cases import no_table, own_columns, photos_of, table_named
 from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, open_csv, tables_with
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.source import CONCEPTS as SEEN
@@ -65,8 +65,9 @@ class SkinCon(Source):
         Raises:
             DataError: no such table.
         """
-        open_table(files, "annotations_fitzpatrick17k.csv or annotations_ddi.csv", *_MARKS)
         tables = [open_csv(path, files) for path in tables_with(files, *_MARKS)]
+        if not tables:
+            raise no_table(files, "annotations_fitzpatrick17k.csv or annotations_ddi.csv", *_MARKS)
         for table in tables:
             note_unknown(table, _KNOWN, files.issues)
         labels, used = _labels(files)
@@ -103,13 +104,15 @@ def _labels(files: SourceFiles) -> tuple[dict[str, Labels], list[str]]:
     labels: dict[str, Labels] = {}
     used = []
     issues = IssueLog()
-    for path in tables_with(files, *fitzpatrick17k.MARKS)[:1]:
+    path = table_named(files, "fitzpatrick17k.csv", *fitzpatrick17k.MARKS)
+    if path:
         used.append(path)
         for row in open_csv(path, files).rows(issues):
             key = key_of(image_id_of(row.get("md5hash") or ""))
             if not fitzpatrick17k.is_wrongly_labelled(row):
                 labels[key] = Labels(*fitzpatrick17k.label_and_attributes(row), fitzpatrick17k.LICENCE)
-    for path in tables_with(files, *ddi.MARKS)[:1]:
+    path = table_named(files, "ddi_metadata.csv", *ddi.MARKS)
+    if path:
         used.append(path)
         for row in open_csv(path, files).rows(issues):
             key = key_of(image_id_of(row.get("DDI_file") or ""))
