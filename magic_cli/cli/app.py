@@ -56,6 +56,12 @@ def prepare(
     test: opt.TestShare = 0.15,
     split_by: opt.SplitBy = "",
     seed: opt.SplitSeed = 0,
+    knowledge: opt.Knowledge = None,
+    ontology: opt.OntologyFile = None,
+    llm_cache: opt.LlmCacheFile = None,
+    overflow: opt.Overflow = "drop",
+    query_from: opt.QueryFrom = "attributes",
+    query_attributes: opt.QueryAttributes = "",
     strict: Annotated[bool, typer.Option("--strict", help="Fail on unusable data instead of skipping it.")] = False,
     overwrite: opt.Overwrite = False,
     dry_run: opt.DryRun = False,
@@ -73,6 +79,7 @@ def prepare(
     if data is None:
         raise typer.BadParameter("--data FOLDER is missing (or --list-sources)")
     from magic_cli.commands import prepare as module
+    from magic_cli.data.preparation.case_texts import TextOptions
 
     options = module.PrepareOptions(
         merge=merge,
@@ -88,6 +95,14 @@ def prepare(
         source=source,
         mapping=tuple(mapping or ()),
         join=join,
+        texts=TextOptions(
+            knowledge=knowledge,
+            ontology=ontology,
+            llm_cache=llm_cache,
+            overflow=overflow,
+            query_from=query_from,
+            query_attributes=tuple(filter(None, (name.strip() for name in query_attributes.split(",")))),
+        ),
     )
     result = module.prepare(data, out, options)
     emit(as_json, "prepare", result)

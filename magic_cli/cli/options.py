@@ -150,6 +150,28 @@ SplitBy = Annotated[str, typer.Option("--split-by", metavar="patient|lesion|case
 
 SplitSeed = Annotated[int, typer.Option("--seed", min=0, help="Random seed of the splits.")]
 
+_KNOWLEDGE = "Make disease, concept and sentence texts; default: unless the challenge's, or the source has its own."
+
+Knowledge = Annotated[bool | None, typer.Option("--knowledge/--no-knowledge", help=_KNOWLEDGE)]
+
+OntologyFile = Annotated[
+    Path | None, typer.Option("--ontology", help="Classes of diseases: JSON, or CSV child,parent.")
+]
+
+_ANSWERS = "Disease and concept terms that a language model found elsewhere, JSON lines."
+
+LlmCacheFile = Annotated[Path | None, typer.Option("--llm-cache", help=_ANSWERS)]
+
+Overflow = Annotated[str, typer.Option(metavar="drop|merge", help="Sentences beyond the eighth.")]
+
+_FROM = "What queries are made from; captions are cut where they tell the class."
+
+QueryFrom = Annotated[str, typer.Option(metavar="attributes|caption|both", help=_FROM)]
+
+_NAMES = "Attributes that queries tell, such as age,sex,site; default: all that tell no class."
+
+QueryAttributes = Annotated[str, typer.Option(metavar="NAME[,NAME]", help=_NAMES)]
+
 _SETTINGS = "key=value, repeatable: --set epochs=5; --set help lists all settings."
 
 Settings = Annotated[list[str] | None, typer.Option("--set", help=_SETTINGS)]

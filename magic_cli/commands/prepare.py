@@ -2,7 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from magic_cli.commands.prompt_counter import PromptCounter
@@ -21,6 +21,7 @@ from magic_cli.data.manifest import (
     agreement,
     digest,
 )
+from magic_cli.data.preparation.case_texts import CaseTexts, TextOptions
 from magic_cli.data.preparation.final import FinalDataset
 from magic_cli.data.preparation.gather import Gatherer
 from magic_cli.data.preparation.photos import Reader
@@ -62,6 +63,7 @@ class PrepareOptions:
         seed: for dealing.
         mapping: "image=COLUMN", "label=COLUMN", ...: which column of a table is what (data/sources/generic/mapping.py).
         join: a second table, whose rows are matched with the names of photos or the ids of cases.
+        texts: which texts are made of labels, attributes and captions, and what queries tell.
     """
 
     merge: str = "or"
@@ -77,6 +79,7 @@ class PrepareOptions:
     test: float = 0.15
     split_by: str = ""
     seed: int = 0
+    texts: TextOptions = field(default_factory=TextOptions)
 
     @property
     def plan(self) -> PlanOptions:
@@ -101,17 +104,18 @@ def prepare(data: StrPath, out: StrPath = "prepared", options: PrepareOptions = 
     if options.merge not in (*MERGES, "each"):
         raise ConfigError(problem("--merge", options.merge, " or ".join((*MERGES, "each")), "choose one of these"))
     options.plan.rule.check()
+    options.texts.check()
     joined = str(options.join) if options.join else ""
     reading = ReadOptions(parse_mapping(options.mapping), joined, options.prompt, options.responses)
     if options.dry_run:
         raw = open_source(data, reading, options.source)
-        return PrepareResult(data, out, _build(raw, options, None, raw.root), is_written=False)
+        return PrepareResult(data, out, _build(raw, options, None, raw.root), options.texts.files(), is_written=False)
     if data.resolve().is_relative_to(out.resolve()):
         raise DataError(problem(out, "the folder that holds --data", "another folder", "choose another --out"))
     check_target(out, "prepare", options.overwrite, (CASES, IMAGES, QUESTIONS, MANIFEST, PAGE, MEAN_MASK))
     raw = open_source(data, reading, options.source)
     with replace_results(out) as folder:
-        return PrepareResult(data, out, _build(raw, options, folder, out.resolve()))
+        return PrepareResult(data, out, _build(raw, options, folder, out.resolve()), options.texts.files())
 
 
 def _build(raw: RawDataset, options: PrepareOptions, folder: Path | None, root: Path) -> PrepareManifest:
@@ -119,11 +123,13 @@ def _build(raw: RawDataset, options: PrepareOptions, folder: Path | None, root: 
     with CaseStore() as store:
         reader = Reader(lambda path: below(path, raw.root), folder, root, options.merge, cleans=not raw.is_challenge)
         Gatherer(raw, store).run(reader)
-        final = FinalDataset(raw, store, plan(raw, store, options.plan), root, options.merge)
+        texts = CaseTexts(raw, sorted(store.classes), options.texts, options.prompt)
+        final = FinalDataset(raw, store, plan(raw, store, options.plan), root, options.merge, texts)
         list_same_photos(final.images(), raw.issues)
         counter = PromptCounter(raw.issues)
         counts = Counts()
         write_rows(folder, CASES, (case_row(case) for case in _passing(final.cases(), counter, counts)))
+        texts.report()
         write_rows(folder, IMAGES, (image_row(image, root) for image in _counted(final.images(), counts)))
         if not counts.images and not counts.has_text:
             raise DataError([*by_kind(raw.issues.lines()), _nothing_usable(counts)])
@@ -147,6 +153,11 @@ def _settings(options: PrepareOptions, final: FinalDataset) -> PrepareSettings:
         valid=options.valid,
         test=options.test,
         seed=options.seed,
+        knowledge=final.texts.makes_knowledge,
+        overflow=options.texts.overflow,
+        query_from=options.texts.query_from,
+        query_attributes=",".join(options.texts.query_attributes),
+        text_files=",".join(options.texts.files().values()),
     )
 
 

@@ -35,7 +35,9 @@ class PrepareSettings:
 
     `source` is the adapter's name. `split_rule` says where splits are from (data/preparation/splits.py): "official",
     "dealt", or "valid from train", with the group that is never divided ("" for the source's own), the shares of valid
-    and test, and the seed. Datasets of earlier versions have the defaults.
+    and test, and the seed. `knowledge` to `query_attributes` are the options of texts (data/preparation/case_texts.py);
+    `text_files` are the SHA-256 of the ontology and of answers made elsewhere. Datasets of earlier versions have the
+    defaults.
     """
 
     merge: str
@@ -47,6 +49,11 @@ class PrepareSettings:
     valid: float = 0.15
     test: float = 0.15
     seed: int = 0
+    knowledge: bool = False
+    overflow: str = "drop"
+    query_from: str = "attributes"
+    query_attributes: str = ""
+    text_files: str = ""
 
 
 @dataclass(frozen=True, slots=True)

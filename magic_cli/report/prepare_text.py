@@ -1,6 +1,7 @@
 """The result of `magic prepare`, and its text for the terminal."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from magic_cli.data.issues import by_kind
@@ -26,12 +27,14 @@ class PrepareResult(VerbResult):
         data: the raw folder that it was made from.
         out: its folder.
         manifest: prepare.json: counts, problems, notes, agreement of annotators, prompt lengths.
+        files: SHA-256 of other files that were read.
         is_written: False for a dry run.
     """
 
     data: Path
     out: Path
     manifest: PrepareManifest
+    files: Mapping[Path, str] = field(default_factory=dict)
     is_written: bool = True
 
     def run_files(self) -> RunFiles | None:
@@ -43,6 +46,7 @@ class PrepareResult(VerbResult):
 
     def _inputs(self) -> Hashed:
         yield from ((self.data / name, digest) for name, digest in self.manifest.inputs.files.items())
+        yield from self.files.items()
         yield from image_files(self.out, SPLITS, masks="annotators")
 
     def to_json(self) -> dict[str, object]:

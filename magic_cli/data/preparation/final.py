@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from magic_cli.data.imaging.appearance import Appearance
 from magic_cli.data.imaging.lesion_share import LesionShare
 from magic_cli.data.imaging.mean_mask import TrainingMeanMask
+from magic_cli.data.preparation.case_texts import CaseTexts
 from magic_cli.data.preparation.photos import PhotoFacts, mask_name
 from magic_cli.data.preparation.plan import Plan
 from magic_cli.data.preparation.store import CaseStore
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 class FinalDataset:
     """Cases and photos in their final form, made anew each time that they are iterated; memory stays flat.
 
-    `root` is the folder that the dataset will have, `merge` how masks were merged.
+    `root` is the folder that the dataset will have, `merge` how masks were merged, `texts` adds texts to cases.
     """
 
     raw: RawDataset
@@ -32,12 +33,14 @@ class FinalDataset:
     plan: Plan
     root: Path
     merge: str
+    texts: CaseTexts
 
     def cases(self) -> Iterator[Case]:
-        """Yield the cases in order."""
+        """Yield the cases in order, with their texts; what is said about these is counted anew."""
+        self.texts.restart()
         for number, case in enumerate(self.store.each_case()):
             case = replace(case, split=self.plan.splits[number], group_id=self.plan.groups[number])
-            yield case if self.raw.is_challenge else with_subgroups(case, self.raw.source)
+            yield self.texts.made(case if self.raw.is_challenge else with_subgroups(case, self.raw.source))
 
     def images(self) -> Iterator[ImageRecord]:
         """Yield the photos in the order of their cases."""

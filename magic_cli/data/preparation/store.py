@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from magic_cli.data.names import key_of
 from magic_cli.data.preparation.photos import PhotoFacts
 from magic_cli.data.prepared import case_of_row, case_row
+from magic_cli.data.sources.source import LABEL_PATH
 from magic_cli.errors import DataError, problem
 from magic_cli.io.json_files import json_text, parse_json
 from magic_cli.records import Case
@@ -40,6 +41,7 @@ class CaseStore:
         self._database = sqlite3.connect("")
         self._database.executescript(_TABLES)
         self.cases = self.photos = 0
+        self.classes: set[str] = set()  # labels and paths of labels, as the source words them
 
     def __enter__(self) -> "CaseStore":
         """Return the store itself; it is gone after the block."""
@@ -66,6 +68,7 @@ class CaseStore:
         row = (self.cases, case.case_id, case.split, case.group_id, case.label, json_text(case_row(case)))
         self._database.execute("INSERT INTO cases VALUES (?, ?, ?, ?, ?, ?)", row)
         self.cases += 1
+        self.classes.update(filter(None, (case.label, case.attributes.get(LABEL_PATH))))
         return self.cases - 1
 
     def add_photo(self, owner: int, facts: PhotoFacts) -> int:

@@ -121,6 +121,7 @@ class Derm1M(Source):
             cases=_Pairs(files).read(chosen),
             issues=files.issues,
             inputs=files.digests(*(table.path for table in chosen)),
+            has_knowledge=any(table.has("ontology_caption") for table in chosen),
         )
 
 

@@ -71,7 +71,8 @@ class RawDataset:
 
     `cases` can be iterated once; rows that cannot be used go to `issues`. `inputs` maps the tables used, by their path
     below `root`, to their SHA-256. `total` is the number of rows, None if it is not known before. `is_challenge`: cases
-    come with prompts, groups and splits, and are kept without any photo.
+    come with prompts, groups and splits, and are kept without any photo. `has_knowledge`: the source brings disease and
+    concept texts of its own, so that a missing one means that there is none.
     """
 
     source: str
@@ -82,6 +83,7 @@ class RawDataset:
     questions: QuestionSchema = NO_QUESTIONS
     total: int | None = None
     is_challenge: bool = False
+    has_knowledge: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,7 +138,7 @@ def disease_path(
     own = tuple(_name(part) for part in parts_of(case.attributes.get(LABEL_PATH, "")))
     if label or own:
         name = label or own[-1]
-        return _unique(_from_ontology(name, ontology) or own or _from_lexicon(name))
+        return _unique(_from_ontology(name, ontology) or (own if len(own) > 1 else _from_lexicon(name)))
     if answer is not None:
         names = list(answer.diseases)
     else:
@@ -157,10 +157,8 @@ def _unique(path: tuple[str, ...]) -> tuple[str, ...]:
 def _name(label: str) -> str:
     """Return a class in words: abbreviations such as "BCC" are spelled out, the source's own words stay."""
     term = lexicon().exact(label)
-    is_code = term is not None and term.kind == DISEASE and " " not in label.strip() and len(label) <= 8
-    return (
-        term.name if term and is_code and label.casefold() != term.name.casefold() else label.replace("_", " ").strip()
-    )
+    is_code = term is not None and term.kind == DISEASE and label.strip().upper() in lexicon().synonyms[term]
+    return term.name if term and is_code else label.replace("_", " ").strip()
 
 
 def _from_ontology(name: str, ontology: Ontology | None) -> tuple[str, ...]:

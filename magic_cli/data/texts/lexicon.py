@@ -53,6 +53,7 @@ class Lexicon:
     def __init__(self, tables: Mapping[str, Mapping[str, Mapping[str, str]]]) -> None:
         """Take the tables of the file: kind to group to name to "SYNONYM; SYNONYM"."""
         self.synonyms: dict[Term, tuple[str, ...]] = {}
+        self._written: dict[Term, tuple[str, ...]] = {}
         self._index: TermIndex[Term] = TermIndex()
         self._whole: dict[tuple[str, ...], Term] = {}
         for kind, groups in tables.items():
@@ -62,11 +63,16 @@ class Lexicon:
                     self._add(Term(name, kind, path), [name, *filter(None, synonyms.split("; "))])
 
     def _add(self, term: Term, synonyms: Iterable[str]) -> None:
+        self._written[term] = tuple(synonyms)
         self.synonyms[term] = tuple(synonym.rstrip("!") for synonym in synonyms)
         for synonym in synonyms:
             written = synonym.rstrip("!")
             self._index.add(written, term, in_capitals=synonym.endswith("!"))
             self._whole.setdefault(tuple(words_of(written).keys) or (written,), term)
+
+    def written(self, term: Term) -> tuple[str, ...]:
+        """Return the synonyms of a term as the file writes them, "AK!" for one that counts in capitals only."""
+        return self._written[term]
 
     def mentions(self, text: str, kinds: frozenset[str] = frozenset({DISEASE, CONCEPT})) -> list[Mention]:
         """Return the terms of these kinds in a text, longest match first, in their order."""

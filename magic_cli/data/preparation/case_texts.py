@@ -1,0 +1,159 @@
+"""Texts of every case, one case at a time: knowledge texts and subtexts, and the query, which never tells the class."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from magic_cli.data.prompts import FIXED, strip_html
+from magic_cli.data.sources.source import RAW, RawDataset
+from magic_cli.data.texts.captions import (
+    CONCEPT_TEXT,
+    DISEASE_TEXT,
+    OVERFLOWS,
+    SUBTEXT,
+    KnowledgeOptions,
+    with_knowledge,
+)
+from magic_cli.data.texts.leak_guard import LeakCounts, LeakGuard
+from magic_cli.data.texts.llm_cache import read_llm_cache
+from magic_cli.data.texts.ontology import read_ontology
+from magic_cli.data.texts.query_text import NAMES, QueryOptions
+from magic_cli.errors import ConfigError, problem, redact_key, shorten
+from magic_cli.io.files import StrPath, sha256
+from magic_cli.records import Case
+
+QUERY_FROM = ("attributes", "caption", "both")
+
+
+@dataclass(frozen=True, slots=True)
+class TextOptions:
+    """Which texts `magic prepare` makes.
+
+    Attributes:
+        knowledge: make knowledge texts and subtexts; None: for all sources except the challenge and those that bring
+            their own.
+        ontology: file with a hierarchy of diseases (data/texts/ontology.py).
+        llm_cache: file with answers that a language model gave elsewhere (data/texts/llm_cache.py).
+        overflow: sentences beyond the eighth are dropped ("drop") or join it ("merge").
+        query_from: "attributes", "caption" (up to where it tells the class), or "both". The challenge's queries are
+            what patients wrote.
+        query_attributes: names of the attributes that queries tell; () for all (data/texts/query_text.py).
+    """
+
+    knowledge: bool | None = None
+    ontology: StrPath | None = None
+    llm_cache: StrPath | None = None
+    overflow: str = "drop"
+    query_from: str = "attributes"
+    query_attributes: Sequence[str] = ()
+
+    def check(self) -> QueryOptions:
+        """Return what queries tell.
+
+        Raises:
+            ConfigError: an unknown word or attribute.
+        """
+        for flag, word, words in (
+            ("--overflow", self.overflow, OVERFLOWS),
+            ("--query-from", self.query_from, QUERY_FROM),
+        ):
+            if word not in words:
+                raise ConfigError(problem(flag, word, " or ".join(words), "choose one of these"))
+        return QueryOptions(tuple(self.query_attributes) or NAMES)
+
+    def files(self) -> dict[Path, str]:
+        """Return the SHA-256 of the files that are read."""
+        return {Path(path): sha256(Path(path)) for path in (self.ontology, self.llm_cache) if path is not None}
+
+
+class CaseTexts:
+    """Adds texts to the cases of a dataset as they pass by, and counts what it did."""
+
+    def __init__(self, raw: RawDataset, classes: Iterable[str], options: TextOptions, prompt: str = "qa") -> None:
+        """Read the files that the options name.
+
+        Args:
+            raw: the dataset that the cases are of.
+            classes: all labels and paths of labels in it, as the source words them.
+            options: which texts are made.
+            prompt: of `magic prepare`: "fixed" gives every case the same query, "answer" none.
+
+        Raises:
+            DataError: a file is missing or damaged.
+            ConfigError: an unknown word or attribute.
+        """
+        self._raw, self._options, self._prompt = raw, options, prompt
+        self._query = options.check()
+        asked = options.knowledge
+        self.makes_knowledge = not (raw.is_challenge or raw.has_knowledge) if asked is None else asked
+        self._knowledge = KnowledgeOptions(
+            overflow=options.overflow,
+            ontology=None if options.ontology is None else read_ontology(Path(options.ontology)),
+            answers=None if options.llm_cache is None else read_llm_cache(Path(options.llm_cache)),
+            questions=raw.questions,
+        )
+        self._guard = None if raw.is_challenge else LeakGuard(classes)
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was counted."""
+        self._counts, self._made = LeakCounts(), Counter[str]()
+        if self._knowledge.answers is not None:
+            self._knowledge.answers.restart()
+
+    def made(self, case: Case) -> Case:
+        """Return a case with its texts."""
+        if self._guard is not None:
+            case = replace(case, question=self._question(case, self._guard))
+        if self.makes_knowledge:
+            before = case.texts
+            case = with_knowledge(case, self._knowledge)
+            roles = [role for role in case.texts if role not in before]
+            self._made.update(role for role in roles if role in (DISEASE_TEXT, CONCEPT_TEXT))
+            self._made[SUBTEXT] += sum(role.startswith(SUBTEXT) for role in roles)
+        return case
+
+    def _question(self, case: Case, guard: LeakGuard) -> str:
+        if self._prompt in ("fixed", "answer"):
+            return FIXED if self._prompt == "fixed" else ""
+        parts = []
+        if self._options.query_from != "caption":
+            parts.append(guard.query(case, self._query, self._counts))
+        if self._options.query_from != "attributes":
+            raw = case.text(RAW)
+            text = strip_html(raw.get("en") or next(iter(raw.values()), ""))
+            parts.append(guard.caption(case, text, self._counts))
+        self._counts.queries += 1
+        query = " ".join(filter(None, parts))
+        query = query if not guard.leak(query, case) else parts[0]
+        self._counts.empty += not query
+        return query
+
+    def report(self) -> None:
+        """Write into the log of the dataset what was made, and what was taken out of queries."""
+        issues, counts = self._raw.issues, self._counts
+        if self.makes_knowledge:
+            issues.note(
+                f"{self._made[DISEASE_TEXT]:,} disease texts, {self._made[CONCEPT_TEXT]:,} concept texts and"
+                f" {self._made[SUBTEXT]:,} subtexts are made"
+            )
+            for line in self._knowledge.answers.notes() if self._knowledge.answers else ():
+                issues.note(line)
+        if counts.queries:
+            without = f", {counts.empty:,} of them say nothing" if counts.empty else ""
+            issues.note(f"{counts.queries:,} queries are made from {self._source()}{without}")
+        if counts.dropped:
+            columns = ", ".join(f"{name} {number:,}" for name, number in sorted(counts.dropped.items()))
+            issues.note(f"{counts.touched:,} queries have lost values that tell a class or its management ({columns})")
+        if counts.cut:
+            issues.note(f"{counts.cut:,} captions have been cut at the sentence that tells a class or its management")
+        if counts.nothing_left:
+            ids = shorten((redact_key(case_id) for case_id in counts.nothing_left), 3)
+            got = f"{len(counts.nothing_left):,} captions that tell the class in their first sentence ({ids})"
+            issues.add_loss(problem("queries", got, "something before it", "use --query-from both, or attributes"))
+
+    def _source(self) -> str:
+        return {"attributes": "attributes", "caption": "captions", "both": "attributes and captions"}[
+            self._options.query_from
+        ]
