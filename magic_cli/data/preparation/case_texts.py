@@ -145,12 +145,20 @@ class CaseTexts:
             issues.note(f"{counts.queries:,} queries are made from {self._source()}{without}")
         if counts.dropped:
             columns = ", ".join(f"{name} {number:,}" for name, number in sorted(counts.dropped.items()))
-            issues.note(f"{counts.touched:,} queries have lost values that tell a class or its management ({columns})")
+            queries = "1 query has" if counts.touched == 1 else f"{counts.touched:,} queries have"
+            issues.note(f"{queries} lost values that tell a class or its management ({columns})")
         if counts.cut:
-            issues.note(f"{counts.cut:,} captions have been cut at the sentence that tells a class or its management")
+            captions = "1 caption has" if counts.cut == 1 else f"{counts.cut:,} captions have"
+            issues.note(f"{captions} been cut at the sentence that tells a class or its management")
         if counts.nothing_left:
             ids = shorten((redact_key(case_id) for case_id in counts.nothing_left), 3)
-            got = f"{len(counts.nothing_left):,} captions that tell the class in their first sentence ({ids})"
+            number = len(counts.nothing_left)
+            captions = (
+                "1 caption that tells the class in its"
+                if number == 1
+                else f"{number:,} captions that tell the class in their"
+            )
+            got = f"{captions} first sentence ({ids})"
             issues.add_loss(problem("queries", got, "something before it", "use --query-from both, or attributes"))
 
     def _source(self) -> str:

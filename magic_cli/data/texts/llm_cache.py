@@ -68,12 +68,18 @@ class LlmCache:
     def notes(self) -> list[str]:
         """Return what people should know: how many answers were used, unknown or refused."""
         unknown = len(self.answers) - len(self.used)
-        lines = [f"{self.path.name}: answers for {len(self.used):,} cases used"]
+        lines = [f"{self.path.name}: {_number(len(self.used), 'answer is', 'answers are')} used"]
         if unknown:
-            lines.append(f"{self.path.name}: {unknown:,} answers are for ids that no case has; not used")
+            answers = _number(unknown, "answer is for an id", "answers are for ids")
+            lines.append(f"{self.path.name}: {answers} that no case has")
         if self.refused:
-            lines.append(f"{self.path.name}: {self.refused:,} terms are refused, as they do not occur in the text")
+            terms = _number(self.refused, "term is", "terms are")
+            lines.append(f"{self.path.name}: {terms} refused: not in the text, and no concept of the lexicon")
         return lines
+
+
+def _number(number: int, singular: str, plural: str) -> str:
+    return f"{number:,} {singular if number == 1 else plural}"
 
 
 def read_llm_cache(path: Path) -> LlmCache:

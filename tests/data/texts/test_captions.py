@@ -187,7 +187,7 @@ def test_answers_of_a_language_model(tmp_path: Path) -> None:
     assert (answers.refused, answers.used) == (1, {"c1"})
     notes = answers.notes()
     assert len(notes) == 3
-    assert "1 answers are for ids" in notes[1]
+    assert "1 answer is for an id" in notes[1]
     answers.restart()
     assert not answers.used
 
