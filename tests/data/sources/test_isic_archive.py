@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from raw_folder import make_folder, read_folder
 
+from magic_cli.commands.prepare import prepare
+from magic_cli.data.prepared import open_prepared
 from magic_cli.errors import DataError
 
 FIRST, SECOND, THIRD = "ISIC_0000001", "ISIC_0000002", "ISIC_0000003"
@@ -261,6 +263,21 @@ def test_none_takes_the_folder_of_another(tmp_path: Path, source: str, make: obj
     dataset, cases = read_folder(tmp_path)
     assert dataset.source == source
     assert all(raw.photos for raw in cases.values())
+
+
+@pytest.mark.parametrize(
+    ("source", "cases", "images", "masks"), [("isic-archive", 3, 3, 0), ("ham10000", 3, 3, 1), ("milk10k", 2, 3, 0)]
+)
+def test_prepared(tmp_path: Path, source: str, cases: int, images: int, masks: int) -> None:
+    data, out = MAKERS[source][0](tmp_path / "data"), tmp_path / "out"
+    prepare(data, out)
+    prepared = open_prepared(out)
+    assert (len(prepared.cases), len(prepared.images)) == (cases, images)
+    assert sum(bool(image.annotators) for image in prepared.images.values()) == masks
+    groups: dict[str, set[str]] = {}
+    for case in prepared.cases.values():
+        groups.setdefault(case.group_id, set()).add(case.split)
+    assert all(len(splits) == 1 for splits in groups.values())
 
 
 @pytest.mark.parametrize(

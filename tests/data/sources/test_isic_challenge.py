@@ -34,7 +34,7 @@ def make_2017(root: Path, part: str = "Training", ids: tuple[str, ...] = (FIRST,
     tables = {
         f"ISIC-2017_{part}_Part3_GroundTruth.csv": f"image_id,melanoma,seborrheic_keratosis\n{rows}",
         f"{data}/ISIC-2017_{part}_Data_metadata.csv": f"image_id,age_approximate,sex\n{about}",
-        f"ISIC-2017_{part}_Part2_GroundTruth/{ids[0]}_features.json": "{}",
+        f"ISIC-2017_{part}_Part2_GroundTruth/{ids[0]}_features.json": '{"milia_like_cyst": [0, 1], "streaks": [0, 0]}',
     }
     masks = [f"ISIC-2017_{part}_Part1_GroundTruth/{image_id}_segmentation.png" for image_id in ids]
     masks += [f"{data}/{image_id}_superpixels.png" for image_id in ids]
@@ -307,7 +307,14 @@ def test_masks_without_photos_are_lost(tmp_path: Path) -> None:
     assert dataset.issues.left_out["masks"] == 1
 
 
-def test_two_copies_of_a_mask_and_other_formats(tmp_path: Path) -> None:
+def test_archives_that_are_still_packed_are_named(tmp_path: Path) -> None:
+    (make_2017(tmp_path) / "ISIC-2017_Validation_Data.zip").touch()
+    dataset, _ = read_folder(tmp_path)
+    line = "1 archive is not read (ISIC-2017_Validation_Data.zip); unpack what photos are missing from"
+    assert line in dataset.issues.notes
+
+
+def test_the_jpeg_counts_where_another_format_has_its_name(tmp_path: Path) -> None:
     make_folder(make_2017(tmp_path), {}, [f"predictions/{FIRST}.png"])
     _, cases = read_folder(tmp_path)
     assert cases[FIRST].photos[0].path.endswith(f"ISIC-2017_Training_Data/{FIRST}.jpg")

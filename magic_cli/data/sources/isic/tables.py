@@ -28,7 +28,7 @@ _TARGET = ("diagnosis", "benign_malignant", "target")  # 2020
 
 _ABOUT = (
     *("age_approximate", "age_approx", "sex", "anatom_site_general", "anatom_site_general_challenge"),
-    *("patient_id", "lesion_id", "diagnosis_confirm_type"),
+    *("patient_id", "patient", "lesion_id", "diagnosis_confirm_type"),
 )
 
 BENIGN_MALIGNANT, PAIR, ONE_HOT, TARGET = "2016", "2017", "one-hot", "2020"
