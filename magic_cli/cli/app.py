@@ -60,7 +60,7 @@ def prepare(
     ontology: opt.OntologyFile = None,
     llm_cache: opt.LlmCacheFile = None,
     overflow: opt.Overflow = "drop",
-    query_from: opt.QueryFrom = "attributes",
+    query_from: opt.QueryFrom = "",
     query_attributes: opt.QueryAttributes = "",
     strict: Annotated[bool, typer.Option("--strict", help="Fail on unusable data instead of skipping it.")] = False,
     overwrite: opt.Overwrite = False,

@@ -164,7 +164,7 @@ LlmCacheFile = Annotated[Path | None, typer.Option("--llm-cache", help=_ANSWERS)
 
 Overflow = Annotated[str, typer.Option(metavar="drop|merge", help="Sentences beyond the eighth.")]
 
-_FROM = "What queries are made from; captions are cut where they tell the class."
+_FROM = "What queries are made from: attributes (default), captions up to where they tell the class, or both."
 
 QueryFrom = Annotated[str, typer.Option(metavar="attributes|caption|both", help=_FROM)]
 

@@ -155,7 +155,7 @@ def _settings(options: PrepareOptions, final: FinalDataset) -> PrepareSettings:
         seed=options.seed,
         knowledge=final.texts.makes_knowledge,
         overflow=options.texts.overflow,
-        query_from=options.texts.query_from,
+        query_from=final.texts.query_from,
         query_attributes=",".join(options.texts.query_attributes),
         text_files=",".join(options.texts.files().values()),
     )

@@ -58,6 +58,8 @@ def strip_html(text: str) -> str:
     >>> strip_html("EO <b>high</b>,<br/>not <0.7 &amp; rising")
     'EO high, not <0.7 & rising'
     """
+    if "<" not in text and "&" not in text:
+        return text
     parts: list[str] = []
     position, hidden = 0, ""
     for match in _CANDIDATE.finditer(text):

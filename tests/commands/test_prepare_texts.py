@@ -118,3 +118,21 @@ def test_the_challenge_is_as_before_unless_asked(tmp_path: Path) -> None:
     assert {name: case.question for name, case in after.items()} == {n: c.question for n, c in before.items()}
     assert any("subtext-1" in case.texts for case in after.values())
     assert "subtexts are made" in said
+
+
+def test_a_mapped_text_is_part_of_the_query_as_far_as_it_tells_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    rows = [
+        {"file": "1.png", "dx": "zorbitis", "note": "It itches at night. Is it Zorbitis? Help.", "sex": "female"},
+        {"file": "2.png", "dx": "BCC", "note": "Grows; shown in 2.png as rodent ulcer", "sex": ""},
+    ]
+    write_csv(root / "mine.csv", rows)
+    for number in (1, 2):
+        write_photo(root / f"{number}.png", number)
+    options = PrepareOptions(mapping=("image=file", "label=dx", "text=note", "sex=sex"))
+    result = prepare(root, tmp_path / "out", options)
+    cases = open_prepared(tmp_path / "out").cases
+    assert cases["1"].question == "A female patient. It itches at night."
+    assert cases["2"].question == "Grows;"
+    assert any("2 captions have been cut" in note for note in result.manifest.notes)
+    assert result.manifest.settings.query_from == "both"

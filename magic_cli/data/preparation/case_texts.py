@@ -1,7 +1,7 @@
 """Texts of every case, one case at a time: knowledge texts and subtexts, and the query, which never tells the class."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from magic_cli.data.texts.ontology import read_ontology
 from magic_cli.data.texts.query_text import NAMES, QueryOptions
 from magic_cli.errors import ConfigError, problem, redact_key, shorten
 from magic_cli.io.files import StrPath, sha256
-from magic_cli.records import Case
+from magic_cli.records import CONTENT, TITLE, Case
 
 QUERY_FROM = ("attributes", "caption", "both")
 
@@ -36,8 +36,8 @@ class TextOptions:
         ontology: file with a hierarchy of diseases (data/texts/ontology.py).
         llm_cache: file with answers that a language model gave elsewhere (data/texts/llm_cache.py).
         overflow: sentences beyond the eighth are dropped ("drop") or join it ("merge").
-        query_from: "attributes", "caption" (up to where it tells the class), or "both". The challenge's queries are
-            what patients wrote.
+        query_from: "attributes", "caption" (up to where it tells the class), or "both"; "" for both where `--map text=`
+            names a text, else for attributes. The challenge's queries are what patients wrote.
         query_attributes: names of the attributes that queries tell; () for all (data/texts/query_text.py).
     """
 
@@ -45,7 +45,7 @@ class TextOptions:
     ontology: StrPath | None = None
     llm_cache: StrPath | None = None
     overflow: str = "drop"
-    query_from: str = "attributes"
+    query_from: str = ""
     query_attributes: Sequence[str] = ()
 
     def check(self) -> QueryOptions:
@@ -56,7 +56,7 @@ class TextOptions:
         """
         for flag, word, words in (
             ("--overflow", self.overflow, OVERFLOWS),
-            ("--query-from", self.query_from, QUERY_FROM),
+            ("--query-from", self.query_from or "both", QUERY_FROM),
         ):
             if word not in words:
                 raise ConfigError(problem(flag, word, " or ".join(words), "choose one of these"))
@@ -85,6 +85,7 @@ class CaseTexts:
         """
         self._raw, self._options, self._prompt = raw, options, prompt
         self._query = options.check()
+        self.query_from = options.query_from or ("both" if raw.asks_in_text else "attributes")
         asked = options.knowledge
         self.makes_knowledge = not (raw.is_challenge or raw.has_knowledge) if asked is None else asked
         self._knowledge = KnowledgeOptions(
@@ -118,15 +119,17 @@ class CaseTexts:
         if self._prompt in ("fixed", "answer"):
             return FIXED if self._prompt == "fixed" else ""
         parts = []
-        if self._options.query_from != "caption":
+        if self.query_from != "caption":
             parts.append(guard.query(case, self._query, self._counts))
-        if self._options.query_from != "attributes":
-            raw = case.text(RAW)
-            text = strip_html(raw.get("en") or next(iter(raw.values()), ""))
-            parts.append(guard.caption(case, text, self._counts))
+        roles = (TITLE, CONTENT) if self.query_from == "attributes" else (TITLE, CONTENT, RAW)
+        for role in roles:  # a patient's own words, in data of our own schema, are a query
+            text = strip_html(_in_english(case.text(role)))
+            if text:
+                parts.append(guard.caption(case, text, self._counts))
         self._counts.queries += 1
         query = " ".join(filter(None, parts))
-        query = query if not guard.leak(query, case) else parts[0]
+        while len(parts) > 1 and guard.leak(query, case):  # words of two parts side by side
+            query = " ".join(filter(None, parts := parts[:-1]))
         self._counts.empty += not query
         return query
 
@@ -162,6 +165,9 @@ class CaseTexts:
             issues.add_loss(problem("queries", got, "something before it", "use --query-from both, or attributes"))
 
     def _source(self) -> str:
-        return {"attributes": "attributes", "caption": "captions", "both": "attributes and captions"}[
-            self._options.query_from
-        ]
+        return {"attributes": "attributes", "caption": "texts", "both": "attributes and texts"}[self.query_from]
+
+
+def _in_english(texts: Mapping[str, str]) -> str:
+    """Return the English text, else that of the first other language; "" without any."""
+    return texts.get("en") or next(filter(None, texts.values()), "")

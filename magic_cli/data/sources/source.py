@@ -72,7 +72,8 @@ class RawDataset:
     `cases` can be iterated once; rows that cannot be used go to `issues`. `inputs` maps the tables used, by their path
     below `root`, to their SHA-256. `total` is the number of rows, None if it is not known before. `is_challenge`: cases
     come with prompts, groups and splits, and are kept without any photo. `has_knowledge`: the source brings disease and
-    concept texts of its own, so that a missing one means that there is none.
+    concept texts of its own, so that a missing one means that there is none. `asks_in_text`: the raw text is what the
+    user wants to ask with, so that it is part of the query.
     """
 
     source: str
@@ -84,6 +85,7 @@ class RawDataset:
     total: int | None = None
     is_challenge: bool = False
     has_knowledge: bool = False
+    asks_in_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,8 @@ class LeakGuard:
         if not text:
             return ""
         words = words_of(text)
-        found = self._in(words) or self._in(words_of(without_hyphens(text)))
+        joined = without_hyphens(text.replace("-year-old", " year old"))  # every query has it
+        found = self._in(words) or (self._in(words_of(joined)) if joined else "")
         if found:
             return found
         if _FILE.search(words.text):

@@ -8,10 +8,10 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
-from magic_cli.data.texts.terms import TermIndex, Words, has_han, spans_of, words_of
+from magic_cli.data.texts.terms import TermIndex, Words, has_han, spans_of, word_key, words_of
 
 FILE = Path(__file__).parents[1] / "words" / "dermatology.toml"
 
@@ -20,6 +20,8 @@ DISEASE, CONCEPT, VERDICT, MANAGEMENT, HISTOLOGY = "diseases", "concepts", "verd
 WINDOW = 3  # words before a term among which a negation counts
 
 _NEGATIONS = frozenset({"no", "not", "without", "denies", "denied", "deny", "denying", "never", "neither", "nor"})
+
+_NEGATION_KEYS = frozenset(map(word_key, _NEGATIONS))
 
 _TURNS = frozenset({"but", "however", "except", "although", "though", "yet"})
 
@@ -68,7 +70,7 @@ class Lexicon:
         for synonym in synonyms:
             written = synonym.rstrip("!")
             self._index.add(written, term, in_capitals=synonym.endswith("!"))
-            self._whole.setdefault(tuple(words_of(written).keys) or (written,), term)
+            self._whole.setdefault(_key(written), term)
 
     def written(self, term: Term) -> tuple[str, ...]:
         """Return the synonyms of a term as the file writes them, "AK!" for one that counts in capitals only."""
@@ -77,10 +79,10 @@ class Lexicon:
     def mentions(self, text: str, kinds: frozenset[str] = frozenset({DISEASE, CONCEPT})) -> list[Mention]:
         """Return the terms of these kinds in a text, longest match first, in their order."""
         words = words_of(text)
-        negations = {number for number, word in enumerate(words.written) if word.casefold() in _NEGATIONS}
-        spans = spans_of(words) if negations else []
+        has_negation = not _NEGATION_KEYS.isdisjoint(words.keys)
+        spans = spans_of(words) if has_negation else []
         mentions = [
-            Mention(match.payload, bool(negations) and _is_negated(words, spans, match.start))
+            Mention(match.payload, has_negation and _is_negated(words, spans, match.start))
             for match in self._index.find(words)
             if match.payload.kind in kinds
         ]
@@ -92,7 +94,12 @@ class Lexicon:
 
     def exact(self, text: str) -> Term | None:
         """Return the term that a text is as a whole, such as the class "BCC"; None if it is none."""
-        return self._whole.get(tuple(words_of(text).keys) or (text.strip(),))
+        return self._whole.get(_key(text))
+
+
+@lru_cache(1 << 14)
+def _key(text: str) -> tuple[str, ...]:
+    return tuple(words_of(text).keys) or (text.strip(),)
 
 
 @cache

@@ -9,6 +9,7 @@ network, no streaks."
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from magic_cli.data.prompts import clean
@@ -70,6 +71,9 @@ ELEVATION, SYMPTOMS, SCORE = "elevation", "symptoms", "seven_point_score"
 NAMES = (AGE, SEX, SITE, SKIN_TYPE, ELEVATION, *_DERMOSCOPY, *_SYMPTOMS, SYMPTOMS, *_TEXTURES, CONCEPTS)
 
 _ON_REQUEST = (SCORE,)  # derived from the other attributes
+
+# no other columns are looked at
+_READ = frozenset({*NAMES, *_ON_REQUEST, AGE_BAND, *(column for columns in _COLUMNS.values() for column in columns)})
 
 _ABSENT = frozenset({"absent", "none", "no"})
 
@@ -157,11 +161,16 @@ def _values(attributes: Mapping[str, str]) -> dict[str, str]:
     """Return the values that are there, by the name of their column in lower case with underscores."""
     values: dict[str, str] = {}
     for name, value in attributes.items():
-        text = present(value)
+        column = _column(name)
+        text = present(value) if column in _READ else None
         if text is not None:
-            key = re.sub(r"[\s-]+", "_", name.strip().casefold()).removeprefix("attribute_")
-            values.setdefault(key, clean(text)[:_LONGEST])
+            values.setdefault(column, clean(text)[:_LONGEST])
     return values
+
+
+@lru_cache(1 << 12)
+def _column(name: str) -> str:
+    return re.sub(r"[\s-]+", "_", name.strip().casefold()).removeprefix("attribute_")
 
 
 def _of(values: Mapping[str, str], name: str) -> str:
@@ -199,7 +208,7 @@ def _skin(values: Mapping[str, str]) -> Iterator[Part]:
 
 def _dermoscopy(values: Mapping[str, str]) -> Iterator[Part]:
     for column, words in _DERMOSCOPY.items():
-        value = _of(values, column).casefold()
+        value = _of(values, column).casefold() if column in values else ""
         if value:
             said = _graded(value, words)
             yield from [Part(column, "Dermoscopy", said)] if said else []
@@ -220,7 +229,7 @@ def _graded(value: str, words: str) -> str:
 def _flags(table: Mapping[str, str], place: str) -> Callable[[Mapping[str, str]], Iterator[Part]]:
     def made(values: Mapping[str, str]) -> Iterator[Part]:
         for column, words in table.items():
-            is_there = flag(values.get(column))
+            is_there = flag(values[column]) if column in values else None
             if is_there is not None:
                 yield Part(column, place, words if is_there else f"no {words}")
 

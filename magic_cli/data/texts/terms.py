@@ -161,11 +161,11 @@ class TermIndex(Generic[Payload]):
     def find(self, words: Words) -> list[Found[Payload]]:
         """Return the terms among the words of a text, those without words (Chinese) excepted."""
         found: list[Found[Payload]] = []
-        end = 0
-        for start, key in enumerate(words.keys):
-            if start < end or key not in self._by_word:
+        by_word, end = self._by_word, 0
+        for start in [number for number, key in enumerate(words.keys) if key in by_word]:
+            if start < end:
                 continue
-            for entry in self._by_word[key]:
+            for entry in by_word[words.keys[start]]:
                 size = len(entry.keys)
                 if words.keys[start : start + size] == entry.keys and (
                     not entry.in_capitals or _is_in_capitals(words.written[start : start + size])

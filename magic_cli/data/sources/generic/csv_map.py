@@ -53,7 +53,14 @@ class CsvMap(Source):
         if not columns.of("image") and not columns.of("id"):
             raise ConfigError(problem("--map", "no image= and no id=", "id=, which names the cases", "add it"))
         rows = _Rows(table, columns, files)
-        return RawDataset(self.name, files.root, rows.cases(), files.issues, files.digests(table.path))
+        return RawDataset(
+            source=self.name,
+            root=files.root,
+            cases=rows.cases(),
+            issues=files.issues,
+            inputs=files.digests(table.path),
+            asks_in_text=any(key.partition(".")[0] == "text" for key in columns.columns),
+        )
 
 
 SOURCE = CsvMap()
