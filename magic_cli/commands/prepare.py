@@ -194,7 +194,7 @@ def _write(folder: Path, final: FinalDataset, manifest: PrepareManifest) -> None
         write_atomic(folder / MEAN_MASK, lambda file: mean.save(file, "PNG"))
     if final.raw.questions.slots:
         write_json(folder / QUESTIONS, final.raw.questions.as_json())
-    marked = [image for image in final.images() if image.annotators]
+    marked = [image for image in final.images(plain=False) if image.annotators]
     write_text(folder / PAGE, prepare_page.html(manifest, marked, final.dices(), mean))
     write_json(folder / MANIFEST, manifest.to_json())  # last: it marks the dataset as complete
 
@@ -206,8 +206,8 @@ def _manifest(
     prompts: PromptStatistics | None,
 ) -> PrepareManifest:
     raw, issues = final.raw, final.raw.issues
-    kinds = Counter(kind for photo in final.store.each_photo() for kind in photo.facts.kinds)
-    odds = Counter(photo.facts.size.odd for photo in final.store.each_photo() if photo.facts.size.odd)
+    kinds = Counter(kind for photo in final.store.each_photo(plain=False) for kind in photo.facts.kinds)
+    odds = Counter(photo.facts.size.odd for photo in final.store.each_photo(plain=False) if photo.facts.size.odd)
     for odd, number in sorted(odds.items()):
         issues.note(f"{number:,} {'photo is' if number == 1 else 'photos are'} {odd}")
     orientation = _orientation(final)
@@ -228,13 +228,15 @@ def _manifest(
         inputs=Inputs(
             files=dict(sorted(raw.inputs.items())),
             photos=digest(final.store.photo_lines()),
-            masks=digest(sorted(line for photo in final.store.each_photo() for line in photo.facts.digests)),
+            masks=digest(sorted(line for photo in final.store.each_photo(plain=False) for line in photo.facts.digests)),
         ),
     )
 
 
 def _orientation(final: FinalDataset) -> Orientation:
-    upright = Counter(photo.facts.upright for photo in final.store.each_photo() if photo.facts.size.orientation != 1)
+    upright = Counter(
+        photo.facts.upright for photo in final.store.each_photo(plain=False) if photo.facts.size.orientation != 1
+    )
     turned = sum(upright.values())
     rule = "upright" if final.default else "raw"
     if turned:

@@ -42,9 +42,9 @@ class FinalDataset:
             case = replace(case, split=self.plan.splits[number], group_id=self.plan.groups[number])
             yield self.texts.made(case if self.raw.is_challenge else with_subgroups(case, self.raw.source))
 
-    def images(self) -> Iterator[ImageRecord]:
-        """Yield the photos in the order of their cases."""
-        for owner, case_id, facts in self.store.each_photo():
+    def images(self, plain: bool = True) -> Iterator[ImageRecord]:
+        """Yield the photos in the order of their cases, all of them or only those that are not plain."""
+        for owner, case_id, facts in self.store.each_photo(plain):
             height, width = facts.size.upright if self._upright(facts) else facts.size.raw
             yield ImageRecord(
                 image_id=facts.image_id,
@@ -65,7 +65,7 @@ class FinalDataset:
 
         Where no mask decides, as in a folder of test photos alone, they are turned, as those who draw masks see them.
         """
-        turned = (facts for _, _, facts in self.store.each_photo() if facts.size.orientation != 1)
+        turned = (facts for _, _, facts in self.store.each_photo(plain=False) if facts.size.orientation != 1)
         decided = [facts.upright for facts in turned if facts.upright is not None]
         return sum(decided) * 2 > len(decided) or not decided
 
@@ -74,16 +74,20 @@ class FinalDataset:
 
     def dices(self) -> dict[str, float]:
         """Return the mean Dice over pairs of annotators of the photos that have several, by image id."""
-        return {facts.image_id: facts.dice for _, _, facts in self.store.each_photo() if facts.dice is not None}
+        return {
+            facts.image_id: facts.dice for _, _, facts in self.store.each_photo(plain=False) if facts.dice is not None
+        }
 
     def shares(self, split: str) -> dict[str, LesionShare]:
         """Return how much each mask of a split marks, by the name of its file."""
-        own = (facts.shares for owner, _, facts in self.store.each_photo() if self.plan.splits[owner] == split)
+        own = (
+            facts.shares for owner, _, facts in self.store.each_photo(plain=False) if self.plan.splits[owner] == split
+        )
         return {name: share for masks in own for name, share in masks.items()}
 
     def appearances(self) -> Iterator[tuple[str, Appearance]]:
         """Yield how viewers show masks if otherwise than stored: a turn that the photo shares is none."""
-        for _, _, facts in self.store.each_photo():
+        for _, _, facts in self.store.each_photo(plain=False):
             turned = 1 if self._upright(facts) else facts.size.orientation
             for name, seen in facts.appearances.items():
                 yield name, replace(seen, orientation=1) if seen.orientation == turned else seen
@@ -91,7 +95,7 @@ class FinalDataset:
     def mean_mask(self) -> "Image | None":
         """Return the mean of the train masks, 64 x 64 8-bit grey; None without any."""
         mean = TrainingMeanMask()
-        for owner, _, facts in self.store.each_photo():
+        for owner, _, facts in self.store.each_photo(plain=False):
             if facts.small is not None and self.plan.splits[owner] == "train":
                 mean.add_shrunk(facts.small)
         return mean.image()

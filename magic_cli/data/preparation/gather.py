@@ -48,7 +48,7 @@ class Gatherer:
                 got = f"{redact_key(raw.case.case_id)} twice"
                 self.raw.issues.add_loss(problem(where, got, "once", "remove one row; the first is used"), "cases")
                 continue
-            ids = {photo.image_id: self._free(photo.image_id) for photo in raw.photos}
+            ids = {photo.image_id: self.store.free_name(photo.image_id, "photo") for photo in raw.photos}
             if all(image_id == free for image_id, free in ids.items()):
                 yield raw
                 continue
@@ -56,13 +56,6 @@ class Gatherer:
             case = replace(raw.case, image_ids=tuple(ids.get(image_id, image_id) for image_id in raw.case.image_ids))
             photos = tuple(replace(photo, image_id=ids[photo.image_id]) for photo in raw.photos)
             yield replace(raw, case=case, photos=photos)
-
-    def _free(self, image_id: str) -> str:
-        number, name = 1, image_id
-        while not self.store.claim(name, "photo"):
-            number += 1
-            name = f"{image_id}-{number}"
-        return name
 
     def _keep(self, read: CaseRead) -> None:
         raw, issues = read.raw, self.raw.issues
@@ -88,7 +81,7 @@ class Gatherer:
                 issues.left_out["cases"] += 1
                 return
             case = replace(case, group_id=case.group_id or (usable[0].sha256[:16] if usable else case.case_id))
-        faults = schema.problems("case", case_row(replace(case, split=case.split or "train")), where, most=1)
+        faults = schema.problems("case", case_row(case) | {"split": case.split or "train"}, where, most=1)
         if faults:
             issues.add_loss(f"{faults[0]}; fix the row", "cases")
             return

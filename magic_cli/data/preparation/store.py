@@ -1,5 +1,6 @@
 """Cases and photos between reading and writing, in a temporary database, so that memory does not grow with them."""
 
+import json
 import pickle
 import sqlite3
 from collections.abc import Iterator
@@ -13,14 +14,21 @@ from magic_cli.data.preparation.photos import PhotoFacts
 from magic_cli.data.prepared import case_of_row, case_row
 from magic_cli.data.sources.source import LABEL_PATH
 from magic_cli.errors import DataError, problem
-from magic_cli.io.json_files import json_text, parse_json
+from magic_cli.io.json_files import json_text
 from magic_cli.records import Case
 
 _TABLES = """
-CREATE TABLE names (key TEXT PRIMARY KEY) WITHOUT ROWID;
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+CREATE TABLE names (key TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID;
 CREATE TABLE cases (number INTEGER PRIMARY KEY, id TEXT, split TEXT, group_id TEXT, label TEXT, row TEXT);
-CREATE TABLE photos (number INTEGER PRIMARY KEY, owner INTEGER, name TEXT, sha256 TEXT, facts BLOB);
+CREATE TABLE photos (number INTEGER PRIMARY KEY, owner INTEGER, name TEXT, sha256 TEXT, facts BLOB, is_plain INTEGER);
+CREATE INDEX not_plain ON photos (number) WHERE NOT is_plain;
 """
+
+_ALL_PHOTOS = "SELECT owner, id, facts FROM photos JOIN cases ON cases.number = owner ORDER BY photos.number"
+
+_NOT_PLAIN = _ALL_PHOTOS.replace("ORDER", "WHERE NOT is_plain ORDER")
 
 
 class Stored(NamedTuple):
@@ -61,7 +69,17 @@ class CaseStore:
     def claim(self, name: str, kind: str) -> bool:
         """Return whether a name is the first of its kind as names are compared (`key_of`), and remember it."""
         row = (f"{kind}:{key_of(name)}",)
-        return self._database.execute("INSERT OR IGNORE INTO names VALUES (?)", row).rowcount == 1
+        return self._database.execute("INSERT OR IGNORE INTO names VALUES (?, 1)", row).rowcount == 1
+
+    def free_name(self, name: str, kind: str) -> str:
+        """Return a name, with a number behind it if it is not the first of its kind, and remember it."""
+        free = name
+        while not self.claim(free, kind):
+            row = (f"{kind}:{key_of(name)}",)
+            self._database.execute("UPDATE names SET number = number + 1 WHERE key = ?", row)
+            ((number,),) = self._database.execute("SELECT number FROM names WHERE key = ?", row)
+            free = f"{name}-{number}"
+        return free
 
     def add_case(self, case: Case) -> int:
         """Add a case and return its number."""
@@ -73,20 +91,19 @@ class CaseStore:
 
     def add_photo(self, owner: int, facts: PhotoFacts) -> int:
         """Add a photo of a case and return its number."""
-        row = (self.photos, owner, facts.image_id, facts.sha256, pickle.dumps(facts))
-        self._database.execute("INSERT INTO photos VALUES (?, ?, ?, ?, ?)", row)
+        row = (self.photos, owner, facts.image_id, facts.sha256, pickle.dumps(facts), facts.is_plain)
+        self._database.execute("INSERT INTO photos VALUES (?, ?, ?, ?, ?, ?)", row)
         self.photos += 1
         return self.photos - 1
 
     def each_case(self) -> Iterator[Case]:
         """Yield the cases in order."""
         for (row,) in self._database.execute("SELECT row FROM cases ORDER BY number"):
-            yield case_of_row(parse_json(row.encode()))
+            yield case_of_row(json.loads(row))
 
-    def each_photo(self) -> Iterator[Stored]:
-        """Yield the photos in order."""
-        query = "SELECT owner, id, facts FROM photos JOIN cases ON cases.number = owner ORDER BY photos.number"
-        for owner, case_id, facts in self._database.execute(query):
+    def each_photo(self, plain: bool = True) -> Iterator[Stored]:
+        """Yield the photos in order, all of them or only those that are not `PhotoFacts.is_plain`."""
+        for owner, case_id, facts in self._database.execute(_ALL_PHOTOS if plain else _NOT_PLAIN):
             yield Stored(owner, case_id, pickle.loads(facts))  # noqa: S301  written by this process
 
     def photo_lines(self) -> Iterator[str]:
