@@ -20,6 +20,8 @@ MISSING = frozenset(
     }
 )
 
+_LONGEST_MISSING = max(map(len, MISSING))
+
 _YES = frozenset({"1", "1.0", "true", "yes", "y", "t"})
 
 _NO = frozenset({"0", "0.0", "false", "no", "n", "f"})
@@ -43,8 +45,10 @@ def present(cell: str | None) -> str | None:
     >>> present(" itch "), present("NaN"), present(None)
     ('itch', None, None)
     """
-    text = "" if cell is None else cell.strip()
-    return None if text.casefold() in MISSING else text
+    if cell is None:
+        return None
+    text = cell.strip()
+    return None if len(text) <= _LONGEST_MISSING and text.casefold() in MISSING else text
 
 
 def literal(cell: str | None, where: str) -> object:

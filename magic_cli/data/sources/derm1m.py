@@ -292,7 +292,7 @@ def _said(text: str | None) -> str | None:
 
 def _attributes(row: Row) -> Mapping[str, str]:
     own = {column: text[:1000] for column in _FACTS if (text := row.get(column)) is not None}
-    if number(own.get("ontology_label")) == -1:  # unmapped
+    if "ontology_label" in own and number(own["ontology_label"]) == -1:  # unmapped
         del own["ontology_label"]
     agent = flag(own.get("agent_generated"))
     canonical = {

@@ -1,20 +1,24 @@
 """The files of a raw dataset, found by name at any depth; photos by relative path or by name."""
 
+import os
 import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path, PurePath
 
 from magic_cli.data.issues import IssueLog
 from magic_cli.data.names import PHOTO_SUFFIXES, is_for_masks, key_of
+from magic_cli.data.sources.path_index import PathIndex
 from magic_cli.data.sources.walk import below, check_root, is_packed, walk
 from magic_cli.errors import printable
 from magic_cli.io.files import sha256
 
 _LONGEST = 255  # bytes of a file's name, in all usual file systems
 
-_NO_PATHS: tuple[str, ...] = ()
+_FEW = 8  # folders in which a photo is looked for on disk; of more, an index of all photos tells
+
+_REMEMBERED = 4096  # folders in tables, of which is known where they may be
 
 _SPLITS = {
     "train": re.compile("train"),
@@ -43,16 +47,17 @@ class SourceFiles:
         self.photo_count = 0
         self._folders: dict[str, None] = {}  # folders with photos, relative to the root, in order
         self._above: dict[str, None] = {}  # folders above those
-        self._index: dict[str, tuple[str, ...]] | None = None
+        self._places: dict[tuple[str, bool], list[str]] = {}
+        last = ""
         for path, irregular in walk(self.root, issues):
             if irregular:
                 continue
             if _is_photo(path):
                 self.photo_count += 1
-                folder = PurePath(below(path, self.root)).parent
-                if folder.as_posix() not in self._folders:
-                    self._folders[folder.as_posix()] = None
-                    self._above |= dict.fromkeys(parent.as_posix() for parent in folder.parents)
+                folder = os.path.dirname(path)  # noqa: PTH120  paths are text here
+                if folder != last:
+                    last = folder
+                    self._add_folder(PurePath(below(folder, self.root)))
             elif is_packed(path):
                 self.archives.append(path)
             else:
@@ -62,6 +67,11 @@ class SourceFiles:
             False: sorted(folders, key=lambda folder: _is_for(folder, False)),
             True: sorted(folders, key=lambda folder: _is_for(folder, True)),
         }
+
+    def _add_folder(self, folder: PurePath) -> None:
+        if folder.as_posix() not in self._folders:
+            self._folders[folder.as_posix()] = None
+            self._above |= dict.fromkeys(parent.as_posix() for parent in folder.parents)
 
     def name(self, path: str | Path) -> str:
         """Return the path of a file below the root, as messages show it; of one elsewhere its name."""
@@ -105,22 +115,34 @@ class SourceFiles:
         parts = PurePath(name).parts
         if not parts or ".." in parts or ":" in name or "\0" in name or max(map(_length, parts)) > _LONGEST:
             return ""
-        if PurePath(name).suffix.casefold() in PHOTO_SUFFIXES:
-            for folder in self._order[is_mask]:
-                candidate = self.root / folder / name
-                if candidate.is_file():
-                    return str(candidate)
+        pure = PurePath(name)
+        if _is_photo(name):
+            places = self._homes(pure.parent, is_mask)
+            there = () if len(places) <= _FEW else self._index.named(pure.stem)
+            for place in places:
+                path = f"{place}{os.sep}{pure.name}"
+                if path in there if there else os.path.isfile(path):  # noqa: PTH113  paths are text here
+                    return path
         return self._by_name(name, is_mask)
 
+    def _homes(self, folder: PurePath, is_mask: bool) -> list[str]:
+        """Return the absolute paths of the folders with photos that a folder in a table can mean, in order."""
+        key = (folder.as_posix(), is_mask)
+        if key not in self._places:
+            if len(self._places) >= _REMEMBERED:
+                self._places.clear()
+            below_root = dict.fromkeys(PurePath(home, folder).as_posix() for home in self._order[is_mask])
+            self._places[key] = [str(self.root / home) for home in below_root if home in self._folders]
+        return self._places[key]
+
+    @cached_property
+    def _index(self) -> PathIndex:
+        return PathIndex(self.photos())
+
     def _by_name(self, name: str, is_mask: bool) -> str:
-        if self._index is None:
-            self._index = {}
-            for path in self.photos():
-                key = key_of(PurePath(path).stem)
-                self._index[key] = (*self._index.get(key, _NO_PATHS), path)
         pure = PurePath(name)
         stem = pure.stem if pure.suffix.casefold() in PHOTO_SUFFIXES else pure.name
-        paths = self._index.get(key_of(stem), _NO_PATHS)
+        paths = self._index.named(stem)
         if len(paths) > 1:
             paths = tuple(path for path in paths if not _is_for(below(Path(path).parent, self.root), is_mask)) or paths
         if len(paths) > 1 and len(pure.parts) > 1:
@@ -134,7 +156,7 @@ class SourceFiles:
 
 
 def _is_photo(path: str) -> bool:
-    return PurePath(path).suffix.casefold() in PHOTO_SUFFIXES
+    return os.path.splitext(path)[1].casefold() in PHOTO_SUFFIXES  # noqa: PTH122  three times as fast
 
 
 def split_of(path: str) -> str:

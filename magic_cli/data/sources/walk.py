@@ -45,27 +45,28 @@ def walk(root: Path, issues: IssueLog) -> Iterator[tuple[str, str]]:
 def _walk(folder: str, issues: IssueLog, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
     try:
         status = os.stat(folder)  # noqa: PTH116  paths are text here
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        names = sorted(os.listdir(folder))  # noqa: PTH208  text alone: entries take four times the memory
     except OSError as error:
         name = PurePath(folder).name
         issues.add_loss(printable(f"{name}: folder cannot be read ({error.strerror}); check its permissions"))
         return
     mark = (status.st_dev, status.st_ino)
-    if mark in seen or any(entry.name == MANIFEST for entry in entries):
+    if mark in seen or MANIFEST in names:
         return
     seen.add(mark)
-    for entry in entries:
-        if is_added_by_system(entry.name):
+    for name in names:
+        if is_added_by_system(name):
             continue
+        path = f"{folder.rstrip(os.sep)}{os.sep}{name}"
         try:
-            status = entry.stat()
+            status = os.stat(path)  # noqa: PTH116
         except OSError:  # a link to itself or to nowhere
-            yield entry.path, "a broken link"
+            yield path, "a broken link"
             continue
         if stat.S_ISDIR(status.st_mode):
-            yield from _walk(entry.path, issues, seen)
+            yield from _walk(path, issues, seen)
         else:
-            yield entry.path, irregular_kind(status)
+            yield path, irregular_kind(status)
 
 
 def below(path: str | Path, root: Path) -> str:
