@@ -33,6 +33,7 @@ class Gatherer:
         """Read everything."""
         for read in track(reader.read(self._unique(self.raw.cases)), "cases", self.raw.total):
             self._keep(read)
+        self.store.flush()
         if self.renamed:
             verb = "1 photo has" if self.renamed == 1 else f"{self.renamed:,} photos have"
             self.raw.issues.note(f"{verb} the name of another one: a number is added to the id")

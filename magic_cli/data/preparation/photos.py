@@ -28,7 +28,7 @@ from magic_cli.metrics.mask_scores import dice
 from magic_cli.metrics.overlap import overlap_counts
 from magic_cli.records import Mask
 
-_AHEAD = 64  # photos that are read or wait to be stored: as many as keep the threads busy
+_AHEAD, _TOGETHER = 16, 4  # groups that are read or wait to be stored, as keep the threads busy; photos of a group
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +94,19 @@ class Reader:
         """Yield the cases in their order, with their photos read by several threads, a window of them at a time."""
         workers = min(8, os.cpu_count() or 1)  # decoders release the interpreter lock; eight photos fit into memory
         pool = ThreadPoolExecutor(workers)
-        waiting: deque[tuple[RawCase, list[Future[PhotoFacts | DataError]]]] = deque()
-        ahead = 0
+        waiting: deque[Future[list[CaseRead]]] = deque()
         try:
-            for raw in cases:
-                waiting.append((raw, [pool.submit(self._read, photo) for photo in raw.photos]))
-                ahead += len(raw.photos) + 1
-                while ahead > _AHEAD and len(waiting) > 1:
-                    ahead -= len(waiting[0][0].photos) + 1
-                    yield _result(*waiting.popleft())
+            for group in _groups(cases):
+                waiting.append(pool.submit(self._read_cases, group))
+                if len(waiting) > _AHEAD:
+                    yield from waiting.popleft().result()
             while waiting:
-                yield _result(*waiting.popleft())
+                yield from waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def _read_cases(self, cases: Sequence[RawCase]) -> list[CaseRead]:
+        return [CaseRead(raw, tuple(self._read(photo) for photo in raw.photos)) for raw in cases]
 
     def _read(self, photo: RawPhoto) -> PhotoFacts | DataError:
         try:
@@ -158,8 +158,18 @@ class Reader:
         return str(self.root / name)
 
 
-def _result(raw: RawCase, photos: Sequence[Future[PhotoFacts | DataError]]) -> CaseRead:
-    return CaseRead(raw, tuple(photo.result() for photo in photos))
+def _groups(cases: Iterable[RawCase]) -> Iterator[list[RawCase]]:
+    """Yield cases in groups of a few photos: to hand over each of them takes as long as to read a small photo."""
+    group: list[RawCase] = []
+    size = 0
+    for raw in cases:
+        group.append(raw)
+        size += max(1, len(raw.photos))
+        if size >= _TOGETHER:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def mask_name(image_id: str) -> str:

@@ -26,6 +26,8 @@ CREATE TABLE photos (number INTEGER PRIMARY KEY, owner INTEGER, name TEXT, sha25
 CREATE INDEX not_plain ON photos (number) WHERE NOT is_plain;
 """
 
+_TOGETHER = 256  # cases that are written at a time
+
 _ALL_PHOTOS = "SELECT owner, id, facts FROM photos JOIN cases ON cases.number = owner ORDER BY photos.number"
 
 _NOT_PLAIN = _ALL_PHOTOS.replace("ORDER", "WHERE NOT is_plain ORDER")
@@ -49,6 +51,8 @@ class CaseStore:
         self._database = sqlite3.connect("")
         self._database.executescript(_TABLES)
         self.cases = self.photos = 0
+        self._new_cases: list[tuple[object, ...]] = []
+        self._new_photos: list[tuple[object, ...]] = []
         self.classes: set[str] = set()  # labels and paths of labels, as the source words them
 
     def __enter__(self) -> "CaseStore":
@@ -84,64 +88,77 @@ class CaseStore:
     def add_case(self, case: Case) -> int:
         """Add a case and return its number."""
         row = (self.cases, case.case_id, case.split, case.group_id, case.label, json_text(case_row(case)))
-        self._database.execute("INSERT INTO cases VALUES (?, ?, ?, ?, ?, ?)", row)
+        self._new_cases.append(row)
         self.cases += 1
+        if len(self._new_cases) >= _TOGETHER:
+            self.flush()
         self.classes.update(filter(None, (case.label, case.attributes.get(LABEL_PATH))))
         return self.cases - 1
 
     def add_photo(self, owner: int, facts: PhotoFacts) -> int:
         """Add a photo of a case and return its number."""
         row = (self.photos, owner, facts.image_id, facts.sha256, pickle.dumps(facts), facts.is_plain)
-        self._database.execute("INSERT INTO photos VALUES (?, ?, ?, ?, ?, ?)", row)
+        self._new_photos.append(row)
         self.photos += 1
         return self.photos - 1
 
+    def flush(self) -> None:
+        """Write what was added: many rows at a time, as each time another thread may take the interpreter."""
+        self._database.executemany("INSERT INTO cases VALUES (?, ?, ?, ?, ?, ?)", self._new_cases)
+        self._database.executemany("INSERT INTO photos VALUES (?, ?, ?, ?, ?, ?)", self._new_photos)
+        self._new_cases.clear()
+        self._new_photos.clear()
+
+    def _rows(self, query: str, values: tuple[str, ...] = ()) -> sqlite3.Cursor:
+        self.flush()
+        return self._database.execute(query, values)
+
     def each_case(self) -> Iterator[Case]:
         """Yield the cases in order."""
-        for (row,) in self._database.execute("SELECT row FROM cases ORDER BY number"):
+        for (row,) in self._rows("SELECT row FROM cases ORDER BY number"):
             yield case_of_row(json.loads(row))
 
     def each_photo(self, plain: bool = True) -> Iterator[Stored]:
         """Yield the photos in order, all of them or only those that are not `PhotoFacts.is_plain`."""
-        for owner, case_id, facts in self._database.execute(_ALL_PHOTOS if plain else _NOT_PLAIN):
+        for owner, case_id, facts in self._rows(_ALL_PHOTOS if plain else _NOT_PLAIN):
             yield Stored(owner, case_id, pickle.loads(facts))  # noqa: S301  written by this process
 
     def photo_lines(self) -> Iterator[str]:
         """Yield "NAME SHA256" of all photos, sorted."""
         query = "SELECT name || ' ' || sha256 AS line FROM photos ORDER BY line"
-        yield from (line for (line,) in self._database.execute(query))
+        yield from (line for (line,) in self._rows(query))
 
     def column(self, name: str) -> list[str | None]:
         """Return a column of all cases in order: "split", "group_id" or "label"; equal values are one object."""
         if name not in ("split", "group_id", "label"):
             raise ValueError(f"{name}: no such column")
         shared: dict[str | None, str | None] = {}
-        rows = self._database.execute(f"SELECT {name} FROM cases ORDER BY number")  # noqa: S608  one of three words
+        rows = self._rows(f"SELECT {name} FROM cases ORDER BY number")  # noqa: S608  one of three words
         return [shared.setdefault(value, value) for (value,) in rows]
 
     def ids(self) -> Iterator[str]:
         """Yield the ids of all cases in order."""
-        yield from (case_id for (case_id,) in self._database.execute("SELECT id FROM cases ORDER BY number"))
+        yield from (case_id for (case_id,) in self._rows("SELECT id FROM cases ORDER BY number"))
 
     def attribute(self, name: str) -> list[str | None]:
         """Return the value of an attribute of all cases in order, None where a case lacks it."""
         one = "(SELECT value FROM json_each(row, '$.attributes') WHERE key = ?)"
         shared: dict[str | None, str | None] = {}
-        rows = self._database.execute(f"SELECT {one} FROM cases ORDER BY number", (name,))  # noqa: S608  no text of others
+        rows = self._rows(f"SELECT {one} FROM cases ORDER BY number", (name,))  # noqa: S608  no text of others
         return [shared.setdefault(value, value) for (value,) in rows]
 
     def attribute_names(self) -> list[str]:
         """Return the names of all attributes that a case has, sorted."""
         query = "SELECT DISTINCT key FROM cases, json_each(row, '$.attributes') ORDER BY key"
-        return [name for (name,) in self._database.execute(query)]
+        return [name for (name,) in self._rows(query)]
 
     def owners(self) -> NDArray[np.int64]:
         """Return the number of the case of each photo, (photos,)."""
-        rows = self._database.execute("SELECT owner FROM photos ORDER BY number")
+        rows = self._rows("SELECT owner FROM photos ORDER BY number")
         return np.fromiter((owner for (owner,) in rows), np.int64, self.photos)
 
     def digests(self) -> NDArray[np.uint8]:
         """Return the SHA-256 of each photo, (photos, 32)."""
-        rows = self._database.execute("SELECT sha256 FROM photos ORDER BY number")
+        rows = self._rows("SELECT sha256 FROM photos ORDER BY number")
         data = b"".join(bytes.fromhex(sha256) for (sha256,) in rows)
         return np.frombuffer(data, np.uint8).reshape(self.photos, 32)
