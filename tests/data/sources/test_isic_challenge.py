@@ -117,7 +117,7 @@ def test_official_parts_are_honoured(tmp_path: Path) -> None:
 
 
 def test_attributes_beside_are_joined(tmp_path: Path) -> None:
-    rows = f"{FIRST},1,0,0,1,0,anterior torso\n{SECOND},,,,,,\n{THIRD},0,0,0,0,0,\nISIC_0000099,1,1,1,1,1,head/neck\n"
+    rows = f"{FIRST},1,1,0,1,0,anterior torso\n{SECOND},,,,,,\n{THIRD},0,0,0,0,0,\nISIC_0000099,1,1,1,1,1,head/neck\n"
     columns = "globules,milia_like_cyst,negative_network,pigment_network,streaks,anatom_site_general"
     make_folder(make_2017(tmp_path), {"attributes.csv": f"image_id,{columns}\n{rows}"})
     dataset, cases = read_folder(tmp_path)
@@ -126,7 +126,7 @@ def test_attributes_beside_are_joined(tmp_path: Path) -> None:
     assert first["globules"] == "1"
     assert first["streaks"] == "0"
     assert first["site"] == first["anatom_site_general"] == "anterior torso"
-    assert first["concepts"] == "globules; pigment network"
+    assert first["concepts"] == "globules; milia-like cysts; pigment network"
     assert not {"globules", "site", "concepts"} & second.keys()
     assert third["concepts"] == ""
     assert "attributes.csv: 1 row is about another image" in dataset.issues.notes

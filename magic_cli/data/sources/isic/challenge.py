@@ -29,7 +29,13 @@ from magic_cli.data.sources.source import SOURCE as COLLECTION
 from magic_cli.errors import DataError, problem, redact_key, shorten
 from magic_cli.records import Case
 
-_CONCEPTS = ("globules", "milia_like_cyst", "negative_network", "pigment_network", "streaks")  # ISIC 2018, task 2
+_CONCEPTS = {  # ISIC 2018, task 2
+    "globules": "globules",
+    "milia_like_cyst": "milia-like cysts",
+    "negative_network": "negative network",
+    "pigment_network": "pigment network",
+    "streaks": "streaks",
+}
 
 _NO_CLASS = ("image has no class", "images have no class")
 
@@ -249,4 +255,4 @@ def _concepts(row: Row, columns: Sequence[str]) -> Mapping[str, str]:
     flags = {column: flag(row.get(column)) for column in columns if column in _CONCEPTS}
     if all(seen is None for seen in flags.values()):
         return {}
-    return {CONCEPTS: "; ".join(column.replace("_", " ") for column, seen in flags.items() if seen)}
+    return {CONCEPTS: "; ".join(_CONCEPTS[column] for column, seen in flags.items() if seen)}
