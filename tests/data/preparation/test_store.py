@@ -32,6 +32,12 @@ def test_names_are_compared_as_files_are() -> None:
         assert store.claim("IMG_É", "case")
 
 
+def test_a_name_that_is_taken_gets_the_next_number() -> None:
+    with CaseStore() as store:
+        store.claim("a-3", "photo")
+        assert [store.free_name(name, "photo") for name in ("a", "a", "A", "a")] == ["a", "a-2", "A-4", "a-5"]
+
+
 def fill(pages: int) -> None:
     with CaseStore() as store:
         store._database.execute(f"PRAGMA max_page_count={pages}")
