@@ -109,6 +109,23 @@ def test_faults_are_one_line_and_leave_nothing(
     assert not (folder.parent / "out").exists()
 
 
+def test_a_source_with_its_own_knowledge_texts_is_left_as_it_is(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    row = {
+        "filename": "1.png",
+        "caption": "Red plaques. Psoriasis.",
+        "ontology_caption": "own",
+        "visual_concept_caption": "x",
+    }
+    write_csv(root / "make.csv", [{**row, "knowledge_masks": "[1, 1, 0]", "standardized_disease": "psoriasis"}])
+    write_photo(root / "1.png")
+    kept = {case_id: sorted(case.texts) for case_id, case in made(root)[0].items()}
+    assert kept == {"1": ["disease", "raw"]}
+    filled = made(root, knowledge=True)[0]["1"].texts
+    assert filled["disease"] == {"en": "own"}
+    assert filled["concept"] == {"en": "This skin photo shows erythema, plaque."}
+
+
 def test_the_challenge_is_as_before_unless_asked(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     make_challenge(folder)

@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from magic_cli.data.prompts import clean
+from magic_cli.data.prompts import clean, fold, pick
 from magic_cli.data.questions import NO_QUESTIONS, QuestionSchema, plain
 from magic_cli.data.sources.source import CONCEPTS, LABEL_PATH, RAW
 from magic_cli.data.texts.lexicon import CONCEPT, DISEASE, Mention, Term, lexicon
 from magic_cli.data.texts.llm_cache import Answer, LlmCache
 from magic_cli.data.texts.ontology import Ontology, parts_of
 from magic_cli.data.texts.sentences import sentences
-from magic_cli.records import Case
+from magic_cli.records import CONTENT, TITLE, Case
 
 DISEASE_TEXT, CONCEPT_TEXT, SUBTEXT = "disease", "concept", "subtext-"  # roles; a number from 1 follows the last
 
@@ -110,7 +110,13 @@ def _raw(case: Case) -> tuple[str, str]:
         return lang, given[lang]
     if case.text(RAW) or not case.texts:
         return "en", ""
-    return "en", case.answer or (case.question if "title" in case.texts or "content" in case.texts else "")
+    lang = (
+        "en" if any(text.get("en") for text in case.responses) else next((k for t in case.responses for k in t), "en")
+    )
+    answers = dict.fromkeys(filter(None, (clean(text.get(lang, "")) for text in case.responses)))
+    if answers:
+        return lang, "\n".join(answers)
+    return "en", fold(f"{pick(case.text(TITLE), 'en')} {pick(case.text(CONTENT), 'en')}")
 
 
 def _limited(parts: list[str], options: KnowledgeOptions) -> list[str]:
@@ -122,6 +128,8 @@ def _limited(parts: list[str], options: KnowledgeOptions) -> list[str]:
 
 
 def _disease_text(case: Case, mentions: list[Mention], answer: Answer | None, options: KnowledgeOptions) -> str:
+    if not case.text(RAW) and not case.responses:
+        mentions = []  # a patient's guess is no diagnosis
     path = disease_path(case, mentions, answer, options.ontology)
     return f"This is a skin photo diagnosed as {', '.join(path)}." if path else ""
 

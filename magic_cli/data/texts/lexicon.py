@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 
-from magic_cli.data.texts.terms import TermIndex, Words, has_han, spans_of, word_key, words_of
+from magic_cli.data.texts.terms import TermIndex, Words, has_han, word_key, words_of
 
 FILE = Path(__file__).parents[1] / "words" / "dermatology.toml"
 
@@ -25,7 +25,7 @@ _NEGATION_KEYS = frozenset(map(word_key, _NEGATIONS))
 
 _TURNS = frozenset({"but", "however", "except", "although", "though", "yet"})
 
-_SENTENCE_END = re.compile(r"[.;:!?\n\u3002\uff1b\uff01\uff1f]")
+_SENTENCE_END = re.compile(r"[.;:!?]+(?=\s|$)|[\n\u3002\uff1b\uff01\uff1f]+")
 
 _HAN_NEGATION = re.compile("(?:不是|没有|未见|否认|排除|并非|无|非|不)[^，。；！？,.;!?\\s]{0,3}$")
 
@@ -78,18 +78,19 @@ class Lexicon:
 
     def mentions(self, text: str, kinds: frozenset[str] = frozenset({DISEASE, CONCEPT})) -> list[Mention]:
         """Return the terms of these kinds in a text, longest match first, in their order."""
-        words = words_of(text)
-        has_negation = not _NEGATION_KEYS.isdisjoint(words.keys)
-        spans = spans_of(words) if has_negation else []
-        mentions = [
-            Mention(match.payload, has_negation and _is_negated(words, spans, match.start))
-            for match in self._index.find(words)
-            if match.payload.kind in kinds
-        ]
-        for match in self._index.find_characters(words.text):
-            if match.payload.kind in kinds:
-                before = words.text[max(0, match.start - _HAN_WINDOW) : match.start]
-                mentions.append(Mention(match.payload, _HAN_NEGATION.search(before) is not None))
+        mentions: list[Mention] = []
+        for sentence in _SENTENCE_END.split(text):
+            words = words_of(sentence)
+            has_negation = not _NEGATION_KEYS.isdisjoint(words.keys)
+            mentions += [
+                Mention(match.payload, has_negation and _is_negated(words, match.start))
+                for match in self._index.find(words)
+                if match.payload.kind in kinds
+            ]
+            for match in self._index.find_characters(words.text):
+                if match.payload.kind in kinds:
+                    before = words.text[max(0, match.start - _HAN_WINDOW) : match.start]
+                    mentions.append(Mention(match.payload, _HAN_NEGATION.search(before) is not None))
         return mentions
 
     def exact(self, text: str) -> Term | None:
@@ -117,13 +118,11 @@ def occurs(term: str, text: str) -> bool:
     return wanted.occurs(words_of(text))
 
 
-def _is_negated(words: Words, spans: list[tuple[int, int]], start: int) -> bool:
-    """Return whether a negation is among the words before a term, with no sentence end and no "but" in between."""
-    begin = spans[start][0]
-    for number in range(start - 1, max(-1, start - 1 - WINDOW), -1):
-        word = words.written[number].casefold()
-        if _SENTENCE_END.search(words.text, spans[number][1], begin) or word in _TURNS:
+def _is_negated(words: Words, start: int) -> bool:
+    """Return whether a negation is among the words before a term, with no "but" in between."""
+    for word in reversed(words.written[max(0, start - WINDOW) : start]):
+        if word.casefold() in _TURNS:
             return False
-        if word in _NEGATIONS:
+        if word.casefold() in _NEGATIONS:
             return True
     return False

@@ -20,6 +20,10 @@ _WORD = re.compile(rf"{_LETTER}+(?:['\u2019]{_LETTER}{{1,2}}(?!{_LETTER}))?|\d+"
 
 _HAN = re.compile(f"[{HAN}]")
 
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")
+
+_UNSEEN = frozenset({"Mn", "Me", "Cf", "Cc", "Cs", "Co", "Cn"})  # categories: accents, controls, what has no glyph
+
 _HYPHEN = re.compile(rf"(?<={_LETTER})[-\u2010-\u2015\u2212]\s*(?={_LETTER})")
 
 # endings of plurals and what they become, so that both numbers of a word have one key: "keratosis", "keratoses"
@@ -51,12 +55,10 @@ def normalised(text: str) -> str:
     >>> normalised("m\u00e9la\u200bnome \uff22\uff23\uff23")
     'melanome BCC'
     """
-    if text.isascii():
+    if text.isascii() and _CONTROL.search(text) is None:
         return text
     parts = unicodedata.normalize("NFKD", text)
-    kept = "".join(
-        char for char in parts if unicodedata.category(char) not in ("Mn", "Cf", "Me", "Cc") or char in "\n\t"
-    )
+    kept = "".join(char for char in parts if char.isspace() or unicodedata.category(char) not in _UNSEEN)
     return unicodedata.normalize("NFC", kept)
 
 
@@ -98,11 +100,6 @@ def words_of(text: str) -> Words:
     normal = normalised(text)
     written = _WORD.findall(normal)
     return Words(normal, written, [word_key(word) for word in written])
-
-
-def spans_of(words: Words) -> list[tuple[int, int]]:
-    """Return where each word starts and ends in `words.text`."""
-    return [match.span() for match in _WORD.finditer(words.text)]
 
 
 def without_hyphens(text: str) -> str:

@@ -112,11 +112,14 @@ def test_closed_answers_are_concepts_except_of_split_test() -> None:
 
 
 def test_the_challenge_reads_its_clinicians() -> None:
-    texts = {"title": {"en": "Is it acne?"}, "response-1": {"en": "Scabies."}}
-    case = Case("ENC1", "train", (), texts, question="Is it acne?", answer="Scabies. Treat it.")
-    assert made(case)["raw"] == "Scabies. Treat it."
+    texts = {"title": {"en": "Is it acne?"}, "response-1": {"en": "Scabies"}, "response-2": {"en": "Treat it. Scabies"}}
+    case = Case("ENC1", "train", (), texts, question="Is it acne?", answer="Scabies Treat it. Scabies")
+    assert made(case)["raw"] == "Scabies\nTreat it. Scabies"
     assert "scabies" in made(case)["disease"]
     assert made(case)["subtext-2"] == "Treat it"
+    alone = Case("ENC1", "test", (), {"title": {"en": "Is it acne?"}}, question="Is it acne?")
+    assert made(alone)["raw"] == "Is it acne?"
+    assert "disease" not in made(alone)
 
 
 NESTED = {"inflammatory": {"eczema": ["atopic dermatitis", "zorbitis"]}, "tumour": {"benign": {"nevus": {}}}}

@@ -26,7 +26,8 @@ GUARD = LeakGuard((*LABELS, "non-neoplastic > wobbly > zorbitis"))
 # what must not be read, with the words by which it is found again
 LEAKS = {
     "zorbitis": "zorbitis", "zorbitides": "", "wobbly": "wobbly", "Florb-Gnax disease": "florb gnax disease",
-    "BCC": "bcc", "basal cell carcinoma": "basal cell carcinoma", "rodent ulcer": "rodent ulcer", "mole": "mole",
+    "NV": "nv", "Quim/Trell": "quim trell", "BCC": "bcc",
+    "basal cell carcinoma": "basal cell carcinoma", "rodent ulcer": "rodent ulcer", "mole": "mole",
     "melanocytic nevus": "nevus", "nevi": "nevi", "seborrheic keratosis": "seborrheic keratosis",
     "senile wart": "wart", "telangiectasia": "telangiectasia", "quim": "quim", "melanoma": "melanoma",
     "nonsense eruption": "nonsense eruption", "psoriasis": "psoriasis", "tinea pedis": "tinea",
@@ -46,7 +47,11 @@ FIELDS = (*NAMES, "location", "region", "anatom_site_general", *TELLING)
 
 def plainly(text: str) -> str:
     """Return the words of a text, joined by blanks, as the test looks for them."""
-    kept = "".join(char for char in unicodedata.normalize("NFKC", text) if unicodedata.category(char) != "Cf")
+    kept = "".join(
+        char
+        for char in unicodedata.normalize("NFKC", text)
+        if unicodedata.category(char) not in ("Cf", "Cc") or char == "\n"
+    )
     words = re.findall(r"[^\W_]+", kept.casefold())
     return f" {' '.join(words)} "
 
@@ -65,6 +70,8 @@ DISGUISES = (
     lambda text: text.replace(" ", "\n "),
     lambda text: "\u200b".join((text[: len(text) // 2], text[len(text) // 2 :])),
     lambda text: "\u00ad".join((text[:2], text[2:])),
+    lambda text: "\x00".join((text[:2], text[2:])),
+    lambda text: "\u2060".join(text),
     full_width,
     lambda text: f"({text})",
     lambda text: f"a {text}, probably",

@@ -78,7 +78,7 @@ def test_skincon_concepts_are_concepts() -> None:
     "text",
     [
         "basal cell carcinoma", "Basal-Cell Carcinomas", "BASAL CELL CARCINOMATA", "basalcell carcinoma",
-        "a BCC, large", "BCCs", "basal\u00a0cell\ncarcinoma", "ba\u200bsal cell carcinoma", "ＢＣＣ", "基底细胞癌",
+        "a BCC, large", "BCCs", "basal\u00a0cell  carcinoma", "ba\u200bsal cell carcinoma", "ＢＣＣ", "基底细胞癌",
         "BasalCellCarcinoma", "the_basal_cell_carcinoma_2",
     ],
 )  # fmt: skip
@@ -98,6 +98,7 @@ def test_spellings_of_one_term(text: str) -> None:
         ("a haemangioma", ["hemangioma"]),
         ("Behçet disease", ["Behcet disease"]),
         ("toe-web tinea", ["tinea"]),
+        ("plaques. Psoriasis", ["psoriasis"]),
     ],
 )
 def test_words_are_wholes_and_the_longest_term_counts(text: str, names: list[str]) -> None:
