@@ -194,7 +194,7 @@ def _write(folder: Path, final: FinalDataset, manifest: PrepareManifest) -> None
         write_atomic(folder / MEAN_MASK, lambda file: mean.save(file, "PNG"))
     if final.raw.questions.slots:
         write_json(folder / QUESTIONS, final.raw.questions.as_json())
-    marked = [image for image in final.images(plain=False) if image.annotators]
+    marked = list(final.marked_in(folder))
     write_text(folder / PAGE, prepare_page.html(manifest, marked, final.dices(), mean))
     write_json(folder / MANIFEST, manifest.to_json())  # last: it marks the dataset as complete
 

@@ -76,11 +76,12 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     write_parts(path, (json_text(row) + "\n" for row in rows))
 
 
-def parse_json(data: bytes, hook: PairsHook | None = None) -> Any:
+def parse_json(data: bytes, hook: PairsHook | None = None, values: int | None = None) -> Any:
     """Parse JSON in UTF-8, with or without a byte-order mark.
 
     Args:
         data: the bytes of a file or of one of its lines.
+        values: how many values it may hold; None for 3 million.
         hook: makes an object of its pairs; None refuses repeated keys, of which `json` would silently keep the last.
 
     Raises:
@@ -89,24 +90,26 @@ def parse_json(data: bytes, hook: PairsHook | None = None) -> Any:
             a hundred in memory.
         RecursionError: nested too deeply.
     """
-    if count_values(data) > MAX_VALUES:
-        raise TooManyValues(f"more than {MAX_VALUES / 1e6:.0f} million values")
+    values = values or MAX_VALUES
+    if count_values(data, values) > values:
+        raise TooManyValues(f"more than {values / 1e6:.0f} million values")
     return json.loads(data.decode("utf-8-sig"), object_pairs_hook=hook or _unique_keys)
 
 
-def count_values(data: bytes) -> int:
-    """Return how many values JSON has at most: its commas, and brackets that open. Above MAX_VALUES, no exact number.
+def count_values(data: bytes, most: int | None = None) -> int:
+    """Return how many values JSON has at most: its commas, and brackets that open. Above `most` (3 million), about.
 
     Those in texts only count where all together are too many.
     """
+    most = most or MAX_VALUES
     total = _count_tokens(data, 0, len(data))
-    if total <= MAX_VALUES:
+    if total <= most:
         return total
     total = start = 0
     for text in _STRING.finditer(data):
         total += _count_tokens(data, start, text.start())
         start = text.end()
-        if total > MAX_VALUES:
+        if total > most:
             break
     return total + _count_tokens(data, start, len(data))
 
@@ -153,13 +156,13 @@ def _refuse_long(where: object, size: int, most: int) -> None:
         raise DataError(problem(where, f"{binary_size(size)}", expected, "is it the right file?"))
 
 
-def read_json(path: Path, most: int = MAX_JSON) -> Any:
+def read_json(path: Path, most: int = MAX_JSON, values: int | None = None) -> Any:
     """Parse a UTF-8 JSON file, with or without a byte-order mark.
 
     Raises:
-        DataError: the file is missing or no regular file, over `most` bytes (256 MiB), of more than 3 million values,
-            not UTF-8, not JSON, or has a repeated key in an object; the message gives line and column if they are
-            known.
+        DataError: the file is missing or no regular file, over `most` bytes (256 MiB), of more than `values` (3
+            million), not UTF-8, not JSON, or has a repeated key in an object; the message gives line and column if
+            they are known.
     """
     try:
         data = _read(path, most)
@@ -168,7 +171,7 @@ def read_json(path: Path, most: int = MAX_JSON) -> Any:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
     try:
-        return parse_json(data)
+        return parse_json(data, values=values)
     except (RepeatedKey, TooManyValues) as error:
         raise DataError(problem(path, error, error.expected, error.remedy)) from None
     except RecursionError:

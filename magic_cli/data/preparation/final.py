@@ -59,6 +59,20 @@ class FinalDataset:
                 sha256=facts.sha256,
             )
 
+    def marked_in(self, folder: Path) -> Iterator[ImageRecord]:
+        """Yield the photos with masks, with the paths that they have while the dataset lies in `folder`, not `root`."""
+
+        def moved(path: str) -> str:
+            place = Path(path)
+            return str(folder / place.relative_to(self.root)) if place.is_relative_to(self.root) else path
+
+        for image in self.images(plain=False):
+            if not image.annotators:
+                continue
+            annotators = {name: moved(path) for name, path in image.annotators.items()}
+            mask, path = image.mask and moved(image.mask), image.path and moved(image.path)
+            yield replace(image, path=path, mask=mask, annotators=annotators)
+
     @cached_property
     def default(self) -> bool:
         """Whether photos with undecided masks are turned upright: whether most decided photos are.

@@ -357,6 +357,16 @@ def test_label_studio_keeps_its_annotators_apart(tmp_path: Path) -> None:
     assert (areas(cases), areas(cases, "ann1"), areas(cases, "ann2")) == ({"IMG_1": 100}, {"IMG_1": 86}, {})
 
 
+def test_the_page_shows_masks_that_prepare_writes(tmp_path: Path) -> None:
+    rows = [[result(percent(SQUARE))], [result(percent(OTHER))]]
+    write_json_file(tmp_path / "raw" / "export.json", [task("IMG_1.jpg", *rows), task("IMG_2.jpg", *rows)])
+    photos(tmp_path / "raw")
+    for overwrite in (False, True):
+        prepare(tmp_path / "raw", tmp_path / "prepared", PrepareOptions(overwrite=overwrite))
+        page = (tmp_path / "prepared" / "index.html").read_text(encoding="utf-8")
+        assert page.count("data:image") == 3  # two photos and the mean mask
+
+
 def test_the_minimal_export_of_label_studio(tmp_path: Path) -> None:
     size = {"original_width": WIDTH, "original_height": HEIGHT}
     row = {"image": "/data/upload/1/0a1b2c3d-IMG_1.jpg", "id": 1, "tag": [{**percent(SQUARE), **size}]}
@@ -445,6 +455,16 @@ def test_hostile_json_is_one_line(name: str, damage: str, tmp_path: Path) -> Non
     assert len(lines) == 1
     assert "\n" not in lines[0]
     assert len(lines[0]) < 400
+
+
+def test_files_of_annotations_may_hold_more_values_than_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FORMATS["coco"](tmp_path)
+    monkeypatch.setattr("magic_cli.io.json_files.MAX_VALUES", 20)
+    assert areas(opened(tmp_path)[1]) == AREAS
+    monkeypatch.setattr("magic_cli.data.sources.annotations.cases._VALUES", 20)
+    assert (
+        opened(tmp_path)[0].issues.problems[0].startswith("annotations/instances.json: got more than 0 million values")
+    )
 
 
 def test_another_annotation_of_a_photo_is_told(tmp_path: Path) -> None:

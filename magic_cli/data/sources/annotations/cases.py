@@ -25,6 +25,8 @@ ANNOTATIONS = "annotations"  # the attribute with the labels of all shapes of a 
 
 _GLIMPSE = 1 << 16  # bytes at either end of a file in which its keys are looked for
 
+_VALUES = 10_000_000  # of a file: nearly all are coordinates, which take little memory
+
 _ARTEFACT = re.compile(
     r"rulers?|scale[ _-]?bars?|arti?efacts?|artifacts?|background|hairs?|(?:pen[ _-]?)?markers?|(?:air[ _-]?)?bubbles?|"
     r"ink|vignette|dark[ _-]corners?|sticker|band[ _-]?aid|ignore|void|(?:normal|healthy)[ _-]?skin|skin",
@@ -83,7 +85,7 @@ def json_files(files: SourceFiles) -> list[str]:
 def read_table(path: str, files: SourceFiles) -> Any:
     """Return the value of a JSON file; raises DataError with its path below the root."""
     try:
-        return read_json(Path(path))
+        return read_json(Path(path), values=_VALUES)
     except DataError as error:
         raise DataError(error.problems[0].replace(path, files.name(path))) from None
 
