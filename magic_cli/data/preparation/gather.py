@@ -45,7 +45,9 @@ class Gatherer:
         """Yield the cases whose ids are new; a photo whose id is taken gets a number behind it."""
         for raw in cases:
             where = raw.where or redact_key(raw.case.case_id)
-            if not self.store.claim(raw.case.case_id, "case"):
+            if self.raw.repeats_ids:
+                raw = _named(raw, self.store.free_name(raw.case.case_id, "case"))
+            elif not self.store.claim(raw.case.case_id, "case"):
                 got = f"{redact_key(raw.case.case_id)} twice"
                 self.raw.issues.add_loss(problem(where, got, "once", "remove one row; the first is used"), "cases")
                 continue
@@ -89,3 +91,7 @@ class Gatherer:
         owner = self.store.add_case(case)
         for facts in usable:
             self.store.add_photo(owner, facts)
+
+
+def _named(raw: RawCase, case_id: str) -> RawCase:
+    return raw if raw.case.case_id == case_id else replace(raw, case=replace(raw.case, case_id=case_id))

@@ -121,6 +121,7 @@ class Derm1M(Source):
             cases=_Pairs(files).read(chosen),
             issues=files.issues,
             inputs=files.digests(*(table.path for table in chosen)),
+            repeats_ids=True,
             has_knowledge=any(table.has("ontology_caption") for table in chosen),
         )
 
@@ -179,10 +180,9 @@ def _richness(table: CsvTable) -> int:
 
 @dataclass
 class _Pairs:
-    """Reads rows; remembers 64 bits of each id, as a photo may be in many rows."""
+    """Reads rows, and counts what is told of all of them."""
 
     files: SourceFiles
-    seen: set[int] = field(default_factory=set)
     vqa: Counter[str] = field(default_factory=Counter)
     missing: int = 0
     rewritten: int = 0
@@ -213,7 +213,7 @@ class _Pairs:
         is_rewritten = flag(row.get("agent_generated")) is True
         self.rewritten += is_rewritten
         case = Case(
-            case_id=self._case_id(image_id, row),
+            case_id=image_id,
             split=split,
             image_ids=(image_id,),
             texts={role: {"en": text} for role, text in _texts(row, table).items()},
@@ -222,14 +222,6 @@ class _Pairs:
             licence=_licence(row, not _AGENT.isdisjoint(table.columns), is_rewritten),
         )
         return RawCase(case, (RawPhoto(image_id, path),) if path else (), row.where)
-
-    def _case_id(self, image_id: str, row: Row) -> str:
-        """Return the id of the photo, with the place of the row where another row has it."""
-        mark = hash(image_id)
-        if mark in self.seen:
-            return f"{image_id}#{row.where}"
-        self.seen.add(mark)
-        return image_id
 
     def _note(self) -> None:
         issues = self.files.issues

@@ -73,7 +73,8 @@ class RawDataset:
     below `root`, to their SHA-256. `total` is the number of rows, None if it is not known before. `is_challenge`: cases
     come with prompts, groups and splits, and are kept without any photo. `has_knowledge`: the source brings disease and
     concept texts of its own, so that a missing one means that there is none. `asks_in_text`: the raw text is what the
-    user wants to ask with, so that it is part of the query.
+    user wants to ask with, so that it is part of the query. `repeats_ids`: cases of one id are rows about one photo,
+    none of them an error; each after the first gets a number behind its id.
     """
 
     source: str
@@ -86,6 +87,7 @@ class RawDataset:
     is_challenge: bool = False
     has_knowledge: bool = False
     asks_in_text: bool = False
+    repeats_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,7 +186,7 @@ def test_a_photo_in_several_rows_and_a_name_in_several_folders(tmp_path: Path) -
     write_photo(tmp_path / "pubmed/1.png", 7)
     raw = opened(tmp_path, DERM1M, DERM1M, DERM1M | {"filename": "pubmed/1.png"})
     reads = list(raw.cases)
-    assert [read.case.case_id for read in reads] == ["edu_1", "edu_1#Derm1M_v2_pretrain.csv:3", "pubmed_1"]
+    assert [read.case.case_id for read in reads] == ["edu_1", "edu_1", "pubmed_1"]
     assert [read.photos[0].path for read in reads][1:] == [str(tmp_path / "edu/1.png"), str(tmp_path / "pubmed/1.png")]
 
 
@@ -234,6 +234,9 @@ def test_prepared(tmp_path: Path) -> None:
     opened(tmp_path / "raw", *rows)
     result = prepare(tmp_path / "raw", tmp_path / "prepared")
     prepared = open_prepared(tmp_path / "prepared")
-    assert len(prepared.cases) == 2
+    assert {name: case.image_ids for name, case in prepared.cases.items()} == {
+        "edu_1": ("edu_1",),
+        "edu_1-2": ("edu_1-2",),
+    }
     assert {case.group_id for case in prepared.cases.values()} == {next(iter(prepared.images.values())).sha256[:16]}
     assert (result.manifest.left_out["cases"], result.manifest.left_out["images"]) == (2, 1)
