@@ -66,6 +66,7 @@ class PackageResult(VerbResult):
         sha256: hex SHA-256 of the zip, None for a dry run. The same predictions give the same bytes.
         predictions: the files and folders that were packed.
         data: the prepared dataset that they were checked against.
+        asks: whether it has closed questions, as the challenge's has.
     """
 
     out: Path
@@ -76,6 +77,7 @@ class PackageResult(VerbResult):
     sha256: str | None
     predictions: tuple[Path, ...]
     data: Path
+    asks: bool = True
 
     @property
     def is_written(self) -> bool:
@@ -93,8 +95,10 @@ class PackageResult(VerbResult):
 
     @property
     def notes(self) -> list[str]:
-        """Remarks for the user: which task is left out."""
-        return _notes(self.n_masks, self.n_encounters)
+        """Remarks for the user: which task is left out, or that the dataset is not the challenge's."""
+        if self.asks:
+            return _notes(self.n_masks, self.n_encounters)
+        return [f"{self.data} has no closed questions: no submission to the challenge, but masks in its layout."]
 
     def to_json(self) -> dict[str, object]:
         """Return what --json prints (schemas/packaged.schema.json), less "schema" and "command"."""
@@ -109,7 +113,7 @@ class PackageResult(VerbResult):
             return [*self.notes, f"{self.out}: would hold {content}; nothing written (--dry-run)"]
         size = f"{self.size / 1000:,.0f} kB, sha256 {self.sha256[:16]}"
         checked = f"{self.out}: {content}, split {self.split}, {size}; checked, written, read back and checked again"
-        return [*self.notes, checked, f"next: upload {self.out} to the challenge platform"]
+        return [*self.notes, checked, *([f"next: upload {self.out} to the challenge platform"] if self.asks else [])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +199,7 @@ def package(
         sha256=digest,
         predictions=predictions,
         data=data,
+        asks=bool(expected.questions.slots),
     )
 
 

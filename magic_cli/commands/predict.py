@@ -11,7 +11,7 @@ from magic_cli.config import Config, from_dict
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.prepared_inputs import image_files, table_files
 from magic_cli.data.prepared_stamps import PreparedStamps, open_stamped
-from magic_cli.errors import CheckpointError, ConfigError, UsageError, printable, problem
+from magic_cli.errors import CheckpointError, ConfigError, DataError, UsageError, printable, problem
 from magic_cli.io import environment, run_record
 from magic_cli.io.files import StrPath
 from magic_cli.io.ownership import check_target
@@ -188,10 +188,14 @@ def restored(path: Path, task: Task, prepared: Prepared, weights: StrPath | None
 
     Raises:
         CheckpointError: it is damaged, or belongs to another task, to other questions or to other encoder weights.
+        DataError: the task needs closed questions, and the data has none.
     """
     meta, learned = checkpoint.load_best(path, task.name)
     moved = {} if weights is None else {"weights_dir": str(Path(weights).resolve())}
     config = _modest(from_dict(task.config_class, {**meta.config, **moved}, str(path)))
+    if task.uses_questions and not prepared.questions.slots:
+        got, expected = "no closed questions", f"those that {path} was trained on"
+        raise DataError(problem(prepared.root, got, expected, "give the --data of a dataset that has them"))
     if task.uses_questions and list(meta.questions) != prepared.questions.as_json():
         raise CheckpointError(f"{path}: was trained on other questions than {prepared.root} has; train again")
     model = task.build(config, prepared.questions)

@@ -169,7 +169,8 @@ def gold_of(prepared: Prepared, split: str) -> Gold:
         DataError: the split has neither masks nor answers, like test.
     """
     gold = Gold(_source(prepared, split), mask_gold(prepared, split), answer_gold(prepared, split))
-    return _refuse_nothing(gold, split)
+    has_any = any(i.annotators for i in prepared.images.values()) or bool(_answers_of(prepared.cases.values()))
+    return _refuse_nothing(gold, split, has_any)
 
 
 def _in_order(annotators: Mapping[str, str]) -> Mapping[str, str]:
@@ -192,9 +193,11 @@ def _read_prior(path: Path) -> NDArray[np.float32] | None:
     return np.asarray(prior / 255, np.float32)
 
 
-def _refuse_nothing(gold: Gold, split: str) -> Gold:
+def _refuse_nothing(gold: Gold, split: str, has_any: bool = True) -> Gold:
+    """Return gold; raises DataError if there is none: `has_any` says whether other splits may have some."""
     if not gold.masks.images and not gold.answers.answers:
         remedy = "its gold is hidden: choose a split that has it (--split valid)"
+        remedy = remedy if has_any else "no split has any: this dataset can be predicted, not scored"
         raise DataError(problem(gold.source, f"no masks and no answers for split {split!r}", "gold", remedy))
     return gold
 

@@ -80,9 +80,10 @@ def _runtime_words(runtime: RuntimeOptions) -> Sequence[str]:
 def after_predicting(
     task: Task, prepared: Prepared, data: StrPath, out: Path, split: str, predicted: Collection[str]
 ) -> str:
-    """Return the command that scores predictions, or packs them if the split has no gold; "" if they are incomplete.
+    """Return the command that scores predictions, or packs them if the split has no gold; "" if there is none.
 
-    Of the photos or encounters that the split lists, some may be absent, or `--limit` left out.
+    There is none if predictions are incomplete (some photos or encounters that the split lists may be absent, or
+    `--limit` left out), or if a split without gold is not of the challenge: the dataset has no closed questions.
 
     Args:
         task: what was predicted.
@@ -98,6 +99,8 @@ def after_predicting(
         return ""
     if len(task.gold(prepared, split)):
         return command_line("score", path_word(out), path_word(data), "--split", split)
+    if not prepared.questions.slots:
+        return ""
     words = [f"--{task.name}", path_word(out), *data_words(data), "--split", split]
     return command_line("package", *words, *out_words(Path("submission.zip")))
 
