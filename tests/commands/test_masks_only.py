@@ -20,7 +20,7 @@ SETTINGS = ("epochs=2", "batch_size=4")
 
 @pytest.fixture(scope="module")
 def masks_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prepared dataset with masks and labels, without texts and closed questions."""
+    """A prepared dataset with masks and labels, without anybody's words and closed questions."""
     root = tmp_path_factory.mktemp("isic")
     magic_cli.prepare(make_folder(root / "raw", TABLES, PHOTOS, MASKS), root / "isic")
     return root / "isic"
@@ -47,7 +47,7 @@ def checkpoint(masks_only: Path, drawn_prepared: Path, tmp_path_factory: pytest.
 def test_masks_are_learned_predicted_scored_and_packed(masks_only: Path, checkpoint: Path, tmp_path: Path) -> None:
     prepared = open_prepared(masks_only)
     assert not prepared.questions.slots
-    assert not any(case.texts or case.question for case in prepared.cases.values())
+    assert all(case.answers is None and not case.answer for case in prepared.cases.values())
     alone = magic_cli.train("seg", masks_only, tmp_path / "seg", train_options(tmp_path / "cache", *SETTINGS))
     assert alone.following.startswith(f"magic predict seg --ckpt {alone.checkpoint} --data {masks_only} ")
     for split in ("valid", "test"):
