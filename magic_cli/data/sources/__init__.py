@@ -103,6 +103,9 @@ def open_source(root: Path, options: ReadOptions, name: str = "") -> RawDataset:
     if source is None:
         return _unknown(files, options)
     dataset = source.read(files, options)
+    if source.is_fallback and not chosen:
+        for line in suggestions(files):
+            issues.note(f"a table is not read; {line}")
     if options.join:
         return join(dataset, Path(options.join), options.mapping if is_of_join else {}, files)
     return dataset

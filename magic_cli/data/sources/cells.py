@@ -4,11 +4,11 @@ import ast
 import io
 import json
 import math
+import os
 import re
 import tokenize
 import warnings
 from itertools import pairwise
-from pathlib import Path
 
 from magic_cli.errors import DataError, problem
 
@@ -178,6 +178,6 @@ def image_id_of(written: str) -> str:
     from magic_cli.data.names import PHOTO_SUFFIXES, composed
 
     name = composed(written.replace("\\", "/").rstrip("/").rpartition("/")[2])
-    suffix = Path(name).suffix
-    stem = name[: -len(suffix)] if suffix.casefold() in PHOTO_SUFFIXES else name
-    return "".join(char if char.isprintable() else "_" for char in stem)[:200]
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122  there may be hundreds of thousands
+    stem = stem if suffix.casefold() in PHOTO_SUFFIXES else name
+    return (stem if stem.isprintable() else "".join(char if char.isprintable() else "_" for char in stem))[:200]

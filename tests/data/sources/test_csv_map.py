@@ -76,7 +76,7 @@ def test_every_column_finds_its_place(tmp_path: Path) -> None:
         "label_path": "benign > melanocytic",
         "concepts": "plaque",
     }
-    assert dataset.issues.notes[0] == "table.csv: 1 column is not used (extra)"
+    assert dataset.issues.notes == ["table.csv: 1 column is not used (extra)"]
     assert list(dataset.inputs) == ["table.csv"]
 
 
@@ -318,6 +318,13 @@ def test_a_table_that_no_one_knows_is_shown_with_a_map_that_fits(tmp_path: Path)
     assert words == "image=file_name,label=diagnosis,group=patient_id"
     _, cases = read(tmp_path, words)
     assert cases["a"].case.group_id == "1"
+
+
+def test_a_table_beside_photos_and_masks_that_are_read_without_it_is_told(tmp_path: Path) -> None:
+    make(tmp_path, [{"file_name": "a.png", "dx": "x"}], "images/a.png", "masks/a.png")
+    dataset = open_source(tmp_path, ReadOptions())
+    assert dataset.source == "mask-pairs"
+    assert dataset.issues.notes[-1].endswith("--map image=file_name,label=dx")
 
 
 def test_source_csv_without_a_map_says_what_it_needs(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The photos and masks that a cell names: paths of any machine, names, URLs, several in one cell."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath, PureWindowsPath
 from urllib.parse import unquote, urlsplit
@@ -12,6 +13,8 @@ from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.source import RawPhoto
 from magic_cli.data.sources.walk import below
 from magic_cli.errors import problem
+
+_ELSEWHERE = re.compile(r"[/\\]|[A-Za-z]:")  # how an absolute path begins, on any system
 
 
 def names_in(row: Row, columns: Sequence[str]) -> tuple[str, ...]:
@@ -37,9 +40,9 @@ def find(files: SourceFiles, written: str, is_mask: bool = False) -> str:
     """
     look = files.mask if is_mask else files.photo
     name = local(written)
-    pure = PureWindowsPath(name)
-    if not pure.drive and not pure.root:
+    if not _ELSEWHERE.match(name):
         return look(name.removeprefix("./"))
+    pure = PureWindowsPath(name)
     if PurePath(name).is_relative_to(files.root):
         return look(PurePath(name).relative_to(files.root).as_posix())
     parts = [part for part in pure.parts if part != pure.anchor]
@@ -69,7 +72,7 @@ def case_id_of(written: str, files: SourceFiles) -> str:
     Of a path of another place, it is that of the file below the data folder, or its name where there is none.
     """
     name = local(written).replace("\\", "/").removeprefix("./")
-    if PureWindowsPath(name).root or PureWindowsPath(name).drive:
+    if _ELSEWHERE.match(name):
         path = find(files, written)
         name = below(path, files.root) if path else name.rpartition("/")[2]
     folder, slash, last = name.rpartition("/")

@@ -153,13 +153,15 @@ class FactReader:
         }
         named = own | {name: value for name, value in canonical.items() if value}
         for name, value in named.items():
-            self._cut[name] += len(value) > MOST
+            if len(value) > MOST:
+                self._cut[name] += 1
         return {name: value[:MOST] for name, value in named.items()}
 
     def _normal(self, row: Row, key: str, normal: Callable[[str], str]) -> str:
         cell = self._cell(row, key)
         value = normal(cell) if cell else ""
-        self._unclear[key] += bool(cell) and not value
+        if cell and not value:
+            self._unclear[key] += 1
         return value
 
     def _label_path(self, row: Row) -> str:
