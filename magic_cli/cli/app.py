@@ -47,9 +47,7 @@ def prepare(
     mapping: opt.ColumnsOf = None,
     join: opt.Join = None,
     list_sources: opt.ListSources = False,
-    merge: Annotated[
-        str, typer.Option(help="How to merge annotators' masks: or, majority, intersection, each.")
-    ] = "or",
+    merge: opt.Merge = "or",
     prompt: Annotated[str, typer.Option(help="Text per photo: qa, query, answer, fixed.")] = "qa",
     responses: Annotated[bool, typer.Option("--responses/--no-responses", help="Use the clinicians' answers.")] = True,
     valid: opt.ValidShare = 0.15,
@@ -71,13 +69,9 @@ def prepare(
 
     Example: `magic prepare --data DermaVQA/`, `magic prepare --data mine/ --map image=file,label=dx,group=patient`
     """
-    if list_sources:
-        from magic_cli.commands.list_sources import list_sources as listed
-
-        emit(as_json, "prepare", listed())
+    if list_sources or data is None:
+        _list_sources(list_sources, as_json)
         return
-    if data is None:
-        raise typer.BadParameter("--data FOLDER is missing (or --list-sources)")
     from magic_cli.commands import prepare as module
     from magic_cli.data.preparation.case_texts import TextOptions
 
@@ -104,8 +98,16 @@ def prepare(
             query_attributes=tuple(filter(None, (name.strip() for name in query_attributes.split(",")))),
         ),
     )
-    result = module.prepare(data, out, options)
-    emit(as_json, "prepare", result)
+    emit(as_json, "prepare", module.prepare(data, out, options))
+
+
+def _list_sources(is_asked: bool, as_json: bool) -> None:
+    """Print the datasets that can be read; without `is_asked`, `--data` is missing."""
+    if not is_asked:
+        raise typer.BadParameter("--data FOLDER is missing (or --list-sources)")
+    from magic_cli.commands.list_sources import list_sources
+
+    emit(as_json, "prepare", list_sources())
 
 
 @app.command()

@@ -114,6 +114,8 @@ _JOIN = "A second table with facts about photos or cases, matched by its first c
 
 Join = Annotated[Path | None, typer.Option("--join", metavar="FILE", help=_JOIN)]
 
+Merge = Annotated[str, typer.Option(help="How to merge annotators' masks: or, majority, intersection, each.")]
+
 ListSources = Annotated[bool, typer.Option("--list-sources", help="List the datasets that can be read.")]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
