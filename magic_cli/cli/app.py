@@ -89,14 +89,7 @@ def prepare(
         source=source,
         mapping=tuple(mapping or ()),
         join=join,
-        texts=TextOptions(
-            knowledge=knowledge,
-            ontology=ontology,
-            llm_cache=llm_cache,
-            overflow=overflow,
-            query_from=query_from,
-            query_attributes=tuple(filter(None, (name.strip() for name in query_attributes.split(",")))),
-        ),
+        texts=TextOptions(knowledge, ontology, llm_cache, overflow, query_from, query_attributes.split(",")),
     )
     emit(as_json, "prepare", module.prepare(data, out, options))
 

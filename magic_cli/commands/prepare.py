@@ -156,7 +156,7 @@ def _settings(options: PrepareOptions, final: FinalDataset) -> PrepareSettings:
         knowledge=final.texts.makes_knowledge,
         overflow=options.texts.overflow,
         query_from=final.texts.query_from,
-        query_attributes=",".join(options.texts.query_attributes),
+        query_attributes=",".join(options.texts.names),
         text_files=",".join(options.texts.files().values()),
     )
 

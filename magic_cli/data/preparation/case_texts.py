@@ -60,7 +60,12 @@ class TextOptions:
         ):
             if word not in words:
                 raise ConfigError(problem(flag, word, " or ".join(words), "choose one of these"))
-        return QueryOptions(tuple(self.query_attributes) or NAMES)
+        return QueryOptions(self.names or NAMES)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The attributes asked for, without blanks and empty ones."""
+        return tuple(filter(None, (name.strip() for name in self.query_attributes)))
 
     def files(self) -> dict[Path, str]:
         """Return the SHA-256 of the files that are read."""
@@ -119,6 +124,9 @@ class CaseTexts:
         if self._prompt in ("fixed", "answer"):
             return FIXED if self._prompt == "fixed" else ""
         parts = []
+        self._counts.queries += 1
+        if case.question:  # data of our own schema comes with queries
+            return guard.caption(case, case.question, self._counts)
         if self.query_from != "caption":
             parts.append(guard.query(case, self._query, self._counts))
         roles = (TITLE, CONTENT) if self.query_from == "attributes" else (TITLE, CONTENT, RAW)
@@ -126,7 +134,6 @@ class CaseTexts:
             text = strip_html(_in_english(case.text(role)))
             if text:
                 parts.append(guard.caption(case, text, self._counts))
-        self._counts.queries += 1
         query = " ".join(filter(None, parts))
         while len(parts) > 1 and guard.leak(query, case):  # words of two parts side by side
             query = " ".join(filter(None, parts := parts[:-1]))

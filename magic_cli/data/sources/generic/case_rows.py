@@ -13,7 +13,7 @@ KEYS = frozenset(
         *("case_id", "split", "image_ids", "image", "images", "mask", "masks", "texts", "subtexts", "question"),
         *("answer", "answers", "label", "attributes", "group_id", "licence", "source"),
     }
-)  # the prompt's halves, "question" and "answer", are known, and made anew from the texts
+)  # "answer", half of a prompt, is known, and not used
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Fields:
     attributes: Mapping[str, str]
     group_id: str
     licence: str
+    question: str = ""
 
 
 def fields_of(row: Mapping[str, object], where: str) -> Fields:
@@ -61,6 +62,7 @@ def fields_of(row: Mapping[str, object], where: str) -> Fields:
         attributes=attributes,
         group_id=_text(row, "group_id", where),
         licence=_text(row, "licence", where),
+        question=_text(row, "question", where),
     )
 
 

@@ -54,7 +54,15 @@ class CasesJsonl(Source):
         images = files.named(IMAGES)
         reader = _Reader(files, questions, images, options.responses)
         inputs = files.digests(*tables, *images, *listed[:1])
-        return RawDataset(self.name, files.root, reader.cases(tables), files.issues, inputs, questions)
+        return RawDataset(
+            source=self.name,
+            root=files.root,
+            cases=reader.cases(tables),
+            issues=files.issues,
+            inputs=inputs,
+            questions=questions,
+            has_knowledge=bool(images),  # a prepared dataset, which has the texts that were wanted
+        )
 
 
 SOURCE = CasesJsonl()
@@ -127,6 +135,7 @@ class _Reader:
             attributes=fields.attributes,
             group_id=fields.group_id,
             licence=fields.licence,
+            question=fields.question,
         )
         return RawCase(case, photos, where)
 
