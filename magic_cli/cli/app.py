@@ -60,6 +60,7 @@ def prepare(
     overflow: opt.Overflow = "drop",
     query_from: opt.QueryFrom = "",
     query_attributes: opt.QueryAttributes = "",
+    duplicates: opt.DuplicatePhotos = "group",
     strict: Annotated[bool, typer.Option("--strict", help="Fail on unusable data instead of skipping it.")] = False,
     overwrite: opt.Overwrite = False,
     dry_run: opt.DryRun = False,
@@ -90,6 +91,7 @@ def prepare(
         mapping=tuple(mapping or ()),
         join=join,
         texts=TextOptions(knowledge, ontology, llm_cache, overflow, query_from, query_attributes.split(",")),
+        duplicates=duplicates,
     )
     emit(as_json, "prepare", module.prepare(data, out, options))
 

@@ -174,6 +174,10 @@ _NAMES = "Attributes that queries tell, such as age,sex,site; default: all that 
 
 QueryAttributes = Annotated[str, typer.Option(metavar="NAME[,NAME]", help=_NAMES)]
 
+_DUPLICATES = "Duplicate photos: never divided between splits and folds (group), left out (drop), or only listed."
+
+DuplicatePhotos = Annotated[str, typer.Option("--duplicates", metavar="keep|drop|group", help=_DUPLICATES)]
+
 _SETTINGS = "key=value, repeatable: --set epochs=5; --set help lists all settings."
 
 Settings = Annotated[list[str] | None, typer.Option("--set", help=_SETTINGS)]

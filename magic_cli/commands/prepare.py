@@ -24,13 +24,12 @@ from magic_cli.data.manifest import (
 from magic_cli.data.preparation.case_texts import CaseTexts, TextOptions
 from magic_cli.data.preparation.final import FinalDataset
 from magic_cli.data.preparation.gather import Gatherer
-from magic_cli.data.preparation.photos import Reader
+from magic_cli.data.preparation.photos import Reader, written_names
 from magic_cli.data.preparation.plan import PlanOptions, plan
 from magic_cli.data.preparation.splits import SplitRule
 from magic_cli.data.preparation.store import CaseStore
 from magic_cli.data.prepared import CASES, IMAGES, MANIFEST, MEAN_MASK, PAGE, QUESTIONS, case_row, image_row
 from magic_cli.data.prompt_lengths import PromptStatistics
-from magic_cli.data.same_photos import list_same_photos
 from magic_cli.data.sources import open_source
 from magic_cli.data.sources.generic.mapping import parse_mapping
 from magic_cli.data.sources.source import RawDataset, ReadOptions
@@ -42,6 +41,7 @@ from magic_cli.io.ownership import check_target
 from magic_cli.io.staging import replace_results
 from magic_cli.records import SPLITS, Case, ImageRecord
 from magic_cli.report import prepare_page
+from magic_cli.report.duplicate_pictures import duplicates_to_show
 from magic_cli.report.prepare_text import PrepareResult
 
 
@@ -64,6 +64,8 @@ class PrepareOptions:
         mapping: "image=COLUMN", "label=COLUMN", ...: which column of a table is what (data/sources/generic/mapping.py).
         join: a second table, whose rows are matched with the names of photos or the ids of cases.
         texts: which texts are made of labels, attributes and captions, and what queries tell.
+        duplicates: "group": cases that share a photo are never divided between dealt splits and folds; "drop": all
+            but one of duplicate photos are left out; "keep": they are listed alone.
     """
 
     merge: str = "or"
@@ -80,11 +82,12 @@ class PrepareOptions:
     split_by: str = ""
     seed: int = 0
     texts: TextOptions = field(default_factory=TextOptions)
+    duplicates: str = "group"
 
     @property
     def plan(self) -> PlanOptions:
         """The options that say how cases are grouped and dealt."""
-        return PlanOptions(SplitRule(self.valid, self.test, self.seed), self.split_by)
+        return PlanOptions(SplitRule(self.valid, self.test, self.seed), self.split_by, self.duplicates)
 
 
 @recorded
@@ -103,7 +106,7 @@ def prepare(data: StrPath, out: StrPath = "prepared", options: PrepareOptions = 
     data, out = Path(data), Path(out)
     if options.merge not in (*MERGES, "each"):
         raise ConfigError(problem("--merge", options.merge, " or ".join((*MERGES, "each")), "choose one of these"))
-    options.plan.rule.check()
+    options.plan.check()
     options.texts.check()
     joined = str(options.join) if options.join else ""
     reading = ReadOptions(parse_mapping(options.mapping), joined, options.prompt, options.responses)
@@ -125,7 +128,6 @@ def _build(raw: RawDataset, options: PrepareOptions, folder: Path | None, root: 
         Gatherer(raw, store).run(reader)
         texts = CaseTexts(raw, sorted(store.classes), options.texts, options.prompt)
         final = FinalDataset(raw, store, plan(raw, store, options.plan), root, options.merge, texts)
-        list_same_photos(final.images(), raw.issues)
         counter = PromptCounter(raw.issues)
         counts = Counts()
         write_rows(folder, CASES, (case_row(case) for case in _passing(final.cases(), counter, counts)))
@@ -140,6 +142,14 @@ def _build(raw: RawDataset, options: PrepareOptions, folder: Path | None, root: 
         if folder:
             _write(folder, final, manifest)
         return manifest
+
+
+def _forget_dropped(folder: Path, final: FinalDataset) -> None:
+    """Remove what was written of photos before they turned out to be duplicates that are left out."""
+    for photo in final.store.each_photo() if final.plan.dropped else ():
+        if photo.number in final.plan.dropped:
+            for name in written_names(photo.facts):
+                (folder / name).unlink(missing_ok=True)
 
 
 def _settings(options: PrepareOptions, final: FinalDataset) -> PrepareSettings:
@@ -158,6 +168,7 @@ def _settings(options: PrepareOptions, final: FinalDataset) -> PrepareSettings:
         query_from=final.texts.query_from,
         query_attributes=",".join(options.texts.names),
         text_files=",".join(options.texts.files().values()),
+        duplicates=options.duplicates,
     )
 
 
@@ -195,7 +206,10 @@ def _write(folder: Path, final: FinalDataset, manifest: PrepareManifest) -> None
     if final.raw.questions.slots:
         write_json(folder / QUESTIONS, final.raw.questions.as_json())
     marked = list(final.marked_in(folder))
-    write_text(folder / PAGE, prepare_page.html(manifest, marked, final.dices(), mean))
+    shown = duplicates_to_show(manifest)
+    duplicates = final.named_in(folder, {photo.image for cluster in shown for photo in cluster.photos})
+    write_text(folder / PAGE, prepare_page.html(manifest, marked, final.dices(), mean, duplicates))
+    _forget_dropped(folder, final)
     write_json(folder / MANIFEST, manifest.to_json())  # last: it marks the dataset as complete
 
 
@@ -206,8 +220,8 @@ def _manifest(
     prompts: PromptStatistics | None,
 ) -> PrepareManifest:
     raw, issues = final.raw, final.raw.issues
-    kinds = Counter(kind for photo in final.store.each_photo(plain=False) for kind in photo.facts.kinds)
-    odds = Counter(photo.facts.size.odd for photo in final.store.each_photo(plain=False) if photo.facts.size.odd)
+    kinds = Counter(kind for photo in final.photos(plain=False) for kind in photo.facts.kinds)
+    odds = Counter(photo.facts.size.odd for photo in final.photos(plain=False) if photo.facts.size.odd)
     for odd, number in sorted(odds.items()):
         issues.note(f"{number:,} {'photo is' if number == 1 else 'photos are'} {odd}")
     orientation = _orientation(final)
@@ -221,6 +235,7 @@ def _manifest(
         mask_values=dict(sorted(kinds.items())),
         lesion=lesion,
         labels=counts.by_label(),
+        duplicates=final.plan.duplicates,
         orientation=orientation,
         prompts=prompts,
         problems=tuple(issues.lines()),
@@ -228,15 +243,13 @@ def _manifest(
         inputs=Inputs(
             files=dict(sorted(raw.inputs.items())),
             photos=digest(final.store.photo_lines()),
-            masks=digest(sorted(line for photo in final.store.each_photo(plain=False) for line in photo.facts.digests)),
+            masks=digest(sorted(line for photo in final.photos(plain=False) for line in photo.facts.digests)),
         ),
     )
 
 
 def _orientation(final: FinalDataset) -> Orientation:
-    upright = Counter(
-        photo.facts.upright for photo in final.store.each_photo(plain=False) if photo.facts.size.orientation != 1
-    )
+    upright = Counter(photo.facts.upright for photo in final.photos(plain=False) if photo.facts.size.orientation != 1)
     turned = sum(upright.values())
     rule = "upright" if final.default else "raw"
     if turned:

@@ -36,7 +36,8 @@ class PrepareSettings:
     `source` is the adapter's name. `split_rule` says where splits are from (data/preparation/splits.py): "official",
     "dealt", or "valid from train", with the group that is never divided ("" for the source's own), the shares of valid
     and test, and the seed. `knowledge` to `query_attributes` are the options of texts (data/preparation/case_texts.py);
-    `text_files` are the SHA-256 of the ontology and of answers made elsewhere. Datasets of earlier versions have the
+    `text_files` are the SHA-256 of the ontology and of answers made elsewhere. `duplicates` says what was done with
+    duplicate photos. Datasets of earlier versions have the
     defaults.
     """
 
@@ -54,6 +55,7 @@ class PrepareSettings:
     query_from: str = "attributes"
     query_attributes: str = ""
     text_files: str = ""
+    duplicates: str = "keep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,50 @@ class LabelCounts:
     kinds: int
     counts: Mapping[str, Mapping[str, int]]
     without: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicatePhoto:
+    """A photo of a cluster of duplicates, its case, its split ("" if it is left out) and the label of its case."""
+
+    image: str
+    case: str
+    split: str
+    label: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateCluster:
+    """Photos that are duplicates of each other, up to 8 of `total`.
+
+    `same_bytes`: they are the same file; else they are nearly the same picture. `conflict`: their labels differ.
+    """
+
+    photos: tuple[DuplicatePhoto, ...]
+    total: int
+    same_bytes: bool
+    conflict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateReport:
+    """Duplicate photos (data/preparation/duplicates.py).
+
+    `bits` and `correlation` are the thresholds of near duplicates. `exact` and `near` count the photos that have an
+    earlier duplicate, by its kind; `clusters` and `conflicts` the clusters, and those of several labels; `across` pairs
+    of a photo and an earlier split that has it too; `dropped` the photos that were left out. `shown` are up to 200
+    clusters: those with conflicts first, then those across splits.
+    """
+
+    bits: int
+    correlation: float
+    exact: int
+    near: int
+    clusters: int
+    conflicts: int
+    across: int
+    dropped: int
+    shown: tuple[DuplicateCluster, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +201,8 @@ class PrepareManifest:
     numbers, `mask_values` the kinds of values in masks to numbers of masks, `lesion` each split to how much of its
     photos the masks mark (None without masks; empty if an earlier version wrote it). `problems` are losses, `notes`
     choices and facts, one line each. `published` is None for data other than the challenge's, `agreement` if no photo
-    has two masks, `prompts` if tokens could not be counted, `labels` if no case has one.
+    has two masks, `prompts` if tokens could not be counted, `labels` if no case has one, `duplicates`
+    if an earlier version wrote it.
     """
 
     settings: PrepareSettings
@@ -171,6 +218,7 @@ class PrepareManifest:
     inputs: Inputs
     lesion: Mapping[str, LesionShares | None] = field(default_factory=dict)
     labels: LabelCounts | None = None
+    duplicates: DuplicateReport | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return the content of prepare.json."""
@@ -180,7 +228,7 @@ class PrepareManifest:
     def from_json(cls, row: Mapping[str, Any]) -> "PrepareManifest":
         """Return the manifest of a parsed prepare.json that schemas/prepared.schema.json allows."""
         published, agreement_row, inputs = row["published"], row["agreement"], row["inputs"]
-        labels = row.get("labels")
+        labels, duplicates = row.get("labels"), row.get("duplicates")
         return cls(
             settings=PrepareSettings(**row["settings"]),
             counts={split: SplitCounts(**counts) for split, counts in row["counts"].items()},
@@ -198,6 +246,7 @@ class PrepareManifest:
                 for split, shares in row.get("lesion", {}).items()
             },
             labels=None if labels is None else LabelCounts(**labels),
+            duplicates=None if duplicates is None else _duplicates(duplicates),
         )
 
 
@@ -215,6 +264,14 @@ def _to_json(value: Any) -> Any:
 def _agreement(row: Mapping[str, Any]) -> Agreement:
     lowest = tuple(ImageAgreement(**image) for image in row["lowest"])
     return Agreement(row["images"], row["mean_dice"], row["median_dice"], tuple(row["histogram"]), lowest)
+
+
+def _duplicates(row: Mapping[str, Any]) -> DuplicateReport:
+    shown = (
+        DuplicateCluster(**{**cluster, "photos": tuple(DuplicatePhoto(**photo) for photo in cluster["photos"])})
+        for cluster in row["shown"]
+    )
+    return DuplicateReport(**{**row, "shown": tuple(shown)})
 
 
 def _prompts(row: Mapping[str, Any]) -> PromptStatistics:

@@ -8,19 +8,25 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
 
 from magic_cli.data.imaging.masks import read_mask
-from magic_cli.data.manifest import BINS, Agreement, Inputs, PrepareManifest
+from magic_cli.data.manifest import BINS, Agreement, Inputs, LabelCounts, PrepareManifest, PrepareSettings
 from magic_cli.data.prompt_lengths import PromptStatistics
 from magic_cli.errors import DataError
 from magic_cli.records import SPLITS, ImageRecord
 from magic_cli.report import overlays, page
+from magic_cli.report.duplicate_pictures import draw_duplicates
 from magic_cli.report.prepare_text import LEFT_OUT, lesion_texts
 
 LOWEST, SPREAD = 24, 24  # pictures of at most 30 kB: the page stays below 2 MB, and takes seconds at most
+
+_LESS = 8  # pictures that make room for those of duplicates
+
+_LABELS = 40  # labels that the page lists
 
 _SIDE = 360
 
@@ -74,7 +80,11 @@ class Plot:
 
 
 def html(
-    manifest: PrepareManifest, images: Sequence[ImageRecord], dices: Mapping[str, float], mean: Image.Image | None
+    manifest: PrepareManifest,
+    images: Sequence[ImageRecord],
+    dices: Mapping[str, float],
+    mean: Image.Image | None,
+    duplicates: Mapping[str, ImageRecord] = MappingProxyType({}),
 ) -> str:
     """Return the page of a prepared dataset.
 
@@ -83,8 +93,10 @@ def html(
         images: the photos, in file order; those shown are read again, with their annotators' masks.
         dices: agreement of the photos with two or more annotators: mean Dice over pairs.
         mean: the training mean mask, 8-bit grey; None without any.
+        duplicates: the photos of `duplicates_to_show` by id.
     """
-    lowest, spread = choose(images, dices)
+    clusters = draw_duplicates(manifest, duplicates)
+    lowest, spread = choose(images, dices, SPREAD - _LESS if clusters else SPREAD)
     pictures = list(_draw([*lowest, *spread], dices))
     names = {image.image_id for image in lowest}
     return page.render(
@@ -107,14 +119,19 @@ def html(
         lowest=[picture for picture in pictures if picture.image_id in names],
         spread=[picture for picture in pictures if picture.image_id not in names],
         others=sum(bool(image.annotators) for image in images) - len(lowest),
+        clusters=clusters,
+        label_rows=_label_rows(manifest.labels),
+        splits_by=_splits_by(manifest.settings),
         mean=_mean(mean),
         inputs=_inputs(manifest.inputs),
         lesion=lesion_texts(manifest),
     )
 
 
-def choose(images: Sequence[ImageRecord], dices: Mapping[str, float]) -> tuple[list[ImageRecord], list[ImageRecord]]:
-    """Return the photos to show: up to 24 with the lowest agreement, lowest first, and up to 24 others with masks.
+def choose(
+    images: Sequence[ImageRecord], dices: Mapping[str, float], most: int = SPREAD
+) -> tuple[list[ImageRecord], list[ImageRecord]]:
+    """Return the photos to show: up to 24 with the lowest agreement, lowest first, and up to `most` others with masks.
 
     The others are evenly spaced and in file order.
     """
@@ -125,7 +142,7 @@ def choose(images: Sequence[ImageRecord], dices: Mapping[str, float]) -> tuple[l
     lowest = ranked[:LOWEST]
     names = {image.image_id for image in lowest}
     rest = [image for image in marked if image.image_id not in names]
-    number = min(SPREAD, len(rest))
+    number = min(most, len(rest))
     return lowest, [rest[(2 * k + 1) * len(rest) // (2 * number)] for k in range(number)]
 
 
@@ -153,9 +170,37 @@ def _picture(image: ImageRecord, dice: float | None) -> Picture | None:
 
 def _sections(manifest: PrepareManifest) -> list[tuple[str, str]]:
     sections = [("counts", "Counts"), ("problems", "Problems and notes")]
+    sections += [("duplicates", "Duplicates")] if manifest.duplicates and manifest.duplicates.clusters else []
     sections += [("annotators", "Annotators")] if _facts(manifest)["masks"] else []
     sections += [("prompts", "Prompt lengths")] if manifest.prompts else []
     return [*sections, ("inputs", "Inputs")]
+
+
+def _splits_by(settings: PrepareSettings) -> str:
+    """Return where the splits are from, for people."""
+    if settings.split_rule == "official":
+        return "those of the source"
+    whole = settings.split_by or "groups of the source (patient, else lesion, else photo)"
+    shares = f"valid {page.share(settings.valid)}"
+    if settings.split_rule == "dealt":
+        shares += f" and test {page.share(settings.test)}"
+    else:
+        shares += " of the source's train"
+    return f"dealt by magic: {shares}; never divided: {whole}; labels spread evenly, seed {settings.seed}"
+
+
+def _label_rows(labels: LabelCounts | None) -> list[tuple[str, list[tuple[int, float | None]]]]:
+    """Return rows (label, for each split the number of cases and their share of its labelled cases)."""
+    if labels is None:
+        return []
+    totals = [sum(row[split] for row in labels.counts.values()) for split in SPLITS]
+    return [
+        (
+            label,
+            [(row[split], row[split] / total if total else None) for split, total in zip(SPLITS, totals, strict=True)],
+        )
+        for label, row in list(labels.counts.items())[:_LABELS]
+    ]
 
 
 def _facts(manifest: PrepareManifest) -> dict[str, int]:

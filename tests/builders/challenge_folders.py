@@ -36,10 +36,17 @@ def draw_lesion(size: tuple[int, int] = SIZE, shift: int = 0) -> Mask:
 
 
 def draw_photo(size: tuple[int, int] = SIZE, seed: int = 0) -> Image.Image:
-    """Return an RGB photo: skin with a little noise, and a darker lesion where `draw_lesion` puts it."""
-    noise = np.random.default_rng(seed).integers(-6, 7, (*size, 3))
+    """Return an RGB photo: skin with a little noise, and a darker lesion where `draw_lesion` puts it.
+
+    The light differs from place to place unless the seed is 0, so photos of two seeds are no near duplicates.
+    """
+    draw = np.random.default_rng(seed)
+    noise = draw.integers(-6, 7, (*size, 3))
+    light = Image.fromarray(draw.integers(0, 110 if seed else 1, (4, 4), np.uint8)).resize(
+        size[::-1], Image.Resampling.BICUBIC
+    )
     skin = np.where(draw_lesion(size)[..., None] == 1, (120, 60, 50), (222, 178, 150)) + noise
-    return Image.fromarray(skin.astype(np.uint8))
+    return Image.fromarray((skin - np.asarray(light, np.int64)[..., None]).clip(0, 255).astype(np.uint8))
 
 
 def image_id(encounter: int, photo: int = 1) -> str:

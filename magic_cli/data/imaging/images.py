@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
 from magic_cli.data.imaging import exif, jpeg_stream, png_stream
+from magic_cli.data.imaging.fingerprint import Fingerprint, fingerprint, sampled
 from magic_cli.data.imaging.photo_kinds import HEAD, kind_of, remedy_for
 from magic_cli.data.limits import COMPRESSION, FAX, MAX_BYTES, MAX_PIXELS
 from magic_cli.data.names import SUFFIXES_OF
@@ -42,6 +44,8 @@ _TURNS = {  # by EXIF orientation
 _EXPECTED = "a JPEG or PNG photo"
 
 _PHOTOMETRIC, _REDUCED, _DNG_VERSION, _BITS, _PLANAR = 262, 254, 50706, 258, 284  # TIFF tags
+
+_SIDE = 48  # pixels a side that a fingerprint needs
 
 _one_large = threading.Lock()
 
@@ -218,10 +222,19 @@ def _orientation(image: Image.Image, stream: _Stream) -> int:
     )
 
 
-def check_photo(path: str, where: str) -> tuple[PhotoSize, str]:
-    """Read a photo once, decode all of it, and return its size and the hex SHA-256 of its bytes.
+class CheckedPhoto(NamedTuple):
+    """A photo that can be decoded: its size, the hex SHA-256 of its bytes, and its fingerprint."""
 
-    A JPEG is decoded at an eighth of its size, which still reads all of its data but is several times faster.
+    size: PhotoSize
+    sha256: str
+    fingerprint: Fingerprint
+
+
+def check_photo(path: str, where: str) -> CheckedPhoto:
+    """Read a photo once, decode all of it, and return its size, SHA-256 and fingerprint.
+
+    A JPEG is decoded at an eighth of its size, which still reads all of its data but is several times faster; one of
+    less than 384 pixels a side once more for its fingerprint.
 
     Raises:
         DataError: one line, for a photo that is missing, truncated, damaged, of a format that is not read, or larger
@@ -232,9 +245,18 @@ def check_photo(path: str, where: str) -> tuple[PhotoSize, str]:
         raw, odd = (image.height, image.width), _odd(image, stream, Path(path).suffix.casefold())
         image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
         image.load()
-        _rgb(image.crop((0, 0, 1, 1)))
+        pixels = _rgb(sampled(image)) if min(image.size) >= min(_SIDE, *raw) else _small_jpeg(stream)
         _check_end(image, stream)
-        return PhotoSize(raw, _orientation(image, stream), odd), hashlib.sha256(data).hexdigest()
+        size = PhotoSize(raw, _orientation(image, stream), odd)
+        turn = _TURNS.get(size.orientation)
+        found = fingerprint(pixels if turn is None else pixels.transpose(turn))
+        return CheckedPhoto(size, hashlib.sha256(data).hexdigest(), found)
+
+
+def _small_jpeg(stream: _Stream) -> Image.Image:
+    with Image.open(io.BytesIO(stream.data), formats=("JPEG",)) as image:
+        image.draft("RGB", (_SIDE, _SIDE))
+        return _rgb(image)
 
 
 def _check_end(image: Image.Image, stream: _Stream) -> None:

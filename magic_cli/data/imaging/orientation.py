@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from magic_cli.data.imaging.appearance import AS_STORED, Appearance
 from magic_cli.data.imaging.cleaned_masks import clean_mask
 from magic_cli.data.imaging.drawn_masks import DrawnMask
+from magic_cli.data.imaging.fingerprint import NO_FINGERPRINT, Fingerprint
 from magic_cli.data.imaging.images import PhotoSize, check_photo, read_image_file
 from magic_cli.data.imaging.masks import decode_mask, read_stored
 from magic_cli.errors import DataError, problem
@@ -24,6 +25,7 @@ class PhotoWithMasks:
     values and the SHA-256 of each mask that was read, `appearances` those that viewers show otherwise than stored to
     how they do; `problems` names the masks that were left out, those of one kind in one line. `names` are those of the
     masks, as messages show them. Masks of the annotators in `remade` were drawn or cleaned: no file has these pixels.
+    `fingerprint` is that of the photo.
     """
 
     size: PhotoSize
@@ -36,6 +38,7 @@ class PhotoWithMasks:
     problems: tuple[str, ...] = ()
     names: dict[str, str] = field(default_factory=dict)
     remade: frozenset[str] = frozenset()
+    fingerprint: Fingerprint = NO_FINGERPRINT
 
 
 def match_masks(
@@ -55,7 +58,7 @@ def match_masks(
     Raises:
         DataError: the photo cannot be used; one line. Unusable masks are listed in the result instead.
     """
-    size, sha256 = check_photo(photo, name(photo))
+    size, sha256, fingerprint = check_photo(photo, name(photo))
     names = {
         annotator: name(mask) if isinstance(mask, str) else f"{name(photo)}, mask {annotator}"
         for annotator, mask in masks.items()
@@ -89,6 +92,7 @@ def match_masks(
         problems=tuple(_together(refused)),
         names=names,
         remade=frozenset(masks_read.remade & read.keys()),
+        fingerprint=fingerprint,
     )
 
 

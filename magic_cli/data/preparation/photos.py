@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from magic_cli.data.imaging.appearance import Appearance
+from magic_cli.data.imaging.fingerprint import NO_FINGERPRINT, Fingerprint, fingerprint, sampled
 from magic_cli.data.imaging.images import PhotoSize
 from magic_cli.data.imaging.lesion_share import LesionShare, lesion_share
 from magic_cli.data.imaging.masks import merge_masks, write_mask
@@ -54,6 +55,7 @@ class PhotoFacts:
     small: bytes | None
     problems: tuple[str, ...]
     lost_masks: int = 0
+    fingerprint: Fingerprint = NO_FINGERPRINT
 
     @property
     def is_plain(self) -> bool:
@@ -118,13 +120,15 @@ class Reader:
 
     def _drawn(self, photo: RawPhoto, pixels: Callable[[], NDArray[np.uint8]]) -> PhotoFacts:
         """Write a photo that is no file as PNG, at compression level 1: several times faster, little larger."""
-        array, encoded, name = pixels(), io.BytesIO(), f"photos/{photo.image_id}.png"
+        array, encoded, name = pixels(), io.BytesIO(), _drawn_name(photo.image_id)
         Image.fromarray(array).save(encoded, "PNG", compress_level=1)
         data = encoded.getvalue()
         if self.folder is not None:
             write_atomic(self.folder / name, lambda file: file.write(data))
         size, sha256 = PhotoSize((array.shape[0], array.shape[1])), hashlib.sha256(data).hexdigest()
-        return self._facts(photo, PhotoWithMasks(size, sha256, False, {}, {}, {}, {}), str(self.root / name))
+        found = fingerprint(sampled(Image.fromarray(array)))
+        read = PhotoWithMasks(size, sha256, False, {}, {}, {}, {}, fingerprint=found)
+        return self._facts(photo, read, str(self.root / name))
 
     def _facts(self, photo: RawPhoto, read: PhotoWithMasks, path: str) -> PhotoFacts:
         masks = list(read.masks.values())
@@ -145,6 +149,7 @@ class Reader:
             small=shrunk(masks if self.merge == "each" else [merge_masks(masks, self.merge)]) if masks else None,
             problems=read.problems,
             lost_masks=len(photo.masks) - len(read.masks),
+            fingerprint=read.fingerprint,
         )
 
     def _mask_path(self, photo: RawPhoto, annotator: str, read: PhotoWithMasks) -> str:
@@ -152,7 +157,7 @@ class Reader:
         mask = photo.masks[annotator]
         if isinstance(mask, str) and annotator not in read.remade:
             return mask
-        name = f"masks/annotators/{photo.image_id}_mask_{annotator}.tiff"
+        name = _annotator_name(photo.image_id, annotator)
         if self.folder is not None:
             write_mask(self.folder / name, read.masks[annotator])
         return str(self.root / name)
@@ -170,6 +175,20 @@ def _groups(cases: Iterable[RawCase]) -> Iterator[list[RawCase]]:
             group, size = [], 0
     if group:
         yield group
+
+
+def written_names(facts: PhotoFacts) -> list[str]:
+    """Return the names of all files that may have been written of a photo, below the prepared folder."""
+    drawn = [_annotator_name(facts.image_id, annotator) for annotator in facts.annotators]
+    return [mask_name(facts.image_id), _drawn_name(facts.image_id), *drawn]
+
+
+def _annotator_name(image_id: str, annotator: str) -> str:
+    return f"masks/annotators/{image_id}_mask_{annotator}.tiff"
+
+
+def _drawn_name(image_id: str) -> str:
+    return f"photos/{image_id}.png"
 
 
 def mask_name(image_id: str) -> str:

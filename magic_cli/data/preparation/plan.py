@@ -3,10 +3,16 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
 
+from magic_cli.data.issues import IssueLog
+from magic_cli.data.manifest import DuplicateReport
+from magic_cli.data.preparation.duplicate_lines import Situation
+from magic_cli.data.preparation.duplicate_lines import report as report_duplicates
+from magic_cli.data.preparation.duplicates import Clusters, Duplicates, find_duplicates
 from magic_cli.data.preparation.splits import (
     DEALT,
     NO_SPLIT,
@@ -24,6 +30,8 @@ from magic_cli.data.sources.source import LESION, PATIENT, RawDataset
 from magic_cli.errors import ConfigError, printable, problem, shorten
 from magic_cli.records import SPLITS
 
+KEEP, DROP, GROUP = DUPLICATES = ("keep", "drop", "group")
+
 CASE = "case"  # `--split-by case`: every case is a group of its own
 
 _GROUPS = "groups of the source (patient, else lesion, else photo)"
@@ -34,19 +42,36 @@ class PlanOptions:
     """How cases are grouped and dealt to splits.
 
     `by` names the group that is never divided: "patient", "lesion", "case", or an attribute; "" for that of the source.
+    `duplicates` is KEEP, DROP (all but one of duplicate photos are left out: one of the last split stays, and of those
+    the first) or GROUP (groups that share a photo become one).
     """
 
     rule: SplitRule = field(default_factory=SplitRule)
     by: str = ""
+    duplicates: str = GROUP
+
+    def check(self) -> None:
+        """Raise ConfigError for shares that are none, and for another way to treat duplicates."""
+        self.rule.check()
+        if self.duplicates not in DUPLICATES:
+            expected = " or ".join(DUPLICATES)
+            raise ConfigError(problem("--duplicates", self.duplicates, expected, "choose one of these"))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The split and the group of each case, by its number in the store; `split_rule` says where splits are from."""
+    """The split and the group of each case, by its number in the store; `split_rule` says where splits are from.
+
+    `dropped` are the numbers of the photos that are left out as duplicates, `emptied` those of the cases that then have
+    no photo left.
+    """
 
     splits: Sequence[str]
     groups: Sequence[str]
+    duplicates: DuplicateReport
     split_rule: str = OFFICIAL
+    dropped: frozenset[int] = frozenset()
+    emptied: frozenset[int] = frozenset()
 
 
 def plan(raw: RawDataset, store: CaseStore, options: PlanOptions) -> Plan:
@@ -56,16 +81,70 @@ def plan(raw: RawDataset, store: CaseStore, options: PlanOptions) -> Plan:
         ConfigError: no case has the attribute that `options.by` names.
     """
     names, labels = _groups(store, options.by), store.column("label")
-    splits = [NO_SPLIT if not split else SPLITS.index(split) for split in store.column("split")]
-    official, groups = np.array(splits, np.int8), _numbers(names)
-    if raw.is_challenge or not len(official):
-        return Plan([SPLITS[number] for number in splits], names)
+    written = [NO_SPLIT if not split else SPLITS.index(split) for split in store.column("split")]
+    official, owners = np.array(written, np.int8), store.owners()
+    hashes, known = store.hashes()
+    found = find_duplicates(store.digests(), hashes, known, store.thumbnails())
+    dropped = _dropped(found, official[owners]) if options.duplicates == DROP else frozenset()
+    emptied = frozenset() if raw.is_challenge else _emptied(owners, dropped)
+    if options.duplicates == GROUP:
+        names = _joined(names, found, owners, raw.issues)
+    settled, rule = official, OFFICIAL
+    if not raw.is_challenge and len(official):
+        settled, rule = _settle(raw, (official, names, labels), options, emptied)
+    situation = Situation(found, owners, settled, labels, dropped)
+    report = report_duplicates(situation, store, raw.issues)
+    raw.issues.left_out["cases"] += len(emptied)
+    return Plan([SPLITS[number] for number in settled.tolist()], names, report, rule, dropped, emptied)
+
+
+def _settle(
+    raw: RawDataset,
+    columns: tuple[NDArray[np.int8], Sequence[str], Sequence[str | None]],
+    options: PlanOptions,
+    emptied: frozenset[int],
+) -> tuple[NDArray[np.int8], str]:
+    """Return the splits of the cases and what was done, and note it; cases that are left out get any."""
+    keep = np.ones(len(columns[0]), np.bool_)
+    keep[list(emptied)] = False
+    official, names, labels = columns[0][keep], list(compress(columns[1], keep)), list(compress(columns[2], keep))
+    groups = _numbers(names)
     settled, rule = settle_splits(official, groups, _numbers(labels), options.rule)
-    for line in _notes(official, settled, rule, options):
+    for line in (*_notes(official, settled, rule, options), *_remarks(settled, groups, labels, rule)):
         raw.issues.note(line)
-    for line in _remarks(settled, groups, labels, rule):
-        raw.issues.note(line)
-    return Plan([SPLITS[number] for number in settled.tolist()], names, rule)
+    whole = np.zeros(len(keep), np.int8)
+    whole[keep] = settled
+    return whole, rule
+
+
+def _dropped(duplicates: Duplicates, splits: NDArray[np.int8]) -> frozenset[int]:
+    """Return all photos but one of each cluster: of those in its last split, the first stays."""
+    order = np.lexsort((np.arange(len(splits)), -splits, duplicates.cluster))
+    clusters = duplicates.cluster[order]
+    return frozenset(order[1:][clusters[1:] == clusters[:-1]].tolist())
+
+
+def _emptied(owners: NDArray[np.int64], dropped: frozenset[int]) -> frozenset[int]:
+    """Return the cases all of whose photos are dropped."""
+    gone = np.bincount(owners[list(dropped)], minlength=1) if dropped else np.zeros(1, np.int64)
+    total = np.bincount(owners, minlength=len(gone))[: len(gone)]
+    return frozenset(np.flatnonzero((gone > 0) & (gone == total)).tolist())
+
+
+def _joined(names: Sequence[str], duplicates: Duplicates, owners: NDArray[np.int64], issues: IssueLog) -> list[str]:
+    """Return the groups of the cases after those that share a photo became one, named by the first in their order."""
+    order = sorted(set(names))
+    groups = _numbers(names)
+    linked = np.flatnonzero(duplicates.cluster != np.arange(len(owners)))
+    one, other = groups[owners[linked]], groups[owners[duplicates.cluster[linked]]]
+    union = Clusters(np.arange(len(order)))
+    union.join(one, other)
+    first = union.first()
+    number = int(np.count_nonzero(first != np.arange(len(order))))
+    if number:
+        verb = "1 group is" if number == 1 else f"{number:,} groups are"
+        issues.note(f"{verb} joined to another one, as they share a photo or nearly the same one (--duplicates group)")
+    return [order[first[group]] for group in groups.tolist()]
 
 
 def _groups(store: CaseStore, by: str) -> list[str]:

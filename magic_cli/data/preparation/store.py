@@ -3,12 +3,15 @@
 import json
 import pickle
 import sqlite3
+import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from magic_cli.data.imaging.fingerprint import NO_FINGERPRINT, THUMB
 from magic_cli.data.names import key_of
 from magic_cli.data.preparation.photos import PhotoFacts
 from magic_cli.data.prepared import case_of_row, case_row
@@ -22,23 +25,26 @@ PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 CREATE TABLE names (key TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID;
 CREATE TABLE cases (number INTEGER PRIMARY KEY, id TEXT, split TEXT, group_id TEXT, label TEXT, row TEXT);
-CREATE TABLE photos (number INTEGER PRIMARY KEY, owner INTEGER, name TEXT, sha256 TEXT, facts BLOB, is_plain INTEGER);
+CREATE TABLE photos (number INTEGER PRIMARY KEY, owner INTEGER, name TEXT, sha256 TEXT, hash INTEGER, thumbnail BLOB,
+                     facts BLOB, is_plain INTEGER);
 CREATE INDEX not_plain ON photos (number) WHERE NOT is_plain;
 """
 
 _TOGETHER = 256  # cases that are written at a time
 
-_ALL_PHOTOS = "SELECT owner, id, facts FROM photos JOIN cases ON cases.number = owner ORDER BY photos.number"
+_ALL_PHOTOS = """SELECT owner, id, facts, photos.number FROM photos JOIN cases ON cases.number = owner
+ORDER BY photos.number"""
 
 _NOT_PLAIN = _ALL_PHOTOS.replace("ORDER", "WHERE NOT is_plain ORDER")
 
 
 class Stored(NamedTuple):
-    """A photo: the number of its case in the store, the case's id, and the facts about the photo."""
+    """A photo: the number of its case in the store, the case's id, the facts about it, and its own number."""
 
     owner: int
     case_id: str
     facts: PhotoFacts
+    number: int
 
 
 class CaseStore:
@@ -97,7 +103,10 @@ class CaseStore:
 
     def add_photo(self, owner: int, facts: PhotoFacts) -> int:
         """Add a photo of a case and return its number."""
-        row = (self.photos, owner, facts.image_id, facts.sha256, pickle.dumps(facts), facts.is_plain)
+        hashed, thumbnail = facts.fingerprint.hash, facts.fingerprint.thumbnail
+        signed = None if hashed is None else hashed - (1 << 63)  # SQLite's integers have a sign
+        kept = pickle.dumps(replace(facts, fingerprint=NO_FINGERPRINT))
+        row = (self.photos, owner, facts.image_id, facts.sha256, signed, thumbnail, kept, facts.is_plain)
         self._new_photos.append(row)
         self.photos += 1
         return self.photos - 1
@@ -105,11 +114,11 @@ class CaseStore:
     def flush(self) -> None:
         """Write what was added: many rows at a time, as each time another thread may take the interpreter."""
         self._database.executemany("INSERT INTO cases VALUES (?, ?, ?, ?, ?, ?)", self._new_cases)
-        self._database.executemany("INSERT INTO photos VALUES (?, ?, ?, ?, ?, ?)", self._new_photos)
+        self._database.executemany("INSERT INTO photos VALUES (?, ?, ?, ?, ?, ?, ?, ?)", self._new_photos)
         self._new_cases.clear()
         self._new_photos.clear()
 
-    def _rows(self, query: str, values: tuple[str, ...] = ()) -> sqlite3.Cursor:
+    def _rows(self, query: str, values: tuple[str | int, ...] = ()) -> sqlite3.Cursor:
         self.flush()
         return self._database.execute(query, values)
 
@@ -120,8 +129,8 @@ class CaseStore:
 
     def each_photo(self, plain: bool = True) -> Iterator[Stored]:
         """Yield the photos in order, all of them or only those that are not `PhotoFacts.is_plain`."""
-        for owner, case_id, facts in self._rows(_ALL_PHOTOS if plain else _NOT_PLAIN):
-            yield Stored(owner, case_id, pickle.loads(facts))  # noqa: S301  written by this process
+        for owner, case_id, facts, number in self._rows(_ALL_PHOTOS if plain else _NOT_PLAIN):
+            yield Stored(owner, case_id, pickle.loads(facts), number)  # noqa: S301  written by this process
 
     def photo_lines(self) -> Iterator[str]:
         """Yield "NAME SHA256" of all photos, sorted."""
@@ -156,6 +165,29 @@ class CaseStore:
         """Return the number of the case of each photo, (photos,)."""
         rows = self._rows("SELECT owner FROM photos ORDER BY number")
         return np.fromiter((owner for (owner,) in rows), np.int64, self.photos)
+
+    def photo_name(self, number: int) -> str:
+        """Return the id of a photo."""
+        return str(self._rows("SELECT name FROM photos WHERE number = ?", (number,)).fetchone()[0])
+
+    def case_name(self, number: int) -> str:
+        """Return the id of a case."""
+        return str(self._rows("SELECT id FROM cases WHERE number = ?", (number,)).fetchone()[0])
+
+    def hashes(self) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+        """Return the perceptual hash of each photo and whether it has one, both (photos,)."""
+        rows = [hashed for (hashed,) in self._rows("SELECT hash FROM photos ORDER BY number")]
+        values = np.fromiter(((hashed or 0) + (1 << 63) for hashed in rows), np.uint64, self.photos)
+        return values, np.fromiter((hashed is not None for hashed in rows), np.bool_, self.photos)
+
+    def thumbnails(self) -> NDArray[np.uint8]:
+        """Return the grey thumbnail of each photo, (photos, 256), in a temporary file that is mapped into memory."""
+        shape = (self.photos, THUMB * THUMB)
+        with tempfile.TemporaryFile() as file:
+            for (thumbnail,) in self._rows("SELECT thumbnail FROM photos ORDER BY number"):
+                file.write(thumbnail)
+            file.flush()
+            return np.memmap(file, np.uint8, "r", shape=shape) if self.photos else np.zeros(shape, np.uint8)
 
     def digests(self) -> NDArray[np.uint8]:
         """Return the SHA-256 of each photo, (photos, 32)."""

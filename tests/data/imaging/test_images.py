@@ -22,7 +22,7 @@ def test_sizes_and_orientation(orientation: int, suffix: str, tmp_path: Path) ->
     path = tmp_path / f"photo{suffix}"
     save_photo(path, draw_photo(SIZE), orientation)
     upright = SIZE if orientation < 5 else SIZE[::-1]
-    size, digest = check_photo(path, "p")
+    size, digest, _ = check_photo(path, "p")
     assert (size.raw, size.upright, size.orientation) == (SIZE, upright, orientation)
     assert open_photo(path, upright=False).size == SIZE[::-1]
     assert open_photo(path, upright=True).size == upright[::-1]
