@@ -121,7 +121,7 @@ class DuplicateReport:
     `bits` and `correlation` are the thresholds of near duplicates. `exact` and `near` count the photos that have an
     earlier duplicate, by its kind; `clusters` and `conflicts` the clusters, and those of several labels; `across` pairs
     of a photo and an earlier split that has it too; `dropped` the photos that were left out. `shown` are up to 200
-    clusters: those with conflicts first, then those across splits.
+    clusters of several cases: those with conflicts first, then those across splits.
     """
 
     bits: int

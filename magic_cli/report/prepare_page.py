@@ -19,7 +19,7 @@ from magic_cli.data.prompt_lengths import PromptStatistics
 from magic_cli.errors import DataError
 from magic_cli.records import SPLITS, ImageRecord
 from magic_cli.report import overlays, page
-from magic_cli.report.duplicate_pictures import draw_duplicates
+from magic_cli.report.duplicate_pictures import draw_duplicates, duplicates_to_show
 from magic_cli.report.prepare_text import LEFT_OUT, lesion_texts
 
 LOWEST, SPREAD = 24, 24  # pictures of at most 30 kB: the page stays below 2 MB, and takes seconds at most
@@ -170,7 +170,7 @@ def _picture(image: ImageRecord, dice: float | None) -> Picture | None:
 
 def _sections(manifest: PrepareManifest) -> list[tuple[str, str]]:
     sections = [("counts", "Counts"), ("problems", "Problems and notes")]
-    sections += [("duplicates", "Duplicates")] if manifest.duplicates and manifest.duplicates.clusters else []
+    sections += [("duplicates", "Duplicates")] if duplicates_to_show(manifest) else []
     sections += [("annotators", "Annotators")] if _facts(manifest)["masks"] else []
     sections += [("prompts", "Prompt lengths")] if manifest.prompts else []
     return [*sections, ("inputs", "Inputs")]

@@ -77,7 +77,8 @@ def report(situation: Situation, store: CaseStore, issues: IssueLog) -> Duplicat
         if is_conflict:
             conflicts.append(photos)
         is_across = len({situation.split(photo) for photo in left}) > 1
-        ranked.append((0 if is_conflict else 1 if is_across else 2, photos))
+        if len({int(situation.owners[photo]) for photo in photos}) > 1:  # those of one case do no harm
+            ranked.append((0 if is_conflict else 1 if is_across else 2, photos))
     _list(exact, "byte for byte", "the same bytes as another case's", store, issues)
     _list(near, "nearly the same", "nearly the same picture as another case's", store, issues)
     _list_conflicts(situation, conflicts, store, issues)
