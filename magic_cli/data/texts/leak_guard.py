@@ -7,7 +7,7 @@ spelling; hyphens, invisible characters and full-width letters hide nothing (dat
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 
@@ -18,7 +18,7 @@ from magic_cli.data.texts.lexicon import CONCEPT, DISEASE, HISTOLOGY, MANAGEMENT
 from magic_cli.data.texts.ontology import parts_of
 from magic_cli.data.texts.query_text import Part, QueryOptions, assemble, parts, sentence_of
 from magic_cli.data.texts.sentences import pieces
-from magic_cli.data.texts.terms import TermIndex, Words, has_han, normalised, without_hyphens, word_key, words_of
+from magic_cli.data.texts.terms import TermIndex, Words, has_han, joined, normalised, word_key, words_of
 from magic_cli.records import Case
 
 FILE_NAME, DIAGNOSIS = "file name", "diagnosis"
@@ -32,6 +32,8 @@ _FILE = re.compile(
     re.IGNORECASE,
 )
 
+_CODE = re.compile(r"(?<![^\W_])[A-Z]\d\d\.\d{1,2}(?![^\W_])")  # of ICD-10: "C43.9"
+
 # columns about the class of a case, its management or its histology; those of symptoms and skin tone are none
 _TELLING = re.compile(
     r"(?!.*symptom)(?!.*skin_tone).*(?:diagnos|disease|(?:^|_)dx|label|condition|pathol|histo|biops|manage|treat|therap"
@@ -40,10 +42,30 @@ _TELLING = re.compile(
 
 _PIECES = re.compile(r"[][(){},;:/|>\"']+")
 
+_LONGEST = 200  # characters of a value in which classes are looked for one by one
+
 _SHORTEST_ID = 4  # letters and digits; a shorter one may be an age
 
 # words that are classes in some datasets, and say nothing about a disease in a text
 _NO_CLASS = frozenset("yes no true false y n t f a an the and or of on in with nan none".split())  # noqa: SIM905
+
+# what stands before a class without being one: "01_", "1. ", "L98.4 ", "Grade 3 ", "class: "
+_BEFORE = re.compile(
+    r"(?:(?:class|label|category|diagnosis|dx|grade|stage|type|group|level)(?![^\W_])|[A-Z]\d\d(?:\.\d+)?(?![^\W_])"
+    r"|[IVX]+(?![^\W_])|[\W\d_])*",
+    re.IGNORECASE,
+)
+
+_LISTED = re.compile(
+    r"\s+(?:and|or|vs\.?|versus|with|und|oder|y|et)\s+|\s*[][,;:+&|\\'\"\u2013\u2014]\s*|\s+-+\s+", re.IGNORECASE
+)
+
+# endings of diseases, by which parts of a list are told from others: "hand, foot and mouth disease"
+_ENDS_AS_DISEASE = re.compile(r"(?:oma|osis|itis|iasis|ema|emia|pathy|derma|plasia|[^l]ia|disease)s?$", re.IGNORECASE)
+
+_ABBREVIATION = re.compile(r"\(([A-Z][A-Za-z]{0,3}[A-Z])\)")
+
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 _UNSPECIFIED = re.compile(r"[\s,]*\b(?:nos|unspecified|not otherwise specified)\W*$", re.IGNORECASE)
 
@@ -109,12 +131,14 @@ class LeakGuard:
         if not text:
             return ""
         words = words_of(text)
-        joined = without_hyphens(text.replace("-year-old", " year old"))  # every query has it
-        found = self._in(words) or (self._in(words_of(joined)) if joined else "")
+        whole = joined(text.replace("-year-old", " year old"))  # every query has it
+        found = self._in(words) or (self._in(words_of(whole)) if whole else "")
         if found:
             return found
         if _FILE.search(words.text):
             return FILE_NAME
+        if _CODE.search(words.text):
+            return DIAGNOSIS
         return _own(words, case) if case is not None else ""
 
     def _in(self, words: Words) -> str:
@@ -171,8 +195,19 @@ def _names_of(label: str) -> list[str]:
     for part in (*parts_of(label), *label.split("/")):
         before = part.partition("(")[0]
         names += [part, before, _UNSPECIFIED.sub("", before)]
+    names += [_BEFORE.sub("", name, count=1) for name in (*names, label.replace("_", " "))]
+    names += [*_listed(label), *(name for name in _ABBREVIATION.findall(label) if not re.fullmatch("[IVX]+|NOS", name))]
     known = (piece for piece in _PIECES.split(label) if lexicon().exact(piece) is not None)
     return [name for name in dict.fromkeys([*names, *known]) if name.strip()]
+
+
+def _listed(label: str) -> Iterator[str]:
+    """Yield the diseases that a class lists: "acne and rosacea", "['a', 'b']"; also "AcneRosacea"."""
+    for part in (*_LISTED.split(label), *_CAMEL.split(label)):
+        name = _BEFORE.sub("", part.partition("(")[0], count=1).strip()
+        known = lexicon().exact(name)
+        if known.kind == DISEASE if known is not None else len(name) > 5 and _ENDS_AS_DISEASE.search(name):
+            yield name
 
 
 def _own(words: Words, case: Case) -> str:
@@ -220,6 +255,6 @@ def _value_keys(text: str) -> tuple[str, ...]:
     """Return the parts of a value about the class, as keys; numbers, flags and words of one or two letters are none."""
     if present(text) is None or flag(text) is not None:
         return ()
-    kept = [text, *_PIECES.split(normalised(text))]
+    kept = [text, *_PIECES.split(normalised(text)), *_names_of(text[:_LONGEST])]
     keys = {" ".join(words_of(piece).keys): piece for piece in kept}
     return tuple(key for key in keys if len(re.sub(r"[\W\d_]", "", key)) > 2 and key not in _NO_CLASS)

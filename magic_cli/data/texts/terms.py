@@ -24,6 +24,20 @@ _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")
 
 _UNSEEN = frozenset({"Mn", "Me", "Cf", "Cc", "Cs", "Co", "Cn"})  # categories: accents, controls, what has no glyph
 
+# letters that look like Latin ones, and traditional Chinese characters of diseases, as they are looked for
+_LOOK_ALIKES = str.maketrans(
+    "АВЕКМНОРСТХУІЈЅаесорхуіјѕӏԁԛԝмкΑΒΕΖΗΙΚΜΝΟΡΤΥΧοıɑɡ"
+    "細膚銀濕蕁帶狀皰瘡膿瘍惡檢診斷術組織學療蒼燒贅癬癰脫異應觸溫熱過敏鱗狀紅狼瘡黃汗瘢腫囊",
+    "ABEKMHOPCTXYIJSaecopxyijsldqwmkABEZHIKMNOPTYXoiag"
+    "细肤银湿荨带状疱疮脓疡恶检诊断术组织学疗苍烧赘癣痈脱异应触温热过敏鳞状红狼疮黄汗瘢肿囊",
+)
+
+_LETTERS = re.compile(  # "B.C.C.", "b c c"
+    rf"(?<![^\W_])(?:(?:{_LETTER}\.)+{_LETTER}|(?:{_LETTER}[ ._*\u00b7-]{{1,2}}){{2,}}{_LETTER})(?![^\W_])"
+)
+
+_HAN_GAP = re.compile(rf"(?<=[{HAN}])[\s._*\u00b7-]+(?=[{HAN}])")
+
 _HYPHEN = re.compile(rf"(?<={_LETTER})[-\u2010-\u2015\u2212]\s*(?={_LETTER})")
 
 # endings of plurals and what they become, so that both numbers of a word have one key: "keratosis", "keratoses"
@@ -52,6 +66,8 @@ _MOST_JOINED = 4  # words of a term that is found with any of its blanks missing
 def normalised(text: str) -> str:
     """Return a text in composed, compatible form, without accents and without characters that show nothing.
 
+    Cyrillic and Greek letters that look like Latin ones become these, traditional Chinese characters simplified ones.
+
     >>> normalised("m\u00e9la\u200bnome \uff22\uff23\uff23")
     'melanome BCC'
     """
@@ -59,7 +75,7 @@ def normalised(text: str) -> str:
         return text
     parts = unicodedata.normalize("NFKD", text)
     kept = "".join(char for char in parts if char.isspace() or unicodedata.category(char) not in _UNSEEN)
-    return unicodedata.normalize("NFC", kept)
+    return unicodedata.normalize("NFC", kept).translate(_LOOK_ALIKES)
 
 
 @lru_cache(1 << 17)
@@ -102,11 +118,16 @@ def words_of(text: str) -> Words:
     return Words(normal, written, [word_key(word) for word in written])
 
 
-def without_hyphens(text: str) -> str:
-    """Return a text with words that a hyphen divides put together; "" if there is none."""
+def joined(text: str) -> str:
+    """Return a text with words that a hyphen divides put together, and with single letters; "" if there are none.
+
+    >>> joined("B.C.C. of a mel-anoma"), joined("a red spot")
+    ('BCC. of a melanoma', '')
+    """
     normal = normalised(text)
-    joined = _HYPHEN.sub("", normal)
-    return "" if joined == normal else joined
+    whole = _HYPHEN.sub("", _LETTERS.sub(lambda match: re.sub(r"[\W_]", "", match.group()), normal))
+    whole = whole if whole.isascii() else _HAN_GAP.sub("", whole)
+    return "" if whole == normal else whole
 
 
 def has_han(text: str) -> bool:

@@ -176,3 +176,48 @@ def test_columns_about_the_diagnosis_of_the_case_itself_are_leaks() -> None:
     case = Case("c", "train", (), attributes={"weighted_condition_label": "{'Blorp': 0.5}", LABEL_PATH: "a > snarfs"})
     assert LeakGuard().leak("blorps", case) == LeakGuard().leak("a snarf", case) == "diagnosis"
     assert not LeakGuard().leak("blorps")
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        *("01_Zorboma", "1. Zorboma", "L98.4 Zorboma", "Grade 3 zorboma", "class_zorboma", "Zorboma - chronic"),
+        *(
+            "Zorboma, chronic",
+            "chronic type: zorboma",
+            "Zorboma and frulitis",
+            "Frulitis & Zorboma",
+            "frulitis vs zorboma",
+        ),
+        *(
+            "FrulitisZorboma",
+            "['frulitis', 'Zorboma']",
+            "frulitis\\zorboma",
+            "Frulitis + zorboma (ZBM)",
+            "zorboma (ZBM)",
+        ),
+    ],
+)
+def test_a_class_is_found_whatever_stands_beside_it_in_its_name(label: str) -> None:
+    case = Case("c", "train", (), label=label)
+    for guard, own in ((LeakGuard([label]), None), (LeakGuard(), case)):
+        assert guard.leak("seen: zorboma", own) == "diagnosis"
+        assert guard.leak("a lesion of type 3, grade 1, and 2 cm on the hand", own) == ""
+    if "frulitis" in label.casefold():
+        assert LeakGuard([label]).leak("frulitis of the hand")
+    if "ZBM" in label:
+        assert LeakGuard([label]).leak("ZBM of the hand")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("B.C.C.", "b c c", "m.e.l.a.n.o.m.a", "\u043c\u0435lanoma", "\u039celan\u03bfma"),
+        *("carc\u0131noma", "\u9280\u5c51\u75c5", "\u76ae\u819a\u764c", "\u9ed1 \u8272 \u7d20 \u7624"),
+        *("Schuppenflechte", "Basaliom", "Basalzellkarzinome", "Nävus", "Hautkrebs", "bösartiger", "Fußpilz"),
+        *("eccema", "lunares", "carcinoma basocelular", "benigno", "sarna", "mélanome", "verrues", "biopsia"),
+        *("C43.9", "psoriatic plaques", "pityriasis", "Kaposi", "basal cell ca"),
+    ],
+)
+def test_other_scripts_and_languages_hide_nothing(text: str) -> None:
+    assert LeakGuard().leak(f"On the arm: {text}, red")
