@@ -76,7 +76,7 @@ class PrepareOptions:
     dry_run: bool = False
     source: str = ""
     mapping: tuple[str, ...] = ()
-    join: Path | None = None
+    join: StrPath | None = None
     valid: float = 0.15
     test: float = 0.15
     split_by: str = ""

@@ -8,6 +8,8 @@ from typing import Literal
 
 import pytest
 
+from magic_cli.commands.prepare import PrepareOptions, prepare
+from magic_cli.data.preparation.case_texts import TextOptions
 from magic_cli.errors import DataError
 from magic_cli.io.arguments import Json, from_json, to_json
 from magic_cli.io.files import StrPath
@@ -103,3 +105,11 @@ def test_all_problems_at_once() -> None:
 def test_a_value_that_cannot_be_recorded_is_a_mistake_of_the_program() -> None:
     with pytest.raises(TypeError, match="object"):
         to_json(object())
+
+
+def test_every_option_of_prepare_comes_back() -> None:
+    """A call with `--join` could be recorded, and not repeated."""
+    texts = TextOptions(True, Path("tree.csv"), Path("answers.jsonl"), "merge", "both", ("age",))
+    options = PrepareOptions(source="csv", mapping=("image=a",), join=Path("facts.csv"), texts=texts)
+    given = {"data": Path("raw"), "out": "prepared", "options": options}
+    assert written(from_json(prepare, written(given), "run.json")) == written(given)
