@@ -7,6 +7,7 @@ from magic_cli.data.imaging.cleaned_masks import CLEANED, CLEANING
 from magic_cli.data.preparation.photos import CaseRead, PhotoFacts, Reader
 from magic_cli.data.preparation.store import CaseStore
 from magic_cli.data.prepared import case_row
+from magic_cli.data.prompts import replace_surrogates
 from magic_cli.data.sources.source import RawCase, RawDataset
 from magic_cli.errors import DataError, problem, redact_key
 from magic_cli.io import schema
@@ -43,7 +44,7 @@ class Gatherer:
 
     def _unique(self, cases: Iterable[RawCase]) -> Iterator[RawCase]:
         """Yield the cases whose ids are new; a photo whose id is taken gets a number behind it."""
-        for raw in cases:
+        for raw in map(_encodable, cases):
             where = raw.where or redact_key(raw.case.case_id)
             if self.raw.repeats_ids:
                 raw = _named(raw, self.store.free_name(raw.case.case_id, "case"))
@@ -95,3 +96,15 @@ class Gatherer:
 
 def _named(raw: RawCase, case_id: str) -> RawCase:
     return raw if raw.case.case_id == case_id else replace(raw, case=replace(raw.case, case_id=case_id))
+
+
+def _encodable(raw: RawCase) -> RawCase:
+    """Return a case whose id, group and label UTF-8 can hold: JSON can have lone surrogates, which become U+FFFD."""
+    case = raw.case
+    try:
+        f"{case.case_id}{case.group_id}{case.label}".encode()
+    except UnicodeEncodeError:
+        label = None if case.label is None else replace_surrogates(case.label)
+        names = replace_surrogates(case.case_id), replace_surrogates(case.group_id)
+        return replace(raw, case=replace(case, case_id=names[0], group_id=names[1], label=label))
+    return raw

@@ -23,7 +23,7 @@ from magic_cli.records import Case
 _TABLES = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
-CREATE TABLE names (key TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID;
+CREATE TABLE names (key BLOB PRIMARY KEY, number INTEGER) WITHOUT ROWID;
 CREATE TABLE cases (number INTEGER PRIMARY KEY, id TEXT, split TEXT, group_id TEXT, label TEXT, row TEXT);
 CREATE TABLE photos (number INTEGER PRIMARY KEY, owner INTEGER, name TEXT, sha256 TEXT, hash INTEGER, thumbnail BLOB,
                      facts BLOB, is_plain INTEGER);
@@ -78,14 +78,14 @@ class CaseStore:
 
     def claim(self, name: str, kind: str) -> bool:
         """Return whether a name is the first of its kind as names are compared (`key_of`), and remember it."""
-        row = (f"{kind}:{key_of(name)}",)
+        row = (_key(name, kind),)
         return self._database.execute("INSERT OR IGNORE INTO names VALUES (?, 1)", row).rowcount == 1
 
     def free_name(self, name: str, kind: str) -> str:
         """Return a name, with a number behind it if it is not the first of its kind, and remember it."""
         free = name
         while not self.claim(free, kind):
-            row = (f"{kind}:{key_of(name)}",)
+            row = (_key(name, kind),)
             self._database.execute("UPDATE names SET number = number + 1 WHERE key = ?", row)
             ((number,),) = self._database.execute("SELECT number FROM names WHERE key = ?", row)
             free = f"{name}-{number}"
@@ -194,3 +194,7 @@ class CaseStore:
         rows = self._rows("SELECT sha256 FROM photos ORDER BY number")
         data = b"".join(bytes.fromhex(sha256) for (sha256,) in rows)
         return np.frombuffer(data, np.uint8).reshape(self.photos, 32)
+
+
+def _key(name: str, kind: str) -> bytes:
+    return f"{kind}:{key_of(name)}".encode(errors="surrogatepass")  # which JSON can hold

@@ -94,10 +94,14 @@ def _refuse_joined(text: str) -> None:
 
 
 class _Names(ast.NodeTransformer):
-    """Values that Python writes as names, and pandas or JSON put into lists: nan, null, true, false."""
+    """Values that Python writes as names, and pandas or JSON put into lists: nan, null, true, false; sets as lists."""
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         return ast.copy_location(ast.Constant(_NAMES[node.id]), node) if node.id in _NAMES else node
+
+    def visit_Set(self, node: ast.Set) -> ast.expr:
+        items = [self.visit(item) for item in node.elts]  # in their order, which a set would lose
+        return ast.copy_location(ast.List(items, ast.Load()), node)
 
 
 def texts(cell: str | None, where: str) -> tuple[str, ...]:
@@ -109,7 +113,7 @@ def texts(cell: str | None, where: str) -> tuple[str, ...]:
     value = literal(cell, where)
     if value is None:
         return ()
-    items = [_item(item) for item in value] if isinstance(value, list | tuple | set) else [None]
+    items = [_item(item) for item in value] if isinstance(value, list | tuple) else [None]
     if None in items:
         raise DataError(problem(where, "no list", "a list of texts such as ['a', 'b']", "fix the cell"))
     return tuple(text for item in items if (text := present(item)) is not None)

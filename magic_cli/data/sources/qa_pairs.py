@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from magic_cli.data.names import TABLE_SUFFIXES
+from magic_cli.data.prompts import replace_surrogates
 from magic_cli.data.sources.cells import image_id_of, present
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.lfs import refuse_pointer
@@ -241,7 +242,7 @@ def _pairs(record: Mapping[str, object], where: str) -> tuple[list[Pair], int]:
     question, said = "", 0
     for turn in turns:
         speaker, value = str(turn.get("from")).casefold(), turn.get("value")
-        text = _IMAGE_TOKEN.sub("\n", value).strip() if isinstance(value, str) else ""
+        text = _IMAGE_TOKEN.sub("\n", replace_surrogates(value)).strip() if isinstance(value, str) else ""
         said += speaker in _ASKS or speaker in _ANSWERS
         if speaker in _ASKS:
             question = text

@@ -209,3 +209,13 @@ def test_a_folder_without_cases_is_refused(tmp_path: Path) -> None:
     write_rows(tmp_path / "x.jsonl", [{"id": 1}])
     with pytest.raises(DataError, match=r"got no cases\.jsonl"):
         open_source(tmp_path, ReadOptions(), "cases")
+
+
+def test_lone_surrogates_of_json_become_the_replacement_character(tmp_path: Path) -> None:
+    lone = {"case_id": "a\ud800", "image": "a.png", "label": "x\ud800", "group_id": "g\ud800"}
+    write_rows(tmp_path / "data/cases.jsonl", [{**lone, "texts": {"raw": "red \ud800"}}])
+    write_photo(tmp_path / "data/a.png")
+    prepare(tmp_path / "data", tmp_path / "out")
+    (case,) = open_prepared(tmp_path / "out").cases.values()
+    assert (case.case_id, case.label, case.group_id) == ("a\ufffd", "x\ufffd", "g\ufffd")
+    assert case.text("raw") == {"en": "red \ufffd"}

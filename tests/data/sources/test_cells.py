@@ -99,6 +99,7 @@ def test_what_is_no_list_is_one_line(cell: str) -> None:
         ('["it\'s", "a \\"b\\""]', ("it's", 'a "b"')),
         ('["\\ud83d\\ude00"]', ("😀",)),
         ("['a, b', \"c' 'd\"]", ("a, b", "c' 'd")),
+        ("{'e', 'b', 'd', 'a', 'c'}", ("e", "b", "d", "a", "c")),  # in the order as written, whatever the hash seed
     ],
 )
 def test_lists_of_python_json_and_pandas(cell: str, values: tuple[str, ...] | None) -> None:

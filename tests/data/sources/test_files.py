@@ -15,6 +15,7 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> SourceFiles:
         write_photo(tmp_path / f"photos/part {number}/img_{number}.jpg", number)
         write_photo(tmp_path / f"photos/part {number}/same.png", number)
     write_photo(tmp_path / "masks/img_1.jpg")
+    write_photo(tmp_path / "photos/part 0/gr.png").rename(tmp_path / "photos/part 0/gr\udcfcn.png")  # not UTF-8
     return SourceFiles(tmp_path, IssueLog())
 
 
@@ -31,6 +32,7 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> SourceFiles:
         ("part 1/same.png", "photos/part 1/same.png"),
         ("same.png", "photos/part 0/same.png"),
         ("same", ""),
+        ("gr\udcfcn", "photos/part 0/gr\udcfcn.png"),
         ("img_99.jpg", ""),
         ("../img_1.jpg", ""),
         ("x" * 300 + ".jpg", ""),

@@ -175,3 +175,9 @@ def test_prepared_queries_hold_no_answer(tmp_path: Path) -> None:
     assert case.texts == qa("What is it?", "Psoriasis.")
     assert "psoriasis" not in (case.question + case.answer).casefold()
     assert (result.manifest.left_out["cases"], result.manifest.left_out["images"]) == (1, 1)
+
+
+def test_lone_surrogates_of_json_become_the_replacement_character(tmp_path: Path) -> None:
+    write_json_file(tmp_path / "dermasynth.json", [talk("pad/PAT_8_15_820.png", "What \ud800?", "A nevus")])
+    _, (raw,) = read(tmp_path)
+    assert raw.case.texts == qa("What \ufffd?", "A nevus")

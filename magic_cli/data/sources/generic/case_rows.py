@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from magic_cli.data.prompts import replace_surrogates
 from magic_cli.data.sources.cells import present
 from magic_cli.data.sources.generic.row_facts import MOST, split_word
 from magic_cli.data.sources.source import SOURCE
@@ -105,7 +106,7 @@ def _by_language(value: object, where: str) -> dict[str, str]:
             expected = "text, null or an object"
             raise DataError(problem(where, f"a text that is {redact(text)}", expected, "fix the row; left out"))
         if present(text) is not None:
-            texts[str(lang)] = text or ""
+            texts[str(lang)] = replace_surrogates(text or "")
     return texts
 
 

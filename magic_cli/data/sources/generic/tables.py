@@ -8,6 +8,7 @@ from typing import Protocol
 
 from magic_cli.data.issues import IssueLog
 from magic_cli.data.names import TABLE_SUFFIXES
+from magic_cli.data.prompts import replace_surrogates
 from magic_cli.data.sources.csv_rows import CSV_SUFFIXES, CsvTable, Row, columns_of, open_csv
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.errors import DataError, problem, redact
@@ -56,7 +57,7 @@ class JsonTable:
 
 
 def _cell(value: object) -> str:
-    return value if isinstance(value, str) else "" if value is None else json_text(value)
+    return replace_surrogates(value) if isinstance(value, str) else "" if value is None else json_text(value)
 
 
 def each_object(path: str, name: str, issues: IssueLog) -> Iterator[tuple[str, dict[str, object]]]:
