@@ -154,7 +154,7 @@ def test_mm_skin_conversations_and_a_photo_in_two_splits(tmp_path: Path) -> None
 
 def test_a_table_of_questions_by_another_name_is_read_when_asked_for(tmp_path: Path) -> None:
     write_csv(tmp_path / "my.csv", [{"image": "dataset/bk5_630.png", "question": "What is it?", "answer": "A plaque."}])
-    with pytest.raises(DataError, match="no encounters"):
+    with pytest.raises(DataError, match="no dataset that is known"):
         open_source(tmp_path, ReadOptions())
     assert len(list(open_source(tmp_path, ReadOptions(), "mm-skin").cases)) == 1
 
