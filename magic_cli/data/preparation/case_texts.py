@@ -16,7 +16,7 @@ from magic_cli.data.texts.captions import (
     with_knowledge,
 )
 from magic_cli.data.texts.leak_guard import LeakCounts, LeakGuard
-from magic_cli.data.texts.llm_cache import read_llm_cache
+from magic_cli.data.texts.llm_cache import read_llm_cache, says_nothing
 from magic_cli.data.texts.ontology import read_ontology
 from magic_cli.data.texts.query_text import NAMES, QueryOptions
 from magic_cli.errors import ConfigError, problem, redact_key, shorten
@@ -132,7 +132,7 @@ class CaseTexts:
         roles = (TITLE, CONTENT) if self.query_from == "attributes" else (TITLE, CONTENT, RAW)
         for role in roles:  # a patient's own words, in data of our own schema, are a query
             text = strip_html(_in_english(case.text(role)))
-            if text:
+            if not says_nothing(text):
                 parts.append(guard.caption(case, text, self._counts))
         query = " ".join(filter(None, parts))
         while len(parts) > 1 and guard.leak(query, case):  # words of two parts side by side

@@ -14,7 +14,7 @@ from magic_cli.data.prompts import clean, fold, pick
 from magic_cli.data.questions import NO_QUESTIONS, QuestionSchema, plain
 from magic_cli.data.sources.source import CONCEPTS, LABEL_PATH, RAW
 from magic_cli.data.texts.lexicon import CONCEPT, DISEASE, Mention, Term, lexicon
-from magic_cli.data.texts.llm_cache import Answer, LlmCache
+from magic_cli.data.texts.llm_cache import Answer, LlmCache, says_nothing
 from magic_cli.data.texts.ontology import Ontology, parts_of
 from magic_cli.data.texts.sentences import sentences
 from magic_cli.records import CONTENT, TITLE, Case
@@ -104,7 +104,7 @@ def _raw(case: Case) -> tuple[str, str]:
 
     Without an answer it is the patient's question; "" if nothing is said.
     """
-    given = {lang: text for lang, text in case.text(RAW).items() if text.strip()}
+    given = {lang: text for lang, text in case.text(RAW).items() if not says_nothing(text)}
     if given:
         lang = "en" if "en" in given else next(iter(given))
         return lang, given[lang]

@@ -1,7 +1,7 @@
 """The terms of dermatology that ship with magic, found in any text: diseases, what is seen, management, histology.
 
 They are in data/words/dermatology.toml. Matching is that of data/texts/terms.py; a term is negated if one of the three
-words before it says so, within its sentence.
+words before it says so (no, without, absence of, negative for, non-), within its sentence.
 """
 
 import re
@@ -21,7 +21,14 @@ WINDOW = 3  # words before a term among which a negation counts
 
 _NEGATIONS = frozenset({"no", "not", "without", "denies", "denied", "deny", "denying", "never", "neither", "nor"})
 
-_NEGATION_KEYS = frozenset(map(word_key, _NEGATIONS))
+# words that negate if another one follows: "absence of scale"; "a negative network" negates nothing
+_NEGATING_PHRASES = frozenset(
+    {("absence", "of"), ("lack", "of"), ("free", "of"), ("negative", "for"), ("ruled", "out")}
+)
+
+_NON = "non"  # negates what follows at once: "non-scaly plaque"
+
+_NEGATION_KEYS = frozenset(map(word_key, {*_NEGATIONS, *(first for first, _ in _NEGATING_PHRASES), _NON}))
 
 _TURNS = frozenset({"but", "however", "except", "although", "though", "yet"})
 
@@ -120,9 +127,12 @@ def occurs(term: str, text: str) -> bool:
 
 def _is_negated(words: Words, start: int) -> bool:
     """Return whether a negation is among the words before a term, with no "but" in between."""
-    for word in reversed(words.written[max(0, start - WINDOW) : start]):
-        if word.casefold() in _TURNS:
+    before = [word.casefold() for word in words.written[max(0, start - WINDOW) : start]]
+    if before[-1:] == [_NON]:
+        return True
+    for number, word in reversed([*enumerate(before)]):
+        if word in _TURNS:
             return False
-        if word.casefold() in _NEGATIONS:
+        if word in _NEGATIONS or (word, *before[number + 1 : number + 2]) in _NEGATING_PHRASES:
             return True
     return False

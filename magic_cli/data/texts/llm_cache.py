@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from magic_cli.data.prompts import strip_html
 from magic_cli.data.sources.cells import present
 from magic_cli.data.texts.lexicon import CONCEPT, lexicon, occurs
 from magic_cli.errors import DataError, problem, redact_key
@@ -76,6 +77,11 @@ class LlmCache:
             terms = _number(self.refused, "term is", "terms are")
             lines.append(f"{self.path.name}: {terms} refused: not in the text, and no concept of the lexicon")
         return lines
+
+
+def says_nothing(text: str) -> bool:
+    """Return whether a text is missing, such as "nan", or "[No definitive diagnosis]" in place of one."""
+    return present(strip_html(text)) is None or _NONE.fullmatch(text.strip()) is not None
 
 
 def _number(number: int, singular: str, plural: str) -> str:

@@ -114,7 +114,7 @@ def parts(case: Case, options: QueryOptions = QueryOptions()) -> list[Part]:
     values = _values(case.attributes)
     wanted = frozenset(options.names)
     made = [part for make in _MAKERS for part in make(values) if part.name in wanted]
-    said = {part.words for part in made if part.name != CONCEPTS}
+    said = {part.words.removesuffix(" present") for part in made if part.name != CONCEPTS}
     return [part for part in made if part.name != CONCEPTS or part.words not in said]
 
 

@@ -225,3 +225,10 @@ def test_a_cache_contradicts_itself_or_is_missing(tmp_path: Path) -> None:
         read_llm_cache(write_cache(tmp_path, {"case_id": "c", "disease": "acne"}, {"case_id": "c", "disease": None}))
     with pytest.raises(DataError, match="no file"):
         read_llm_cache(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize("text", ["nan", "[No definitive diagnosis]", "No matching attributes.", "<b>N/A</b>", " "])
+def test_a_caption_that_says_nothing_makes_nothing(text: str) -> None:
+    """It stays as the raw text, and is no sentence."""
+    case = with_knowledge(Case("c", "train", ("i",), texts={"raw": {"en": text}}))
+    assert case.texts == {"raw": {"en": text}}

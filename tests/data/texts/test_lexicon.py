@@ -108,6 +108,9 @@ def test_words_are_wholes_and_the_longest_term_counts(text: str, names: list[str
 @pytest.mark.parametrize(
     ("text", "negated"),
     [
+        ("absence of psoriasis", True), ("negative for psoriasis", True), ("free of any psoriasis", True),
+        ("lack of psoriasis", True), ("ruled out psoriasis", True), ("non-psoriasis", True),
+        ("non-tender psoriasis", False), ("negative network, psoriasis", False),
         ("no psoriasis", True), ("without any sign psoriasis", True), ("denies having had psoriasis", True),
         ("no signs at all of psoriasis", False), ("No scale. Psoriasis", False), ("no scale but psoriasis", False),
         ("not psoriasis", True), ("nodules, psoriasis", False), ("没有银屑病", True), ("不痒，银屑病", False),

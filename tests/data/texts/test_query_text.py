@@ -48,6 +48,7 @@ def test_derm7pt() -> None:
          "Dermoscopy: no streaks, globules, no milia-like cysts."),
         ({"pigment_network": "1", CONCEPTS: "pigment network; Plaque"},
          "Dermoscopy: pigment network. Visible: plaque."),
+        ({"blue_whitish_veil": "present", CONCEPTS: "blue-whitish veil"}, "Dermoscopy: blue-whitish veil present."),
         ({"symptoms": "burning at night."}, "Symptoms: burning at night."),
         ({"textures_flat": "", "condition_symptoms_itching": "YES"}, "Symptoms: itching."),
         ({"biopsed": "True", "diagnostic": "BCC", "cancer_history": "True", "dx_type": "histo"}, ""),
