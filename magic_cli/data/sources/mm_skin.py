@@ -88,7 +88,7 @@ def _split(path: str, files: SourceFiles) -> str:
 
 
 def _cases(tables: Sequence[str], files: SourceFiles) -> Iterator[RawCase]:
-    questions = PhotoQuestions(files, "")
+    questions = PhotoQuestions(files, MmSkin.licence)
     for path in tables:
         split = _split(path, files)
         if is_conversations(path):

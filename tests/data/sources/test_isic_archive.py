@@ -134,7 +134,7 @@ def test_ham10000(tmp_path: Path, name: str, text: str) -> None:
     assert first.photos[0].path.endswith(f"HAM10000_images_part_1/{FIRST}.jpg")
     assert first.photos[0].masks["ann0"].endswith(f"{FIRST}_segmentation.png")  # type: ignore[union-attr]
     assert not cases[SECOND].photos[0].masks
-    assert {raw.case.split for raw in cases.values()} == {""}
+    assert {(raw.case.split, raw.case.licence) for raw in cases.values()} == {("", "CC BY-NC 4.0")}
     assert any("training part" in note for note in dataset.issues.notes)
 
 

@@ -9,7 +9,7 @@ from magic_cli.data.sources.cells import image_id_of
 from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, open_csv, tables_with
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.isic.classes import DIAGNOSES
-from magic_cli.data.sources.isic.facts import facts, note_archives, stated
+from magic_cli.data.sources.isic.facts import facts, stated
 from magic_cli.data.sources.isic.parts import part_of
 from magic_cli.data.sources.source import LABEL_PATH, RawCase, RawDataset, RawPhoto, ReadOptions, Source
 from magic_cli.data.sources.source import SOURCE as COLLECTION
@@ -44,7 +44,6 @@ class Ham10000(Source):
         if not tables:
             got, expected = "no table of HAM10000", "columns lesion_id, image_id, dx"
             raise DataError(problem(files.root, got, expected, "check --data and --source"))
-        note_archives(files)
         parts = {table.path: part_of(table.name) for table in tables}
         if {"valid", "test"} & set(parts.values()):
             parts = {path: part or "train" for path, part in parts.items()}
@@ -101,7 +100,15 @@ def _case(row: Row, files: SourceFiles, split: str) -> RawCase:
     if "dataset" in attributes:
         attributes[COLLECTION] = attributes["dataset"]
     lesion = attributes.get("lesion_id", "")
-    case = Case(image_id, split, (image_id,), label=label, attributes=attributes, group_id=lesion)
+    case = Case(
+        image_id,
+        split,
+        (image_id,),
+        label=label,
+        attributes=attributes,
+        group_id=lesion,
+        licence=Ham10000.licence,
+    )
     photo, mask = files.photo(f"{image_id}.jpg"), files.photo(f"{image_id}_segmentation.png")
     masks = {"ann0": mask} if mask else {}
     return RawCase(case, (RawPhoto(image_id, photo, masks),) if photo else (), row.where)
