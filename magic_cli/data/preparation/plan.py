@@ -151,7 +151,7 @@ def _groups(store: CaseStore, by: str) -> list[str]:
     """Return the name of each case's group; a case without the attribute keeps that of the source."""
     own = [group or "" for group in store.column("group_id")]
     if not by:
-        return own
+        return _with_patients(store, own)
     if by == CASE:
         return list(store.ids())
     values = store.attribute(by)
@@ -164,6 +164,20 @@ def _groups(store: CaseStore, by: str) -> list[str]:
     patients = store.attribute(PATIENT)
     named = [f"{p} {value}" if p and value else value for p, value in zip(patients, values, strict=True)]
     return [value or group for value, group in zip(named, own, strict=True)]
+
+
+def _with_patients(store: CaseStore, own: list[str]) -> list[str]:
+    """Return the groups once cases that name no patient, but a lesion of one patient, are in that patient's group."""
+    lesions = store.attribute(LESION)
+    if not any(lesions):
+        return own
+    rows = list(zip(lesions, store.attribute(PATIENT), own, strict=True))
+    owners: dict[str, set[str]] = {}
+    for lesion, patient, group in rows:
+        if lesion and patient:
+            owners.setdefault(lesion, set()).add(group)
+    sole = {lesion: next(iter(groups)) for lesion, groups in owners.items() if len(groups) == 1}
+    return [sole.get(group, group) if not patient and group == lesion else group for lesion, patient, group in rows]
 
 
 def _numbers(names: Sequence[str | None]) -> NDArray[np.int64]:

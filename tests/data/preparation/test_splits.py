@@ -194,6 +194,22 @@ def test_a_case_without_the_attribute_keeps_its_group() -> None:
     assert found.groups == ["K0", "K1", "K2", "K3", "K4", "K0", "own"]
 
 
+def test_a_row_without_its_patient_stays_with_the_other_rows_of_its_lesion() -> None:
+    """As in exports of the ISIC archive; a lesion number that several patients have says nothing."""
+    named = [("IL_1", "IP_1"), ("IL_1", ""), ("IL_2", ""), ("1", "IP_1"), ("1", "IP_2"), ("1", "")]
+    rows = [
+        Case(
+            f"C{number}",
+            "",
+            (),
+            group_id=patient or lesion,
+            attributes={"lesion": lesion} | ({"patient": patient} if patient else {}),
+        )
+        for number, (lesion, patient) in enumerate(named)
+    ]
+    assert planned(rows, PlanOptions())[0].groups == ["IP_1", "IP_1", "IL_2", "IP_1", "IP_2", "1"]
+
+
 def test_an_attribute_that_no_case_has() -> None:
     with pytest.raises(
         ConfigError, match=r"--split-by: got hospital, .* expected one of case, clinic, lesion, patient"
