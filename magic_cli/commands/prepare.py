@@ -34,7 +34,7 @@ from magic_cli.data.sources import open_source
 from magic_cli.data.sources.generic.mapping import parse_mapping
 from magic_cli.data.sources.source import RawDataset, ReadOptions
 from magic_cli.data.sources.walk import below
-from magic_cli.errors import ConfigError, DataError, problem
+from magic_cli.errors import ConfigError, DataError, problem, shorten
 from magic_cli.io.files import StrPath, write_atomic, write_text
 from magic_cli.io.json_files import write_json, write_jsonl
 from magic_cli.io.ownership import check_target
@@ -134,7 +134,7 @@ def _build(raw: RawDataset, options: PrepareOptions, folder: Path | None, root: 
         texts.report()
         write_rows(folder, IMAGES, (image_row(image, root) for image in _counted(final.images(), counts)))
         if not counts.images and not counts.has_text:
-            raise DataError([*by_kind(raw.issues.lines()), _nothing_usable(counts)])
+            raise DataError([*by_kind(raw.issues.lines()), _nothing_usable(raw, counts)])
         manifest = _manifest(final, _settings(options, final), counts, counter.statistics())
         if options.strict and raw.issues.problems:
             remedy = f"{raw.issues.number} problems; nothing was written: fix them, or leave out --strict"
@@ -193,10 +193,17 @@ def write_rows(folder: Path | None, name: str, rows: Iterable[Mapping[str, objec
         deque(rows, maxlen=0)
 
 
-def _nothing_usable(counts: Counts) -> str:
+def _nothing_usable(raw: RawDataset, counts: Counts) -> str:
     cases, photos = f"{counts.cases:,} cases without any text", f"{counts.listed:,} listed"
-    expected = "a photo or a text"
-    return problem("data", f"{cases}, 0 of {photos} photos", expected, "complete the folder that --data names")
+    got = f"{cases}, 0 of {photos} photos"
+    if not counts.cases:
+        lost = raw.issues.left_out["cases"]
+        got = f"no case that can be used, {lost:,} left out" if lost else "no row"
+    where = shorten(raw.inputs, 3) or str(raw.root)
+    remedy = "complete the folder that --data names"
+    if raw.archives:
+        remedy = f"unpack {shorten(raw.archives, 3)} first"
+    return problem(where, got, "a photo or a text", remedy)
 
 
 def _write(folder: Path, final: FinalDataset, manifest: PrepareManifest) -> None:

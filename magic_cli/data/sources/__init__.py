@@ -1,11 +1,13 @@
 """Raw datasets: one folder or module per source, all read into one prepared format."""
 
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from magic_cli.data.issues import IssueLog
+from magic_cli.data.issues import IssueLog, counted
+from magic_cli.data.sources.dermavqa.scan import is_challenge_photo
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.generic.join import join
 from magic_cli.data.sources.generic.suggestions import suggestions
@@ -39,6 +41,8 @@ ADAPTERS = {
     "cases": "generic.cases_jsonl",
     "csv": "generic.csv_map",
 }
+
+_SHEETS = {".xlsx", ".xls", ".ods", ".parquet", ".feather"}  # tables that people have, and that are not read
 
 
 @cache
@@ -102,7 +106,9 @@ def open_source(root: Path, options: ReadOptions, name: str = "") -> RawDataset:
     source = chosen or recognize(files)
     if source is None:
         return _unknown(files, options)
-    dataset = source.read(files, options)
+    dataset = replace(source.read(files, options), archives=tuple(map(files.name, files.archives)))
+    if not dataset.is_challenge:
+        _note_archives(dataset)
     if source.is_fallback and not chosen:
         for line in suggestions(files):
             issues.note(f"a table is not read; {line}")
@@ -121,10 +127,33 @@ def _unknown(files: SourceFiles, options: ReadOptions) -> RawDataset:
         return adapter("dermavqa").read(files, options)
     except DataError as error:
         tables = suggestions(files)
+        is_other = not files.archives and not any("encounter_id" in line for line in tables)
+        line = _why_unknown(files, bool(tables), len(error.problems) > 1) if is_other else ""
         others = "`magic prepare --list-sources` names the datasets that are known; any table is read with --map"
-        if tables and not files.archives and not any("encounter_id" in line for line in tables):
-            got, expected = "no dataset that is known", "one of `magic prepare --list-sources`, or any table with --map"
-            first = [problem(files.root, got, expected, "say with --map which column is what")]
-        else:
-            first = [*error.problems, others]
-        raise DataError([*first, *tables]) from None
+        raise DataError([*([line] if line else [*error.problems, others]), *tables]) from None
+
+
+def _why_unknown(files: SourceFiles, has_tables: bool, is_damaged: bool) -> str:
+    """Return what is wrong with a folder that no adapter knows; "" where the challenge's adapter says it better."""
+    expected = "one of `magic prepare --list-sources`, or any table with --map"
+    sheets = [path for path in files.tables if PurePath(path).suffix.casefold() in _SHEETS]
+    if has_tables:
+        return problem(files.root, "no dataset that is known", expected, "say with --map which column is what")
+    if is_damaged or any(map(is_challenge_photo, files.photos())):
+        return ""
+    if sheets:
+        return problem(files.name(sheets[0]), "a workbook or binary table", "CSV or JSON", "export it as CSV")
+    if files.tables:
+        return ""
+    if files.photo_count:
+        got = counted(files.photo_count, "photo and no table", "photos and no table")
+        return problem(files.root, got, expected, "add the table, or take photos alone with --source mask-pairs")
+    return problem(files.root, "no file", expected, "check --data")
+
+
+def _note_archives(dataset: RawDataset) -> None:
+    """Note archives that are still packed: photos may be in them."""
+    if dataset.archives:
+        archives = counted(len(dataset.archives), "archive is", "archives are")
+        names = shorten(dataset.archives, 5)
+        dataset.issues.note(f"{archives} not read ({names}); unpack what photos are missing from")

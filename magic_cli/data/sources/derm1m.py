@@ -9,7 +9,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import NoReturn
 
 from magic_cli.data.issues import IssueLog
@@ -184,7 +183,6 @@ class _Pairs:
 
     files: SourceFiles
     vqa: Counter[str] = field(default_factory=Counter)
-    missing: int = 0
     rewritten: int = 0
 
     def read(self, tables: Sequence[CsvTable]) -> Iterator[RawCase]:
@@ -209,7 +207,6 @@ class _Pairs:
             self.vqa[table.name] += 1
             return None
         image_id, path = image_id_of(written.strip("/").replace("/", "_")), self.files.photo(written)
-        self.missing += not path
         is_rewritten = flag(row.get("agent_generated")) is True
         self.rewritten += is_rewritten
         case = Case(
@@ -228,10 +225,6 @@ class _Pairs:
         for name, count in self.vqa.items():
             got = f"{count:,} {'row' if count == 1 else 'rows'} whose photo is in VQA/"
             issues.add_loss(problem(name, got, "photos of the pretraining set", "they are left out"), "cases", count)
-        if self.missing and self.files.archives:
-            names = shorten([PurePath(path).name for path in self.files.archives], 5)
-            photos = "1 photo is" if self.missing == 1 else f"{self.missing:,} photos are"
-            issues.note(f"{photos} not there, but packed files are ({names}): unpack them")
         if self.rewritten:
             captions = "1 caption is" if self.rewritten == 1 else f"{self.rewritten:,} captions are"
             issues.note(f"{captions} rewritten by an agent: agent_generated and the licence say so")

@@ -74,7 +74,7 @@ class RawDataset:
     come with prompts, groups and splits, and are kept without any photo. `has_knowledge`: the source brings disease and
     concept texts of its own, so that a missing one means that there is none. `asks_in_text`: the raw text is what the
     user wants to ask with, so that it is part of the query. `repeats_ids`: cases of one id are rows about one photo,
-    none of them an error; each after the first gets a number behind its id.
+    none of them an error; each after the first gets a number behind its id. `archives` are the names of packed files.
     """
 
     source: str
@@ -88,6 +88,7 @@ class RawDataset:
     has_knowledge: bool = False
     asks_in_text: bool = False
     repeats_ids: bool = False
+    archives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

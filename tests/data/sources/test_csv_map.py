@@ -320,6 +320,42 @@ def test_a_table_that_no_one_knows_is_shown_with_a_map_that_fits(tmp_path: Path)
     assert cases["a"].case.group_id == "1"
 
 
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        ((), "got no file, expected one of .*; check --data"),
+        (("a.jpg", "b/c.png"), "got 2 photos and no table, .*; add the table, or take photos alone with --source mask"),
+        (("a.jpg", "t.xlsx"), "t.xlsx: got a workbook or binary table, expected CSV or JSON; export it as CSV"),
+        (("a.jpg", "b.parquet"), "b.parquet: got a workbook or binary table"),
+        (("a.jpg", "tables.zip"), "unpack tables.zip first"),
+        (("IMG_ENC00001_00001.jpg",), "expected train.json"),
+    ],
+)
+def test_a_folder_that_no_one_knows_says_what_is_there(tmp_path: Path, names: Sequence[str], line: str) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=line):
+        open_source(tmp_path, ReadOptions())
+
+
+@pytest.mark.parametrize(
+    ("rows", "packed", "line"),
+    [
+        ((), False, "t.csv: got no row, expected a photo or a text; complete the folder"),
+        (("a.jpg", "b.jpg"), False, "t.csv: got no case that can be used, 2 left out, .*; complete the folder"),
+        (("a.jpg",), True, "t.csv: got no case that can be used, 1 left out, .*; unpack photos.zip first"),
+    ],
+)
+def test_a_table_without_its_photos_is_named(tmp_path: Path, rows: Sequence[str], packed: bool, line: str) -> None:
+    write_csv(tmp_path / "raw" / "t.csv", [{"f": name} for name in rows], ("f",))
+    if packed:
+        (tmp_path / "raw" / "photos.zip").touch()
+    with pytest.raises(DataError, match=line):
+        prepare(tmp_path / "raw", tmp_path / "out", PrepareOptions(mapping=("image=f",)))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_table_beside_photos_and_masks_that_are_read_without_it_is_told(tmp_path: Path) -> None:
     make(tmp_path, [{"file_name": "a.png", "dx": "x"}], "images/a.png", "masks/a.png")
     dataset = open_source(tmp_path, ReadOptions())

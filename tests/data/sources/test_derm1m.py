@@ -179,7 +179,7 @@ def test_vqa_rows_are_dropped_and_counted_and_missing_photos_listed(tmp_path: Pa
     assert no_name.startswith("Derm1M_v2_pretrain.csv:6: got no filename")
     assert vqa.startswith("Derm1M_v2_pretrain.csv: got 2 rows whose photo is in VQA/")
     assert raw.issues.left_out["cases"] == 3
-    assert raw.issues.notes == ["1 photo is not there, but packed files are (edu.zip): unpack them"]
+    assert raw.issues.notes == ["1 archive is not read (edu.zip); unpack what photos are missing from"]
 
 
 def test_a_photo_in_several_rows_and_a_name_in_several_folders(tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ def test_mm_skin_questions_and_classes_meet_in_one_case(tmp_path: Path) -> None:
     write_csv(tmp_path / CLASSES, [image | cells, image | cells | {"atributes": "__import__('os').getcwd()"}])
     raw, (only,) = read(tmp_path)
     assert (raw.source, only.case.split, only.case.label) == ("mm-skin", "test", "psoriasis")
+    assert only.case.licence == "unclear: photos of textbooks"
     assert only.case.texts == qa("What is it?", "NA", "Is it red?", "No")
     assert only.case.attributes == {
         "atributes": "['plaque', 'scale', nan]",

@@ -8,7 +8,7 @@ from magic_cli.data.names import is_for_masks, key_of
 from magic_cli.data.sources.cells import image_id_of
 from magic_cli.data.sources.csv_rows import CsvTable, Row, columns_of, note_unknown, open_csv, tables_with
 from magic_cli.data.sources.files import SourceFiles
-from magic_cli.data.sources.isic.facts import facts, note_archives, stated
+from magic_cli.data.sources.isic.facts import facts, stated
 from magic_cli.data.sources.isic.milk10k import MILK_COLUMNS
 from magic_cli.data.sources.source import (
     LABEL_PATH,
@@ -69,7 +69,6 @@ class IsicArchive(Source):
         if not tables:
             got, expected = "no export of the ISIC archive", "a CSV with isic_id and copyright_license"
             raise DataError(problem(files.root, got, expected, "check --data and --source"))
-        note_archives(files)
         inputs = files.digests(*(table.path for table in tables))
         return RawDataset(self.name, files.root, _cases(files, tables), files.issues, inputs)
 

@@ -10,7 +10,7 @@ from magic_cli.data.sources.cells import flag, image_id_of
 from magic_cli.data.sources.csv_rows import Row, note_unknown, tables_with
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.isic.classes import NO_DIAGNOSIS, Diagnosis
-from magic_cli.data.sources.isic.facts import facts, note_archives
+from magic_cli.data.sources.isic.facts import facts
 from magic_cli.data.sources.isic.parts import strictest
 from magic_cli.data.sources.isic.photos import PhotoFiles, PhotoIndex, first_photo, index_photos, is_isic_id
 from magic_cli.data.sources.isic.tables import ATTRIBUTES, TARGET, IsicTable, challenge_tables
@@ -82,7 +82,6 @@ class IsicChallenge(Source):
         Raises:
             DataError: no image, or a damaged table.
         """
-        note_archives(files)
         tables = challenge_tables(files, files.issues)
         join = _Join(files, index_photos(files))
         for table in tables:

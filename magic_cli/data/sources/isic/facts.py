@@ -2,12 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 
-from magic_cli.data.issues import counted
 from magic_cli.data.sources.cells import number
 from magic_cli.data.sources.csv_rows import Row
-from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.source import AGE, LESION, PATIENT, SEX, SITE, SKIN_TYPE
-from magic_cli.errors import shorten
 
 _LONGEST = 1000  # characters of an attribute
 
@@ -18,14 +15,6 @@ _SITES = ("anatom_site_general", "anatom_site_general_challenge", "localization"
 _NARROWER_SITES = tuple(f"anatom_site_{level}" for level in (5, 4, 3, 2, 1))
 
 _ROMAN = {"I": "1", "II": "2", "III": "3", "IV": "4", "V": "5", "VI": "6"}
-
-
-def note_archives(files: SourceFiles) -> None:
-    """Note archives that are still packed: ISIC's downloads are one for each part."""
-    if files.archives:
-        names = shorten([files.name(path) for path in files.archives], 5)
-        archives = counted(len(files.archives), "archive is", "archives are")
-        files.issues.note(f"{archives} not read ({names}); unpack what photos are missing from")
 
 
 def stated(row: Row, column: str) -> str | None:

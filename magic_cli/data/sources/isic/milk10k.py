@@ -10,7 +10,7 @@ from magic_cli.data.sources.cells import image_id_of
 from magic_cli.data.sources.csv_rows import CsvTable, note_unknown, open_csv, tables_with
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.isic.classes import MILK_DIAGNOSES, NO_DIAGNOSIS, Diagnosis, one_hot
-from magic_cli.data.sources.isic.facts import note_archives, stated, with_canonical
+from magic_cli.data.sources.isic.facts import stated, with_canonical
 from magic_cli.data.sources.isic.parts import part_of
 from magic_cli.data.sources.source import LABEL_PATH, RawCase, RawDataset, RawPhoto, ReadOptions, Source
 from magic_cli.errors import DataError, problem, redact_key
@@ -53,7 +53,6 @@ class Milk10k(Source):
             raise DataError(problem(files.root, got, expected, "check --data and --source"))
         truth = [open_csv(path, files) for path in tables_with(files, "lesion_id", *_CODES)]
         others = [open_csv(path, files) for path in _supplements(files)]
-        note_archives(files)
         join = _Join(files)
         for read, group in ((join.add_metadata, metadata), (join.add_truth, truth), (join.add_supplement, others)):
             for table in group:
