@@ -204,7 +204,7 @@ def test_a_terminal_that_knows_only_ascii(place: Path) -> None:
     environment = {"PYTHONIOENCODING": "ascii:strict", "PATH": "", "PYTHONUTF8": "0"}
     done = subprocess.run(words, capture_output=True, env=environment, timeout=120)
     assert done.returncode == 3
-    assert b"error: \\u76ae\\u75b9: got no file" in done.stderr
+    assert b"\\u76ae\\u75b9: got no file" in done.stderr
 
 
 def test_a_reader_that_leaves_early(place: Path) -> None:
