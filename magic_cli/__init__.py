@@ -14,6 +14,7 @@ _HOMES = {
     "commands.package": ("package", "check_submission", "PackageOptions", "PackageResult", "CheckResult"),
     "commands.predict": ("predict", "PredictOptions"),
     "commands.prepare": ("prepare", "PrepareOptions"),
+    "data.preparation.case_texts": ("TextOptions",),
     "commands.rerun": ("rerun", "RerunResult"),
     "commands.score": ("score", "ScoreOptions"),
     "commands.run_setup": ("TrainOptions",),

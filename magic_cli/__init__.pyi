@@ -18,6 +18,7 @@ from magic_cli.commands.score import score as score
 from magic_cli.commands.train import train as train
 from magic_cli.commands.vote import VoteOptions as VoteOptions
 from magic_cli.commands.vote import vote as vote
+from magic_cli.data.preparation.case_texts import TextOptions as TextOptions
 from magic_cli.data.prepared import Prepared as Prepared
 from magic_cli.data.prepared import open_prepared as open_prepared
 from magic_cli.errors import MagicError as MagicError

@@ -106,7 +106,7 @@ RawData = Annotated[Path | None, typer.Option("--data", help="The dataset's fold
 
 Source = Annotated[str, typer.Option("--source", metavar="NAME", help="Which dataset it is, where several match.")]
 
-_MAP = "Columns of a table: image, label, text, group, split, mask, ... (examples/datasets.md); repeatable."
+_MAP = "Columns of a table: image, label, text, group, split, mask, id, patient, age, ...; repeatable."
 
 ColumnsOf = Annotated[list[str] | None, typer.Option("--map", metavar="KEY=COLUMN,...", help=_MAP)]
 

@@ -200,7 +200,7 @@ def _nothing_usable(raw: RawDataset, counts: Counts) -> str:
         lost = raw.issues.left_out["cases"]
         got = f"no case that can be used, {lost:,} left out" if lost else "no row"
     where = shorten(raw.inputs, 3) or str(raw.root)
-    remedy = "complete the folder that --data names"
+    remedy = "give the folder that holds the photos too, unpacked, as --data"
     if raw.archives:
         remedy = f"unpack {shorten(raw.archives, 3)} first"
     return problem(where, got, "a photo or a text", remedy)

@@ -20,7 +20,7 @@ from magic_cli.errors import DataError
 from magic_cli.records import SPLITS, ImageRecord
 from magic_cli.report import overlays, page
 from magic_cli.report.duplicate_pictures import draw_duplicates, duplicates_to_show
-from magic_cli.report.prepare_text import LEFT_OUT, lesion_texts
+from magic_cli.report.prepare_text import case_word, left_out_texts, lesion_texts, row_labels, source_text
 
 LOWEST, SPREAD = 24, 24  # pictures of at most 30 kB: the page stays below 2 MB, and takes seconds at most
 
@@ -47,8 +47,6 @@ _PROMPTS = {
     "answer": "answer: the clinicians' responses alone",
     "fixed": "fixed: the same words for every photo",
 }
-
-_ROWS = {"cases": "encounters", "images": "photos", "masks": "masks", "answered": "with closed answers"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +109,9 @@ def html(
         facts=_facts(manifest),
         counts=_counts(manifest),
         annotators=sorted({int(n) for row in manifest.counts.values() for n in row.annotators}),
-        lost=[f"{number:,} {LEFT_OUT[what]}" for what, number in manifest.left_out.items() if number],
+        lost=left_out_texts(manifest),
+        source=source_text(manifest),
+        case_word=case_word(manifest, _facts(manifest)["cases"]),
         lines=[overlays.line_of(k) for k in range(max((p.annotators for p in pictures), default=0))],
         agreement_plot=_agreement_plot(manifest.agreement),
         length_plots=_length_plots(manifest.prompts),
@@ -209,7 +209,7 @@ def _facts(manifest: PrepareManifest) -> dict[str, int]:
     return {
         "photos": sum(split.images for split in counts),
         "listed": sum(split.listed for split in counts),
-        "encounters": sum(split.cases for split in counts),
+        "cases": sum(split.cases for split in counts),
         "masks": sum(split.masks for split in counts),
     }
 
@@ -225,7 +225,7 @@ def _counts(manifest: PrepareManifest) -> list[tuple[str, list[tuple[int, int | 
     published = manifest.published.counts if manifest.published else {}
     return [
         (label, [(manifest.counts[split].number(key), published.get(split, {}).get(key)) for split in SPLITS])
-        for key, label in _ROWS.items()
+        for key, label in row_labels(manifest)
     ]
 
 

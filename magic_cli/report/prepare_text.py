@@ -9,6 +9,7 @@ from magic_cli.data.manifest import PrepareManifest
 from magic_cli.data.prepared import PAGE
 from magic_cli.data.prepared_inputs import image_files
 from magic_cli.data.prompt_lengths import PromptWindow
+from magic_cli.data.sources import ADAPTERS, adapter
 from magic_cli.io import run_record
 from magic_cli.io.run_record import Hashed, RunFiles, VerbResult
 from magic_cli.records import SPLITS
@@ -16,7 +17,9 @@ from magic_cli.report.next_command import command_line, data_words
 
 _SHOWN = 20
 
-LEFT_OUT = {"cases": "encounters", "images": "images", "masks": "masks", "answers": "answers"}  # words for people
+_LEFT_OUT = {"cases": "case", "images": "photo", "masks": "mask", "answers": "answer"}  # words for people
+
+_CHALLENGE = "dermavqa"  # its cases are encounters
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +70,15 @@ class PrepareResult(VerbResult):
         without = () if train.images else ("--modality", "text")
         lines += [command_line("train", "cvqa", *without, *data)] if train.answered else []
         if not lines:
-            return [f"{self.out}: ready, but nothing to learn from: split train has no masks and no closed answers"]
+            missing = "split train has no masks (seg) and no closed answers (cvqa)"
+            return [f"{self.out}: ready, but nothing to learn from with `magic train`: {missing}"]
         first, *others = lines
         ready = f"{self.out}: ready; next: {first}" if first else f"{self.out}: ready"
         return [ready, *(f"or next: {line}" for line in others if line)]
 
 
 def summary_lines(manifest: PrepareManifest) -> list[str]:
-    """Return a table of counts, then lines about masks, prompts, the first 20 kinds of notes and problems, and losses.
+    """Return the source, a table of counts, and lines about masks, prompts, the first 20 kinds of notes, and losses.
 
     A number that differs from the published one is shown as "2,473 of 2,474".
     """
@@ -84,7 +88,7 @@ def summary_lines(manifest: PrepareManifest) -> list[str]:
         "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
         for row in rows
     ]
-    return [*lines, *_details(manifest)]
+    return [f"read as {source_text(manifest)}", *lines, *_details(manifest)]
 
 
 def count_rows(manifest: PrepareManifest) -> list[tuple[str, str, str, str]]:
@@ -95,8 +99,38 @@ def count_rows(manifest: PrepareManifest) -> list[tuple[str, str, str, str]]:
         number, expected = manifest.counts[split].number(key), published.get(split, {}).get(key)
         return f"{number:,}" if expected in (None, number) else f"{number:,} of {expected:,}"
 
-    labels = {"cases": "encounters", "images": "photos", "masks": "masks", "answered": "with closed answers"}
-    return [(label, cell("train", key), cell("valid", key), cell("test", key)) for key, label in labels.items()]
+    return [(label, cell("train", key), cell("valid", key), cell("test", key)) for key, label in row_labels(manifest)]
+
+
+def row_labels(manifest: PrepareManifest) -> list[tuple[str, str]]:
+    """Return the key and the words of each row of counts; closed answers only where there are or should be some."""
+    rows = [("cases", case_word(manifest, 2)), ("images", "photos"), ("masks", "masks")]
+    if manifest.settings.source == _CHALLENGE or any(counts.answered for counts in manifest.counts.values()):
+        rows.append(("answered", "with closed answers"))
+    return rows
+
+
+def case_word(manifest: PrepareManifest, number: int) -> str:
+    """Return "encounters" for the challenge, "cases" for all other datasets, in the number that is asked for."""
+    word = "encounter" if manifest.settings.source == _CHALLENGE else "case"
+    return word if number == 1 else f"{word}s"
+
+
+def source_text(manifest: PrepareManifest) -> str:
+    """Return what the dataset was taken for, "isic-archive: ISIC archive, any export (licence: ...)"."""
+    name = manifest.settings.source
+    if name not in ADAPTERS:
+        return name
+    source = adapter(name)
+    return f"{name}: {source.title} (licence: {source.licence})"
+
+
+def left_out_texts(manifest: PrepareManifest) -> list[str]:
+    """Return how much of what was left out, "1 case", "12 masks"."""
+    words = {**_LEFT_OUT, "cases": case_word(manifest, 1)}
+    return [
+        f"{number:,} {words[what]}{'' if number == 1 else 's'}" for what, number in manifest.left_out.items() if number
+    ]
 
 
 def _details(manifest: PrepareManifest) -> list[str]:
@@ -110,14 +144,14 @@ def _details(manifest: PrepareManifest) -> list[str]:
         photos = f"{manifest.agreement.images:,} photos"
         lines.append(f"annotators: pairwise Dice mean {mean:.2f}, median {median:.2f} ({photos})")
     if manifest.prompts:
-        lines += [_window(window) for window in manifest.prompts.windows]
+        lines += [_window(window) for window in manifest.prompts.windows if window.exceed]
     for kind, sentences in (("note", by_kind(manifest.notes)), ("problem", by_kind(manifest.problems))):
         lines += [f"{kind}: {line}" for line in sentences[:_SHOWN]]
         if len(sentences) > _SHOWN:
             lines.append(f"... and {len(sentences) - _SHOWN:,} more kinds of {kind}s, all of them in prepare.json")
-    left_out = ", ".join(f"{number:,} {LEFT_OUT[what]}" for what, number in manifest.left_out.items() if number)
+    left_out = left_out_texts(manifest)
     if left_out:
-        lines.append(f"left out: {left_out}")
+        lines.append(f"left out: {', '.join(left_out)}")
     return lines
 
 
@@ -135,4 +169,4 @@ def _window(window: PromptWindow) -> str:
     line = f"prompts: {window.exceed:,} of {window.prompts:,} exceed {window.model}'s {window.tokens} tokens"
     halves = {"questions": window.kept_question, "answers": window.kept_answer}
     shares = [f"{100 * share:.0f} % of the {half}" for half, share in halves.items() if share is not None]
-    return f"{line}; kept on average: {' and '.join(shares)}" if window.exceed else line
+    return f"{line}; kept on average: {' and '.join(shares)}"

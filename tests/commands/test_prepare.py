@@ -560,6 +560,7 @@ def test_summary(folder: Path, tmp_path: Path) -> None:
         save_photo(folder / TRAIN / f"IMG_ENC09999_{number:05}.jpg", draw_photo())
     result = prepare(folder, tmp_path / "p")
     *lines, page, last, _ = result.lines()
+    assert lines.pop(0).startswith("read as dermavqa: DermaVQA")
     assert lines[0].split() == ["train", "valid", "test"]
     assert [line.split() for line in lines[1:4]] == [
         ["encounters", "3", "2", "2"], ["photos", "4", "3", "3"], ["masks", "8", "6", "0"],
@@ -576,13 +577,13 @@ def test_summary(folder: Path, tmp_path: Path) -> None:
         ", ...: got a photo that no encounter lists, expected listed photos; add it to the row of its encounter"
     )
     assert len(result.manifest.problems) == 30  # each in prepare.json
-    assert lines[-1] == "left out: 30 images"
+    assert lines[-1] == "left out: 30 photos"
     assert (page, last.partition(";")[0]) == (
         f"look at it: {tmp_path / 'p' / 'index.html'}",
         f"{tmp_path / 'p'}: ready",
     )
     dry = prepare(folder, tmp_path / "q", PrepareOptions(dry_run=True))
-    assert dry.lines() == [*lines, "nothing written (--dry-run)"]
+    assert dry.lines()[1:] == [*lines, "nothing written (--dry-run)"]
     assert (dry.is_written, dry.manifest) == (False, result.manifest)
 
 

@@ -62,7 +62,7 @@ def test_queries_are_from_attributes_and_lose_what_tells(folder: Path) -> None:
     assert cases["a"].texts["subtext-2"] == {"en": "It is psoriasis"}
     assert "concept" in cases["c"].texts
     assert "ulcer" not in cases["c"].texts["concept"]["en"]
-    assert "3 disease texts, 3 concept texts and 5 subtexts are made" in said
+    assert "texts made for pretraining: 3 disease texts, 3 concept texts, 5 sentence texts" in said
 
 
 def test_captions_as_queries_are_cut(folder: Path) -> None:
@@ -134,7 +134,7 @@ def test_the_challenge_is_as_before_unless_asked(tmp_path: Path) -> None:
     after, said = made(folder, knowledge=True)
     assert {name: case.question for name, case in after.items()} == {n: c.question for n, c in before.items()}
     assert any("subtext-1" in case.texts for case in after.values())
-    assert "subtexts are made" in said
+    assert "texts made for pretraining" in said
 
 
 def test_a_mapped_text_is_part_of_the_query_as_far_as_it_tells_nothing(tmp_path: Path) -> None:

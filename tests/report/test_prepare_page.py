@@ -81,7 +81,7 @@ def test_page_of_a_dataset(prepared: Path, manifest: dict[str, Any]) -> None:
     for text in (
         "10 photos of 7 encounters, with 14 annotators' masks",
         "nothing published to compare with",
-        "Merged by or: foreground where any annotator says so",
+        "Masks merged by or: foreground where any annotator says so",
         "No problems: all data that was found is usable.",
         "7 of the 7 photos with two or more masks, the lowest agreement first.",
         f"Dice {dice:.2f} between 2 annotators, lesion 15",
@@ -146,7 +146,7 @@ def test_all_problems_and_notes(manifest: dict[str, Any]) -> None:
     many["left_out"] = {"images": 1200, "masks": 0}
     words = Outline(html(many, [], {}, None)).words()
     assert "1,234 problems: data that was lost" in words
-    assert "Left out: 1,200 images." in words
+    assert "Left out: 1,200 photos." in words
     assert "1,224 more" in words
     assert all((f"problem {k}." in words) == (k < 1000) for k in range(1234))
     assert "234 more are in prepare.json." in words

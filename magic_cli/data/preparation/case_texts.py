@@ -105,6 +105,7 @@ class CaseTexts:
     def restart(self) -> None:
         """Forget what was counted."""
         self._counts, self._made = LeakCounts(), Counter[str]()
+        self._has_captions = False  # whether an empty query could have been a caption
         if self._knowledge.answers is not None:
             self._knowledge.answers.restart()
 
@@ -138,21 +139,21 @@ class CaseTexts:
         while len(parts) > 1 and guard.leak(query, case):  # words of two parts side by side
             query = " ".join(filter(None, parts := parts[:-1]))
         self._counts.empty += not query
+        self._has_captions |= not query and bool(case.texts.get(RAW))
         return query
 
     def report(self) -> None:
         """Write into the log of the dataset what was made, and what was taken out of queries."""
         issues, counts = self._raw.issues, self._counts
         if self.makes_knowledge:
-            issues.note(
-                f"{self._made[DISEASE_TEXT]:,} disease texts, {self._made[CONCEPT_TEXT]:,} concept texts and"
-                f" {self._made[SUBTEXT]:,} subtexts are made"
-            )
+            words = {DISEASE_TEXT: "disease texts", CONCEPT_TEXT: "concept texts", SUBTEXT: "sentence texts"}
+            made = ", ".join(f"{self._made[role]:,} {word}" for role, word in words.items() if self._made[role])
+            issues.note(f"texts made for pretraining: {made or 'none, as there is no label, concept or caption'}")
             for line in self._knowledge.answers.notes() if self._knowledge.answers else ():
                 issues.note(line)
         if counts.queries:
-            without = f", {counts.empty:,} of them say nothing" if counts.empty else ""
-            issues.note(f"{counts.queries:,} queries are made from {self._source()}{without}")
+            without = f"; {counts.empty:,} are empty, as {self._nothing()}" if counts.empty else ""
+            issues.note(f"{counts.queries - counts.empty:,} queries are made from {self._source()}{without}")
         if counts.dropped:
             columns = ", ".join(f"{name} {number:,}" for name, number in sorted(counts.dropped.items()))
             queries = "1 query has" if counts.touched == 1 else f"{counts.touched:,} queries have"
@@ -170,6 +171,13 @@ class CaseTexts:
             )
             got = f"{captions} first sentence ({ids})"
             issues.add_loss(problem("queries", got, "something before it", "use --query-from both, or attributes"))
+
+    def _nothing(self) -> str:
+        """Return why a query is empty, and what would fill it."""
+        if self.query_from == "attributes":
+            captions = " (--query-from both takes captions too)" if self._has_captions else ""
+            return f"their cases have none that may be told{captions}"
+        return "nothing is left that may be told"
 
     def _source(self) -> str:
         return {"attributes": "attributes", "caption": "texts", "both": "attributes and texts"}[self.query_from]

@@ -77,7 +77,7 @@ def recognize(files: SourceFiles) -> Source | None:
     evidence = _evidence(files, is_fallback=False) or _evidence(files, is_fallback=True)
     if len(evidence) > 1:
         got = ", ".join(f"{name} ({files.name(path)})" for name, path in evidence.items())
-        raise DataError(problem(files.root, f"several datasets: {got}", "one", "choose with --source"))
+        raise DataError(problem(files.root, f"several datasets: {got}", "one", "choose with --source NAME"))
     return adapter(next(iter(evidence))) if evidence else None
 
 
