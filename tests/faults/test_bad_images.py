@@ -133,7 +133,7 @@ def test_left_out_and_named(magic: Magic, data: Path, how: str, memory: None) ->
     make, word = BAD[how]
     path = photo_of(data, 1)
     path.write_bytes(make())
-    ended = accepted(magic("prepare", "--data", data, "--dry-run"), f"{path.name}: ", "left out: 1 images")
+    ended = accepted(magic("prepare", "--data", data, "--dry-run"), f"{path.name}: ", "left out: 1 photo")
     [line] = [line for line in ended.out.splitlines() if line.startswith("problem:")]
     assert word in line
 
@@ -152,7 +152,7 @@ def test_ghostscript_is_never_started(magic: Magic, data: Path, monkeypatch: pyt
     monkeypatch.setattr("subprocess.Popen.__init__", lambda *args, **_: started.append(args))
     monkeypatch.setattr("os.system", started.append)
     photo_of(data, 1).write_bytes(EPS)
-    accepted(magic("prepare", "--data", data, "--dry-run"), "left out: 1 images")
+    accepted(magic("prepare", "--data", data, "--dry-run"), "left out: 1 photo")
     assert started == []
 
 
@@ -170,7 +170,7 @@ def test_other_suffixes_than_the_listed_one(magic: Magic, data: Path, suffix: st
 def test_a_photo_of_another_kind_under_its_own_suffix(magic: Magic, data: Path) -> None:
     path = photo_of(data, 1)
     path.rename(path.with_suffix(".heic")).write_bytes(b"\0\0\0\x18ftypheic" + bytes(200))
-    ended = accepted(magic("prepare", "--data", data, "--dry-run"), "left out: 1 images")
+    ended = accepted(magic("prepare", "--data", data, "--dry-run"), "left out: 1 photo")
     assert f"{image_id(1)}.heic: got HEIC, expected a JPEG or PNG photo; convert it to JPEG" in ended.out
 
 
@@ -183,7 +183,7 @@ def test_sparse_files_of_a_terabyte(magic: Magic, data: Path, what: str) -> None
         with path.open("wb") as file:
             file.truncate(1 << 40)
     ended = accepted(magic("prepare", "--data", data, "--dry-run"), "got a file of 1 TiB, expected at most 1 GiB")
-    assert f"left out: 1 {'masks' if what == 'mask' else 'images'}" in ended.out
+    assert f"left out: 1 {'mask' if what == 'mask' else 'photo'}" in ended.out
 
 
 def test_memory_that_ends_costs_one_photo(magic: Magic, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +195,7 @@ def test_memory_that_ends_costs_one_photo(magic: Magic, data: Path, monkeypatch:
         return whole(path, most)
 
     monkeypatch.setattr(images, "read_regular", fail)
-    accepted(magic("prepare", "--data", data, "--dry-run"), "got no memory left to read it", "left out: 1 images")
+    accepted(magic("prepare", "--data", data, "--dry-run"), "got no memory left to read it", "left out: 1 photo")
 
 
 @pytest.mark.parametrize("kind", ["a folder", "a pipe", "a link to nowhere", "a link to itself", "a device"])
@@ -209,7 +209,7 @@ def test_no_files(magic: Magic, data: Path, kind: str) -> None:
     else:
         path.symlink_to({"a link to nowhere": "nowhere", "a link to itself": path.name, "a device": "/dev/zero"}[kind])
     word = {"a folder": "", "a pipe": "but a named pipe", "a device": "but a device"}.get(kind, "but a broken link")
-    accepted(magic("prepare", "--data", data, "--dry-run"), f"no photo for ENC00001, {word}", "left out: 1 images")
+    accepted(magic("prepare", "--data", data, "--dry-run"), f"no photo for ENC00001, {word}", "left out: 1 photo")
 
 
 def animated(kind: str) -> bytes:

@@ -112,7 +112,7 @@ def test_an_annotators_mask_is_left_out_and_named(
     data, (make, word) = copied(raw, tmp_path / "raw"), BAD[how]
     path = next(data.rglob(f"{image_id(1)}_mask_ann1.tiff"))
     path.write_bytes(make())
-    ended = accepted(magic("prepare", "--data", data, "--dry-run"), "left out: 1 masks")
+    ended = accepted(magic("prepare", "--data", data, "--dry-run"), "left out: 1 mask")
     [line] = [line for line in ended.out.splitlines() if line.startswith("problem:")]
     assert path.name in line
     assert word in line

@@ -11,7 +11,7 @@ from magic_cli.data.sources.generic.tables import open_table, table_paths
 from magic_cli.errors import DataError, MagicError, printable, shorten
 
 _LIKELY = {  # keys of --map to the names of columns that they may be, the first that fits
-    "image": r"im(?:age|g)(?:_?(?:id|path|file|name)s?)?|isic_id|md5hash|file(?:_?(?:name|path)s?)?|path|[pf]h?oto|bild",
+    "image": r"(?:image|img|file)(?:_?(?:id|path|file|name)s?)?|isic_id|md5hash|path|photo|foto|bild",
     "label": r"label|dx|diagnos[ie]s(?:_?label)?|diagnos(?:e|tic)|disease(?:_label)?|class(?:_?name)?|category|target",
     "text": r"caption|text|description|report|history|note|truncated_caption|caption_\w+|befund",
     "id": r"case_?id|encounter_?id|record_?id|study_?id",
