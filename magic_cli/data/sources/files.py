@@ -170,6 +170,15 @@ def split_of(path: str) -> str:
     return named[0] if len(named) == 1 else ""
 
 
+def innermost_split(path: str | PurePath) -> str:
+    """Return the split that a path below the root names, of its file or else of the innermost folder; "" for none.
+
+    >>> innermost_split("val/images"), innermost_split("ISIC-2017_Test_v2_Data/ISIC_0012086.jpg")
+    ('valid', 'test')
+    """
+    return next((split for part in reversed(PurePath(path).parts) if (split := split_of(f"{part}."))), "")
+
+
 @cache
 def _is_for(folder: str, is_mask: bool) -> bool:
     """Return whether a folder is for masks where a photo is sought, or the other way round: such come last."""

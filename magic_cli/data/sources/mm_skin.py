@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import PurePath
 
 from magic_cli.data.sources.cells import texts
 from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, open_csv, tables_with
-from magic_cli.data.sources.files import SourceFiles, split_of
+from magic_cli.data.sources.files import SourceFiles, innermost_split
 from magic_cli.data.sources.lfs import is_pointer, refuse_pointer
 from magic_cli.data.sources.qa_pairs import Facts, Pair, PhotoQuestions, add_conversations, is_conversations
 from magic_cli.data.sources.source import CONCEPTS, RawCase, RawDataset, ReadOptions, Source
@@ -81,16 +80,10 @@ def _tables(files: SourceFiles, is_named: bool) -> list[str]:
     ]
 
 
-def _split(path: str, files: SourceFiles) -> str:
-    """Return the split that a file is of by its name, else by its folders."""
-    parts = reversed(PurePath(files.name(path)).parts)
-    return next((split for part in parts if (split := split_of(part))), "")
-
-
 def _cases(tables: Sequence[str], files: SourceFiles) -> Iterator[RawCase]:
     questions = PhotoQuestions(files, MmSkin.licence)
     for path in tables:
-        split = _split(path, files)
+        split = innermost_split(files.name(path))
         if is_conversations(path):
             add_conversations(path, files, split, questions)
             continue

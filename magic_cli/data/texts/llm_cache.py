@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from magic_cli.data.issues import counted
 from magic_cli.data.prompts import strip_html
 from magic_cli.data.sources.cells import present
 from magic_cli.data.texts.lexicon import CONCEPT, lexicon, occurs
@@ -69,12 +70,12 @@ class LlmCache:
     def notes(self) -> list[str]:
         """Return what people should know: how many answers were used, unknown or refused."""
         unknown = len(self.answers) - len(self.used)
-        lines = [f"{self.path.name}: {_number(len(self.used), 'answer is', 'answers are')} used"]
+        lines = [f"{self.path.name}: {counted(len(self.used), 'answer is', 'answers are')} used"]
         if unknown:
-            answers = _number(unknown, "answer is for an id", "answers are for ids")
+            answers = counted(unknown, "answer is for an id", "answers are for ids")
             lines.append(f"{self.path.name}: {answers} that no case has")
         if self.refused:
-            terms = _number(self.refused, "term is", "terms are")
+            terms = counted(self.refused, "term is", "terms are")
             lines.append(f"{self.path.name}: {terms} refused: not in the text, and no concept of the lexicon")
         return lines
 
@@ -82,10 +83,6 @@ class LlmCache:
 def says_nothing(text: str) -> bool:
     """Return whether a text is missing, such as "nan", or "[No definitive diagnosis]" in place of one."""
     return present(strip_html(text)) is None or _NONE.fullmatch(text.strip()) is not None
-
-
-def _number(number: int, singular: str, plural: str) -> str:
-    return f"{number:,} {singular if number == 1 else plural}"
 
 
 def read_llm_cache(path: Path) -> LlmCache:

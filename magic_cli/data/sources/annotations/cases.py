@@ -13,7 +13,7 @@ from magic_cli.data.issues import IssueLog
 from magic_cli.data.names import PHOTO_SUFFIXES, key_of
 from magic_cli.data.sources.annotations.shapes import Shape
 from magic_cli.data.sources.cells import image_id_of
-from magic_cli.data.sources.files import SourceFiles, split_of
+from magic_cli.data.sources.files import SourceFiles, innermost_split
 from magic_cli.data.sources.source import PATIENT, RawCase, RawDataset, RawPhoto, ReadOptions, Source
 from magic_cli.data.sources.walk import below
 from magic_cli.errors import DataError, problem, redact_key, shorten
@@ -90,18 +90,9 @@ def read_table(path: str, files: SourceFiles) -> Any:
         raise DataError(error.problems[0].replace(path, files.name(path))) from None
 
 
-def folder_split(parts: Iterable[str]) -> str:
-    """Return the split in the name of the last folder that names one; "" where none does.
-
-    >>> folder_split(["val", "images"]), folder_split(["ISIC-2017_Training_Data"]), folder_split(["images"])
-    ('valid', 'train', '')
-    """
-    return next((split for part in reversed(list(parts)) if (split := split_of(f"{part}."))), "")
-
-
 def folders_are_splits(files: SourceFiles) -> bool:
     """Return whether each folder with photos or masks names a split, and they name several; note it if only some do."""
-    splits = [folder_split(PurePath(folder).parts) for folder in files.folders()]
+    splits = [innermost_split(folder) for folder in files.folders()]
     named = {split for split in splits if split}
     if len(named) > 1 and "" in splits:
         files.issues.note("folders name the split of some photos only: the split of none is taken from them")
@@ -169,7 +160,7 @@ class Annotations:
             attributes[PATIENT] = group
         case = Case(
             case_id=image_id,
-            split=photo.split or (folder_split(folders) if self._by_folder else ""),
+            split=photo.split or (innermost_split(PurePath(*folders)) if self._by_folder else ""),
             image_ids=(image_id,),
             label=classes[0] if len(classes) == 1 else None,
             attributes=attributes,

@@ -1,7 +1,6 @@
 """COCO instance annotations: one JSON file of all photos, or one per split; outlines, run lengths and crowds."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePath
 from typing import Any
 
 from magic_cli.data.imaging.drawn_masks import Polygons, RunLengths, coco_counts
@@ -9,14 +8,13 @@ from magic_cli.data.issues import IssueLog
 from magic_cli.data.sources.annotations.cases import (
     AnnotatedPhoto,
     AnnotationSource,
-    folder_split,
     glimpse,
     json_files,
     read_table,
     refuse,
 )
-from magic_cli.data.sources.annotations.shapes import Shape, counts, flat_outline, known_size, size_of
-from magic_cli.data.sources.files import SourceFiles, split_of
+from magic_cli.data.sources.annotations.shapes import LEFT_OUT, Shape, counts, flat_outline, known_size, size_of
+from magic_cli.data.sources.files import SourceFiles, innermost_split
 from magic_cli.data.sources.walk import below
 from magic_cli.errors import DataError, problem, redact, redact_key
 
@@ -43,7 +41,7 @@ class Coco(AnnotationSource):
 
     def photos(self, files: SourceFiles, tables: Sequence[str]) -> Iterator[AnnotatedPhoto]:
         """Yield the photos; their split is that in the name or folder of each file, if all have one."""
-        splits = {path: _split(path, files) for path in tables}
+        splits = {path: innermost_split(below(path, files.root)) for path in tables}
         for path in tables:
             try:
                 table = _Table(path, files)
@@ -59,10 +57,6 @@ SOURCE = Coco()
 def _is_coco(path: str) -> bool:
     seen = glimpse(path)
     return sum(key in seen for key in _KEYS) >= 4 and (b'"segmentation"' in seen or b'"bbox"' in seen)
-
-
-def _split(path: str, files: SourceFiles) -> str:
-    return split_of(path) or folder_split(PurePath(below(path, files.root)).parts[:-1])
 
 
 class _Table:
@@ -130,7 +124,7 @@ def coco_counts_of(text: str, where: str) -> Any:
     try:
         return coco_counts(text)
     except DataError as error:
-        raise DataError(f"{where}: {error.problems[0]}; fix the shape; the mask is left out") from None
+        raise DataError(f"{where}: {error.problems[0]}; {LEFT_OUT}") from None
 
 
 def _by_image(rows: list[Any], name: str, issues: IssueLog) -> dict[object, list[Any]]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from magic_cli.data.imaging.drawn_masks import DrawnMask, Polygons, Ring, RunLengths, ellipse, rectangle
 from magic_cli.data.sources.annotations.cases import AnnotatedPhoto, AnnotationSource, glimpse, refuse
-from magic_cli.data.sources.annotations.shapes import Shape, counts, flat_outline, known_size, number, size_of
+from magic_cli.data.sources.annotations.shapes import LEFT_OUT, Shape, counts, flat_outline, known_size, number, size_of
 from magic_cli.data.sources.files import SourceFiles, split_of
 from magic_cli.errors import DataError, problem, redact
 from magic_cli.io.regular_file import open_regular
@@ -179,7 +179,7 @@ def _float(text: str | None, where: str) -> float:
         return number(float(text or ""), where)
     except ValueError:
         got = f"{redact(text)} for a coordinate"
-        raise DataError(problem(where, got, "a number of pixels", "fix the shape; the mask is left out")) from None
+        raise DataError(problem(where, got, "a number of pixels", LEFT_OUT)) from None
 
 
 def _whole(text: str | None, where: str) -> int | None:
@@ -188,5 +188,5 @@ def _whole(text: str | None, where: str) -> int | None:
         return None
     stripped = text.strip()
     if not stripped.isdecimal() or not stripped.isascii() or len(stripped) > 12:
-        raise DataError(problem(where, redact(text), "a whole number", "fix the shape; the mask is left out"))
+        raise DataError(problem(where, redact(text), "a whole number", LEFT_OUT))
     return int(stripped)

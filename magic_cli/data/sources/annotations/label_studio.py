@@ -18,7 +18,7 @@ from magic_cli.data.sources.annotations.cases import (
     read_table,
     refuse,
 )
-from magic_cli.data.sources.annotations.shapes import Shape, counts, known_size, number, outline
+from magic_cli.data.sources.annotations.shapes import LEFT_OUT, Shape, counts, known_size, number, outline
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.errors import DataError, problem, redact
 
@@ -27,8 +27,6 @@ _KEYS = (b'"original_width"', b'"from_name"', b'"annotations"', b'"result"')
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the name of an uploaded file
 
 _LABELS = re.compile(r"(?:brush|polygon|rectangle|ellipse|keypoint|hypertext|vector|bitmask)?labels")
-
-_LEFT_OUT = "fix the shape; the mask is left out"
 
 
 class LabelStudio(AnnotationSource):
@@ -141,7 +139,7 @@ def _mask(value: Mapping[str, Any], row: Mapping[str, Any], where: str) -> Drawn
     if "rle" in value:
         values = counts(value["rle"], where)
         if values.size and values.max() > 255:
-            raise DataError(problem(where, "a brush's code that is no bytes", "numbers from 0 to 255", _LEFT_OUT))
+            raise DataError(problem(where, "a brush's code that is no bytes", "numbers from 0 to 255", LEFT_OUT))
         return Brush(values.astype(np.uint8).tobytes(), size)
     percent = np.array([size[1], size[0]]) / 100
     if "points" in value:

@@ -15,13 +15,11 @@ from magic_cli.data.sources.annotations.cases import (
     read_table,
     refuse,
 )
-from magic_cli.data.sources.annotations.shapes import Shape, known_size, numbers, outline, pasted, size_of
+from magic_cli.data.sources.annotations.shapes import LEFT_OUT, Shape, known_size, numbers, outline, pasted, size_of
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.errors import DataError, problem, redact
 
 _OUTLINES = ("polygon", "rotation")
-
-_LEFT_OUT = "fix the shape; the mask is left out"
 
 
 class LabelMe(AnnotationSource):
@@ -75,7 +73,7 @@ def _shapes(content: dict[str, Any], shapes: Sequence[Any], name: str) -> Iterat
     for number, shape in enumerate(shapes):
         where = f"{name}:shapes[{number}]"
         if not isinstance(shape, dict):
-            raise DataError(problem(where, redact(shape), "a shape", _LEFT_OUT))
+            raise DataError(problem(where, redact(shape), "a shape", LEFT_OUT))
         kind = str(shape.get("shape_type") or "polygon")
         label = shape.get("label")
         yield Shape(str(label) if isinstance(label, str | int) else "", _mask(kind, shape, size, where), kind[:40])
@@ -89,10 +87,10 @@ def _mask(kind: str, shape: dict[str, Any], size: tuple[int, int] | None, where:
     if kind not in ("rectangle", "circle", "mask"):
         return None
     if not isinstance(points, list) or len(points) != 2 or not all(isinstance(point, list) for point in points):
-        raise DataError(problem(where, f"{kind} of {redact(points)}", "two points", _LEFT_OUT))
+        raise DataError(problem(where, f"{kind} of {redact(points)}", "two points", LEFT_OUT))
     flat = [value for point in points for value in point]
     if len(flat) != 4:
-        raise DataError(problem(where, f"two points of {len(flat)} numbers", "x and y of each", _LEFT_OUT))
+        raise DataError(problem(where, f"two points of {len(flat)} numbers", "x and y of each", LEFT_OUT))
     left, top, right, bottom = numbers(flat, where).tolist()
     if kind == "circle":  # centre, and a point on it
         radius = math.hypot(right - left, bottom - top)

@@ -11,9 +11,9 @@ from pathlib import PurePath
 
 from magic_cli.data.imaging.masks import ANNOTATOR_MASK
 from magic_cli.data.names import is_for_masks, key_of, masked_photo, without_copy_mark
-from magic_cli.data.sources.annotations.cases import Ids, folder_split, folders_are_splits, group_of
+from magic_cli.data.sources.annotations.cases import Ids, folders_are_splits, group_of
 from magic_cli.data.sources.dermavqa.scan import is_challenge_photo
-from magic_cli.data.sources.files import SourceFiles
+from magic_cli.data.sources.files import SourceFiles, innermost_split
 from magic_cli.data.sources.source import PATIENT, RawCase, RawDataset, RawPhoto, ReadOptions, Source
 from magic_cli.data.sources.walk import below, same_bytes
 from magic_cli.errors import problem, shorten
@@ -183,7 +183,7 @@ def _cases(files: SourceFiles, pairs: _Pairs) -> Iterator[RawCase]:
         bare += not masks
         image_id, group = ids.of(path, relative.name), group_of(relative.parts[:-1])
         attributes: Mapping[str, str] = {PATIENT: group} if group else {}
-        split = folder_split(relative.parts[:-1]) if by_folder else ""
+        split = innermost_split(relative.parent) if by_folder else ""
         case = Case(image_id, split, (image_id,), attributes=attributes, group_id=group)
         yield RawCase(case, (RawPhoto(image_id, path, masks),), files.name(path))
     if bare:

@@ -14,7 +14,7 @@ from magic_cli.errors import DataError, problem, redact
 
 _LARGEST = 1e9  # of a coordinate
 
-_LEFT_OUT = "fix the shape; the mask is left out"
+LEFT_OUT = "fix the shape; the mask is left out"  # remedy of a problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,10 @@ def numbers(value: object, where: str) -> NDArray[np.float64]:
     """
     if not isinstance(value, list | tuple) or len(value) > 2 * MOST_POINTS:
         got = f"{len(value):,} numbers" if isinstance(value, list | tuple) else redact(value)
-        raise DataError(problem(where, got, f"a list of at most {2 * MOST_POINTS:,} numbers", _LEFT_OUT))
+        raise DataError(problem(where, got, f"a list of at most {2 * MOST_POINTS:,} numbers", LEFT_OUT))
     for item in value:
         if isinstance(item, bool) or not isinstance(item, int | float) or not -_LARGEST < item < _LARGEST:
-            raise DataError(problem(where, f"{redact(item)} for a coordinate", "a number of pixels", _LEFT_OUT))
+            raise DataError(problem(where, f"{redact(item)} for a coordinate", "a number of pixels", LEFT_OUT))
     return np.array(value, np.float64)
 
 
@@ -54,7 +54,7 @@ def number(value: object, where: str) -> float:
 def outline(pairs: object, where: str) -> Ring:
     """Return the ring of a list of [x, y]; raises DataError for anything else, and for fewer than three."""
     if not isinstance(pairs, list) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
-        raise DataError(problem(where, redact(pairs), "a list of [x, y]", _LEFT_OUT))
+        raise DataError(problem(where, redact(pairs), "a list of [x, y]", LEFT_OUT))
     return flat_outline([value for pair in pairs for value in pair], where)
 
 
@@ -62,7 +62,7 @@ def flat_outline(values: object, where: str) -> Ring:
     """Return the ring of a list x, y, x, y, ...; raises DataError for anything else, and for fewer than three pairs."""
     flat = numbers(values, where)
     if len(flat) % 2 or len(flat) < 6:
-        raise DataError(problem(where, f"an outline of {len(flat)} numbers", "x and y of three or more", _LEFT_OUT))
+        raise DataError(problem(where, f"an outline of {len(flat)} numbers", "x and y of three or more", LEFT_OUT))
     return flat.reshape(-1, 2)
 
 
@@ -100,7 +100,7 @@ def counts(values: object, where: str) -> NDArray[np.int64]:
         is_sound = all(isinstance(item, int) and not isinstance(item, bool) for item in values)
         if is_sound and (not values or (min(values) >= 0 and max(values) <= MAX_PIXELS)):
             return np.array(values, np.int64)
-    raise DataError(problem(where, f"run lengths of {redact(values)}", "a list of whole numbers", _LEFT_OUT))
+    raise DataError(problem(where, f"run lengths of {redact(values)}", "a list of whole numbers", LEFT_OUT))
 
 
 def pasted(picture: object, corner: tuple[int, int], size: tuple[int, int], where: str) -> RunLengths:
@@ -114,12 +114,12 @@ def pasted(picture: object, corner: tuple[int, int], size: tuple[int, int], wher
         data = base64.b64decode(picture if isinstance(picture, str) else "", validate=True)
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             if image.width > size[1] or image.height > size[0]:
-                raise DataError(problem(where, f"{image.height} x {image.width} pixels", expected, _LEFT_OUT))
+                raise DataError(problem(where, f"{image.height} x {image.width} pixels", expected, LEFT_OUT))
             marked = np.asarray(image.convert("L")) > 0
     except DataError:
         raise
     except Exception as error:  # decoders have no common base class of errors
-        raise DataError(problem(where, f"damage ({type(error).__name__})", expected, _LEFT_OUT)) from None
+        raise DataError(problem(where, f"damage ({type(error).__name__})", expected, LEFT_OUT)) from None
     flat = np.concatenate([[False], marked.ravel()])
     ends = np.concatenate([np.flatnonzero(flat[1:] != flat[:-1]), [marked.size]])
     lengths = np.diff(ends, prepend=0).astype(np.int64)

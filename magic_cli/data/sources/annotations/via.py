@@ -13,15 +13,13 @@ from magic_cli.data.sources.annotations.cases import (
     read_table,
     refuse,
 )
-from magic_cli.data.sources.annotations.shapes import Shape, flat_outline, number, numbers
+from magic_cli.data.sources.annotations.shapes import LEFT_OUT, Shape, flat_outline, number, numbers
 from magic_cli.data.sources.csv_rows import open_csv, tables_with
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.errors import DataError, problem, redact
 from magic_cli.io.json_files import parse_json
 
 _LONGEST = 1 << 22  # characters of a cell
-
-_LEFT_OUT = "fix the shape; the mask is left out"
 
 _LABELS = ("label", "class", "name", "type", "diagnosis", "lesion")  # attributes of a region that say what it is
 
@@ -77,7 +75,7 @@ def _shapes(regions: Any, where: str) -> Iterator[Shape]:
     rows = list(regions.values()) if isinstance(regions, dict) else regions
     for place, row in enumerate(rows if isinstance(rows, list) else ()):
         if not isinstance(row, dict):
-            raise DataError(problem(f"{where}, region {place}", redact(row), "a region", _LEFT_OUT))
+            raise DataError(problem(f"{where}, region {place}", redact(row), "a region", LEFT_OUT))
         yield _shape(row.get("shape_attributes"), row.get("region_attributes"), f"{where}, region {place}")
 
 
@@ -112,12 +110,12 @@ def _object(cell: str, where: str) -> Any:
             raise ValueError
         return parse_json(cell.encode()) if cell.strip() else {}
     except (ValueError, RecursionError):
-        raise DataError(problem(where, "damaged JSON in a cell", "VIA's attributes", _LEFT_OUT)) from None
+        raise DataError(problem(where, "damaged JSON in a cell", "VIA's attributes", LEFT_OUT)) from None
 
 
 def _shape(shape: Any, attributes: Any, where: str) -> Shape:
     if not isinstance(shape, dict):
-        raise DataError(problem(where, redact(shape), "shape_attributes", _LEFT_OUT))
+        raise DataError(problem(where, redact(shape), "shape_attributes", LEFT_OUT))
     kind = str(shape.get("name"))[:40]
     return Shape(_label(attributes), _mask(kind, shape, where), kind)
 
@@ -141,7 +139,7 @@ def _mask(kind: str, shape: Mapping[str, Any], where: str) -> DrawnMask | None:
         across, down = (numbers(shape.get(key), where).tolist() for key in ("all_points_x", "all_points_y"))
         if len(across) != len(down):
             got = f"{len(across)} values of x and {len(down)} of y"
-            raise DataError(problem(where, got, "as many of each", _LEFT_OUT))
+            raise DataError(problem(where, got, "as many of each", LEFT_OUT))
         return Polygons((flat_outline([value for pair in zip(across, down, strict=True) for value in pair], where),))
     if kind == "rect":
         left, top, width, height = (number(shape.get(key), where) for key in ("x", "y", "width", "height"))

@@ -7,10 +7,9 @@ from magic_cli.data.issues import counted
 from magic_cli.data.names import key_of
 from magic_cli.data.sources.cells import image_id_of
 from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, open_csv, tables_with
-from magic_cli.data.sources.files import SourceFiles
+from magic_cli.data.sources.files import SourceFiles, innermost_split
 from magic_cli.data.sources.isic.classes import DIAGNOSES
 from magic_cli.data.sources.isic.facts import facts, stated
-from magic_cli.data.sources.isic.parts import part_of
 from magic_cli.data.sources.source import LABEL_PATH, RawCase, RawDataset, RawPhoto, ReadOptions, Source
 from magic_cli.data.sources.source import SOURCE as COLLECTION
 from magic_cli.errors import DataError, problem, redact_key, shorten
@@ -44,7 +43,7 @@ class Ham10000(Source):
         if not tables:
             got, expected = "no table of HAM10000", "columns lesion_id, image_id, dx"
             raise DataError(problem(files.root, got, expected, "check --data and --source"))
-        parts = {table.path: part_of(table.name) for table in tables}
+        parts = {table.path: innermost_split(table.name) for table in tables}
         if {"valid", "test"} & set(parts.values()):
             parts = {path: part or "train" for path, part in parts.items()}
         else:

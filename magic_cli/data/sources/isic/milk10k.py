@@ -8,10 +8,9 @@ from magic_cli.data.issues import counted
 from magic_cli.data.names import key_of
 from magic_cli.data.sources.cells import image_id_of
 from magic_cli.data.sources.csv_rows import CsvTable, note_unknown, open_csv, tables_with
-from magic_cli.data.sources.files import SourceFiles
+from magic_cli.data.sources.files import SourceFiles, innermost_split
 from magic_cli.data.sources.isic.classes import MILK_DIAGNOSES, NO_DIAGNOSIS, Diagnosis, one_hot
 from magic_cli.data.sources.isic.facts import stated, with_canonical
-from magic_cli.data.sources.isic.parts import part_of
 from magic_cli.data.sources.source import LABEL_PATH, RawCase, RawDataset, RawPhoto, ReadOptions, Source
 from magic_cli.errors import DataError, problem, redact_key
 from magic_cli.records import Case
@@ -109,7 +108,7 @@ class _Join:
                 got = f"{redact_key(image_id)} twice"
                 self.issues.add_loss(problem(row.where, got, "each image once", "remove one row; the first is used"))
                 continue
-            lesion = self.lesions.setdefault(key, _Lesion(lesion_id, row.where, part_of(table.name)))
+            lesion = self.lesions.setdefault(key, _Lesion(lesion_id, row.where, innermost_split(table.name)))
             cells = {column: stated(row, column) for column in about}
             lesion.images[image_id] = {column: value for column, value in cells.items() if value is not None}
 

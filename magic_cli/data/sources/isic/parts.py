@@ -1,9 +1,7 @@
-"""Which challenge and which official part a file is of, by its name and its folders."""
+"""Which challenge a file is of, by its name and its folders, and which of several official parts counts."""
 
 import re
 from pathlib import PurePath
-
-from magic_cli.data.sources.files import split_of
 
 _YEAR = re.compile(r"(?:ISIC|ISBI)[-_ ]?(20(?:16|17|18|19|20))(?!\d)", re.I)
 
@@ -19,15 +17,6 @@ def year_of(name: str) -> int:
         if years:
             return int(years[-1])
     return 0
-
-
-def part_of(name: str) -> str:
-    """Return the split of the official part that a relative path names, the innermost one; "" if it names none.
-
-    >>> part_of("ISIC-2017_Test_v2_Data/ISIC_0012086.jpg"), part_of("ISIC_2019_Training_GroundTruth.csv")
-    ('test', 'train')
-    """
-    return next((split for part in reversed(PurePath(name).parts) if (split := split_of(part))), "")
 
 
 def strictest(splits: set[str]) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from magic_cli.data.names import key_of
-from magic_cli.data.sources.files import SourceFiles
-from magic_cli.data.sources.isic.parts import part_of, year_of
+from magic_cli.data.sources.files import SourceFiles, innermost_split
+from magic_cli.data.sources.isic.parts import year_of
 from magic_cli.data.sources.walk import below
 
 _FILE = re.compile(r"(?P<image>ISIC_\d+(?:_downsampled)?)(?:_(?P<kind>.+))?", re.I)
@@ -64,7 +64,7 @@ def index_photos(files: SourceFiles) -> PhotoIndex:
             continue
         if folder not in folders:
             named = _relative(folder, files)
-            folders[folder] = year_of(named), part_of(named)
+            folders[folder] = year_of(named), innermost_split(named)
         key, (year, part) = key_of(match["image"]), folders[folder]
         found = index.images.setdefault(key, PhotoFiles())
         if kind:

@@ -6,10 +6,10 @@ from pathlib import PurePath
 
 from magic_cli.data.issues import IssueLog
 from magic_cli.data.sources.csv_rows import CsvTable, Row, columns_of, open_csv, tables_with
-from magic_cli.data.sources.files import SourceFiles
+from magic_cli.data.sources.files import SourceFiles, innermost_split
 from magic_cli.data.sources.isic.classes import DIAGNOSES, NO_DIAGNOSIS, UNKNOWN, Diagnosis, is_one, one_hot
 from magic_cli.data.sources.isic.facts import stated
-from magic_cli.data.sources.isic.parts import part_of, year_of
+from magic_cli.data.sources.isic.parts import year_of
 from magic_cli.errors import DataError, problem
 
 _IMAGE_COLUMNS = ("image_id", "image", "image_name")
@@ -104,13 +104,13 @@ def challenge_tables(files: SourceFiles, issues: IssueLog) -> list[IsicTable]:
 
 
 def _headless(table: CsvTable) -> IsicTable:
-    return IsicTable(table, BENIGN_MALIGNANT, _HEADLESS[0], 2016, part_of(table.name), _HEADLESS[1:])
+    return IsicTable(table, BENIGN_MALIGNANT, _HEADLESS[0], 2016, innermost_split(table.name), _HEADLESS[1:])
 
 
 def _kind(table: CsvTable, files: SourceFiles) -> IsicTable | None:
     columns = table.columns
     name = f"{files.root.name}/{table.name}" if year_of(files.root.name) else table.name
-    year, split = year_of(name), part_of(table.name)
+    year, split = year_of(name), innermost_split(table.name)
     if "attributes" in PurePath(table.path).stem.casefold() and columns[0] in _ID_COLUMNS:
         return IsicTable(table, ATTRIBUTES, columns[0], 0, "", (), columns[1:])
     image = next((column for column in _IMAGE_COLUMNS if column in columns), "")
