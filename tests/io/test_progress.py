@@ -88,8 +88,12 @@ def test_total_for_what_has_no_length(clock: Clock, capsys: pytest.CaptureFixtur
     for _ in track(iter(range(4)), "x", total=4):
         clock.now += 5
     assert lines(capsys)[-1] == "x: 4/4 (100 %), 0 s left"
-    with pytest.raises(TypeError):
-        next(track(iter(range(4)), "x"))  # type: ignore[arg-type]
+
+
+def test_without_a_total_what_is_done_is_counted(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in track(iter(range(1500)), "rows"):
+        clock.now += 1
+    assert lines(capsys)[-1] == "rows: 1,488"
 
 
 def test_items_are_taken_one_by_one() -> None:

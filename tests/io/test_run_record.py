@@ -100,7 +100,8 @@ def test_seeds_and_settings_are_the_resolved_ones(recorded: Path) -> None:
     trained = record(recorded, "runs/cvqa/run.json")
     assert (trained["seed"], trained["settings"]["epochs"], trained["settings"]["modality"]) == (0, 2, "text")
     assert trained["settings"]["lr"] == 0.01  # of the preset
-    assert record(recorded, "prepared/run.json")["settings"] == {"merge": "or", "prompt": "qa", "responses": True}
+    settings = record(recorded, "prepared/run.json")["settings"]
+    assert {"merge": "or", "prompt": "qa", "responses": True, "source": "dermavqa"}.items() <= settings.items()
     scored = record(recorded, "report/run.json")
     assert (scored["seed"], scored["settings"]["resamples"]) == (2025, 100)
 

@@ -1,6 +1,6 @@
 """The terms of dermatology that ship with magic, found in any text: diseases, what is seen, management, histology.
 
-They are in data/words/dermatology.toml. Matching is that of data/texts/terms.py; a term is negated if one of the three
+They are in data/texts/dermatology.toml. Matching is that of data/texts/terms.py; a term is negated if one of the three
 words before it says so (no, without, absence of, negative for, non-), within its sentence.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from magic_cli.data.texts.terms import TermIndex, Words, has_han, word_key, words_of
 
-FILE = Path(__file__).parents[1] / "words" / "dermatology.toml"
+FILE = Path(__file__).with_name("dermatology.toml")
 
 DISEASE, CONCEPT, VERDICT, MANAGEMENT, HISTOLOGY = "diseases", "concepts", "verdicts", "management", "histology"
 

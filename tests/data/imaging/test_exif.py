@@ -77,7 +77,7 @@ def test_what_prepare_takes_is_opened(kind: str, tmp_path: Path) -> None:
         if draw.random() < 0.5:
             exif[draw.randrange(6, len(exif))] = draw.randrange(256)
         path.write_bytes(saved(kind, bytes(exif)))
-        size, _ = check_photo(str(path), "p")
+        size = check_photo(str(path), "p").size
         assert open_photo(path, upright=False).size == size.raw[::-1]
         assert open_photo(path, upright=True).size == size.upright[::-1]
 
@@ -99,7 +99,7 @@ def test_tiff_photos_are_turned_once(number: int, compression: str, tmp_path: Pa
     exif[0x0112] = number
     photo = draw_photo(SIZE)
     photo.save(tmp_path / "p.tif", compression=compression, exif=exif)
-    size, _ = check_photo(str(tmp_path / "p.tif"), "p")
+    size = check_photo(str(tmp_path / "p.tif"), "p").size
     assert (size.raw, size.orientation) == (SIZE, number)
     assert np.array_equal(np.asarray(open_photo(tmp_path / "p.tif", upright=False)), np.asarray(photo))
     photo.save(tmp_path / "p.png", exif=exif)
@@ -114,7 +114,7 @@ def test_tiff_photos_whose_orientation_is_in_xmp_alone_are_turned_once(number: i
     photo, packet = draw_photo(SIZE), f'<x:xmpmeta tiff:Orientation="{number}"/>'.encode()
     tags = [(700, "B", len(packet), packet, True)]
     tifffile.imwrite(tmp_path / "p.tif", np.asarray(photo), photometric="rgb", extratags=tags)
-    size, _ = check_photo(str(tmp_path / "p.tif"), "p")
+    size = check_photo(str(tmp_path / "p.tif"), "p").size
     assert (size.raw, size.orientation) == (SIZE, number)
     assert np.array_equal(np.asarray(open_photo(tmp_path / "p.tif", upright=False)), np.asarray(photo))
     exif = Image.Exif()
