@@ -9,7 +9,6 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from magic_cli.data.imaging.drawn_masks import DrawnMask, united
-from magic_cli.data.issues import IssueLog
 from magic_cli.data.names import PHOTO_SUFFIXES, key_of
 from magic_cli.data.sources.annotations.shapes import Shape
 from magic_cli.data.sources.cells import image_id_of
@@ -234,8 +233,16 @@ class AnnotationSource(Source):
         """Yield the files of annotations, in a fixed order."""
 
     @abstractmethod
+    def photos_in(self, path: str, files: SourceFiles) -> Iterator[AnnotatedPhoto]:
+        """Yield the photos that one file describes; raises DataError if it cannot be read."""
+
     def photos(self, files: SourceFiles, tables: Sequence[str]) -> Iterator[AnnotatedPhoto]:
-        """Yield the photos that these files describe; what cannot be read goes to `files.issues`."""
+        """Yield the photos that these files describe; one that cannot be read goes to `files.issues`."""
+        for path in tables:
+            try:
+                yield from self.photos_in(path, files)
+            except DataError as error:
+                files.issues.add_loss(error.problems[0], "cases")
 
     def find(self, files: SourceFiles) -> str:
         """Return the first file of annotations."""
@@ -252,8 +259,3 @@ class AnnotationSource(Source):
             raise DataError(problem(files.root, f"no file of {self.title}", self.expected, "check --data and --source"))
         cases = Annotations(files).cases(self.photos(files, tables))
         return RawDataset(self.name, files.root, cases, files.issues, files.digests(*tables))
-
-
-def refuse(issues: IssueLog, error: DataError, what: str = "cases") -> None:
-    """List the first problem of an error as a loss."""
-    issues.add_loss(error.problems[0], what)

@@ -1,6 +1,7 @@
 """COCO instance annotations: one JSON file of all photos, or one per split; outlines, run lengths and crowds."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from magic_cli.data.imaging.drawn_masks import Polygons, RunLengths, coco_counts
@@ -11,7 +12,6 @@ from magic_cli.data.sources.annotations.cases import (
     glimpse,
     json_files,
     read_table,
-    refuse,
 )
 from magic_cli.data.sources.annotations.shapes import LEFT_OUT, Shape, counts, flat_outline, known_size, size_of
 from magic_cli.data.sources.files import SourceFiles, innermost_split
@@ -39,16 +39,15 @@ class Coco(AnnotationSource):
         """Yield the JSON files that have COCO's keys."""
         return (path for path in json_files(files) if _is_coco(path))
 
+    def photos_in(self, path: str, files: SourceFiles) -> Iterator[AnnotatedPhoto]:
+        """Yield the photos, without a split."""
+        return _Table(path, files).photos()
+
     def photos(self, files: SourceFiles, tables: Sequence[str]) -> Iterator[AnnotatedPhoto]:
         """Yield the photos; their split is that in the name or folder of each file, if all have one."""
         splits = {path: innermost_split(below(path, files.root)) for path in tables}
-        for path in tables:
-            try:
-                table = _Table(path, files)
-            except DataError as error:
-                refuse(files.issues, error)
-                continue
-            yield from table.photos(splits[path] if all(splits.values()) else "")
+        photos = super().photos(files, tables)
+        return (replace(photo, split=splits[photo.table]) for photo in photos) if all(splits.values()) else photos
 
 
 SOURCE = Coco()
@@ -74,7 +73,7 @@ class _Table:
         self.licences = _names(content.get("licenses"), "name", "url")
         self.by_image = _by_image(content.pop("annotations"), self.name, self.issues)
 
-    def photos(self, split: str) -> Iterator[AnnotatedPhoto]:
+    def photos(self) -> Iterator[AnnotatedPhoto]:
         """Yield the photos, and forget each."""
         for number, image in enumerate(self.images):
             self.images[number] = None
@@ -88,7 +87,6 @@ class _Table:
                 table=self.path,
                 where=where,
                 shapes={"ann0": self._shapes(image, self.by_image.pop(_key(image.get("id")), []), where)},
-                split=split,
                 licence=self.licences.get(_key(image.get("license")), ""),
             )
         lost = sum(map(len, self.by_image.values()))

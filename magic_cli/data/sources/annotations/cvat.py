@@ -1,7 +1,7 @@
 """CVAT for images 1.1: one XML file; polygons, boxes, ellipses and masks; entities are refused."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from xml.parsers import expat
@@ -9,7 +9,7 @@ from xml.parsers import expat
 import numpy as np
 
 from magic_cli.data.imaging.drawn_masks import DrawnMask, Polygons, Ring, RunLengths, ellipse, rectangle
-from magic_cli.data.sources.annotations.cases import AnnotatedPhoto, AnnotationSource, glimpse, refuse
+from magic_cli.data.sources.annotations.cases import AnnotatedPhoto, AnnotationSource, glimpse
 from magic_cli.data.sources.annotations.shapes import LEFT_OUT, Shape, counts, flat_outline, known_size, number, size_of
 from magic_cli.data.sources.files import SourceFiles, split_of
 from magic_cli.errors import DataError, problem, redact
@@ -39,13 +39,9 @@ class Cvat(AnnotationSource):
         """Yield the XML files that are CVAT's."""
         return (path for path in files.named("*.xml") if _is_cvat(path))
 
-    def photos(self, files: SourceFiles, tables: Sequence[str]) -> Iterator[AnnotatedPhoto]:
+    def photos_in(self, path: str, files: SourceFiles) -> Iterator[AnnotatedPhoto]:
         """Yield the photos; the split is CVAT's subset, where they have one."""
-        for path in tables:
-            try:
-                yield from _photos(path, files)
-            except DataError as error:
-                refuse(files.issues, error)
+        return _photos(path, files)
 
 
 SOURCE = Cvat()

@@ -16,7 +16,6 @@ from magic_cli.data.sources.annotations.cases import (
     json_files,
     locate,
     read_table,
-    refuse,
 )
 from magic_cli.data.sources.annotations.shapes import LEFT_OUT, Shape, counts, known_size, number, outline
 from magic_cli.data.sources.files import SourceFiles
@@ -42,13 +41,9 @@ class LabelStudio(AnnotationSource):
         """Yield the JSON files that are exports of Label Studio."""
         return (path for path in json_files(files) if _is_export(path))
 
-    def photos(self, files: SourceFiles, tables: Sequence[str]) -> Iterator[AnnotatedPhoto]:
+    def photos_in(self, path: str, files: SourceFiles) -> Iterator[AnnotatedPhoto]:
         """Yield the photos; each annotation of a task is that of an annotator, in the order of the export."""
-        for path in tables:
-            try:
-                yield from _photos(path, files)
-            except DataError as error:
-                refuse(files.issues, error)
+        return _photos(path, files)
 
 
 SOURCE = LabelStudio()

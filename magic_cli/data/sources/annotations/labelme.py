@@ -13,7 +13,6 @@ from magic_cli.data.sources.annotations.cases import (
     json_files,
     locate,
     read_table,
-    refuse,
 )
 from magic_cli.data.sources.annotations.shapes import LEFT_OUT, Shape, known_size, numbers, outline, pasted, size_of
 from magic_cli.data.sources.files import SourceFiles
@@ -35,13 +34,9 @@ class LabelMe(AnnotationSource):
         """Yield the JSON files that have LabelMe's keys."""
         return (path for path in json_files(files) if _is_labelme(path))
 
-    def photos(self, files: SourceFiles, tables: Sequence[str]) -> Iterator[AnnotatedPhoto]:
-        """Yield the photos; each file is read when its photo is asked for."""
-        for path in tables:
-            try:
-                yield from _photos(path, files)
-            except DataError as error:
-                refuse(files.issues, error)
+    def photos_in(self, path: str, files: SourceFiles) -> Iterator[AnnotatedPhoto]:
+        """Yield the photo; the file is read when it is asked for."""
+        return _photos(path, files)
 
 
 SOURCE = LabelMe()

@@ -1,6 +1,6 @@
 """VGG Image Annotator (VIA) 1 and 2: the project, its annotations as JSON, or as CSV."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -11,7 +11,6 @@ from magic_cli.data.sources.annotations.cases import (
     glimpse,
     json_files,
     read_table,
-    refuse,
 )
 from magic_cli.data.sources.annotations.shapes import LEFT_OUT, Shape, flat_outline, number, numbers
 from magic_cli.data.sources.csv_rows import open_csv, tables_with
@@ -38,14 +37,10 @@ class Via(AnnotationSource):
         found = [path for path in json_files(files) if _is_via(path)]
         return found or tables_with(files, "region_shape_attributes", "region_attributes")
 
-    def photos(self, files: SourceFiles, tables: Sequence[str]) -> Iterator[AnnotatedPhoto]:
+    def photos_in(self, path: str, files: SourceFiles) -> Iterator[AnnotatedPhoto]:
         """Yield the photos."""
-        for path in tables:
-            try:
-                is_json = PurePath(path).suffix.casefold() == ".json"
-                yield from _of_json(path, files) if is_json else _of_csv(path, files)
-            except DataError as error:
-                refuse(files.issues, error)
+        is_json = PurePath(path).suffix.casefold() == ".json"
+        return _of_json(path, files) if is_json else _of_csv(path, files)
 
 
 SOURCE = Via()
