@@ -343,7 +343,11 @@ def test_a_folder_that_no_one_knows_says_what_is_there(tmp_path: Path, names: Se
     ("rows", "packed", "line"),
     [
         ((), False, "t.csv: got no row, expected a photo or a text; give the folder that holds the photos too"),
-        (("a.jpg", "b.jpg"), False, "t.csv: got no case that can be used, 2 left out, .*; give the folder that holds the photos too"),
+        (
+            ("a.jpg", "b.jpg"),
+            False,
+            "t.csv: got no case that can be used, 2 left out, .*; give the folder that holds the photos too",
+        ),
         (("a.jpg",), True, "t.csv: got no case that can be used, 1 left out, .*; unpack photos.zip first"),
     ],
 )
