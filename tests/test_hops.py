@@ -82,12 +82,12 @@ def test_from_score_to_the_accuracy_of_an_answer_are_at_most_five_files(magic: C
     assert len(files) <= 5, files
 
 
-def test_from_prepare_to_the_merged_mask_are_at_most_seven_files(
+def test_from_prepare_to_the_merged_mask_are_at_most_five_files(
     drawn: Path, tmp_path: Path, magic: Callable[..., None]
 ) -> None:
     files = first_path(lambda: magic("prepare", "--data", drawn, "--out", tmp_path / "p"), merge_masks.__code__)
     assert (files[0], files[-1]) == ("cli/app.py", "data/imaging/masks.py")
-    assert len(files) <= 7, files
+    assert len(files) <= 5, files
 
 
 @pytest.mark.parametrize("threaded", [False, True])

@@ -1,4 +1,4 @@
-"""`magic prepare`: turn a raw challenge folder into one clean dataset; every loss is listed and counted."""
+"""`magic prepare`: turn a raw dataset into one clean, prepared dataset; every loss is listed and counted."""
 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -38,6 +38,7 @@ from magic_cli.errors import ConfigError, DataError, problem, shorten
 from magic_cli.io.files import StrPath, write_atomic, write_text
 from magic_cli.io.json_files import write_json, write_jsonl
 from magic_cli.io.ownership import check_target
+from magic_cli.io.progress import track
 from magic_cli.io.staging import replace_results
 from magic_cli.records import SPLITS, Case, ImageRecord
 from magic_cli.report import prepare_page
@@ -92,15 +93,16 @@ class PrepareOptions:
 
 @recorded
 def prepare(data: StrPath, out: StrPath = "prepared", options: PrepareOptions = PrepareOptions()) -> PrepareResult:
-    """Read a raw challenge folder, check all of it, and write the prepared dataset to `out` in one step.
+    """Read a raw dataset, the challenge's or another one, check all of it, and write `out` in one step.
 
     Args:
-        data: folder that holds the challenge's files, at any depth; nothing in it is changed.
+        data: folder that holds the dataset's files, at any depth; nothing in it is changed.
         out: folder to write; files in it name photos and annotators' masks by relative paths.
-        options: how annotators' masks are merged, what prompts hold, and what may be replaced.
+        options: which dataset it is, how masks are merged, how splits are dealt, which texts are made, and more.
 
     Raises:
-        DataError: nothing usable in `data`, a damaged definitions file, `out` taken; with `strict` every problem.
+        DataError: nothing usable in `data`, several datasets, a damaged definitions file, `out` taken; with `strict`
+            every problem.
         ConfigError: an unknown merge rule, prompt or attribute, or shares that leave nothing for train.
     """
     data, out = Path(data), Path(out)
@@ -125,7 +127,10 @@ def _build(raw: RawDataset, options: PrepareOptions, folder: Path | None, root: 
     """Check everything, return the manifest, and write the dataset if a folder is given, which then becomes `root`."""
     with CaseStore() as store:
         reader = Reader(lambda path: below(path, raw.root), folder, root, options.merge, cleans=not raw.is_challenge)
-        Gatherer(raw, store).run(reader)
+        gatherer = Gatherer(raw, store)
+        for read in reader.read(track(gatherer.unique(), "cases", raw.total)):
+            gatherer.keep(read)
+        gatherer.note()
         texts = CaseTexts(raw, sorted(store.classes), options.texts, options.prompt)
         final = FinalDataset(raw, store, plan(raw, store, options.plan), root, options.merge, texts)
         counter = PromptCounter(raw.issues)
@@ -215,7 +220,7 @@ def _write(folder: Path, final: FinalDataset, manifest: PrepareManifest) -> None
     marked = list(final.marked_in(folder))
     shown = duplicates_to_show(manifest)
     duplicates = final.named_in(folder, {photo.image for cluster in shown for photo in cluster.photos})
-    write_text(folder / PAGE, prepare_page.html(manifest, marked, final.dices(), mean, duplicates))
+    write_text(folder / PAGE, prepare_page.html(manifest, marked, final.dices, mean, duplicates))
     _forget_dropped(folder, final)
     write_json(folder / MANIFEST, manifest.to_json())  # last: it marks the dataset as complete
 
@@ -238,7 +243,7 @@ def _manifest(
         counts=by_split,
         published=against_published(by_split) if raw.is_challenge else None,
         left_out={what: issues.left_out[what] for what in ("cases", "images", "masks", "answers")},
-        agreement=agreement(final.dices()),
+        agreement=agreement(final.dices),
         mask_values=dict(sorted(kinds.items())),
         lesion=lesion,
         labels=counts.by_label(),

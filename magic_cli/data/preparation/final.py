@@ -106,8 +106,9 @@ class FinalDataset:
     def _upright(self, facts: PhotoFacts) -> bool:
         return self.default if facts.upright is None else facts.upright
 
+    @cached_property
     def dices(self) -> dict[str, float]:
-        """Return the mean Dice over pairs of annotators of the photos that have several, by image id."""
+        """The mean Dice over pairs of annotators of the photos that have several, by image id."""
         return {facts.image_id: facts.dice for _, _, facts, _ in self.photos(plain=False) if facts.dice is not None}
 
     def shares(self, split: str) -> dict[str, LesionShare]:

@@ -1,17 +1,17 @@
 """Read all cases of a raw dataset into the store, with unique ids; what cannot be used is listed and counted."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from magic_cli.data.imaging.cleaned_masks import CLEANED, CLEANING
-from magic_cli.data.preparation.photos import CaseRead, PhotoFacts, Reader
+from magic_cli.data.issues import counted
+from magic_cli.data.preparation.photos import CaseRead, PhotoFacts
 from magic_cli.data.preparation.store import CaseStore
 from magic_cli.data.prepared import case_row
 from magic_cli.data.prompts import replace_surrogates
 from magic_cli.data.sources.source import RawCase, RawDataset
 from magic_cli.errors import DataError, problem, redact_key
 from magic_cli.io import schema
-from magic_cli.io.progress import track
 
 
 @dataclass
@@ -30,21 +30,18 @@ class Gatherer:
     renamed: int = 0
     cleaned: int = 0
 
-    def run(self, reader: Reader) -> None:
-        """Read everything."""
-        for read in track(reader.read(self._unique(self.raw.cases)), "cases", self.raw.total):
-            self._keep(read)
-        self.store.flush()
+    def note(self) -> None:
+        """Note what was changed, once all cases are kept."""
         if self.renamed:
-            verb = "1 photo has" if self.renamed == 1 else f"{self.renamed:,} photos have"
-            self.raw.issues.note(f"{verb} the name of another one: a number is added to the id")
+            photos = counted(self.renamed, "photo has", "photos have")
+            self.raw.issues.note(f"{photos} the name of another one: a number is added to the id")
         if self.cleaned:
-            verb = "1 mask is" if self.cleaned == 1 else f"{self.cleaned:,} masks are"
-            self.raw.issues.note(f"{verb} not stored as 0 and 1, or 0 and 255: {CLEANING}")
+            masks = counted(self.cleaned, "mask is", "masks are")
+            self.raw.issues.note(f"{masks} not stored as 0 and 1, or 0 and 255: {CLEANING}")
 
-    def _unique(self, cases: Iterable[RawCase]) -> Iterator[RawCase]:
-        """Yield the cases whose ids are new; a photo whose id is taken gets a number behind it."""
-        for raw in map(_encodable, cases):
+    def unique(self) -> Iterator[RawCase]:
+        """Yield the cases of the dataset whose ids are new; a photo whose id is taken gets a number behind it."""
+        for raw in map(_encodable, self.raw.cases):
             where = raw.where or redact_key(raw.case.case_id)
             if self.raw.repeats_ids:
                 raw = _named(raw, self.store.free_name(raw.case.case_id, "case"))
@@ -61,7 +58,8 @@ class Gatherer:
             photos = tuple(replace(photo, image_id=ids[photo.image_id]) for photo in raw.photos)
             yield replace(raw, case=case, photos=photos)
 
-    def _keep(self, read: CaseRead) -> None:
+    def keep(self, read: CaseRead) -> None:
+        """Put a case and its usable photos into the store; what cannot be used is a problem."""
         raw, issues = read.raw, self.raw.issues
         where = raw.where or redact_key(raw.case.case_id)
         usable: list[PhotoFacts] = []

@@ -8,7 +8,7 @@ from itertools import compress
 import numpy as np
 from numpy.typing import NDArray
 
-from magic_cli.data.issues import IssueLog
+from magic_cli.data.issues import IssueLog, counted
 from magic_cli.data.manifest import DuplicateReport
 from magic_cli.data.preparation.duplicate_lines import Situation
 from magic_cli.data.preparation.duplicate_lines import report as report_duplicates
@@ -108,8 +108,8 @@ def _settle(
     keep = np.ones(len(columns[0]), np.bool_)
     keep[list(emptied)] = False
     official, names, labels = columns[0][keep], list(compress(columns[1], keep)), list(compress(columns[2], keep))
-    groups = _numbers(names)
-    settled, rule = settle_splits(official, groups, _numbers(labels), options.rule)
+    groups = _numbered(names)[1]
+    settled, rule = settle_splits(official, groups, _numbered(labels)[1], options.rule)
     for line in (*_notes(official, settled, rule, options), *_remarks(settled, groups, labels, rule)):
         raw.issues.note(line)
     whole = np.zeros(len(keep), np.int8)
@@ -133,8 +133,7 @@ def _emptied(owners: NDArray[np.int64], dropped: frozenset[int]) -> frozenset[in
 
 def _joined(names: Sequence[str], duplicates: Duplicates, owners: NDArray[np.int64], issues: IssueLog) -> list[str]:
     """Return the groups of the cases after those that share a photo became one, named by the first in their order."""
-    order = sorted(set(names))
-    groups = _numbers(names)
+    order, groups = _numbered(names)
     linked = np.flatnonzero(duplicates.cluster != np.arange(len(owners)))
     one, other = groups[owners[linked]], groups[owners[duplicates.cluster[linked]]]
     union = Clusters(np.arange(len(order)))
@@ -142,7 +141,7 @@ def _joined(names: Sequence[str], duplicates: Duplicates, owners: NDArray[np.int
     first = union.first()
     number = int(np.count_nonzero(first != np.arange(len(order))))
     if number:
-        verb = "1 group is" if number == 1 else f"{number:,} groups are"
+        verb = counted(number, "group is", "groups are")
         issues.note(f"{verb} joined to another one, as they share a photo or nearly the same one (--duplicates group)")
     return [order[first[group]] for group in groups.tolist()]
 
@@ -180,10 +179,11 @@ def _with_patients(store: CaseStore, own: list[str]) -> list[str]:
     return [sole.get(group, group) if not patient and group == lesion else group for lesion, patient, group in rows]
 
 
-def _numbers(names: Sequence[str | None]) -> NDArray[np.int64]:
-    """Return a number for each name, the same for equal ones, in the order of the names; -1 for None."""
-    order = {name: number for number, name in enumerate(sorted({name for name in names if name is not None}))}
-    return np.fromiter((-1 if name is None else order[name] for name in names), np.int64, len(names))
+def _numbered(names: Sequence[str | None]) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the distinct names in their order, and for each name its place among them; -1 for None."""
+    order = sorted({name for name in names if name is not None})
+    place = {name: number for number, name in enumerate(order)}
+    return order, np.fromiter((-1 if name is None else place[name] for name in names), np.int64, len(names))
 
 
 def _notes(official: NDArray[np.int8], settled: NDArray[np.int8], rule: str, options: PlanOptions) -> list[str]:
@@ -199,7 +199,7 @@ def _notes(official: NDArray[np.int8], settled: NDArray[np.int8], rule: str, opt
     if rule == VALID_DEALT:
         lines = [f"splits: the source has no valid: {share.valid:.0%} of its train became valid: {how}: {counts}"]
     if blank:
-        cases = "1 case has" if blank == 1 else f"{blank:,} cases have"
+        cases = counted(blank, "case has", "cases have")
         lines.append(f"{cases} no split in the source: to the last one that their group has there, else to train")
     return lines
 
@@ -223,7 +223,7 @@ def _remarks(
         return lines
     several = divided(settled, groups)
     if several:
-        verb = "1 group has" if several == 1 else f"{several:,} groups have"
+        verb = counted(several, "group has", "groups have")
         lines.append(f"{verb} cases in several of the source's splits: scores there may be too high")
     return lines
 
@@ -244,6 +244,6 @@ def _label_lines(settled: NDArray[np.int8], labels: Sequence[str | None]) -> lis
     lines = [f"cases of train / valid / test by label: {shorten(cells, 10)}"]
     unlearned = [printable(label)[:40] for label in frequent if not counts[label, TRAIN]]
     if unlearned:
-        verb = "1 label has" if len(unlearned) == 1 else f"{len(unlearned):,} labels have"
+        verb = counted(len(unlearned), "label has", "labels have")
         lines.append(f"{verb} no case in train: {shorten(unlearned, 5)}")
     return lines
