@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from magic_cli.data.imaging.masks import ANNOTATOR_MASK
-from magic_cli.data.issues import by_kind
+from magic_cli.data.issues import by_kind, counted
 from magic_cli.data.names import (
     MASK_SUFFIXES,
     PHOTO_SUFFIXES,
@@ -84,7 +84,7 @@ def unnumbered_note(names: Sequence[str]) -> str:
     """Return the note about masks that are named without an annotator's number; "" without any."""
     if not names:
         return ""
-    count = "1 mask is" if len(names) == 1 else f"{len(names):,} masks are"
+    count = counted(len(names), "mask is", "masks are")
     return f"{count} not named {_NAME} (such as {names[0]}): taken as ann0, by name or folder"
 
 

@@ -120,8 +120,7 @@ def _kind(where: str, message: str) -> str:
 
 def _of_others(number: int, first: str) -> str:
     """Return the line of problems that are not listed; it stays alone in `by_kind`."""
-    others = "1 problem is" if number == 1 else f"{number:,} problems are"
-    return f"{others} not listed, as thousands are, the first: {first}"
+    return f"{counted(number, 'problem is', 'problems are')} not listed, as thousands are, the first: {first}"
 
 
 def _of_kind(places: Sequence[tuple[str, str]], most: int) -> str:

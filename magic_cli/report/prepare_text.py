@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from magic_cli.data.issues import by_kind
+from magic_cli.data.issues import by_kind, counted
 from magic_cli.data.manifest import PrepareManifest
 from magic_cli.data.prepared import PAGE
 from magic_cli.data.prepared_inputs import image_files
@@ -128,9 +128,7 @@ def source_text(manifest: PrepareManifest) -> str:
 def left_out_texts(manifest: PrepareManifest) -> list[str]:
     """Return how much of what was left out, "1 case", "12 masks"."""
     words = {**_LEFT_OUT, "cases": case_word(manifest, 1)}
-    return [
-        f"{number:,} {words[what]}{'' if number == 1 else 's'}" for what, number in manifest.left_out.items() if number
-    ]
+    return [counted(number, words[what], f"{words[what]}s") for what, number in manifest.left_out.items() if number]
 
 
 def _details(manifest: PrepareManifest) -> list[str]:

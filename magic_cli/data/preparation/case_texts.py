@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from magic_cli.data.issues import counted
 from magic_cli.data.prompts import FIXED, strip_html
 from magic_cli.data.sources.source import RAW, RawDataset
 from magic_cli.data.texts.captions import (
@@ -156,19 +157,15 @@ class CaseTexts:
             issues.note(f"{counts.queries - counts.empty:,} queries are made from {self._source()}{without}")
         if counts.dropped:
             columns = ", ".join(f"{name} {number:,}" for name, number in sorted(counts.dropped.items()))
-            queries = "1 query has" if counts.touched == 1 else f"{counts.touched:,} queries have"
+            queries = counted(counts.touched, "query has", "queries have")
             issues.note(f"{queries} lost values that tell a class or its management ({columns})")
         if counts.cut:
-            captions = "1 caption has" if counts.cut == 1 else f"{counts.cut:,} captions have"
+            captions = counted(counts.cut, "caption has", "captions have")
             issues.note(f"{captions} been cut at the sentence that tells a class or its management")
         if counts.nothing_left:
             ids = shorten((redact_key(case_id) for case_id in counts.nothing_left), 3)
             number = len(counts.nothing_left)
-            captions = (
-                "1 caption that tells the class in its"
-                if number == 1
-                else f"{number:,} captions that tell the class in their"
-            )
+            captions = counted(number, "caption that tells the class in its", "captions that tell the class in their")
             got = f"{captions} first sentence ({ids})"
             issues.add_loss(problem("queries", got, "something before it", "use --query-from both, or attributes"))
 

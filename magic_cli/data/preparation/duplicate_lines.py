@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from magic_cli.data.issues import IssueLog
+from magic_cli.data.issues import IssueLog, counted
 from magic_cli.data.manifest import DuplicateCluster, DuplicatePhoto, DuplicateReport
 from magic_cli.data.preparation.duplicates import BITS, CORRELATION, Duplicates, Numbers
 from magic_cli.data.preparation.store import CaseStore
@@ -124,12 +124,12 @@ def _relate(situation: Situation, photos: Sequence[int], exact: _Pairs, near: _P
 
 def _list(pairs: _Pairs, how: str, what: str, store: CaseStore, issues: IssueLog) -> None:
     for (later, earlier), found in pairs.across.items():
-        verb = "1 photo that is" if len(found) == 1 else f"{len(found):,} photos that are"
+        verb = counted(len(found), "photo that is", "photos that are")
         got = f"{verb} also in {SPLITS[earlier]}, {how}: {shorten(_equations(found, _MOST, store), _MOST)}"
         remedy = "remove them from one of the splits: what is scored must not be trained on"
         issues.add_loss(problem(SPLITS[later], got, "photos of its own", remedy))
     if pairs.within:
-        count = "1 photo has" if len(pairs.within) == 1 else f"{len(pairs.within):,} photos have"
+        count = counted(len(pairs.within), "photo has", "photos have")
         issues.note(f"{count} {what} of its split ({shorten(_equations(pairs.within, _FEW, store), _FEW)})")
 
 
@@ -144,7 +144,7 @@ def _list_conflicts(
     if not conflicts:
         return
     texts = [" = ".join(_first_of_each_label(situation, photos, store)) for photos in conflicts[: _MOST + 1]]
-    verb = "1 photo that has" if len(conflicts) == 1 else f"{len(conflicts):,} photos that have"
+    verb = counted(len(conflicts), "photo that has", "photos that have")
     got = f"{verb} duplicates of another label: {shorten(texts, _MOST)}"
     issues.add_loss(problem("labels", got, "one label", "look at them in index.html, and correct the source"))
 
@@ -163,7 +163,7 @@ def _list_dropped(situation: Situation, store: CaseStore, issues: IssueLog) -> N
     if situation.dropped:
         names = [store.photo_name(photo) for photo in sorted(situation.dropped)[: _FEW + 1]]
         number = len(situation.dropped)
-        verb = "1 duplicate photo is" if number == 1 else f"{number:,} duplicate photos are"
+        verb = counted(number, "duplicate photo is", "duplicate photos are")
         issues.note(f"{verb} left out (--duplicates drop): {shorten(names, _FEW)}")
         issues.left_out["images"] += number
 

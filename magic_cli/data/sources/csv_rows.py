@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import PurePath
 from typing import Protocol, TextIO
 
-from magic_cli.data.issues import IssueLog
+from magic_cli.data.issues import IssueLog, counted
 from magic_cli.data.sources import lfs
 from magic_cli.data.sources.cells import present
 from magic_cli.data.sources.files import SourceFiles
@@ -49,7 +49,7 @@ _RUNS = re.compile(rb"[\x80-\xff]+")
 _EXCEL = 'in Excel, save it as "CSV UTF-8 (comma delimited)"'
 
 _REMEDIES = {  # by what a file is, if it is no table
-    "a Git LFS pointer": "run `git lfs pull` in its repository, or download the file itself",
+    "a Git LFS pointer": lfs.REMEDY,
     "an Excel workbook": _EXCEL,
     "an Office document": _EXCEL,
     "a Parquet file": "convert it: python -c \"import pandas; pandas.read_parquet('FILE').to_csv('FILE.csv')\"",
@@ -134,10 +134,10 @@ class CsvTable:
                 damaged += self.is_damaged and is_replaced
                 yield Row(dict(zip(self.columns, cells, strict=True)), where)
         if damaged:
-            rows = "1 row has" if damaged == 1 else f"{damaged:,} rows have"
+            rows = counted(damaged, "row has", "rows have")
             issues.note(f"{self.name}: {rows} bytes that are no UTF-8; they are read as U+FFFD")
         if nameless:
-            rows = "1 row has" if nameless == 1 else f"{nameless:,} rows have"
+            rows = counted(nameless, "row has", "rows have")
             issues.note(f"{self.name}: {rows} text in columns without a name; it is not used")
 
 
@@ -395,5 +395,5 @@ def note_unknown(table: Columns, known: frozenset[str], issues: IssueLog) -> Non
     """Note the columns of a table that are not used, how many and which."""
     unknown = [printable(column) or "(unnamed)" for column in table.columns if column not in known]
     if unknown:
-        verb = "1 column is" if len(unknown) == 1 else f"{len(unknown):,} columns are"
+        verb = counted(len(unknown), "column is", "columns are")
         issues.note(f"{table.name}: {verb} not used ({shorten(unknown, 12)})")

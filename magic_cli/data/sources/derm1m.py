@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from magic_cli.data.issues import IssueLog
+from magic_cli.data.issues import IssueLog, counted
 from magic_cli.data.sources.cells import flag, image_id_of, literal, number, present, texts
 from magic_cli.data.sources.csv_rows import CsvTable, Row, columns_of, note_unknown, open_csv, tables_with
 from magic_cli.data.sources.files import SourceFiles, split_of
@@ -20,6 +20,7 @@ from magic_cli.data.sources.source import (
     AGE,
     CONCEPTS,
     LABEL_PATH,
+    LONGEST_ATTRIBUTE,
     RAW,
     SEX,
     SITE,
@@ -226,7 +227,7 @@ class _Pairs:
             got = f"{count:,} {'row' if count == 1 else 'rows'} whose photo is in VQA/"
             issues.add_loss(problem(name, got, "photos of the pretraining set", "they are left out"), "cases", count)
         if self.rewritten:
-            captions = "1 caption is" if self.rewritten == 1 else f"{self.rewritten:,} captions are"
+            captions = counted(self.rewritten, "caption is", "captions are")
             issues.note(f"{captions} rewritten by an agent: agent_generated and the licence say so")
 
 
@@ -276,7 +277,7 @@ def _said(text: str | None) -> str | None:
 
 
 def _attributes(row: Row) -> Mapping[str, str]:
-    own = {column: text[:1000] for column in _FACTS if (text := row.get(column)) is not None}
+    own = {column: text[:LONGEST_ATTRIBUTE] for column in _FACTS if (text := row.get(column)) is not None}
     if "ontology_label" in own and number(own["ontology_label"]) == -1:  # unmapped
         del own["ontology_label"]
     agent = flag(own.get("agent_generated"))
@@ -288,7 +289,7 @@ def _attributes(row: Row) -> Mapping[str, str]:
         CONCEPTS: "; ".join(_items(row, _CONCEPTS)),
         "agent_generated": None if agent is None else str(agent).casefold(),
     }
-    return own | {name: text[:1000] for name, text in canonical.items() if text}
+    return own | {name: text[:LONGEST_ATTRIBUTE] for name, text in canonical.items() if text}
 
 
 def _items(row: Row, columns: Sequence[str]) -> tuple[str, ...]:

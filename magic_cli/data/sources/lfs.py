@@ -5,6 +5,8 @@ from magic_cli.io.regular_file import open_regular
 
 START = b"version https://git-lfs"
 
+REMEDY = "run `git lfs pull` in its repository, or download the file itself"
+
 
 def is_pointer(path: str) -> bool:
     """Return whether a file is a Git LFS pointer; False where it cannot be read."""
@@ -18,5 +20,4 @@ def is_pointer(path: str) -> bool:
 def refuse_pointer(path: str, name: str, expected: str = "the file itself") -> None:
     """Raise DataError if a file, `name` in messages, is a Git LFS pointer."""
     if is_pointer(path):
-        remedy = "run `git lfs pull` in its repository, or download the file itself"
-        raise DataError(problem(name, "a Git LFS pointer", expected, remedy))
+        raise DataError(problem(name, "a Git LFS pointer", expected, REMEDY))

@@ -8,7 +8,7 @@ from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, open_cs
 from magic_cli.data.sources.files import SourceFiles, innermost_split
 from magic_cli.data.sources.lfs import is_pointer, refuse_pointer
 from magic_cli.data.sources.qa_pairs import Facts, Pair, PhotoQuestions, add_conversations, is_conversations
-from magic_cli.data.sources.source import CONCEPTS, RawCase, RawDataset, ReadOptions, Source
+from magic_cli.data.sources.source import CONCEPTS, LONGEST_ATTRIBUTE, RawCase, RawDataset, ReadOptions, Source
 from magic_cli.errors import DataError, problem
 
 _ATTRIBUTES = ("atributes", "attributes")  # the first is theirs
@@ -118,8 +118,8 @@ def _facts(row: Row, table: CsvTable) -> Facts:
     """Return the category and the attributes of a photo, lists of text as Python writes them."""
     column = next(column for column in _ATTRIBUTES if column in table.columns)
     seen, categories = _list(row, column), _list(row, "categories")
-    own = {name: text[:1000] for name in (column, "categories") if (text := row.get(name))}
-    concepts = {CONCEPTS: "; ".join(seen)[:1000]} if seen else {}
+    own = {name: text[:LONGEST_ATTRIBUTE] for name in (column, "categories") if (text := row.get(name))}
+    concepts = {CONCEPTS: "; ".join(seen)[:LONGEST_ATTRIBUTE]} if seen else {}
     return Facts("; ".join(categories)[:200] or None, own | concepts)
 
 

@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from magic_cli.data.issues import counted
 from magic_cli.data.names import TABLE_SUFFIXES
 from magic_cli.data.prompts import replace_surrogates
 from magic_cli.data.sources.cells import image_id_of, present
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.lfs import refuse_pointer
-from magic_cli.data.sources.source import SOURCE, RawCase, RawPhoto
+from magic_cli.data.sources.source import LONGEST_ATTRIBUTE, SOURCE, RawCase, RawPhoto
 from magic_cli.errors import DataError, problem, redact, redact_key, shorten
 from magic_cli.io.json_files import MAX_LINE, parse_json, read_json
 from magic_cli.io.regular_file import open_regular
@@ -177,10 +178,10 @@ def add_conversations(path: str, files: SourceFiles, split: str, questions: Phot
         unknown.update(key for key in record if key not in _KEYS)
         questions.add((split, names), where, *pairs, _facts(record, names))
     if unanswered:
-        got = "1 turn" if unanswered == 1 else f"{unanswered:,} turns"
+        got = counted(unanswered, "turn", "turns")
         files.issues.add_loss(problem(name, f"{got} without a counterpart", "a question and its answer", "left out"))
     if unknown:
-        verb = "1 key is" if len(unknown) == 1 else f"{len(unknown):,} keys are"
+        verb = counted(len(unknown), "key is", "keys are")
         files.issues.note(f"{name}: {verb} not used ({shorten(map(redact_key, unknown), 12)})")
 
 
@@ -228,7 +229,7 @@ def _facts(record: Mapping[str, object], names: Sequence[str]) -> Facts:
     own = record.get("source", record.get("dataset"))
     folder, slash, _ = _plain(names[0]).partition("/")
     source = present(own) if isinstance(own, str) else folder if slash else None
-    return Facts(None, {SOURCE: source[:1000]} if source else {})
+    return Facts(None, {SOURCE: source[:LONGEST_ATTRIBUTE]} if source else {})
 
 
 def _pairs(record: Mapping[str, object], where: str) -> tuple[list[Pair], int]:

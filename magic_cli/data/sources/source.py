@@ -34,7 +34,18 @@ CONCEPTS = "concepts"  # what is seen, "Plaque; Scale"; "" if none of those aske
 PATIENT = "patient"
 LESION = "lesion"
 
+LONGEST_ATTRIBUTE = 1000  # characters of a value (schemas/case.schema.json)
+
 RAW = "raw"  # role of a text: what the source says about the photo, unchanged
+
+
+def label_path(levels: Iterable[str | None]) -> str:
+    """Return a LABEL_PATH from the widest class to the narrowest: missing levels and repeated ones are left out.
+
+    >>> label_path(["melanoma", "melanoma", "melanoma (in situ)"]), label_path(["benign", None])
+    ('melanoma > melanoma (in situ)', 'benign')
+    """
+    return " > ".join(dict.fromkeys(level for level in levels if level))
 
 
 @dataclass(frozen=True, slots=True)

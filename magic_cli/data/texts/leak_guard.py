@@ -221,14 +221,9 @@ def _own(words: Words, case: Case) -> str:
     ):
         if _is_in(_id_key(name), said):
             return FILE_NAME
-    told = [
-        (LABEL_PATH, case.label or ""),
-        *((name, text) for name, text in case.attributes.items() if _is_telling(name)),
-    ]
-    for _, text in told:
-        if any(_is_in(key, said) for key in _value_keys(text)):
-            return DIAGNOSIS
-    return ""
+    told = (text for name, text in case.attributes.items() if _is_telling(name))
+    is_told = any(_is_in(key, said) for text in (case.label or "", *told) for key in _value_keys(text))
+    return DIAGNOSIS if is_told else ""
 
 
 def _is_in(key: str, said: str) -> bool:

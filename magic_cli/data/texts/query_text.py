@@ -104,11 +104,6 @@ class QueryOptions:
             raise ConfigError(problem("--query-attributes", ", ".join(unknown), expected, "choose some of these"))
 
 
-def query_text(case: Case, options: QueryOptions = QueryOptions()) -> str:
-    """Return the query of a case, "" if nothing is known; it is not checked for the class (`LeakGuard.query`)."""
-    return assemble(parts(case, options))
-
-
 def parts(case: Case, options: QueryOptions = QueryOptions()) -> list[Part]:
     """Return the pieces of a query, in their order."""
     values = _values(case.attributes)

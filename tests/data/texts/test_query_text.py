@@ -3,7 +3,7 @@
 import pytest
 
 from magic_cli.data.sources.source import AGE, AGE_BAND, CONCEPTS, SEX, SITE, SKIN_TYPE
-from magic_cli.data.texts.query_text import QueryOptions, query_text
+from magic_cli.data.texts.query_text import QueryOptions, assemble, parts
 from magic_cli.errors import ConfigError
 from magic_cli.records import Case
 
@@ -18,7 +18,7 @@ DERM7PT = {
 
 def of(attributes: dict[str, str], *names: str) -> str:
     options = QueryOptions(names) if names else QueryOptions()
-    return query_text(Case("c", "train", ("i",), attributes=attributes), options)
+    return assemble(parts(Case("c", "train", ("i",), attributes=attributes), options))
 
 
 def test_derm7pt() -> None:

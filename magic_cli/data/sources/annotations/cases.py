@@ -9,11 +9,12 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from magic_cli.data.imaging.drawn_masks import DrawnMask, united
+from magic_cli.data.issues import counted
 from magic_cli.data.names import PHOTO_SUFFIXES, key_of
 from magic_cli.data.sources.annotations.shapes import Shape
 from magic_cli.data.sources.cells import image_id_of
 from magic_cli.data.sources.files import SourceFiles, innermost_split
-from magic_cli.data.sources.source import PATIENT, RawCase, RawDataset, RawPhoto, ReadOptions, Source
+from magic_cli.data.sources.source import LONGEST_ATTRIBUTE, PATIENT, RawCase, RawDataset, RawPhoto, ReadOptions, Source
 from magic_cli.data.sources.walk import below
 from magic_cli.errors import DataError, problem, redact_key, shorten
 from magic_cli.io.json_files import read_json
@@ -151,9 +152,9 @@ class Annotations:
         self._bare += not drawn
         folders = PurePath(below(path, self._files.root)).parts[:-1] if path else ()
         classes = [label for label in labels if not _NO_CLASS.fullmatch(label)]
-        attributes = {name: text[:1000] for name, text in photo.attributes.items() if text}
+        attributes = {name: text[:LONGEST_ATTRIBUTE] for name, text in photo.attributes.items() if text}
         if labels:
-            attributes[ANNOTATIONS] = "; ".join(labels)[:1000]
+            attributes[ANNOTATIONS] = "; ".join(labels)[:LONGEST_ATTRIBUTE]
         group = group_of(folders)
         if group:
             attributes[PATIENT] = group
@@ -192,11 +193,11 @@ class Annotations:
         if self._skipped:
             self._issues.note(f"shapes without an area are not used: {_listed(self._skipped)}")
         if self._bare:
-            verb = "1 photo has" if self._bare == 1 else f"{self._bare:,} photos have"
+            verb = counted(self._bare, "photo has", "photos have")
             self._issues.note(f"{verb} annotations without a mask, or none")
         rest = self._files.photo_count - sum(1 for key in self._seen if PurePath(key).is_absolute())
         if rest > 0:
-            verb = "1 picture is" if rest == 1 else f"{rest:,} pictures are"
+            verb = counted(rest, "picture is", "pictures are")
             self._issues.note(f"{verb} in no annotation: not used")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from magic_cli.data.imaging.masks import ANNOTATOR_MASK
+from magic_cli.data.issues import counted
 from magic_cli.data.names import is_for_masks, key_of, masked_photo, without_copy_mark
 from magic_cli.data.sources.annotations.cases import Ids, folders_are_splits, group_of
 from magic_cli.data.sources.dermavqa.scan import is_challenge_photo
@@ -187,5 +188,5 @@ def _cases(files: SourceFiles, pairs: _Pairs) -> Iterator[RawCase]:
         case = Case(image_id, split, (image_id,), attributes=attributes, group_id=group)
         yield RawCase(case, (RawPhoto(image_id, path, masks),), files.name(path))
     if bare:
-        verb = "1 photo has" if bare == 1 else f"{bare:,} photos have"
+        verb = counted(bare, "photo has", "photos have")
         files.issues.note(f"{verb} no mask")

@@ -1,15 +1,16 @@
 """What the adapters of this folder share: their table, the photos of a row, its own columns as attributes."""
 
-from collections.abc import Iterable, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
 from pathlib import PurePath
+from typing import ClassVar
 
 from magic_cli.data.sources.cells import image_id_of, present
-from magic_cli.data.sources.csv_rows import CsvTable, Row, open_csv, tables_with
+from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, open_csv, tables_with
 from magic_cli.data.sources.files import SourceFiles
-from magic_cli.data.sources.source import RawPhoto
+from magic_cli.data.sources.generic.photos import free_id
+from magic_cli.data.sources.source import LONGEST_ATTRIBUTE, RawCase, RawDataset, RawPhoto, ReadOptions, Source
 from magic_cli.errors import DataError, problem, shorten
-
-_LONGEST = 1000  # characters of an attribute
 
 
 def table_named(files: SourceFiles, usual: str, *columns: str) -> str:
@@ -42,18 +43,41 @@ def no_table(files: SourceFiles, usual: str, *columns: str) -> DataError:
     return DataError(problem(files.root, got, usual, "check --data and --source"))
 
 
+class TableSource(Source):
+    """An adapter for a dataset that is one table and its photos.
+
+    Attributes:
+        usual: the usual name of the table.
+        marks: columns by which it is recognized.
+        known: all columns that are used.
+    """
+
+    usual: ClassVar[str]
+    marks: ClassVar[tuple[str, ...]]
+    known: ClassVar[frozenset[str]]
+
+    @abstractmethod
+    def cases(self, table: CsvTable, files: SourceFiles) -> Iterator[RawCase]:
+        """Yield the cases; rows that cannot be used go to `files.issues`."""
+
+    def find(self, files: SourceFiles) -> str:
+        """Return the first table with the columns by which the dataset is recognized."""
+        return next(iter(tables_with(files, *self.marks)), "")
+
+    def read(self, files: SourceFiles, options: ReadOptions) -> RawDataset:  # noqa: ARG002  nothing to choose
+        """Return the dataset.
+
+        Raises:
+            DataError: no such table.
+        """
+        table = open_table(files, self.usual, *self.marks)
+        note_unknown(table, self.known, files.issues)
+        return RawDataset(self.name, files.root, self.cases(table, files), files.issues, files.digests(table.path))
+
+
 def own_columns(row: Row, columns: Iterable[str]) -> dict[str, str]:
     """Return those cells of a row that are there, by column, each cut to 1,000 characters."""
-    return {column: text[:_LONGEST] for column in columns if (text := row.get(column)) is not None}
-
-
-def joined(levels: Sequence[str | None]) -> str:
-    """Return a LABEL_PATH from the widest class to the narrowest: missing levels and repeated ones are left out.
-
-    >>> joined(["melanoma", "melanoma", "melanoma (in situ)"]), joined(["benign", None])
-    ('melanoma > melanoma (in situ)', 'benign')
-    """
-    return " > ".join(dict.fromkeys(level for level in levels if level))
+    return {column: text[:LONGEST_ATTRIBUTE] for column in columns if (text := row.get(column)) is not None}
 
 
 def photos_of(files: SourceFiles, written: Iterable[str | None]) -> tuple[tuple[str, ...], tuple[RawPhoto, ...]]:
@@ -69,7 +93,7 @@ def photos_of(files: SourceFiles, written: Iterable[str | None]) -> tuple[tuple[
         stem = image_id_of(text)
         if not stem:
             continue
-        image_id = stem if stem not in ids else f"{stem}-{sum(key.startswith(stem) for key in ids) + 1}"
+        image_id = free_id(stem, ids)
         ids[image_id] = text
         path = files.photo(text)
         if path and all(photo.path != path for photo in photos):

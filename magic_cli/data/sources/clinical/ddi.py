@@ -3,16 +3,14 @@
 from collections.abc import Iterator
 
 from magic_cli.data.sources.cells import flag, number
-from magic_cli.data.sources.clinical.cases import joined, open_table, own_columns, photos_of
-from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, tables_with
+from magic_cli.data.sources.clinical.cases import TableSource, own_columns, photos_of
+from magic_cli.data.sources.csv_rows import CsvTable, Row
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.source import (
     LABEL_PATH,
     SKIN_TYPE,
     RawCase,
-    RawDataset,
-    ReadOptions,
-    Source,
+    label_path,
 )
 from magic_cli.errors import problem
 from magic_cli.records import Case
@@ -26,7 +24,7 @@ LICENCE = "Stanford University Dataset Research Use Agreement"
 _PAIRS = {12.0: "12", 34.0: "34", 56.0: "56"}  # two Fitzpatrick types each: a code, not a number
 
 
-class Ddi(Source):
+class Ddi(TableSource):
     """DDI: a case is a photo."""
 
     name = "ddi"
@@ -34,20 +32,13 @@ class Ddi(Source):
     origin = "https://ddi-dataset.github.io/"
     licence = LICENCE
     expected = "ddi_metadata.csv; photos 000001.png, ... beside it or in images/"
+    usual = "ddi_metadata.csv"
+    marks = MARKS
+    known = frozenset({*COLUMNS, "", "Unnamed: 0"})
 
-    def find(self, files: SourceFiles) -> str:
-        """Return the table with file names and skin tones."""
-        return next(iter(tables_with(files, *MARKS)), "")
-
-    def read(self, files: SourceFiles, options: ReadOptions) -> RawDataset:  # noqa: ARG002  nothing to choose
-        """Return the dataset.
-
-        Raises:
-            DataError: no such table.
-        """
-        table = open_table(files, "ddi_metadata.csv", *MARKS)
-        note_unknown(table, frozenset({*COLUMNS, "", "Unnamed: 0"}), files.issues)
-        return RawDataset(self.name, files.root, _cases(table, files), files.issues, files.digests(table.path))
+    def cases(self, table: CsvTable, files: SourceFiles) -> Iterator[RawCase]:
+        """Yield a case per photo."""
+        return _cases(table, files)
 
 
 SOURCE = Ddi()
@@ -63,7 +54,7 @@ def label_and_attributes(row: Row) -> tuple[str | None, dict[str, str]]:
     kind = None if malignant is None else "malignant" if malignant else "benign"
     disease = row.get("disease")
     if kind or disease:
-        attributes[LABEL_PATH] = joined([kind, disease])
+        attributes[LABEL_PATH] = label_path([kind, disease])
     return disease or kind, attributes
 
 

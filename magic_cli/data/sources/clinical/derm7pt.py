@@ -10,7 +10,7 @@ from pathlib import Path
 
 from magic_cli.data.issues import IssueLog
 from magic_cli.data.sources.cells import number
-from magic_cli.data.sources.clinical.cases import joined, open_table, own_columns, photos_of
+from magic_cli.data.sources.clinical.cases import open_table, own_columns, photos_of
 from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, open_csv, tables_with
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.source import (
@@ -24,6 +24,7 @@ from magic_cli.data.sources.source import (
     RawPhoto,
     ReadOptions,
     Source,
+    label_path,
 )
 from magic_cli.errors import problem, shorten
 from magic_cli.records import SPLITS, Case
@@ -112,7 +113,7 @@ def diagnosis_attributes(diagnosis: str) -> dict[str, str]:
     name = _FIVE[short][0]
     fifteen = "melanoma" if short == "MEL" else known
     three = "bkl" if known == "melanosis" else _RETRIEVAL.get(short)
-    path = joined([name, fifteen, known])
+    path = label_path([name, fifteen, known])
     classes = {"diagnosis_15": fifteen, "diagnosis_5": short, LABEL_PATH: path}
     return {**classes, "diagnosis_3": three} if three else classes
 

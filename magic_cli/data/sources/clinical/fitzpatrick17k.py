@@ -4,17 +4,15 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from magic_cli.data.sources.cells import image_id_of, number
-from magic_cli.data.sources.clinical.cases import joined, open_table, own_columns
-from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, tables_with
+from magic_cli.data.sources.clinical.cases import TableSource, own_columns
+from magic_cli.data.sources.csv_rows import CsvTable, Row
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.source import (
     LABEL_PATH,
     SKIN_TYPE,
     RawCase,
-    RawDataset,
     RawPhoto,
-    ReadOptions,
-    Source,
+    label_path,
 )
 from magic_cli.data.sources.source import (
     SOURCE as COLLECTION,
@@ -33,7 +31,7 @@ _LEVELS = ("three_partition_label", "nine_partition_label", "label")
 COLUMNS = ("md5hash", *_SCALES, *reversed(_LEVELS), "qc", "url", "url_alphanum")
 
 
-class Fitzpatrick17k(Source):
+class Fitzpatrick17k(TableSource):
     """Fitzpatrick17k: a case is a photo."""
 
     name = "fitzpatrick17k"
@@ -41,20 +39,13 @@ class Fitzpatrick17k(Source):
     origin = "https://github.com/mattgroh/fitzpatrick17k"
     licence = LICENCE
     expected = "fitzpatrick17k.csv; photos named by their md5hash, such as 5e82a4...jpg"
+    usual = "fitzpatrick17k.csv"
+    marks = MARKS
+    known = frozenset({*COLUMNS, "", "Unnamed: 0"})
 
-    def find(self, files: SourceFiles) -> str:
-        """Return the table with hashes and the widest classes."""
-        return next(iter(tables_with(files, *MARKS)), "")
-
-    def read(self, files: SourceFiles, options: ReadOptions) -> RawDataset:  # noqa: ARG002  nothing to choose
-        """Return the dataset.
-
-        Raises:
-            DataError: no such table.
-        """
-        table = open_table(files, "fitzpatrick17k.csv", *MARKS)
-        note_unknown(table, frozenset({*COLUMNS, "", "Unnamed: 0"}), files.issues)
-        return RawDataset(self.name, files.root, _cases(table, files), files.issues, files.digests(table.path))
+    def cases(self, table: CsvTable, files: SourceFiles) -> Iterator[RawCase]:
+        """Yield a case per photo."""
+        return _cases(table, files)
 
 
 SOURCE = Fitzpatrick17k()
@@ -74,7 +65,7 @@ def label_and_attributes(row: Row) -> tuple[str | None, dict[str, str]]:
     scale = number(attributes.get("fitzpatrick_scale") or attributes.get("fitzpatrick"))
     if scale is not None:
         attributes[SKIN_TYPE] = f"{scale:.0f}"
-    path = joined([row.get(level) for level in _LEVELS])
+    path = label_path([row.get(level) for level in _LEVELS])
     if path:
         attributes[LABEL_PATH] = path
     if host := _host(row.get("url") or ""):

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 
 from magic_cli.data.sources.cells import number
-from magic_cli.data.sources.clinical.cases import joined, open_table, own_columns, photos_of
-from magic_cli.data.sources.csv_rows import CsvTable, Row, note_unknown, tables_with
+from magic_cli.data.sources.clinical.cases import TableSource, own_columns, photos_of
+from magic_cli.data.sources.csv_rows import CsvTable, Row
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.source import (
     AGE,
@@ -20,9 +20,7 @@ from magic_cli.data.sources.source import (
     SITE,
     SKIN_TYPE,
     RawCase,
-    RawDataset,
-    ReadOptions,
-    Source,
+    label_path,
 )
 from magic_cli.errors import problem
 from magic_cli.records import Case
@@ -52,7 +50,7 @@ _SPELLINGS = {"BRASIL": "BRAZIL"}  # a country that the table writes in two ways
 _IMAGE = re.compile(r"(?P<patient>PAT_\d+)_(?P<lesion>\d+)_\d+", re.I)
 
 
-class PadUfes20(Source):
+class PadUfes20(TableSource):
     """PAD-UFES-20: a case is a photo, a group a patient."""
 
     name = "pad-ufes-20"
@@ -60,20 +58,13 @@ class PadUfes20(Source):
     origin = "https://data.mendeley.com/datasets/zr7vgbcyr2/1"
     licence = "CC BY 4.0"
     expected = "metadata.csv; photos PAT_*.png in images/imgs_part_1 to imgs_part_3"
+    usual = "metadata.csv"
+    marks = _MARKS
+    known = frozenset(_COLUMNS)
 
-    def find(self, files: SourceFiles) -> str:
-        """Return the table with patients, photos and diagnostics."""
-        return next(iter(tables_with(files, *_MARKS)), "")
-
-    def read(self, files: SourceFiles, options: ReadOptions) -> RawDataset:  # noqa: ARG002  nothing to choose
-        """Return the dataset.
-
-        Raises:
-            DataError: no such table.
-        """
-        table = open_table(files, "metadata.csv", *_MARKS)
-        note_unknown(table, frozenset(_COLUMNS), files.issues)
-        return RawDataset(self.name, files.root, _cases(table, files), files.issues, files.digests(table.path))
+    def cases(self, table: CsvTable, files: SourceFiles) -> Iterator[RawCase]:
+        """Yield a case per photo."""
+        return _cases(table, files)
 
 
 SOURCE = PadUfes20()
@@ -117,7 +108,7 @@ def _case(row: Row, files: SourceFiles) -> RawCase:
         attributes[LESION] = f"{patient}_{lesion}"  # a lesion's number is its own only within a patient
     attributes |= _facts(row)
     if code in _DIAGNOSES:
-        attributes[LABEL_PATH] = joined(_DIAGNOSES[code])
+        attributes[LABEL_PATH] = label_path(_DIAGNOSES[code])
     case = Case(
         case_id=image_ids[0],
         split="",  # the parts are those of a download, no split

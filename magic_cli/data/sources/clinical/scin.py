@@ -18,6 +18,7 @@ from magic_cli.data.sources.source import (
     AGE_BAND,
     CONCEPTS,
     LABEL_PATH,
+    LONGEST_ATTRIBUTE,
     SEX,
     SITE,
     SKIN_TYPE,
@@ -139,7 +140,7 @@ def _labels_of(row: Row, table: CsvTable, issues: IssueLog) -> Labels:
     for column in columns:
         if column in attributes and _LISTS.fullmatch(column):
             try:
-                attributes[column] = "; ".join(texts(row.get(column), row.where))[:1000]
+                attributes[column] = "; ".join(texts(row.get(column), row.where))[:LONGEST_ATTRIBUTE]
             except DataError as error:
                 issues.add_loss(error.problems[0])
                 attributes[column] = ""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from magic_cli.data.issues import IssueLog
+from magic_cli.data.issues import IssueLog, counted
 from magic_cli.data.names import composed, id_fault, key_of
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.data.sources.dermavqa.scan import Folder
@@ -44,7 +44,7 @@ def with_answers(
                 issues.add_loss(faults[0] + more, "answers")
         table.rows.clear()
     if respelled:
-        count = "1 id of answers has" if len(respelled) == 1 else f"{len(respelled):,} ids of answers have"
+        count = counted(len(respelled), "id of answers has", "ids of answers have")
         issues.note(f"{count} other capitals than the encounter's (such as {respelled[0]}): taken for the same")
     return {eid: replace(case, answers=answers.get(eid)) for eid, case in cases.items()}
 

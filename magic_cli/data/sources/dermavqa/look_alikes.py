@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 from magic_cli.data.gold_masks import unnumbered_note
 from magic_cli.data.imaging.masks import ANNOTATOR_MASK
-from magic_cli.data.issues import IssueLog
+from magic_cli.data.issues import IssueLog, counted
 from magic_cli.data.names import MASK_SUFFIXES, is_for_masks, key_of, loose_key_of, masked_photo, without_copy_mark
 from magic_cli.data.sources.dermavqa.scan import Folder, Sources
 from magic_cli.data.sources.walk import below, same_bytes
@@ -65,7 +65,7 @@ class LookAlikes:
         if self.masks:
             self.issues.note(unnumbered_note([self.files.name(path) for path in self.masks.values()]))
         if beside:
-            count = "1 file looks" if len(beside) == 1 else f"{len(beside):,} files look"
+            count = counted(len(beside), "file looks", "files look")
             such = self.files.name(beside[0])
             self.issues.note(f"{count} like a mask beside those of annotators (such as {such}): not used")
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 
 from magic_cli.data.imaging.photo_kinds import HEAD, is_photo, kind_of
-from magic_cli.data.issues import IssueLog
+from magic_cli.data.issues import IssueLog, counted
 from magic_cli.data.names import USUAL_SUFFIXES, key_of, loose_key_of
 from magic_cli.data.sources.dermavqa.look_alikes import LookAlikes
 from magic_cli.data.sources.dermavqa.scan import ANNOTATORS, Folder, Sources, is_challenge_photo
@@ -58,10 +58,10 @@ class _Pairing:
 
     def _note(self) -> None:
         if self.copies:
-            count = "1 file is a copy" if len(self.copies) == 1 else f"{len(self.copies):,} files are copies"
+            count = counted(len(self.copies), "file is a copy", "files are copies")
             self.issues.note(f"{count} of others, byte for byte (such as {self.copies[0]}): one of each is used")
         if self.respelled:
-            count = "1 photo is" if len(self.respelled) == 1 else f"{len(self.respelled):,} photos are"
+            count = counted(len(self.respelled), "photo is", "photos are")
             self.issues.note(f"{count} spelled otherwise in the tables (such as {self.respelled[0]}): found anyway")
 
     def _respell(self, ids: Mapping[str, str]) -> None:

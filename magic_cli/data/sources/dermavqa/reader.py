@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from magic_cli.data.issues import IssueLog, by_kind
+from magic_cli.data.issues import IssueLog, by_kind, counted
 from magic_cli.data.names import key_of
 from magic_cli.data.prepared import case_row
 from magic_cli.data.prompts import check_prompt
@@ -151,11 +151,11 @@ class _Reader:
         """Note what was read otherwise than it is written."""
         if self.in_folders:
             self.issues.note(
-                f"{_count(self.in_folders, 'name of image_ids has', 'names of image_ids have')} a folder before it: "
+                f"{counted(self.in_folders, 'name of image_ids has', 'names of image_ids have')} a folder before it: "
                 "photos are found by the name after the last /"
             )
         if self.unread:
-            count = _count(self.unread, "text is", "texts are")
+            count = counted(self.unread, "text is", "texts are")
             self.issues.note(f"{count} not read: their keys end in no language of two letters, such as query_title_en")
 
     def _read(self, row: Mapping[str, Any], split: str, file: str, where: str) -> None:
@@ -215,7 +215,3 @@ class _Reader:
         self.issues.add_loss(problem(where, got, "one encounter per photo", remedy), "images")
         ids = tuple(image_id for image_id in loser.image_ids if key_of(image_id) != key)
         self.cases[loser.case_id] = replace(loser, image_ids=ids)
-
-
-def _count(number: int, singular: str, plural: str) -> str:
-    return f"1 {singular}" if number == 1 else f"{number:,} {plural}"

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from magic_cli.data.prompts import replace_surrogates
 from magic_cli.data.sources.cells import present
-from magic_cli.data.sources.generic.row_facts import MOST, split_word
-from magic_cli.data.sources.source import SOURCE
+from magic_cli.data.sources.generic.row_facts import split_word
+from magic_cli.data.sources.source import LONGEST_ATTRIBUTE, SOURCE
 from magic_cli.errors import DataError, problem, redact
 
 KEYS = frozenset(
@@ -50,7 +50,7 @@ def fields_of(row: Mapping[str, object], where: str) -> Fields:
     attributes = _attributes(row.get("attributes"), where)
     source = _text(row, "source", where)
     if source:
-        attributes = {SOURCE: source[:MOST], **attributes}
+        attributes = {SOURCE: source[:LONGEST_ATTRIBUTE], **attributes}
     return Fields(
         case_id=case_id,
         split=split_word(_text(row, "split", where), where),
@@ -116,7 +116,7 @@ def _attributes(value: object, where: str) -> dict[str, str]:
     if not isinstance(value, dict):
         raise DataError(problem(where, f"attributes {redact(value)}", "an object", "fix the row; left out"))
     written = ((name, _joined(item)) for name, item in value.items())
-    return {name: text[:MOST] for name, text in written if name and present(text) is not None}
+    return {name: text[:LONGEST_ATTRIBUTE] for name, text in written if name and present(text) is not None}
 
 
 def _joined(value: object) -> str:

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from magic_cli.data.issues import IssueLog
+from magic_cli.data.issues import IssueLog, counted
 from magic_cli.data.names import TABLE_SUFFIXES
 from magic_cli.data.prepared import IMAGES, QUESTIONS
 from magic_cli.data.questions import NO_QUESTIONS, QuestionSchema, parse_questions
@@ -113,7 +113,7 @@ class _Reader:
                 yield raw if raw.case.split else replace(raw, case=replace(raw.case, split=split))
         self.masks.note()
         if self.unknown:
-            keys = "1 key is" if len(self.unknown) == 1 else f"{len(self.unknown):,} keys are"
+            keys = counted(len(self.unknown), "key is", "keys are")
             self.issues.note(f"{keys} not used ({shorten(map(redact, sorted(self.unknown)), 12)})")
         if self.without_questions:
             got = f"closed answers of {self.without_questions:,} cases"

@@ -14,10 +14,10 @@ from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.generic.mapping import ColumnMap, resolve
 from magic_cli.data.sources.generic.mask_files import MaskFiles
 from magic_cli.data.sources.generic.photos import case_id_of, free_id, names_in, photos_of
-from magic_cli.data.sources.generic.row_facts import MOST, FactReader
+from magic_cli.data.sources.generic.row_facts import FactReader
 from magic_cli.data.sources.generic.suggestions import suggestions
 from magic_cli.data.sources.generic.tables import Table, open_table, table_paths
-from magic_cli.data.sources.source import RAW, RawCase, RawDataset, RawPhoto, ReadOptions, Source
+from magic_cli.data.sources.source import LONGEST_ATTRIBUTE, RAW, RawCase, RawDataset, RawPhoto, ReadOptions, Source
 from magic_cli.errors import ConfigError, DataError, problem, redact_key, shorten
 from magic_cli.records import Case
 
@@ -253,4 +253,4 @@ def attributes_together(parts: Sequence[Mapping[str, str]]) -> dict[str, str]:
     for attributes in parts:
         for name, value in attributes.items():
             together.setdefault(name, {})[value] = None
-    return {name: "; ".join(values)[:MOST] for name, values in together.items()}
+    return {name: "; ".join(values)[:LONGEST_ATTRIBUTE] for name, values in together.items()}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 
 from magic_cli.data.imaging.masks import ANNOTATOR_MASK
+from magic_cli.data.issues import counted
 from magic_cli.data.names import MASK_SUFFIXES, is_for_masks, key_of, masked_photo
 from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.walk import below
@@ -44,7 +45,7 @@ class MaskFiles:
     def note(self) -> None:
         """Say how many masks were taken."""
         if self.taken:
-            masks = "1 mask was" if self.taken == 1 else f"{self.taken:,} masks were"
+            masks = counted(self.taken, "mask was", "masks were")
             self.files.issues.note(f"{masks} found by name")
 
     def _list(self) -> dict[str, _Paths]:

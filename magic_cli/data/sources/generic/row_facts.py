@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from magic_cli.data.issues import IssueLog
+from magic_cli.data.issues import IssueLog, counted
 from magic_cli.data.sources import cells
 from magic_cli.data.sources.csv_rows import Row
 from magic_cli.data.sources.generic.mapping import ColumnMap
@@ -14,16 +14,16 @@ from magic_cli.data.sources.source import (
     CONCEPTS,
     LABEL_PATH,
     LESION,
+    LONGEST_ATTRIBUTE,
     PATIENT,
     RAW,
     SEX,
     SITE,
     SKIN_TYPE,
     SOURCE,
+    label_path,
 )
 from magic_cli.errors import DataError, problem, shorten
-
-MOST = 1000  # characters of an attribute
 
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -89,15 +89,15 @@ class FactReader:
         if total:
             words = ", ".join(f"{word} {number:,}" for word, number in self._missing.most_common(5))
             columns = shorten(self.columns.of("label"))
-            verb = "1 cell is" if total == 1 else f"{total:,} cells are"
+            verb = counted(total, "cell is", "cells are")
             self.issues.note(
                 f"{self.name}: {verb} read as missing in {columns} ({words}); if one is a class, rename it"
             )
         for column, number in self._cut.items():
-            verb = "1 cell is" if number == 1 else f"{number:,} cells are"
-            self.issues.note(f"{self.name}: {verb} cut to {MOST:,} characters in {column}")
+            verb = counted(number, "cell is", "cells are")
+            self.issues.note(f"{self.name}: {verb} cut to {LONGEST_ATTRIBUTE:,} characters in {column}")
         for key, number in self._unclear.items():
-            verb = "1 cell of " if number == 1 else f"{number:,} cells of "
+            verb = counted(number, "cell of ", "cells of ")
             self.issues.note(f"{self.name}: {verb}{self.columns.one(key)} not read as {key}")
 
     def _cell(self, row: Row, key: str) -> str:
@@ -153,9 +153,9 @@ class FactReader:
         }
         named = own | {name: value for name, value in canonical.items() if value}
         for name, value in named.items():
-            if len(value) > MOST:
+            if len(value) > LONGEST_ATTRIBUTE:
                 self._cut[name] += 1
-        return {name: value[:MOST] for name, value in named.items()}
+        return {name: value[:LONGEST_ATTRIBUTE] for name, value in named.items()}
 
     def _normal(self, row: Row, key: str, normal: Callable[[str], str]) -> str:
         cell = self._cell(row, key)
@@ -168,7 +168,7 @@ class FactReader:
         levels = [level for column in self.columns.of("label_path") if (level := row.get(column))]
         if len(levels) == 1:
             levels = [level.strip() for level in levels[0].split(">")]
-        return " > ".join(dict.fromkeys(filter(None, levels)))
+        return label_path(levels)
 
     def _concepts(self, row: Row) -> str:
         columns = self.columns.of("concepts")

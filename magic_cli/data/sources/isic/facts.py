@@ -4,9 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from magic_cli.data.sources.cells import number
 from magic_cli.data.sources.csv_rows import Row
-from magic_cli.data.sources.source import AGE, LESION, PATIENT, SEX, SITE, SKIN_TYPE
-
-_LONGEST = 1000  # characters of an attribute
+from magic_cli.data.sources.source import AGE, LESION, LONGEST_ATTRIBUTE, PATIENT, SEX, SITE, SKIN_TYPE
 
 _AGES = ("age_approximate", "age_approx", "age")
 
@@ -20,7 +18,7 @@ _ROMAN = {"I": "1", "II": "2", "III": "3", "IV": "4", "V": "5", "VI": "6"}
 def stated(row: Row, column: str) -> str | None:
     """Return a cell; None if it is missing, "unknown" included, as ISIC's tables write it."""
     value = row.get(column)
-    return None if value is None or value.casefold() == "unknown" else value[:_LONGEST]
+    return None if value is None or value.casefold() == "unknown" else value[:LONGEST_ATTRIBUTE]
 
 
 def facts(row: Row, columns: Iterable[str]) -> dict[str, str]:

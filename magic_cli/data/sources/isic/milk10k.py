@@ -11,7 +11,15 @@ from magic_cli.data.sources.csv_rows import CsvTable, note_unknown, open_csv, ta
 from magic_cli.data.sources.files import SourceFiles, innermost_split
 from magic_cli.data.sources.isic.classes import MILK_DIAGNOSES, NO_DIAGNOSIS, Diagnosis, one_hot
 from magic_cli.data.sources.isic.facts import stated, with_canonical
-from magic_cli.data.sources.source import LABEL_PATH, RawCase, RawDataset, RawPhoto, ReadOptions, Source
+from magic_cli.data.sources.source import (
+    LABEL_PATH,
+    LONGEST_ATTRIBUTE,
+    RawCase,
+    RawDataset,
+    RawPhoto,
+    ReadOptions,
+    Source,
+)
 from magic_cli.errors import DataError, problem, redact_key
 from magic_cli.records import Case
 
@@ -188,4 +196,7 @@ def _together(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """Return the columns of a lesion's photos: a value that they share once, others in the order of the photos."""
     columns = dict.fromkeys(column for row in rows for column in row)
     values = {column: [row.get(column, "") for row in rows] for column in columns}
-    return {column: each[0] if len(set(each)) == 1 else "; ".join(each)[:1000] for column, each in values.items()}
+    return {
+        column: each[0] if len(set(each)) == 1 else "; ".join(each)[:LONGEST_ATTRIBUTE]
+        for column, each in values.items()
+    }

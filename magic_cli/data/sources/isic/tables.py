@@ -10,6 +10,7 @@ from magic_cli.data.sources.files import SourceFiles, innermost_split
 from magic_cli.data.sources.isic.classes import DIAGNOSES, NO_DIAGNOSIS, UNKNOWN, Diagnosis, is_one, one_hot
 from magic_cli.data.sources.isic.facts import stated
 from magic_cli.data.sources.isic.parts import year_of
+from magic_cli.data.sources.source import label_path
 from magic_cli.errors import DataError, problem
 
 _IMAGE_COLUMNS = ("image_id", "image", "image_name")
@@ -179,4 +180,4 @@ def _target(row: Row) -> Diagnosis:
             problem(row.where, f"target {target} for {word}", "1 for malignant, 0 for benign", "fix the row")
         )
     label, narrow = word or flagged, stated(row, "diagnosis")
-    return Diagnosis(label, " > ".join(level for level in (label, narrow) if level))
+    return Diagnosis(label, label_path([label, narrow]))
