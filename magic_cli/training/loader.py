@@ -9,31 +9,43 @@ prepare the loaders: it would fill up the last batch with samples already seen, 
 
 import functools
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from magic_cli.config import Config
 from magic_cli.records import Sample
+from magic_cli.training.permutation import Permutation, Places, WindowPermutation
 from magic_cli.training.task_model import Batch, TaskModel
 from magic_cli.training.workers import start_worker, waiting
 
 
 @dataclass(frozen=True)
 class Share:
-    """The samples of one dataset, which follow those of the datasets before it, and its weight."""
+    """The samples of one dataset, which follow those of the datasets before it, and its weight.
+
+    `blocks` are numbers of samples that lie together, such as those of each shard; () for one block.
+    """
 
     samples: int
     weight: float = 1.0
+    blocks: Sequence[int] = ()
 
     @property
     def drawn(self) -> int:
         """How many an epoch draws; a sample that is drawn twice counts twice."""
         return max(1, round(self.weight * self.samples)) if self.samples else 0
+
+    @property
+    def drawn_blocks(self) -> list[int]:
+        """The blocks of what an epoch draws: those of each pass over the dataset, and what is drawn once more."""
+        times, more = divmod(self.drawn, max(1, self.samples))
+        return [*[*(self.blocks or (self.samples,))] * times, more]
 
 
 class Views(Dataset[tuple[Sample, int]]):
@@ -70,6 +82,25 @@ class Views(Dataset[tuple[Sample, int]]):
             for k, drawn in enumerate((*[own] * times, draw.sample(own, more))):
                 indices += (index + k * len(self.samples) for index in drawn)
             first += share.samples
+        return indices
+
+    def drawn_at(self, places: Places) -> Places:
+        """Return the indices at some of the places 0..len-1 of an epoch, dataset by dataset; none is stored.
+
+        As `drawn`, with a choice of its own of the samples that are drawn once more.
+
+        Args:
+            places: (k,) int64.
+        """
+        indices = np.empty_like(places)
+        first = start = 0
+        for number, share in enumerate(self.shares):
+            mine = (start <= places) & (places < start + share.drawn)
+            times, found = np.divmod(places[mine] - start, max(1, share.samples))
+            more = times == share.drawn // max(1, share.samples)
+            found[more] = Permutation(share.samples, self.seed, self.epoch, f"share {number}")(found[more])
+            indices[mine] = first + found + times * len(self.samples)
+            first, start = first + share.samples, start + share.drawn
         return indices
 
 
@@ -120,7 +151,43 @@ class Batches(Sampler[list[int]]):
         return (number + 1) % self.every == 0 or number + 1 == self.total
 
     def _samples(self, first: int, batches: int) -> int:
-        return min(len(self.data), (first + batches) * self.size) - first * self.size
+        return min(len(self.data), self.total * self.size, (first + batches) * self.size) - first * self.size
+
+
+class WholeBatches(Batches):
+    """Batches that all have `size` samples, for losses that compare the samples of a batch with each other.
+
+    What is left over at the end of an epoch, other samples in each, is not seen: a smaller batch has another loss, and
+    one filled up with samples already seen has false negatives. Only a dataset smaller than a batch is one smaller
+    batch. The order is computed (training/permutation.py), so that nothing grows with the number of samples; the rest
+    is as in `Batches`.
+    """
+
+    def __init__(
+        self, data: Views, size: int, every: int = 1, rank: int = 0, processes: int = 1, window: int = 0
+    ) -> None:
+        """Choose the batches; `window` is how many blocks, such as shards, are shuffled together, 0 for all."""
+        super().__init__(data, size, every, rank, processes)
+        self.window = window
+
+    @property
+    def total(self) -> int:
+        """Number of batches in a whole epoch."""
+        return max(1, len(self.data) // self.size) if len(self.data) else 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order, count = self._order(), len(self.data)
+        for first in range(self.start * self.size, self.total * self.size, self.size):
+            places = np.arange(first, min(first + self.size, count))
+            batch = self.data.drawn_at(order(places)).tolist()
+            yield batch[self.rank :: self.processes] or batch[:1]
+
+    def _order(self) -> Callable[[Places], Places]:
+        data = self.data
+        if not self.window:
+            return Permutation(len(data), data.seed, data.epoch)
+        blocks = [block for share in data.shares for block in share.drawn_blocks]
+        return WindowPermutation(blocks, self.window, data.seed, data.epoch)
 
 
 def shared(count: int, size: int, rank: int, processes: int) -> list[list[int]]:

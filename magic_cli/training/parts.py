@@ -9,6 +9,7 @@ from functools import cached_property
 from magic_cli.config import Config
 from magic_cli.data.datasets import Dataset, digest_of
 from magic_cli.data.gold import TaskGold
+from magic_cli.data.lazy_samples import LazySamples, chained
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.prepared_stamps import PreparedStamps
 from magic_cli.data.questions import QuestionSchema
@@ -55,14 +56,14 @@ class Data:
     notes: Sequence[str] = ()
 
     @cached_property
-    def train(self) -> list[Sample]:
+    def train(self) -> Sequence[Sample]:
         """The training samples of all parts."""
-        return [sample for part in self.parts for sample in part.train]
+        return chained([part.train for part in self.parts])
 
     @cached_property
-    def valid(self) -> list[Sample]:
+    def valid(self) -> Sequence[Sample]:
         """The validation samples of all parts."""
-        return [sample for part in self.parts for sample in part.valid]
+        return chained([part.valid for part in self.parts])
 
     def check_unchanged(self) -> None:
         """Raise DataError if files that were read are not the same any more."""
@@ -113,7 +114,7 @@ def split_train_valid(task: Task, prepared: Prepared, config: Config) -> Part:
     Raises:
         DataError: nothing to train on, or nothing left to validate on.
     """
-    train = list(task.training_samples(prepared, "train", config))
+    train = task.training_samples(prepared, "train", config)
     split, valid = "valid", _valid_samples(task, prepared, config)
     if not valid:
         split = "train"
@@ -152,17 +153,18 @@ def unique_samples(samples: Iterable[Sample]) -> list[Sample]:
     return list({(sample.id, sample.qids): sample for sample in samples}.values())
 
 
-def _valid_samples(task: Task, prepared: Prepared, config: Config) -> list[Sample]:
+def _valid_samples(task: Task, prepared: Prepared, config: Config) -> Sequence[Sample]:
     """Return the samples of split valid, none if it has no gold."""
     try:
-        return list(task.training_samples(prepared, "valid", config))
+        return task.training_samples(prepared, "valid", config)
     except EmptySplit:
         return []
 
 
 def _scored_photos(part: Part, prepared: Prepared) -> set[str]:
     """Return the SHA-256 of the photos that a dataset is scored on: of splits valid and test, and held-out ones."""
-    held_out = (image for sample in part.valid for image in sample.images)
+    valid = () if isinstance(part.valid, LazySamples) else part.valid  # photos in shards have no SHA-256
+    held_out = (image for sample in valid for image in sample.images)
     photos = (*prepared.images_of("valid"), *prepared.images_of("test"), *held_out)
     return {image.sha256 for image in photos if image.sha256}
 
@@ -177,6 +179,8 @@ def _without(part: Part, scored: Mapping[str, str]) -> tuple[Part, list[str]]:
     Raises:
         DataError: nothing is left to train on.
     """
+    if not scored or isinstance(part.train, LazySamples):  # the SHA-256 of photos in shards are not known
+        return part, []
     owners = [next((scored[i.sha256] for i in sample.images if i.sha256 in scored), "") for sample in part.train]
     kept = [sample for sample, owner in zip(part.train, owners, strict=True) if not owner]
     if len(kept) == len(part.train):

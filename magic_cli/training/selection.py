@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 from magic_cli.config import Config
+from magic_cli.data.lazy_samples import chained
 from magic_cli.data.prepared import Prepared
 from magic_cli.io.json_files import write_json
 from magic_cli.io.progress import log
@@ -54,7 +55,7 @@ def review_data(data: Data, prepared: Sequence[Prepared], config: Config) -> Rev
     """Return the warnings about the samples of a run, and the task's about each of its datasets; log them."""
     lines = [*data.notes]
     for part, dataset in zip(data.parts, prepared, strict=True):
-        warnings = data.task.data_warnings(dataset, [*part.train, *part.valid], config)
+        warnings = data.task.data_warnings(dataset, chained([part.train, part.valid]), config)
         lines += (f"{part.name}: {line}" if part.name else line for line in warnings)
     review = Review(tuple(lines))
     log_warnings(review)

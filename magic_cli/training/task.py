@@ -73,6 +73,8 @@ class Task(ABC):
         deliverable: what a submission to the challenge holds for this task.
         uses_questions: whether a model works only with the closed questions that it was trained on.
         supports_vote: whether finished predictions of several systems can be merged.
+        whole_batches: whether the loss compares the samples of a batch with each other, so that every batch is whole
+            (training/loader.py, `WholeBatches`).
     """
 
     name: ClassVar[str]
@@ -86,6 +88,7 @@ class Task(ABC):
     deliverable: ClassVar[Literal["masks", "answers"]]
     uses_questions: ClassVar[bool] = False
     supports_vote: ClassVar[bool] = False
+    whole_batches: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -147,6 +150,10 @@ class Task(ABC):
     @abstractmethod
     def gold_in(self, gold: Gold) -> TaskGold:
         """Return this task's part of the gold in a user's file or folder."""
+
+    def shuffle_window(self, config: Config) -> int:
+        """Return how many shards are shuffled together, 0 for all; only for `whole_batches`."""
+        return 0
 
     def data_warnings(self, prepared: Prepared, samples: Sequence[Sample], config: Config) -> Sequence[str]:
         """Return one line per suspicious property of the training data."""

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from magic_cli.config import Config
+from magic_cli.data.lazy_samples import blocks_of
 from magic_cli.errors import DataError, Interrupted, MagicError
 from magic_cli.io import environment
 from magic_cli.io.files import sweep
@@ -23,7 +24,7 @@ from magic_cli.training import checkpoint, resume
 from magic_cli.training.devices import accelerator_for
 from magic_cli.training.ema import ModelEma
 from magic_cli.training.inference import fill_cache, predict
-from magic_cli.training.loader import Batches, Share, Views, batches_of, loader_for
+from magic_cli.training.loader import Batches, Share, Views, WholeBatches, batches_of, loader_for
 from magic_cli.training.parts import Data, Part, mean_scores
 from magic_cli.training.resume import RandomStates, StepSnapshot, TrainProgress
 from magic_cli.training.task_model import Batch, TaskModel
@@ -71,9 +72,13 @@ class Trainer:
         self.core.cache = cache
         self.progress = TrainProgress()
         ours = self.accelerator.process_index, self.accelerator.num_processes
-        shares = [Share(len(part.train), part.weight) for part in data.parts]
+        shares = [Share(len(part.train), part.weight, blocks_of(part.train)) for part in data.parts]
         self.train_set = Views(data.train, config.seed, config.n_views, shares=shares)
-        self.batches = Batches(self.train_set, config.batch_size, config.grad_accum_steps, *ours)
+        sizes = config.batch_size, config.grad_accum_steps, *ours
+        if data.task.whole_batches:
+            self.batches: Batches = WholeBatches(self.train_set, *sizes, data.task.shuffle_window(config))
+        else:
+            self.batches = Batches(self.train_set, *sizes)
         self.ema: ModelEma | None = None
         self.updating = False
         self.stop = Interrupt()

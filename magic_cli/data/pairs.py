@@ -1,0 +1,44 @@
+"""Pairs of a photo and its texts, for contrastive pretraining: one sample per photo."""
+
+from collections.abc import Sequence
+
+from magic_cli.data.prepared import Prepared
+from magic_cli.data.sources.source import RAW
+from magic_cli.data.texts.captions import CONCEPT_TEXT, DISEASE_TEXT, SUBTEXT
+from magic_cli.records import Case, ImageRecord, Sample
+
+_ROLES = (RAW, DISEASE_TEXT, CONCEPT_TEXT)
+
+
+def pair_samples(prepared: Prepared, split: str) -> Sequence[Sample]:
+    """Return the pairs of a split in prepared order: one sample per photo that is there and whose case has a text.
+
+    Raises:
+        DataError: a split other than train, valid, test.
+    """
+    images = prepared.images_of(split)
+    return tuple(Sample(image.image_id, case, (image,)) for image in images if (case := _paired(image, prepared)))
+
+
+def pair_notes(prepared: Prepared, split: str) -> tuple[str, ...]:
+    """Return one line that counts the photos of a split that make no pair, () if all do; raises as `pair_samples`."""
+    images = prepared.images_of(split)
+    lost = sum(image.path is None for image in images)
+    silent = sum(image.path is not None and _paired(image, prepared) is None for image in images)
+    reasons = [f"{silent:,} without any text"] if silent else []
+    reasons += [f"{lost:,} without their file"] if lost else []
+    if not reasons:
+        return ()
+    return (f"split {split}: {lost + silent:,} of {len(images):,} photos make no pair: {', '.join(reasons)}",)
+
+
+def has_text(case: Case) -> bool:
+    """Return whether a case says anything that a photo can be paired with: a caption, a knowledge text, a prompt."""
+    roles = (text for role, text in case.texts.items() if role in _ROLES or role.startswith(SUBTEXT))
+    return any(written.strip() for text in (*roles, {"": case.question, " ": case.answer}) for written in text.values())
+
+
+def _paired(image: ImageRecord, prepared: Prepared) -> Case | None:
+    """Return the case whose texts a photo is paired with; None without its file or without any text."""
+    case = prepared.cases[image.case_id]
+    return case if image.path is not None and has_text(case) else None
