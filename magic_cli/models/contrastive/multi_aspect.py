@@ -1,0 +1,92 @@
+"""Multi-aspect knowledge-image contrastive learning (mkcl): each text of a photo with the photo, and back.
+
+MAKE, Eq. 3 and 4. Logits are computed once for all texts of a photo and never repeated for each of them.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from magic_cli.models.contrastive.features import DISEASE, ContrastiveOptions
+from magic_cli.models.contrastive.ontology import distances_between, mixed, spread_loss
+from magic_cli.models.contrastive.same_text import copies, images_of_texts, texts_of_images
+from magic_cli.models.contrastive.share import Share, by_rows, floor_of
+
+
+def text_to_image(
+    share: Share, images: Tensor, first: int, scale: Tensor, options: ContrastiveOptions, distances: Tensor | None
+) -> Tensor:
+    """Return the losses (N, C - first) of texts: -log softmax over images of the whole batch (Eq. 4, and Eq. 6).
+
+    Args:
+        images: (G, d), one vector per photo of the whole batch.
+        first: the first column of the texts that are taken.
+        distances: (L, L) between diseases, for disease texts; None: targets are the photos alone.
+    """
+    rows = share.rows
+    shape = rows.mask[:, first:].shape
+
+    def losses(texts: Tensor, text_ids: Tensor, case_ids: Tensor, owners: Tensor, nodes: Tensor) -> Tensor:
+        logits = scale * texts @ images.T
+        own = owners[:, None] == torch.arange(len(images), device=owners.device)
+        competing = torch.ones_like(own)
+        matches = own
+        if options.same_text != "negative":
+            matches = own | images_of_texts(text_ids, case_ids, share.columns)
+        if options.same_text == "ignore":
+            competing = own | ~matches
+            matches = own
+        total = torch.logsumexp(logits.masked_fill(~competing, floor_of(logits)), 1)
+        loss = total - (logits * matches).sum(1) / matches.sum(1)
+        if distances is None:
+            return loss
+        between, known = distances_between(nodes, share.column_nodes, distances)
+        spread = spread_loss(logits, total, between, known & competing)
+        return mixed(loss, spread, nodes, options.ontology_beta)
+
+    nodes = torch.full(shape, -1, device=images.device)
+    if first <= DISEASE < rows.mask.shape[1]:
+        nodes[:, DISEASE - first] = share.row_nodes
+    arguments = (
+        rows.texts[:, first:].flatten(0, 1),
+        rows.text_ids[:, first:].flatten(),
+        rows.case_ids[:, None].expand(shape).flatten(),
+        share.owners[:, None].expand(shape).flatten(),
+        nodes.flatten(),
+    )
+    return by_rows(losses, arguments, options.chunk_rows).view(shape)
+
+
+def image_to_text(share: Share, scale: Tensor, options: ContrastiveOptions, distances: Tensor | None) -> Tensor:
+    """Return the losses (N, C) of a photo's texts: -log of each one's share among the texts of the whole batch.
+
+    The denominator is "others": the text and all texts of other photos, with least value 0; or "all": all texts, so
+    that those of one photo compete and the mean loss is at least log C. Copies of a text are taken to have its vector.
+    """
+    rows, columns = share.rows, share.columns
+    count = columns.mask.shape[1]
+
+    def losses(images: Tensor, ids: Tensor, mask: Tensor, cases: Tensor, owners: Tensor, nodes: Tensor) -> Tensor:
+        logits = scale * images @ columns.texts.flatten(0, 1).T
+        grid = logits.view(len(images), -1, count)
+        texts = logits.gather(1, owners[:, None] * count + torch.arange(count, device=owners.device))
+        own = (owners[:, None] == torch.arange(grid.shape[1], device=owners.device))[..., None]
+        competing = columns.mask.expand_as(grid) if options.denominator == "all" else columns.mask & ~own
+        repeated = torch.ones_like(ids)
+        if options.same_text == "ignore" or (options.same_text, options.denominator) == ("positive", "others"):
+            competing = competing & (own | ~texts_of_images(ids, mask, cases, columns))
+            repeated = copies(ids, owners, columns) if options.same_text == "positive" else repeated
+        rest = torch.logsumexp(grid.masked_fill(~competing, floor_of(grid)).flatten(1), 1)[:, None]
+        more = torch.log(repeated.to(logits.dtype))
+        loss = rest - texts if options.denominator == "all" else more - F.logsigmoid(texts + more - rest)
+        if distances is None or count <= DISEASE:
+            return loss
+        between, known = distances_between(nodes, share.column_nodes, distances)
+        related = known & (competing | own)[..., DISEASE] & columns.mask[:, DISEASE]
+        total = loss[:, DISEASE] + texts[:, DISEASE]
+        spread = spread_loss(grid[..., DISEASE], total, between, related)
+        disease = mixed(loss[:, DISEASE], spread, nodes, options.ontology_beta)
+        return torch.cat([loss[:, :DISEASE], disease[:, None], loss[:, DISEASE + 1 :]], 1)
+
+    arguments = (rows.images, rows.text_ids, rows.mask, rows.case_ids, share.owners, share.row_nodes)
+    return by_rows(losses, arguments, options.chunk_rows)
