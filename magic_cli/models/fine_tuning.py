@@ -3,8 +3,9 @@
 | mode | trained weights of an encoder |
 |------|-------------------------------|
 | head | none; outputs are cached |
-| last | Lite0: blocks 5 and 6 (stride 32), pooled also the last convolution. CLIPSeg's vision transformer: the blocks \
-after its last tap but one (7 to 9 of 12). Swin: its last stage and norm. BERT and CLIP's text: the last layer |
+| last | Lite0: blocks 5 and 6 (stride 32), and the last convolution, except in a pyramid. CLIPSeg's vision \
+transformer: the blocks after its last tap but one (7 to 9 of 12). Swin: its last stage and norm. BERT and CLIP's \
+text: the last layer |
 | all  | all that its outputs depend on |
 | lora | adapters on the attention projections of transformers and on the pointwise convolutions of Lite0 |
 
@@ -80,7 +81,8 @@ def last_stage(encoder: Encoder) -> tuple[str, ...]:
     """
     match encoder:
         case Lite0():
-            return ("net.blocks.5", "net.blocks.6", *(("net.conv_head", "net.bn2") if encoder.pooled else ()))
+            after = () if encoder.output == "pyramid" else ("net.conv_head", "net.bn2")
+            return ("net.blocks.5", "net.blocks.6", *after)
         case ClipVision():
             before = sorted(encoder.taps)[-2] if len(encoder.taps) > 1 else len(encoder.blocks) - 2
             return tuple(f"blocks.{number}" for number in range(before + 1, len(encoder.blocks)))
@@ -104,7 +106,7 @@ def used_modules(encoder: Encoder) -> tuple[str, ...] | None:
     A parameter without a gradient would stop training on several processes, and be saved in vain.
     """
     match encoder:
-        case Lite0() if not encoder.pooled:
+        case Lite0() if encoder.output == "pyramid":
             return ("net.conv_stem", "net.bn1", "net.blocks")
         case BertText():
             return ("net.embeddings", "net.encoder")

@@ -132,6 +132,8 @@ def clipseg(name: str, weights: Path | None, size: int, window: int) -> tuple[Cl
 class SwinPooled(ImageEncoder):
     """Swin's patch embeddings, mean-pooled (paper section 4.2.3): {"pooled": (B, width)}."""
 
+    output = "pooled"
+
     def __init__(self, name: str, weights: Path | None, size: int) -> None:
         from transformers import AutoModel
 

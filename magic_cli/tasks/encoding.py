@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -9,12 +10,13 @@ from torch import Tensor
 from magic_cli.config import Config
 from magic_cli.data.imaging.images import open_photo
 from magic_cli.data.prompts import share_window
+from magic_cli.data.texts.windows import windows
 from magic_cli.errors import ConfigError, DataError
 from magic_cli.models import encoders, huggingface
 from magic_cli.models.augment import turn
 from magic_cli.models.cache import memo
 from magic_cli.models.cache.features import FeatureCache, Item
-from magic_cli.models.encoders import Encoder, Features, ImageEncoder, TextEncoder
+from magic_cli.models.encoders import Encoder, Features, ImageEncoder, Output, TextEncoder
 from magic_cli.records import ImageRecord
 from magic_cli.training.task_model import Batch
 
@@ -39,6 +41,17 @@ def text_item(encoder: TextEncoder, question: str, answer: str) -> Item:
         return encoder.join(first[:n_first], second[:n_second])
 
     return Item(encoder.key(f"text {question}\0{answer}"), load)
+
+
+def text_windows(encoder: TextEncoder, text: str) -> list[Item]:
+    """Return a text of any length as encoder inputs, of which the mean vector stands for it; nothing is cut.
+
+    A text that fits the encoder's window is one item, the same as `text_item(encoder, text, "")`.
+    """
+    parts = windows(text, encoder.ids, encoder.room)
+    if len(parts) == 1:
+        return [text_item(encoder, text, "")]
+    return [Item(encoder.key(f"window {i} {text}"), partial(encoder.join, ids, ())) for i, ids in enumerate(parts)]
 
 
 @dataclass(frozen=True)
@@ -83,8 +96,8 @@ def encoded(encoder: Encoder, items: Encoded | ToEncode) -> Features:
     return encoder.features(items.inputs)
 
 
-def pretrained(config: Config, pooled: bool) -> tuple[ImageEncoder, TextEncoder]:
-    """Return the image encoder (pooled, or a pyramid) and the text encoder that a config names.
+def pretrained(config: Config, output: Output) -> tuple[ImageEncoder, TextEncoder]:
+    """Return the image encoder, with this output, and the text encoder that a config names.
 
     Raises:
         WeightsError: weights are missing or damaged.
@@ -92,10 +105,10 @@ def pretrained(config: Config, pooled: bool) -> tuple[ImageEncoder, TextEncoder]
     """
     images: ImageEncoder
     if config.image_encoder == "lite0":
-        images = encoders.Lite0(config.image_size, pooled)
+        images = encoders.Lite0(config.image_size, output)
     elif config.image_encoder == "tiny":
-        images = encoders.TinyImage(config.image_size, pooled)
-    elif "/" in config.image_encoder and pooled:
+        images = encoders.TinyImage(config.image_size, output)
+    elif "/" in config.image_encoder and output == "pooled":
         images = huggingface.SwinPooled(config.image_encoder, config.weights_path, config.image_size)
     else:
         raise ConfigError(f"image_encoder {config.image_encoder!r}: expected lite0, tiny or a Hub name (owner/name)")

@@ -15,7 +15,7 @@ from magic_cli.training.devices import keep_memory
 from magic_cli.models.encoders import Lite0
 if sys.argv[1] == "keep":
     keep_memory()
-encoder = Lite0(256, pooled=False)
+encoder = Lite0(256, "pyramid")
 photos = torch.zeros(16, 3, 256, 256, dtype=torch.uint8)
 times = []
 for _ in range(6):

@@ -286,7 +286,7 @@ def test_an_error_while_loading_keeps_what_was_done(tmp_path: Path) -> None:
     assert files(tmp_path) == names(1, 2)
 
 
-@pytest.mark.parametrize("encoder", [TinyImage(16, True), TinyImage(16, False), TinyText(16)])
+@pytest.mark.parametrize("encoder", [TinyImage(16, "pooled"), TinyImage(16, "pyramid"), TinyText(16)])
 def test_encode_gives_one_row_an_item_without_gradients(encoder: Encoder) -> None:
     loaded = [encoder.pixels(photo) for photo in PHOTOS] if isinstance(encoder, TinyImage) else [[1, 5], [1, 6, 7]]
     result = encode(encoder, loaded, CPU)

@@ -64,14 +64,14 @@ def test_a_text_is_encoded_once_in_prediction_without_a_cache(frozen: bool) -> N
 def test_a_photos_vector_is_made_once_in_prediction_and_its_pyramid_is_not_kept(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
     record = ImageRecord("a", "E", "test", str(tmp_path / "a.png"), 8, 8)
-    for pooled, calls in ((True, [1]), (False, [2, 2])):
-        encoder, seen = TinyImage(32, pooled), []
+    for output, calls in (("pooled", [1]), ("pyramid", [2, 2])):
+        encoder, seen = TinyImage(32, output), []
         encoder.register_forward_hook(lambda *_, seen=seen: seen.append(len(_[1][0])))
         with torch.inference_mode():
             for _ in range(2):
                 found = encoded(encoder, gather(encoder, [photo_item(encoder, record, 0)] * 2, None))
         assert seen == calls
-        assert len(memo._memo.get(encoder, ())) == pooled
+        assert len(memo._memo.get(encoder, ())) == (output == "pooled")
         assert all(len(tensor) == 2 for tensor in found.values())
 
 

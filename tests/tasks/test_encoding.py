@@ -21,7 +21,17 @@ from magic_cli.models.encoders import TextEncoder, TinyImage, TinyText
 from magic_cli.records import Case, ImageRecord, Sample
 from magic_cli.tasks.cvqa import model as cvqa_model
 from magic_cli.tasks.cvqa.config import CvqaConfig
-from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, photo_item, pretrained, text_encoder, text_item
+from magic_cli.tasks.encoding import (
+    Encoded,
+    ToEncode,
+    encoded,
+    gather,
+    photo_item,
+    pretrained,
+    text_encoder,
+    text_item,
+    text_windows,
+)
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.training.loader import to_device
 from magic_cli.training.task_model import Batch
@@ -44,7 +54,7 @@ def record(tmp_path: Path) -> ImageRecord:
 
 
 def test_photo_items_load_their_view(record: ImageRecord) -> None:
-    encoder = TinyImage(32, pooled=True)
+    encoder = TinyImage(32, "pooled")
     plain = photo_item(encoder, record, 0).load()
     assert torch.equal(plain, encoder.pixels(Image.open(record.path or "")))
     for view in VIEWS:
@@ -54,13 +64,13 @@ def test_photo_items_load_their_view(record: ImageRecord) -> None:
 
 
 def test_photo_keys_stand_for_content_view_and_orientation(record: ImageRecord, tmp_path: Path) -> None:
-    encoder = TinyImage(32, pooled=True)
+    encoder = TinyImage(32, "pooled")
     keys = {photo_item(encoder, record, view).key for view in VIEWS}
     values = {name: getattr(record, name) for name in record.__slots__}
     upright = ImageRecord(**values | {"upright": True})
     other = ImageRecord(**values | {"sha256": "b" * 64})
     keys |= {photo_item(encoder, upright, 0).key, photo_item(encoder, other, 0).key}
-    keys.add(photo_item(TinyImage(64, pooled=True), record, 0).key)
+    keys.add(photo_item(TinyImage(64, "pooled"), record, 0).key)
     assert len(keys) == 8 + 3
     moved = ImageRecord(**values | {"path": tmp_path / "elsewhere.png", "image_id": "IMG_2", "split": "test"})
     assert photo_item(encoder, moved, 3).key == photo_item(encoder, record, 3).key
@@ -72,7 +82,7 @@ def test_exif_orientation_follows_the_record(tmp_path: Path) -> None:
     photo = Image.new("RGB", (32, 32))
     photo.paste((255, 255, 255), (0, 0, 32, 16))
     photo.save(tmp_path / "x.png", exif=exif)
-    encoder = TinyImage(32, pooled=True)
+    encoder = TinyImage(32, "pooled")
     for upright, top in ((False, 255), (True, 0)):
         made = ImageRecord("x", "E", "train", tmp_path / "x.png", 32, 32, upright=upright)
         assert photo_item(encoder, made, 0).load()[:, 0, 0].tolist() == [top] * 3
@@ -84,12 +94,12 @@ def test_a_photo_that_was_replaced_since_is_refused(record: ImageRecord) -> None
     photo = Image.open(record.path)
     photo.transpose(Image.Transpose.ROTATE_180).save(record.path)
     with pytest.raises(DataError, match=r"IMG_1\.png: got another photo, .* run `magic prepare` again"):
-        photo_item(TinyImage(32, pooled=True), record, 0).load()
+        photo_item(TinyImage(32, "pooled"), record, 0).load()
 
 
 def test_a_photo_that_is_not_there_is_one_line(record: ImageRecord) -> None:
     gone = ImageRecord("IMG_9", "ENC9", "test", None, 40, 60)
-    item = photo_item(TinyImage(32, pooled=True), gone, 0)  # asking is allowed, loading is not
+    item = photo_item(TinyImage(32, "pooled"), gone, 0)  # asking is allowed, loading is not
     with pytest.raises(DataError, match="IMG_9: no photo; run `magic prepare`") as raised:
         item.load()
     assert raised.value.exit_code == 3
@@ -179,7 +189,7 @@ def test_all_tensors_of_a_batch_are_moved_and_pinned_together(monkeypatch: pytes
 
 
 def test_cached_features_are_those_computed_anew(record: ImageRecord, tmp_path: Path) -> None:
-    images, texts = TinyImage(32, pooled=False), TinyText(16)
+    images, texts = TinyImage(32, "pyramid"), TinyText(16)
     cache = FeatureCache(tmp_path / "cache", "float32")
     photos = [photo_item(images, record, view) for view in (0, 5, 3)]
     prompts = [text_item(texts, "a red rash", "eczema"), text_item(texts, "itch", "")]
@@ -197,7 +207,7 @@ def test_cached_features_are_those_computed_anew(record: ImageRecord, tmp_path: 
 
 
 def test_an_encoder_that_learns_is_never_read_from_the_cache(record: ImageRecord, tmp_path: Path) -> None:
-    encoder = TinyImage(32, pooled=True)
+    encoder = TinyImage(32, "pooled")
     cache = FeatureCache(tmp_path / "cache", "float32")
     items = [photo_item(encoder, record, 0)]
     cache.fill(encoder, items, CPU)
@@ -207,7 +217,7 @@ def test_an_encoder_that_learns_is_never_read_from_the_cache(record: ImageRecord
 
 
 def test_what_is_lost_from_the_cache_is_computed_and_stored(record: ImageRecord, tmp_path: Path) -> None:
-    encoder = TinyImage(32, pooled=True)
+    encoder = TinyImage(32, "pooled")
     encoder.freeze()
     cache, item = FeatureCache(tmp_path, "float32"), photo_item(encoder, record, 0)
     part = gather(encoder, [item], cache)
@@ -218,13 +228,36 @@ def test_what_is_lost_from_the_cache_is_computed_and_stored(record: ImageRecord,
     assert isinstance(gather(encoder, [item], cache), Encoded)
 
 
+# --- texts longer than the window
+
+
+def test_a_text_that_fits_is_one_window_with_the_key_of_the_whole_text() -> None:
+    encoder = TinyText(16)
+    (item,) = text_windows(encoder, "itchy red rash")
+    whole = text_item(encoder, "itchy red rash", "")
+    assert (item.key, item.load()) == (whole.key, whole.load())
+
+
+def test_a_longer_text_is_several_windows_that_hold_every_token() -> None:
+    encoder = TinyText(8)
+    text = "An itchy red rash. It burns at night, on both of my hands; since two weeks and a day or so."
+    items = text_windows(encoder, text)
+    loaded = [item.load() for item in items]
+    assert [token for window in loaded for token in window[1:]] == encoder.ids(text)
+    assert loaded[0] == encoder.join(encoder.ids("An itchy red rash."), [])
+    assert all(window[0] == 1 and len(window) <= 8 for window in loaded)
+    keys = {item.key for item in items} | {text_item(encoder, text, "").key}
+    assert len(keys) == len(items) + 1
+    assert not keys & {item.key for item in text_windows(TinyText(9), text)}
+
+
 # --- encoders by name
 
 
 def test_the_tiny_encoders_by_name() -> None:
-    images, texts = pretrained(resolve(SegConfig, "tiny"), pooled=False)
+    images, texts = pretrained(resolve(SegConfig, "tiny"), "pyramid")
     assert (type(images), type(texts), images.size, texts.window) == (TinyImage, TinyText, 64, 64)
-    assert pretrained(resolve(CvqaConfig, "tiny"), pooled=True)[0].channels == (24,)
+    assert pretrained(resolve(CvqaConfig, "tiny"), "pooled")[0].channels == (24,)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +270,7 @@ def test_the_tiny_encoders_by_name() -> None:
 )
 def test_unknown_encoders_are_refused(setting: str, line: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        pretrained(resolve(CvqaConfig, "tiny", (setting,)), pooled=True)
+        pretrained(resolve(CvqaConfig, "tiny", (setting,)), "pooled")
     assert raised.value.problems == (line,)
 
 
@@ -245,13 +278,13 @@ def test_unknown_encoders_are_refused(setting: str, line: str) -> None:
 def test_hub_names_without_weights_are_refused(name: str, tmp_path: Path) -> None:
     config = resolve(CvqaConfig, "tiny", (f"{name}=owner/model",), weights_dir=str(tmp_path))
     with pytest.raises(WeightsError, match=r"model: got no config\.json") as raised:
-        pretrained(config, pooled=True)
+        pretrained(config, "pooled")
     assert raised.value.exit_code == 5
 
 
 def test_a_pyramid_of_a_hub_model_is_refused() -> None:
     with pytest.raises(ConfigError, match="image_encoder 'owner/model'"):
-        pretrained(resolve(SegConfig, "tiny", ("image_encoder=owner/model",)), pooled=False)
+        pretrained(resolve(SegConfig, "tiny", ("image_encoder=owner/model",)), "pyramid")
     config = resolve(SegConfig, "tiny")
     assert isinstance(config, SegConfig)
     assert isinstance(text_encoder(config), TinyText)

@@ -11,7 +11,7 @@ from magic_cli.training.ema import ModelEma
 class Model(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.images = TinyImage(32, pooled=True)
+        self.images = TinyImage(32, "pooled")
         self.images.freeze()
         self.head, self.norm = nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1)
 

@@ -17,8 +17,8 @@ _memo: WeakKeyDictionary[Encoder, dict[str, Features]] = WeakKeyDictionary()
 
 
 def is_small(encoder: Encoder) -> bool:
-    """Return whether an encoder's features are small enough to keep: vectors are, pyramids and taps are not."""
-    return isinstance(encoder, TextEncoder) or (isinstance(encoder, ImageEncoder) and len(encoder.channels) == 1)
+    """Return whether an encoder's features are small enough to keep: those of texts, and vectors of photos."""
+    return isinstance(encoder, TextEncoder) or (isinstance(encoder, ImageEncoder) and encoder.output == "pooled")
 
 
 def encode_memoised(encoder: Encoder, keys: Sequence[str], batch: Tensor | dict[str, Tensor]) -> Features:

@@ -78,7 +78,7 @@ class CvqaModel(TaskModel):
         if config.modality == "text":
             self.images, self.texts = None, text_encoder(config)
         else:
-            self.images, self.texts = pretrained(config, pooled=True)
+            self.images, self.texts = pretrained(config, "pooled")
         for encoder in (self.images, self.texts):
             if encoder is not None:
                 set_finetuning(encoder, config.finetune, config.rank)

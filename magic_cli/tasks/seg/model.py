@@ -62,7 +62,7 @@ class SegModel(TaskModel):
         if "/" in config.image_encoder:
             parts: Parts = clipseg(config.image_encoder, config.weights_path, config.image_size, config.text_window)
         else:
-            images, texts = pretrained(config, pooled=False)
+            images, texts = pretrained(config, "pyramid")
             parts = images, texts, PyramidDecoder(images.channels, texts.dim, config.width, config.dropout)
         self.images, self.texts, self.head = parts
         self.texts.freeze()
