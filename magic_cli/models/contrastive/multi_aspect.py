@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from magic_cli.models.contrastive.features import DISEASE, ContrastiveOptions
 from magic_cli.models.contrastive.ontology import distances_between, mixed, spread_loss
-from magic_cli.models.contrastive.same_text import copies, images_of_texts, texts_of_images
+from magic_cli.models.contrastive.same_text import copies, rivals, texts_of_images
 from magic_cli.models.contrastive.share import Share, by_rows, floor_of
 
 
@@ -29,24 +29,18 @@ def text_to_image(
     def losses(texts: Tensor, text_ids: Tensor, case_ids: Tensor, owners: Tensor, nodes: Tensor) -> Tensor:
         logits = scale * texts @ images.T
         own = owners[:, None] == torch.arange(len(images), device=owners.device)
-        competing = torch.ones_like(own)
-        matches = own
-        if options.same_text != "negative":
-            matches = own | images_of_texts(text_ids, case_ids, share.columns)
-        if options.same_text == "ignore":
-            competing = own | ~matches
-            matches = own
+        competing, matches = rivals(text_ids, case_ids, own, share.columns, options.same_text)
         total = torch.logsumexp(logits.masked_fill(~competing, floor_of(logits)), 1)
         loss = total - (logits * matches).sum(1) / matches.sum(1)
         if distances is None:
             return loss
-        between, known = distances_between(nodes, share.column_nodes, distances)
+        between, known = distances_between(nodes, share.columns.nodes, distances)
         spread = spread_loss(logits, total, between, known & competing)
         return mixed(loss, spread, nodes, options.ontology_beta)
 
     nodes = torch.full(shape, -1, device=images.device)
     if first <= DISEASE < rows.mask.shape[1]:
-        nodes[:, DISEASE - first] = share.row_nodes
+        nodes[:, DISEASE - first] = share.own.nodes
     arguments = (
         rows.texts[:, first:].flatten(0, 1),
         rows.text_ids[:, first:].flatten(),
@@ -63,12 +57,12 @@ def image_to_text(share: Share, scale: Tensor, options: ContrastiveOptions, dist
     The denominator is "others": the text and all texts of other photos, with least value 0; or "all": all texts, so
     that those of one photo compete and the mean loss is at least log C. Copies of a text are taken to have its vector.
     """
-    rows, columns = share.rows, share.columns
-    count = columns.mask.shape[1]
+    columns, count = share.columns, share.own.mask.shape[1]
+    all_texts = share.of_batch(share.rows.texts).flatten(0, 1)
 
     def losses(images: Tensor, ids: Tensor, mask: Tensor, cases: Tensor, owners: Tensor, nodes: Tensor) -> Tensor:
-        logits = scale * images @ columns.texts.flatten(0, 1).T
-        grid = logits.view(len(images), -1, count)
+        logits = scale * images @ all_texts.T
+        grid = logits.view(len(images), len(columns), count)
         texts = logits.gather(1, owners[:, None] * count + torch.arange(count, device=owners.device))
         own = (owners[:, None] == torch.arange(grid.shape[1], device=owners.device))[..., None]
         competing = columns.mask.expand_as(grid) if options.denominator == "all" else columns.mask & ~own
@@ -81,12 +75,20 @@ def image_to_text(share: Share, scale: Tensor, options: ContrastiveOptions, dist
         loss = rest - texts if options.denominator == "all" else more - F.logsigmoid(texts + more - rest)
         if distances is None or count <= DISEASE:
             return loss
-        between, known = distances_between(nodes, share.column_nodes, distances)
+        between, known = distances_between(nodes, share.columns.nodes, distances)
         related = known & (competing | own)[..., DISEASE] & columns.mask[:, DISEASE]
         total = loss[:, DISEASE] + texts[:, DISEASE]
         spread = spread_loss(grid[..., DISEASE], total, between, related)
         disease = mixed(loss[:, DISEASE], spread, nodes, options.ontology_beta)
         return torch.cat([loss[:, :DISEASE], disease[:, None], loss[:, DISEASE + 1 :]], 1)
 
-    arguments = (rows.images, rows.text_ids, rows.mask, rows.case_ids, share.owners, share.row_nodes)
+    own_photos = share.own
+    arguments = (
+        share.rows.images,
+        own_photos.text_ids,
+        own_photos.mask,
+        own_photos.case_ids,
+        share.owners,
+        own_photos.nodes,
+    )
     return by_rows(losses, arguments, options.chunk_rows)

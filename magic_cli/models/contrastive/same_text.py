@@ -3,10 +3,28 @@
 import torch
 from torch import Tensor
 
-from magic_cli.models.contrastive.features import PairFeatures
+from magic_cli.models.contrastive.features import SameText
+from magic_cli.models.contrastive.share import Columns
 
 
-def images_of_texts(text_ids: Tensor, case_ids: Tensor, columns: PairFeatures) -> Tensor:
+def rivals(
+    text_ids: Tensor, case_ids: Tensor, own: Tensor, columns: Columns, same_text: SameText
+) -> tuple[Tensor, Tensor]:
+    """Return two (R, G) bool: whether image g is in the denominator of text r, and whether it is a match.
+
+    Args:
+        text_ids: (R,), of texts that are there.
+        case_ids: (R,), of the photos that have them.
+        own: (R, G) bool: g is the photo that r belongs to.
+        columns: G photos.
+    """
+    if same_text == "negative":
+        return torch.ones_like(own), own
+    matches = own | images_of_texts(text_ids, case_ids, columns)
+    return (own | ~matches, own) if same_text == "ignore" else (torch.ones_like(own), matches)
+
+
+def images_of_texts(text_ids: Tensor, case_ids: Tensor, columns: Columns) -> Tensor:
     """Return (R, G) bool: whether photo g has text r, or is of its case.
 
     Args:
@@ -20,7 +38,7 @@ def images_of_texts(text_ids: Tensor, case_ids: Tensor, columns: PairFeatures) -
     return same
 
 
-def texts_of_images(text_ids: Tensor, mask: Tensor, case_ids: Tensor, columns: PairFeatures) -> Tensor:
+def texts_of_images(text_ids: Tensor, mask: Tensor, case_ids: Tensor, columns: Columns) -> Tensor:
     """Return (R, G, C) bool: whether text (g, c), if it is there, is a text of photo r, or of its case.
 
     Args:
@@ -35,12 +53,12 @@ def texts_of_images(text_ids: Tensor, mask: Tensor, case_ids: Tensor, columns: P
     return same & columns.mask
 
 
-def copies(text_ids: Tensor, owners: Tensor, columns: PairFeatures) -> Tensor:
+def copies(text_ids: Tensor, owners: Tensor, columns: Columns) -> Tensor:
     """Return (R, C) int64: how often each text of photo r is there in the whole batch, itself and other photos'.
 
     Args:
         text_ids: (R, C).
         owners: (R,), which of the G photos r is.
     """
-    others = columns.mask & (owners[:, None, None] != torch.arange(len(columns.mask), device=owners.device)[:, None])
+    others = columns.mask & (owners[:, None, None] != torch.arange(len(columns), device=owners.device)[:, None])
     return torch.stack([((ids[:, None, None] == columns.text_ids) & others).sum((1, 2)) for ids in text_ids.T], 1) + 1

@@ -1,4 +1,4 @@
-"""The rows of one process, and those of the whole batch that they are compared with."""
+"""The rows of one process, and what is known of the whole batch that they are compared with."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,19 +12,44 @@ from magic_cli.models.gather import Gather
 
 
 @dataclass(frozen=True)
+class Columns:
+    """All G photos of the batch in the order of ranks, or some of them: which texts they have, and which case."""
+
+    mask: Tensor
+    """(G, C) bool"""
+    text_ids: Tensor
+    """(G, C) int64"""
+    case_ids: Tensor
+    """(G,) int64"""
+    nodes: Tensor
+    """(G,) int64: their diseases, -1 unknown."""
+
+    def __len__(self) -> int:
+        return len(self.mask)
+
+
+@dataclass(frozen=True)
 class Share:
-    """Rows of this process, masked texts zeroed; columns of the whole batch, in the order of ranks."""
+    """The photos of one process: at least float32, masked texts zeroed."""
 
     rows: PairFeatures
-    columns: PairFeatures
-    """Without patches, concepts and nodes."""
+    own: Columns
+    """Of the rows."""
+    columns: Columns
+    """Of the whole batch."""
+    first: int
+    """Which photo of the whole batch the first row is."""
     owners: Tensor
     """(N,) int64: which photo of the whole batch each row is."""
-    row_nodes: Tensor
-    """(N,) int64: the disease of each row, -1 unknown."""
-    column_nodes: Tensor
-    """(G,) int64."""
     gather: Gather
+    sent_as: torch.dtype
+    """The number format in which vectors came, and are sent to other processes."""
+
+    def of_batch(self, vectors: Tensor) -> Tensor:
+        """Return the rows (G, ...) of all processes, with gradient."""
+        if self.gather.processes == 1:
+            return vectors
+        return full(self.gather(vectors.to(self.sent_as)))
 
     def mean(self, losses: Tensor, weights: Tensor) -> Tensor:
         """Return the part of this process in the weighted mean over the whole batch, times the processes.
@@ -38,27 +63,28 @@ class Share:
 
 
 def share_of(features: PairFeatures, gather: Gather) -> Share:
-    """Return the share of this process; gathers vectors once with gradient, and masks and ids in one call.
+    """Return the share of this process; masks and ids are gathered in one call.
 
     Args:
         gather: sized.
     """
-    count = features.mask.shape[1]
     nodes = features.nodes if features.nodes is not None else torch.full_like(features.case_ids, -1)
-    rows = replace(features, texts=_without_masked(features.texts, features.mask))
-    numbers = torch.cat([rows.mask.long(), rows.text_ids, rows.case_ids[:, None], nodes[:, None]], 1)
-    numbers = gather(numbers)
-    columns = PairFeatures(
-        images=full(gather(rows.images)),
-        texts=full(gather(rows.texts)),
+    own = Columns(features.mask, features.text_ids, features.case_ids, nodes)
+    numbers = gather(torch.cat([own.mask.long(), own.text_ids, own.case_ids[:, None], nodes[:, None]], 1))
+    count = own.mask.shape[1]
+    columns = Columns(
         mask=numbers[:, :count].bool(),
         text_ids=numbers[:, count : 2 * count],
         case_ids=numbers[:, -2],
+        nodes=numbers[:, -1],
     )
-    sizes = gather.rows or (len(rows.images),)
-    owners = torch.arange(len(rows.images), device=rows.images.device) + sum(sizes[: gather.rank])
-    rows = replace(rows, images=full(rows.images), texts=full(rows.texts))
-    return Share(rows, columns, owners, nodes, numbers[:, -1], gather)
+    first = sum((gather.rows or ())[: gather.rank])
+    owners = torch.arange(len(own), device=own.mask.device) + first
+    nothing = torch.zeros((), dtype=features.texts.dtype, device=features.texts.device)
+    texts = torch.where(features.mask[..., None], features.texts, nothing)
+    patches = full(features.patches) if features.patches is not None else None
+    rows = replace(features, images=full(features.images), texts=full(texts), patches=patches)
+    return Share(rows, own, columns, first, owners, gather, features.images.dtype)
 
 
 def full(tensor: Tensor) -> Tensor:
@@ -75,14 +101,9 @@ def by_rows(function: Callable[..., Tensor], rows: Sequence[Tensor], chunk_rows:
     """Return `function(*rows)` for tensors with R equal rows, chunk by chunk if R is over `chunk_rows`.
 
     A chunk's intermediate results are computed again in backward, so that at no time more than one is in memory.
-    No rows are one empty chunk: gradients reach what all processes gathered, in the same order on each.
+    The function gathers nothing: processes may have different numbers of chunks.
     """
-    count = len(rows[0])
-    if count <= chunk_rows:
+    if len(rows[0]) <= chunk_rows:
         return function(*rows)
     chunks = zip(*(torch.split(tensor, chunk_rows) for tensor in rows), strict=True)
     return torch.cat([checkpoint(function, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks])
-
-
-def _without_masked(texts: Tensor, mask: Tensor) -> Tensor:
-    return torch.where(mask[..., None], texts, torch.zeros((), dtype=texts.dtype, device=texts.device))
