@@ -154,7 +154,7 @@ class ImageEncoder(Encoder):
         return scaled.contiguous(memory_format=torch.channels_last)
 
 
-def _mode(output: Output) -> str:
+def mode_of(output: Output) -> str:
     """Return the part of a fingerprint that tells outputs apart: users have features cached under the first two."""
     return output if output == "patches" else f"pooled={output == 'pooled'}"
 
@@ -188,7 +188,7 @@ class Lite0(ImageEncoder):
 
     def preprocessing(self) -> str:
         """Return also the output."""
-        return f"{super().preprocessing()} {_mode(self.output)}"
+        return f"{super().preprocessing()} {mode_of(self.output)}"
 
     def forward(self, pixels: Tensor) -> Features:
         """Encode uint8 (B, 3, S, S): {"pooled": (B, 1280)}, also "patches" (B, S/32 * S/32, 1280), or levels.
@@ -218,7 +218,7 @@ class TinyImage(ImageEncoder):
 
     def preprocessing(self) -> str:
         """Return also the output."""
-        return f"{super().preprocessing()} {_mode(self.output)}"
+        return f"{super().preprocessing()} {mode_of(self.output)}"
 
     def forward(self, pixels: Tensor) -> Features:
         """Encode uint8 (B, 3, S, S): {"pooled": (B, 24)}, two levels, or 16 values per patch of 8 x 8 pixels."""

@@ -23,7 +23,7 @@ _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @contextmanager
-def _usable(name: str, folder: Any) -> Iterator[None]:
+def usable(name: str, folder: Any) -> Iterator[None]:
     """Turn any error of `from_pretrained` about missing or damaged files into a WeightsError that names the folder."""
     try:
         yield
@@ -32,12 +32,19 @@ def _usable(name: str, folder: Any) -> Iterator[None]:
         raise WeightsError(f"{folder}: not a usable checkpoint of {name} ({first}); copy all of its files") from None
 
 
-def _load(kind: Any, name: str, folder: Any) -> Any:
-    with _usable(name, folder):
+def load(kind: Any, name: str, folder: Any) -> Any:
+    """Return `kind.from_pretrained(folder)`, from files only.
+
+    Raises:
+        WeightsError: files are missing, damaged or of another model.
+    """
+    with usable(name, folder):
         return kind.from_pretrained(folder, **LOCAL)
 
 
-def _normalisation(folder: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[Any, Any, int]:
+def normalisation(
+    folder: Any, mean: tuple[float, ...], std: tuple[float, ...], resample: int = Image.Resampling.BILINEAR
+) -> tuple[Any, Any, int]:
     """Return mean, std and resampling of the checkpoint's image processor, or else the published ones."""
     from transformers import AutoImageProcessor
 
@@ -45,7 +52,7 @@ def _normalisation(folder: Any, mean: tuple[float, ...], std: tuple[float, ...])
         processor = AutoImageProcessor.from_pretrained(folder, **LOCAL)
     except (OSError, ValueError):
         log(f"{folder}: no preprocessor_config.json; photos are normalised with the published mean {mean}")
-        return mean, std, Image.Resampling.BILINEAR
+        return mean, std, resample
     return processor.image_mean, processor.image_std, int(getattr(processor, "resample", Image.Resampling.BILINEAR))
 
 
@@ -56,7 +63,7 @@ class ClipVision(ImageEncoder):
     """
 
     def __init__(self, model: Any, name: str, folder: Any, size: int) -> None:
-        super().__init__(size, *_normalisation(folder, _IMAGENET_MEAN, _IMAGENET_STD))
+        super().__init__(size, *normalisation(folder, _IMAGENET_MEAN, _IMAGENET_STD))
         self.source, self.taps = name, tuple(model.extract_layers)
         vision = model.clip.vision_model
         self.embeddings, self.norm = vision.embeddings, vision.pre_layrnorm
@@ -78,17 +85,17 @@ class ClipVision(ImageEncoder):
 
 
 class ClipText(TextEncoder):
-    """The projected text encoder of CLIPSeg's CLIP: {"text": (B, 512)}; up to 77 tokens, always with the end token."""
+    """The projected text encoder of a CLIP, or CLIPSeg's: {"text": (B, D)}; up to 77 tokens, with the end token."""
 
-    def __init__(self, model: Any, name: str, folder: Any, window: int) -> None:
+    def __init__(self, clip: Any, name: str, folder: Any, window: int) -> None:
         from transformers import CLIPTokenizerFast
 
-        tokenizer = _load(CLIPTokenizerFast, name, folder)
-        limit = model.config.text_config.max_position_embeddings
+        tokenizer = load(CLIPTokenizerFast, name, folder)
+        limit = clip.config.text_config.max_position_embeddings
         super().__init__(min(window, limit), ([tokenizer.bos_token_id], [tokenizer.eos_token_id]))
         self.tokenizer, self.source, self.pad = tokenizer, name, tokenizer.pad_token_id
-        self.text_model, self.projection = model.clip.text_model, model.clip.text_projection
-        self.dim = model.config.projection_dim
+        self.text_model, self.projection = clip.text_model, clip.text_projection
+        self.dim = clip.config.projection_dim
         self.record_weights()
 
     def ids(self, text: str) -> list[int]:
@@ -124,8 +131,8 @@ def clipseg(name: str, weights: Path | None, size: int, window: int) -> tuple[Cl
     from transformers import CLIPSegForImageSegmentation
 
     folder = hub_dir(name, weights)
-    model = _load(CLIPSegForImageSegmentation, name, folder)
-    vision, text = ClipVision(model, name, folder, size), ClipText(model, name, folder, window)
+    model = load(CLIPSegForImageSegmentation, name, folder)
+    vision, text = ClipVision(model, name, folder, size), ClipText(model.clip, name, folder, window)
     return vision, text, ClipSegHead(model.decoder)
 
 
@@ -138,8 +145,8 @@ class SwinPooled(ImageEncoder):
         from transformers import AutoModel
 
         folder = hub_dir(name, weights)
-        super().__init__(size, *_normalisation(folder, _IMAGENET_MEAN, _IMAGENET_STD))
-        self.net, self.source = _load(AutoModel, name, folder), name
+        super().__init__(size, *normalisation(folder, _IMAGENET_MEAN, _IMAGENET_STD))
+        self.net, self.source = load(AutoModel, name, folder), name
         self.channels = (int(getattr(self.net, "num_features", 0) or self.net.config.hidden_size),)
         self.record_weights()
 
@@ -151,5 +158,5 @@ class SwinPooled(ImageEncoder):
 def bert(name: str, weights: Path | None, window: int) -> BertText:
     """Load a BERT by name or from a folder; its [CLS] embedding is the vector of a text."""
     folder = hub_dir(name, weights)
-    with _usable(name, folder):
+    with usable(name, folder):
         return BertText(folder, window, "cls", name)

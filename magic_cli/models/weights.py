@@ -6,8 +6,10 @@ Hugging Face Hub: they are read from `--weights DIR` or from the local Hub cache
 """
 
 import importlib.util
+import json
 import re
-from collections.abc import Iterable, Mapping
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,11 +61,24 @@ PAPER_MODELS = (
 # for every from_pretrained: no network, and never run code that comes with weights
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
+_MOST_HEADER = 100_000_000  # bytes of a safetensors header, as the library limits it
+
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
 _MINILM_FILES = ("config.json", "tokenizer.json", "model.safetensors")
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+
+OPEN_CLIP_CONFIG = "open_clip_config.json"
+
+_OPEN_CLIP_WEIGHTS = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+)
+
+# model_type in config.json of the checkpoints whose image and text encoder share one space
+CONTRASTIVE = ("clip", "siglip", "siglip2")
 
 
 def locate(shipped: Shipped) -> Path:
@@ -136,8 +151,8 @@ def hub_dir(name: str, weights: Path | None) -> Path | str:
         raise WeightsError(
             problem(name, "no copy in the local Hugging Face cache", "pretrained weights", _to_download(name))
         )
-    folder = weights if (weights / "config.json").is_file() else weights / name.rsplit("/", 1)[-1]
-    if not (folder / "config.json").is_file():
+    folder = weights if _has_config(weights) else weights / name.rsplit("/", 1)[-1]
+    if not _has_config(folder):
         got = "no config.json" if folder.is_dir() or weights.is_dir() else "no such folder"
         raise WeightsError(problem(folder, got, f"the files of {name}", _to_download(name)))
     if not _has_weights(folder):
@@ -154,8 +169,107 @@ def in_hub_cache(name: str) -> bool:
 def _cached(name: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache  # slow to import
 
-    config = try_to_load_from_cache(name, "config.json")
-    return Path(config).parent if isinstance(config, str) else None
+    found = (try_to_load_from_cache(name, config) for config in ("config.json", OPEN_CLIP_CONFIG))
+    return next((Path(config).parent for config in found if isinstance(config, str)), None)
+
+
+def model_folder(name: str, weights: Path | None) -> Path:
+    """Return the folder of a Hub model, in `weights` or in the local Hub cache; raises as `hub_dir`."""
+    folder = hub_dir(name, weights)
+    return folder if isinstance(folder, Path) else _cached(folder) or Path(folder)
+
+
+def model_type(name: str, weights: Path | None) -> str:
+    """Return what kind of checkpoint a Hub model is: `model_type` of its config.json, or "open_clip".
+
+    A folder in both formats is read as the former, which needs no further library.
+
+    Raises:
+        WeightsError: it is not there, config.json is no JSON object, or its weights are cut off or a Git LFS pointer.
+    """
+    folder = model_folder(name, weights)
+    kind = ""
+    if (folder / "config.json").is_file():
+        config = _json_object(folder / "config.json", name)
+        kind = str(config.get("model_type", ""))
+    is_open_clip = kind not in CONTRASTIVE or not _has_weights(folder, _WEIGHT_FILES)
+    kind = "open_clip" if is_open_clip and (folder / OPEN_CLIP_CONFIG).is_file() else kind
+    for file in _OPEN_CLIP_WEIGHTS if kind == "open_clip" else _WEIGHT_FILES:
+        if (folder / file).is_file():
+            _check_whole(folder / file, name)
+            break
+    if kind == "open_clip":
+        _json_object(folder / OPEN_CLIP_CONFIG, name)
+        if importlib.util.find_spec("open_clip") is None:
+            remedy = "run: pip install open-clip-torch (or magic-cli[open-clip])"
+            raise WeightsError(problem(folder, OPEN_CLIP_CONFIG, "the library that reads it, open_clip", remedy))
+    return kind
+
+
+def contrastive_type(name: str, weights: Path | None) -> str:
+    """Return `model_type` of a checkpoint with an image and a text encoder in one space.
+
+    Raises:
+        WeightsError: as `model_type`; or it is another kind of checkpoint.
+    """
+    kind = model_type(name, weights)
+    if kind not in (*CONTRASTIVE, "open_clip"):
+        config, expected = model_folder(name, weights) / "config.json", " or ".join(CONTRASTIVE)
+        remedy = f"give the folder of a CLIP or SigLIP model, or one with {OPEN_CLIP_CONFIG}"
+        raise WeightsError(problem(config, f"model_type {kind[:40]!r}", expected, remedy))
+    return kind
+
+
+def _json_object(path: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json_files.read_json(path)
+    except (OSError, MagicError):
+        content = None
+    if not isinstance(content, dict):
+        raise WeightsError(problem(path, "no JSON object", f"a file of {name}", _to_download(name)))
+    return content
+
+
+def _check_whole(path: Path, name: str) -> None:
+    """Check the ends of a weight file, not its content.
+
+    Raises:
+        WeightsError: it is a Git LFS pointer, or not as long as it says.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+            header = (
+                file.read(min(int.from_bytes(head, "little"), _MOST_HEADER)) if path.suffix == ".safetensors" else b""
+            )
+        size = path.stat().st_size
+        is_zip = zipfile.is_zipfile(path)
+    except OSError as error:
+        raise WeightsError(problem(path, error.strerror, "a readable file", "copy it again")) from None
+    if head == b"version ":
+        raise WeightsError(problem(path, "a Git LFS pointer", f"the weights of {name}", "run `git lfs pull`"))
+    got = ""
+    if path.suffix == ".safetensors":
+        got = _safetensors_fault(header, size)
+    elif head[:2] == b"PK" and not is_zip:
+        got = f"{size} bytes, cut off"
+    if got:
+        raise WeightsError(problem(path, got, f"the weights of {name}", "not a usable checkpoint: copy the file again"))
+
+
+def _safetensors_fault(header: bytes, size: int) -> str:
+    """Return what is wrong with a safetensors file of `size` bytes that has this header; "" for nothing."""
+    try:
+        tensors = json.loads(header)
+        end = max(entry["data_offsets"][1] for key, entry in tensors.items() if key != "__metadata__")
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return "no header of a safetensors file"
+    wanted = 8 + len(header) + end
+    return "" if size == wanted else f"{size} bytes instead of {wanted}"
+
+
+def _has_config(folder: Path) -> bool:
+    return (folder / "config.json").is_file() or (folder / OPEN_CLIP_CONFIG).is_file()
 
 
 def digests(names: Iterable[str], weights: Path | None) -> dict[str, str]:
@@ -199,11 +313,11 @@ def _files(name: str, weights: Path | None) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_file()] if folder else []
 
 
-def _has_weights(folder: Path) -> bool:
+def _has_weights(folder: Path, names: Sequence[str] = (*_WEIGHT_FILES, *_OPEN_CLIP_WEIGHTS)) -> bool:
     """Return whether `folder` contains weights, in one file or in shards that are all present."""
-    if any((folder / name).is_file() for name in _WEIGHT_FILES):
+    if any((folder / name).is_file() for name in names):
         return True
-    for index in (folder / f"{name}.index.json" for name in _WEIGHT_FILES):
+    for index in (folder / f"{name}.index.json" for name in names):
         if index.is_file():
             content = json_files.read_json(index)
             shards = content.get("weight_map") if isinstance(content, dict) else None

@@ -38,15 +38,15 @@ def check_weights(config: Config) -> None:
     """Check that the Hub checkpoints that a run needs are on this machine, before the slow import of torch.
 
     Raises:
-        WeightsError: some are missing; one line per checkpoint lists the files to copy.
+        WeightsError: some are missing or cut off; one line per checkpoint lists the files to copy.
     """
-    from magic_cli.models.weights import hub_dir
+    from magic_cli.models.weights import model_type
 
     lines: list[str] = []
     for hub_name in dict.fromkeys((config.image_encoder, config.text_encoder)):
         try:
             if "/" in hub_name:
-                hub_dir(hub_name, config.weights_path)
+                model_type(hub_name, config.weights_path)
         except WeightsError as error:
             lines += error.problems
     if lines:

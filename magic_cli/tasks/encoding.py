@@ -16,7 +16,9 @@ from magic_cli.models import encoders, huggingface
 from magic_cli.models.augment import turn
 from magic_cli.models.cache import memo
 from magic_cli.models.cache.features import FeatureCache, Item
+from magic_cli.models.contrastive_encoders import contrastive_pair
 from magic_cli.models.encoders import Encoder, Features, ImageEncoder, Output, TextEncoder
+from magic_cli.models.weights import CONTRASTIVE, model_type
 from magic_cli.records import ImageRecord
 from magic_cli.training.task_model import Batch
 
@@ -108,11 +110,20 @@ def pretrained(config: Config, output: Output) -> tuple[ImageEncoder, TextEncode
         images = encoders.Lite0(config.image_size, output)
     elif config.image_encoder == "tiny":
         images = encoders.TinyImage(config.image_size, output)
+    elif output != "pyramid" and _is_contrastive(config.image_encoder, config):
+        images, texts = contrastive_pair(
+            config.image_encoder, config.weights_path, config.image_size, config.text_window, output
+        )
+        return images, texts if config.text_encoder == config.image_encoder else text_encoder(config)
     elif "/" in config.image_encoder and output == "pooled":
         images = huggingface.SwinPooled(config.image_encoder, config.weights_path, config.image_size)
     else:
         raise ConfigError(f"image_encoder {config.image_encoder!r}: expected lite0, tiny or a Hub name (owner/name)")
     return images, text_encoder(config)
+
+
+def _is_contrastive(name: str, config: Config) -> bool:
+    return "/" in name and model_type(name, config.weights_path) in (*CONTRASTIVE, "open_clip")
 
 
 def text_encoder(config: Config) -> TextEncoder:
@@ -121,6 +132,8 @@ def text_encoder(config: Config) -> TextEncoder:
         return encoders.minilm(config.text_window)
     if config.text_encoder == "tiny":
         return encoders.TinyText(config.text_window)
+    if _is_contrastive(config.text_encoder, config):
+        return contrastive_pair(config.text_encoder, config.weights_path, config.image_size, config.text_window)[1]
     if "/" in config.text_encoder:
         return huggingface.bert(config.text_encoder, config.weights_path, config.text_window)
     raise ConfigError(f"text_encoder {config.text_encoder!r}: expected minilm, tiny or a Hub name (owner/name)")
