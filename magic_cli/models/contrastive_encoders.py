@@ -1,7 +1,7 @@
 """CLIP and SigLIP: image and text encoders whose vectors share one space, patches too (MAKE paper, section 2.2).
 
-Checkpoints are read from `--weights DIR` or the local Hugging Face cache, never from the network: CLIP and SigLIP of
-transformers here, folders of the library open_clip in models/open_clip_encoders.py.
+Checkpoints are read from `--weights DIR` or the local Hugging Face cache, never from the network: they are
+loaded with transformers.
 """
 
 from pathlib import Path
