@@ -32,9 +32,33 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class PackedPhoto(ABC):
+    """A photo whose bytes lie inside a larger file, such as a tar (data/shards/); small, and picklable."""
+
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where it is, for messages."""
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """What tells its content from that of all others, wherever the file lies: part of cache keys."""
+
+    @abstractmethod
+    def read(self) -> bytes:
+        """Return its bytes.
+
+        Raises:
+            DataError: they cannot be read, or the file is not the one that was indexed; one line.
+        """
+
+
+@dataclass(frozen=True, slots=True)
 class ImageRecord:
     """One photo. `height` and `width` are those of its masks, after the EXIF rule (data/imaging/orientation.py).
 
+    A photo in a shard is `packed`: its bytes are a part of `path`; its size and its SHA-256 are not known (0, "").
     Paths are absolute and stored as text: with five per photo, `Path` objects would take half of a dataset's memory.
     `path` is None if the photo is missing (text-only data).
     `upright` says whether the EXIF orientation has to be applied to get (height, width).
@@ -52,6 +76,12 @@ class ImageRecord:
     mask: str | None = None
     annotators: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""
+    packed: PackedPhoto | None = None
+
+    @property
+    def content_key(self) -> str:
+        """What tells the photo's content from that of all others: part of cache keys."""
+        return self.sha256 if self.packed is None else self.packed.key
 
 
 _EMPTY: Mapping[str, Any] = {}  # shared: separate empty dicts would take 64 bytes per case and field

@@ -8,6 +8,7 @@ from magic_cli import tasks
 from magic_cli.config import Config, SettingValue, from_dict, resolve
 from magic_cli.data.datasets import Dataset, open_datasets
 from magic_cli.data.prepared_inputs import image_files, table_files
+from magic_cli.data.shards.dataset import ShardedDataset, shard_files
 from magic_cli.errors import CheckpointError, ConfigError, DataError, printable, problem
 from magic_cli.io import run_record
 from magic_cli.io.files import StrPath
@@ -138,7 +139,8 @@ def set_up(
         from magic_cli.training.devices import require_determinism
 
         require_determinism()
-    datasets = open_datasets(data, options.data_weights, SPLITS, masks=task.deliverable == "masks")
+    masks, shards = task.deliverable == "masks", task.reads_shards
+    datasets = open_datasets(data, options.data_weights, SPLITS, masks, shards)
     if task.uses_questions:
         _check_questions(datasets)
     return RunSetup(task, config, datasets, draft, work, options.runtime.runtime(), earlier)
@@ -202,6 +204,9 @@ def run_files(setup: RunSetup, options: TrainOptions, record: str, outputs: tupl
     def inputs() -> Hashed:
         masks = setup.task.deliverable == "masks"
         for dataset in setup.datasets:
+            if isinstance(dataset.prepared, ShardedDataset):
+                yield from shard_files(dataset.prepared)
+                continue
             yield from table_files(dataset.folder)
             yield from image_files(dataset.folder, SPLITS, "all" if masks else "none", dataset.stamps.digests)
             dataset.stamps.check()  # they are those that were read

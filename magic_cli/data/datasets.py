@@ -9,6 +9,7 @@ from pathlib import Path
 
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.prepared_stamps import PreparedStamps, open_stamped
+from magic_cli.data.shards.dataset import is_sharded, open_shards
 from magic_cli.errors import ConfigError, DataError, printable, problem
 from magic_cli.io.files import StrPath
 
@@ -35,7 +36,11 @@ class Dataset:
 
 
 def open_datasets(
-    folders: Sequence[StrPath], weights: Sequence[float], splits: Collection[str], masks: bool
+    folders: Sequence[StrPath],
+    weights: Sequence[float],
+    splits: Collection[str],
+    masks: bool,
+    shards: bool = False,
 ) -> tuple[Dataset, ...]:
     """Open the prepared datasets of a run.
 
@@ -44,6 +49,7 @@ def open_datasets(
         weights: one for each folder, in their order; none for 1 each.
         splits: the splits whose masks, if `masks`, get stamps; as for `open_stamped`.
         masks: as for `open_stamped`.
+        shards: whether folders of shards (data/shards/) can be used.
 
     Raises:
         ConfigError: no folder, another number of weights than of folders, or a weight out of range.
@@ -52,7 +58,7 @@ def open_datasets(
     names, factors = _names(folders), _weights(weights, len(folders))
     datasets: list[Dataset] = []
     for name, folder, weight in zip(names, map(Path, folders), factors, strict=True):
-        prepared, stamps = open_stamped(folder, splits, masks)
+        prepared, stamps = _opened(folder, splits, masks, shards)
         same = next((other for other in datasets if other.prepared.sha256 == prepared.sha256), None)
         if same is not None:
             got = f"the same dataset as {same.folder}"
@@ -60,6 +66,15 @@ def open_datasets(
             raise DataError(printable(problem(f"--data {folder}", got, "another one", remedy)))
         datasets.append(Dataset(name, folder, weight, prepared, stamps))
     return tuple(datasets)
+
+
+def _opened(folder: Path, splits: Collection[str], masks: bool, shards: bool) -> tuple[Prepared, PreparedStamps]:
+    if not is_sharded(folder):
+        return open_stamped(folder, splits, masks)
+    if not shards:
+        expected = "a folder that `magic prepare` wrote"
+        raise DataError(problem(f"--data {folder}", "shards of photos and texts", expected, "they are for pretraining"))
+    return open_shards(folder)
 
 
 def digest_of(datasets: Sequence[Dataset]) -> str:

@@ -21,6 +21,11 @@ class LazySamples(Sequence[Sample]):
         """Numbers of samples that lie together, such as those of each shard, in order; their sum is the length."""
         return (len(self),)
 
+    @property
+    def window(self) -> int:
+        """How many blocks an order should stay within at a time, as they are only read as a whole; 0 for any order."""
+        return 0
+
     @overload
     def __getitem__(self, index: int) -> Sample: ...
 
@@ -54,10 +59,20 @@ class JoinedSamples(LazySamples):
         """The blocks of all parts."""
         return [block for part in self._parts for block in blocks_of(part)]
 
+    @property
+    def window(self) -> int:
+        """The widest window of a part that needs one."""
+        return max(map(window_of, self._parts), default=0)
+
 
 def blocks_of(samples: Sequence[Sample]) -> Sequence[int]:
     """Return the numbers of samples that lie together; a sequence in memory is one block."""
     return samples.blocks if isinstance(samples, LazySamples) else (len(samples),)
+
+
+def window_of(samples: Sequence[Sample]) -> int:
+    """Return how many blocks an order should stay within at a time; 0 for any order."""
+    return samples.window if isinstance(samples, LazySamples) else 0
 
 
 def chained(parts: Sequence[Sequence[Sample]]) -> Sequence[Sample]:

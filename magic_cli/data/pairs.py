@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from magic_cli.data.prepared import Prepared
+from magic_cli.data.shards.dataset import ShardedDataset
 from magic_cli.data.sources.source import RAW
 from magic_cli.data.texts.captions import CONCEPT_TEXT, DISEASE_TEXT, SUBTEXT
 from magic_cli.records import Case, ImageRecord, Sample
@@ -13,15 +14,24 @@ _ROLES = (RAW, DISEASE_TEXT, CONCEPT_TEXT)
 def pair_samples(prepared: Prepared, split: str) -> Sequence[Sample]:
     """Return the pairs of a split in prepared order: one sample per photo that is there and whose case has a text.
 
+    Those of shards are a lazy sequence (data/lazy_samples.py), which must not be made a list.
+
     Raises:
         DataError: a split other than train, valid, test.
     """
+    if isinstance(prepared, ShardedDataset):
+        return prepared.samples(split)
     images = prepared.images_of(split)
     return tuple(Sample(image.image_id, case, (image,)) for image in images if (case := _paired(image, prepared)))
 
 
 def pair_notes(prepared: Prepared, split: str) -> tuple[str, ...]:
-    """Return one line that counts the photos of a split that make no pair, () if all do; raises as `pair_samples`."""
+    """Return one line that counts the photos of a split that make no pair, () if all do; raises as `pair_samples`.
+
+    Of shards, all that is to be told about them belongs to split train.
+    """
+    if isinstance(prepared, ShardedDataset):
+        return prepared.warnings if split == "train" else ()
     images = prepared.images_of(split)
     lost = sum(image.path is None for image in images)
     silent = sum(image.path is not None and _paired(image, prepared) is None for image in images)

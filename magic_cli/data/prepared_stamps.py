@@ -62,18 +62,18 @@ class PreparedStamps:
 
 def open_stamped(root: StrPath, splits: Collection[str] = (), masks: bool = False) -> tuple[Prepared, PreparedStamps]:
     """Read prepared/ as `open_prepared`, with the stamps of its tables and, if `masks`, of masks of `splits`."""
-    stamps, digests = _stamps_of(str(Path(root).resolve() / name) for name in TABLES)
+    stamps, digests = stamps_of(str(Path(root).resolve() / name) for name in TABLES)
     prepared = open_prepared(root)
     used = (image for image in prepared.images.values() if masks and image.split in splits)
     paths = (path for image in used for path in (image.mask, *image.annotators.values()) if path is not None)
-    of_masks = _stamps_of(paths)
+    of_masks = stamps_of(paths)
     return prepared, PreparedStamps(Path(root), stamps | of_masks[0], digests | of_masks[1])
 
 
-def _stamps_of(paths: Iterable[str]) -> tuple[dict[str, Stamp], dict[str, str]]:
-    """Return the stamps of files, and their SHA-256, which are read after the stamps."""
+def stamps_of(paths: Iterable[str], hashed: bool = True) -> tuple[dict[str, Stamp], dict[str, str]]:
+    """Return the stamps of files, and if `hashed` their SHA-256, which are read after the stamps."""
     stamps = {path: _stamp(path) for path in paths}
-    return stamps, {path: _digest(path) for path in stamps}
+    return stamps, {path: _digest(path) for path in stamps} if hashed else {}
 
 
 def _stamp(path: str) -> Stamp:

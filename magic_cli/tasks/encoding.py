@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from magic_cli.config import Config
-from magic_cli.data.imaging.images import open_photo
+from magic_cli.data.imaging.images import open_record
 from magic_cli.data.prompts import share_window
 from magic_cli.data.texts.windows import windows
-from magic_cli.errors import ConfigError, DataError
+from magic_cli.errors import ConfigError
 from magic_cli.models import encoders, huggingface
 from magic_cli.models.augment import turn
 from magic_cli.models.cache import memo
@@ -27,11 +27,9 @@ def photo_item(encoder: ImageEncoder, record: ImageRecord, view: int) -> Item:
     """Return a photo in a view as an encoder input."""
 
     def load() -> Tensor:
-        if record.path is None:
-            raise DataError(f"{record.image_id}: no photo; run `magic prepare` on the folder that has it")
-        return turn(encoder.pixels(open_photo(record.path, record.upright, sha256=record.sha256)), view).contiguous()
+        return turn(encoder.pixels(open_record(record)), view).contiguous()
 
-    return Item(encoder.key(f"photo {record.sha256} {record.upright} {view}"), load)
+    return Item(encoder.key(f"photo {record.content_key} {record.upright} {view}"), load)
 
 
 def text_item(encoder: TextEncoder, question: str, answer: str) -> Item:

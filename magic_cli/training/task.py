@@ -75,6 +75,7 @@ class Task(ABC):
         supports_vote: whether finished predictions of several systems can be merged.
         whole_batches: whether the loss compares the samples of a batch with each other, so that every batch is whole
             (training/loader.py, `WholeBatches`).
+        reads_shards: whether it trains on pairs in shards (data/shards/), whose samples `pair_samples` gives.
     """
 
     name: ClassVar[str]
@@ -89,6 +90,7 @@ class Task(ABC):
     uses_questions: ClassVar[bool] = False
     supports_vote: ClassVar[bool] = False
     whole_batches: ClassVar[bool] = False
+    reads_shards: ClassVar[bool] = False
 
     @property
     @abstractmethod

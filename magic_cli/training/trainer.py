@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from magic_cli.config import Config
-from magic_cli.data.lazy_samples import blocks_of
+from magic_cli.data.lazy_samples import blocks_of, window_of
 from magic_cli.errors import DataError, Interrupted, MagicError
 from magic_cli.io import environment
 from magic_cli.io.files import sweep
@@ -76,7 +76,8 @@ class Trainer:
         self.train_set = Views(data.train, config.seed, config.n_views, shares=shares)
         sizes = config.batch_size, config.grad_accum_steps, *ours
         if data.task.whole_batches:
-            self.batches: Batches = WholeBatches(self.train_set, *sizes, data.task.shuffle_window(config))
+            window = data.task.shuffle_window(config) or window_of(data.train)
+            self.batches: Batches = WholeBatches(self.train_set, *sizes, window)
         else:
             self.batches = Batches(self.train_set, *sizes)
         self.ema: ModelEma | None = None

@@ -25,6 +25,7 @@ from magic_cli.data.names import SUFFIXES_OF
 from magic_cli.errors import DataError, printable, problem
 from magic_cli.io.files import known_sha256
 from magic_cli.io.regular_file import read_regular
+from magic_cli.records import ImageRecord
 
 _LARGE = 40_000_000  # pixels; larger photos are decoded one at a time, whatever the number of threads
 
@@ -331,11 +332,28 @@ def open_photo(path: str | Path, upright: bool, at_least: int | None = None, sha
     data = read_image_file(path, path)
     if sha256 and known_sha256(path) != sha256:
         raise DataError(problem(path, "another photo", "the one that was prepared", "run `magic prepare` again"))
-    with _opened(data, path) as (image, stream):
+    return _decoded(data, path, upright, at_least, is_checked=bool(sha256))
+
+
+def open_record(record: ImageRecord, at_least: int | None = None) -> Image.Image:
+    """Return a photo of a dataset as `open_photo`, also one inside a shard.
+
+    Raises:
+        DataError: as `open_photo`, and for a record without a photo.
+    """
+    if record.path is None:
+        raise DataError(f"{record.image_id}: no photo; run `magic prepare` on the folder that has it")
+    if record.packed is None:
+        return open_photo(record.path, record.upright, at_least, record.sha256)
+    return _decoded(record.packed.read(), record.packed.place, record.upright, at_least, is_checked=False)
+
+
+def _decoded(data: bytes, where: Path | str, upright: bool, at_least: int | None, is_checked: bool) -> Image.Image:
+    with _opened(data, where) as (image, stream):
         if at_least is not None:
             image.draft("RGB", (at_least, at_least))
         image.load()
-        if not sha256:  # else it was checked when it was prepared
+        if not is_checked:  # else it was checked when it was prepared
             _check_end(image, stream)
         turn = _TURNS.get(_orientation(image, stream)) if upright else None
         photo = _rgb(image)

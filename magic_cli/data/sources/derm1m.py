@@ -7,7 +7,7 @@ caption, "truncated" and "augmented" its variants, "disease" the ontology captio
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -48,14 +48,14 @@ _MASKS = ("knowledge_masks", "sub_caption_mask")
 
 _AGENT = frozenset({"agent_generated", "ontology_label"})  # columns of AgentAug alone
 
-_LABELS = ("disease_label", "standardized_disease")
+LABELS = ("disease_label", "standardized_disease")
 
 _PATHS = ("hierarchical_disease_label", "ontology_final")
 
 _CONCEPTS = ("skin_concept", "skin_concept_standarized", "skin_concept_standardized")
 
 _FACTS = (  # columns that become attributes under their own names
-    *(*_LABELS, *_PATHS, *_CONCEPTS, *sorted(_AGENT)),
+    *(*LABELS, *_PATHS, *_CONCEPTS, *sorted(_AGENT)),
     *("source", "source_type", "body_location", "symptoms", "gender", "sub_captions"),
 )
 
@@ -65,7 +65,7 @@ _KNOWN = frozenset(
     {"filename", "truncated_caption", "augmented_caption", "age", *_ROLES, *_SUBTEXTS, *_MASKS, *_FACTS, *_LICENCES}
 )
 
-_MARKS = frozenset({*_LABELS, *_PATHS, *_CONCEPTS, *_AGENT, *_MASKS, "ontology_caption", "visual_concept_caption"})
+_MARKS = frozenset({*LABELS, *_PATHS, *_CONCEPTS, *_AGENT, *_MASKS, "ontology_caption", "visual_concept_caption"})
 
 # "No definitive diagnosis", "[No matching attributes]", "No age information"
 _NOTHING = re.compile(
@@ -214,9 +214,9 @@ class _Pairs:
             case_id=image_id,
             split=split,
             image_ids=(image_id,),
-            texts={role: {"en": text} for role, text in _texts(row, table).items()},
-            label=_first(row, _LABELS),
-            attributes=_attributes(row),
+            texts={role: {"en": text} for role, text in texts_of(row, table.columns).items()},
+            label=first_said(row, LABELS),
+            attributes=attributes_of(row),
             licence=_licence(row, not _AGENT.isdisjoint(table.columns), is_rewritten),
         )
         return RawCase(case, (RawPhoto(image_id, path),) if path else (), row.where)
@@ -231,10 +231,14 @@ class _Pairs:
             issues.note(f"{captions} rewritten by an agent: agent_generated and the licence say so")
 
 
-def _texts(row: Row, table: CsvTable) -> dict[str, str]:
-    """Return role to text, less what the masks exclude."""
+def texts_of(row: Row, columns: Collection[str]) -> dict[str, str]:
+    """Return role to text of a row with some of these columns, less what the masks exclude.
+
+    Raises:
+        DataError: a mask is no list of zeros and ones; one line.
+    """
     knowledge = dict(zip(_ROLES, _mask(row, "knowledge_masks", len(_ROLES)), strict=True))
-    subtexts = [column for column in _SUBTEXTS if column in table.columns]
+    subtexts = [column for column in _SUBTEXTS if column in columns]
     kept = dict(zip(subtexts, _mask(row, "sub_caption_mask", len(subtexts)), strict=True)) if subtexts else {}
     found = {role: row.get(column) for column, role in _ROLES.items() if knowledge[column]}
     found |= {"truncated": row.get("truncated_caption"), "augmented": row.get("augmented_caption")}
@@ -265,7 +269,7 @@ def _mask(row: Row, column: str, size: int) -> tuple[bool, ...]:
     return tuple(bool(item) for item in value)
 
 
-def _first(row: Row, columns: Sequence[str]) -> str | None:
+def first_said(row: Row, columns: Sequence[str]) -> str | None:
     """Return the first of some cells that says something."""
     return next((text for column in columns if (text := _said(row.get(column)))), None)
 
@@ -276,7 +280,8 @@ def _said(text: str | None) -> str | None:
     return None if text is None or _NOTHING.fullmatch(text) else text
 
 
-def _attributes(row: Row) -> Mapping[str, str]:
+def attributes_of(row: Row) -> Mapping[str, str]:
+    """Return what a row says besides its texts: its own columns, and those that mean the same in every dataset."""
     own = {column: text[:LONGEST_ATTRIBUTE] for column in _FACTS if (text := row.get(column)) is not None}
     if "ontology_label" in own and number(own["ontology_label"]) == -1:  # unmapped
         del own["ontology_label"]
@@ -328,5 +333,5 @@ def _sex(text: str | None) -> str | None:
 
 
 def _licence(row: Row, is_agent: bool, is_rewritten: bool) -> str:
-    own = _first(row, _LICENCES) or ("CC BY-NC-ND 4.0" if is_agent else "CC BY-NC 4.0")
+    own = first_said(row, _LICENCES) or ("CC BY-NC-ND 4.0" if is_agent else "CC BY-NC 4.0")
     return f"{own[:150]}; caption rewritten by an agent" if is_rewritten else own[:200]
