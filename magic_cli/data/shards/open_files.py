@@ -1,5 +1,6 @@
 """Bytes at a place of a large file: each process keeps the files open that it read last."""
 
+import atexit
 import os
 import threading
 from collections import OrderedDict
@@ -9,6 +10,17 @@ from magic_cli.errors import DataError, printable, problem
 from magic_cli.io.regular_file import open_regular
 
 _MOST = 64  # open files of a process
+
+
+def _read(file: IO[bytes], offset: int, size: int) -> bytes:
+    """Return what the file holds now: what Python read ahead of it may have changed since."""
+    if not hasattr(os, "pread"):
+        file.seek(offset)
+        return file.read(size)
+    data = os.pread(file.fileno(), size, offset)
+    while 0 < len(data) < size and (more := os.pread(file.fileno(), size - len(data), offset + len(data))):
+        data += more  # a signal, or a network's disk that returns less at once
+    return data
 
 
 class OpenFiles:
@@ -23,17 +35,24 @@ class OpenFiles:
     def read(self, path: str, offset: int, size: int) -> bytes:
         """Return up to `size` bytes from `offset` on; raises OSError."""
         if self._owner != os.getpid():  # the parent's files and, if a thread of it held it, its lock
-            self._files, self._owner, self._lock = OrderedDict(), os.getpid(), threading.Lock()
+            self.close()
+            self._owner, self._lock = os.getpid(), threading.Lock()
         with self._lock:
             file = self._files.pop(path, None) or open_regular(path)
             self._files[path] = file
             if len(self._files) > self.most:
                 self._files.popitem(last=False)[1].close()
-            file.seek(offset)
-            return file.read(size)
+            return _read(file, offset, size)
+
+    def close(self) -> None:
+        """Close all files."""
+        while self._files:
+            self._files.popitem()[1].close()
 
 
 _open = OpenFiles()
+
+atexit.register(_open.close)
 
 
 def read_at(path: str, offset: int, size: int, place: str) -> bytes:

@@ -142,8 +142,8 @@ def _key_and_slot(name: str) -> tuple[str, int | None]:
 class _Pairs:
     """The pairs among what was found: their texts are read once, so that damage is known before a training."""
 
-    def __init__(self, reader: TarReader, found: _Found) -> None:
-        self.reader, self.found = reader, found
+    def __init__(self, reader: TarReader, members: _Found) -> None:
+        self.reader, self.found = reader, members
         self.issues, self.skipped = IssueLog(), Counter[str]()
         self.digest = hashlib.sha256()
 
