@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -183,18 +183,61 @@ class Interval:
     high: float
 
 
+class EncounterScores(ABC):
+    """Scores of a set of encounters (or of other groups, such as patients), whatever weight each of them has.
+
+    Resampling draws whole encounters (metrics/bootstrap.py); `ids` names them, `names` the scores. Scores that follow
+    from sums are `EncounterSums`; others, as those of ranks, are in metrics/row_scores.py.
+    """
+
+    ids: tuple[str, ...]
+    names: tuple[str, ...]
+
+    @abstractmethod
+    def over(self, rows: Sequence[int]) -> NDArray[np.float64]:
+        """Return the scores of these encounters only, by their position in `ids`: (len(names),), NaN if undefined."""
+
+    @abstractmethod
+    def weighted(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the scores for weights (R, encounters), (R, len(names)); an encounter of weight 2 is there twice."""
+
+    @abstractmethod
+    def ordered(self, order: Sequence[int]) -> Self:
+        """Return the same with the encounters in this order."""
+
+    @abstractmethod
+    def beside(self, other: Self) -> Self:
+        """Return both systems' results as if of one system: first all encounters of self, then those of other."""
+
+
 @dataclass(frozen=True, eq=False)
-class EncounterSums:
+class EncounterSums(EncounterScores):
     """Sums per encounter from which every score can be computed, for resampling encounters.
 
     `sums` is (encounters, terms) float64, rows as in `ids`; `scores` maps sums (..., terms) to values
-    (..., len(names)); scores(sums.sum(0)) are the task's own scores.
+    (..., len(names)), in [0, 1]; scores(sums.sum(0)) are the task's own scores.
     """
 
     ids: tuple[str, ...]
     names: tuple[str, ...]
     sums: NDArray[np.float64]
     scores: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+    def over(self, rows: Sequence[int]) -> NDArray[np.float64]:
+        """Return the scores of the sums over these encounters."""
+        return self.scores(self.sums[list(rows)].sum(0))
+
+    def weighted(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the scores of the weighted sums."""
+        return self.scores(weights @ self.sums)
+
+    def ordered(self, order: Sequence[int]) -> Self:
+        """Return the same rows in this order."""
+        return replace(self, ids=tuple(self.ids[at] for at in order), sums=self.sums[list(order)])
+
+    def beside(self, other: Self) -> Self:
+        """Return the rows of both."""
+        return replace(self, ids=(*self.ids, *other.ids), sums=np.concatenate([self.sums, other.sums]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +271,7 @@ class TaskScores:
     errors: tuple[Mapping[str, Any], ...] = ()
     baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     agreement: Mapping[str, Any] | None = None
-    encounter_sums: EncounterSums | None = None
+    encounter_sums: EncounterScores | None = None
     intervals: Mapping[str, Interval] = field(default_factory=dict)
 
 

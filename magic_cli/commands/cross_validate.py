@@ -29,7 +29,7 @@ from magic_cli.io.json_files import read_json, read_jsonl, write_json
 from magic_cli.io.ownership import kind_of
 from magic_cli.io.progress import is_main_process, log
 from magic_cli.metrics import bootstrap
-from magic_cli.records import EncounterSums, Prediction, Review, Sample, TaskScores
+from magic_cli.records import EncounterScores, Prediction, Review, Sample, TaskScores
 from magic_cli.report.run_text import CrossValidationResult, Fold, FoldScores, PooledScore
 from magic_cli.submission.probabilities import PROBABILITIES_FILE
 from magic_cli.submission.reader import ANSWERS, MASKS, open_predictions
@@ -338,24 +338,24 @@ def score_folds(
     return scores, review
 
 
-def _sums(scores: TaskScores) -> EncounterSums:
+def _sums(scores: TaskScores) -> EncounterScores:
     if scores.encounter_sums is None:
         raise ValueError(f"task {scores.task} gives no sums over encounters")
     return scores.encounter_sums
 
 
-def _scores_of(sums: EncounterSums, encounters: Sequence[str]) -> dict[str, float | None]:
+def _scores_of(sums: EncounterScores, encounters: Sequence[str]) -> dict[str, float | None]:
     """Return the scores on these encounters only."""
     wanted = set(encounters)
     rows = [number for number, encounter in enumerate(sums.ids) if encounter in wanted]
-    return dict(zip(sums.names, sums.scores(sums.sums[rows].sum(0)).tolist(), strict=True))
+    return dict(zip(sums.names, sums.over(rows).tolist(), strict=True))
 
 
-def _pooled(sums: EncounterSums, by_fold: Sequence[Mapping[str, float | None]]) -> dict[str, PooledScore]:
+def _pooled(sums: EncounterScores, by_fold: Sequence[Mapping[str, float | None]]) -> dict[str, PooledScore]:
     """Return each score pooled, with the bounds of its 95 % interval, and mean and sd over the folds that have it."""
     bounds = bootstrap.intervals(sums)
     pooled = {}
-    for name, value in zip(sums.names, sums.scores(sums.sums.sum(0)).tolist(), strict=True):
+    for name, value in zip(sums.names, sums.over(range(len(sums.ids))).tolist(), strict=True):
         values = [score for row in by_fold if (score := row[name]) is not None and not math.isnan(score)]
         mean = statistics.fmean(values) if values else math.nan
         sd = statistics.stdev(values) if len(values) > 1 else math.nan

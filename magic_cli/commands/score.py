@@ -14,6 +14,7 @@ from magic_cli.io import environment, run_record
 from magic_cli.io.files import StrPath
 from magic_cli.io.ownership import check_target
 from magic_cli.metrics import bootstrap
+from magic_cli.metrics.resampling import resamples_of
 from magic_cli.records import Rules, TaskScores
 from magic_cli.report import leaderboard
 from magic_cli.report.score_report import (
@@ -185,7 +186,11 @@ def _with_intervals(system: SystemScores, options: ScoreOptions) -> SystemScores
 def _add_intervals(scores: TaskScores, options: ScoreOptions) -> TaskScores:
     if scores.encounter_sums is None:
         return scores
-    return replace(scores, intervals=bootstrap.intervals(scores.encounter_sums, options.resamples, options.seed))
+    drawn, wanted = resamples_of(scores.encounter_sums, options.resamples), options.resamples
+    fewer = f"{drawn:,} resamples instead of {wanted:,}, because scores of ranks of so many photos take long"
+    notes = (*scores.notes, f"intervals and p-values are from {fewer}") if drawn < wanted else scores.notes
+    intervals = bootstrap.intervals(scores.encounter_sums, options.resamples, options.seed)
+    return replace(scores, intervals=intervals, notes=notes)
 
 
 def _compare(system: SystemScores, other: SystemScores, options: ScoreOptions) -> Iterator[Comparison]:

@@ -1,7 +1,8 @@
 """Uncertainty of scores: intervals by resampling encounters, paired differences with permutation p-values.
 
-Photos and questions of an encounter depend on each other, so encounters are drawn, never photos. Every score
-follows from sums over encounters (records.EncounterSums): a resample is a row of integer weights times these sums.
+Photos and questions of an encounter depend on each other, so encounters are drawn, never photos. Most scores
+follow from sums over encounters (records.EncounterSums): a resample is a row of integer weights times these sums.
+Scores of ranks (AUROC, a median) are computed anew for each row of weights (metrics/row_scores.py).
 
 The interval. Bootstrap over clusters as in Efron & Tibshirani, An Introduction to the Bootstrap (1993). Plain
 percentiles are too narrow for few encounters (Hesterberg, What Teachers Should Know About the Bootstrap, 2015),
@@ -15,29 +16,31 @@ and for pooled pixels, where a few big lesions dominate; BCa was worse there. Ch
     lack some of the rare answers, which shifts their macro-F1 on average.
 In that table, nominal 95 % intervals cover 92.7 to 95.8 % for means and ratios of 20 to 100 encounters, 89 to 95 %
 for 10; for accuracies of 0.9 and more, which take few values in few encounters, up to 100 % of the intervals given.
+For scores of ranks over many rows there are fewer resamples (`resampling.resamples_of`), and the jackknife leaves out
+groups of encounters (Kott, The Delete-a-Group Jackknife, 2001). The jackknife is inconsistent for a median, so its
+standard error is the bootstrap's, its degrees of freedom are encounters - 1.
 An interval is for the average score of other sets of as many encounters from the same source. For means and ratios
 that is nearly the score of infinitely many; macro-F1 itself depends on the number of encounters.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.errors import DataError, problem
-from magic_cli.records import EncounterSums, Interval
+from magic_cli.metrics import resampling
+from magic_cli.metrics.resampling import Floats, Resampled, Scores, alone, gap, resamples_of, total
+from magic_cli.metrics.row_scores import leaves
+from magic_cli.records import EncounterScores, EncounterSums, Interval
 
 LEVEL = 0.95
 
 EXACT = 13
 
 """Up to this many encounters all 2^n swaps are tried, and the p-value is exact."""
-
-_BLOCK = 2_000_000
-
-"""Bytes of the largest array of a block; a few such arrays exist at a time."""
 
 _LEAST_DF = 3.0
 
@@ -47,14 +50,13 @@ _SAME = 1e-10
 
 _SHOWN = 5
 
-Floats = NDArray[np.float64]
-
-Scores = Callable[[Floats], Floats]
-
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A score of one system minus that of another, in [-1, 1], its 95 % interval, and a p-value in (0, 1]."""
+    """A score of one system minus that of another, its 95 % interval, and a p-value in (0, 1].
+
+    The difference is in [-1, 1], that of ranks in [1 - gallery, gallery - 1].
+    """
 
     difference: float
     low: float
@@ -63,20 +65,22 @@ class Difference:
 
 
 def intervals(
-    encounter_sums: EncounterSums, resamples: int = 10_000, seed: int = 2025, level: float = LEVEL
+    scores: EncounterScores, resamples: int = 10_000, seed: int = 2025, level: float = LEVEL
 ) -> dict[str, Interval]:
     """Return the confidence interval of every score, by name, all from the same resamples of encounters.
 
     Args:
-        encounter_sums: sums of (encounters, terms), and scores in [0, 1].
-        resamples: at least 2; with 10,000, bounds vary by about a hundredth of the interval's width.
+        scores: of encounters.
+        resamples: at least 2; with 10,000, bounds vary by about a hundredth of the interval's width. Fewer are drawn
+            if `resamples_of` says so.
         seed: same seed, same bounds, for any order of the encounters.
         level: nominal coverage, inside (0, 1).
 
-    Each interval contains its score and is within [0, 1]. Bounds are NaN where resampling is uninformative: fewer
-    than two encounters; no spread, as when every answer is right (with 56 encounters a true accuracy of 0.95 gives
-    that 1 time in 18); a score undefined without one of the encounters, or in more resamples than a tail has
-    ((1 - level) / 2). Fewer undefined resamples are left out. Below about 20 encounters intervals are too narrow.
+    Each interval contains its score and is within the score's limits, mostly [0, 1]. Bounds are NaN where resampling is
+    uninformative: fewer than two encounters; no spread, as when every answer is right (with 56 encounters a true
+    accuracy of 0.95 gives that 1 time in 18); a score undefined without one of the encounters, or in more resamples
+    than a tail has ((1 - level) / 2). Fewer undefined resamples are left out. Below about 20 encounters intervals are
+    too narrow.
 
     Raises:
         ValueError: resamples or level out of range, ids that do not fit the rows.
@@ -85,18 +89,19 @@ def intervals(
     """
     if not 0 < level < 1:
         raise ValueError(f"level {level} is not between 0 and 1")
-    _, sums = _sorted(encounter_sums)
-    bounds = _bounds(sums, encounter_sums.scores, resamples, seed, level, least=0.0)
-    pairs = zip(encounter_sums.names, bounds.T.tolist(), strict=True)
+    ordered = _sorted(scores)
+    bounds = _bounds(alone(ordered), resamples_of(scores, resamples), seed, level)
+    pairs = zip(scores.names, bounds.T.tolist(), strict=True)
     return {name: Interval(low, high) for name, (low, high) in pairs}
 
 
-def paired(a: EncounterSums, b: EncounterSums, resamples: int = 10_000, seed: int = 2025) -> dict[str, Difference]:
+def paired(a: EncounterScores, b: EncounterScores, resamples: int = 10_000, seed: int = 2025) -> dict[str, Difference]:
     """Compare two systems on the same encounters: score(a) - score(b), 95 % interval and p-value of each score.
 
     Args:
-        a, b: sums of the same encounters, in any order, and the same scores in [0, 1].
+        a, b: scores of the same encounters, in any order, under the same names.
         resamples: number of resamples for the interval, the same for both systems, and of random swaps; at least 2.
+            Fewer are drawn if `resamples_of` says so.
         seed: same seed, same result.
 
     The p-value is that of a two-sided sign-flip permutation test (Good, Permutation, Parametric and Bootstrap Tests
@@ -105,7 +110,7 @@ def paired(a: EncounterSums, b: EncounterSums, resamples: int = 10_000, seed: in
     exact over all 2^n for n <= 13 encounters, so never below 1 / 2^(n - 1) there. No correction for the
     number of scores compared. A score equal in all encounters has difference, low and high 0, and p 1; otherwise
     bounds are NaN as in `intervals`. An undefined score has NaN throughout; a swap that makes it undefined counts as
-    at least as large.
+    at least as large. For AUROC, ranks within each system are swapped (row_scores.concept_scores).
 
     Raises:
         DataError: the encounters, or the scores, are not the same.
@@ -113,18 +118,13 @@ def paired(a: EncounterSums, b: EncounterSums, resamples: int = 10_000, seed: in
     """
     _check_same("encounters", a.ids, b.ids)
     _check_same("scores", a.names, b.names)
-    (_, ours), (_, theirs) = _sorted(a), _sorted(b)
-    terms = ours.shape[1]
-
-    def gap(sums: Floats) -> Floats:
-        return a.scores(sums[..., :terms]) - b.scores(sums[..., terms:])
-
-    both = np.hstack([ours, theirs])
-    value = gap(both.sum(0))
-    low, high = _bounds(both, gap, resamples, seed, LEVEL, least=-1.0)
-    size = np.abs(a.scores(ours.sum(0))) + np.abs(b.scores(theirs.sum(0)))
-    p, alike = _swap(both, gap, np.abs(value), _SAME * size, resamples, seed)
-    value, low, high = (np.where(alike, 0.0, numbers) for numbers in (value, low, high))
+    resamples = resamples_of(a, resamples)
+    ours, theirs = _sorted(a), _sorted(b)
+    both, swapped = gap(ours, theirs)
+    low, high = _bounds(both, resamples, seed, LEVEL)
+    size = np.abs(total(ours)) + np.abs(total(theirs))
+    p, alike = _swap(both, swapped, _SAME * size, resamples, seed)
+    value, low, high = (np.where(alike, 0.0, numbers) for numbers in (both.total, low, high))
     columns = (column.tolist() for column in (value, low, high, p))
     return {name: Difference(*row) for name, *row in zip(a.names, *columns, strict=True)}
 
@@ -140,64 +140,69 @@ def _check_same(what: str, a: tuple[str, ...], b: tuple[str, ...]) -> None:
         raise ValueError("scores of the systems are in another order")
 
 
-def _sorted(encounter_sums: EncounterSums) -> tuple[tuple[str, ...], Floats]:
-    """Return ids and sums in the order of ids, so that results do not depend on the order of the gold."""
-    ids, sums = encounter_sums.ids, np.asarray(encounter_sums.sums, np.float64)
-    if sums.ndim != 2 or len(set(ids)) != len(ids) or len(ids) != len(sums):
-        raise ValueError(f"{len(set(ids))} different ids for sums of shape {sums.shape}")
+def _sorted(scores: EncounterScores) -> EncounterScores:
+    """Return the scores with encounters in the order of ids, so that results do not depend on the order of the gold."""
+    ids = scores.ids
+    if isinstance(scores, EncounterSums):
+        scores = replace(scores, sums=np.asarray(scores.sums, np.float64))
+    rows = [part.sums.shape for part in leaves(scores) if isinstance(part, EncounterSums)]
+    if len(set(ids)) != len(ids) or any(len(shape) != 2 or shape[0] != len(ids) for shape in rows):
+        raise ValueError(f"{len(set(ids))} different ids for sums of shape {rows}")
     order = sorted(range(len(ids)), key=ids.__getitem__)
     is_sorted = order == list(range(len(ids)))  # mostly; saves a copy
-    return tuple(ids[index] for index in order), sums if is_sorted else sums[order]
+    return scores if is_sorted else scores.ordered(order)
 
 
-def _bounds(sums: Floats, scores: Scores, resamples: int, seed: int, level: float, least: float) -> Floats:
-    """Return the lower and upper bounds of all scores, (2, scores), in [least, 1]."""
+def _bounds(scores: Resampled, resamples: int, seed: int, level: float) -> Floats:
+    """Return the lower and upper bounds of all scores, (2, scores), within their limits."""
     if resamples < 2:
         raise ValueError(f"{resamples} resamples: at least 2")
-    value = scores(sums.sum(0))
-    if len(sums) < 2:
+    value, n = scores.total, scores.n
+    if n < 2:
         return np.full((2, value.size), np.nan)
-    resampled = np.concatenate([scores(block) for block in _resampled(sums, resamples, seed)])
+    resampled = np.concatenate([scores.weighted(block) for block in _drawn(n, scores.width, resamples, seed)])
     lost = np.isnan(resampled).mean(0) > (1 - level) / 2
-    error, freedom = _jackknife(sums, scores)
+    error, freedom = _jackknife(scores)
     z = NormalDist().inv_cdf((1 + level) / 2)
     with np.errstate(invalid="ignore", divide="ignore"):
         spread = _spread(resampled)
+        error = np.where(scores.smooth, error, spread * np.sqrt(n / (n - 1)))
+        freedom = np.where(scores.smooth, freedom, max(_LEAST_DF, n - 1))
         width = _t(z, freedom) * error / spread
         resampled.sort(axis=0)  # NaN last
         middle = _quantile(resampled, np.full(value.size, 0.5))
         tails = [_quantile(resampled, _normal(sign * width)) for sign in (-1, 1)]
-        bounds = np.clip(value + (np.stack(tails) - middle), least, 1.0)
+        bounds = np.clip(value + (np.stack(tails) - middle), *scores.limits)
     bounds[:, lost | ~(np.minimum(error, spread) > _SAME)] = np.nan
     return bounds
 
 
 def _rows(count: int, wide: int) -> Iterator[int]:
-    """Yield the sizes of blocks of `count` rows, such that rows of `wide` 8-byte numbers stay within _BLOCK."""
-    most = max(1, _BLOCK // (8 * max(wide, 1)))
+    """Yield the sizes of blocks of `count` rows, such that rows of `wide` 8-byte numbers stay within BLOCK."""
+    most = max(1, resampling.BLOCK // (8 * max(wide, 1)))
     for start in range(0, count, most):
         yield min(most, count - start)
 
 
-def _resampled(sums: Floats, resamples: int, seed: int) -> Iterator[Floats]:
-    """Yield blocks of the sums of resampled encounters, (rows, terms)."""
-    rng, n = np.random.default_rng(seed), len(sums)
-    for rows in _rows(resamples, max(sums.shape)):
+def _drawn(n: int, wide: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """Yield blocks (rows, n) of how often each encounter is in a resample."""
+    rng = np.random.default_rng(seed)
+    for rows in _rows(resamples, wide):
         drawn = rng.integers(0, n, (rows, n))
         drawn += np.arange(0, rows * n, n)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64) @ sums
+        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
 
 
-def _jackknife(sums: Floats, scores: Scores) -> tuple[Floats, Floats]:
-    """Return each score's standard error and its degrees of freedom, leaving out one encounter at a time.
+def _jackknife(scores: Resampled) -> tuple[Floats, Floats]:
+    """Return each score's standard error and its degrees of freedom, leaving out one group at a time.
 
-    Satterthwaite: 2 / (relative variance of the error's square), which is (kurtosis - 1) / n over encounters.
-    NaN where a score is undefined without one of the encounters.
+    Satterthwaite: 2 / (relative variance of the error's square), which is (kurtosis - 1) / n over groups.
+    NaN where a score is undefined without one of the groups.
     """
-    n, total, start = len(sums), sums.sum(0), 0
+    n, start = scores.groups, 0
     blocks = []
-    for rows in _rows(n, sums.shape[1]):
-        blocks.append(scores(total - sums[start : start + rows]))
+    for rows in _rows(n, scores.lean):
+        blocks.append(scores.without(start, start + rows))
         start += rows
     values = np.concatenate(blocks)
     squares = (values - values.mean(0)) ** 2
@@ -248,16 +253,14 @@ def _quantile(ordered: Floats, share: Floats) -> Floats:
 
 
 def _swap(
-    both: Floats, gap: Scores, observed: Floats, tie: Floats, resamples: int, seed: int
+    scores: Resampled, swapped: Scores, tie: Floats, resamples: int, seed: int
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return the p-value of each score, and whether no swap changes it."""
-    n, terms = len(both), both.shape[1] // 2
-    change, total = both[:, terms:] - both[:, :terms], both.sum(0)
+    """Return the p-value of each difference, and whether no swap changes it."""
+    n, observed = scores.n, np.abs(scores.total)
     most, reached = np.zeros(observed.shape), np.zeros(observed.shape)
     count = 0
-    for swaps in _swaps(n, max(both.shape), resamples, seed):
-        moved = swaps @ change
-        size = np.abs(gap(total + np.hstack([moved, -moved])))
+    for swaps in _swaps(n, scores.width, resamples, seed):
+        size = np.abs(swapped(swaps))
         reached += (~(size < observed - tie)).sum(0)
         most = np.maximum(most, size.max(0))
         count += len(swaps)

@@ -161,33 +161,47 @@ def auroc(scores: NDArray[Any], positive: NDArray[Any], known: NDArray[Any] | No
         raise ValueError(f"scores {np.shape(scores)}, positive {np.shape(positive)}, known {known.shape}")
     shape = (len(known), *(known.shape[1:] or (1,)))
     columns = [np.asarray(array).reshape(shape) for array in (scores, positive, known)]
-    values = weighted_auroc(columns[0], columns[1], columns[2], np.ones((len(known), 1)))[:, 0]
-    return values.reshape(known.shape[1:])
+    weights = np.ones((len(known), 1))
+    areas = [float(pairs.auroc(weights)[0]) for pairs in ordered_pairs(columns[0], columns[1], columns[2])]
+    return np.array(areas, np.float64).reshape(known.shape[1:])
 
 
-def weighted_auroc(scores: NDArray[Any], positive: NDArray[Any], known: NDArray[Any], weights: Floats) -> Floats:
-    """Return (K, R): the `auroc` of each of K concepts under each of R sets of weights of the photos.
+@dataclass(frozen=True, eq=False)
+class OrderedPairs:
+    """The pairs of photos with and without a concept, ordered once for AUROC under many weights.
 
-    Args:
-        scores, positive, known: (N, K), as in `auroc`.
-        weights: (N, R) float64, at least 0: a photo of weight w counts as w photos.
+    Attributes:
+        positive: (P,) rows with it. negative: (M,) rows without it, by ascending score.
+        below, up_to: (P,) how many of the negative rows have a lower score, and a lower or equal one.
     """
-    result = np.full((scores.shape[1], weights.shape[1]), np.nan)
-    for concept, row in enumerate(result):
-        column, there = scores[:, concept], known[:, concept].astype(bool)
+
+    positive: NDArray[np.intp]
+    negative: NDArray[np.intp]
+    below: NDArray[np.intp]
+    up_to: NDArray[np.intp]
+
+    def auroc(self, weights: Floats) -> Floats:
+        """Return (R,): the `auroc` for weights (rows, R), at least 0: a row of weight w counts as w rows."""
+        total = np.zeros((len(self.negative) + 1, weights.shape[1]))
+        np.cumsum(weights[self.negative], 0, out=total[1:])
+        mine = weights[self.positive]
+        won = np.einsum("ir,ir->r", mine, total[self.below]) + np.einsum("ir,ir->r", mine, total[self.up_to])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(won / (2 * mine.sum(0) * total[-1]), np.float64)
+
+
+def ordered_pairs(scores: NDArray[Any], positive: NDArray[Any], known: NDArray[Any]) -> list[OrderedPairs]:
+    """Return the pairs of each of K concepts; arguments (N, K) as in `auroc`, and raises as there."""
+    pairs = []
+    for concept, column in enumerate(scores.T):
+        there, has_it = (array[:, concept].astype(bool) for array in (known, positive))
         if np.isnan(column[there]).any():
             raise DataError(problem("scores", f"NaN in column {concept + 1}", "numbers", "predict again"))
-        with_it = np.flatnonzero(there & positive[:, concept].astype(bool))
-        without = np.flatnonzero(there & ~positive[:, concept].astype(bool))
+        with_it, without = np.flatnonzero(there & has_it), np.flatnonzero(there & ~has_it)
         without = without[np.argsort(column[without], kind="stable")]
         below, up_to = (np.searchsorted(column[without], column[with_it], side) for side in ("left", "right"))
-        total = np.zeros((len(without) + 1, weights.shape[1]))
-        np.cumsum(weights[without], 0, out=total[1:])
-        mine = weights[with_it]
-        won = np.einsum("ir,ir->r", mine, total[below]) + np.einsum("ir,ir->r", mine, total[up_to])
-        with np.errstate(invalid="ignore", divide="ignore"):
-            row[:] = won / (2 * mine.sum(0) * total[-1])
-    return result
+        pairs.append(OrderedPairs(with_it, without, below, up_to))
+    return pairs
 
 
 def _checked(scores: NDArray[np.floating], gold: NDArray[np.integer]) -> tuple[Floats, NDArray[np.integer]]:

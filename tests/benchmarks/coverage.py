@@ -48,7 +48,9 @@ def shares(z: np.ndarray) -> np.ndarray:
 def alternatives(sums: np.ndarray, figures, seed: int) -> dict[str, np.ndarray]:
     """Return (2, figures) bounds of each other method: percentile, expanded percentile (Hesterberg), BCa (Efron)."""
     n = len(sums)
-    found = np.sort(np.concatenate([figures(b) for b in bootstrap._resampled(sums, RESAMPLES, seed)]), 0)
+    found = np.sort(
+        np.concatenate([figures(b @ sums) for b in bootstrap._drawn(len(sums), max(sums.shape), RESAMPLES, seed)]), 0
+    )
     value, one_out = figures(sums.sum(0)), figures(sums.sum(0) - sums)
 
     def quantiles(z: np.ndarray) -> np.ndarray:

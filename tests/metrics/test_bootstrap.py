@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from magic_cli.errors import DataError
-from magic_cli.metrics import bootstrap
+from magic_cli.metrics import bootstrap, resampling
 from magic_cli.metrics.bootstrap import Difference, intervals, paired
 from magic_cli.records import EncounterSums, Interval
 
@@ -94,12 +94,12 @@ def test_ratio_is_scipys_percentile_interval_at_the_wider_level() -> None:
 
 def test_resamples_are_those_of_a_bootstrap() -> None:
     values = skewed(5, 25)
-    drawn = np.concatenate(list(bootstrap._resampled(of_means(values).sums, 20_000, 1)))
+    drawn = np.concatenate(list(bootstrap._drawn(25, 25, 20_000, 1))) @ of_means(values).sums
     assert (drawn[:, 1] == 25).all()
     theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, rng=1)
     assert (drawn[:, 0] / 25).std() == pytest.approx(theirs.standard_error, rel=0.02)
     assert drawn[:, 0].mean() / 25 == pytest.approx(values.mean(), abs=4 * theirs.standard_error / math.sqrt(20_000))
-    identity = np.concatenate(list(bootstrap._resampled(np.eye(25), 4000, 1)))
+    identity = np.concatenate(list(bootstrap._drawn(25, 25, 4000, 1)))
     assert (identity == np.floor(identity)).all()
     assert (identity.sum(1) == 25).all()
     assert identity.var(0).mean() == pytest.approx(24 / 25, rel=0.05)  # that of a multinomial count
@@ -117,11 +117,11 @@ def test_many_normal_values_give_the_t_interval() -> None:
 
 def test_jackknife_of_a_mean_is_its_standard_error() -> None:
     values = skewed(2, 17)
-    error, freedom = bootstrap._jackknife(of_means(values).sums, mean_score)
+    error, freedom = bootstrap._jackknife(resampling.alone(of_means(values)))
     assert error[0] == pytest.approx(values.std(ddof=1) / math.sqrt(17), rel=1e-12)
     assert freedom[0] == pytest.approx(min(16, 2 * 17 / (stats.kurtosis(values, fisher=False) - 1)), rel=1e-12)
     lone = np.eye(17)[0] * 0.5
-    assert bootstrap._jackknife(of_means(lone).sums, mean_score)[1] == 3  # a single encounter carries it all
+    assert bootstrap._jackknife(resampling.alone(of_means(lone)))[1] == 3  # a single encounter carries it all
 
 
 @pytest.mark.parametrize("share", [0.9, 0.95, 0.99])
@@ -179,7 +179,9 @@ def test_biased_score_is_held_around_itself() -> None:
     kinds = np.eye(22)[[*range(22), 0, 0, 1]]
     table = encounter_sums.from_table(kinds, lambda sums: 1 - ((sums / 25) ** 2).sum(-1, keepdims=True), ("diversity",))
     (value,) = table.scores(kinds.sum(0))
-    resampled = np.concatenate([table.scores(block) for block in bootstrap._resampled(kinds, 1000, 1)])
+    resampled = np.concatenate(
+        [table.weighted(block) for block in bootstrap._drawn(len(kinds), max(kinds.shape), 1000, 1)]
+    )
     assert (resampled < value).mean() > 0.97
     low, high = only(intervals(table, 1000))
     assert value - low == pytest.approx(high - value, rel=0.7)
@@ -221,7 +223,7 @@ def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     few = [encounter_sums.from_table(table.sums[:9], table.scores) for table in (a, b)]
     before = intervals(a, 999), paired(a, b, 999), paired(*few, 999)
-    monkeypatch.setattr(bootstrap, "_BLOCK", 30 * 8 * 7)
+    monkeypatch.setattr(resampling, "BLOCK", 30 * 8 * 7)
     after = intervals(a, 999), paired(a, b, 999), paired(*few, 999)
     for old, new in zip(before, after, strict=True):
         for name in old:

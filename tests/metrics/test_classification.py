@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn import metrics
 
 from magic_cli.errors import DataError
-from magic_cli.metrics.classification import ClassTerms, auroc, chance, classify, one_hot, weighted_auroc
+from magic_cli.metrics.classification import ClassTerms, auroc, chance, classify, one_hot, ordered_pairs
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -72,7 +72,7 @@ def test_weights_count_photos_several_times_and_unknown_ones_never(seed: int) ->
     rng = np.random.default_rng(seed)
     scores, positive, known = rng.integers(0, 6, (25, 4)) / 4, rng.random((25, 4)) < 0.4, rng.random((25, 4)) < 0.7
     weights = rng.integers(0, 4, (25, 5)).astype(np.float64)
-    found = weighted_auroc(scores, positive, known, weights)
+    found = np.stack([pairs.auroc(weights) for pairs in ordered_pairs(scores, positive, known)])
     for concept, draw in np.ndindex(4, 5):
         rows = np.repeat(np.arange(25), weights[:, draw].astype(int))
         rows = rows[known[rows, concept]]
