@@ -117,9 +117,13 @@ def run(folder: Path) -> list[dict[tuple[str, str] | str, Parameters]]:
     """Return what each process found for each case."""
     spawn = multiprocessing.get_context("spawn")
     processes = [spawn.Process(target=process, args=(rank, folder)) for rank in range(WORLD)]
-    for each in processes:
-        each.start()
-    for each in processes:
-        each.join(timeout=120)
-        assert each.exitcode == 0
+    try:
+        for each in processes:
+            each.start()
+        for each in processes:
+            each.join(timeout=120)
+            assert each.exitcode == 0
+    finally:
+        for each in processes:
+            each.kill()
     return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]

@@ -7,6 +7,7 @@ import torch
 from contrastive_pairs import drawn_pairs, loss_in_loops, reordered, weights_in_loops, with_gradient
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from magic_cli.models.contrastive import ContrastiveLoss, ContrastiveOptions, PairFeatures, contrastive_loss
 from magic_cli.models.contrastive.weighting import text_weights
@@ -157,6 +158,17 @@ def test_one_photo_has_nothing_to_learn() -> None:
     assert not features.images.grad.any()
 
 
+@pytest.mark.parametrize("weighting", ["max", "none"])
+def test_logits_computed_once_are_those_repeated_for_each_text(weighting: str) -> None:
+    """The authors' way: (N C) rows of logits over all texts, in which each text has its own row."""
+    features = replace(drawn_pairs(), mask=torch.ones(5, 6, dtype=torch.bool))
+    weights = text_weights(features, weighting).flatten()
+    logits = SCALE * features.images @ features.texts.flatten(0, 1).T
+    losses = F.cross_entropy(logits.repeat_interleave(6, 0), torch.arange(30), reduction="none")
+    loss = contrastive_loss(features, SCALE, replace(OPTIONS, denominator="all", weighting=weighting))
+    assert loss.i2t.item() == pytest.approx(((losses * weights).sum() / weights.sum()).item(), abs=1e-12)
+
+
 def test_without_weight_the_patches_are_not_in_the_graph() -> None:
     features = with_gradient(drawn_pairs())
     loss = contrastive_loss(features, SCALE, replace(OPTIONS, local_weight=0))
@@ -196,6 +208,33 @@ def test_chunks_change_nothing(chunk_rows: int, same_text: str) -> None:
         results.append([t.grad for t in (features.images, features.texts, features.patches, scale)])
     for chunked, whole in zip(*results, strict=True):
         torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-14)
+
+
+class LargestResult(TorchDispatchMode):
+    """Note the most elements that any operation returns, backward included."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for each in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(each, Tensor):
+                self.most = max(self.most, each.numel())
+        return result
+
+
+def largest_result(options: ContrastiveOptions) -> int:
+    features = with_gradient(drawn_pairs(photos=48, width=4))
+    with LargestResult() as largest:
+        contrastive_loss(features, SCALE, options).total.backward()
+    return largest.most
+
+
+@pytest.mark.parametrize("same_text", ["negative", "ignore", "positive"])
+def test_logits_are_never_repeated_and_in_chunks_never_whole(same_text: str) -> None:
+    options = replace(OPTIONS, same_text=same_text)
+    assert largest_result(options) == 48 * 48 * 6
+    assert largest_result(replace(options, chunk_rows=8)) == 8 * 48 * 6
 
 
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
