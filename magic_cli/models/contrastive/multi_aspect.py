@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from magic_cli.models.contrastive.features import DISEASE, ContrastiveOptions
 from magic_cli.models.contrastive.ontology import distances_between, mixed, spread_loss
 from magic_cli.models.contrastive.same_text import copies, rivals, texts_of_images
-from magic_cli.models.contrastive.share import Share, by_rows, floor_of
+from magic_cli.models.contrastive.share import Columns, Share, by_rows, floor_of
 
 
 def text_to_image(
@@ -64,15 +64,15 @@ def image_to_text(share: Share, scale: Tensor, options: ContrastiveOptions, dist
         logits = scale * images @ all_texts.T
         grid = logits.view(len(images), len(columns), count)
         texts = logits.gather(1, owners[:, None] * count + torch.arange(count, device=owners.device))
-        own = (owners[:, None] == torch.arange(grid.shape[1], device=owners.device))[..., None]
-        competing = columns.mask.expand_as(grid) if options.denominator == "all" else columns.mask & ~own
-        repeated = torch.ones_like(ids)
-        if options.same_text == "ignore" or (options.same_text, options.denominator) == ("positive", "others"):
-            competing = competing & (own | ~texts_of_images(ids, mask, cases, columns))
-            repeated = copies(ids, owners, columns) if options.same_text == "positive" else repeated
+        own = (owners[:, None] == torch.arange(len(columns), device=owners.device))[..., None]
+        photos = Columns(mask, ids, cases, nodes)
+        competing, repeated = _rival_texts(photos, owners, own, columns, options)
         rest = torch.logsumexp(grid.masked_fill(~competing, floor_of(grid)).flatten(1), 1)[:, None]
-        more = torch.log(repeated.to(logits.dtype))
-        loss = rest - texts if options.denominator == "all" else more - F.logsigmoid(texts + more - rest)
+        if options.denominator == "all":
+            loss = rest - texts
+        else:
+            more = torch.log(repeated.to(logits.dtype))
+            loss = more - F.logsigmoid(texts + more - rest)  # log(repeated exp(texts) + exp(rest)) - texts
         if distances is None or count <= DISEASE:
             return loss
         between, known = distances_between(nodes, share.columns.nodes, distances)
@@ -82,13 +82,31 @@ def image_to_text(share: Share, scale: Tensor, options: ContrastiveOptions, dist
         disease = mixed(loss[:, DISEASE], spread, nodes, options.ontology_beta)
         return torch.cat([loss[:, :DISEASE], disease[:, None], loss[:, DISEASE + 1 :]], 1)
 
-    own_photos = share.own
-    arguments = (
-        share.rows.images,
-        own_photos.text_ids,
-        own_photos.mask,
-        own_photos.case_ids,
-        share.owners,
-        own_photos.nodes,
-    )
+    photos = share.own
+    arguments = (share.rows.images, photos.text_ids, photos.mask, photos.case_ids, share.owners, photos.nodes)
     return by_rows(losses, arguments, options.chunk_rows)
+
+
+def _rival_texts(
+    photos: Columns, owners: Tensor, own: Tensor, columns: Columns, options: ContrastiveOptions
+) -> tuple[Tensor, Tensor]:
+    """Return what competes with the texts of R photos, and how often each of these is a match.
+
+    Args:
+        photos: R photos.
+        owners: (R,), which of the G photos of the batch they are.
+        own: (R, G, 1) bool, likewise.
+        columns: G photos.
+
+    Returns:
+        (R, G, C) bool, with the texts of a photo itself for "all" alone, and (R, C) int64: itself, and for "others"
+        with same_text "positive" its copies. For "all" a copy that is a match competes as any other text does.
+    """
+    among_all = options.denominator == "all"
+    competing = columns.mask.expand(len(owners), -1, -1) if among_all else columns.mask & ~own
+    once = torch.ones_like(photos.text_ids)
+    if options.same_text == "negative" or (options.same_text == "positive" and among_all):
+        return competing, once
+    same = texts_of_images(photos.text_ids, photos.mask, photos.case_ids, columns)
+    positive = options.same_text == "positive"
+    return competing & (own | ~same), copies(photos.text_ids, owners, columns) if positive else once
