@@ -192,6 +192,20 @@ class Config:
         return False
 
     @property
+    def betas(self) -> tuple[float, float]:
+        """AdamW's decays of the gradient's mean and of its square."""
+        return 0.9, 0.999
+
+    @property
+    def eps(self) -> float:
+        """AdamW's epsilon."""
+        return 1e-8
+
+    def warmup_updates(self, total: int) -> int:
+        """Return how many of `total` updates the warm-up takes."""
+        return max(1, round(self.warmup * total))
+
+    @property
     def n_views(self) -> int:
         """Number of views of a photo that training draws from."""
         return 2**31 if self.random_views else self.views

@@ -119,6 +119,9 @@ def train(
     modality: Annotated[str | None, typer.Option(help="cvqa: inputs to use: both, text or image.")] = None,
     encounter_text: opt.EncounterText = None,
     lang: opt.Languages = None,
+    no_subtexts: opt.NoSubtexts = False,
+    no_slra: opt.NoSlra = False,
+    no_dkw: opt.NoDkw = False,
     weights: opt.Weights = None,
     device: opt.Device = "auto",
     finetune: opt.Finetune = None,
@@ -134,11 +137,7 @@ def train(
 
     Example: `magic train seg`, `magic train seg --data a --data b`, `magic train cvqa --modality text --folds 5`
     """
-    from magic_cli import tasks
-    from magic_cli.commands import settings_help
-
-    if settings_help.WORD in (settings or []):
-        emit(as_json, "train", settings_help.settings_help(tasks.config_class(task), preset or "small"))
+    if _list_settings(task, preset, settings or [], as_json):
         return
     from magic_cli.commands.cross_validate import cross_validate
     from magic_cli.commands.run_setup import TrainOptions
@@ -147,7 +146,7 @@ def train(
 
     options = TrainOptions(
         preset=preset,
-        settings=tuple(settings or ()),
+        settings=(*(settings or ()), *opt.ablations(no_subtexts, no_slra, no_dkw)),
         resume=resume,
         overwrite=overwrite,
         dry_run=dry_run,
@@ -166,6 +165,17 @@ def train(
     else:
         result = train_task(task, data[0] if len(data) == 1 else data, out, options)
     emit(as_json, "train", result)
+
+
+def _list_settings(task: str, preset: str, settings: Sequence[str], as_json: bool) -> bool:
+    """Print all settings of a task if `--set help` asks for them, and return whether it does."""
+    from magic_cli import tasks
+    from magic_cli.commands import settings_help
+
+    if settings_help.WORD not in settings:
+        return False
+    emit(as_json, "train", settings_help.settings_help(tasks.config_class(task), preset or "small"))
+    return True
 
 
 @app.command()

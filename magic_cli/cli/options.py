@@ -66,6 +66,12 @@ def _given(context: typer.Context) -> set[str]:
     return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
+def ablations(no_subtexts: bool, no_slra: bool, no_dkw: bool) -> list[str]:
+    """Return the settings that leave out parts of MAKE's loss, as in the rows of its Table 3."""
+    flags = {"subtexts=false": no_subtexts, "local_weight=0": no_slra, "weighting=none": no_dkw}
+    return [setting for setting, is_given in flags.items() if is_given]
+
+
 def one_dataset(data: list[Path]) -> Path:
     """Return the only dataset of a cross-validation.
 
@@ -82,7 +88,7 @@ Version = Annotated[
     bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
 ]
 
-Task = Annotated[str, typer.Argument(metavar="TASK", help="seg or cvqa.", callback=_task)]
+Task = Annotated[str, typer.Argument(metavar="TASK", help="seg, cvqa or pretrain.", callback=_task)]
 
 Prepared = Annotated[Path, typer.Option("--data", help="Folder written by `magic prepare`.")]
 
@@ -203,6 +209,12 @@ Decode = Annotated[str | None, typer.Option(metavar="slot|set", help=_DECODE, ca
 _QUERY = typer.Option("--encounter-text/--no-encounter-text", help="cvqa, head=options: use the query as input.")
 
 EncounterText = Annotated[bool | None, _QUERY]
+
+NoSubtexts = Annotated[bool, typer.Option("--no-subtexts", help="pretrain: no positives from single sentences.")]
+
+NoSlra = Annotated[bool, typer.Option("--no-slra", help="pretrain: no local alignment of subtexts with patches.")]
+
+NoDkw = Annotated[bool, typer.Option("--no-dkw", help="pretrain: all subtexts weigh the same.")]
 
 _LANG = "cvqa: languages of the texts that the rules read: en, es, zh, comma-separated; default en."
 

@@ -6,15 +6,22 @@ from magic_cli.data.prepared import Prepared
 from magic_cli.data.shards.dataset import ShardedDataset
 from magic_cli.data.sources.source import RAW
 from magic_cli.data.texts.captions import CONCEPT_TEXT, DISEASE_TEXT, SUBTEXT
-from magic_cli.records import Case, ImageRecord, Sample
+from magic_cli.data.texts.pair_texts import with_pair_texts
+from magic_cli.records import Case, Sample
 
 _ROLES = (RAW, DISEASE_TEXT, CONCEPT_TEXT)
 
 
-def pair_samples(prepared: Prepared, split: str) -> Sequence[Sample]:
+def pair_samples(prepared: Prepared, split: str, needs_text: bool = True) -> Sequence[Sample]:
     """Return the pairs of a split in prepared order: one sample per photo that is there and whose case has a text.
 
-    Those of shards are a lazy sequence (data/lazy_samples.py), which must not be made a list.
+    Those of shards are a lazy sequence (data/lazy_samples.py), which must not be made a list; they bring their texts.
+    Other cases come with the texts that can be made for them (data/texts/pair_texts.py).
+
+    Args:
+        prepared: the dataset.
+        split: one of its splits.
+        needs_text: False also returns the photos without any text: they can be predicted.
 
     Raises:
         DataError: a split other than train, valid, test.
@@ -22,7 +29,10 @@ def pair_samples(prepared: Prepared, split: str) -> Sequence[Sample]:
     if isinstance(prepared, ShardedDataset):
         return prepared.samples(split)
     images = prepared.images_of(split)
-    return tuple(Sample(image.image_id, case, (image,)) for image in images if (case := _paired(image, prepared)))
+    cases = {case.case_id: case for case in prepared.cases_of(split) if has_text(case) or not needs_text}
+    made = {name: with_pair_texts(case, prepared.questions) for name, case in cases.items()}
+    there = (image for image in images if image.path is not None and image.case_id in made)
+    return tuple(Sample(image.image_id, made[image.case_id], (image,)) for image in there)
 
 
 def pair_notes(prepared: Prepared, split: str) -> tuple[str, ...]:
@@ -34,7 +44,7 @@ def pair_notes(prepared: Prepared, split: str) -> tuple[str, ...]:
         return prepared.warnings if split == "train" else ()
     images = prepared.images_of(split)
     lost = sum(image.path is None for image in images)
-    silent = sum(image.path is not None and _paired(image, prepared) is None for image in images)
+    silent = sum(image.path is not None and not has_text(prepared.cases[image.case_id]) for image in images)
     reasons = [f"{silent:,} without any text"] if silent else []
     reasons += [f"{lost:,} without their file"] if lost else []
     if not reasons:
@@ -46,9 +56,3 @@ def has_text(case: Case) -> bool:
     """Return whether a case says anything that a photo can be paired with: a caption, a knowledge text, a prompt."""
     roles = (text for role, text in case.texts.items() if role in _ROLES or role.startswith(SUBTEXT))
     return any(written.strip() for text in (*roles, {"": case.question, " ": case.answer}) for written in text.values())
-
-
-def _paired(image: ImageRecord, prepared: Prepared) -> Case | None:
-    """Return the case whose texts a photo is paired with; None without its file or without any text."""
-    case = prepared.cases[image.case_id]
-    return case if image.path is not None and has_text(case) else None

@@ -26,6 +26,13 @@ _OF_A_PEER = re.compile(
 )
 _FLAGS = ("1", "0", "true", "false", "yes", "no", "on", "off", "y", "n", "t", "f")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# what accelerate launch sets for distributed types that shard a model
+_SHARDING = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "tensor parallelism",
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,12 @@ def launched() -> Launched:
     return Launched(rank, processes) if fits and has_address else _ALONE
 
 
+def sharding() -> list[str]:
+    """Return the distributed types that accelerate was told to shard a model with; [] for a process that is alone."""
+    asked = [name for key, name in _SHARDING.items() if os.environ.get(key, "").lower() in ("1", "true", "yes", "on")]
+    return [] if launched() == _ALONE else asked
+
+
 def as_peer_error(error: BaseException, what: str = "") -> PeerError | None:
     """Return an exception as a PeerError if another process of a distributed run has ended; None for any other.
 
@@ -73,8 +86,8 @@ def as_peer_error(error: BaseException, what: str = "") -> PeerError | None:
 def ignore_leftovers(alone: bool = False) -> str:
     """Remove from the environment what would mislead accelerate, torch and numpy; return a note, or "".
 
-    What a launcher set stays, if it is whole. Of ACCELERATE_* only a valid ACCELERATE_USE_CPU stays: settings and
-    options say what the others would.
+    What a launcher set stays, if it is whole. Of ACCELERATE_* only a valid ACCELERATE_USE_CPU stays, and what would
+    shard the model (`sharding`), which is refused: settings and options say what the others would.
 
     Args:
         alone: the command never is one of several processes: remove what a launcher set, too.
@@ -89,7 +102,10 @@ def ignore_leftovers(alone: bool = False) -> str:
     doomed = [*threads, *_OF_MPI, *(_SET_BY_A_LAUNCHER if is_alone else ())]
     doomed += ["LOCAL_WORLD_SIZE"] if is_alone or _number("LOCAL_WORLD_SIZE") < 1 else []
     doomed += [name for name in os.environ if name.startswith("ACCELERATE_") or name == "FORK_LAUNCHED"]
+    kept = _SHARDING if sharding() else ()
     for name in doomed:
+        if name in kept:
+            continue
         if name != "ACCELERATE_USE_CPU" or os.environ[name].lower() not in _FLAGS:
             os.environ.pop(name, None)
     if misleading:

@@ -57,7 +57,7 @@ def image_of(name: str) -> str | None:
     return unicodedata.normalize("NFC", image) if image and rest == "sys.tiff" else None  # macOS decomposes names
 
 
-Deliverable = Literal["masks", "answers"]
+Deliverable = Literal["masks", "answers", "pairs"]
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from magic_cli.training.task import Task
 if TYPE_CHECKING:
     from magic_cli.config import Config
 
-NAMES = ("seg", "cvqa")
+NAMES = ("seg", "cvqa", "pretrain")
 
 # by what a submission holds of a task, so that scoring one loads that one only
-BY_DELIVERABLE = {"masks": "seg", "answers": "cvqa"}
+BY_DELIVERABLE = {"masks": "seg", "answers": "cvqa", "pairs": "pretrain"}
 
 
 def get(name: str) -> Task:

@@ -1,8 +1,9 @@
 """Encoder inputs shared by the tasks: photos in a view, the two halves of a text; cached for frozen encoders."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -60,6 +61,15 @@ class Encoded(Batch):
 
     features: Features
 
+    def split(self, count: int) -> list[Self | None]:
+        """Return the items in `count` parts of nearly equal size, in order; None for an empty part."""
+        parts = [{n: t[rows] for n, t in self.features.items()} for rows in _slices(self, count)]
+        return [replace(self, features=part) if len(next(iter(part.values()))) else None for part in parts]
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return len(next(iter(self.features.values())))
+
 
 @dataclass(frozen=True)
 class ToEncode(Batch):
@@ -73,6 +83,25 @@ class ToEncode(Batch):
     inputs: Tensor | dict[str, Tensor]
     keys: list[str] = field(default_factory=list)
     cache: FeatureCache | None = None
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return len(self.inputs if isinstance(self.inputs, Tensor) else next(iter(self.inputs.values())))
+
+    def split(self, count: int) -> list[Self | None]:
+        """Return the items in `count` parts of nearly equal size, in order; None for an empty part."""
+        found: list[Self | None] = []
+        for rows in _slices(self, count):
+            inputs = self.inputs
+            part = inputs[rows] if isinstance(inputs, Tensor) else {n: t[rows] for n, t in inputs.items()}
+            found.append(replace(self, inputs=part, keys=self.keys[rows]) if rows.stop > rows.start else None)
+        return found
+
+
+def _slices(items: Encoded | ToEncode, count: int) -> list[slice]:
+    """Return `count` consecutive slices of items; empty ones come first, so that the last is filled."""
+    ends = [len(items) * (number + 1) // count for number in range(count)]
+    return [slice(first, last) for first, last in zip([0, *ends], ends, strict=False)]
 
 
 def gather(encoder: Encoder, items: Sequence[Item], cache: FeatureCache | None) -> Encoded | ToEncode:

@@ -12,9 +12,9 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 
 from magic_cli.config import Config
-from magic_cli.errors import ConfigError
+from magic_cli.errors import ConfigError, problem
 from magic_cli.io.environment import torch_devices
-from magic_cli.io.launcher import ignore_leftovers, launched
+from magic_cli.io.launcher import ignore_leftovers, launched, sharding
 from magic_cli.io.progress import log, log_if_longer
 from magic_cli.io.signals import ending_at_once
 
@@ -50,11 +50,12 @@ def accelerator_for(config: Config, device: str) -> Accelerator:
     """Return the Accelerator for a device and the config's precision; sets the random seeds.
 
     Raises:
-        ConfigError: this machine does not have the device.
+        ConfigError: this machine does not have the device, or accelerate was told to shard the model.
     """
     note = ignore_leftovers()
     if note:
         log(f"note: {note}")
+    _require_data_parallel()
     usable = torch_devices(torch)
     if device not in ("auto", *usable):
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES") if device == "cuda" else None
@@ -80,6 +81,14 @@ def accelerator_for(config: Config, device: str) -> Accelerator:
     AcceleratorState._reset_state()  # allows a second run in this process another precision
     with _meeting_others():
         return Accelerator(cpu=on_cpu, mixed_precision=precision, step_scheduler_with_optimizer=False)
+
+
+def _require_data_parallel() -> None:
+    """Raise ConfigError if accelerate is to shard the model: gradient norms and checkpoints are of whole ones."""
+    asked = sharding()
+    if asked:
+        got, remedy = " and ".join(asked), "accelerate launch --multi_gpu, or torchrun"
+        raise ConfigError(problem("accelerate", got, "data parallelism (DDP), the only type here", remedy))
 
 
 @contextmanager

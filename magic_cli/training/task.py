@@ -70,7 +70,7 @@ class Task(ABC):
         monitor: the score that chooses the best epoch unless the settings name another one.
         headline_scores: the scores to show first.
         outputs: names of the files that `write` makes in its folder, or glob patterns of them.
-        deliverable: what a submission to the challenge holds for this task.
+        deliverable: what a submission to the challenge holds for this task, or, "pairs", a folder of predictions.
         uses_questions: whether a model works only with the closed questions that it was trained on.
         supports_vote: whether finished predictions of several systems can be merged.
         whole_batches: whether the loss compares the samples of a batch with each other, so that every batch is whole
@@ -86,7 +86,7 @@ class Task(ABC):
     monitor: ClassVar[str]
     headline_scores: ClassVar[tuple[str, ...]]
     outputs: ClassVar[tuple[str, ...]] = ()
-    deliverable: ClassVar[Literal["masks", "answers"]]
+    deliverable: ClassVar[Literal["masks", "answers", "pairs"]]
     uses_questions: ClassVar[bool] = False
     supports_vote: ClassVar[bool] = False
     whole_batches: ClassVar[bool] = False
@@ -173,6 +173,16 @@ class Task(ABC):
             config: the settings of the model.
         """
         return ()
+
+    def before_predicting(self, model: TaskModel, gold: TaskGold, decision: Decision | None = None) -> None:
+        """Tell a model what its predictions will be scored against: the classes to choose from, say.
+
+        Args:
+            model: about to predict.
+            gold: of the samples that it will predict; without gold, what is known of them.
+            decision: options of `magic predict`; None in training.
+        """
+        return
 
     def choose_settings(self, validated: Sequence[Validated], config: Config) -> ChosenSettings | None:
         """Choose settings on the predictions for the validation samples; None if there is nothing to choose.

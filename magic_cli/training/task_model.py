@@ -49,9 +49,13 @@ class TaskModel(nn.Module):
     """A task's model: encoders + head, with everything between samples and predictions.
 
     `view` is the number of an augmented view of a photo; 0 is the unchanged photo.
+
+    `loss_spans_processes` says that the mean over processes of what `loss` returns is the loss of the whole batch; else
+    it is the mean loss of a process's own samples.
     """
 
     cache: FeatureCache | None = None
+    loss_spans_processes = False
 
     def frozen(self, samples: Sequence[Sample], views: int) -> Iterable[tuple[Encoder, Item]]:  # noqa: ARG002
         """Yield all inputs of frozen encoders for these samples, in views 0..views-1."""
@@ -71,6 +75,9 @@ class TaskModel(nn.Module):
     def predict(self, batch: Batch, view: int) -> Sequence[Prediction]:
         """Return one prediction per sample, with the view undone; no gradients."""
         raise NotImplementedError
+
+    def constrain(self) -> None:
+        """Bring weights back into their bounds; called after every update."""
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the loss; a distributed wrapper needs it in `forward`."""

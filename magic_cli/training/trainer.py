@@ -21,6 +21,7 @@ from magic_cli.models.cache import notes
 from magic_cli.models.cache.features import FeatureCache
 from magic_cli.records import CheckpointMeta, Prediction
 from magic_cli.training import checkpoint, resume
+from magic_cli.training.cached_accumulation import ChunkedModel, backward_in_parts
 from magic_cli.training.devices import accelerator_for
 from magic_cli.training.ema import ModelEma
 from magic_cli.training.inference import fill_cache, predict
@@ -35,7 +36,7 @@ def rate(config: Config, update: int, total: int) -> float:
     """Return the factor on the learning rate at an update: 1, or linear warm-up and cosine to 0."""
     if config.schedule == "constant":
         return 1.0
-    warm = max(1, round(config.warmup * total))
+    warm = config.warmup_updates(total)
     if update < warm:
         return (update + 1) / warm
     return 0.5 * (1 + math.cos(math.pi * (update - warm) / max(1, total - warm)))
@@ -57,7 +58,9 @@ def optimizer_for(model: TaskModel, config: Config) -> torch.optim.AdamW:
                 "weight_decay": config.weight_decay if decay else 0.0,
             }
             for (encoder, decay), parameters in groups.items()
-        ]
+        ],
+        betas=config.betas,
+        eps=config.eps,
     )
 
 
@@ -145,11 +148,16 @@ class Trainer:
 
     def _step(self, batch: Batch, number: int) -> torch.Tensor:
         """Train on batch `number` of the epoch; return its loss, whose mean over processes is the batch's."""
-        closes, share = self.batches.closes(number), self.batches.share(number)
-        with nullcontext() if closes else self.accelerator.no_sync(self.model):
-            with self.accelerator.autocast():
-                loss = self.model(batch)
-            self.accelerator.backward(loss * (share * self.batches.weight(number)))
+        closes = self.batches.closes(number)
+        share = 1.0 if self.core.loss_spans_processes else self.batches.share(number)
+        factor = share * self.batches.weight(number)
+        if isinstance(self.core, ChunkedModel) and self.core.is_divided:
+            loss = backward_in_parts(self.model, self.core, batch, self.accelerator, factor, closes)
+        else:
+            with nullcontext() if closes else self.accelerator.no_sync(self.model):
+                with self.accelerator.autocast():
+                    loss = self.model(batch)
+                self.accelerator.backward(loss * factor)
         if closes:
             self._update()
         scaled: torch.Tensor = loss.detach().float() * share
@@ -183,6 +191,7 @@ class Trainer:
             (p for p in self.model.parameters() if p.requires_grad), self.config.grad_clip_norm
         )
         self.optimizer.step()
+        self.core.constrain()
         self.optimizer.zero_grad()
         self.progress.updates += 1
         if self.ema:
@@ -242,6 +251,7 @@ class Trainer:
         return mean_scores(scores, self.data.task.count_score)
 
     def _predictions(self, part: Part) -> Iterator[Prediction]:
+        self.data.task.before_predicting(self.core, part.gold)
         for prediction in predict(self.core, part.valid, self.config, self.accelerator):
             if self.stop.requested:
                 raise self._interrupted()

@@ -72,8 +72,8 @@ def test_every_task_states_its_facts(name: str) -> None:
 
 
 def test_an_unknown_task_is_named() -> None:
-    with pytest.raises(ConfigError, match="got 'pretrain', expected seg or cvqa"):
-        tasks.get("pretrain")
+    with pytest.raises(ConfigError, match="got 'detect', expected seg or cvqa or pretrain"):
+        tasks.get("detect")
 
 
 def test_a_config_of_another_task_is_a_mistake_of_the_program() -> None:

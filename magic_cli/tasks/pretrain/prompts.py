@@ -1,0 +1,41 @@
+"""Prompts of zero-shot classification and of concept annotation."""
+
+import math
+
+CLASS_TEMPLATES = (
+    "This is a skin image of {}",
+    "This is a skin image of {}.",
+    "A skin image of {}.",
+    "An image of {}, a skin condition.",
+    "{}, a skin disorder, is shown in this image.",
+    "The skin lesion depicted is {}.",
+    "The skin cancer in this image is {}.",
+    "This image depicts {}, a type of skin cancer.",
+)
+"""MAKE's eight templates, in the order of its release."""
+
+CLASS_SCALE = 100.0
+"""Factor on cosines in zero-shot classification: MAKE's release fixes it, whatever temperature was learned."""
+
+CONCEPT_TEMPLATES = (
+    "This is skin image of {}",
+    "This is dermatology image of {}",
+    "This is image of {}",
+    "Skin image of {}",
+    "Dermatology image of {}",
+    "Image of {}",
+)
+"""Target prompts of concept annotation."""
+
+REFERENCE_PROMPTS = (
+    "This is skin image",
+    "This is dermatology image",
+    "This is image",
+    "Skin image",
+    "Dermatology image",
+    "Image",
+)
+"""The same prompts without a concept."""
+
+CONCEPT_TEMPERATURE = math.exp(-4.5944)
+"""Of the softmax between target and reference: the inverse of the published scale."""
