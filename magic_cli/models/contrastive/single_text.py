@@ -78,7 +78,8 @@ def dhn(share: Share, scale: Tensor, options: ContrastiveOptions) -> tuple[Tenso
 
     With logits s of a row and B - 1 negatives: -s_ii + log sum_j w_j exp(s_ij) over negatives j alone, with weights
     w_j = (B - 1) exp(beta s_ij) / sum_k exp(beta s_ik). This is the formula; in the authors' code the sum over
-    negatives is missing. A row without negatives has loss 0.
+    negatives is missing. A row without negatives has loss 0. Without the match in its denominator the loss has no least
+    value: once pairs are told apart, it falls as the scale grows, which has to be bounded.
     """
 
     def losses(logits: Tensor, competing: Tensor, matches: Tensor, _: Tensor) -> Tensor:
