@@ -23,14 +23,28 @@ from magic_cli.models.weights import CONTRASTIVE, model_type
 from magic_cli.records import ImageRecord
 from magic_cli.training.task_model import Batch
 
+_KEPT = 8  # photos whose pixels are kept: reading one takes many times longer than turning it
+
+_recent: dict[str, Tensor] = {}
+
 
 def photo_item(encoder: ImageEncoder, record: ImageRecord, view: int) -> Item:
     """Return a photo in a view as an encoder input."""
 
     def load() -> Tensor:
-        return turn(encoder.pixels(open_record(record)), view).contiguous()
+        return turn(_pixels(encoder, record), view).contiguous()
 
     return Item(encoder.key(f"photo {record.content_key} {record.upright} {view}"), load)
+
+
+def _pixels(encoder: ImageEncoder, record: ImageRecord) -> Tensor:
+    """Return a photo as uint8 (3, S, S); the last few are kept, as the views of a photo are encoded in turn."""
+    key = encoder.key(f"pixels {record.content_key} {record.upright}")
+    if key not in _recent:
+        _recent[key] = encoder.pixels(open_record(record))
+        for old in list(_recent)[:-_KEPT]:
+            del _recent[old]
+    return _recent[key]
 
 
 def text_item(encoder: TextEncoder, question: str, answer: str) -> Item:
