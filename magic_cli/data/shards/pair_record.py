@@ -25,6 +25,10 @@ _SUBCAPTIONS = tuple(f"subcaption_{number}" for number in range(1, 9))
 
 _COLUMN_OF = {RAW: "caption", DISEASE_TEXT: "ontology_caption", CONCEPT_TEXT: "visual_concept_caption"}
 
+_TEXTS = frozenset(  # columns that say nothing besides texts, label, group and licence
+    {*_COLUMN_OF.values(), *_SUBCAPTIONS, *GROUPS, "truncated_caption", "knowledge_masks", "sub_caption_mask", "label"}
+)
+
 _LICENCES = ("license", "licence", "copyright_license")
 
 
@@ -94,7 +98,7 @@ def pair_record(cells: Mapping[str, object], caption: str | None, where: str) ->
         group=first_said(row, GROUPS) or "",
         case_id=row.get("case_id") or "",
         licence=(first_said(row, _LICENCES) or "")[:200],
-        attributes=attributes_of(row),
+        attributes={} if cells.keys() <= _TEXTS else attributes_of(row),
         has_knowledge=any(column in row.cells for column in ("ontology_caption", "visual_concept_caption")),
     )
 

@@ -68,19 +68,14 @@ class ParquetShard(Shard):
     window: ClassVar[int] = 4
     folder: str = ""
 
-    def record(self, row: int) -> PairRecord:
-        """Return what a pair says."""
-        number = int(self.index.rows[row]["photo"])
-        return _record(_table(self.path, os.getpid()).texts(number), f"{self.name}:{number + 1}")
-
-    def photo(self, row: int) -> tuple[str, PackedPhoto | None]:
-        """Return the file of a photo, or the Parquet file and the row in it."""
-        number = int(self.index.rows[row]["photo"])
-        table = _table(self.path, os.getpid())
+    def read(self, row: int, key: str) -> tuple[PairRecord, str, PackedPhoto | None]:  # noqa: ARG002  its number tells
+        """Return what a pair says, and the file of its photo, or the Parquet file and the row in it."""
+        number, table = self.index.places(row)[0], _table(self.path, os.getpid())
+        where, cells = f"{self.name}:{number + 1}", table.texts(number)
+        record = _record(cells, where)
         if table.bytes_column:
-            place = ParquetPhoto(self.path, f"{self.name}:{number + 1}", self.index.facts.digest, number)
-            return self.path, place
-        return _photo_path(table.texts(number), table.path_column, self.path, self.folder), None
+            return record, self.path, ParquetPhoto(self.path, where, self.index.facts.digest, number)
+        return record, _photo_path(cells, table.path_column, self.path, self.folder), None
 
 
 def open_parquet(path: Path, name: str, folder: Path) -> ParquetShard:

@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import ClassVar
 
 from magic_cli.data.shards.pair_record import PairRecord
@@ -29,12 +28,16 @@ class Shard(ABC):
     index: ShardIndex
 
     @abstractmethod
-    def record(self, row: int) -> PairRecord:
-        """Return what pair `row` of the index says; raises DataError."""
+    def read(self, row: int, key: str) -> tuple[PairRecord, str, PackedPhoto | None]:
+        """Return what a pair says, the file with its photo, and where in it that lies; None if it is the file itself.
 
-    @abstractmethod
-    def photo(self, row: int) -> tuple[str, PackedPhoto | None]:
-        """Return the file with the photo of a pair, and where it lies inside of it; None if it is the file itself."""
+        Args:
+            row: of the index.
+            key: the pair's.
+
+        Raises:
+            DataError: the shard cannot be read any more, or is another one; one line.
+        """
 
     def sample(self, row: int, split: str) -> Sample:
         """Return a pair as a sample of a split; its texts are made as `magic prepare` makes them.
@@ -42,8 +45,9 @@ class Shard(ABC):
         Raises:
             DataError: the shard cannot be read any more; one line.
         """
-        record, (path, packed) = self.record(row), self.photo(row)
-        name = f"{PurePath(self.name).with_suffix('').as_posix()}/{self.index.key(row)}"
+        key = self.index.key(row)
+        record, path, packed = self.read(row, key)
+        name = f"{self.name.rpartition('.')[0]}/{key}"
         case = Case(
             case_id=record.case_id or name,
             split=split,

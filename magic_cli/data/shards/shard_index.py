@@ -40,6 +40,8 @@ ROW = np.dtype(
     ]
 )
 
+_KEY = 6  # the column "key"
+
 _LONGEST_HEAD = 1 << 20  # bytes
 
 
@@ -75,10 +77,15 @@ class ShardIndex:
             return _load, (self.file, (self.facts.size, self.facts.mtime_ns))
         return type(self), (self.facts, self.rows, self.keys)
 
+    def places(self, row: int) -> tuple[int, ...]:
+        """Return a row: place and size of photo, caption and JSON object, end of the key, hash of the group."""
+        found: tuple[int, ...] = self.rows[row].item()
+        return found
+
     def key(self, row: int) -> str:
         """Return the key of a pair."""
-        first = int(self.rows[row - 1]["key"]) if row else 0
-        return self.keys[first : int(self.rows[row]["key"])].tobytes().decode("utf-8", "replace")
+        first = self.places(row - 1)[_KEY] if row else 0
+        return self.keys[first : self.places(row)[_KEY]].tobytes().decode("utf-8", "replace")
 
 
 def group_hash(group: str) -> int:
@@ -123,7 +130,8 @@ def _load(path: Path, expected: tuple[int, int]) -> ShardIndex:
         if keys < 0 or not facts.pairs:
             raise ValueError("cut off") if keys else ValueError("empty")
     rows = np.memmap(path, ROW, "r", start, (facts.pairs,))
-    return ShardIndex(facts, rows, np.memmap(path, np.uint8, "r", start + rows.nbytes, (keys,)), path)
+    names = np.memmap(path, np.uint8, "r", start + rows.nbytes, (keys,))
+    return ShardIndex(facts, np.asarray(rows), np.asarray(names), path)  # plain arrays are faster to index
 
 
 def save_index(shard: Path, index: ShardIndex) -> ShardIndex:

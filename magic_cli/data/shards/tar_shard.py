@@ -58,23 +58,14 @@ class TarPhoto(PackedPhoto):
 class TarShard(Shard):
     """The pairs of a tar."""
 
-    def record(self, row: int) -> PairRecord:
-        """Return what a pair says."""
-        place, found = self._place(row), self.index.rows[row]
-        text, meta = (
-            read_at(self.path, int(found[name]), int(found[f"{name}_size"]), place) if found[f"{name}_size"] else None
-            for name in ("text", "meta")
-        )
-        return parse_pair(text, meta, place)
-
-    def photo(self, row: int) -> tuple[str, PackedPhoto | None]:
-        """Return the tar, and the place of a photo in it."""
-        found, digest = self.index.rows[row], self.index.facts.digest
-        place = TarPhoto(self.path, self._place(row), digest, int(found["photo"]), int(found["photo_size"]))
-        return self.path, place
-
-    def _place(self, row: int) -> str:
-        return printable(f"{self.name}: {self.index.key(row)}")
+    def read(self, row: int, key: str) -> tuple[PairRecord, str, PackedPhoto | None]:
+        """Return what a pair says, the tar, and the place of the photo in it; raises DataError."""
+        photo, photo_size, text, text_size, meta, meta_size, *_ = self.index.places(row)
+        where = printable(f"{self.name}: {key}")
+        caption = read_at(self.path, text, text_size, where) if text_size else None
+        columns = read_at(self.path, meta, meta_size, where) if meta_size else None
+        packed = TarPhoto(self.path, where, self.index.facts.digest, photo, photo_size)
+        return parse_pair(caption, columns, where), self.path, packed
 
 
 def open_tar(path: Path, name: str) -> TarShard:

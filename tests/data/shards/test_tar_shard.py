@@ -26,7 +26,7 @@ def opened(path: Path) -> TarShard:
 
 
 def captions(shard: TarShard) -> list[str]:
-    return [shard.record(row).texts.get("raw", "") for row in range(shard.index.facts.pairs)]
+    return [shard.read(row, "")[0].texts.get("raw", "") for row in range(shard.index.facts.pairs)]
 
 
 @pytest.mark.parametrize("kind", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
@@ -41,7 +41,7 @@ def test_members_are_found_where_they_are(kind: int, key: str, tmp_path: Path) -
     with tarfile.open(path) as tar:
         expected = tar.extractfile(f"{key}.jpg")
         assert expected is not None
-        packed = shard.photo(0)[1]
+        packed = shard.read(0, key)[2]
         assert packed is not None
         assert packed.read() == expected.read() == jpeg(3)
 
