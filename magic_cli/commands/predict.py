@@ -8,9 +8,11 @@ from pathlib import Path
 from magic_cli import tasks
 from magic_cli.commands.recording import recorded
 from magic_cli.config import Config, from_dict
+from magic_cli.data.datasets import open_dataset
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.prepared_inputs import image_files, table_files
-from magic_cli.data.prepared_stamps import PreparedStamps, open_stamped
+from magic_cli.data.prepared_stamps import PreparedStamps
+from magic_cli.data.shards.dataset import ShardStamps, shard_files
 from magic_cli.errors import CheckpointError, ConfigError, DataError, UsageError, printable, problem
 from magic_cli.io import environment, run_record
 from magic_cli.io.files import StrPath
@@ -110,7 +112,7 @@ def predict(
     folder = PREDICTIONS / task if out is None else Path(out)
     paths = _checkpoints([ckpt] if isinstance(ckpt, str | os.PathLike) else ckpt, task)
     check_target(folder, f"predict {task}", options.overwrite, known.outputs, (*paths, Path(data)))
-    prepared, stamps = open_stamped(Path(data))
+    prepared, stamps = open_dataset(Path(data), shards=known.reads_shards)
     result = PredictResult(task, split, str(folder), tuple(map(str, paths)), dry_run=options.dry_run)
     if options.dry_run:
         configs = [restored(path, known, prepared, options.weights)[1] for path in paths]
@@ -137,8 +139,11 @@ def _run_files(
 
     def inputs() -> Hashed:
         yield from hashed(paths)
-        yield from table_files(stamps.root)
-        yield from image_files(stamps.root, (split,))
+        if isinstance(stamps, ShardStamps):
+            yield from shard_files(stamps)
+        else:
+            yield from table_files(stamps.root)
+            yield from image_files(stamps.root, (split,))
         stamps.check()  # they are those that were read
 
     configs = [checkpoint.best_meta(path)["config"] for path in paths]

@@ -8,7 +8,7 @@ from magic_cli import tasks
 from magic_cli.config import Config, SettingValue, from_dict, resolve
 from magic_cli.data.datasets import Dataset, open_datasets
 from magic_cli.data.prepared_inputs import image_files, table_files
-from magic_cli.data.shards.dataset import ShardedDataset, shard_files
+from magic_cli.data.shards.dataset import ShardStamps, shard_files
 from magic_cli.errors import CheckpointError, ConfigError, DataError, printable, problem
 from magic_cli.io import run_record
 from magic_cli.io.files import StrPath
@@ -204,8 +204,8 @@ def run_files(setup: RunSetup, options: TrainOptions, record: str, outputs: tupl
     def inputs() -> Hashed:
         masks = setup.task.deliverable == "masks"
         for dataset in setup.datasets:
-            if isinstance(dataset.prepared, ShardedDataset):
-                yield from shard_files(dataset.prepared)
+            if isinstance(dataset.stamps, ShardStamps):
+                yield from shard_files(dataset.stamps)
                 continue
             yield from table_files(dataset.folder)
             yield from image_files(dataset.folder, SPLITS, "all" if masks else "none", dataset.stamps.digests)

@@ -58,7 +58,7 @@ def open_datasets(
     names, factors = _names(folders), _weights(weights, len(folders))
     datasets: list[Dataset] = []
     for name, folder, weight in zip(names, map(Path, folders), factors, strict=True):
-        prepared, stamps = _opened(folder, splits, masks, shards)
+        prepared, stamps = open_dataset(folder, splits, masks, shards)
         same = next((other for other in datasets if other.prepared.sha256 == prepared.sha256), None)
         if same is not None:
             got = f"the same dataset as {same.folder}"
@@ -68,7 +68,10 @@ def open_datasets(
     return tuple(datasets)
 
 
-def _opened(folder: Path, splits: Collection[str], masks: bool, shards: bool) -> tuple[Prepared, PreparedStamps]:
+def open_dataset(
+    folder: Path, splits: Collection[str] = (), masks: bool = False, shards: bool = False
+) -> tuple[Prepared, PreparedStamps]:
+    """Open one dataset; arguments and errors as for `open_datasets`."""
     if not is_sharded(folder):
         return open_stamped(folder, splits, masks)
     if not shards:

@@ -75,6 +75,7 @@ def pair_gold(source: str, samples: Iterable[Sample]) -> PairGold:
             concepts[sample.id] = frozenset(concepts_of(case))
         if said.raw:
             texts[sample.id] = said.raw
-        if sample.images[0].path is not None:
-            photos[sample.id] = sample.images[0].path
+        photo = sample.images[0]
+        if photo.path is not None and photo.packed is None:
+            photos[sample.id] = photo.path
     return PairGold(source, classes, concepts, texts, groups, photos)

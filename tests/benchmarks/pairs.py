@@ -1,6 +1,6 @@
 """Training from tars at scale: pairs are made, indexed, and read through the loader of a training, without a model.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/pairs.py [--pairs 413369] [--limit N] [--large 20000] [--work DIR]
+    OMP_NUM_THREADS=1 python tests/benchmarks/pairs.py [--pairs 413369] [--limit N] [--large 5000] [--work DIR]
 
 Tars of 1,000 pairs each: a JPEG of 64 x 64 pixels (one of 1,000 distinct ones), a text, and a JSON object with MAKE's
 columns, all drawn by seeded code; `--large` pairs of 224 x 224 pixels as well. Each row of the table is a process of
@@ -205,7 +205,7 @@ def measure(folder: Path, side: int, limit: int) -> None:
             flush=True,
         )
     for workers in (0, 2):
-        most = limit if workers else min(limit or 20_000, 20_000)
+        most = limit if workers else min(limit or 10_000, 10_000)
         found = run("--probe", "read", "--work", folder, "--side", side, "--workers", workers, "--limit", most)
         memories = ", ".join(f"{part} {at(found, part)}" for part in ("10%", "50%", "100%"))
         print(
@@ -222,7 +222,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=413_369)
     parser.add_argument("--limit", type=int, default=0, help="pairs to read with two workers; 0 for all")
-    parser.add_argument("--large", type=int, default=20_000, help="pairs of 224 x 224 pixels; 0 for none")
+    parser.add_argument("--large", type=int, default=5_000, help="pairs of 224 x 224 pixels; 0 for none")
     parser.add_argument("--work", type=Path, help="folder to keep the tars in; a temporary one otherwise")
     parser.add_argument("--probe", choices=("index", "read"), help=argparse.SUPPRESS)
     parser.add_argument("--workers", type=int, default=0, help=argparse.SUPPRESS)

@@ -177,11 +177,10 @@ def open_shards(root: Path) -> tuple[ShardedDataset, ShardStamps]:
     return dataset, ShardStamps(root, before, dict.fromkeys(before, ""))
 
 
-def shard_files(dataset: ShardedDataset) -> Hashed:
+def shard_files(stamps: ShardStamps) -> Hashed:
     """Yield the shards with their SHA-256, as inputs of a run; nothing if they have more than 2 GiB together."""
-    paths = dict.fromkeys(Path(part.shard.path) for _, part in dataset.parts)
-    if sum(path.stat().st_size for path in paths) <= _MOST_HASHED:
-        yield from hashed(paths)
+    if sum(stamp[2] for stamp in stamps.stamps.values() if stamp is not None) <= _MOST_HASHED:
+        yield from hashed(map(Path, stamps.stamps))
 
 
 def _pairs(shard: Shard) -> int:
@@ -198,7 +197,8 @@ def _held_out(parts: list[tuple[str, ShardPart]]) -> tuple[list[tuple[str, Shard
     size = len(last.rows)
     number = size
     if len(places) == 1 or size > _LARGE_SHARE * total:
-        number = max(1, min(MOST_HELD_OUT, round(HELD_OUT * size)))
+        few = max(1, min(20, size // 10))  # one of fifty would be too few of few
+        number = max(few, min(MOST_HELD_OUT, round(HELD_OUT * size)))
     kept, held = replace(last, rows=last.rows[: size - number]), replace(last, rows=last.rows[size - number :])
     share = f"{number:,} of {total:,} pairs, the end of {last.shard.name}," if number < size else f"{last.shard.name}"
     line = f"no shards for validation: {share} {'are' if number < size else f'({number:,} of {total:,} pairs) is'}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from magic_cli.data.gold import Gold, TaskGold
 from magic_cli.data.pair_gold import PairGold, pair_gold
-from magic_cli.data.pairs import pair_samples
+from magic_cli.data.pairs import pair_notes, pair_samples
 from magic_cli.data.prepared import MANIFEST, Prepared
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import EmptySplit, problem
@@ -40,6 +40,7 @@ class PretrainTask(Task):
     headline_scores = ("mean_of_tasks", "balanced_accuracy", "recall@10")
     deliverable = "pairs"
     whole_batches = True
+    reads_shards = True
 
     @property
     def config_class(self) -> type[PretrainConfig]:
@@ -83,6 +84,10 @@ class PretrainTask(Task):
     def gold_in(self, gold: Gold) -> PairGold:
         """Return the pairs in a user's file or folder."""
         return PairGold(gold.source)
+
+    def data_warnings(self, prepared: Prepared, samples: Sequence[Sample], config: Config) -> Sequence[str]:
+        """Return what makes no pair and, of shards, what is damaged and how they were split."""
+        return [line for split in ("train", "valid") for line in pair_notes(prepared, split)]
 
     def before_predicting(self, model: TaskModel, gold: TaskGold, decision: Decision | None = None) -> None:
         """Ask for the classes and concepts of the gold."""

@@ -55,7 +55,7 @@ def test_the_last_shard_is_held_out_and_numbers_order_shards(tmp_path: Path) -> 
     assert pair_notes(dataset, "valid") == ()
 
 
-@pytest.mark.parametrize(("sizes", "held"), [((100,), 2), ((100, 50), 1), ((2,), 1), ((3, 3), 1)])
+@pytest.mark.parametrize(("sizes", "held"), [((1100,), 22), ((100,), 10), ((100, 50), 5), ((2,), 1), ((3, 3), 1)])
 def test_of_one_shard_or_a_large_one_a_part_is_held_out(sizes: Sequence[int], held: int, tmp_path: Path) -> None:
     for number, size in enumerate(sizes):
         write_pairs(tmp_path / f"{number}.tar", size)
@@ -114,7 +114,7 @@ def test_only_tasks_that_read_pairs_take_shards(tmp_path: Path) -> None:
 def test_shards_are_inputs_and_a_changed_one_is_noticed(tmp_path: Path) -> None:
     path = write_pairs(tmp_path / "a.tar", 4)
     dataset, stamps = open_shards(tmp_path)
-    assert [file for file, _ in shard_files(dataset)] == [path]
+    assert [file for file, _ in shard_files(stamps)] == [path]
     stamps.check()
     again, _ = open_shards(tmp_path)
     assert again.sha256 == dataset.sha256

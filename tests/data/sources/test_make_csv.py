@@ -95,8 +95,5 @@ def test_any_cell_gives_a_pair_or_a_line_with_its_row(folder: Path, column: str,
 def test_a_mask_has_a_zero_or_one_for_each_text(folder: Path, column: str, data: st.DataObject) -> None:
     size = 3 if column == "knowledge_masks" else 8
     fitting = st.lists(st.integers(0, 1), min_size=size, max_size=size)
-        st.lists(st.integers(-1, 2), max_size=9),
-        st.lists(st.integers(0, 1), min_size=size, max_size=size),
-    )
     mask = data.draw(st.one_of(st.lists(st.integers(-1, 2), max_size=9), fitting))
     assert bool(read(folder, column, str(mask))[0]) == (len(mask) == size and set(mask) <= {0, 1})

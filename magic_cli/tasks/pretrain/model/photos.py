@@ -7,8 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from magic_cli.data.imaging.images import open_photo
-from magic_cli.errors import DataError, problem
+from magic_cli.data.imaging.images import open_record
 from magic_cli.models.augment import PhotoAugment
 from magic_cli.models.cache.features import FeatureCache
 from magic_cli.models.cache.pixels import Pixels, PixelStore
@@ -52,9 +51,7 @@ class PhotoViews:
         side = round(ROOM * self.size)
 
         def load() -> Pixels:
-            if record.path is None:
-                raise DataError(problem(record.image_id, "no photo", "its file", "run `magic prepare` again"))
-            photo = open_photo(record.path, record.upright, at_least=2 * side, sha256=record.sha256)
+            photo = open_record(record, at_least=2 * side)
             return np.asarray(photo.resize((side, side), Image.Resampling.BICUBIC))
 
         pixels = store.get(f"photo {record.sha256} {record.upright} {side} draft", load) if record.sha256 else load()
