@@ -38,8 +38,13 @@ def photo_item(encoder: ImageEncoder, record: ImageRecord, view: int) -> Item:
 
 
 def _pixels(encoder: ImageEncoder, record: ImageRecord) -> Tensor:
-    """Return a photo as uint8 (3, S, S); the last few are kept, as the views of a photo are encoded in turn."""
-    key = encoder.key(f"pixels {record.content_key} {record.upright}")
+    """Return a photo as uint8 (3, S, S); the last few are kept, as the views of a photo are encoded in turn.
+
+    Not of one whose content nothing identifies: another photo could be taken for it.
+    """
+    if not record.content_key:
+        return encoder.pixels(open_record(record))
+    key = encoder.key(f"pixels {record.content_key} {record.upright} {record.path}")
     if key not in _recent:
         _recent[key] = encoder.pixels(open_record(record))
         for old in list(_recent)[:-_KEPT]:
