@@ -1,7 +1,7 @@
 """CLIP and SigLIP: image and text encoders whose vectors share one space, patches too (MAKE paper, section 2.2).
 
-Checkpoints are read from `--weights DIR` or the local Hugging Face cache, never from the network: they are
-loaded with transformers.
+Checkpoints are read from `--weights DIR` or the local Hugging Face cache, never from the network: CLIP and
+SigLIP of transformers here, folders of the library open_clip in models/open_clip_encoders.py.
 """
 
 from pathlib import Path
@@ -11,45 +11,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from magic_cli.errors import ConfigError, WeightsError, problem
-from magic_cli.models.encoders import Features, ImageEncoder, Output, TextEncoder, mode_of
+from magic_cli.errors import WeightsError, problem
+from magic_cli.models.encoders import Features, ImageEncoder, Output, TextEncoder
 from magic_cli.models.huggingface import ClipText, load, normalisation, usable
+from magic_cli.models.joint_space import ProjectedImage, special_tokens
+from magic_cli.models.open_clip_encoders import open_clip_pair
 from magic_cli.models.weights import LOCAL, contrastive_type, model_folder
 
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 _HALF = (0.5, 0.5, 0.5)
-
-
-class ProjectedImage(ImageEncoder):
-    """An image encoder whose vectors share one space with those of a text encoder.
-
-    Its features are {"pooled": (B, D)}, and with `output` "patches" also {"patches": (B, P, D)}, not normalised.
-    """
-
-    projected = True
-
-    def __init__(self, size: int, normal: tuple[Any, Any, int], output: Output) -> None:
-        super().__init__(size, *normal)
-        self.output = output
-
-    def preprocessing(self) -> str:
-        """Return also the output."""
-        return f"{super().preprocessing()} {mode_of(self.output)}"
-
-    def check_size(self, patch: int) -> None:
-        """Check that patches of `patch` pixels cover the whole photo.
-
-        Raises:
-            ConfigError: a strip at the edges would not be seen.
-        """
-        if self.size % patch:
-            remedy = f"--set image_size={max(self.size // patch, 1) * patch}"
-            raise ConfigError(problem(f"image_size of {self.source}", self.size, f"a multiple of {patch}", remedy))
-
-    def select(self, features: Features) -> Features:
-        """Return what `output` names of "pooled" and "patches"."""
-        return features if self.output == "patches" else {"pooled": features["pooled"]}
 
 
 class ClipImage(ProjectedImage):
@@ -61,6 +32,8 @@ class ClipImage(ProjectedImage):
         self.vision_model, self.projection = model.vision_model, model.visual_projection
         self.check_size(model.config.vision_config.patch_size)
         self.channels = (model.config.projection_dim,)
+        last = f"vision_model.encoder.layers.{model.config.vision_config.num_hidden_layers - 1}"
+        self.last_stage = (last, "vision_model.post_layernorm", "projection")
         self.log_scale = model.logit_scale.item()
         self.record_weights()
 
@@ -85,6 +58,8 @@ class SiglipImage(ProjectedImage):
         self.patch = int(model.config.vision_config.patch_size)
         self.check_size(self.patch)
         self.channels = (model.config.vision_config.hidden_size,)
+        last = f"vision_model.encoder.layers.{model.config.vision_config.num_hidden_layers - 1}"
+        self.last_stage = (last, "vision_model.post_layernorm", "vision_model.head")
         self.log_scale, self.logit_bias = model.logit_scale.item(), model.logit_bias.item()
         self.record_weights()
 
@@ -124,6 +99,8 @@ class SiglipText(TextEncoder):
         self.length, self.tokenizer, self.source, self.pad = length, tokenizer, name, tokenizer.pad_token_id
         self.text_model = model.text_model
         self.dim = model.text_model.head.out_features
+        last = f"text_model.encoder.layers.{len(model.text_model.encoder.layers) - 1}"
+        self.last_stage = (last, "text_model.final_layer_norm", "text_model.head")
         self.record_weights()
 
     def ids(self, text: str) -> list[int]:
@@ -138,13 +115,6 @@ class SiglipText(TextEncoder):
     def forward(self, batch: dict[str, Tensor]) -> Features:
         """Encode {"input_ids"} (B, length)."""
         return {"text": self.text_model(**batch).pooler_output}
-
-
-def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Return the ids that a tokenizer puts before and after those of a text."""
-    whole, bare = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
-    start = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
-    return whole[:start], whole[start + len(bare) :]
 
 
 def contrastive_pair(
@@ -169,7 +139,7 @@ def contrastive_pair(
     kind = contrastive_type(name, weights)
     folder = model_folder(name, weights)
     if kind == "open_clip":
-        raise NotImplementedError
+        return open_clip_pair(name, folder, image_size, window, output)
     model = _whole_model(name, folder)
     if kind == "clip":
         return ClipImage(model, name, folder, image_size, output), ClipText(model, name, folder, window)

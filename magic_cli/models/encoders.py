@@ -36,11 +36,13 @@ class Encoder(nn.Module):
 
     Attributes:
         source: where the weights come from.
+        last_stage: paths of the modules that finetune=last trains; () if it has no stages.
         trainable: paths of the modules that are trained; None for all, () for none (frozen).
         weights_sha256: hex SHA-256 of the loaded weights, before any fine-tuning.
     """
 
     source = ""
+    last_stage: tuple[str, ...] = ()
     trainable: tuple[str, ...] | None = None
     weights_sha256 = ""
 
@@ -129,6 +131,18 @@ class ImageEncoder(Encoder):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
+    def tail_modules(self) -> tuple[str, ...]:
+        """Return the paths of the modules that `tail` uses; () if this encoder has no stem (models/stem.py)."""
+        return ()
+
+    def stem_features(self, pixels: Tensor) -> Features:
+        """Encode uint8 (B, 3, S, S) up to where `tail` goes on: {"stem": …}."""
+        raise NotImplementedError
+
+    def tail(self, features: Features) -> Features:
+        """Return what `forward` returns for pixels, from their `stem_features`."""
+        raise NotImplementedError
+
     @property
     def dim(self) -> int:
         """Length D of the vectors, or the channels of the coarsest level."""
@@ -184,6 +198,8 @@ class Lite0(ImageEncoder):
         self.net.load_state_dict(state)
         self.net.to(memory_format=torch.channels_last)
         self.channels = (24, 40, 112, 320) if output == "pyramid" else (1280,)
+        after = () if output == "pyramid" else ("net.conv_head", "net.bn2")
+        self.last_stage = ("net.blocks.5", "net.blocks.6", *after)
         self.record_weights()
 
     def preprocessing(self) -> str:
@@ -195,17 +211,32 @@ class Lite0(ImageEncoder):
 
         The levels are {"p0": (B, 24, S/4, S/4), …}.
         """
-        x = self.normalise(pixels)
         if self.output != "pyramid":
-            return _vectors(self.net.forward_features(x), self.output)
+            return self.tail(self.stem_features(pixels))
+        x = self.normalise(pixels)
         levels = self.net.forward_intermediates(x, indices=(1, 2, 3, 4), intermediates_only=True)
         return {f"p{i}": level for i, level in enumerate(levels)}
+
+    def tail_modules(self) -> tuple[str, ...]:
+        """Return the last stage, all after stride 16, except for a pyramid."""
+        return () if self.output == "pyramid" else self.last_stage
+
+    def stem_features(self, pixels: Tensor) -> Features:
+        """Encode uint8 (B, 3, S, S) to stride 16: {"stem": (B, 112, S/16, S/16)}."""
+        x = self.net.bn1(self.net.conv_stem(self.normalise(pixels)))
+        return {"stem": self.net.blocks[:5](x)}
+
+    def tail(self, features: Features) -> Features:
+        """Return the vectors of {"stem": (B, 112, S/16, S/16)}."""
+        x = features["stem"].contiguous(memory_format=torch.channels_last)
+        return _vectors(self.net.bn2(self.net.conv_head(self.net.blocks[5:](x))), self.output)
 
 
 class TinyImage(ImageEncoder):
     """Two convolutions with fixed random weights, for tests."""
 
     source = "random:tiny"
+    last_stage = ("second",)
 
     def __init__(self, size: int, output: Output) -> None:
         super().__init__(size, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), Image.Resampling.BILINEAR)
@@ -222,7 +253,19 @@ class TinyImage(ImageEncoder):
 
     def forward(self, pixels: Tensor) -> Features:
         """Encode uint8 (B, 3, S, S): {"pooled": (B, 24)}, two levels, or 16 values per patch of 8 x 8 pixels."""
-        fine = torch.relu(self.first(self.normalise(pixels)))
+        return self.tail(self.stem_features(pixels))
+
+    def tail_modules(self) -> tuple[str, ...]:
+        """Return the second convolution."""
+        return self.last_stage
+
+    def stem_features(self, pixels: Tensor) -> Features:
+        """Encode uint8 (B, 3, S, S) to stride 4: {"stem": (B, 8, S/4, S/4)}."""
+        return {"stem": torch.relu(self.first(self.normalise(pixels)))}
+
+    def tail(self, features: Features) -> Features:
+        """Return the output of {"stem": (B, 8, S/4, S/4)}."""
+        fine = features["stem"].contiguous(memory_format=torch.channels_last)
         coarse = torch.relu(self.second(fine))
         if self.output == "patches":
             return _vectors(coarse, self.output)
@@ -287,6 +330,7 @@ class BertText(TextEncoder):
         self.tokenizer, self.pooling, self.source = tokenizer, pooling, source
         self.net = AutoModel.from_pretrained(folder, **LOCAL)
         self.dim, self.pad = self.net.config.hidden_size, tokenizer.pad_token_id or 0
+        self.last_stage = (f"net.encoder.layer.{len(self.net.encoder.layer) - 1}",)
         self.window = min(window, self.net.config.max_position_embeddings)
         self.record_weights()
 
@@ -312,6 +356,7 @@ class TinyText(TextEncoder):
     """Mean of fixed random vectors of hashed words, for tests."""
 
     source = "random:tiny"
+    last_stage = ("table",)
     dim = 32
 
     def __init__(self, window: int) -> None:

@@ -70,6 +70,8 @@ class ClipVision(ImageEncoder):
         # Blocks after the last tap do not reach the decoder: leaving them out changes nothing.
         self.blocks = nn.ModuleList(vision.encoder.layers[: max(self.taps) + 1])
         self.channels = (model.config.vision_config.hidden_size,) * len(self.taps)
+        before = sorted(self.taps)[-2] if len(self.taps) > 1 else len(self.blocks) - 2
+        self.last_stage = tuple(f"blocks.{number}" for number in range(before + 1, len(self.blocks)))
         self.record_weights()
 
     def forward(self, pixels: Tensor) -> Features:
@@ -96,6 +98,8 @@ class ClipText(TextEncoder):
         self.tokenizer, self.source, self.pad = tokenizer, name, tokenizer.pad_token_id
         self.text_model, self.projection = clip.text_model, clip.text_projection
         self.dim = clip.config.projection_dim
+        last = len(self.text_model.encoder.layers) - 1
+        self.last_stage = (f"text_model.encoder.layers.{last}", "text_model.final_layer_norm", "projection")
         self.record_weights()
 
     def ids(self, text: str) -> list[int]:
@@ -147,6 +151,7 @@ class SwinPooled(ImageEncoder):
         folder = hub_dir(name, weights)
         super().__init__(size, *normalisation(folder, _IMAGENET_MEAN, _IMAGENET_STD))
         self.net, self.source = load(AutoModel, name, folder), name
+        self.last_stage = (f"net.encoder.layers.{len(self.net.encoder.layers) - 1}", "net.layernorm")
         self.channels = (int(getattr(self.net, "num_features", 0) or self.net.config.hidden_size),)
         self.record_weights()
 

@@ -173,6 +173,12 @@ def _cached(name: str) -> Path | None:
     return next((Path(config).parent for config in found if isinstance(config, str)), None)
 
 
+def hub_config(name: str) -> Path | None:
+    """Return config.json of a Hub model in the local Hub cache, or None."""
+    folder = _cached(name)
+    return folder / "config.json" if folder and (folder / "config.json").is_file() else None
+
+
 def model_folder(name: str, weights: Path | None) -> Path:
     """Return the folder of a Hub model, in `weights` or in the local Hub cache; raises as `hub_dir`."""
     folder = hub_dir(name, weights)

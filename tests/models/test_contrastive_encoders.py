@@ -13,7 +13,8 @@ from magic_cli import tasks
 from magic_cli.config import resolve
 from magic_cli.errors import ConfigError, WeightsError
 from magic_cli.models.contrastive_encoders import contrastive_pair
-from magic_cli.models.encoders import ImageEncoder, TextEncoder
+from magic_cli.models.encoders import Encoder, ImageEncoder, Lite0, TextEncoder
+from magic_cli.models.fine_tuning import checkpoint_activations, set_finetuning
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.encoding import pretrained, text_encoder, text_windows
 
@@ -146,6 +147,61 @@ def test_weights_in_half_precision_are_read_as_float32(tmp_path: Path) -> None:
 def test_a_size_that_patches_do_not_cover_is_refused(folders: Path) -> None:
     with pytest.raises(ConfigError, match=r"got 40, expected a multiple of 16; --set image_size=32"):
         pair(folders, "clip", 40)
+
+
+# --- what is trained
+
+
+def sides(folders: Path) -> list[Encoder]:
+    return [side for kind in KINDS for side in contrastive_pair(f"owner/{kind}", folders, 32, 256)]
+
+
+def loss_of(encoder: Encoder) -> Tensor:
+    if isinstance(encoder, TextEncoder):
+        inputs = encoder.batch([encoder.join(encoder.ids(text), []) for text in ("red itch", "a")])
+    else:
+        inputs = photos(32)
+    return torch.stack([t.pow(2).mean() for t in encoder.features(inputs).values()]).sum()
+
+
+@pytest.mark.parametrize("mode", ["head", "last", "all", "lora"])
+def test_what_is_not_trained_stays_bit_identical_and_the_rest_has_gradients(mode: str, folders: Path) -> None:
+    """A parameter without a gradient would stop DistributedDataParallel."""
+    for encoder in sides(folders):
+        set_finetuning(encoder, mode, 2)
+        encoder.train()
+        before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+        learning = {name: p for name, p in encoder.named_parameters() if p.requires_grad}
+        assert encoder.is_frozen == (mode == "head") == (not learning)
+        if not learning:
+            continue
+        optimizer = torch.optim.AdamW(learning.values(), lr=1e-2)
+        for _ in range(2):
+            loss_of(encoder).backward()
+            assert all(p.grad is not None for p in learning.values())
+            optimizer.step()
+        changed = {name for name, tensor in encoder.state_dict().items() if not torch.equal(tensor, before[name])}
+        assert changed <= {name for name in before if encoder.is_trainable(name)}
+        # what softmax cancels has no gradient but rounding
+        assert {name for name in learning if name not in changed and "k_proj.bias" not in name} == set()
+        if mode == "last":
+            assert not any(".layers.0." in name or "embeddings" in name for name in changed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_checkpointed_activations_give_the_same_gradients(kind: str, folders: Path) -> None:
+    for number in (0, 1):
+        plain, saving = (contrastive_pair(f"owner/{kind}", folders, 32, 256)[number].train() for _ in range(2))
+        assert checkpoint_activations(saving)
+        assert any(getattr(module, "gradient_checkpointing", False) for module in saving.modules())
+        for encoder in (plain, saving):
+            loss_of(encoder).backward()
+        pairs = zip(plain.parameters(), saving.parameters(), strict=True)
+        assert all(torch.allclose(one.grad, two.grad, atol=1e-6) for one, two in pairs)
+
+
+def test_batch_statistics_are_not_counted_twice() -> None:
+    assert not checkpoint_activations(Lite0(32, "patches"))
 
 
 # --- by name
