@@ -120,7 +120,8 @@ class Config:
     """Settings that every task has.
 
     `changes_no_result` names those that a resumed run may be given anew; `former_names` maps setting names of earlier
-    versions to the current ones.
+    versions to the current ones; `run_settings` are those that name the best.pt of an earlier run, with the path, in
+    the model, of the encoder that gets its weights.
     """
 
     task: ClassVar[str] = ""
@@ -133,9 +134,21 @@ class Config:
         "holdout": "holdout_fraction",
     }
 
+    run_settings: ClassVar[Mapping[str, str]] = {"image_weights": "images", "text_weights": "texts"}
+
     preset: Annotated[str, "Preset whose values apply unless overridden."] = "small"
-    image_encoder: Annotated[str, "lite0 (from pip), tiny (random, for tests) or a Hub name (owner/name)."] = "lite0"
-    text_encoder: Annotated[str, "minilm (from pip), tiny (random, for tests) or a Hub name (owner/name)."] = "minilm"
+    image_encoder: Annotated[
+        str, "lite0 (from pip), tiny (random, for tests), a Hub name (owner/name) or a pretraining run (its best.pt)."
+    ] = "lite0"
+    text_encoder: Annotated[
+        str, "minilm (from pip), tiny (random, for tests), a Hub name (owner/name) or a pretraining run (its best.pt)."
+    ] = "minilm"
+    image_weights: Annotated[
+        str, "best.pt of the pretraining run whose weights the image encoder gets; image_encoder=RUN sets both."
+    ] = ""
+    text_weights: Annotated[
+        str, "best.pt of the pretraining run whose weights the text encoder gets; text_encoder=RUN sets both."
+    ] = ""
     weights_dir: Annotated[str, "Folder of Hugging Face checkpoints; empty: the local Hub cache."] = ""
     image_size: Annotated[int, Range(32, 4096), "Height and width of photos in the encoder, in pixels."] = 256
     text_window: Annotated[int, Range(8, 8192), "Longest text that the text encoder sees, in tokens."] = 256
@@ -185,6 +198,11 @@ class Config:
     def weights_path(self) -> Path | None:
         """Folder of Hugging Face checkpoints; None for the local Hub cache."""
         return Path(self.weights_dir) if self.weights_dir else None
+
+    @property
+    def runs(self) -> tuple[Path, ...]:
+        """The best.pt of every earlier run that weights are taken from."""
+        return tuple(dict.fromkeys(Path(str(run)) for name in self.run_settings if (run := getattr(self, name))))
 
     @property
     def random_views(self) -> bool:

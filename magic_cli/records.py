@@ -280,6 +280,7 @@ class CheckpointMeta:
     """Metadata of best.pt, stored as JSON that schemas/checkpoint.schema.json describes.
 
     `chosen` records the settings that the task chose after training (training/selection.py); `config` includes them.
+    `origins` names the run of each encoder that has the weights of an earlier one (models/encoders.py, `Origin`).
     """
 
     format: int
@@ -293,6 +294,7 @@ class CheckpointMeta:
     manifest_sha256: str
     versions: Mapping[str, str]
     chosen: Mapping[str, Any] = field(default_factory=dict)
+    origins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

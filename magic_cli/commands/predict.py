@@ -197,6 +197,9 @@ def restored(path: Path, task: Task, prepared: Prepared, weights: StrPath | None
     """
     meta, learned = checkpoint.load_best(path, task.name)
     moved = {} if weights is None else {"weights_dir": str(Path(weights).resolve())}
+    for setting, where in task.config_class.run_settings.items():
+        if meta.config.get(setting):  # the checkpoint itself holds the weights that came from a run
+            moved[setting] = str(path) if where in meta.origins else ""
     config = _modest(from_dict(task.config_class, {**meta.config, **moved}, str(path)))
     if task.uses_questions and not prepared.questions.slots:
         got, expected = "no closed questions", f"those that {path} was trained on"
@@ -204,10 +207,7 @@ def restored(path: Path, task: Task, prepared: Prepared, weights: StrPath | None
     if task.uses_questions and list(meta.questions) != prepared.questions.as_json():
         raise CheckpointError(f"{path}: was trained on other questions than {prepared.root} has; train again")
     model = task.build(config, prepared.questions)
-    for where, encoder in checkpoint.encoders(model).items():
-        if meta.encoders.get(f"{where}={encoder.source}") != encoder.weights_sha256:
-            got = f"weights of {encoder.source} that differ from those in training"
-            raise CheckpointError(f"{path}: {got}; provide the same ones (--weights DIR) or train again")
+    checkpoint.check_encoders(model, meta, path)
     checkpoint.load_learned(model, learned, path)
     return model, config
 

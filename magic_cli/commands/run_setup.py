@@ -80,6 +80,7 @@ class TrainOptions:
         """Return the names of the settings that these options name, the preset among them."""
         pairs = (self.settings,) if isinstance(self.settings, str) else self.settings
         names = {setting.partition("=")[0] for setting in pairs} | self.flags().keys()
+        names |= {f"{part}_weights" for part in ("image", "text") if f"{part}_encoder" in names}  # set by `with_runs`
         return names | ({"preset"} if self.preset else set())
 
 
@@ -126,7 +127,7 @@ def set_up(
         MagicError: any of its kinds.
     """
     task = tasks.get(name)
-    config = options.resolve(task.config_class)
+    config = tasks.with_runs(options.resolve(task.config_class))
     tasks.check_weights(config)
     if not options.dry_run:
         draft.settle()
@@ -202,6 +203,7 @@ def run_files(setup: RunSetup, options: TrainOptions, record: str, outputs: tupl
     """
 
     def inputs() -> Hashed:
+        yield from run_record.hashed(setup.config.runs)
         masks = setup.task.deliverable == "masks"
         for dataset in setup.datasets:
             if isinstance(dataset.stamps, ShardStamps):

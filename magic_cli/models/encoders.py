@@ -8,6 +8,7 @@ import hashlib
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -20,6 +21,23 @@ from magic_cli.models.weights import LITE0_SHA256, LOCAL, MINILM_SHA256, lite0_p
 Features = dict[str, Tensor]
 
 Output = Literal["pyramid", "pooled", "patches"]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The training run that an encoder's weights come from.
+
+    Attributes:
+        run: its best.pt, as it was named.
+        sha256: hex SHA-256 of that file.
+        encoder: the kind of encoder, as settings name it.
+        size: the run's image size in pixels, or text window in tokens.
+    """
+
+    run: str
+    sha256: str
+    encoder: str
+    size: int
 
 
 def state_sha256(module: nn.Module) -> str:
@@ -39,12 +57,14 @@ class Encoder(nn.Module):
         last_stage: paths of the modules that finetune=last trains; () if it has no stages.
         trainable: paths of the modules that are trained; None for all, () for none (frozen).
         weights_sha256: hex SHA-256 of the loaded weights, before any fine-tuning.
+        origin: the training run that they come from, so that a checkpoint has to hold them; None for published weights.
     """
 
     source = ""
     last_stage: tuple[str, ...] = ()
     trainable: tuple[str, ...] | None = None
     weights_sha256 = ""
+    origin: Origin | None = None
 
     def preprocessing(self) -> str:
         """Return a text that identifies how items are prepared; part of the fingerprint."""

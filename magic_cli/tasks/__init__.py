@@ -34,6 +34,13 @@ def config_class(name: str) -> type[Config]:
     return get(name).config_class
 
 
+def with_runs(config: Config) -> Config:
+    """Return settings in which every pretraining run that they name is resolved; see tasks/pretraining_runs.py."""
+    from magic_cli.tasks import pretraining_runs
+
+    return pretraining_runs.with_runs(config)
+
+
 def check_weights(config: Config) -> None:
     """Check that the Hub checkpoints that a run needs are on this machine, before the slow import of torch.
 

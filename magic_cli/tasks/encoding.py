@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Self
 
 import torch
@@ -12,15 +13,19 @@ from magic_cli.config import Config
 from magic_cli.data.imaging.images import open_record
 from magic_cli.data.prompts import share_window
 from magic_cli.data.texts.windows import windows
-from magic_cli.errors import ConfigError
+from magic_cli.errors import CheckpointError, ConfigError
+from magic_cli.io import files
 from magic_cli.models import encoders, huggingface
 from magic_cli.models.augment import turn
 from magic_cli.models.cache import memo
 from magic_cli.models.cache.features import FeatureCache, Item
 from magic_cli.models.contrastive_encoders import contrastive_pair
-from magic_cli.models.encoders import Encoder, Features, ImageEncoder, Output, TextEncoder
+from magic_cli.models.encoders import Encoder, Features, ImageEncoder, Origin, Output, TextEncoder
+from magic_cli.models.handed_on import JOINT, hand_on
 from magic_cli.models.weights import CONTRASTIVE, model_type
 from magic_cli.records import ImageRecord
+from magic_cli.tasks.pretraining_runs import TASK as PRETRAIN
+from magic_cli.training import checkpoint
 from magic_cli.training.task_model import Batch
 
 _KEPT = 8  # photos whose pixels are kept: reading one takes many times longer than turning it
@@ -144,13 +149,30 @@ def encoded(encoder: Encoder, items: Encoded | ToEncode) -> Features:
     return encoder.features(items.inputs)
 
 
-def pretrained(config: Config, output: Output) -> tuple[ImageEncoder, TextEncoder]:
+def pretrained(config: Config, output: Output, projected: bool = False) -> tuple[ImageEncoder, TextEncoder]:
     """Return the image encoder, with this output, and the text encoder that a config names.
 
+    Args:
+        config: the settings; encoders whose weights come from a pretraining run are read from its best.pt.
+        output: what the image encoder gives, see `ImageEncoder`.
+        projected: whether encoders of a run give its joint space's unit vectors instead of their own.
+
     Raises:
-        WeightsError: weights are missing or damaged.
+        WeightsError: weights are missing or damaged. CheckpointError: so is the run, or it does not fit.
         ConfigError: an unknown name.
     """
+    if projected and config.image_encoder == "tiny":
+        output = "patches"  # with which it was pretrained: its "pooled" is another vector
+    images, texts = _published(config, output)
+    if config.image_weights:
+        load_run(images, Path(config.image_weights), "images", projected)
+    if config.text_weights:
+        load_run(texts, Path(config.text_weights), "texts", projected)
+    return images, texts
+
+
+def _published(config: Config, output: Output) -> tuple[ImageEncoder, TextEncoder]:
+    """Return the encoders with their published weights."""
     images: ImageEncoder
     if config.image_encoder == "lite0":
         images = encoders.Lite0(config.image_size, output)
@@ -160,20 +182,27 @@ def pretrained(config: Config, output: Output) -> tuple[ImageEncoder, TextEncode
         images, texts = contrastive_pair(
             config.image_encoder, config.weights_path, config.image_size, config.text_window, output
         )
-        return images, texts if config.text_encoder == config.image_encoder else text_encoder(config)
+        return images, texts if config.text_encoder == config.image_encoder else _published_text(config)
     elif "/" in config.image_encoder and output == "pooled":
         images = huggingface.SwinPooled(config.image_encoder, config.weights_path, config.image_size)
     else:
         raise ConfigError(f"image_encoder {config.image_encoder!r}: expected lite0, tiny or a Hub name (owner/name)")
-    return images, text_encoder(config)
+    return images, _published_text(config)
 
 
 def _is_contrastive(name: str, config: Config) -> bool:
     return "/" in name and model_type(name, config.weights_path) in (*CONTRASTIVE, "open_clip")
 
 
-def text_encoder(config: Config) -> TextEncoder:
-    """Return the text encoder that a config names; raises as `pretrained`."""
+def text_encoder(config: Config, projected: bool = False) -> TextEncoder:
+    """Return the text encoder that a config names; arguments and exceptions as of `pretrained`."""
+    texts = _published_text(config)
+    if config.text_weights:
+        load_run(texts, Path(config.text_weights), "texts", projected)
+    return texts
+
+
+def _published_text(config: Config) -> TextEncoder:
     if config.text_encoder == "minilm":
         return encoders.minilm(config.text_window)
     if config.text_encoder == "tiny":
@@ -183,3 +212,35 @@ def text_encoder(config: Config) -> TextEncoder:
     if "/" in config.text_encoder:
         return huggingface.bert(config.text_encoder, config.weights_path, config.text_window)
     raise ConfigError(f"text_encoder {config.text_encoder!r}: expected minilm, tiny or a Hub name (owner/name)")
+
+
+def load_run(encoder: Encoder, file: Path, where: str, projected: bool) -> None:
+    """Load an encoder's weights from a pretraining run, or from a checkpoint that holds an encoder with such weights.
+
+    Args:
+        encoder: of the run's kind, with its published weights.
+        file: best.pt of the run, or of a model that was trained with the run's encoder and is loaded again.
+        where: path of the encoder in that model; in a pretraining run it is "images" or "texts", the last word.
+        projected: whether the run's projection comes with it; a model's encoder has it, or has it not.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or was trained from other published weights than those here.
+    """
+    meta, weights = checkpoint.load_best(file)
+    of_run = meta.task == PRETRAIN
+    prefix = where.rpartition(".")[2] if of_run else where
+    tensors = {n.removeprefix(f"{prefix}."): t for n, t in weights.items() if n.startswith(f"{prefix}.")}
+    began = meta.encoders.get(f"{prefix}={encoder.source}")
+    if not encoder.state_dict().keys() <= tensors.keys() and began != encoder.weights_sha256 and of_run:
+        got = f"an encoder that was trained from other weights of {encoder.source} than those here"
+        raise CheckpointError(f"{file}: {got}; provide the same ones (--weights DIR)")
+    if projected and of_run:
+        start = f"{prefix.removesuffix('s')}_projection."
+        tensors |= {f"{JOINT}.{n.removeprefix(start)}": t for n, t in weights.items() if n.startswith(start)}
+    if not of_run and where in meta.origins:
+        origin = Origin(**meta.origins[where])
+    else:
+        part = prefix.removesuffix("s")
+        size = meta.config["image_size" if part == "image" else "text_window"]
+        origin = Origin(str(file), files.sha256(file), str(meta.config[f"{part}_encoder"]), int(size))
+    hand_on(encoder, tensors, origin)

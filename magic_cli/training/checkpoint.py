@@ -42,8 +42,10 @@ def live(model: nn.Module) -> dict[str, Tensor]:
 
 
 def learned(model: nn.Module) -> dict[str, Tensor]:
-    """Return copies, on the CPU, of the tensors that training may have changed: the weights in best.pt."""
-    return {name: tensor.cpu().clone() for name, tensor in live(model).items()}
+    """Return copies, on the CPU, of the weights in best.pt: what training may have changed, or an earlier run has."""
+    handed_on = {f"{p}.{n}" for p, encoder in encoders(model).items() if encoder.origin for n in encoder.state_dict()}
+    names = live(model).keys() | handed_on
+    return {name: tensor.cpu().clone() for name, tensor in model.state_dict().items() if name in names}
 
 
 def load_learned(model: nn.Module, weights: dict[str, Tensor], where: Path) -> None:
@@ -62,6 +64,36 @@ def load_learned(model: nn.Module, weights: dict[str, Tensor], where: Path) -> N
         got = f"{len(faults)} tensors that do not fit ({', '.join(faults[:3])})"
         raise CheckpointError(problem(where, got, "the tensors of its own settings", "train again with this version"))
     model.load_state_dict(weights, strict=False)
+
+
+def check_encoders(model: nn.Module, meta: CheckpointMeta, path: Path) -> None:
+    """Check that the encoders of a model, as it was built, have the weights that the training began with.
+
+    Those that come from an earlier run and were trained on need no check: the checkpoint holds all of them.
+
+    Raises:
+        CheckpointError: they differ.
+    """
+    for where, encoder in encoders(model).items():
+        is_whole = encoder.origin is not None and not encoder.is_frozen
+        if not is_whole and meta.encoders.get(f"{where}={encoder.source}") != encoder.weights_sha256:
+            got = f"weights of {encoder.source} that differ from those in training"
+            raise CheckpointError(f"{path}: {got}; provide the same ones (--weights DIR) or train again")
+
+
+def check_handed_on(model: nn.Module, path: Path) -> None:
+    """Check that the frozen encoders in a state are those of the runs that they were loaded from, when it is resumed.
+
+    Raises:
+        CheckpointError: a run's best.pt is another one by now.
+    """
+    for encoder in encoders(model).values():
+        before = encoder.weights_sha256
+        if encoder.origin and encoder.is_frozen:
+            encoder.record_weights()
+        if encoder.origin and encoder.weights_sha256 != before:
+            got, remedy = f"weights of another {encoder.origin.run}", "restore that file, or train again"
+            raise CheckpointError(problem(path, got, "those that it has now", remedy))
 
 
 def _fits(saved: Tensor, own: Tensor) -> bool:

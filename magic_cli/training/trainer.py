@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -279,6 +280,11 @@ class Trainer:
             seed=self.config.seed,
             manifest_sha256=self.data.sha256,
             versions=environment.installed_versions(),
+            origins={
+                path: asdict(encoder.origin)
+                for path, encoder in checkpoint.encoders(self.core).items()
+                if encoder.origin is not None
+            },
         )
 
     def _save(self, random_states: RandomStates) -> None:
@@ -301,6 +307,7 @@ class Trainer:
         self.progress, tensors = resume.load(path, self.data.sha256)
         with resume.fitting(path):
             checkpoint.load_learned(self.core, tensors["weights"], path)
+            checkpoint.check_handed_on(self.core, path)
         return tensors
 
     def _restore(self, saved: resume.State) -> None:

@@ -28,6 +28,9 @@ class CvqaConfig(Config):
         "joint": "joint_slots",
     }
 
+    projected: Annotated[
+        bool, "Whether encoders of a pretraining run give unit vectors in its joint space instead of their own vectors."
+    ] = False
     modality: Annotated[Literal["both", "text", "image"], "Inputs that the model reads."] = "both"
     sample_unit: Annotated[
         Literal["encounter", "question"],

@@ -76,9 +76,9 @@ class CvqaModel(TaskModel):
         super().__init__()
         self.config, self.questions = config, questions
         if config.modality == "text":
-            self.images, self.texts = None, text_encoder(config)
+            self.images, self.texts = None, text_encoder(config, config.projected)
         else:
-            self.images, self.texts = pretrained(config, "pooled")
+            self.images, self.texts = pretrained(config, "pooled", config.projected)
         for encoder in (self.images, self.texts):
             if encoder is not None:
                 set_finetuning(encoder, config.finetune, config.rank)
@@ -100,7 +100,8 @@ class CvqaModel(TaskModel):
             term = config.width if config.option_term else 0
             self.head: SlotHead | OptionHead = SlotHead(widths, sizes, self.texts.dim, term, config.dropout)
             options = self._encode_options() if term else torch.zeros(self.starts[-1], 0)
-            self.register_buffer("options", options, persistent=False)
+            # A text encoder of an earlier run that is trained on is no longer there as it was.
+            self.register_buffer("options", options, persistent=bool(term) and self.texts.origin is not None)
         else:
             self.head = OptionHead(image_dim, self.texts.dim, config.width, config.dropout)
 

@@ -26,6 +26,14 @@ class SegConfig(Config):
         "Score for which the threshold is chosen on the validation photos after training (not with --folds).",
     ] = "none"
 
+    def conflicts(self) -> list[str]:
+        """Return a line if a pretraining run is to give a pyramid, or a text encoder, that it cannot give."""
+        run = self.image_weights or self.text_weights
+        if not run or "/" not in self.image_encoder:
+            return []
+        got = f"{self.image_encoder} with weights of {run}"
+        return [f"image_encoder: got {got}, expected the run of an encoder with a pyramid: lite0 (or tiny)"]
+
     @property
     def random_views(self) -> bool:
         """Whether photos are cropped or recoloured at random."""
