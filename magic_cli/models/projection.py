@@ -18,18 +18,17 @@ class Projection(nn.Module):
     def __init__(self, features: int, dim: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("scale", torch.ones(features))
+        self.register_buffer("scale", torch.ones(()))
         self.linear = nn.Linear(features, dim, bias=False)
-        nn.init.normal_(self.linear.weight, std=features**-0.5)
+        nn.init.orthogonal_(self.linear.weight)
 
     @torch.no_grad()
     def fit(self, features: Tensor) -> None:
-        """Set centre and scale from features (N, D), N >= 2; a feature that does not vary is not scaled up."""
+        """Set centre and scale from features (N, D), whose mean squared norm becomes 1."""
         features = features.float()
         self.mean.copy_(features.mean(0))
-        deviation = features.std(0)
-        typical = deviation.mean().clamp(min=1e-6)
-        self.scale.copy_(deviation.clamp(min=0.05 * typical))
+        norm = (features - self.mean).pow(2).sum(1).mean().sqrt()
+        self.scale.fill_(norm.clamp(min=1e-6))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return unit vectors of features (..., D)."""
