@@ -169,10 +169,12 @@ class Rules:
 
     `empty`: an empty mask against an empty one counts "one", "zero", or is left out ("skip").
     `accept_255`: masks of 0 and 255 are read as 0 and 1; otherwise they are rejected and count as zero.
+    `group_identical`: in retrieval, any photo with the very same text is a hit; otherwise only the own one is.
     """
 
     empty: str = "one"
     accept_255: bool = False
+    group_identical: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +255,7 @@ class TaskScores:
     `errors` are the wrong answers with the highest probability, if predictions come with probabilities (cvqa).
     `baselines` are the scores of trivial answers, `agreement` those of annotators scored as if they were systems.
     `intervals` are 95 % intervals of `scores` and `extra` by name, if there are `encounter_sums`; NaN if undefined.
+    `has_official` is False for tasks that are not the challenge's; then there are no official keys.
 
     report.json calls these fields `figures`, `stops`, `refused`, `rows` and `items`: its format is documented
     (schemas/report.schema.json), so the keys stay (report/score_report.py).
@@ -273,6 +276,7 @@ class TaskScores:
     agreement: Mapping[str, Any] | None = None
     encounter_sums: EncounterScores | None = None
     intervals: Mapping[str, Interval] = field(default_factory=dict)
+    has_official: bool = True
 
 
 @dataclass(frozen=True, slots=True)

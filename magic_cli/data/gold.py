@@ -25,6 +25,8 @@ from magic_cli.records import SPLITS, Case
 
 MASKS, ANSWERS = "masks_refs", "data_cvqa_ref.json"
 
+CONCEPT_TABLE = "meta.csv"  # of MONET's folders: the concepts of photos (data/sources/photo_tables.py)
+
 _TABLES = (*SPLITS, "val", "dev")  # beginnings of the names of tables
 
 OFFICIAL = ("ann0", "ann1", "ann2", "ann3")  # all that the official scorer reads: examples/official-scorer.md, case 57
@@ -124,11 +126,15 @@ class AnswerGold(TaskGold):
 
 @dataclass(frozen=True)
 class Gold:
-    """The gold of each task in a user's file or folder; a task without gold has an empty mapping."""
+    """The gold of each task in a user's file or folder; a task without gold has an empty mapping.
+
+    `pairs` are classes, concepts and texts of photos (data/pair_gold.py); None unless they are asked for.
+    """
 
     source: str
     masks: MaskGold
     answers: AnswerGold
+    pairs: TaskGold | None = None
 
 
 def mask_gold(prepared: Prepared, split: str) -> MaskGold:
@@ -281,7 +287,7 @@ def _is_gold(path: Path) -> bool:
     if path.suffix.casefold() in PHOTO_SUFFIXES:
         is_named = path.name.startswith("IMG_") or ANNOTATOR_MASK.fullmatch(path.name) or masked_photo(path.stem)[0]
         return bool(is_named) and not path.stem.endswith("_mask_sys")
-    return is_json(path) and path.name != run_record.FILE
+    return path.name == CONCEPT_TABLE or (is_json(path) and path.name != run_record.FILE)
 
 
 def _definitions(folder: Path) -> Path | None:

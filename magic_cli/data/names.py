@@ -30,6 +30,13 @@ PHOTO_SUFFIXES = (
 
 TABLE_SUFFIXES = (".json", ".jsonl", ".ndjson")
 
+PAIR_TABLES = (".csv", ".tsv")  # of photos with labels, captions, concepts, or scores of these
+
+IMAGE_COLUMNS = (  # of such a table, that name the photo
+    *("image_id", "image_path", "filename", "file_name", "image", "imageid", "image_name", "img_path", "img", "path"),
+    *("file", "skincap_file_path", "isic_id"),
+)
+
 MASK_SUFFIXES = (".tif", ".tiff", ".png", ".bmp", ".gif")  # a lossy format has other values at every edge
 
 _COPY = re.compile(r"(?:[ _]?\(\d+\)| - copy(?: \(\d+\))?| copy(?: \d+)?)$", re.I)

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
 
 from magic_cli.data.gold import TaskGold
+from magic_cli.data.pairs import pair_samples
+from magic_cli.data.prepared import Prepared
 from magic_cli.data.texts.pair_texts import class_of, concepts_of, pair_texts
-from magic_cli.records import Sample
+from magic_cli.records import SPLITS, Sample
 
 T = TypeVar("T")
 
@@ -17,10 +19,16 @@ class PairGold(TaskGold):
 
     Attributes:
         classes: class of each photo that has one, in words.
-        concepts: what is seen on each photo whose case has a concept text.
+        concepts: what is seen on each photo of which that is known.
         texts: raw text of each photo that has one.
-        groups: what must not be resampled apart: the group of its case, else the case.
+        groups: what must not be resampled apart: the group of its case, else the case; the keys are all photos.
         photos: path of each photo that is a file of its own.
+        unknown: concepts of which a photo's table does not say whether they are seen.
+        known_classes: the classes to choose from where they are known beyond those of the photos, in their order.
+        known_concepts: likewise.
+        is_numbered: classes are numbers from 0 on, places in a list of classes that the gold does not have.
+        is_closed: every class and concept is meant to be scored: predictions that lack one are refused.
+        notes: remarks for the reader of the scores.
     """
 
     classes: Mapping[str, str] = field(default_factory=dict)
@@ -28,35 +36,52 @@ class PairGold(TaskGold):
     texts: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
     photos: Mapping[str, str] = field(default_factory=dict)
+    unknown: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    known_classes: tuple[str, ...] = ()
+    known_concepts: tuple[str, ...] = ()
+    is_numbered: bool = False
+    is_closed: bool = False
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        """Return the number of photos."""
-        return len(self.groups)
+        """Return the number of photos that have a class, concepts or a text."""
+        return len(self.classes.keys() | self.concepts.keys() | self.texts.keys())
 
     def only(self, ids: Collection[str]) -> Self:
         """Return the gold restricted to these photos."""
         return replace(
             self,
-            classes=_of(self.classes, ids),
-            concepts=_of(self.concepts, ids),
-            texts=_of(self.texts, ids),
-            groups=_of(self.groups, ids),
-            photos=_of(self.photos, ids),
+            classes=_kept(self.classes, ids),
+            concepts=_kept(self.concepts, ids),
+            texts=_kept(self.texts, ids),
+            groups=_kept(self.groups, ids),
+            photos=_kept(self.photos, ids),
+            unknown=_kept(self.unknown, ids),
         )
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The distinct classes, sorted."""
-        return tuple(sorted(set(self.classes.values())))
+        """The classes to choose from: those that are known, else the distinct classes of the photos, sorted."""
+        return self.known_classes or tuple(sorted(set(self.classes.values())))
 
     @property
     def concept_names(self) -> tuple[str, ...]:
-        """The distinct concepts, sorted."""
-        return tuple(sorted({concept for seen in self.concepts.values() for concept in seen}))
+        """The concepts: those that are known, else the distinct concepts of the photos, sorted."""
+        return self.known_concepts or tuple(sorted({concept for seen in self.concepts.values() for concept in seen}))
 
 
-def _of(values: Mapping[str, T], ids: Collection[str]) -> dict[str, T]:
+def _kept(values: Mapping[str, T], ids: Collection[str]) -> dict[str, T]:
     return {key: value for key, value in values.items() if key in ids}
+
+
+def prepared_pair_gold(prepared: Prepared, split: str) -> PairGold:
+    """Return the gold of a prepared split; where it has no classes, those of the other splits are the known ones."""
+    gold = pair_gold(f"{prepared.root} (split {split})", pair_samples(prepared, split, needs_text=False))
+    if gold.classes:
+        return gold
+    others = (pair_samples(prepared, other, needs_text=False) for other in SPLITS if other != split)
+    names = {class_of(sample.case) for samples in others for sample in samples}
+    return replace(gold, known_classes=tuple(sorted(names - {""})))
 
 
 def pair_gold(source: str, samples: Iterable[Sample]) -> PairGold:

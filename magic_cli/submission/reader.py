@@ -22,7 +22,7 @@ from magic_cli.data.imaging.masks import Unreadable, decode_mask, read_stored
 from magic_cli.data.issues import by_kind
 from magic_cli.data.names import key_of
 from magic_cli.data.prepared import MANIFEST
-from magic_cli.errors import DataError, SubmissionError, problem, redact_key, shorten
+from magic_cli.errors import DataError, SubmissionError, printable, problem, redact_key, shorten
 from magic_cli.io.files import write_text
 from magic_cli.records import Question, Submitted
 from magic_cli.submission.answers import (
@@ -34,6 +34,7 @@ from magic_cli.submission.answers import (
     read_rows,
 )
 from magic_cli.submission.archive import Archive, open_archive
+from magic_cli.submission.pairs import CONCEPTS, VECTORS, ZERO_SHOT, PairFiles, find_pairs, read_pairs
 from magic_cli.submission.probabilities import Probabilities, probabilities_name, read_probabilities
 from magic_cli.submission.zip_limits import MAX_MEMBER
 
@@ -95,6 +96,8 @@ def find_layout(archive: Archive) -> Layout:
 def _other_kind(archive: Archive) -> tuple[str, str]:
     """Return (got, remedy) for an archive that holds no predictions."""
     names = {PurePosixPath(name).name for name in archive.members}
+    if not names.isdisjoint((VECTORS, ZERO_SHOT, CONCEPTS)):
+        return "predictions of `magic predict pretrain`", "they are no submission; score them with `magic score`"
     if MANIFEST in names or any("_mask_ann" in name for name in names) or "data_cvqa_ref.json" in names:
         kind = "a prepared dataset" if MANIFEST in names else "gold or raw data"
         return kind, "give predictions here; `magic score` takes them first and the gold last"
@@ -157,6 +160,7 @@ class Submission:
     masks_are_found: False if the official scorer does not find the masks, because they are elsewhere in the zip.
     answers: the JSON's name in the archive.
     probabilities: encounter to qid to probabilities, from the predictions.jsonl of these rows.
+    pairs: files of a contrastive model; None if there are none.
     """
 
     archive: Archive
@@ -168,15 +172,17 @@ class Submission:
     masks_are_found: bool = True
     answers: str = ANSWERS
     probabilities: Mapping[str, Probabilities] = field(default_factory=dict)
+    pairs: PairFiles | None = None
 
     def deliverables_with(self, gold: Gold) -> tuple[Deliverable, ...]:
-        """Return which of "masks" and "answers" both these predictions and `gold` have.
+        """Return which of "masks", "answers" and "pairs" both these predictions and `gold` have.
 
         Raises:
             DataError: neither.
         """
         have: dict[Deliverable, bool] = {"masks": self.masks is not None, "answers": self.rows is not None}
         truth: dict[Deliverable, bool] = {"masks": bool(gold.masks.images), "answers": bool(gold.answers.answers)}
+        have["pairs"], truth["pairs"] = self.pairs is not None, gold.pairs is not None and len(gold.pairs) > 0
         both = tuple(name for name in have if have[name] and truth[name])
         if not both:
             mine, theirs = (" and ".join(t for t in x if x[t]) or "nothing" for x in (have, truth))
@@ -188,9 +194,11 @@ class Submission:
         """Yield the predictions in the files; none is refused, `problem` says what is wrong.
 
         Args:
-            deliverable: "masks" or "answers".
+            deliverable: "masks", "answers" or "pairs".
             questions: the closed questions by qid.
         """
+        if deliverable == "pairs":
+            return iter(()) if self.pairs is None else read_pairs(self.pairs)
         return self.submitted_masks() if deliverable == "masks" else self.submitted_rows(questions)
 
     def submitted_rows(self, questions: Mapping[str, Question]) -> Iterator[SubmittedRow]:
@@ -246,15 +254,19 @@ class Submission:
 
 @contextmanager
 def open_predictions(path: Path) -> Iterator[Submission]:
-    """Open a JSON file, a folder or a zip of predictions, as `with open_predictions(path) as submission:`.
+    """Open a JSON or CSV file, a folder or a zip of predictions, as `with open_predictions(path) as submission:`.
 
     Raises:
         SubmissionError: no predictions, an unsafe zip, or invalid JSON.
     """
+    pairs = find_pairs(path)
+    if pairs is not None and path.is_file():
+        yield Submission(Archive(printable(path.parent), False, {path.name: None}, root=path.parent), pairs=pairs)
+        return
     with open_archive(path) as archive:
         if archive.faults:
             raise SubmissionError(by_kind(archive.faults))
-        layout = find_layout(archive)
+        layout = _layout(archive, pairs)
         notes = list(_place_notes(archive, layout))
         masks = None if layout.masks is None else masks_in(archive, layout.masks)
         misnamed = {} if layout.masks is None else _misnamed_masks(archive, layout.masks, notes)
@@ -273,7 +285,27 @@ def open_predictions(path: Path) -> Iterator[Submission]:
             masks_are_found=not archive.is_zip or layout.masks == f"{MASKS}/",
             answers=answers,
             probabilities=probabilities,
+            pairs=pairs,
         )
+
+
+def holds_only_pairs(path: Path) -> bool:
+    """Return whether a path is predictions of a contrastive model, and of nothing else."""
+    pairs = find_pairs(path)
+    if pairs is None or path.is_file():
+        return pairs is not None
+    with open_archive(path) as archive:
+        return _layout(archive, pairs) == Layout(None, None)
+
+
+def _layout(archive: Archive, pairs: PairFiles | None) -> Layout:
+    """Return where masks and answers are; predictions of a contrastive model may be all that there is."""
+    try:
+        return find_layout(archive)
+    except SubmissionError:
+        if pairs is None:
+            raise
+        return Layout(None, None)
 
 
 def _place_notes(archive: Archive, layout: Layout) -> Iterator[str]:
@@ -325,15 +357,16 @@ def submitted_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     with open_archive(path) as archive:
+        pairs = [] if (found := find_pairs(path)) is None else list(found.files)
         try:
             layout = find_layout(archive)
         except SubmissionError:
-            return []
+            return sorted(pairs)
         names = [] if layout.masks is None else list(masks_in(archive, layout.masks).values())
         if layout.answers is not None:
             names += [layout.answers, probabilities_name(layout.answers)]
         small = (name for name in names if name in archive.members and archive.size(name) <= MAX_MEMBER)
-        return sorted(path / name for name in small)
+        return sorted((*(path / name for name in small), *pairs))
 
 
 def missing_lines(missing: Sequence[str], wanted: Collection[str], kind: str) -> list[str]:

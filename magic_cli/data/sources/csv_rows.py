@@ -203,7 +203,7 @@ def _csv_error(error: csv.Error) -> str:
     return f"a cell of more than {_LONGEST:,} characters" if "limit" in text else "text behind a closing quotation mark"
 
 
-def open_csv(path: str, files: SourceFiles, columns: Sequence[str] = ()) -> CsvTable:
+def open_csv(path: str, files: SourceFiles | None, columns: Sequence[str] = ()) -> CsvTable:
     """Read the header of a table.
 
     The encoding is that of its byte order mark, else UTF-8 if nearly all of it is, else Windows-1252, Latin-1 or, for
@@ -212,13 +212,13 @@ def open_csv(path: str, files: SourceFiles, columns: Sequence[str] = ()) -> CsvT
 
     Args:
         path: of the table.
-        files: the dataset.
+        files: the dataset; None: a table of none, which messages call by its path.
         columns: names for the columns of a table without header.
 
     Raises:
         DataError: it is no table (a workbook, Parquet, a Git LFS pointer, ...), has no header, or repeats a column.
     """
-    name = files.name(path)
+    name = printable(path) if files is None else files.name(path)
     head = _head(path)
     _refuse_other(head, name)
     encoding, is_damaged = _encoding(path, head)
