@@ -193,6 +193,9 @@ def predict(
     largest: opt.Largest = False,
     fill_holes: opt.FillHoles = False,
     decode: opt.Decode = None,
+    classes: opt.Classes = None,
+    concepts: opt.ConceptsFile = None,
+    templates: opt.TemplatesFile = None,
     limit: Annotated[int | None, typer.Option(min=1, max=1_000_000_000, help="Only the first N samples.")] = None,
     precision: Annotated[str | None, typer.Option(help="no, bf16 or fp16; default: as in training.")] = None,
     weights: opt.Weights = None,
@@ -203,9 +206,9 @@ def predict(
     dry_run: opt.DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Predict a split: masks under the official names, or one row of answers per encounter.
+    """Predict a split: masks under the official names, one row of answers per encounter, or classes and vectors.
 
-    Example: `magic predict seg --ckpt best.pt`, `magic predict cvqa --vote mine.json theirs.zip`
+    Example: `magic predict seg --ckpt best.pt`, `magic predict pretrain --ckpt best.pt --classes "melanoma, nevus"`
     """
     if opt.voting(context, task, ckpt or [], preds or [], vote):
         from magic_cli.commands.vote import VoteOptions
@@ -223,6 +226,9 @@ def predict(
             largest=largest,
             fill_holes=fill_holes,
             decode=decode,
+            classes=classes,
+            concepts=concepts,
+            templates=templates,
             limit=limit,
             precision=precision,
             weights=weights,
@@ -242,6 +248,7 @@ def score(
     strict: opt.StrictOnly = False,
     empty: Annotated[str, typer.Option(help="Strict score of two empty masks: one, zero or skip.")] = "one",
     accept_255: Annotated[bool, typer.Option("--accept-255", help="Strict: read masks of 0/255 as 0/1.")] = False,
+    group_identical: opt.GroupIdentical = True,
     against: Annotated[
         Path | None, typer.Option(help="Other predictions to compare with: paired differences, p-values.")
     ] = None,
@@ -270,6 +277,7 @@ def score(
         track="official" if official else "strict" if strict else "both",
         empty=empty,
         accept_255=accept_255,
+        group_identical=group_identical,
         resamples=resamples,
         workers=workers,
         against=against,

@@ -210,6 +210,22 @@ _QUERY = typer.Option("--encounter-text/--no-encounter-text", help="cvqa, head=o
 
 EncounterText = Annotated[bool | None, _QUERY]
 
+_CLASSES = 'pretrain: classes to choose from, "a, b, c", or a file of them; default: those of the split.'
+
+Classes = Annotated[str | None, typer.Option(metavar="NAMES|FILE", help=_CLASSES)]
+
+_CONCEPTS = "pretrain: concepts, one per line, or JSON with synonyms; default: those of the split."
+
+ConceptsFile = Annotated[Path | None, typer.Option("--concepts", metavar="FILE", help=_CONCEPTS)]
+
+_TEMPLATES = "pretrain: sentences with {} for the class, one per line; default: the eight of MAKE."
+
+TemplatesFile = Annotated[Path | None, typer.Option("--templates", metavar="FILE", help=_TEMPLATES)]
+
+_IDENTICAL = "pretrain: in retrieval, any photo with the very same text is a hit, or its own only."
+
+GroupIdentical = Annotated[bool, typer.Option("--group-identical/--no-group-identical", help=_IDENTICAL)]
+
 NoSubtexts = Annotated[bool, typer.Option("--no-subtexts", help="pretrain: no positives from single sentences.")]
 
 NoSlra = Annotated[bool, typer.Option("--no-slra", help="pretrain: no local alignment of subtexts with patches.")]

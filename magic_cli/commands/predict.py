@@ -7,7 +7,7 @@ from pathlib import Path
 
 from magic_cli import tasks
 from magic_cli.commands.recording import recorded
-from magic_cli.config import Config, from_dict
+from magic_cli.config import Config, SettingValue, from_dict
 from magic_cli.data.datasets import open_dataset
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.prepared_inputs import image_files, table_files
@@ -48,6 +48,8 @@ class PredictOptions:
         threshold, largest, fill_holes: for seg: probability above which a pixel is foreground (None: that of the
             checkpoint); keep only the largest region; fill holes.
         decode: for cvqa: "slot" or "set"; None: as in training.
+        classes, concepts, templates: for pretrain: what is asked, instead of the classes and concepts of the split:
+            names divided by commas, or a file; a file of concepts; a file of sentences with {} for the class.
         limit: predict only so many samples, the first ones.
         precision: no, bf16 or fp16; None: as in training.
         weights: folder of Hugging Face checkpoints; None: as in training.
@@ -61,6 +63,9 @@ class PredictOptions:
     largest: bool = False
     fill_holes: bool = False
     decode: str | None = None
+    classes: str | None = None
+    concepts: StrPath | None = None
+    templates: StrPath | None = None
     limit: int | None = None
     precision: str | None = None
     weights: StrPath | None = None
@@ -72,6 +77,18 @@ class PredictOptions:
         """Refuse a limit that the command line would refuse."""
         if self.limit is not None and not (isinstance(self.limit, int) and self.limit >= 1):
             raise ConfigError(problem("--limit", str(self.limit), "a whole number from 1", "give a larger one"))
+
+    @property
+    def decided(self) -> dict[str, SettingValue | None]:
+        """The options that only some tasks have (training/task.py, `Decision`)."""
+        files = {name: None if path is None else str(path) for name, path in self.lists.items()}
+        flags = {"threshold": self.threshold, "largest": self.largest, "fill_holes": self.fill_holes}
+        return {**flags, "decode": self.decode, "classes": self.classes, **files}
+
+    @property
+    def lists(self) -> dict[str, StrPath | None]:
+        """The files of what is asked."""
+        return {"concepts": self.concepts, "templates": self.templates}
 
 
 _DEFAULTS = PredictOptions()
@@ -89,7 +106,7 @@ def predict(
     """Predict a split and write the files of the official submission layout.
 
     Args:
-        task: "seg" or "cvqa".
+        task: "seg", "cvqa" or "pretrain".
         ckpt: a checkpoint, here or in runs/TASK/, or a folder of runs (folds, seeds); several are averaged.
         data: folder that `prepare` wrote.
         split: train, valid or test.
@@ -101,14 +118,7 @@ def predict(
         DataError: `out` is taken, or the split has no samples. MagicError: any other of its kinds.
     """
     known = tasks.get(task)
-    decision = known.decision_from(
-        {
-            "threshold": options.threshold,
-            "largest": options.largest,
-            "fill_holes": options.fill_holes,
-            "decode": options.decode,
-        }
-    )
+    decision = known.decision_from(options.decided)
     folder = PREDICTIONS / task if out is None else Path(out)
     paths = _checkpoints([ckpt] if isinstance(ckpt, str | os.PathLike) else ckpt, task)
     check_target(folder, f"predict {task}", options.overwrite, known.outputs, (*paths, Path(data)))
@@ -138,7 +148,7 @@ def _run_files(
     split, options = how
 
     def inputs() -> Hashed:
-        yield from hashed(paths)
+        yield from hashed((*paths, *(Path(path) for path in options.lists.values() if path is not None)))
         if isinstance(stamps, ShardStamps):
             yield from shard_files(stamps)
         else:
@@ -220,8 +230,10 @@ def predictions(
     With a `precision` other than "no", features are computed instead of read: the cache holds those of full precision.
     """
     task, runtime, runs = tasks.get(name), options.runtime.runtime(), []
+    gold, decision = task.gold(prepared, split), task.decision_from(options.decided)
     for path in ckpts:
         model, config = restored(path, task, prepared, options.weights)
+        task.before_predicting(model, gold, decision)
         if options.precision:
             config = from_dict(type(config), config.as_dict() | {"precision": options.precision}, "--precision")
         samples = _samples(task, prepared, split, config, options.limit, warn=path == ckpts[0])

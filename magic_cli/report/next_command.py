@@ -94,12 +94,12 @@ def after_predicting(
         predicted: the ids of the samples.
     """
     expected = expected_of(prepared, split)
-    required = expected.images if task.deliverable == "masks" else expected.encounters
+    required = expected.encounters if task.deliverable == "answers" else expected.images
     if any(needed and name not in predicted for name, needed in required.items()):
         return ""
     if len(task.gold(prepared, split)):
         return command_line("score", path_word(out), path_word(data), "--split", split)
-    if not prepared.questions.slots:
+    if not prepared.questions.slots or task.deliverable == "pairs":
         return ""
     words = [f"--{task.name}", path_word(out), *data_words(data), "--split", split]
     return command_line("package", *words, *out_words(Path("submission.zip")))

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from magic_cli.data.gold import Gold, TaskGold
-from magic_cli.data.pair_gold import PairGold, pair_gold
+from magic_cli.data.pair_gold import PairGold, prepared_pair_gold
 from magic_cli.data.pairs import pair_notes, pair_samples
 from magic_cli.data.prepared import MANIFEST, Prepared
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import EmptySplit, problem
-from magic_cli.records import Prediction, Rules, Sample, Submitted, TaskScores
+from magic_cli.records import SPLITS, Prediction, Rules, Sample, Submitted, TaskScores
+from magic_cli.submission import pairs
+from magic_cli.tasks.pretrain.asked import PretrainDecision, asked
+from magic_cli.tasks.pretrain.score import MONITOR, score, trivial_scores
 from magic_cli.training.task import RULES, Decision, Task, of_class
 
 if TYPE_CHECKING:
     from magic_cli.config import Config
     from magic_cli.tasks.pretrain.config import PretrainConfig
+    from magic_cli.tasks.pretrain.matched import Pair
     from magic_cli.tasks.pretrain.predictions import PairPrediction
     from magic_cli.training.task_model import TaskModel
-
-
-@dataclass(frozen=True)
-class PretrainDecision(Decision):
-    """What is asked of the photos, instead of what their gold says."""
 
 
 class PretrainTask(Task):
@@ -36,8 +35,9 @@ class PretrainTask(Task):
     unit = "photos"
     count_score = "number_of_photos"
     decision_class = PretrainDecision
-    monitor = "mean_of_tasks"
-    headline_scores = ("mean_of_tasks", "balanced_accuracy", "recall@10")
+    monitor = MONITOR
+    headline_scores = ("mean_of_tasks", "balanced_accuracy", "concept_auroc", "recall@10")
+    outputs = pairs.FILES
     deliverable = "pairs"
     whole_batches = True
     reads_shards = True
@@ -67,39 +67,58 @@ class PretrainTask(Task):
         self, gold: TaskGold, predictions: Iterable[Prediction | Submitted], rules: Rules = RULES, workers: int = 1
     ) -> TaskScores:
         """Score zero-shot classes, concepts and retrieval; see tasks/pretrain/score.py."""
-        from magic_cli.tasks.pretrain.score import score
-
-        return score(of_class(gold, PairGold), cast("Iterable[PairPrediction]", predictions))
+        return score(of_class(gold, PairGold), cast("Iterable[Pair]", predictions), rules)
 
     def write(
         self, predictions: Iterable[Prediction], prepared: Prepared, out: Path, decision: Decision | None = None
     ) -> list[Path]:
-        """Write the predictions to the folder `out` in one step."""
-        raise NotImplementedError
+        """Write tables of scores, vectors and maps (submission/pairs.py) to the folder `out` in one step.
+
+        Raises:
+            ConfigError: what is asked cannot be read. DataError: the folder cannot be written.
+        """
+        from magic_cli.tasks.pretrain.write import save
+
+        rest = iter(cast("Iterable[PairPrediction]", predictions))
+        first = next(rest)
+        split = _split_of(prepared, first.id)
+        gold = self.gold(prepared, split)
+        questions = asked(gold, of_class(decision or PretrainDecision(), PretrainDecision))
+        return save(chain([first], rest), questions, gold, split, out)
 
     def gold(self, prepared: Prepared, split: str) -> PairGold:
         """Return classes, concepts and texts of a split's photos."""
-        return pair_gold(f"{prepared.root} (split {split})", pair_samples(prepared, split, needs_text=False))
+        return prepared_pair_gold(prepared, split)
 
     def gold_in(self, gold: Gold) -> PairGold:
         """Return the pairs in a user's file or folder."""
-        return PairGold(gold.source)
+        return PairGold(gold.source) if gold.pairs is None else of_class(gold.pairs, PairGold)
+
+    def baseline_scores(self, train: Sequence[Sample], gold: TaskGold) -> Mapping[str, float]:
+        """Return the score that chooses the epoch at chance level."""
+        return trivial_scores(of_class(gold, PairGold))
 
     def data_warnings(self, prepared: Prepared, samples: Sequence[Sample], config: Config) -> Sequence[str]:
         """Return what makes no pair and, of shards, what is damaged and how they were split."""
         return [line for split in ("train", "valid") for line in pair_notes(prepared, split)]
 
     def before_predicting(self, model: TaskModel, gold: TaskGold, decision: Decision | None = None) -> None:
-        """Ask for the classes and concepts of the gold."""
+        """Ask for what a decision names, else for classes and concepts of the gold; raises ConfigError as `asked`."""
         from magic_cli.tasks.pretrain.model import PretrainModel
-        from magic_cli.tasks.pretrain.model.zero_shot import Asked, Concept
 
-        known = of_class(gold, PairGold)
-        concepts = tuple(Concept(name, (name,)) for name in known.concept_names)
-        of_class(model, PretrainModel).ask(Asked(classes=known.class_names, concepts=concepts))
+        questions = asked(of_class(gold, PairGold), of_class(decision or PretrainDecision(), PretrainDecision))
+        of_class(model, PretrainModel).ask(questions)
 
 
 TASK = PretrainTask()
+
+
+def _split_of(prepared: Prepared, first: str) -> str:
+    """Return the split whose first predicted photo is `first`; predictions come in the order of the samples."""
+    if first in prepared.images:
+        return prepared.images[first].split
+    found = ((split, pair_samples(prepared, split, needs_text=False)) for split in SPLITS)
+    return next(split for split, samples in found if samples and samples[0].id == first)
 
 
 def _filled(samples: Sequence[Sample], prepared: Prepared, split: str) -> Sequence[Sample]:

@@ -39,6 +39,8 @@ class PairPrediction(Prediction):
     def mean_of(cls, predictions: Sequence[Self]) -> Self:
         """Return the mean of the scores; vectors are joined so that their product is the mean cosine."""
         first, root = predictions[0], np.sqrt(len(predictions))
+        if len({(prediction.classes, prediction.concepts) for prediction in predictions}) > 1:
+            raise ValueError("predictions of other classes or concepts cannot be averaged")
         image = joined([prediction.image for prediction in predictions])
         assert image is not None  # noqa: S101  every prediction has one
         return replace(

@@ -1,8 +1,13 @@
-"""Prompts of zero-shot classification and of concept annotation."""
+"""Prompts of zero-shot classification and of concept annotation.
+
+The eight sentences about classes, in their order, are those of MAKE's public code. Concepts are annotated by the
+protocol of MONET (Kim et al., Nature Medicine 2024) as MAKE's public code has it: six target prompts, and the same six
+without a concept. Of the sentences, the first three follow MONET's code; the last three are our wording of the same.
+"""
 
 import math
 
-CLASS_TEMPLATES = (
+CLASS_TEMPLATES: tuple[str, ...] = (
     "This is a skin image of {}",
     "This is a skin image of {}.",
     "A skin image of {}.",
@@ -25,7 +30,7 @@ CONCEPT_TEMPLATES = (
     "Dermatology image of {}",
     "Image of {}",
 )
-"""Target prompts of concept annotation."""
+"""Target prompts of concept annotation; each term of a concept takes the place of {}."""
 
 REFERENCE_PROMPTS = (
     "This is skin image",
@@ -38,4 +43,4 @@ REFERENCE_PROMPTS = (
 """The same prompts without a concept."""
 
 CONCEPT_TEMPERATURE = math.exp(-4.5944)
-"""Of the softmax between target and reference: the inverse of the published scale."""
+"""Of the softmax between target and reference: the inverse of the scale in MAKE's public code."""

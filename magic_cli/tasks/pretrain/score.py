@@ -1,37 +1,254 @@
-"""Scores of contrastive models: zero-shot classes, concepts, and retrieval between photos and texts."""
+"""Scores of contrastive models: zero-shot classes, concepts, and retrieval between photos and texts.
 
-from collections.abc import Iterable
+The protocols are those of MAKE's public code; how ties count, and what the scores are, is said in
+metrics/classification.py and metrics/ranking.py. Chance level is computed for the same photos. `mean_of_tasks`, which
+chooses the epoch of a training, is the mean of what can be scored of three: balanced accuracy, the mean AUROC of
+concepts, and recall@10, which is the mean of both directions.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from magic_cli.data.pair_gold import PairGold
-from magic_cli.records import TaskScores
-from magic_cli.tasks.pretrain.predictions import PairPrediction
+from magic_cli.errors import shorten
+from magic_cli.metrics.classification import auroc, chance, classify, mean_defined
+from magic_cli.metrics.ranking import Ranking, caption_keys, rank_gallery
+from magic_cli.metrics.row_scores import Groups, JoinedScores, class_scores, concept_scores, joined, ranking_scores
+from magic_cli.records import EncounterScores, EncounterSums, Rules, TaskScores
+from magic_cli.tasks.pretrain.matched import Classes, Concepts, Matched, Pair, Retrieval, matched
+from magic_cli.training.task import RULES
+
+MONITOR, RECALL = "mean_of_tasks", "recall@10"
+
+KS = (10, 50, 100)
+
+HIGH = 0.7
+"""AUROC above which concepts are counted, as in MAKE's public code."""
+
+Floats = NDArray[np.float64]
 
 
-def score(gold: PairGold, predictions: Iterable[PairPrediction]) -> TaskScores:
-    """Score predictions for the photos of `gold`; others are ignored."""
-    found = [p for p in predictions if p.id in gold.groups]
-    scores: dict[str, float] = {}
-    rows = [(p.class_scores, gold.classes[p.id]) for p in found if p.id in gold.classes and p.class_scores is not None]
-    if rows:
-        names = list(found[0].classes)
-        predicted = np.array([int(np.argmax(scores_of)) for scores_of, _ in rows])
-        truth = np.array([names.index(name) for _, name in rows])
-        recalls = [float((predicted[truth == c] == c).mean()) for c in np.unique(truth)]
-        scores["accuracy"] = float((predicted == truth).mean())
-        scores["balanced_accuracy"] = float(np.mean(recalls))
-    pairs = [(p.id, p.image, p.text) for p in found if p.text is not None and p.id in gold.texts]
-    if pairs:
-        cosines = np.stack([image for _, image, _ in pairs]) @ np.stack([text for *_, text in pairs]).T
-        same = np.array([[gold.texts[a] == gold.texts[b] for b, *_ in pairs] for a, *_ in pairs])
-        for name, matrix in (("i2t", cosines), ("t2i", cosines.T)):
-            best = np.where(same, matrix, -np.inf).max(1)
-            ranks = (matrix > best[:, None]).sum(1) + 1
-            for k in (10, 50):
-                scores[f"{name}_recall@{k}"] = float((ranks <= k).mean())
-        scores["recall@10"] = (scores["i2t_recall@10"] + scores["t2i_recall@10"]) / 2
-    parts = [scores[name] for name in ("balanced_accuracy", "recall@10") if name in scores]
-    scores["mean_of_tasks"] = float(np.mean(parts)) if parts else float("nan")
-    scores["number_of_photos"] = len(found)
-    return TaskScores("pretrain", scores)
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """The scores of one protocol.
+
+    Attributes:
+        scores, extra: by name; `extra` are less prominent ones.
+        baselines: of trivial answers, by name.
+        rows: a row per class or concept.
+        items: facts about a photo, by its id.
+        notes: remarks for the reader.
+        resampled: the scores for resampling groups of photos.
+    """
+
+    scores: Mapping[str, float]
+    extra: Mapping[str, float] = field(default_factory=dict)
+    baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    rows: Sequence[Mapping[str, object]] = ()
+    items: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    resampled: Sequence[EncounterScores] = ()
+
+
+def score(gold: PairGold, predictions: Iterable[Pair], rules: Rules = RULES) -> TaskScores:
+    """Score predictions for the photos of `gold`; others are ignored.
+
+    Args:
+        gold: classes, concepts and texts of photos; what is missing, or was not asked, is not scored.
+        predictions: one per photo.
+        rules: `group_identical`: any photo with the very same text is a hit of retrieval, else its own only.
+
+    Raises:
+        DataError: see tasks/pretrain/matched.py.
+    """
+    both = matched(gold, predictions)
+    pairs, every = both.retrieval, sorted({gold.groups[name] for name in both.ids})
+
+    def groups_of(ids: Sequence[str]) -> Groups:
+        return Groups.of([gold.groups[name] for name in ids], every)
+
+    parts = [
+        *([] if both.classes is None else [_class_part(both.classes, groups_of(both.classes.ids))]),
+        *([] if both.concepts is None else [_concept_part(both.concepts, groups_of(both.concepts.ids))]),
+        *([] if pairs is None else [_retrieval_part(pairs, groups_of(pairs.ids), rules.group_identical)]),
+    ]
+    resampled = [scores for part in parts for scores in part.resampled]
+    scores = {name: value for part in parts for name, value in part.scores.items()}
+    return TaskScores(
+        "pretrain",
+        {**scores, MONITOR: mean_of_tasks(scores), "number_of_photos": float(len(both.ids))},
+        summary_rows=tuple(row for part in parts for row in part.rows),
+        notes=(*gold.notes, *both.notes, *(note for part in parts for note in part.notes)),
+        extra={name: value for part in parts for name, value in part.extra.items()},
+        per_item=tuple(_items(both, gold, parts)),
+        baselines=_baselines(parts),
+        encounter_sums=joined(resampled) if resampled else None,
+        has_official=False,
+    )
+
+
+def mean_of_tasks(scores: Mapping[str, float]) -> float:
+    """Return the mean of those of balanced accuracy, mean concept AUROC and recall@10 that are defined; NaN if none."""
+    values = np.array([scores.get(name, np.nan) for name in ("balanced_accuracy", "concept_auroc", RECALL)])
+    return float(mean_defined(values))
+
+
+def trivial_scores(gold: PairGold) -> dict[str, float]:
+    """Return `mean_of_tasks` at chance level for the photos of a gold."""
+    parts: dict[str, float] = {}
+    if len(gold.class_names) > 1:
+        parts["balanced_accuracy"] = 1 / len(gold.class_names)
+    if gold.concept_names:
+        parts["concept_auroc"] = 0.5
+    if len(gold.texts) > 1:
+        counts = np.unique(caption_keys(list(gold.texts.values()), True), return_counts=True)[1]
+        parts[RECALL] = _recall_at_random(counts)
+    return {"chance": mean_of_tasks(parts)} if parts else {}
+
+
+def _recall_at_random(counts: NDArray[np.int64]) -> float:
+    """Return recall@10 of a random order of photos, given how many photos share each text."""
+    positives, size = np.repeat(counts, counts), int(counts.sum())
+    nothing = np.zeros((size, 1))
+    ranking = Ranking((min(10, size),), size, positives, nothing[:, 0], nothing, nothing)
+    return _recall(ranking.chance(), 10)
+
+
+def _baselines(parts: Sequence[_Part]) -> dict[str, dict[str, float]]:
+    """Return the scores of trivial answers; that of the most frequent class is one of classes only."""
+    joined: dict[str, dict[str, float]] = {}
+    for part in parts:
+        for name, row in part.baselines.items():
+            joined[name] = {**joined.get(name, {}), **row}
+    if "chance" in joined:
+        joined["chance"][MONITOR] = mean_of_tasks(joined["chance"])
+    return joined
+
+
+def _class_part(classes: Classes, groups: Groups) -> _Part:
+    result, level = classify(classes.scores, classes.gold), chance(classes.gold, len(classes.names))
+    hidden = () if classes.are_ranked else ("macro_auroc", "top5")
+    scores = {name: value for name, value in result.scores.items() if name not in hidden}
+    rows = [
+        {
+            "class": name,
+            "photos": result.photos[place],
+            "recall": result.recall[place],
+            "auroc": result.auroc[place] if classes.are_ranked else float("nan"),
+            "chance": 1 / len(classes.names),
+        }
+        for place, name in enumerate(classes.names)
+    ]
+    resampled = class_scores(classes.scores, classes.gold, groups, classes.names)
+    chosen = classes.scores.argmax(1)
+    items = {
+        name: {
+            "class": classes.names[classes.gold[row]],
+            "predicted": classes.names[chosen[row]],
+            "probability": float(classes.scores[row, chosen[row]]),
+        }
+        for row, name in enumerate(classes.ids)
+    }
+    baselines = {"chance": level.uniform.scores, "majority": level.majority.scores}
+    empty = [name for name, photos in zip(classes.names, result.photos, strict=True) if not photos]
+    notes = [f"{len(empty)} classes have no photo and no recall: {shorten(empty, most=5)}"] if empty else []
+    return _Part(
+        scores,
+        baselines={name: {n: v for n, v in row.items() if n not in hidden} for name, row in baselines.items()},
+        rows=rows,
+        items=items,
+        notes=notes,
+        resampled=_without_areas(resampled) if hidden else [resampled],
+    )
+
+
+def _without_areas(scores: JoinedScores) -> list[EncounterScores]:
+    """Return the scores that do not need ranks of photos."""
+    return [part for part in scores.parts if isinstance(part, EncounterSums)]
+
+
+def _concept_part(concepts: Concepts, groups: Groups) -> _Part:
+    values = auroc(concepts.scores, concepts.positive, concepts.known)
+    areas = concept_scores(concepts.scores, concepts.positive, concepts.known, groups, concepts.names)
+    seen = (concepts.positive & concepts.known).sum(0)
+    rows = [
+        {"concept": name, "photos": int(seen[k]), "known": int(concepts.known[:, k].sum()), "auroc": float(values[k])}
+        for k, name in enumerate(concepts.names)
+    ]
+    undefined = [name for name, value in zip(concepts.names, values, strict=True) if np.isnan(value)]
+    defined = len(values) - len(undefined)
+    notes = [f"{int((values > HIGH).sum())} of {defined} concepts have an AUROC above {HIGH}"]
+    if undefined:
+        notes.append(
+            f"{len(undefined)} concepts are seen on all photos or on none, and have no AUROC: "
+            f"{shorten(undefined, most=5)}"
+        )
+    return _Part(
+        {"concept_auroc": float(mean_defined(values))},
+        extra={f"concepts_above_{HIGH}": float((values > HIGH).sum())},
+        baselines={"chance": {"concept_auroc": 0.5 if defined else float("nan")}},
+        rows=rows,
+        notes=notes,
+        resampled=[replace(areas, names=(*(f"concept_{name}" for name in areas.names[:-1]), "concept_auroc"))],
+    )
+
+
+def _retrieval_part(pairs: Retrieval, groups: Groups, group_identical: bool) -> _Part:
+    keys = caption_keys(pairs.texts, group_identical)
+    ways = {
+        "i2t": rank_gallery(pairs.images, pairs.vectors, (keys, keys), KS),
+        "t2i": rank_gallery(pairs.vectors, pairs.images, (keys, keys), KS),
+    }
+    of_way = {way: _named(way, ranking.scores()) for way, ranking in ways.items()}
+    at_random = {way: _named(way, ranking.chance()) for way, ranking in ways.items()}
+    main = {name: value for row in of_way.values() for name, value in row.items() if _is_main(name)}
+    rest = {name: value for row in of_way.values() for name, value in row.items() if not _is_main(name)}
+    level = {name: value for row in at_random.values() for name, value in row.items()}
+    ranks = np.stack([ranking.rank for ranking in ways.values()], 1).tolist()
+    distinct = len(set(pairs.texts))
+    rule = "any photo or text of the very same wording is a hit" if group_identical else "only the own one is a hit"
+    return _Part(
+        {**main, RECALL: (_recall(ways["i2t"].scores(), 10) + _recall(ways["t2i"].scores(), 10)) / 2},
+        extra=rest,
+        baselines={"chance": {**level, RECALL: _recall(ways["i2t"].chance(), 10)}},
+        items={name: {"i2t_rank": row[0], "t2i_rank": row[1]} for name, row in zip(pairs.ids, ranks, strict=True)},
+        notes=[f"retrieval among {len(pairs.ids)} photos with {distinct} distinct texts; {rule}"],
+        resampled=[
+            *(ranking_scores(ranking, groups, f"{way}_") for way, ranking in ways.items()),
+            EncounterSums(groups.ids, (RECALL,), groups.sums(_recall_terms(list(ways.values()))), _mean),
+        ],
+    )
+
+
+def _named(way: str, scores: Mapping[str, float]) -> dict[str, float]:
+    return {f"{way}_{name}": value for name, value in scores.items()}
+
+
+def _is_main(name: str) -> bool:
+    return "recall_any" in name or "median" in name
+
+
+def _recall(scores: Mapping[str, float], k: int) -> float:
+    """Return recall@k, 1 where the gallery has no more than k items."""
+    return scores.get(f"recall_any@{k}", 1.0)
+
+
+def _recall_terms(ways: Sequence[Ranking]) -> Floats:
+    """Return (n, 2): whether a hit is among the first 10, the mean of both ways; and 1."""
+    hits = [way.any_in[:, way.ks.index(10)] if 10 in way.ks else np.ones(way.queries) for way in ways]
+    return np.stack([np.mean(hits, 0), np.ones(len(hits[0]))], 1)
+
+
+def _mean(sums: Floats) -> Floats:
+    """Return (..., 1) from the sums (..., 2) of `_recall_terms`."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(sums[..., :1] / sums[..., 1:], np.float64)
+
+
+def _items(both: Matched, gold: PairGold, parts: Sequence[_Part]) -> Iterator[Mapping[str, object]]:
+    for name in both.ids:
+        facts = {key: value for part in parts for key, value in part.items.get(name, {}).items()}
+        yield {"image": name, "group": gold.groups[name], **facts}

@@ -23,10 +23,11 @@ from magic_cli.models.gather import Gather
 from magic_cli.models.projection import Projection
 from magic_cli.records import Case, Sample
 from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, photo_item, text_windows
+from magic_cli.tasks.pretrain.asked import Asked
 from magic_cli.tasks.pretrain.config import PretrainConfig
 from magic_cli.tasks.pretrain.model.encoders import pair_encoders, projections
 from magic_cli.tasks.pretrain.model.photos import PhotoViews
-from magic_cli.tasks.pretrain.model.zero_shot import Asked, Prompts, class_probabilities, concept_scores, encode_prompts
+from magic_cli.tasks.pretrain.model.zero_shot import Prompts, class_probabilities, concept_scores, encode_prompts
 from magic_cli.tasks.pretrain.predictions import PairPrediction
 from magic_cli.training.cached_accumulation import ChunkedModel, Part
 from magic_cli.training.task import of_class

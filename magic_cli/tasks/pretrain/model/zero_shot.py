@@ -7,39 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from magic_cli.tasks.pretrain.prompts import (
-    CLASS_SCALE,
-    CLASS_TEMPLATES,
-    CONCEPT_TEMPERATURE,
-    CONCEPT_TEMPLATES,
-    REFERENCE_PROMPTS,
-)
+from magic_cli.tasks.pretrain.asked import PLACE, Asked
+from magic_cli.tasks.pretrain.prompts import CLASS_SCALE, CONCEPT_TEMPERATURE, CONCEPT_TEMPLATES, REFERENCE_PROMPTS
 
 Encode = Callable[[Sequence[str]], Tensor]
 """Returns unit vectors (texts, d) of texts."""
-
-
-@dataclass(frozen=True)
-class Concept:
-    """A concept and the words for it: its name, and its synonyms."""
-
-    name: str
-    terms: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is asked about every photo.
-
-    Attributes:
-        classes: the classes to choose from.
-        templates: sentences with {} for the class.
-        concepts: what may be seen.
-    """
-
-    classes: tuple[str, ...] = ()
-    templates: tuple[str, ...] = CLASS_TEMPLATES
-    concepts: tuple[Concept, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,15 +33,15 @@ def encode_prompts(asked: Asked, encode: Encode) -> Prompts:
     """Return the vectors of what is asked."""
     classes = targets = references = None
     if asked.classes:
-        texts = [template.format(name) for name in asked.classes for template in asked.templates]
-        vectors = encode(texts).view(len(asked.classes), len(asked.templates), -1)
+        texts = [template.replace(PLACE, name) for name in asked.classes for template in asked.templates]
+        vectors = encode(texts).reshape(len(asked.classes), len(asked.templates), -1)
         classes = F.normalize(vectors.mean(1), dim=-1)
     if asked.concepts:
-        means = []
-        for concept in asked.concepts:
-            texts = [template.format(term) for template in CONCEPT_TEMPLATES for term in concept.terms]
-            means.append(encode(texts).view(len(CONCEPT_TEMPLATES), len(concept.terms), -1).mean(1))
-        targets, references = torch.stack(means), encode(REFERENCE_PROMPTS)
+        texts = [t.replace(PLACE, term) for c in asked.concepts for t in CONCEPT_TEMPLATES for term in c.terms]
+        sizes = [len(concept.terms) * len(CONCEPT_TEMPLATES) for concept in asked.concepts]
+        parts = torch.split(encode(texts), sizes)
+        targets = torch.stack([p.reshape(len(CONCEPT_TEMPLATES), -1, p.shape[1]).mean(1) for p in parts])
+        references = encode(REFERENCE_PROMPTS)
     return Prompts(classes, targets, references)
 
 
@@ -84,7 +56,7 @@ def concept_scores(images: Tensor, prompts: Prompts) -> Tensor | None:
     """Return the score (N, concepts) in [0, 1] of each concept by MONET's protocol; None without concepts.
 
     The score is the mean over templates k of softmax([a_k, r_k] / temperature)[0], where a_k is the mean over terms of
-    the photo's cosine with the target prompt, and r_k that with the reference prompt.
+    the photo's cosine with the target prompt, and r_k that with the reference prompt (tasks/pretrain/prompts.py).
     """
     if prompts.targets is None or prompts.references is None:
         return None

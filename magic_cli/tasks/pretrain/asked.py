@@ -1,0 +1,159 @@
+"""What is asked about every photo: the classes to choose from, the sentences about them, and concepts with synonyms."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from magic_cli.data.pair_gold import PairGold
+from magic_cli.data.prompts import fold
+from magic_cli.errors import ConfigError, DataError, printable, problem, shorten
+from magic_cli.io.json_files import parse_json, read_json
+from magic_cli.io.regular_file import read_regular
+from magic_cli.tasks.pretrain.prompts import CLASS_TEMPLATES
+from magic_cli.training.task import Decision
+
+PLACE = "{}"  # of the class in a template
+
+_MOST = 1 << 24  # bytes of a list
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A concept and the words for it: its name, or its synonyms."""
+
+    name: str
+    terms: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked about every photo.
+
+    Attributes:
+        classes: the classes to choose from.
+        templates: sentences with {} for the class.
+        concepts: what may be seen.
+    """
+
+    classes: tuple[str, ...] = ()
+    templates: tuple[str, ...] = CLASS_TEMPLATES
+    concepts: tuple[Concept, ...] = ()
+
+
+@dataclass(frozen=True)
+class PretrainDecision(Decision):
+    """What is asked of the photos, instead of what their gold says.
+
+    Attributes:
+        classes: names divided by commas, a JSON list, or a file of either kind or with a name per line.
+        concepts: a file with a concept per line, a JSON list, or a JSON object of concepts with lists of synonyms.
+        templates: a file with a sentence per line, or a JSON list; {} or {c} is the class.
+    """
+
+    classes: str | None = None
+    concepts: str | None = None
+    templates: str | None = None
+
+
+def asked(gold: PairGold, decision: PretrainDecision | None = None) -> Asked:
+    """Return what to ask: what a decision says, else the classes and concepts of the gold, and MAKE's templates.
+
+    Raises:
+        ConfigError: a list that cannot be read or is empty, a name twice, fewer than two classes, or a template without
+            a place for the class.
+    """
+    chosen = decision or PretrainDecision()
+    classes = gold.class_names if len(gold.class_names) > 1 else ()
+    templates = CLASS_TEMPLATES
+    if chosen.classes is not None:
+        classes = _classes(chosen.classes)
+    if chosen.templates is not None:
+        templates = _templates(chosen.templates)
+    if chosen.concepts is not None:
+        return Asked(classes, templates, concepts_in(chosen.concepts))
+    return Asked(classes, templates, tuple(Concept(name, (name,)) for name in gold.concept_names))
+
+
+def _classes(words: str) -> tuple[str, ...]:
+    if words.lstrip().startswith("["):
+        found = _listed("--classes", _parsed("--classes", words))
+    elif _is_file(words):
+        found = _listed(words, _read(words))
+    else:
+        found = words.split(",")
+    names = _distinct("--classes", found)
+    if len(names) < 2:
+        got = f"{shorten(names) or 'nothing'}"
+        raise ConfigError(problem("--classes", got, "two or more classes, or a file of them", "name them, with commas"))
+    return names
+
+
+def _is_file(words: str) -> bool:
+    try:
+        return Path(words).is_file()
+    except (OSError, ValueError):  # too long for a name
+        return False
+
+
+def concepts_in(name: str) -> tuple[Concept, ...]:
+    """Return the concepts in a file: names, or a JSON object of names with their synonyms (MONET's ConceptTerms.json).
+
+    A concept without synonyms stands for itself.
+
+    Raises:
+        ConfigError: it cannot be read, or has no concepts.
+    """
+    value = _read(name)
+    if not isinstance(value, Mapping):
+        return tuple(Concept(concept, (concept,)) for concept in _distinct(name, _listed(name, value)))
+    concepts = _distinct(name, list(value))
+    synonyms = [[terms] if isinstance(terms, str) else _listed(name, terms) for terms in value.values()]
+    found = (tuple(dict.fromkeys(filter(None, map(fold, terms)))) for terms in synonyms)
+    return tuple(Concept(concept, terms or (concept,)) for concept, terms in zip(concepts, found, strict=True))
+
+
+def _templates(name: str) -> tuple[str, ...]:
+    lines = [line.replace("{c}", PLACE) for line in _distinct(name, _listed(name, _read(name)))]
+    bad = [line for line in lines if line.count(PLACE) != 1]
+    if bad:
+        raise ConfigError(problem(name, bad[0], f"one {PLACE} for the class in each line", "add it"))
+    return tuple(lines)
+
+
+def _read(name: str) -> object:
+    """Return what a file lists: JSON, or lines of text; lines of # are left out."""
+    path = Path(name)
+    try:
+        if path.suffix.casefold() == ".json":
+            return read_json(path, _MOST)
+        text = read_regular(path, _MOST).decode("utf-8-sig")
+    except DataError as error:
+        raise ConfigError(error.problems) from None
+    except (OSError, ValueError) as error:
+        got = getattr(error, "strerror", None) or "no text in UTF-8"
+        raise ConfigError(problem(printable(name), got, "a list of names", "check the file")) from None
+    if text.lstrip().startswith("["):
+        return _parsed(name, text)
+    return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def _parsed(name: str, text: str) -> object:
+    try:
+        return parse_json(text.encode())
+    except (ValueError, RecursionError):
+        raise ConfigError(problem(name, "no JSON", "a JSON list of names", "check it")) from None
+
+
+def _listed(name: str, value: object) -> Sequence[str]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ConfigError(problem(name, "another kind of JSON", "a list of names", "check it"))
+    return value
+
+
+def _distinct(name: str, words: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(filter(None, map(fold, words)))
+    twice = sorted({word for number, word in enumerate(names) if word in names[:number]})
+    if twice or not names:
+        got = f"{shorten(twice)} twice" if twice else "no names"
+        raise ConfigError(problem(name, got, "each name once", "fix the list"))
+    return names
