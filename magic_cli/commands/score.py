@@ -8,13 +8,15 @@ from pathlib import Path
 
 from magic_cli import __version__, tasks
 from magic_cli.commands.recording import recorded
-from magic_cli.data.gold import Gold, open_gold
+from magic_cli.data.gold import AnswerGold, Gold, MaskGold, open_gold
+from magic_cli.data.questions import NO_QUESTIONS
 from magic_cli.errors import ConfigError, DataError, UsageError, printable, problem
 from magic_cli.io import environment, run_record
 from magic_cli.io.files import StrPath
 from magic_cli.io.ownership import check_target
 from magic_cli.metrics import bootstrap
 from magic_cli.metrics.resampling import resamples_of
+from magic_cli.metrics.row_scores import shared
 from magic_cli.records import Rules, TaskScores
 from magic_cli.report import leaderboard
 from magic_cli.report.score_report import (
@@ -26,7 +28,8 @@ from magic_cli.report.score_report import (
     ScoreSettings,
     SystemScores,
 )
-from magic_cli.submission.reader import Submission, open_predictions
+from magic_cli.submission.pairs import find_pairs
+from magic_cli.submission.reader import Submission, holds_only_pairs, open_predictions
 
 EMPTY = ("one", "zero", "skip")
 
@@ -48,6 +51,7 @@ class ScoreOptions:
         accept_255: strict: read masks of 0 and 255 as 0 and 1; otherwise they are rejected and count as zero.
         resamples: bootstrap resamples of intervals, and random sign flips of p-values; 2 to a million.
         seed: seed of both.
+        group_identical: retrieval: any photo with the very same text is a hit; False: only the own one is.
         workers: number of masks that are read in parallel; scores do not depend on it.
         against: other predictions, with which every system is compared encounter by encounter.
         leaderboard: add the published scores of the challenge's test set.
@@ -60,6 +64,7 @@ class ScoreOptions:
     track: str = "both"
     empty: str = "one"
     accept_255: bool = False
+    group_identical: bool = True
     resamples: int = 10_000
     seed: int = 2025
     workers: int = 1
@@ -83,12 +88,12 @@ class ScoreOptions:
     @property
     def rules(self) -> Rules:
         """The rules of the strict scores."""
-        return Rules(self.empty, self.accept_255)
+        return Rules(self.empty, self.accept_255, self.group_identical)
 
     @property
     def settings(self) -> ScoreSettings:
         """The settings as recorded in the report."""
-        return ScoreSettings(self.track, self.empty, self.accept_255, self.resamples, self.seed)
+        return ScoreSettings(self.track, self.empty, self.accept_255, self.resamples, self.seed, self.group_identical)
 
 
 @recorded
@@ -96,8 +101,8 @@ def score(preds: StrPath | Sequence[StrPath], gold: StrPath, options: ScoreOptio
     """Score one or more systems against a gold, strictly and as the official scorer would.
 
     Args:
-        preds: predictions of each system: JSON file, folder of masks, predictions folder or zip.
-        gold: gold file, folder of annotators' masks, challenge folder or prepared dataset.
+        preds: predictions of each system: JSON or CSV file, folder of masks, predictions folder or zip.
+        gold: gold file, folder of annotators' masks, challenge folder, prepared dataset or CSV file of photos.
         options: split, rules, resampling, what to compare with and where to write.
 
     Returns:
@@ -118,13 +123,35 @@ def score(preds: StrPath | Sequence[StrPath], gold: StrPath, options: ScoreOptio
     if out is not None:
         inputs = [path for path in (*files.preds, files.gold, against, run) if path is not None]
         check_target(out, "score", options.overwrite, FILES, inputs)  # before the work
-    opened = open_gold(files.gold, options.split)
+    opened = _open_gold(files, options.split)
     report = score_systems(files, opened, options)
     if out is None:
         return report
     from magic_cli.commands.score_files import write_report  # the page and Pillow are of no use to the terminal
 
     return write_report(report, opened)
+
+
+def _open_gold(files: ScoreFiles, split: str) -> Gold:
+    """Return the gold of what the predictions are about: masks and answers, photos' classes and texts, or all.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
+    systems = [path for path in (*files.preds, files.against) if path is not None]
+    found = [find_pairs(path) for path in systems]
+    if not any(found):
+        return open_gold(files.gold, split)
+    from magic_cli.data.sources.photo_tables import open_pair_gold  # not at the top: scoring masks is timed
+
+    if all(map(holds_only_pairs, systems)):
+        pairs = open_pair_gold(files.gold, split)
+        return Gold(pairs.source, MaskGold(pairs.source), AnswerGold(pairs.source, NO_QUESTIONS), pairs)
+    gold = open_gold(files.gold, split)
+    try:
+        return replace(gold, pairs=open_pair_gold(files.gold, split))
+    except DataError:  # the other tasks are scored
+        return gold
 
 
 def score_systems(files: ScoreFiles, gold: Gold, options: ScoreOptions) -> ScoreReport:
@@ -147,7 +174,7 @@ def score_systems(files: ScoreFiles, gold: Gold, options: ScoreOptions) -> Score
         provenance=_provenance(),
         files=files,
         tasks=scored,
-        notes=(leaderboard.sentence(),) if options.leaderboard else (),
+        notes=leaderboard.sentences(scored) if options.leaderboard else (),
         published={task: leaderboard.entries(task) for task in scored} if options.leaderboard else None,
     )
 
@@ -166,8 +193,8 @@ def _as_one_run(submission: Submission, scored: Sequence[TaskScores]) -> Iterato
     """Yield scores as one run of the official scorer gives them: an error in one task costs both their scores."""
     stopped = [scores.task for scores in scored if scores.official_errors]
     for scores in scored:
-        errors = (*submission.official_errors, *scores.official_errors)
-        if stopped and not errors:
+        errors = (*submission.official_errors, *scores.official_errors) if scores.has_official else ()
+        if stopped and not errors and scores.has_official:
             errors = (f"the official scorer crashes on the other task ({', '.join(stopped)}), so neither is scored",)
         yield replace(scores, official=None, official_errors=errors) if errors else scores
 
@@ -199,8 +226,9 @@ def _compare(system: SystemScores, other: SystemScores, options: ScoreOptions) -
     for mine in system.tasks:
         theirs = other.of(mine.task)
         if theirs is not None and mine.encounter_sums is not None and theirs.encounter_sums is not None:
-            differences = bootstrap.paired(mine.encounter_sums, theirs.encounter_sums, options.resamples, options.seed)
-            yield Comparison(mine.task, system.name, other.name, len(mine.encounter_sums.ids), differences)
+            ours, others = shared(mine.encounter_sums, theirs.encounter_sums)
+            differences = bootstrap.paired(ours, others, options.resamples, options.seed)
+            yield Comparison(mine.task, system.name, other.name, len(ours.ids), differences)
 
 
 def _provenance() -> Provenance:

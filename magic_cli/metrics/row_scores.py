@@ -156,6 +156,18 @@ def leaves(scores: EncounterScores) -> tuple[EncounterScores, ...]:
     return scores.parts if isinstance(scores, JoinedScores) else (scores,)
 
 
+def shared(a: EncounterScores, b: EncounterScores) -> tuple[EncounterScores, EncounterScores]:
+    """Return of both systems the parts whose scores have the same names; both as they are if these are none, or all.
+
+    Systems may have been asked for other classes, or lack vectors: what they have in common can be compared.
+    """
+    if a.names == b.names:
+        return a, b
+    theirs = {part.names: part for part in leaves(b)}
+    mine = [part for part in leaves(a) if part.names in theirs]
+    return (joined(mine), joined([theirs[part.names] for part in mine])) if mine else (a, b)
+
+
 def class_scores(
     scores: NDArray[np.floating], gold: NDArray[np.integer], groups: Groups, labels: Sequence[str]
 ) -> JoinedScores:

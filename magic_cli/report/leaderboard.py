@@ -1,4 +1,4 @@
-"""The published leaderboard of MEDIQA-MAGIC 2025, to compare scores with.
+"""Published scores to compare with: the leaderboard of MEDIQA-MAGIC 2025, and the tables of report/make_tables.py.
 
 Source: "IReL, IIT(BHU) at MEDIQA-MAGIC 2025" (CLEF 2025 working notes), Tables 1 and 2: every run of every team in
 the tables' order, which is that of their last column, with their three and four decimals. Neither table has a row
@@ -6,10 +6,11 @@ for annotators, for chance or for the organisers' own systems.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from magic_cli.metrics.mask_scores import MASK_SCORES
+from magic_cli.report import make_tables
 
 SOURCE = "IReL, IIT(BHU) at MEDIQA-MAGIC 2025, Tables 1 and 2 (test set)"
 
@@ -60,21 +61,36 @@ _TABLES: Mapping[str, tuple[tuple[str, *tuple[float, ...]], ...]] = {
 class Entry:
     """One published run: its team, its number among the team's runs in the table (from 1), its test-set scores.
 
-    `scores` are under the official keys, each in [0, 1].
+    `scores` are under the official keys, each in [0, 1]; those of pretraining name the dataset and the score. `table`
+    is where they were printed, if a task has several tables, which hold other scores and systems.
     """
 
     team: str
     run: int
     scores: Mapping[str, float]
+    table: str = ""
+
+    @property
+    def name(self) -> str:
+        """The system, for people."""
+        return self.team if self.table else f"{self.team}, run {self.run}"
 
     def to_json(self) -> dict[str, object]:
         """Return an item of `leaderboard` of schemas/report.schema.json, less its task."""
-        return {"team": self.team, "run": self.run, "figures": dict(self.scores)}
+        table = {"table": self.table} if self.table else {}
+        return {"team": self.team, "run": self.run, **table, "figures": dict(self.scores)}
 
 
 def entries(task: str) -> tuple[Entry, ...]:
-    """Return every published run of a task ("seg", "cvqa"), in the table's order; none for another task."""
-    return tuple(_entries(task))
+    """Return every published run of a task ("seg", "cvqa", "pretrain"), in the table's order; none for another task."""
+    return tuple(_OTHERS[task]() if task in _OTHERS else _entries(task))
+
+
+def _pretrained() -> Iterator[Entry]:
+    for table, rows in make_tables.TABLES.items():
+        for team, *values in rows:
+            cells = zip(make_tables.KEYS[table], values, strict=True)
+            yield Entry(team, 1, {name: value for name, value in cells if value is not None}, table)
 
 
 def _entries(task: str) -> Iterator[Entry]:
@@ -84,8 +100,23 @@ def _entries(task: str) -> Iterator[Entry]:
         yield Entry(team, runs[team], dict(zip(KEYS[task], values, strict=True)))
 
 
+_OTHERS: Mapping[str, Callable[[], Iterator[Entry]]] = {"pretrain": _pretrained}  # tasks that are not the challenge's
+
+
+def sentences(tasks: Collection[str]) -> tuple[str, ...]:
+    """Return the source of the published scores of each task, and that others cannot be compared with them."""
+    pretrained = (
+        f"published scores of contrastive pretraining: {make_tables.SOURCE}, on whole datasets and without training on "
+        "them; scores on other photos, or of a model that learned from these datasets, are not comparable with them"
+    )
+    return (
+        *((sentence(),) if set(tasks) - _OTHERS.keys() else ()),
+        *((pretrained,) if set(tasks) & _OTHERS.keys() else ()),
+    )
+
+
 def sentence() -> str:
-    """Return the source of the scores, and that scores on other photos cannot be compared with them."""
+    """Return the source of the challenge's scores, and that scores on other photos cannot be compared with them."""
     return (
         f"published scores: {SOURCE}; they were computed on the hidden test set; scores on another split, "
         "or on other photos, are not comparable with them and have no rank among them"

@@ -18,7 +18,7 @@ from magic_cli.io.run_record import Hashed, RunFiles, hashed
 from magic_cli.metrics.bootstrap import Difference
 from magic_cli.records import TaskScores
 from magic_cli.report import leaderboard
-from magic_cli.report.score_text import bounds, difference_table, published_table, side_by_side, task_lines
+from magic_cli.report.score_text import bounds, difference_table, published_tables, side_by_side, task_lines
 from magic_cli.submission.reader import submitted_files
 from magic_cli.training.task import Task
 
@@ -39,6 +39,7 @@ class ScoreSettings:
         accept_255: whether masks of 0 and 255 are read as 0 and 1.
         resamples: number of bootstrap resamples and of random sign flips.
         seed: of both.
+        group_identical: whether any photo with the very same text is a hit of retrieval.
     """
 
     track: str
@@ -46,6 +47,7 @@ class ScoreSettings:
     accept_255: bool
     resamples: int
     seed: int
+    group_identical: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,13 @@ class SystemScores:
     def official_json(self) -> dict[str, object]:
         """Return the official keys of all tasks in the official order, as in the official scores.json.
 
-        A value is None where the official scorer prints NaN, or where it stops and prints nothing.
+        A value is None where the official scorer prints NaN, or where it stops and prints nothing. Of a task that is
+        not the challenge's, these are its own scores.
         """
         merged: dict[str, object] = {}
         for scores in self.tasks:
-            merged |= dict.fromkeys(scores.scores) if scores.official is None else finite(scores.official)
+            known = scores.official if scores.has_official else scores.scores
+            merged |= dict.fromkeys(scores.scores) if known is None else finite(known)
         return merged
 
     def to_json(self) -> dict[str, object]:
@@ -254,10 +258,12 @@ class ScoreReport:
                     yield from [*task_lines(scores, task, self.settings.track, self.settings.empty), ""]
         for row in self.comparisons:
             title = f"{self.tasks[row.task].title}: {row.system} minus {row.other}, {row.n_encounters} encounters"
-            yield from [*difference_table(title, row.differences).lines(), ""]
+            shown = {score: value for score, value in row.differences.items() if "[" not in score}  # no single class
+            yield from [*difference_table(title, shown).lines(), ""]
         for name, entries in (self.published or {}).items():
             if entries:
-                yield from [*published_table(self.tasks[name], entries).lines(), ""]
+                for table in published_tables(self.tasks[name], entries):
+                    yield from [*table.lines(), ""]
 
     def _notes(self) -> Iterator[str]:
         yield from (f"note: {note}" for system in self.systems for note in system.notes)

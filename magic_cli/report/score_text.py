@@ -20,12 +20,20 @@ SCORE_NAMES = {
     "jaccard": ("Jaccard, pooled", "pixels of all images against the majority mask"),
     "dice": ("Dice, pooled", "pixels of all images against the majority mask"),
     "accuracy_all": ("Accuracy, all questions", "mean over the parent questions"),
+    "top1": ("Top-1 accuracy", "the class with the highest probability"),
+    "top5": ("Top-5 accuracy", "the class is among the five with the highest probability"),
+    "balanced_accuracy": ("Balanced accuracy", "mean recall of the classes"),
+    "weighted_f1": ("Weighted F1", "F1 of each class, weighted by its photos"),
+    "macro_auroc": ("Macro AUROC", "mean over the classes, each against the rest"),
+    "concept_auroc": ("Concept AUROC", "mean over the concepts that are defined"),
+    "recall@10": ("Recall at 10", "a hit among the first ten, mean of both directions"),
+    "mean_of_tasks": ("Mean of tasks", "of balanced accuracy, concept AUROC and recall at 10, where defined"),
     "f1_macro": ("Macro F1", "over slots in canonical order; not an official score"),
 }
 
 """Scores by their key: the name for people and what it is."""
 
-_MOST_SENTENCES, _MOST_ERRORS = 20, 5
+_MOST_SENTENCES, _MOST_ERRORS, _MOST_ROWS = 20, 5, 30
 
 _AGREEMENT_SCORES = ("dice_meanofmax", "dice_meanofmean")
 
@@ -44,7 +52,7 @@ def task_lines(scores: TaskScores, task: Task, track: str, empty: str) -> Iterat
         "both": ("strict", "95 % interval", "official"),
         "strict": ("strict", "95 % interval"),
         "official": ("official",),
-    }[track]
+    }[track if scores.has_official else "strict"]
     questions = questions_of(scores)
     rows = []
     for name, value in quality_scores(scores, task).items():
@@ -58,6 +66,10 @@ def task_lines(scores: TaskScores, task: Task, track: str, empty: str) -> Iterat
     head = ("", *columns, *baselines, *(("",) if questions else ()))
     words = frozenset({len(head) - 1} if questions else ())
     yield from Table(_title(scores, task, track, empty), head, tuple(rows), words=words).lines()
+    for kind in ("class", "concept"):
+        rows_of_kind = [row for row in scores.summary_rows if kind in row]
+        if rows_of_kind:
+            yield from _named_rows(kind, rows_of_kind, scores).lines()
     yield from _sentences(scores, track)
     if scores.errors and track != "official":
         yield from _errors(scores.errors[:_MOST_ERRORS]).lines()
@@ -83,6 +95,22 @@ def _sentences(scores: TaskScores, track: str) -> Iterator[str]:
         if len(sentences) > _MOST_SENTENCES:
             yield f"{label}{len(sentences) - _MOST_SENTENCES} more, all of them in --json and --out"
     yield from (f"note: {note}" for note in scores.notes)
+
+
+def _named_rows(kind: str, rows: Sequence[Mapping[str, Any]], scores: TaskScores) -> Table:
+    """Return a row per class or concept: photos, recall and AUROC, and the interval of the first of the two."""
+    main = "recall" if kind == "class" else "auroc"
+    prefix = main if kind == "class" else "concept_auroc"
+    cells = []
+    for row in rows[:_MOST_ROWS]:
+        pair = bounds(scores.intervals.get(f"{prefix}[{row[kind]}]"))
+        recall = (number(row["recall"]),) if kind == "class" else ()
+        area = number(row["auroc"]) or "undefined"
+        values = (*recall, interval(pair), area) if kind == "class" else (area, interval(pair))
+        cells.append((_cut(row[kind]), str(row["photos"]), *values))
+    head = ("recall", "95 % interval", "AUROC") if kind == "class" else ("AUROC", "95 % interval")
+    more = f"; {len(rows) - _MOST_ROWS} more in --json and --out" if len(rows) > _MOST_ROWS else ""
+    return Table(f"per {kind}{more}", ("", "photos", *head), tuple(cells))
 
 
 def _errors(errors: Sequence[Mapping[str, Any]]) -> Table:
@@ -115,11 +143,13 @@ def difference_table(title: str, differences: Mapping[str, Difference]) -> Table
     return Table(title, ("", "difference", "95 % interval", "p (sign flips)"), rows)
 
 
-def published_table(task: Task, entries: Sequence[Entry]) -> Table:
-    """Return a row per published run of a task."""
-    names = list(entries[0].scores)
-    rows = tuple((f"{row.team}, run {row.run}", *(f"{row.scores[name]:g}" for name in names)) for row in entries)
-    return Table(f"{task.title}: published, test set", ("", *names), rows)
+def published_tables(task: Task, entries: Sequence[Entry]) -> Iterator[Table]:
+    """Yield the published tables of a task, with a row per run."""
+    for place in dict.fromkeys(entry.table for entry in entries):
+        table = [entry for entry in entries if entry.table == place]
+        names = list(max(table, key=lambda entry: len(entry.scores)).scores)
+        cells = ((row.name, *(f"{row.scores[n]:g}" if n in row.scores else "" for n in names)) for row in table)
+        yield Table(f"{task.title}: published, {place or 'test set'}", ("", *names), tuple(cells))
 
 
 def quality_scores(scores: TaskScores, task: Task) -> dict[str, float]:

@@ -18,6 +18,7 @@ from magic_cli.data.names import IMAGE_COLUMNS, PAIR_TABLES
 from magic_cli.data.pair_gold import PairGold, prepared_pair_gold
 from magic_cli.data.prepared import MANIFEST, open_prepared
 from magic_cli.data.prompts import fold
+from magic_cli.data.shards.dataset import is_sharded, open_shards
 from magic_cli.data.sources.cells import present
 from magic_cli.data.sources.csv_rows import Row, open_csv
 from magic_cli.errors import DataError, first_lines, printable, problem, redact, shorten
@@ -51,7 +52,7 @@ class _Columns:
 
 
 def open_pair_gold(path: Path, split: str) -> PairGold:
-    """Return the gold of photos in a prepared dataset, a table, or a folder that holds MONET's meta.csv.
+    """Return the gold of photos in a prepared dataset, in shards, in a table, or in a folder that holds MONET's meta.csv.
 
     Raises:
         DataError: it is none of these, has no class, concept or text, or cannot be read.
@@ -59,6 +60,8 @@ def open_pair_gold(path: Path, split: str) -> PairGold:
     table = path / CONCEPT_TABLE if path.is_dir() else path
     if (path / MANIFEST).is_file():
         gold = prepared_pair_gold(open_prepared(path), split)
+    elif is_sharded(path):
+        gold = prepared_pair_gold(open_shards(path)[0], split)
     elif table.is_file() and table.suffix.casefold() in PAIR_TABLES:
         gold = read_pair_table(table, split)
     else:
