@@ -93,13 +93,15 @@ def after_predicting(
         split: what was predicted.
         predicted: the ids of the samples.
     """
+    if task.deliverable == "pairs":  # any part of a split can be scored, and nothing is submitted
+        return command_line("score", path_word(out), path_word(data), "--split", split)
     expected = expected_of(prepared, split)
-    required = expected.encounters if task.deliverable == "answers" else expected.images
+    required = expected.images if task.deliverable == "masks" else expected.encounters
     if any(needed and name not in predicted for name, needed in required.items()):
         return ""
     if len(task.gold(prepared, split)):
         return command_line("score", path_word(out), path_word(data), "--split", split)
-    if not prepared.questions.slots or task.deliverable == "pairs":
+    if not prepared.questions.slots:
         return ""
     words = [f"--{task.name}", path_word(out), *data_words(data), "--split", split]
     return command_line("package", *words, *out_words(Path("submission.zip")))

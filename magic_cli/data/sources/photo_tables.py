@@ -52,7 +52,7 @@ class _Columns:
 
 
 def open_pair_gold(path: Path, split: str) -> PairGold:
-    """Return the gold of photos in a prepared dataset, in shards, in a table, or in a folder that holds MONET's meta.csv.
+    """Return the gold of photos in a prepared dataset, in shards, in a table, or in a folder with MONET's meta.csv.
 
     Raises:
         DataError: it is none of these, has no class, concept or text, or cannot be read.
