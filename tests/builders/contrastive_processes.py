@@ -37,8 +37,7 @@ OPTIONS = {
 SHARES = {"even": (3, 3), "uneven": (4, 2), "one has none": (0, 6), "one has no texts": (5, 1)}
 CASES = [(name, "uneven") for name in OPTIONS]
 CASES += [(name, share) for name in ("mkcl", "soft", "max") for share in SHARES if share != "uneven"]
-NODES = torch.tensor([0, 1, -1, 2, 1, 0])
-DISTANCES = torch.tensor([[0.0, 0.1, 0.3], [0.1, 0.0, 0.2], [0.3, 0.2, 0.0]], dtype=torch.float64)
+PATHS = torch.tensor([[7, 3, 4], [7, 5, 0], [0, 0, 0], [-2, 3, 0], [7, 5, 0], [7, 3, 4]])
 
 Parameters = dict[str, Tensor]
 
@@ -58,7 +57,7 @@ def batch(share: str) -> PairFeatures:
     if share == "one has no texts":
         features.mask[5] = False
     concepts = torch.tensor([[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 1, 1], [0, 0, 1], [1, 0, 0]], dtype=torch.float64)
-    return replace(features, concepts=concepts, nodes=NODES)
+    return replace(features, concepts=concepts, paths=PATHS)
 
 
 def gradients(options: ContrastiveOptions, inputs: PairFeatures, gather: Gather = ALONE) -> Parameters:
@@ -72,7 +71,7 @@ def gradients(options: ContrastiveOptions, inputs: PairFeatures, gather: Gather 
         patches=F.normalize(inputs.patches @ parameters["patch"], dim=-1),
     )
     scale, bias = parameters["log_scale"].exp(), parameters["bias"]
-    loss = contrastive_loss(features, scale, options, gather, DISTANCES, bias).total
+    loss = contrastive_loss(features, scale, options, gather, bias).total
     loss.backward()
     found = {name: p.grad if p.grad is not None else torch.zeros_like(p) for name, p in parameters.items()}
     return found | {"loss": loss.detach()}

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from contrastive_pairs import drawn_pairs, reordered, with_gradient
-from contrastive_processes import DISTANCES, OPTIONS, batch
+from contrastive_processes import OPTIONS, PATHS, batch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,7 +17,7 @@ MKCL = ContrastiveOptions()
 
 
 def loss_of(features: PairFeatures, options: ContrastiveOptions, scale: Tensor = SCALE) -> ContrastiveLoss:
-    return contrastive_loss(features, scale, options, distances=DISTANCES, bias=BIAS)
+    return contrastive_loss(features, scale, options, bias=BIAS)
 
 
 def values(loss: ContrastiveLoss) -> list[float]:
@@ -79,9 +79,7 @@ class TestEveryObjective:
         features = replace(features, mask=mask)
 
         def total(texts: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-            return contrastive_loss(
-                replace(features, texts=texts), scale, options, distances=DISTANCES, bias=bias
-            ).total
+            return contrastive_loss(replace(features, texts=texts), scale, options, bias=bias).total
 
         inputs = [t.clone().requires_grad_() for t in (features.texts, SCALE, BIAS)]
         assert torch.autograd.gradcheck(total, inputs, fast_mode=True)
@@ -303,21 +301,29 @@ def test_ontology_targets() -> None:
     features = batch("even")
     options = only("mkcl", weighting="none")
     plain, mixed = loss_of(features, options), loss_of(features, replace(options, ontology_beta=0.3))
-    nodes, mask = features.nodes, features.mask
-    assert nodes is not None
+    paths, mask = features.paths, features.mask
+    assert paths is not None
     assert not mask[1, 1]
+    classes = [[value for value in path if value] for path in paths.tolist()]
+
+    def distance(a: list[int], b: list[int]) -> float:
+        common = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+        return 1 - 2 * common / (len(a) + len(b))
+
+    assert [distance(classes[0], classes[n]) for n in (1, 3, 5)] == pytest.approx([0.6, 1, 0])
     changes = []
     for direction in ("t2i", "i2t"):
         change = 0.0
         for photo in range(6):
-            if not mask[photo, 1] or nodes[photo] < 0:
+            if not mask[photo, 1] or not classes[photo]:
                 continue
             logits = SCALE * (features.images @ features.texts[photo, 1])
-            columns = [n for n in range(6) if nodes[n] >= 0]
+            columns = [n for n in range(6) if classes[n]]
             if direction == "i2t":
                 logits = SCALE * (features.texts[:, 1] @ features.images[photo])
                 columns = [n for n in columns if mask[n, 1]]
-            weights = torch.softmax(torch.stack([-DISTANCES[nodes[photo], nodes[n]] / 0.07 for n in columns]), 0)
+            near = [-distance(classes[photo], classes[n]) / 0.07 for n in columns]
+            weights = torch.softmax(torch.tensor(near, dtype=torch.float64), 0)
             change += 0.3 * (logits[photo] - (weights * logits[columns]).sum()).item()
         changes.append(change / int(mask.sum()))
     assert values(mixed)[:2] == pytest.approx([plain.t2i.item() + changes[0], plain.i2t.item() + changes[1]], abs=1e-12)
@@ -325,15 +331,15 @@ def test_ontology_targets() -> None:
 
 def test_ontology_without_share_is_the_plain_loss() -> None:
     features = batch("even")
-    without = contrastive_loss(replace(features, nodes=None), SCALE, MKCL)
+    without = contrastive_loss(replace(features, paths=None), SCALE, MKCL)
     assert values(loss_of(features, replace(MKCL, ontology_beta=0.0))) == values(without)
-    unknown = replace(features, nodes=torch.full((6,), -1))
+    unknown = replace(features, paths=torch.zeros_like(PATHS))
     assert values(loss_of(unknown, replace(MKCL, ontology_beta=0.5))) == values(without)
 
 
 @pytest.mark.parametrize(
     ("options", "missing"),
-    [(only("soft"), "concepts"), (only("siglip"), "bias"), (replace(MKCL, ontology_beta=0.1), "distances")],
+    [(only("soft"), "concepts"), (only("siglip"), "bias"), (replace(MKCL, ontology_beta=0.1), "paths")],
 )
 def test_what_is_missing_is_said(options: ContrastiveOptions, missing: str) -> None:
     with pytest.raises(ValueError, match=missing):

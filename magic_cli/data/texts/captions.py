@@ -7,7 +7,7 @@ elsewhere, and else from the lexicon. No network is used. A text that cannot be 
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from magic_cli.data.prompts import clean, fold, pick
@@ -94,7 +94,7 @@ def with_knowledge(case: Case, options: KnowledgeOptions = KnowledgeOptions()) -
         if text:
             texts[role] = {"en": text}
     if raw and not any(role.startswith(SUBTEXT) for role in texts):
-        for number, sentence in enumerate(_limited(sentences(raw), options), 1):
+        for number, sentence in enumerate(limited(sentences(raw), options), 1):
             texts[f"{SUBTEXT}{number}"] = {lang: sentence}
     return case if texts == case.texts else replace(case, texts=texts)
 
@@ -119,7 +119,8 @@ def _raw(case: Case) -> tuple[str, str]:
     return "en", fold(f"{pick(case.text(TITLE), 'en')} {pick(case.text(CONTENT), 'en')}")
 
 
-def _limited(parts: list[str], options: KnowledgeOptions) -> list[str]:
+def limited(parts: Sequence[str], options: KnowledgeOptions) -> Sequence[str]:
+    """Return at most `options.most` subtexts of these."""
     if len(parts) <= options.most:
         return parts
     if options.overflow == "merge":

@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 from magic_cli.data.prompts import fold
 from magic_cli.data.questions import NO_QUESTIONS, QuestionSchema
 from magic_cli.data.sources.source import RAW
-from magic_cli.data.texts.captions import CONCEPT_TEXT, DISEASE_TEXT, SUBTEXT, KnowledgeOptions, with_knowledge
+from magic_cli.data.texts.captions import CONCEPT_TEXT, DISEASE_TEXT, SUBTEXT, KnowledgeOptions, limited, with_knowledge
 from magic_cli.data.texts.lexicon import DISEASE, lexicon
 from magic_cli.data.texts.sentences import sentences
 from magic_cli.records import Case
 
 KNOWLEDGE = (RAW, DISEASE_TEXT, CONCEPT_TEXT)
 """Roles of the knowledge set, in their order."""
+
+_MERGED = KnowledgeOptions(overflow="merge")
 
 _DIAGNOSED = re.compile(r"This is a skin photo diagnosed as (.+)\.")
 _SHOWS = re.compile(r"This skin photo shows (.+)\.")
@@ -55,11 +57,14 @@ def with_pair_texts(case: Case, questions: QuestionSchema = NO_QUESTIONS) -> Cas
 
 
 def pair_texts(case: Case) -> PairTexts:
-    """Return the texts under the roles "raw", "disease", "concept", "subtext-1", ...; English where there is any."""
+    """Return the texts under the roles "raw", "disease", "concept", "subtext-1", ...; English where there is any.
+
+    Of more than `MOST_SUBTEXTS` subtexts the last one holds the rest, so that all batches have the same places.
+    """
     raw, disease, concept = (_english(case, role) for role in KNOWLEDGE)
     numbers = sorted(int(role.removeprefix(SUBTEXT)) for role in case.texts if role.startswith(SUBTEXT))
-    subtexts = (_english(case, f"{SUBTEXT}{number}") for number in numbers)
-    return PairTexts(raw, disease, concept, tuple(filter(None, subtexts)))
+    subtexts = [text for number in numbers if (text := _english(case, f"{SUBTEXT}{number}"))]
+    return PairTexts(raw, disease, concept, tuple(limited(subtexts, _MERGED)))
 
 
 def _english(case: Case, role: str) -> str:

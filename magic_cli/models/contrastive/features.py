@@ -37,8 +37,9 @@ class PairFeatures:
     """(N, P, d), for the local loss; they never leave their process."""
     concepts: Tensor | None = None
     """(N, L) float, multi-hot: the concepts of a photo, for soft targets."""
-    nodes: Tensor | None = None
-    """(N,) int64: the disease's row in the matrix of distances, -1 if it has none, for ontology targets."""
+    paths: Tensor | None = None
+    """(N, L) int64: hashes of the classes of the disease from the widest on, then 0; all 0 if it is not known. For
+    ontology targets; L is the same on all processes."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class ContrastiveOptions:
     ignore: they are left out of denominators; positive: they are matches as well. Not for soft and multi_positive,
     whose targets say it themselves."""
     ontology_beta: float = 0.0
-    """Share of the target that is spread by distances between diseases, in the rows of disease texts of mkcl."""
+    """Share of the target that is spread by distances between diseases (`paths`), in mkcl's rows of disease texts."""
     soft_temperature: float = 0.07
     """Of soft targets: softmax(cosine of concepts / temperature)."""
     hardness: float = 0.15

@@ -33,7 +33,7 @@ def local_loss(share: Share, weights: Tensor, scale: Tensor, options: Contrastiv
         raise ValueError("the local loss needs the vectors of patches; local_weight 0 does without")
     if options.local_pool == "sim":
         pooled = share.of_batch(knowledge_vectors(share.rows, share.rows.patches, options.local_threshold))
-        losses = text_to_image(share, pooled, SUBTEXTS, scale, options, None)
+        losses = text_to_image(share, pooled, SUBTEXTS, scale, options)
     else:
         losses = _subtext_to_patches(share, share.rows.patches, scale, options)
     return share.mean(losses, weights[:, SUBTEXTS:])

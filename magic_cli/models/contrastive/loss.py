@@ -20,7 +20,6 @@ def contrastive_loss(
     scale: Tensor,
     options: ContrastiveOptions,
     gather: Gather = ALONE,
-    distances: Tensor | None = None,
     bias: Tensor | None = None,
 ) -> ContrastiveLoss:
     """Return the loss of a batch of photos with their texts: MAKE (MICCAI 2025), Eq. 3 to 8, or another objective.
@@ -33,21 +32,20 @@ def contrastive_loss(
         scale: scalar, 1 / temperature.
         options: which loss.
         gather: the processes that share the batch; all call this at the same time.
-        distances: (L, L) >= 0 between diseases, for `ontology_beta` > 0.
         bias: scalar, for siglip.
 
     Raises:
         ValueError: there is no photo on any process, or only one for dhn, or a tensor that the options need is missing.
     """
     gather = gather.sized(len(features.images), features.images.device)
-    _check(sum(gather.rows or ()), options, distances, bias)
+    _check(sum(gather.rows or ()), features, options, bias)
     if not options.subtexts:
         features = _without_subtexts(features)
     with torch.autocast(features.images.device.type, enabled=False):
         share = share_of(features, gather)
         weights = text_weights(share.rows, options.weighting)
         if options.objective in ("mkcl", "multi_positive"):
-            t2i, i2t = _all_texts(share, weights, scale, options, distances)
+            t2i, i2t = _all_texts(share, weights, scale, options)
         else:
             t2i, i2t = _one_text(share_of(single_text.first_texts(features), gather), scale, options, bias)
         total = t2i + i2t if options.objective == "dhn" else (t2i + i2t) / 2
@@ -58,28 +56,25 @@ def contrastive_loss(
     return ContrastiveLoss(total, t2i, i2t, local)
 
 
-def _check(photos: int, options: ContrastiveOptions, distances: Tensor | None, bias: Tensor | None) -> None:
+def _check(photos: int, features: PairFeatures, options: ContrastiveOptions, bias: Tensor | None) -> None:
     if not photos:
         raise ValueError("a contrastive loss needs at least one photo")
     if options.objective == "dhn" and photos == 1:
         raise ValueError("dhn needs at least two photos: it compares with negatives alone")
     if options.objective == "siglip" and bias is None:
         raise ValueError("siglip needs a bias")
-    if options.ontology_beta and distances is None:
-        raise ValueError("ontology_beta needs the distances between diseases")
+    if options.objective == "mkcl" and options.ontology_beta and features.paths is None:
+        raise ValueError("ontology_beta needs the paths of diseases")
 
 
-def _all_texts(
-    share: Share, weights: Tensor, scale: Tensor, options: ContrastiveOptions, distances: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _all_texts(share: Share, weights: Tensor, scale: Tensor, options: ContrastiveOptions) -> tuple[Tensor, Tensor]:
     if options.objective == "multi_positive":
         return multi_positive(share, weights, scale, options)
-    distances = distances if options.ontology_beta else None
     images = share.of_batch(share.rows.images)
-    t2i = share.mean(text_to_image(share, images, 0, scale, options, distances), weights)
+    t2i = share.mean(text_to_image(share, images, 0, scale, options), weights)
     if options.denominator == "image":
         return t2i, t2i
-    return t2i, share.mean(image_to_text(share, scale, options, distances), weights)
+    return t2i, share.mean(image_to_text(share, scale, options), weights)
 
 
 def _one_text(share: Share, scale: Tensor, options: ContrastiveOptions, bias: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -13,45 +13,45 @@ from magic_cli.models.contrastive.same_text import copies, rivals, texts_of_imag
 from magic_cli.models.contrastive.share import Columns, Share, by_rows, floor_of
 
 
-def text_to_image(
-    share: Share, images: Tensor, first: int, scale: Tensor, options: ContrastiveOptions, distances: Tensor | None
-) -> Tensor:
+def text_to_image(share: Share, images: Tensor, first: int, scale: Tensor, options: ContrastiveOptions) -> Tensor:
     """Return the losses (N, C - first) of texts: -log softmax over images of the whole batch (Eq. 4, and Eq. 6).
+
+    Disease texts that are among them have ontology targets if `ontology_beta` > 0.
 
     Args:
         images: (G, d), one vector per photo of the whole batch.
         first: the first column of the texts that are taken.
-        distances: (L, L) between diseases, for disease texts; None: targets are the photos alone.
     """
     rows = share.rows
     shape = rows.mask[:, first:].shape
+    has_spread = options.ontology_beta > 0 and first <= DISEASE < rows.mask.shape[1]
 
-    def losses(texts: Tensor, text_ids: Tensor, case_ids: Tensor, owners: Tensor, nodes: Tensor) -> Tensor:
+    def losses(texts: Tensor, text_ids: Tensor, case_ids: Tensor, owners: Tensor, paths: Tensor) -> Tensor:
         logits = scale * texts @ images.T
         own = owners[:, None] == torch.arange(len(images), device=owners.device)
         competing, matches = rivals(text_ids, case_ids, own, share.columns, options.same_text)
         total = torch.logsumexp(logits.masked_fill(~competing, floor_of(logits)), 1)
         loss = total - (logits * matches).sum(1) / matches.sum(1)
-        if distances is None:
+        if not has_spread:
             return loss
-        between, known = distances_between(nodes, share.columns.nodes, distances)
+        between, known = distances_between(paths, share.columns.paths, logits.dtype)
         spread = spread_loss(logits, total, between, known & competing)
-        return mixed(loss, spread, nodes, options.ontology_beta)
+        return mixed(loss, spread, paths, options.ontology_beta)
 
-    nodes = torch.full(shape, -1, device=images.device)
-    if first <= DISEASE < rows.mask.shape[1]:
-        nodes[:, DISEASE - first] = share.own.nodes
+    paths = share.own.paths.new_zeros(*shape, share.own.paths.shape[1])
+    if has_spread:
+        paths[:, DISEASE - first] = share.own.paths
     arguments = (
         rows.texts[:, first:].flatten(0, 1),
         rows.text_ids[:, first:].flatten(),
         rows.case_ids[:, None].expand(shape).flatten(),
         share.owners[:, None].expand(shape).flatten(),
-        nodes.flatten(),
+        paths.flatten(0, 1),
     )
     return by_rows(losses, arguments, options.chunk_rows).view(shape)
 
 
-def image_to_text(share: Share, scale: Tensor, options: ContrastiveOptions, distances: Tensor | None) -> Tensor:
+def image_to_text(share: Share, scale: Tensor, options: ContrastiveOptions) -> Tensor:
     """Return the losses (N, C) of a photo's texts: -log of each one's share among the texts of the whole batch.
 
     The denominator is "others": the text and all texts of other photos, with least value 0; or "all": all texts, so
@@ -60,12 +60,12 @@ def image_to_text(share: Share, scale: Tensor, options: ContrastiveOptions, dist
     columns, count = share.columns, share.own.mask.shape[1]
     all_texts = share.of_batch(share.rows.texts).flatten(0, 1)
 
-    def losses(images: Tensor, ids: Tensor, mask: Tensor, cases: Tensor, owners: Tensor, nodes: Tensor) -> Tensor:
+    def losses(images: Tensor, ids: Tensor, mask: Tensor, cases: Tensor, owners: Tensor, paths: Tensor) -> Tensor:
         logits = scale * images @ all_texts.T
         grid = logits.view(len(images), len(columns), count)
         texts = logits.gather(1, owners[:, None] * count + torch.arange(count, device=owners.device))
         own = (owners[:, None] == torch.arange(len(columns), device=owners.device))[..., None]
-        photos = Columns(mask, ids, cases, nodes)
+        photos = Columns(mask, ids, cases, paths)
         competing, repeated = _rival_texts(photos, owners, own, columns, options)
         rest = torch.logsumexp(grid.masked_fill(~competing, floor_of(grid)).flatten(1), 1)[:, None]
         if options.denominator == "all":
@@ -73,17 +73,17 @@ def image_to_text(share: Share, scale: Tensor, options: ContrastiveOptions, dist
         else:
             more = torch.log(repeated.to(logits.dtype))
             loss = more - F.logsigmoid(texts + more - rest)  # log(repeated exp(texts) + exp(rest)) - texts
-        if distances is None or count <= DISEASE:
+        if not options.ontology_beta or count <= DISEASE:
             return loss
-        between, known = distances_between(nodes, share.columns.nodes, distances)
+        between, known = distances_between(paths, share.columns.paths, logits.dtype)
         related = known & (competing | own)[..., DISEASE] & columns.mask[:, DISEASE]
         total = loss[:, DISEASE] + texts[:, DISEASE]
         spread = spread_loss(grid[..., DISEASE], total, between, related)
-        disease = mixed(loss[:, DISEASE], spread, nodes, options.ontology_beta)
+        disease = mixed(loss[:, DISEASE], spread, paths, options.ontology_beta)
         return torch.cat([loss[:, :DISEASE], disease[:, None], loss[:, DISEASE + 1 :]], 1)
 
     photos = share.own
-    arguments = (share.rows.images, photos.text_ids, photos.mask, photos.case_ids, share.owners, photos.nodes)
+    arguments = (share.rows.images, photos.text_ids, photos.mask, photos.case_ids, share.owners, photos.paths)
     return by_rows(losses, arguments, options.chunk_rows)
 
 

@@ -21,8 +21,8 @@ def multi_positive(share: Share, weights: Tensor, scale: Tensor, options: Contra
     Args:
         weights: (N, C), of all texts; they weigh rows from text to image, and targets from image to text.
     """
-    options = replace(options, same_text="positive")
-    t2i = text_to_image(share, share.of_batch(share.rows.images), 0, scale, options, None)
+    options = replace(options, same_text="positive", ontology_beta=0)
+    t2i = text_to_image(share, share.of_batch(share.rows.images), 0, scale, options)
     texts, all_weights = share.of_batch(share.rows.texts).flatten(0, 1), share.gather(weights).flatten()
 
     def losses(images: Tensor, text_ids: Tensor, mask: Tensor, case_ids: Tensor) -> Tensor:

@@ -21,8 +21,8 @@ class Columns:
     """(G, C) int64"""
     case_ids: Tensor
     """(G,) int64"""
-    nodes: Tensor
-    """(G,) int64: their diseases, -1 unknown."""
+    paths: Tensor
+    """(G, L) int64: their diseases (`PairFeatures.paths`)."""
 
     def __len__(self) -> int:
         return len(self.mask)
@@ -68,15 +68,16 @@ def share_of(features: PairFeatures, gather: Gather) -> Share:
     Args:
         gather: sized.
     """
-    nodes = features.nodes if features.nodes is not None else torch.full_like(features.case_ids, -1)
-    own = Columns(features.mask, features.text_ids, features.case_ids, nodes)
-    numbers = gather(torch.cat([own.mask.long(), own.text_ids, own.case_ids[:, None], nodes[:, None]], 1))
+    cases = features.case_ids[:, None]
+    paths = features.paths if features.paths is not None else torch.zeros_like(cases)
+    own = Columns(features.mask, features.text_ids, features.case_ids, paths)
+    numbers = gather(torch.cat([cases, own.mask.long(), own.text_ids, paths], 1))
     count = own.mask.shape[1]
     columns = Columns(
-        mask=numbers[:, :count].bool(),
-        text_ids=numbers[:, count : 2 * count],
-        case_ids=numbers[:, -2],
-        nodes=numbers[:, -1],
+        mask=numbers[:, 1 : 1 + count].bool(),
+        text_ids=numbers[:, 1 + count : 1 + 2 * count],
+        case_ids=numbers[:, 0],
+        paths=numbers[:, 1 + 2 * count :],
     )
     first = sum((gather.rows or ())[: gather.rank])
     owners = torch.arange(len(own), device=own.mask.device) + first

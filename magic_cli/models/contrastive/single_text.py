@@ -45,8 +45,8 @@ def infonce(share: Share, scale: Tensor, options: ContrastiveOptions) -> tuple[T
     """Return the loss from text to image and from image to text of CLIP (Radford et al., ICML 2021)."""
     options = replace(options, denominator="others")
     weights = share.rows.mask.to(share.rows.texts.dtype)
-    t2i = text_to_image(share, share.of_batch(share.rows.images), 0, scale, options, None)
-    return share.mean(t2i, weights), share.mean(image_to_text(share, scale, options, None), weights)
+    t2i = text_to_image(share, share.of_batch(share.rows.images), 0, scale, options)
+    return share.mean(t2i, weights), share.mean(image_to_text(share, scale, options), weights)
 
 
 def soft(share: Share, scale: Tensor, options: ContrastiveOptions) -> tuple[Tensor, Tensor]:

@@ -39,8 +39,12 @@ class PretrainConfig(Config):
         "Other photos with the very same text: negatives (paper), left out of the denominators, or positives.",
     ] = "negative"
     ontology_beta: Annotated[
-        float, Range(0, 1), "Share of the disease text's target that related diseases get (O-MAKE); 0: none."
+        float, Range(0, 1), "Share of the disease text's target in mkcl that related diseases get (O-MAKE); 0: none."
     ] = 0.0
+    soft_temperature: Annotated[
+        float, Range(0, 100, open_low=True), "Of soft targets: softmax(cosine of photos' concepts / temperature)."
+    ] = 0.07
+    hardness: Annotated[float, Range(0, 10), "How much more near negatives count in dhn (beta); 0: all alike."] = 0.15
     chunk_rows: Annotated[
         int, Range(1, 2**31), "Rows of logits that are in memory at once; more are computed chunk by chunk."
     ] = 8192

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from magic_cli.data.texts.pair_texts import PairTexts, disease_path_of, pair_texts
+from magic_cli.data.texts.captions import MOST_SUBTEXTS
+from magic_cli.data.texts.pair_texts import PairTexts, concepts_of, disease_path_of, pair_texts
 from magic_cli.models.augment import unturn
 from magic_cli.models.cache.features import Item
 from magic_cli.models.contrastive import ContrastiveOptions, PairFeatures, contrastive_loss
+from magic_cli.models.contrastive.features import SUBTEXTS
 from magic_cli.models.encoders import Encoder, Features
 from magic_cli.models.fine_tuning import set_finetuning
-from magic_cli.models.gather import Gather
+from magic_cli.models.gather import ALONE, Gather
 from magic_cli.models.projection import Projection
 from magic_cli.records import Case, Sample
 from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, photo_item, text_windows
@@ -36,6 +38,10 @@ from magic_cli.training.task_model import Batch
 MOST_LOG_SCALE = math.log(100)
 
 LEVELS = 8  # of a path of diseases
+
+BUCKETS = 1024  # of hashed concepts
+
+SIGLIP_BIAS = -10.0  # at the start, without a checkpoint's own (Zhai et al., ICCV 2023)
 
 _SEEN = 512  # samples from which centre and scale of features are measured
 
@@ -54,6 +60,8 @@ class PretrainBatch(Batch):
     mask: bool (N, C), whether there is a text.
     text_ids, case_ids: int64 (N, C) and (N,), hashes that are equal for the very same text and the same case.
     paths: int64 (N, LEVELS), hashes of the classes that the disease text names, from the widest on; 0 for none.
+    concepts: float32 (N, BUCKETS), which of these classes and of the concepts of the concept text there are, hashed;
+        only for soft targets.
     """
 
     ids: list[str]
@@ -65,6 +73,7 @@ class PretrainBatch(Batch):
     text_ids: Tensor
     case_ids: Tensor
     paths: Tensor
+    concepts: Tensor | None = None
 
 
 def hashed(text: str) -> int:
@@ -90,13 +99,13 @@ class PretrainModel(ChunkedModel):
         self.image_projection, self.text_projection = projections(self.images, self.texts, config.dim)
         initial = math.log(1 / config.temperature) if self.images.log_scale is None else self.images.log_scale
         self.log_scale = nn.Parameter(torch.tensor(float(initial)))
-        self.bias = (
-            nn.Parameter(torch.tensor(float(self.images.logit_bias or 0.0))) if config.objective == "siglip" else None
-        )
+        bias = SIGLIP_BIAS if self.images.logit_bias is None else self.images.logit_bias
+        self.bias = nn.Parameter(torch.tensor(float(bias))) if config.objective == "siglip" else None
         self.views = PhotoViews(self.images, config)
         self.is_divided = config.micro_batch > 0
         self.asked = Asked()
         self._prompts: Prompts | None = None
+        self._processes: Gather | None = None
 
     def train(self, mode: bool = True) -> "PretrainModel":
         """Set the mode, except that BatchNorm keeps its statistics."""
@@ -119,7 +128,7 @@ class PretrainModel(ChunkedModel):
 
     def _chosen(self, texts: PairTexts) -> tuple[str, ...]:
         """Return the texts that the settings use, in their order; "" where there is none."""
-        return texts.all if self.config.subtexts else texts.all[:3]
+        return texts.all if self.config.subtexts else texts.all[:SUBTEXTS]
 
     def collate(self, samples: Sequence[Sample], views: Sequence[int]) -> PretrainBatch:
         """Return the photos and the texts of samples; every distinct text is encoded once."""
@@ -140,6 +149,7 @@ class PretrainModel(ChunkedModel):
             text_ids=torch.tensor([[hashed(text) for text in row] for row in padded]),
             case_ids=torch.tensor([hashed(sample.case.case_id) for sample in samples]),
             paths=torch.tensor([_path(sample.case) for sample in samples]),
+            concepts=_concepts(samples) if self.config.objective == "soft" else None,
         )
 
     @torch.no_grad()
@@ -172,7 +182,7 @@ class PretrainModel(ChunkedModel):
         if (photos := part.items["photos"]) is not None:
             features = encoded(self.images, photos)
             found["images"] = self.image_projection(features["pooled"])
-            if self.config.local_weight:
+            if self.config.local_weight and self.config.subtexts:
                 found["patches"] = self.image_projection(features["patches"])
         if (windows := part.items["windows"]) is not None:
             found["windows"] = self.text_projection(encoded(self.texts, windows)["text"])
@@ -180,7 +190,9 @@ class PretrainModel(ChunkedModel):
 
     def objective(self, batch: Batch, features: Features) -> Tensor:
         """Return this process's part of the loss: its mean over processes is the loss of the whole batch."""
-        whole = of_class(batch, PretrainBatch)
+        whole, gather = of_class(batch, PretrainBatch), ALONE
+        if PartialState().num_processes > 1:
+            whole, gather = _filled(whole, SUBTEXTS + MOST_SUBTEXTS), self._gather(len(whole.ids))
         pairs = PairFeatures(
             images=features["images"],
             texts=self._texts(whole, features["windows"]),
@@ -188,13 +200,17 @@ class PretrainModel(ChunkedModel):
             text_ids=whole.text_ids,
             case_ids=whole.case_ids,
             patches=features.get("patches"),
+            concepts=whole.concepts,
+            paths=whole.paths,
         )
-        return contrastive_loss(pairs, self.log_scale.exp(), self.options, self._gather()).total
+        return contrastive_loss(pairs, self.log_scale.exp(), self.options, gather, self.bias).total
 
-    def _gather(self) -> Gather:
-        """Return the processes that share a batch."""
-        state = PartialState()
-        return Gather(state.process_index, state.num_processes)
+    def _gather(self, rows: int) -> Gather:
+        """Return the processes that share a batch; their rows are asked once, as all batches are whole and so alike."""
+        if self._processes is None:
+            state = PartialState()
+            self._processes = Gather(state.process_index, state.num_processes).sized(rows, self.log_scale.device)
+        return self._processes
 
     def loss_parameters(self) -> list[nn.Parameter]:
         """Return the temperature, and the bias of the sigmoid loss: what the loss itself learns."""
@@ -214,6 +230,8 @@ class PretrainModel(ChunkedModel):
             weighting=config.weighting,
             same_text=config.same_text,
             ontology_beta=config.ontology_beta,
+            soft_temperature=config.soft_temperature,
+            hardness=config.hardness,
             chunk_rows=config.chunk_rows,
         )
 
@@ -284,8 +302,24 @@ def _numpy(tensor: Tensor | None) -> NDArray[np.float32] | None:
 
 
 def _path(case: Case) -> list[int]:
-    names = [hashed(name.casefold()) for name in disease_path_of(case)][-LEVELS:]
+    names = [hashed(name.casefold()) for name in disease_path_of(case)]
+    names = [*names[: LEVELS - 1], *names[LEVELS - 1 :][-1:]]  # of a longer one the widest, and the disease itself
     return names + [0] * (LEVELS - len(names))
+
+
+def _concepts(samples: Sequence[Sample]) -> Tensor:
+    found = torch.zeros(len(samples), BUCKETS)
+    for row, sample in zip(found, samples, strict=True):
+        for name in (*disease_path_of(sample.case), *concepts_of(sample.case)):
+            row[hashed(name.casefold()) % BUCKETS] = 1
+    return found
+
+
+def _filled(batch: PretrainBatch, places: int) -> PretrainBatch:
+    """Return the batch with as many places for texts, the added ones empty."""
+    added = (0, places - batch.mask.shape[1])
+    index, mask, text_ids = (F.pad(each, added) for each in (batch.index, batch.mask, batch.text_ids))
+    return replace(batch, index=index, mask=mask, text_ids=text_ids)
 
 
 def build(config: PretrainConfig) -> PretrainModel:
