@@ -171,6 +171,11 @@ def pretrained(config: Config, output: Output, projected: bool = False) -> tuple
     return images, texts
 
 
+def published_images(config: Config, output: Output) -> ImageEncoder:
+    """Return the image encoder that a config names with its published weights; raises as `pretrained`."""
+    return _published(replace(config, text_encoder="tiny"), output)[0]
+
+
 def _published(config: Config, output: Output) -> tuple[ImageEncoder, TextEncoder]:
     """Return the encoders with their published weights."""
     images: ImageEncoder

@@ -22,7 +22,8 @@ def with_runs(config: Config) -> Config:
     """Return settings in which `image_encoder` and `text_encoder` are kinds of encoders.
 
     Where one of them names a run, it becomes what that run trained, and `image_weights` or `text_weights` its best.pt.
-    If the run read its published weights from a folder, so does the new one, unless its settings say otherwise.
+    Other settings that name a run (`Config.run_settings`) become the path of its best.pt. If the run read its published
+    weights from a folder, so does the new one, unless its settings say otherwise.
 
     Raises:
         CheckpointError: a run does not exist, is damaged, or was of another task. ConfigError: weights of a run were
@@ -44,6 +45,9 @@ def with_runs(config: Config) -> Config:
         changes |= {f"{part}_encoder": trained, f"{part}_weights": str(run.file)}
         if "/" in trained and not config.weights_dir and run.settings.get("weights_dir"):
             changes["weights_dir"] = str(run.settings["weights_dir"])
+    for setting in config.run_settings.keys() - {"image_weights", "text_weights"}:
+        if named := getattr(config, setting):
+            changes[setting] = str(open_run(named).file)
     return replace(config, **changes) if changes else config
 
 

@@ -6,25 +6,31 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from magic_cli import PredictOptions, TrainOptions, predict, train
+from magic_cli import PredictOptions, TrainOptions, predict, tasks, train
 from magic_cli.config import Config, resolve
+from magic_cli.data.prepared import open_prepared
 from magic_cli.errors import CheckpointError, ConfigError
 from magic_cli.io.files import sha256
 from magic_cli.models.encoders import TinyImage, TinyText
 from magic_cli.models.fine_tuning import add_adapters
 from magic_cli.models.handed_on import merged
-from magic_cli.records import CheckpointMeta
+from magic_cli.records import CheckpointMeta, Sample
 from magic_cli.tasks import with_runs
 from magic_cli.tasks.cvqa.config import CvqaConfig
+from magic_cli.tasks.cvqa.model import CvqaBatch, CvqaModel
 from magic_cli.tasks.encoding import pretrained
 from magic_cli.tasks.pretrain.config import PretrainConfig
 from magic_cli.tasks.pretrain.model import build
+from magic_cli.tasks.pretrain.model.concepts import lexicon_concepts
+from magic_cli.tasks.pretrain.model.zero_shot import Asked
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.training import checkpoint
 from magic_cli.training.runtime import RuntimeOptions
+from magic_cli.training.task import of_class
 
 Runs = Callable[[str], Path]
 
@@ -140,6 +146,7 @@ def vars_of(meta: CheckpointMeta) -> dict[str, object]:
     [
         ("seg", ()),
         ("cvqa", ("projected=true",)),
+        ("cvqa", ("concepts=runs/pretrain", "finetune=all")),
         ("cvqa", ("option_term=true", "finetune=all")),
     ],
 )
@@ -168,3 +175,27 @@ def predicted(task: str, data: Path, out: str, runtime: RuntimeOptions) -> dict[
     predict(task, "here", data, "valid", out, PredictOptions(runtime=runtime))
     files = (path for path in Path(out).rglob("*") if path.is_file() and path.name != "run.json")
     return {path.name: path.read_bytes() for path in files}
+
+
+def test_concept_scores_are_those_that_the_run_gives(runs: Runs, drawn_prepared: Path) -> None:
+    config = settings(CvqaConfig, f"concepts={runs('all')}")
+    prepared = open_prepared(drawn_prepared)
+    samples = tasks.get("cvqa").training_samples(prepared, "train", config)[:3]
+    model = of_class(tasks.get("cvqa").build(config, prepared.questions), CvqaModel).eval()
+    with torch.no_grad():
+        found = model._concepts(of_class(model.collate(samples, [0] * 3), CvqaBatch))
+    run = build(resolve(PretrainConfig, "tiny", finetune="all")).eval()
+    checkpoint.load_learned(run, checkpoint.load_best(runs("all"))[1], runs("all"))
+    run.ask(Asked(concepts=lexicon_concepts()))
+    with torch.inference_mode():
+        for row, sample in enumerate(samples):
+            photos = [Sample(photo.image_id, sample.case, (photo,)) for photo in sample.images]
+            scores = [p.concept_scores for p in run.predict(run.collate(photos, [0] * len(photos)), 0)]
+            np.testing.assert_allclose(found[row], np.mean(scores, 0), atol=2e-5)
+    assert found.shape == (3, 98)
+
+
+@pytest.mark.parametrize("pair", ["modality=text", "head=options"])
+def test_concepts_need_photos_and_the_head_that_reads_them(runs: Runs, pair: str) -> None:
+    with pytest.raises(ConfigError, match="concepts: got a run with"):
+        settings(CvqaConfig, f"concepts={runs('all')}", pair)

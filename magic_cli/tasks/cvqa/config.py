@@ -27,10 +27,14 @@ class CvqaConfig(Config):
         "shrink": "group_lasso",
         "joint": "joint_slots",
     }
+    run_settings: ClassVar[Mapping[str, str]] = {**Config.run_settings, "concepts": "concepts.images"}
 
     projected: Annotated[
         bool, "Whether encoders of a pretraining run give unit vectors in its joint space instead of their own vectors."
     ] = False
+    concepts: Annotated[
+        str, "Pretraining run (its best.pt) whose scores of the lexicon's concepts are inputs too; empty: none."
+    ] = ""
     modality: Annotated[Literal["both", "text", "image"], "Inputs that the model reads."] = "both"
     sample_unit: Annotated[
         Literal["encounter", "question"],
@@ -66,8 +70,11 @@ class CvqaConfig(Config):
     ] = False
 
     def conflicts(self) -> list[str]:
-        """Return one line per conflict: unknown languages, or slot-wise decoding or loss of joint slots."""
+        """Return one line per conflict: concepts without photos, unknown languages, slot-wise use of joint slots."""
         lines = []
+        if self.concepts and (self.modality == "text" or self.head == "options"):
+            got = f"a run with modality={self.modality} and head={self.head}"
+            lines.append(f"concepts: got {got}, expected none, or modality=both or image with head=slots")
         languages = set(self.languages)
         if languages - set(LANGUAGES) or len(languages) < len(self.languages):
             lines.append(f"lang: got {self.lang!r}, expected one or several of {', '.join(LANGUAGES)}, comma-separated")

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,10 +26,12 @@ from magic_cli.records import Sample
 from magic_cli.tasks.cvqa.answers import AnswerPrediction, Decode
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, photo_item, pretrained, text_encoder, text_item
+from magic_cli.tasks.pretrain.model.concepts import ConceptReader
 from magic_cli.training.task import of_class
 from magic_cli.training.task_model import Batch, TaskModel
 
 # Scales of photos, text, hashed words and rules; the last three chosen by five folds over 300 DermaVQA encounters.
+_CONCEPTS = 0.6  # as photos; not tuned
 _IMAGE, _TEXT, _BAG, _RULES = 0.6, 0.6, 0.6, 0.7
 
 _FEW = 240  # training encounters: the size of a training fold of those 300
@@ -43,6 +46,7 @@ class CvqaBatch(Batch):
     ids, qids: encounter ids, and the slots that each sample asks for.
     photos, photo_owner: items for the image encoder, int64 (photos,); None without an image encoder, and `photos` None
         if no sample has a photo.
+    seen: the same photos for the encoder that scores concepts; None if the model does not read them, or as `photos`.
     texts, text_owner: items for the text encoder, int64 (texts,); None if the model reads no text.
     words: counts of hashed words, float32 (B, hashed words); None if the model does not read them.
     rules: float32 (B, rule features); None if the model does not read them.
@@ -54,6 +58,7 @@ class CvqaBatch(Batch):
     qids: list[list[str]]
     photos: Encoded | ToEncode | None = None
     photo_owner: Tensor | None = None
+    seen: Encoded | ToEncode | None = None
     texts: Encoded | ToEncode | None = None
     text_owner: Tensor | None = None
     words: Tensor | None = None
@@ -82,6 +87,7 @@ class CvqaModel(TaskModel):
         for encoder in (self.images, self.texts):
             if encoder is not None:
                 set_finetuning(encoder, config.finetune, config.rank)
+        self.concepts = ConceptReader(config, Path(config.concepts)) if config.concepts else None
         sizes = [q.size for q in questions.slots]
         self.starts = [0, *accumulate(sizes)]
         self.parents = _grouped(questions)
@@ -93,6 +99,7 @@ class CvqaModel(TaskModel):
         self.reads_rules = config.rules and self.reads_text
         if config.head == "slots":
             blocks = [(image_dim, _IMAGE)] if image_dim else []
+            blocks += [(self.concepts.count, _CONCEPTS)] if self.concepts else []
             blocks += [(self.texts.dim, _TEXT)] if self.reads_text else []
             blocks += [(self.reads_words, _BAG)] if self.reads_words else []
             blocks += [(width, _RULES) for width in BLOCKS] if self.reads_rules else []
@@ -131,11 +138,13 @@ class CvqaModel(TaskModel):
 
     def frozen(self, samples: Sequence[Sample], views: int) -> Iterable[tuple[Encoder, Item]]:
         """Yield every photo in every view, and every text, whose encoder is frozen."""
+        readers = [self.images, self.concepts.images if self.concepts else None]
         for sample in samples:
-            if self.images is not None and self.images.is_frozen:
-                for record in sample.images:
-                    for view in range(views):
-                        yield self.images, photo_item(self.images, record, view)
+            for encoder in readers:
+                if encoder is not None and encoder.is_frozen:
+                    for record in sample.images:
+                        for view in range(views):
+                            yield encoder, photo_item(encoder, record, view)
             if self.texts.is_frozen and (self.reads_text or self.config.head == "options"):
                 for item in self._texts_of(sample):
                     yield self.texts, item
@@ -151,6 +160,9 @@ class CvqaModel(TaskModel):
                 photos=gather(self.images, photos, self.cache) if photos else None,
                 photo_owner=torch.tensor([n for n, _, _ in owned], dtype=torch.long),
             )
+            if self.concepts is not None and owned:
+                shown = [photo_item(self.concepts.images, record, view) for _, record, view in owned]
+                batch = replace(batch, seen=gather(self.concepts.images, shown, self.cache))
         if self.reads_text or self.config.head == "options":
             texts = [self._texts_of(sample) for sample in samples]
             batch = replace(
@@ -187,14 +199,15 @@ class CvqaModel(TaskModel):
         """Return the mean of each encounter's photo vectors (paper section 4.2.1); NaN without a photo."""
         if self.images is None:
             return None
-        owner, count = of_class(batch.photo_owner, Tensor), len(batch.ids)
-        if batch.photos is None:
-            return torch.full((count, self.images.channels[0]), float("nan"), device=owner.device)
-        vectors = encoded(self.images, batch.photos)["pooled"].float()
-        total = torch.zeros(count, vectors.shape[1], device=vectors.device).index_add(0, owner, vectors)
-        # Unlike bincount, this does not synchronise GPU and CPU to determine the length of the result.
-        photos = torch.zeros(count, device=vectors.device).index_add(0, owner, torch.ones_like(vectors[:, 0]))
-        return total / photos[:, None]
+        vectors = None if batch.photos is None else encoded(self.images, batch.photos)["pooled"].float()
+        return _mean_of_photos(batch, vectors, self.images.channels[0])
+
+    def _concepts(self, batch: CvqaBatch) -> Tensor | None:
+        """Return the mean of each encounter's concept scores over its photos; NaN without a photo."""
+        if self.concepts is None:
+            return None
+        vectors = None if batch.seen is None else encoded(self.concepts.images, batch.seen)["pooled"]
+        return _mean_of_photos(batch, None if vectors is None else self.concepts(vectors), self.concepts.count)
 
     def _text_vectors(self, batch: CvqaBatch) -> Tensor:
         if batch.texts is None:
@@ -202,9 +215,8 @@ class CvqaModel(TaskModel):
         return encoded(self.texts, batch.texts)["text"]
 
     def _inputs(self, batch: CvqaBatch) -> Tensor:
-        """Return [image; text; words; rules] (B, D) for the "slots" head."""
-        photos = self._photos(batch)
-        parts = [] if photos is None else [photos]
+        """Return [image; concepts; text; words; rules] (B, D) for the "slots" head."""
+        parts = [part for part in (self._photos(batch), self._concepts(batch)) if part is not None]
         if self.reads_text:
             parts.append(self._text_vectors(batch).float())
         if self.reads_words:
@@ -299,6 +311,17 @@ class CvqaModel(TaskModel):
             probabilities = {q: torch.softmax(p, 0).numpy().copy() for q, p in zip(asked, parts, strict=True)}
             predictions.append(AnswerPrediction(name, probabilities, decode=decode))
         return predictions
+
+
+def _mean_of_photos(batch: CvqaBatch, rows: Tensor | None, width: int) -> Tensor:
+    """Return the mean (B, width) over each encounter's photos of what they have in `rows`; NaN without a photo."""
+    owner, count = of_class(batch.photo_owner, Tensor), len(batch.ids)
+    if rows is None:
+        return torch.full((count, width), float("nan"), device=owner.device)
+    total = torch.zeros(count, rows.shape[1], device=rows.device).index_add(0, owner, rows)
+    # Unlike bincount, this does not synchronise GPU and CPU to determine the length of the result.
+    photos = torch.zeros(count, device=rows.device).index_add(0, owner, torch.ones_like(rows[:, 0]))
+    return total / photos[:, None]
 
 
 def _grouped(questions: QuestionSchema) -> list[tuple[list[int], int]]:
