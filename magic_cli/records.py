@@ -280,11 +280,28 @@ class TaskScores:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """The training run that an encoder's weights come from.
+
+    Attributes:
+        run: its best.pt, as it was named.
+        sha256: hex SHA-256 of that file.
+        encoder: the kind of encoder, as settings name it.
+        size: the run's image size in pixels, or text window in tokens.
+    """
+
+    run: str
+    sha256: str
+    encoder: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointMeta:
     """Metadata of best.pt, stored as JSON that schemas/checkpoint.schema.json describes.
 
     `chosen` records the settings that the task chose after training (training/selection.py); `config` includes them.
-    `origins` names the run of each encoder that has the weights of an earlier one (models/encoders.py, `Origin`).
+    `origins` names the run of each encoder that has the weights of an earlier one (`Origin`).
     """
 
     format: int

@@ -8,7 +8,6 @@ import hashlib
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -17,27 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from magic_cli.models.weights import LITE0_SHA256, LOCAL, MINILM_SHA256, lite0_path, minilm_dir, verified
+from magic_cli.records import Origin
 
 Features = dict[str, Tensor]
 
 Output = Literal["pyramid", "pooled", "patches"]
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """The training run that an encoder's weights come from.
-
-    Attributes:
-        run: its best.pt, as it was named.
-        sha256: hex SHA-256 of that file.
-        encoder: the kind of encoder, as settings name it.
-        size: the run's image size in pixels, or text window in tokens.
-    """
-
-    run: str
-    sha256: str
-    encoder: str
-    size: int
 
 
 def state_sha256(module: nn.Module) -> str:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from magic_cli.errors import CheckpointError, problem
-from magic_cli.models.encoders import Encoder, Features, ImageEncoder, Origin, TextEncoder
+from magic_cli.models.encoders import Encoder, Features, ImageEncoder, TextEncoder
 from magic_cli.models.projection import Projection
+from magic_cli.records import Origin
 
 JOINT = "joint"  # the name of the projection among an encoder's modules
 

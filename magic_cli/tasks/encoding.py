@@ -20,10 +20,10 @@ from magic_cli.models.augment import turn
 from magic_cli.models.cache import memo
 from magic_cli.models.cache.features import FeatureCache, Item
 from magic_cli.models.contrastive_encoders import contrastive_pair
-from magic_cli.models.encoders import Encoder, Features, ImageEncoder, Origin, Output, TextEncoder
+from magic_cli.models.encoders import Encoder, Features, ImageEncoder, Output, TextEncoder
 from magic_cli.models.handed_on import JOINT, hand_on
 from magic_cli.models.weights import CONTRASTIVE, model_type
-from magic_cli.records import ImageRecord
+from magic_cli.records import ImageRecord, Origin
 from magic_cli.tasks.pretraining_runs import TASK as PRETRAIN
 from magic_cli.training import checkpoint
 from magic_cli.training.task_model import Batch

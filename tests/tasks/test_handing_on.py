@@ -23,10 +23,10 @@ from magic_cli.tasks import with_runs
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.cvqa.model import CvqaBatch, CvqaModel
 from magic_cli.tasks.encoding import pretrained
+from magic_cli.tasks.pretrain.asked import Asked
 from magic_cli.tasks.pretrain.config import PretrainConfig
 from magic_cli.tasks.pretrain.model import build
 from magic_cli.tasks.pretrain.model.concepts import lexicon_concepts
-from magic_cli.tasks.pretrain.model.zero_shot import Asked
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.training import checkpoint
 from magic_cli.training.runtime import RuntimeOptions

@@ -12,12 +12,12 @@ from magic_cli.config import Config, from_dict
 from magic_cli.data.texts.lexicon import CONCEPT, lexicon
 from magic_cli.data.texts.terms import has_han
 from magic_cli.io import files
-from magic_cli.models.encoders import Origin
-from magic_cli.records import CheckpointMeta
+from magic_cli.records import CheckpointMeta, Origin
 from magic_cli.tasks.encoding import load_run, published_images
+from magic_cli.tasks.pretrain.asked import Asked, Concept
 from magic_cli.tasks.pretrain.config import PretrainConfig
 from magic_cli.tasks.pretrain.model.contrastive import build
-from magic_cli.tasks.pretrain.model.zero_shot import Asked, Concept, Prompts, concept_scores, encode_prompts
+from magic_cli.tasks.pretrain.model.zero_shot import Prompts, concept_scores, encode_prompts
 from magic_cli.tasks.pretraining_runs import TASK
 from magic_cli.training import checkpoint
 
@@ -32,7 +32,7 @@ def lexicon_concepts() -> tuple[Concept, ...]:
 
 
 class ConceptReader(nn.Module):
-    """Photos -> scores of the lexicon's concepts (make.md section 7, concept annotation); nothing in it is trained.
+    """Photos -> scores of the lexicon's concepts (tasks/pretrain/model/zero_shot.py); nothing in it is trained.
 
     It holds the run's image encoder, with the projection into the joint space, and the vectors of all prompts, so that
     a checkpoint needs neither the run nor its text encoder.
