@@ -90,6 +90,9 @@ def _planned(setup: RunSetup, trainer: "Trainer") -> TrainResult:
     learning = sum(size for size, learns in sizes if learns)
     log(f"{learning:,} of {sum(size for size, _ in sizes):,} parameters learn")
     data = trainer.data
+    processes, updates = trainer.accelerator.num_processes, trainer.batches.updates * setup.config.epochs
+    for line in data.task.training_notes(trainer.core, data.train, setup.config, processes, updates):
+        log(line)
     rows = zip(setup.datasets, data.parts, trainer.train_set.shares, strict=True)
     datasets = tuple(
         TrainedDataset(part.name, str(dataset.folder), part.weight, len(part.train), share.drawn, len(part.valid))

@@ -19,6 +19,7 @@ from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from magic_cli.config import Config
+from magic_cli.errors import ConfigError, problem
 from magic_cli.records import Sample
 from magic_cli.training.permutation import Permutation, Places, WindowPermutation
 from magic_cli.training.task_model import Batch, TaskModel
@@ -166,9 +167,17 @@ class WholeBatches(Batches):
     def __init__(
         self, data: Views, size: int, every: int = 1, rank: int = 0, processes: int = 1, window: int = 0
     ) -> None:
-        """Choose the batches; `window` is how many blocks, such as shards, are shuffled together, 0 for all."""
+        """Choose the batches; `window` is how many blocks, such as shards, are shuffled together, 0 for all.
+
+        Raises:
+            ConfigError: a process would have no sample; one that is there twice in a batch is a false negative.
+        """
         super().__init__(data, size, every, rank, processes)
         self.window = window
+        if len(data) and min(size, len(data)) < processes:
+            got = f"{size} for {len(data)} samples on {processes} processes"
+            remedy = "use fewer processes" if size >= processes else f"--set batch_size={processes}, or more"
+            raise ConfigError(problem("batch_size", got, "at least one sample for each process", remedy))
 
     @property
     def total(self) -> int:
@@ -180,7 +189,7 @@ class WholeBatches(Batches):
         for first in range(self.start * self.size, self.total * self.size, self.size):
             places = np.arange(first, min(first + self.size, count))
             batch = self.data.drawn_at(order(places)).tolist()
-            yield batch[self.rank :: self.processes] or batch[:1]
+            yield batch[self.rank :: self.processes]
 
     def _order(self) -> Callable[[Places], Places]:
         data = self.data

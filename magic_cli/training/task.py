@@ -161,6 +161,20 @@ class Task(ABC):
         """Return one line per suspicious property of the training data."""
         return ()
 
+    def training_notes(
+        self, model: TaskModel, samples: Sequence[Sample], config: Config, processes: int, updates: int
+    ) -> Sequence[str]:
+        """Return lines that are logged before a training: what its settings mean for these samples.
+
+        Args:
+            model: untrained.
+            samples: to learn from.
+            config: the settings.
+            processes: that share each batch.
+            updates: of the weights, in all epochs.
+        """
+        return ()
+
     def prediction_warnings(
         self, prepared: Prepared, split: str, samples: Sequence[Sample], config: Config
     ) -> Sequence[str]:

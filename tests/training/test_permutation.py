@@ -7,6 +7,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
+from magic_cli.errors import ConfigError
 from magic_cli.records import Case, Sample
 from magic_cli.training.loader import Share, Views, WholeBatches
 from magic_cli.training.permutation import Permutation, WindowPermutation
@@ -109,7 +110,14 @@ def test_a_dataset_smaller_than_a_batch_is_one_smaller_batch() -> None:
     assert (len(whole(3, 5)), len(whole(0, 5)), list(whole(0, 5))) == (1, 0, [])
 
 
-@pytest.mark.parametrize("processes", [2, 3, 8])
+@pytest.mark.parametrize(("count", "size", "said"), [(50, 6, "--set batch_size=8"), (5, 16, "fewer processes")])
+def test_a_process_without_a_sample_is_refused(count: int, size: int, said: str) -> None:
+    """It would have to repeat a sample of another one, a false negative."""
+    with pytest.raises(ConfigError, match=f"batch_size: got {size} for {count} samples on 8 processes.*{said}"):
+        whole(count, size, 7, 8)
+
+
+@pytest.mark.parametrize("processes", [2, 3, 6])
 def test_the_order_is_that_of_one_process_from_any_step_on(processes: int) -> None:
     one = list(whole(50, 6))
     parts = [whole(50, 6, rank, processes) for rank in range(processes)]

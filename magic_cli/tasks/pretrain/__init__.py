@@ -63,6 +63,14 @@ class PretrainTask(Task):
 
         return build(of_class(config, self.config_class))
 
+    def training_notes(
+        self, model: TaskModel, samples: Sequence[Sample], config: Config, processes: int, updates: int
+    ) -> Sequence[str]:
+        """Return what is compared with what, how long the warm-up is, and an estimate of the memory."""
+        from magic_cli.tasks.pretrain.model import PretrainModel, training_notes
+
+        return training_notes(of_class(model, PretrainModel), samples, processes, updates)
+
     def score(
         self, gold: TaskGold, predictions: Iterable[Prediction | Submitted], rules: Rules = RULES, workers: int = 1
     ) -> TaskScores:

@@ -122,17 +122,17 @@ class PretrainModel(ChunkedModel):
                 for view in range(views):
                     yield self.images, photo_item(self.images, sample.images[0], view)
             if self.texts.is_frozen:
-                for text in self._chosen(pair_texts(sample.case)):
+                for text in self.chosen_texts(pair_texts(sample.case)):
                     for item in text_windows(self.texts, text):
                         yield self.texts, item
 
-    def _chosen(self, texts: PairTexts) -> tuple[str, ...]:
+    def chosen_texts(self, texts: PairTexts) -> tuple[str, ...]:
         """Return the texts that the settings use, in their order; "" where there is none."""
         return texts.all if self.config.subtexts else texts.all[:SUBTEXTS]
 
     def collate(self, samples: Sequence[Sample], views: Sequence[int]) -> PretrainBatch:
         """Return the photos and the texts of samples; every distinct text is encoded once."""
-        rows = [self._chosen(pair_texts(sample.case)) for sample in samples]
+        rows = [self.chosen_texts(pair_texts(sample.case)) for sample in samples]
         numbers: dict[str, int] = {}
         for text in (text for row in rows for text in row if text):
             numbers.setdefault(text, len(numbers))
