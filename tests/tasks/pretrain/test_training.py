@@ -1,0 +1,120 @@
+"""Contrastive training as a whole: it learns; in parts and resumed it is the very same training."""
+
+import json
+import math
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from shape_pairs import shape_trainer
+from stopped_runs import stop_after
+from torch import Tensor
+from torch.nn import functional as F
+
+from magic_cli.errors import Interrupted
+from magic_cli.models.encoders import Features, TinyText
+from magic_cli.training.inference import predict
+from magic_cli.training.trainer import optimizer_for
+
+Weights = dict[str, Tensor]
+
+# Runs of six updates. The sums of parts and processes are rounded in another order; Adam divides by small numbers.
+RUNS: Mapping[str, tuple[str, ...]] = {
+    "whole": ("batch_size=4",),
+    "parts": ("batch_size=4", "micro_batch=1"),
+    "uneven": ("batch_size=3", "local_pool=max", "micro_batch=1"),
+    "clip": ("batch_size=4", "objective=infonce", "local_weight=0"),
+}
+CLOSE = 1e-5
+
+
+def train(folder: Path, name: str, *settings: str, resume: bool = False) -> Weights:
+    """Return the weights of a training that is, or was, written to `name` in a folder."""
+    trainer = shape_trainer(folder / "photos", folder / name, *settings)
+    trainer.run(resume)
+    return {key: tensor.clone() for key, tensor in trainer.core.state_dict().items()}
+
+
+def losses(out: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def difference(one: Weights, other: Weights) -> float:
+    assert one.keys() == other.keys()
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Weights]]:
+    """The folder and the weights of all runs by one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    return folder, {name: train(folder, name, *settings) for name, settings in RUNS.items()}
+
+
+def test_eight_shapes_are_learned(tmp_path: Path) -> None:
+    """Each photo is nearest to its own text, and each text to its photo."""
+    fast = ("lr=1e-2", "encoder_lr=1e-2")
+    trainer = shape_trainer(tmp_path / "photos", tmp_path / "run", "epochs=40", "batch_size=8", *fast)
+    for group in optimizer_for(trainer.core, trainer.config).param_groups:
+        held = [p is trainer.core.get_parameter("log_scale") for p in group["params"]]
+        assert not any(held) or group["weight_decay"] == 0
+    trainer.run(False)
+    found = losses(tmp_path / "run")
+    assert found[-1] < 0.5 * found[0]
+    pairs = list(predict(trainer.core, trainer.data.train, trainer.config, trainer.accelerator))
+    cosines = torch.tensor([[float(a.image @ b.text) for b in pairs] for a in pairs])  # type: ignore[attr-defined]
+    assert cosines.argmax(1).tolist() == cosines.argmax(0).tolist() == list(range(8))
+
+
+def test_parts_train_the_weights_of_the_whole_batch(alone: tuple[Path, dict[str, Weights]]) -> None:
+    folder, weights = alone
+    assert losses(folder / "parts") == pytest.approx(losses(folder / "whole"), abs=CLOSE)
+    assert difference(weights["parts"], weights["whole"]) < CLOSE
+    assert difference(weights["clip"], weights["whole"]) > 100 * CLOSE
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [("crop=0.5", "colour=0.2", "grey=0.2", "ema=0.9"), ("micro_batch=1", "views=8")],
+    ids=["views", "parts"],
+)
+def test_a_stopped_run_ends_in_the_bytes_of_an_unbroken_one(
+    settings: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of an epoch, with random numbers in an encoder that both passes over a part must draw alike."""
+    forward = TinyText.forward
+
+    def dropping(self: TinyText, batch: Mapping[str, Tensor]) -> Features:
+        return {"text": F.dropout(forward(self, batch)["text"], 0.3, self.training)}
+
+    monkeypatch.setattr(TinyText, "forward", dropping)
+    settings = ("batch_size=2", "epochs=2", *settings)
+    whole = train(tmp_path, "whole", *settings)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 6, signal.SIGINT)
+        with pytest.raises(Interrupted):
+            train(tmp_path, "stopped", *settings)
+    resumed = train(tmp_path, "stopped", *settings, resume=True)
+    assert difference(resumed, whole) == 0
+    for name in ("best.pt", "metrics.jsonl"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize(("finetune", "moved"), [("head", set()), ("last", {"images.second", "texts.table"})])
+def test_frozen_tensors_keep_their_bits(finetune: str, moved: set[str], tmp_path: Path) -> None:
+    trainer = shape_trainer(tmp_path / "photos", tmp_path / "run", f"finetune={finetune}", "weight_decay=0.1")
+    before = {name: tensor.clone() for name, tensor in trainer.core.state_dict().items()}
+    trainer.run(False)
+    after = trainer.core.state_dict()
+    changed = {name.rpartition(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    learned = {f"{side}_projection{part}" for side in ("image", "text") for part in ("", ".linear")}
+    assert changed == moved | learned | {""}  # "" holds the temperature; centre and scale were fitted at the start
+
+
+@pytest.mark.parametrize("temperature", [0.07, 0.011, 0.9])
+def test_the_scale_stays_between_1_and_100(temperature: float, tmp_path: Path) -> None:
+    """An update of this rate moves its logarithm by about ten."""
+    found = train(tmp_path, "run", "lr=10", "schedule=constant", "epochs=1", f"temperature={temperature}")["log_scale"]
+    assert min(abs(found.item() - bound) for bound in (0.0, math.log(100))) < 1e-6
