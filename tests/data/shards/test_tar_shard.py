@@ -87,6 +87,7 @@ def test_columns_of_make_become_texts_label_and_group(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "roles"),
     [
+        ({"knowledge_masks": [1, 1, 0]}, {"raw", "truncated", "disease", "subtext-1", "subtext-2"}),
         ({"knowledge_masks": [1, 0, 0]}, {"raw", "truncated", "subtext-1", "subtext-2"}),
         ({"knowledge_masks": "[0, 1, 1]", "sub_caption_mask": [0, 1]}, {"disease", "concept", "subtext-2"}),
         (
