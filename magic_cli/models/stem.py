@@ -6,6 +6,8 @@ With finetune=last a step then runs the trained part only, and no photo is decod
     features = images.tail(encoded(stem, gather(stem, items, cache)))  # bit by bit images.features(pixels)
 """
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from magic_cli.models.encoders import Features, ImageEncoder
@@ -26,6 +28,12 @@ class Stem(ImageEncoder):
     def preprocessing(self) -> str:
         """Return also the kind of the whole encoder; the output of its tail makes no difference."""
         return f"{super().preprocessing()} {type(self._whole[0]).__name__}"
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Stem":
+        """Move the whole encoder, too: features may be cached before the model that has it is moved to a device."""
+        self._whole[0]._apply(fn)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def forward(self, pixels: Tensor) -> Features:
         """Encode uint8 (B, 3, S, S)."""

@@ -10,14 +10,18 @@ from small_models import save_clip, save_siglip
 from torch import Tensor
 
 from magic_cli.config import resolve
+from magic_cli.errors import ConfigError
 from magic_cli.io.files import sha256
+from magic_cli.models.cache.features import FeatureCache
 from magic_cli.models.contrastive import ContrastiveLoss, PairFeatures
 from magic_cli.records import Case, ImageRecord, Sample
+from magic_cli.tasks.encoding import Encoded, ToEncode
 from magic_cli.tasks.pretrain.config import PretrainConfig
 from magic_cli.tasks.pretrain.model import PretrainModel, build, contrastive
 from magic_cli.tasks.pretrain.model.contrastive import PretrainBatch, hashed
 from magic_cli.training.cached_accumulation import backward_in_parts
 from magic_cli.training.devices import accelerator_for
+from magic_cli.training.inference import fill_cache
 
 DIAGNOSES = ("inflammatory, eczema", "inflammatory, psoriasis", "", "tumor, melanoma", "inflammatory, eczema")
 CONCEPTS = ("plaque, red", "scale", "", "black", "plaque, red")
@@ -181,10 +185,38 @@ def twin(kind: str, folder: Path, *settings: str) -> PretrainModel:
     return model(*both, "image_size=32", f"weights_dir={folder}", *settings)
 
 
-@pytest.mark.parametrize("mode", ["all", "lora"])
-@pytest.mark.parametrize("kind", ["clip"])
+@pytest.mark.parametrize("mode", ["last", "all", "lora"])
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
 def test_twins_have_all_gradients(kind: str, mode: str, folder: Path, samples: list[Sample]) -> None:
     trained(twin(kind, folder, f"finetune={mode}"), samples)
+
+
+def test_activations_that_are_computed_anew_change_nothing(folder: Path, samples: list[Sample]) -> None:
+    loss, whole = trained(twin("clip", folder, "finetune=all"), samples)
+    made = twin("clip", folder, "finetune=all", "gradient_checkpointing=true")
+    again, saving = trained(made, samples)
+    assert made.images.vision_model.encoder.gradient_checkpointing  # type: ignore[union-attr, operator]
+    assert again == pytest.approx(loss, abs=1e-6)
+    for name, grad in whole.items():
+        torch.testing.assert_close(saving[name], grad, msg=name)
+    with pytest.raises(ConfigError, match="gradient_checkpointing=false"):
+        model("gradient_checkpointing=true")
+
+
+def test_last_trains_on_the_cached_first_part(samples: list[Sample], tmp_path: Path) -> None:
+    made = model("finetune=last")
+    loss, whole = trained(made, samples)
+    assert isinstance(batch_of(made, samples).photos, ToEncode)
+    made = model("finetune=last")
+    made.cache = FeatureCache(tmp_path / "cache", "float32")
+    fill_cache(made, samples, 1, accelerator_for(made.config, "cpu"))
+    assert isinstance(batch_of(made, samples).photos, Encoded)
+    cached, parts = trained(made, samples)
+    assert cached == pytest.approx(loss, abs=1e-6)
+    for name, grad in whole.items():
+        torch.testing.assert_close(parts[name], grad, msg=name)
+    assert made.state_dict().keys() == model("finetune=all").state_dict().keys()
+    assert model("finetune=last", "crop=0.5").views.stem is None
 
 
 def test_the_bias_of_siglip(folder: Path) -> None:

@@ -20,7 +20,6 @@ from magic_cli.models.cache.features import Item
 from magic_cli.models.contrastive import ContrastiveOptions, PairFeatures, contrastive_loss
 from magic_cli.models.contrastive.features import SUBTEXTS
 from magic_cli.models.encoders import Encoder, Features
-from magic_cli.models.fine_tuning import set_finetuning
 from magic_cli.models.gather import ALONE, Gather
 from magic_cli.models.projection import Projection
 from magic_cli.records import Case, Sample
@@ -94,8 +93,6 @@ class PretrainModel(ChunkedModel):
         super().__init__()
         self.config = config
         self.images, self.texts = pair_encoders(config)
-        for encoder in (self.images, self.texts):
-            set_finetuning(encoder, config.finetune, config.rank)
         self.image_projection, self.text_projection = projections(self.images, self.texts, config.dim)
         initial = math.log(1 / config.temperature) if self.images.log_scale is None else self.images.log_scale
         self.log_scale = nn.Parameter(torch.tensor(float(initial)))
@@ -116,11 +113,11 @@ class PretrainModel(ChunkedModel):
         return self
 
     def frozen(self, samples: Sequence[Sample], views: int) -> Iterable[tuple[Encoder, Item]]:
-        """Yield every photo in every view, and every text, whose encoder is frozen."""
+        """Yield every photo in every view, and every text, whose encoder, or its first part, is frozen."""
         for sample in samples:
-            if self.images.is_frozen and self.views.augment is None:
+            if self.views.first.is_frozen and self.views.augment is None:
                 for view in range(views):
-                    yield self.images, photo_item(self.images, sample.images[0], view)
+                    yield self.views.first, photo_item(self.views.first, sample.images[0], view)
             if self.texts.is_frozen:
                 for text in self.chosen_texts(pair_texts(sample.case)):
                     for item in text_windows(self.texts, text):
@@ -164,7 +161,7 @@ class PretrainModel(ChunkedModel):
         for first in range(0, len(some), 16):
             part = some[first : first + 16]
             batch = send_to_device(self.collate(part, [0] * len(part)), device)
-            photos.append(encoded(self.images, batch.photos)["pooled"])
+            photos.append(self.views.features(batch.photos)["pooled"])
             texts.append(encoded(self.texts, batch.windows)["text"])
         self.image_projection.fit(torch.cat(photos))
         self.text_projection.fit(torch.cat(texts))
@@ -180,7 +177,7 @@ class PretrainModel(ChunkedModel):
         """Return {"images": (n, d), "patches": (n, P, d), "windows": (w, d)}; texts' windows are not averaged yet."""
         found: Features = {}
         if (photos := part.items["photos"]) is not None:
-            features = encoded(self.images, photos)
+            features = self.views.features(photos)
             found["images"] = self.image_projection(features["pooled"])
             if self.config.local_weight and self.config.subtexts:
                 found["patches"] = self.image_projection(features["patches"])
@@ -263,7 +260,7 @@ class PretrainModel(ChunkedModel):
     def predict(self, batch: Batch, view: int) -> list[PairPrediction]:
         """Return vectors, scores of what was asked, and maps; see tasks/pretrain/predictions.py."""
         whole = of_class(batch, PretrainBatch)
-        photos = encoded(self.images, whole.photos)
+        photos = self.views.features(whole.photos)
         images = self.image_projection(photos["pooled"])
         texts = self._texts(whole, self.text_projection(encoded(self.texts, whole.windows)["text"]))
         if self._prompts is None:

@@ -2,15 +2,28 @@
 
 from torch import nn
 
+from magic_cli.errors import ConfigError, problem
 from magic_cli.models.encoders import ImageEncoder, TextEncoder
+from magic_cli.models.fine_tuning import checkpoint_activations, set_finetuning
 from magic_cli.models.projection import Normalised, Projection
 from magic_cli.tasks.encoding import pretrained
 from magic_cli.tasks.pretrain.config import PretrainConfig
 
 
 def pair_encoders(config: PretrainConfig) -> tuple[ImageEncoder, TextEncoder]:
-    """Return the encoders that a config names: both of one checkpoint (CLIP, SigLIP), or two of their own."""
-    return pretrained(config, "patches")
+    """Return the encoders that a config names, tuned as it says: both of one checkpoint, or two of their own.
+
+    Raises:
+        ConfigError: neither can compute its activations anew, as `gradient_checkpointing` asks.
+    """
+    both = pretrained(config, "patches")
+    for encoder in both:
+        set_finetuning(encoder, config.finetune, config.rank)
+    can = [checkpoint_activations(encoder) for encoder in both] if config.gradient_checkpointing else [True]
+    if not any(can):
+        got, remedy = "encoders that cannot do it", "use --set gradient_checkpointing=false"
+        raise ConfigError(problem("gradient_checkpointing", got, "transformers", remedy))
+    return both
 
 
 def projections(images: ImageEncoder, texts: TextEncoder, dim: int) -> tuple[nn.Module, nn.Module]:

@@ -11,9 +11,10 @@ from magic_cli.data.imaging.images import open_record
 from magic_cli.models.augment import PhotoAugment
 from magic_cli.models.cache.features import FeatureCache
 from magic_cli.models.cache.pixels import Pixels, PixelStore
-from magic_cli.models.encoders import ImageEncoder
+from magic_cli.models.encoders import Features, ImageEncoder
+from magic_cli.models.stem import stem_of
 from magic_cli.records import ImageRecord
-from magic_cli.tasks.encoding import Encoded, ToEncode, gather, photo_item
+from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, photo_item
 from magic_cli.tasks.pretrain.config import PretrainConfig
 
 ROOM = 1.25  # stored photos are larger than the model's input, so that crops keep their resolution
@@ -25,6 +26,10 @@ class PhotoViews:
     With random views, photos are decoded once: they are stored shrunk (models/cache/pixels.py), and every step crops
     and recolours the stored one. Photos inside shards are decoded in every epoch instead: a copy of a large set beside
     it would fill the disk.
+
+    Attributes:
+        first: the encoder of loaded photos: the whole one, or its frozen first part (models/stem.py), of which the
+            features may be cached, with finetune=last and without random views.
     """
 
     def __init__(self, encoder: ImageEncoder, config: PretrainConfig) -> None:
@@ -32,6 +37,8 @@ class PhotoViews:
         self.augment = (
             PhotoAugment(config.image_size, config.crop, config.colour, config.grey) if config.random_views else None
         )
+        self.stem = stem_of(encoder) if self.augment is None else None
+        self.first: ImageEncoder = self.stem or encoder
 
     def load(
         self, records: Sequence[ImageRecord], views: Sequence[int], cache: FeatureCache | None, is_training: bool
@@ -43,8 +50,13 @@ class PhotoViews:
             return ToEncode(
                 self.encoder.batch([self.augment(self._shrunk(record, store), view) for record, view in pairs])
             )
-        items = [photo_item(self.encoder, record, view) for record, view in zip(records, views, strict=True)]
-        return gather(self.encoder, items, cache)
+        items = [photo_item(self.first, record, view) for record, view in zip(records, views, strict=True)]
+        return gather(self.first, items, cache)
+
+    def features(self, photos: Encoded | ToEncode) -> Features:
+        """Return the image encoder's features of loaded photos."""
+        features = encoded(self.first, photos)
+        return features if self.stem is None else self.encoder.tail(features)
 
     def _shrunk(self, record: ImageRecord, store: PixelStore) -> Tensor:
         """Return a photo, uint8 (3, s, s), with s = ROOM * image_size."""
