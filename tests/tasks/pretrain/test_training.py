@@ -1,8 +1,11 @@
-"""Contrastive training as a whole: it learns; in parts and resumed it is the very same training."""
+"""Contrastive training as a whole: it learns; in parts, on two processes and resumed it is the very same training."""
 
 import json
 import math
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,6 +31,17 @@ RUNS: Mapping[str, tuple[str, ...]] = {
     "clip": ("batch_size=4", "objective=infonce", "local_weight=0"),
 }
 CLOSE = 1e-5
+DRIVER = """
+import os, sys
+from pathlib import Path
+from magic_cli.__main__ import exit_process
+from shape_pairs import shape_trainer
+from test_training import RUNS
+for name, settings in RUNS.items():
+    out = Path(sys.argv[1]) / name
+    shape_trainer(out / f"photos-{os.environ['RANK']}", out, *settings).run(False)
+exit_process(0)
+"""
 
 
 def train(folder: Path, name: str, *settings: str, resume: bool = False) -> Weights:
@@ -56,7 +70,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Wei
 def test_eight_shapes_are_learned(tmp_path: Path) -> None:
     """Each photo is nearest to its own text, and each text to its photo."""
     fast = ("lr=1e-2", "encoder_lr=1e-2")
-    trainer = shape_trainer(tmp_path / "photos", tmp_path / "run", "epochs=40", "batch_size=8", *fast)
+    trainer = shape_trainer(tmp_path / "photos", tmp_path / "run", "epochs=25", "batch_size=8", *fast)
     for group in optimizer_for(trainer.core, trainer.config).param_groups:
         held = [p is trainer.core.get_parameter("log_scale") for p in group["params"]]
         assert not any(held) or group["weight_decay"] == 0
@@ -118,3 +132,29 @@ def test_the_scale_stays_between_1_and_100(temperature: float, tmp_path: Path) -
     """An update of this rate moves its logarithm by about ten."""
     found = train(tmp_path, "run", "lr=10", "schedule=constant", "epochs=1", f"temperature={temperature}")["log_scale"]
     assert min(abs(found.item() - bound) for bound in (0.0, math.log(100))) < 1e-6
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of all runs by two processes, as torchrun starts them."""
+    folder = tmp_path_factory.mktemp("together")
+    (folder / "driver.py").write_text(DRIVER)
+    places = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "builders"), os.environ.get("PYTHONPATH", "")]
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(places)}
+    words = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    words += [str(folder / "driver.py"), str(folder)]
+    done = subprocess.run(words, capture_output=True, text=True, env=variables, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_train_the_weights_of_one(
+    name: str, together: Path, alone: tuple[Path, dict[str, Weights]]
+) -> None:
+    """The temperature, too: its gradient is as many times that of one process as those of the towers are."""
+    folder, weights = alone
+    assert losses(together / name) == pytest.approx(losses(folder / name), abs=CLOSE)
+    found = torch.load(together / name / "best.pt", weights_only=True)["weights"]
+    assert "log_scale" in found
+    assert difference(found, {key: weights[name][key] for key in found}) < CLOSE
