@@ -1,7 +1,7 @@
 """`magic predict`: predict a split with one or several checkpoints, and write the task's files."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -161,9 +161,16 @@ def _run_files(
         record=folder / run_record.FILE,
         root=folder,
         inputs=inputs,
+        settings=_settings_of_all(configs),
         weights=encoder_digests(configs, options.weights),
         device=options.runtime.device,
     )
+
+
+def _settings_of_all(configs: Sequence[Mapping[str, SettingValue]]) -> Mapping[str, SettingValue]:
+    """Return the settings that all checkpoints were trained with, for reports to tell systems apart."""
+    first = configs[0]
+    return {key: value for key, value in first.items() if all(config.get(key) == value for config in configs)}
 
 
 def _checkpoints(names: Sequence[StrPath], task: str) -> list[Path]:

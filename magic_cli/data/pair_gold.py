@@ -21,8 +21,10 @@ class PairGold(TaskGold):
         classes: class of each photo that has one, in words.
         concepts: what is seen on each photo of which that is known.
         texts: raw text of each photo that has one.
+        subtexts: its sentences, in the order in which a model sees them.
         groups: what must not be resampled apart: the group of its case, else the case; the keys are all photos.
         photos: path of each photo that is a file of its own.
+        upright: ids of the photos whose EXIF orientation has to be applied.
         unknown: concepts of which a photo's table does not say whether they are seen.
         known_classes: the classes to choose from where they are known beyond those of the photos, in their order.
         known_concepts: likewise.
@@ -34,8 +36,10 @@ class PairGold(TaskGold):
     classes: Mapping[str, str] = field(default_factory=dict)
     concepts: Mapping[str, frozenset[str]] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
+    subtexts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
     photos: Mapping[str, str] = field(default_factory=dict)
+    upright: frozenset[str] = frozenset()
     unknown: Mapping[str, frozenset[str]] = field(default_factory=dict)
     known_classes: tuple[str, ...] = ()
     known_concepts: tuple[str, ...] = ()
@@ -54,8 +58,10 @@ class PairGold(TaskGold):
             classes=_kept(self.classes, ids),
             concepts=_kept(self.concepts, ids),
             texts=_kept(self.texts, ids),
+            subtexts=_kept(self.subtexts, ids),
             groups=_kept(self.groups, ids),
             photos=_kept(self.photos, ids),
+            upright=self.upright.intersection(ids),
             unknown=_kept(self.unknown, ids),
         )
 
@@ -89,7 +95,9 @@ def pair_gold(source: str, samples: Iterable[Sample]) -> PairGold:
     classes: dict[str, str] = {}
     concepts: dict[str, frozenset[str]] = {}
     texts: dict[str, str] = {}
+    subtexts: dict[str, tuple[str, ...]] = {}
     groups: dict[str, str] = {}
+    upright: set[str] = set()
     photos: dict[str, str] = {}
     for sample in samples:
         case, said = sample.case, pair_texts(sample.case)
@@ -99,8 +107,9 @@ def pair_gold(source: str, samples: Iterable[Sample]) -> PairGold:
         if said.concept:
             concepts[sample.id] = frozenset(concepts_of(case))
         if said.raw:
-            texts[sample.id] = said.raw
+            texts[sample.id], subtexts[sample.id] = said.raw, said.subtexts
         photo = sample.images[0]
         if photo.path is not None and photo.packed is None:
             photos[sample.id] = photo.path
-    return PairGold(source, classes, concepts, texts, groups, photos)
+            upright |= {sample.id} if photo.upright else set()
+    return PairGold(source, classes, concepts, texts, subtexts, groups, photos, frozenset(upright))

@@ -14,9 +14,10 @@ its usual names (data/names.py), then a column per class or concept, by name; or
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,13 @@ _PREDICTED = ("predicted", "prediction", "pred", "pred_label", "predicted_label"
 
 _SUM = 1e-2  # how far the probabilities of a photo may be from 1 altogether
 
+_AGAIN = "predict again"
+
+_READ = (ZERO_SHOT, CONCEPTS, VECTORS, ASKED, MAPS)
+
 Vector = NDArray[np.float32]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,17 +78,18 @@ class PairFiles:
     concepts: Path | None = None
     vectors: Path | None = None
     asked: Path | None = None
+    maps: Path | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The files that are read."""
-        every = (self.asked, self.classes, self.concepts, self.vectors)
+        every = (self.asked, self.classes, self.concepts, self.vectors, self.maps)
         return tuple(path for path in every if path is not None)
 
 
 def pair_files_in(folder: Path) -> PairFiles | None:
     """Return the predictions in a folder; None if there are none."""
-    paths = [path if (path := folder / name).is_file() else None for name in (ZERO_SHOT, CONCEPTS, VECTORS, ASKED)]
+    paths = [path if (path := folder / name).is_file() else None for name in _READ]
     return PairFiles(printable(folder), *paths) if any(paths[:3]) else None
 
 
@@ -267,3 +275,32 @@ def _is_sound(vectors: Vectors) -> bool:
         and bool(((text_of >= -1) & (text_of < len(texts))).all())
         and bool(np.isfinite(images).all() and np.isfinite(texts).all())
     )
+
+
+class MapFile:
+    """Similarity maps in a file, read photo by photo: `ids` have some."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Open the file; None for no maps. Raises SubmissionError if it is damaged."""
+        self._path = path
+        self.ids = frozenset(self._read(lambda file: file.keys())) if path is not None else frozenset()
+
+    def maps(self, name: str) -> NDArray[np.float32]:
+        """Return the similarity (1 + subtexts, h, w) of a photo's patches to its raw text and to each subtext.
+
+        Raises:
+            SubmissionError: it is damaged, of another layout, or holds what is no number.
+        """
+        found = np.asarray(self._read(lambda file: file.get_tensor(name)), np.float32)
+        if found.ndim != 3 or not found.size or not np.isfinite(found).all():
+            raise SubmissionError(problem(self._path, "maps of another layout", "texts x height x width", _AGAIN))
+        return found
+
+    def _read(self, what: Callable[[Any], T]) -> T:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self._path, framework="numpy") as file:
+                return what(file)
+        except (SafetensorError, OSError, ValueError):
+            raise SubmissionError(problem(self._path, "what cannot be read", "maps of photos", _AGAIN)) from None
