@@ -53,7 +53,8 @@ class ScoreOptions:
         seed: seed of both.
         group_identical: retrieval: any photo with the very same text is a hit; False: only the own one is.
         workers: number of masks that are read in parallel; scores do not depend on it.
-        against: other predictions, with which every system is compared encounter by encounter.
+        against: other predictions, with which every system is compared encounter by encounter. None: systems of
+            contrastive pretraining are compared with the first of them, others with none.
         leaderboard: add the published scores of the challenge's test set.
         out: folder for report.html, per_item.csv, report.json and scores.json; None writes nothing.
         run: run folder of `magic train`, for training curves in report.html.
@@ -163,14 +164,13 @@ def score_systems(files: ScoreFiles, gold: Gold, options: ScoreOptions) -> Score
     """
     systems = tuple(_score_system(path, gold, options) for path in files.preds)
     other = None if files.against is None else _without_rows(_score_system(files.against, gold, options))
-    compared = [system for system in systems if other is not None and system.name != other.name]
     scored = {scores.task: tasks.get(scores.task) for system in systems for scores in system.tasks}
     return ScoreReport(
         source=printable(gold.source),
         split=options.split,
         settings=options.settings,
         systems=tuple(_with_intervals(system, options) for system in systems),
-        comparisons=tuple(row for system in compared if other for row in _compare(system, other, options)),
+        comparisons=tuple(_comparisons(systems, other, options)),
         provenance=_provenance(),
         files=files,
         tasks=scored,
@@ -218,6 +218,26 @@ def _add_intervals(scores: TaskScores, options: ScoreOptions) -> TaskScores:
     notes = (*scores.notes, f"intervals and p-values are from {fewer}") if drawn < wanted else scores.notes
     intervals = bootstrap.intervals(scores.encounter_sums, options.resamples, options.seed)
     return replace(scores, intervals=intervals, notes=notes)
+
+
+def _comparisons(
+    systems: Sequence[SystemScores], other: SystemScores | None, options: ScoreOptions
+) -> Iterator[Comparison]:
+    """Yield each system compared with `other`; without one, with the first system, where rows are an ablation's."""
+    if other is not None:
+        for system in systems:
+            if system.name != other.name:
+                yield from _compare(system, other, options)
+        return
+    first, *rest = (_only_pairs(system) for system in systems)
+    for system in rest:
+        if system.name != first.name and {row.task for row in system.tasks} & {row.task for row in first.tasks}:
+            yield from _compare(system, first, options)
+
+
+def _only_pairs(system: SystemScores) -> SystemScores:
+    kept = (scores for scores in system.tasks if tasks.get(scores.task).deliverable == "pairs")
+    return replace(system, tasks=tuple(kept))
 
 
 def _compare(system: SystemScores, other: SystemScores, options: ScoreOptions) -> Iterator[Comparison]:

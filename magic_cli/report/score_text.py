@@ -26,12 +26,25 @@ SCORE_NAMES = {
     "weighted_f1": ("Weighted F1", "F1 of each class, weighted by its photos"),
     "macro_auroc": ("Macro AUROC", "mean over the classes, each against the rest"),
     "concept_auroc": ("Concept AUROC", "mean over the concepts that are defined"),
+    "concepts_above_0.7": ("Concepts above 0.7", "number of concepts with an AUROC above 0.7"),
     "recall@10": ("Recall at 10", "a hit among the first ten, mean of both directions"),
     "mean_of_tasks": ("Mean of tasks", "of balanced accuracy, concept AUROC and recall at 10, where defined"),
     "f1_macro": ("Macro F1", "over slots in canonical order; not an official score"),
 }
 
 """Scores by their key: the name for people and what it is."""
+
+
+def _retrieval_names() -> Iterator[tuple[str, tuple[str, str]]]:
+    for way, words, other in (("i2t", "Photo to text", "text"), ("t2i", "Text to photo", "photo")):
+        for k in (10, 50, 100):
+            yield f"{way}_recall_any@{k}", (f"{words}, recall at {k}", f"a hit among the first {k}")
+            yield f"{way}_recall_fraction@{k}", (f"{words}, share at {k}", f"of all hits, those among the first {k}")
+        for kind in ("median", "mean"):
+            yield f"{way}_{kind}_rank", (f"{words}, {kind} rank", f"of the own {other}; lower is better")
+
+
+SCORE_NAMES |= dict(_retrieval_names())
 
 _MOST_SENTENCES, _MOST_ERRORS, _MOST_ROWS = 20, 5, 30
 
@@ -163,14 +176,26 @@ def questions_of(scores: TaskScores) -> dict[str, Mapping[str, Any]]:
 
 
 def best_of(rows: Sequence[Mapping[str, float]]) -> set[tuple[int, str]]:
-    """Return row number and name of every score that no other row exceeds; the first row has all names."""
-    highest = {name: max((row[name] for row in rows if is_defined(row.get(name))), default=None) for name in rows[0]}
+    """Return row number and name of every score that no other row betters; the first row has all names."""
+    defined = {name: [row[name] for row in rows if is_defined(row.get(name))] for name in rows[0]}
     return {
         (line, name)
-        for name, top in highest.items()
+        for name, values in defined.items()
+        for top in [(min if is_rank(name) else max)(values, default=None)]
         for line, row in enumerate(rows)
         if top is not None and row.get(name) == top
     }
+
+
+def is_rank(name: str) -> bool:
+    """Return whether a score is a rank: at least 1, and lower is better."""
+    return name.endswith("_rank")
+
+
+def verdict_of(row: Difference) -> str:
+    """Return "higher", "lower" or "no clear difference"; clear is p below 0.05 and an interval without 0."""
+    clear = row.p < 0.05 and row.low * row.high > 0  # false where one of them is NaN
+    return ("higher" if row.low > 0 else "lower") if clear else "no clear difference"
 
 
 def official(scores: TaskScores, name: str) -> str:
