@@ -1,6 +1,7 @@
 """report.html: one page from a score report, with pictures of where a system succeeds and fails.
 
-It holds ids, scores and pictures, but no patient's text, and loads nothing. Plots need the extra `report`; without it
+It holds ids, scores and pictures, but no patient's text except for the examples of retrieval in contrastive
+pretraining (report/pairs/), above which it says so; and it loads nothing. Plots need the extra `report`; without it
 the same numbers are shown as tables.
 """
 
@@ -10,10 +11,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from magic_cli.data.gold import Gold
+from magic_cli.data.pair_gold import PairGold
 from magic_cli.errors import ExtraError
 from magic_cli.records import TaskScores
 from magic_cli.report import page, plots
 from magic_cli.report.leaderboard import Entry
+from magic_cli.report.pairs.content import PairContent, most_successful, pair_content
 from magic_cli.report.score_images import ImageContent, Masks, Row, image_content
 from magic_cli.report.score_report import Comparison, ScoreReport
 from magic_cli.report.score_text import (
@@ -22,11 +25,13 @@ from magic_cli.report.score_text import (
     best_of,
     bounds,
     is_defined,
+    is_rank,
     official,
     quality_scores,
     questions_of,
+    verdict_of,
 )
-from magic_cli.training.task import Task
+from magic_cli.training.task import Task, of_class
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -40,7 +45,8 @@ _SAME = 5e-5  # official and strict scores closer than this are shown as the sam
 class ScoreRow:
     """A score with its interval, the official one as printed, and those of trivial answers.
 
-    `best_trivial` is the name and score of the best trivial answer, None if none is defined.
+    `best_trivial` is the name and score of the best trivial answer, None if none is defined. Ranks and counts
+    are `beyond` [0, 1].
     """
 
     name: str
@@ -51,6 +57,7 @@ class ScoreRow:
     differs: bool
     trivial: tuple[float | None, ...]
     best_trivial: tuple[str, float] | None
+    beyond: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +119,10 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True)
 class TaskContent:
-    """The page's content about a task; its details are those of the first system that has it.
+    """The page's content about a task; its details are those of `system`, the first one that has it.
 
-    `paired` are comparisons with their rows, `images` is None for a task without images.
+    `paired` are comparisons with their rows, `images` is None for a task without images. `pairs` is None but for
+    contrastive pretraining; then `system` is the one with the highest score that training goes by.
     """
 
     name: str
@@ -130,6 +138,7 @@ class TaskContent:
     paired: list[tuple[Comparison, list[DifferenceRow]]]
     images: ImageContent | None
     confusions: list[Confusion]
+    pairs: PairContent | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +152,13 @@ class TrainingContent:
 
 @dataclass(frozen=True, slots=True)
 class PublishedContent:
-    """Published scores of a task beside those of this report, `ours`: the name and scores of each system."""
+    """Published scores of a task beside those of this report, `ours`: the name and scores of each system.
+
+    `table` names the table of a paper, whose scores are of its own datasets, so that none of ours is beside them.
+    """
 
     title: str
+    table: str
     columns: list[str]
     heads: list[str]
     entries: Sequence[Entry]
@@ -164,7 +177,11 @@ def html(report: ScoreReport, gold: Gold, masks: Masks, history: Sequence[Row] =
     tasks = [_task_content(report, name, gold, masks) for name in report.tasks]
     sections = [(content.name, content.title) for content in tasks]
     training = _training(report, history)
-    published = [_published(report, name, rows) for name, rows in (report.published or {}).items() if rows]
+    published = [
+        _published(report, name, [entry for entry in rows if entry.table == table])
+        for name, rows in (report.published or {}).items()
+        for table in dict.fromkeys(entry.table for entry in rows)
+    ]
     sections += [("training", "Training")] if training else []
     sections += [("published", "Published scores")] if published else []
     return page.render(
@@ -182,7 +199,10 @@ def html(report: ScoreReport, gold: Gold, masks: Masks, history: Sequence[Row] =
 
 def _task_content(report: ScoreReport, name: str, gold: Gold, masks: Masks) -> TaskContent:
     task, systems = report.tasks[name], report.by_system(name)
-    system, first = next(iter(systems.items()))
+    is_pairs = task.deliverable == "pairs"
+    system = most_successful(systems, task.monitor) if is_pairs else next(iter(systems))
+    first = systems[system]
+    pairs = pair_content(report, name, system, of_class(task.gold_in(gold), PairGold)) if is_pairs else None
     names, questions = list(quality_scores(first, task)), questions_of(first)
     headlines = [key for key in task.headline_scores if key in names] or names[:2]
     return TaskContent(
@@ -195,10 +215,11 @@ def _task_content(report: ScoreReport, name: str, gold: Gold, masks: Masks) -> T
         first=first,
         cards=[_score_row(first, task, key) for key in headlines],
         scores=[_score_row(first, task, key) for key in names],
-        comparison=_comparison(systems, task) if len(systems) > 1 else None,
-        paired=[(row, _paired(row, questions)) for row in report.comparisons if row.task == name],
+        comparison=_comparison(systems, task) if len(systems) > 1 and not is_pairs else None,
+        paired=[(row, _paired(row, questions)) for row in report.comparisons if row.task == name and not is_pairs],
         images=image_content(first, gold.masks, masks),
         confusions=[_confusion(row) for row in first.summary_rows if row.get("confusion")],
+        pairs=pairs,
     )
 
 
@@ -221,7 +242,8 @@ def _score_row(scores: TaskScores, task: Task, key: str) -> ScoreRow:
         official=None if key in scores.extra else official(scores, key) or None,
         differs=scores.official is not None and key in scores.official and _differ(value, scores.official[key]),
         trivial=tuple(trivial.values()),
-        best_trivial=max(defined, key=lambda pair: pair[1], default=None),
+        best_trivial=(min if is_rank(key) else max)(defined, key=lambda pair: pair[1], default=None),
+        beyond=is_rank(key) or (value is not None and value > 1),
     )
 
 
@@ -245,12 +267,11 @@ def _column(key: str) -> str:
 
 
 def _paired(comparison: Comparison, questions: Mapping[str, Row]) -> list[DifferenceRow]:
-    """Return the rows of a comparison; "higher" and "lower" need a p-value below 0.05 and an interval without 0."""
+    """Return the rows of a comparison."""
     rows = []
     for key, row in comparison.differences.items():
-        clear = row.p < 0.05 and row.low * row.high > 0  # false where one of them is NaN
-        verdict = ("higher" if row.low > 0 else "lower") if clear else "no clear difference"
-        rows.append(DifferenceRow(_wording(key, questions)[0], row.difference, row.low, row.high, row.p, verdict))
+        words = _wording(key, questions)[0]
+        rows.append(DifferenceRow(words, row.difference, row.low, row.high, row.p, verdict_of(row)))
     return rows
 
 
@@ -306,6 +327,9 @@ def _training(report: ScoreReport, history: Sequence[Row]) -> TrainingContent | 
 
 def _published(report: ScoreReport, name: str, entries: Sequence[Entry]) -> PublishedContent:
     columns = list(dict.fromkeys(key for entry in entries for key in entry.scores))
-    ours = [(system, scores.scores) for system, scores in report.by_system(name).items()]
+    table = entries[0].table
+    ours = [] if table else [(system, scores.scores) for system, scores in report.by_system(name).items()]
     title = report.tasks[name].title.capitalize()
-    return PublishedContent(title, columns, list(map(_column, columns)), entries, ours)
+    return PublishedContent(
+        title, table, columns, [_column(column).replace("_", " ") for column in columns], entries, ours
+    )

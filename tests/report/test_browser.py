@@ -9,12 +9,13 @@ from unittest import mock
 import browser
 import pytest
 from challenge_folders import draw_photo, save_photo
+from pair_reports import make_pairs
 from score_reports import HISTORY, SIZE, make_report, with_photos
 
 from magic_cli.report import score_page
 
 pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="no chromium: apt-get install chromium")
-PAGES = ("report", "hostile", "tables", "prepare")
+PAGES = ("report", "hostile", "tables", "pairs", "prepare")
 LOOKS = [(360, "light"), (360, "dark"), (1280, "light"), (1280, "dark")]
 
 WIDER = """[...document.querySelectorAll('body *')].filter(e => {
@@ -73,6 +74,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> dict[str,
     }
     with mock.patch.dict(sys.modules, {"matplotlib": None}):
         texts["tables"] = score_page.html(plain.report, gold, plain.masks, HISTORY)
+        texts["pairs"] = make_pairs(folder / "pairs").html("clip", "make")
     for name, text in texts.items():
         found[name] = folder / f"{name}.html"
         found[name].write_text(text, encoding="utf-8")

@@ -5,20 +5,18 @@ import math
 import re
 import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
 from challenge_folders import draw_photo, save_photo
+from page_outline import check
 from score_reports import HISTORY, HOSTILE, SEG, SIZE, make_report, with_photos
 
 from magic_cli.data.gold import MaskGold
 from magic_cli.errors import DataError
 from magic_cli.report import page, score_images, score_page
-
-VOID = {"meta", "link", "img", "br"}
 
 
 @pytest.fixture
@@ -32,74 +30,6 @@ def no_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """Leave matplotlib out elsewhere: it takes most of the time of a page."""
     if "drawn_plots" not in request.fixturenames:
         monkeypatch.setitem(sys.modules, "matplotlib", None)
-
-
-class Outline(HTMLParser):
-    """Check that tags nest, and collect headings, ids, links, pictures and tables."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.headings: list[int] = []
-        self.ids: list[str] = []
-        self.links: list[str] = []
-        self.images: list[dict[str, str | None]] = []
-        self.tables, self.captions, self.tags = 0, 0, set()
-        self.text = ""
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        found = dict(attributes)
-        self.tags.add(tag)
-        if tag not in VOID:
-            self.open.append(tag)
-        if re.fullmatch("h[1-6]", tag):
-            self.headings.append(int(tag[1]))
-        if found.get("id"):
-            self.ids.append(str(found["id"]))
-        if tag == "a":
-            self.links.append(str(found["href"]))
-        if tag == "img":
-            self.images.append(found)
-        if tag == "th":
-            assert found.get("scope") in ("row", "col", "colgroup"), found
-        self.tables += tag == "table"
-        self.captions += tag == "caption"
-        assert not [name for name in found if name.startswith("on")]
-
-    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        if dict(attributes).get("id"):
-            self.ids.append(str(dict(attributes)["id"]))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
-            self.text += data
-
-
-def check(html: str) -> Outline:
-    """Return the outline of a page that any page of ours must have."""
-    found = Outline(html)
-    assert found.headings[0] == 1
-    assert found.headings.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(found.headings, found.headings[1:], strict=False))
-    assert len(found.ids) == len(set(found.ids))
-    assert {link.removeprefix("#") for link in found.links} <= set(found.ids)
-    assert found.tables == found.captions
-    assert all(image["alt"] and str(image["src"]).startswith("data:image/jpeg;base64,") for image in found.images)
-    assert not found.tags & {"script", "iframe", "object", "embed", "form", "base", "foreignobject"}
-    assert not re.search(r"https?://|url\((?!#)|@import", html)
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e]", html)
-    assert "None" not in found.text
-    assert "nan" not in found.text.lower().replace("nan”", "").split()
-    html.encode("utf-8")
-    return found
 
 
 @pytest.mark.parametrize(

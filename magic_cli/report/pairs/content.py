@@ -1,0 +1,92 @@
+"""The page's content about contrastive pretraining, from a score report, its gold and the systems' files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from magic_cli.data.pair_gold import PairGold
+from magic_cli.errors import MagicError
+from magic_cli.io import run_record
+from magic_cli.io.json_files import read_json
+from magic_cli.records import TaskScores
+from magic_cli.report.pairs.ablation import Ablation, Setting, ablation, against_chance, short_names
+from magic_cli.report.pairs.classes import ClassContent, ConceptContent, class_content, concept_content
+from magic_cli.report.pairs.examples import RetrievalContent, retrieval_content
+from magic_cli.report.score_report import ScoreReport
+from magic_cli.submission.pairs import PairFiles, find_pairs
+
+
+@dataclass(frozen=True, slots=True)
+class PairContent:
+    """The page's content about contrastive pretraining; a part is None where there is nothing to show.
+
+    Attributes:
+        verdicts: sentences that intervals support: the detailed system against chance, then pairs of systems.
+        ablation: several systems beside each other.
+        classes, concepts, retrieval: of the detailed system.
+    """
+
+    verdicts: tuple[str, ...]
+    ablation: Ablation | None
+    classes: ClassContent | None
+    concepts: ConceptContent | None
+    retrieval: RetrievalContent | None
+
+
+def pair_content(report: ScoreReport, task: str, system: str, gold: PairGold) -> PairContent:
+    """Return the page's content about a task whose predictions are pairs.
+
+    Args:
+        report: what `magic_cli.commands.score` returns.
+        task: the name of the task.
+        system: the name of the system that is shown in detail.
+        gold: classes, texts and photos of the report's gold.
+
+    Raises:
+        SubmissionError: vectors or maps of the detailed system are damaged.
+    """
+    systems, files = report.by_system(task), _files(report)
+    scores, names = systems[system], short_names(list(systems))
+    comparisons = [row for row in report.comparisons if row.task == task]
+    found = None
+    if len(systems) > 1 or comparisons:
+        found = ablation(systems, comparisons, {name: _settings(files.get(name)) for name in systems})
+    return PairContent(
+        verdicts=(*against_chance(names[system], scores), *(found.verdicts if found else ())),
+        ablation=found,
+        classes=class_content(scores, {names[name]: other for name, other in systems.items()}),
+        concepts=concept_content(scores, {names[name]: other for name, other in systems.items()}),
+        retrieval=retrieval_content(scores, gold, files.get(system), report.settings.group_identical),
+    )
+
+
+def most_successful(systems: Mapping[str, TaskScores], monitor: str) -> str:
+    """Return the name of the system with the highest score `monitor`; the first one where none is defined."""
+
+    def value(name: str) -> float:
+        score = systems[name].scores.get(monitor, float("nan"))
+        return score if score == score else -1.0  # NaN is below all scores
+
+    return max(systems, key=value)
+
+
+def _files(report: ScoreReport) -> dict[str, PairFiles]:
+    found = zip(report.systems, map(find_pairs, report.files.preds), strict=False)  # made reports have no files
+    return {system.name: files for system, files in found if files is not None}
+
+
+def _settings(files: PairFiles | None) -> Mapping[str, Setting]:
+    """Return the settings of the training behind predictions, from the run.json beside them; {} without one."""
+    path = None if files is None or files.asked is None else files.asked.parent / run_record.FILE
+    if path is None or not path.is_file():
+        return {}
+    row = _record(path)
+    settings = row.get("settings") if isinstance(row, dict) else None
+    return {key: value for key, value in (settings or {}).items() if isinstance(value, str | int | float)}
+
+
+def _record(path: Path) -> object:
+    try:
+        return read_json(path)
+    except MagicError:  # scores do not depend on it
+        return None

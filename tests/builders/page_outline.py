@@ -1,0 +1,74 @@
+"""What any page of ours must be: well-formed, accessible, self-contained, without scripts and control characters."""
+
+import re
+from html.parser import HTMLParser
+
+VOID = {"meta", "link", "img", "br"}
+
+
+class Outline(HTMLParser):
+    """Check that tags nest, and collect headings, ids, links, pictures and tables."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.headings: list[int] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.tables, self.captions, self.tags = 0, 0, set()
+        self.text = ""
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = dict(attributes)
+        self.tags.add(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if found.get("id"):
+            self.ids.append(str(found["id"]))
+        if tag == "a":
+            self.links.append(str(found["href"]))
+        if tag == "img":
+            self.images.append(found)
+        if tag == "th":
+            assert found.get("scope") in ("row", "col", "colgroup"), found
+        self.tables += tag == "table"
+        self.captions += tag == "caption"
+        assert not [name for name in found if name.startswith("on")]
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if dict(attributes).get("id"):
+            self.ids.append(str(dict(attributes)["id"]))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.text += data
+
+
+def check(html: str) -> Outline:
+    """Return the outline of a page that any page of ours must have."""
+    found = Outline(html)
+    assert found.headings[0] == 1
+    assert found.headings.count(1) == 1
+    assert all(after - before <= 1 for before, after in zip(found.headings, found.headings[1:], strict=False))
+    assert len(found.ids) == len(set(found.ids))
+    assert {link.removeprefix("#") for link in found.links} <= set(found.ids)
+    assert found.tables == found.captions
+    assert all(image["alt"] and str(image["src"]).startswith("data:image/jpeg;base64,") for image in found.images)
+    assert not found.tags & {"script", "iframe", "object", "embed", "form", "base", "foreignobject"}
+    assert not re.search(r"https?://|url\((?!#)|@import", html)
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e]", html)
+    assert "None" not in found.text
+    assert "nan" not in found.text.lower().replace("nan”", "").split()
+    html.encode("utf-8")
+    return found
