@@ -69,8 +69,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Wei
 
 def test_eight_shapes_are_learned(tmp_path: Path) -> None:
     """Each photo is nearest to its own text, and each text to its photo."""
-    fast = ("lr=1e-2", "encoder_lr=1e-2")
-    trainer = shape_trainer(tmp_path / "photos", tmp_path / "run", "epochs=25", "batch_size=8", *fast)
+    fast = ("lr=2e-2", "encoder_lr=2e-2")
+    trainer = shape_trainer(tmp_path / "photos", tmp_path / "run", "epochs=40", "batch_size=8", *fast)
     for group in optimizer_for(trainer.core, trainer.config).param_groups:
         held = [p is trainer.core.get_parameter("log_scale") for p in group["params"]]
         assert not any(held) or group["weight_decay"] == 0
