@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from statistics import fmean
 
+from magic_cli.data.texts.captions import MOST_SUBTEXTS
 from magic_cli.data.texts.pair_texts import pair_texts
+from magic_cli.models.contrastive.features import SUBTEXTS
 from magic_cli.models.encoders import Encoder, ImageEncoder
 from magic_cli.records import Sample
 from magic_cli.tasks.encoding import text_windows
@@ -25,11 +27,12 @@ def training_notes(model: PretrainModel, samples: Sequence[Sample], processes: i
     config = model.config
     texts = _Texts.of(model, samples)
     photos = min(config.batch_size, len(samples))
-    local = config.local_weight > 0 and config.subtexts and texts.places > 3
+    places = SUBTEXTS + MOST_SUBTEXTS if processes > 1 and config.subtexts else texts.places  # as batches are filled up
+    local = config.local_weight > 0 and places > SUBTEXTS
     compared = Comparison(
         photos=photos,
-        texts=texts.places,
-        subtexts=texts.places - 3 if local else 0,
+        texts=places,
+        subtexts=places - SUBTEXTS if local else 0,
         dim=model.images.dim if model.images.projected else config.dim,
         processes=processes,
         patches=_patches(model.images) if local else 0,
@@ -48,7 +51,7 @@ class _Texts:
     """
 
     def __init__(self, rows: Sequence[Sequence[str]], model: PretrainModel) -> None:
-        self.places = max(3, max(map(len, rows)))
+        self.places = max(SUBTEXTS, max(map(len, rows)))
         self.mean = fmean(sum(map(bool, row)) for row in rows)
         distinct = {text for row in rows for text in row if text}
         windows = [item for text in distinct for item in text_windows(model.texts, text)]
