@@ -1,7 +1,7 @@
 """Contrastive pretraining by folds: the rows of MAKE's Table 3 on held-out photos, and paired differences.
 
-    python tests/benchmarks/pretraining.py PREPARED... [--folds 3] [--seeds 0 1 2] [--rows clip mkcl slra make]
-        [--set key=value ...] [--row NAME key=value,key=value] [--resamples 2000]
+    python tests/benchmarks/pretraining.py PREPARED... [--folds 3] [--seeds 0 1 2] [--rotate]
+        [--rows clip mkcl slra make] [--set key=value ...] [--row NAME key=value,key=value] [--resamples 2000]
 
 Photos are those of splits train and valid; split test is left alone. Folds are dealt by group, the same for all rows
 and seeds: each photo is predicted by models that saw none of its group. A line per row: zero-shot accuracy and balanced
@@ -171,6 +171,13 @@ def show(
             print(f"  {ours} - {theirs}: {'   '.join(cells)}", flush=True)
 
 
+def seeds_of(folds: Sequence[int], seeds: Sequence[int], rotate: bool) -> list[dict[int, int]]:
+    """Return the seed of each fold, for every time that all folds are trained."""
+    if rotate:
+        return [{fold: seeds[number % len(seeds)] for number, fold in enumerate(folds)}]
+    return [dict.fromkeys(folds, seed) for seed in seeds]
+
+
 def rows_of(chosen: Iterable[str], own: Sequence[Sequence[str]]) -> dict[str, tuple[str, ...]]:
     """Return the settings of the rows asked for."""
     return {name: ROWS[name] for name in chosen} | {name: tuple(filter(None, text.split(","))) for name, text in own}
@@ -182,6 +189,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--only", type=int, nargs="+", help="train these folds only")
+    parser.add_argument("--rotate", action="store_true", help="one training per fold: fold k with the k-th seed")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rows", nargs="*", default=["clip", "mkcl", "slra", "make"], choices=list(ROWS))
     parser.add_argument("--row", nargs=2, action="append", default=[], metavar=("NAME", "SETTINGS"))
@@ -193,13 +201,13 @@ def main() -> None:
     results: dict[str, list[dict[str, dict[str, NDArray[np.float64]]]]] = {}
     for row, settings in rows_of(given.rows, given.row).items():
         config = resolve(PretrainConfig, given.preset, [*given.settings, *settings])
-        for seed in given.seeds:
+        for seeds in seeds_of(given.only or list(range(given.folds)), given.seeds, given.rotate):
             start, merged = time.monotonic(), {known.name: {} for known in sets}
-            for fold in given.only or range(given.folds):
+            for fold, seed in seeds.items():
                 for name, rows in trained(sets, fold, replace(config, seed=seed)).items():
                     merged[name] |= rows
             results.setdefault(row, []).append(merged)
-            print(f"{row}, seed {seed}: {time.monotonic() - start:.0f} s", flush=True)
+            print(f"{row}, seeds {[*seeds.values()]}: {time.monotonic() - start:.0f} s", flush=True)
     show(sets, results, given.resamples)
 
 
