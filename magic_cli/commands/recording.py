@@ -59,13 +59,13 @@ def _check_options(verb: str, options: object, signature: inspect.Signature) -> 
 
 
 def refuse_empty_paths(arguments: Mapping[str, object]) -> None:
-    """Refuse empty paths, at any depth: `Path("")` would be the working folder.
+    """Refuse empty paths, at any depth: `Path("")` would be the working folder. Settings may be empty.
 
     Raises:
         ConfigError: one line that names the argument.
     """
     for name, value in arguments.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and name != "settings":
             refuse_empty_paths(value)
         elif name in _PATHS and (value == "" or (isinstance(value, list) and "" in value)):
             raise ConfigError(problem(name, "an empty path", "a file or folder", "is a variable unset?"))
