@@ -196,6 +196,7 @@ def predict(
     classes: opt.Classes = None,
     concepts: opt.ConceptsFile = None,
     templates: opt.TemplatesFile = None,
+    probe: opt.Probe = False,
     limit: Annotated[int | None, typer.Option(min=1, max=1_000_000_000, help="Only the first N samples.")] = None,
     precision: Annotated[str | None, typer.Option(help="no, bf16 or fp16; default: as in training.")] = None,
     weights: opt.Weights = None,
@@ -216,11 +217,10 @@ def predict(
 
         result: VoteResult | PredictResult = merge(preds or [], data, split, out, VoteOptions(overwrite, dry_run))
     else:
-        from magic_cli.commands.predict import PredictOptions
-        from magic_cli.commands.predict import predict as predict_split
+        from magic_cli.commands import predict as verb
         from magic_cli.training.runtime import RuntimeOptions
 
-        options = PredictOptions(
+        options = verb.PredictOptions(
             tta=tta,
             threshold=threshold,
             largest=largest,
@@ -229,6 +229,7 @@ def predict(
             classes=classes,
             concepts=concepts,
             templates=templates,
+            probe=probe,
             limit=limit,
             precision=precision,
             weights=weights,
@@ -236,7 +237,7 @@ def predict(
             dry_run=dry_run,
             runtime=RuntimeOptions(device, cache_dir, no_cache),
         )
-        result = predict_split(task, ckpt or [], data, split, out, options)
+        result = verb.predict(task, ckpt or [], data, split, out, options)
     emit(as_json, "predict", result)
 
 

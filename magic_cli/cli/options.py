@@ -222,6 +222,8 @@ _TEMPLATES = "pretrain: sentences with {} for the class, one per line; default: 
 
 TemplatesFile = Annotated[Path | None, typer.Option("--templates", metavar="FILE", help=_TEMPLATES)]
 
+Probe = Annotated[bool, typer.Option("--probe", help="pretrain: score linear probes of the encoder instead.")]
+
 _IDENTICAL = "pretrain: in retrieval, any photo with the very same text is a hit, or its own only."
 
 GroupIdentical = Annotated[bool, typer.Option("--group-identical/--no-group-identical", help=_IDENTICAL)]

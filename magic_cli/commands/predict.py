@@ -50,6 +50,7 @@ class PredictOptions:
         decode: for cvqa: "slot" or "set"; None: as in training.
         classes, concepts, templates: for pretrain: what is asked, instead of the classes and concepts of the split:
             names divided by commas, or a file; a file of concepts; a file of sentences with {} for the class.
+        probe: for pretrain: fit linear probes on frozen vectors of split train and score them on the split, instead.
         limit: predict only so many samples, the first ones.
         precision: no, bf16 or fp16; None: as in training.
         weights: folder of Hugging Face checkpoints; None: as in training.
@@ -66,6 +67,7 @@ class PredictOptions:
     classes: str | None = None
     concepts: StrPath | None = None
     templates: StrPath | None = None
+    probe: bool = False
     limit: int | None = None
     precision: str | None = None
     weights: StrPath | None = None
@@ -83,7 +85,7 @@ class PredictOptions:
         """The options that only some tasks have (training/task.py, `Decision`)."""
         files = {name: None if path is None else str(path) for name, path in self.lists.items()}
         flags = {"threshold": self.threshold, "largest": self.largest, "fill_holes": self.fill_holes}
-        return {**flags, "decode": self.decode, "classes": self.classes, **files}
+        return {**flags, "probe": self.probe, "decode": self.decode, "classes": self.classes, **files}
 
     @property
     def lists(self) -> dict[str, StrPath | None]:
@@ -110,7 +112,7 @@ def predict(
         ckpt: a checkpoint, here or in runs/TASK/, or a folder of runs (folds, seeds); several are averaged.
         data: folder that `prepare` wrote.
         split: train, valid or test.
-        out: folder of the predictions; None for predictions/TASK.
+        out: folder of the predictions; None for predictions/TASK, with `probe` predictions/probe.
         options: how to predict and to decide.
 
     Raises:
@@ -119,7 +121,7 @@ def predict(
     """
     known = tasks.get(task)
     decision = known.decision_from(options.decided)
-    folder = PREDICTIONS / task if out is None else Path(out)
+    folder = PREDICTIONS / ("probe" if options.probe else task) if out is None else Path(out)
     paths = _checkpoints([ckpt] if isinstance(ckpt, str | os.PathLike) else ckpt, task)
     check_target(folder, f"predict {task}", options.overwrite, known.outputs, (*paths, Path(data)))
     prepared, stamps = open_dataset(Path(data), shards=known.reads_shards)
@@ -127,6 +129,8 @@ def predict(
     if options.dry_run:
         configs = [restored(path, known, prepared, options.weights)[1] for path in paths]
         return replace(result, samples=len(_samples(known, prepared, split, configs[0], options.limit)))
+    if options.probe:
+        return _probed(result, known, (paths, stamps, prepared), options)
     ids: list[str] = []
     with report_ends(folder, "run the same command again"):
         predicted = _noting(stamps.checked(predictions(task, paths, prepared, split, options)), ids)
@@ -134,6 +138,19 @@ def predict(
     following = after_predicting(known, prepared, data, folder, split, ids)
     record = _run_files(paths, stamps, folder, (split, options))
     return replace(result, files=len(files), following=following, recorded=record)
+
+
+def _probed(
+    result: PredictResult, task: Task, inputs: tuple[Sequence[Path], PreparedStamps, Prepared], options: PredictOptions
+) -> PredictResult:
+    """Fit linear probes on one checkpoint's encoder instead of predicting."""
+    paths, stamps, prepared = inputs
+    if len(paths) > 1:
+        raise ConfigError(problem("--probe", f"{len(paths)} checkpoints", "one", "give a single --ckpt"))
+    weights = None if options.weights is None else str(Path(options.weights).resolve())
+    files = task.probe(paths[0], prepared, result.split, Path(result.out), options.runtime.runtime(), weights)
+    record = _run_files(paths, stamps, Path(result.out), (result.split, options))
+    return replace(result, files=len(files), recorded=record)
 
 
 def _noting(predictions: Iterable[Prediction], ids: list[str]) -> Iterator[Prediction]:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 from magic_cli.data.gold import Gold, TaskGold
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.questions import QuestionSchema
-from magic_cli.errors import ConfigError
+from magic_cli.errors import ConfigError, problem
 from magic_cli.records import Prediction, Review, Rules, Sample, Submitted, TaskScores
 
 if TYPE_CHECKING:
     from magic_cli.config import Config, SettingValue
+    from magic_cli.training.runtime import Runtime
     from magic_cli.training.task_model import TaskModel
 
 T = TypeVar("T")
@@ -197,6 +198,24 @@ class Task(ABC):
             decision: options of `magic predict`; None in training.
         """
         return
+
+    def probe(
+        self, path: Path, prepared: Prepared, split: str, out: Path, runtime: Runtime, weights: str | None
+    ) -> list[Path]:
+        """Fit linear probes on what a checkpoint's encoder gives, and write their scores to the folder `out`.
+
+        Args:
+            path: the checkpoint.
+            prepared: the dataset: probes are trained on split train.
+            split: what they are scored on.
+            out: the folder.
+            runtime: device and cache.
+            weights: folder of Hub checkpoints; None for that of the training.
+
+        Raises:
+            ConfigError: the task has no probe.
+        """
+        raise ConfigError(problem("--probe", f"task {self.name}", "a task with linear probes", "leave it out"))
 
     def choose_settings(self, validated: Sequence[Validated], config: Config) -> ChosenSettings | None:
         """Choose settings on the predictions for the validation samples; None if there is nothing to choose.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from magic_cli.tasks.pretrain.config import PretrainConfig
     from magic_cli.tasks.pretrain.matched import Pair
     from magic_cli.tasks.pretrain.predictions import PairPrediction
+    from magic_cli.training.runtime import Runtime
     from magic_cli.training.task_model import TaskModel
 
 
@@ -93,6 +94,19 @@ class PretrainTask(Task):
         gold = self.gold(prepared, split)
         questions = asked(gold, of_class(decision or PretrainDecision(), PretrainDecision))
         return save(chain([first], rest), questions, gold, split, out)
+
+    def probe(
+        self, path: Path, prepared: Prepared, split: str, out: Path, runtime: Runtime, weights: str | None
+    ) -> list[Path]:
+        """Write out/probe.json with what a logistic regression reads from frozen vectors.
+
+        Raises:
+            ConfigError: split train. DataError: too few classes, or the folder cannot be written.
+        """
+        from magic_cli.tasks.pretrain.model.probe import probe
+        from magic_cli.tasks.pretrain.probe_file import save_probe
+
+        return save_probe(probe(path, prepared, split, runtime, weights), out)
 
     def gold(self, prepared: Prepared, split: str) -> PairGold:
         """Return classes, concepts and texts of a split's photos."""

@@ -48,11 +48,13 @@ class PretrainDecision(Decision):
         classes: names divided by commas, a JSON list, or a file of either kind or with a name per line.
         concepts: a file with a concept per line, a JSON list, or a JSON object of concepts with lists of synonyms.
         templates: a file with a sentence per line, or a JSON list; {} or {c} is the class.
+        probe: fit linear probes instead.
     """
 
     classes: str | None = None
     concepts: str | None = None
     templates: str | None = None
+    probe: bool = False
 
 
 def asked(gold: PairGold, decision: PretrainDecision | None = None) -> Asked:
