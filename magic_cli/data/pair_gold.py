@@ -1,5 +1,6 @@
 """What contrastive pretraining is scored against: the classes, concepts and texts of photos."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
@@ -7,6 +8,7 @@ from typing import Self, TypeVar
 from magic_cli.data.gold import TaskGold
 from magic_cli.data.pairs import pair_samples
 from magic_cli.data.prepared import Prepared
+from magic_cli.data.prompts import name_key
 from magic_cli.data.texts.pair_texts import class_of, concepts_of, pair_texts
 from magic_cli.records import SPLITS, Sample
 
@@ -68,12 +70,20 @@ class PairGold(TaskGold):
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes to choose from: those that are known, else the distinct classes of the photos, sorted."""
-        return self.known_classes or tuple(sorted(set(self.classes.values())))
+        return self.known_classes or _distinct(self.classes.values())
 
     @property
     def concept_names(self) -> tuple[str, ...]:
         """The concepts: those that are known, else the distinct concepts of the photos, sorted."""
-        return self.known_concepts or tuple(sorted({concept for seen in self.concepts.values() for concept in seen}))
+        return self.known_concepts or _distinct(concept for seen in self.concepts.values() for concept in seen)
+
+
+def _distinct(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the distinct names, sorted; of spellings of one name (`name_key`) the most frequent, else the first."""
+    spellings: dict[str, Counter[str]] = {}
+    for name in names:
+        spellings.setdefault(name_key(name), Counter())[name] += 1
+    return tuple(sorted(max(sorted(found), key=found.__getitem__) for found in spellings.values()))
 
 
 def _kept(values: Mapping[str, T], ids: Collection[str]) -> dict[str, T]:
@@ -86,8 +96,8 @@ def prepared_pair_gold(prepared: Prepared, split: str) -> PairGold:
     if gold.classes:
         return gold
     others = (pair_samples(prepared, other, needs_text=False) for other in SPLITS if other != split)
-    names = {class_of(sample.case) for samples in others for sample in samples}
-    return replace(gold, known_classes=tuple(sorted(names - {""})))
+    names = (name for samples in others for sample in samples if (name := class_of(sample.case)))
+    return replace(gold, known_classes=_distinct(names))
 
 
 def pair_gold(source: str, samples: Iterable[Sample]) -> PairGold:

@@ -1,6 +1,7 @@
 """Prompts: the cleaned halves of `Question || Answer`, and how they share a text encoder's window."""
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from html import unescape
 from html.parser import HTMLParser
@@ -95,6 +96,15 @@ def replace_surrogates(text: str) -> str:
 def fold(text: str) -> str:
     """Replace every run of white space (Unicode) by one space, and strip the ends."""
     return " ".join(text.split())
+
+
+def name_key(name: str) -> str:
+    """Return what two spellings of a class or concept have in common.
+
+    >>> name_key("Basal_cell  carcinoma") == name_key("basal cell carcinoma")
+    True
+    """
+    return fold(unicodedata.normalize("NFC", name).replace("_", " ")).casefold()
 
 
 def clean(text: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from magic_cli.data.pair_gold import PairGold
-from magic_cli.data.prompts import fold
+from magic_cli.data.prompts import fold, name_key
 from magic_cli.errors import ConfigError, DataError, printable, problem, shorten
 from magic_cli.io.json_files import parse_json, read_json
 from magic_cli.io.regular_file import read_regular
@@ -154,7 +154,8 @@ def _listed(name: str, value: object) -> Sequence[str]:
 
 def _distinct(name: str, words: Sequence[str]) -> tuple[str, ...]:
     names = tuple(filter(None, map(fold, words)))
-    twice = sorted({word for number, word in enumerate(names) if word in names[:number]})
+    keys = list(map(name_key, names))
+    twice = sorted({word for number, word in enumerate(names) if keys[number] in keys[:number]})
     if twice or not names:
         got = f"{shorten(twice)} twice" if twice else "no names"
         raise ConfigError(problem(name, got, "each name once", "fix the list"))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.data.pair_gold import PairGold
-from magic_cli.data.prompts import fold
+from magic_cli.data.prompts import name_key
 from magic_cli.errors import DataError, problem, shorten
 from magic_cli.submission.pairs import SubmittedPair, Vector
 from magic_cli.tasks.pretrain.predictions import PairPrediction
@@ -91,15 +91,6 @@ def matched(gold: PairGold, predictions: Iterable[Pair]) -> Matched:
         expected = "classes, concepts or texts of the predicted photos"
         raise DataError(problem(gold.source, got, expected, "predict what this gold holds, or give another one"))
     return Matched(tuple(pairs), classes, concepts, retrieval, tuple(notes))
-
-
-def name_key(name: str) -> str:
-    """Return what two spellings of a class or concept have in common.
-
-    >>> name_key("Basal_cell  carcinoma") == name_key("basal cell carcinoma")
-    True
-    """
-    return fold(unicodedata.normalize("NFC", name).replace("_", " ")).casefold()
 
 
 def _by_photo(gold: PairGold, predictions: Iterable[Pair]) -> dict[str, Pair]:
@@ -214,9 +205,9 @@ def _concepts(gold: PairGold, pairs: Mapping[str, Pair], notes: list[str]) -> Co
 
 def _flags(names: Sequence[str], rows: Sequence[Collection[str]]) -> NDArray[np.bool_]:
     flags = np.zeros((len(rows), len(names)), np.bool_)
-    place = {name: number for number, name in enumerate(names)}
+    place = {name_key(name): number for number, name in enumerate(names)}
     for row, seen in enumerate(rows):
-        flags[row, [place[name] for name in seen if name in place]] = True
+        flags[row, [place[key] for key in map(name_key, seen) if key in place]] = True
     return flags
 
 

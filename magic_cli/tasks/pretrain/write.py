@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.data.pair_gold import PairGold
+from magic_cli.data.prompts import name_key
 from magic_cli.io.json_files import write_json
 from magic_cli.io.staging import replace_results
 from magic_cli.submission.pairs import ASKED, CONCEPTS, LABELS, MAPS, VECTORS, ZERO_SHOT
@@ -168,9 +169,9 @@ def _write_labels(path: Path, ids: Sequence[str], classes: Sequence[str], gold: 
     `filename` and `image` are paths below the folder that all photos have in common, `label` is the place of the class
     in the list of classes, from 0, and `diag` its name.
     """
-    places = {name: number for number, name in enumerate(classes)}
+    places = {name_key(name): number for number, name in enumerate(classes)}
     rows = [(gold.photos[name], gold.classes[name]) for name in ids if name in gold.photos and name in gold.classes]
-    rows = [(photo, label) for photo, label in rows if label in places]
+    rows = [(photo, classes[place]) for photo, label in rows if (place := places.get(name_key(label))) is not None]
     if not rows:
         return
     root = os.path.commonpath([os.path.dirname(photo) for photo, _ in rows])  # noqa: PTH120  paths are text here
@@ -179,4 +180,4 @@ def _write_labels(path: Path, ids: Sequence[str], classes: Sequence[str], gold: 
         writer.writerow(["filename", "image", "label", "diag", "split"])
         for photo, label in rows:
             name = Path(os.path.relpath(photo, root)).as_posix()
-            writer.writerow([name, name, places[label], label, split])
+            writer.writerow([name, name, places[name_key(label)], label, split])

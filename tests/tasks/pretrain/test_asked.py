@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pair_predictions import CLASSES, CONCEPTS, draw
 
 from magic_cli.data.pair_gold import PairGold
 from magic_cli.errors import ConfigError
+from magic_cli.submission.pairs import SubmittedPair
 from magic_cli.tasks.pretrain.asked import Asked, Concept, PretrainDecision, asked
+from magic_cli.tasks.pretrain.matched import matched
 from magic_cli.tasks.pretrain.prompts import CLASS_TEMPLATES
 
 NOTHING = PairGold("no gold")
@@ -23,6 +26,24 @@ def test_the_gold_is_asked_for() -> None:
     assert asked(gold) == Asked(tuple(sorted(CLASSES)), CLASS_TEMPLATES, tuple(Concept(c, (c,)) for c in CONCEPTS))
     assert asked(NOTHING) == Asked()
     assert asked(PairGold("one", classes={"a": "nevus"})).classes == ()
+
+
+def test_spellings_of_one_class_or_concept_are_asked_for_once_and_scored() -> None:
+    labels = {"a": "Nevus", "b": "nevus", "c": "nevus", "d": "basal cell carcinoma", "e": "Basal_cell carcinoma"}
+    seen = {"a": frozenset({"Scale"}), "b": frozenset({"scale"}), "c": frozenset()}
+    gold = PairGold("a table", labels, seen, groups={name: name for name in labels})
+    questions = asked(gold)
+    assert questions.classes == ("Basal_cell carcinoma", "nevus")
+    assert [concept.name for concept in questions.concepts] == ["Scale"]
+
+    even, one = np.full(2, 0.5, np.float32), np.ones(1, np.float32)
+    asked_for = {"classes": questions.classes, "concepts": ("Scale",)}
+    pairs = [SubmittedPair(name, class_scores=even, concept_scores=one, **asked_for) for name in labels]
+    both = matched(gold, pairs)
+    assert both.classes is not None
+    assert both.classes.gold.tolist() == [1, 1, 1, 0, 0]
+    assert both.concepts is not None
+    assert both.concepts.positive.tolist() == [[True], [True], [False]]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +64,7 @@ def test_classes_from_the_command_line() -> None:
     assert classes_of('["a, with comma", "b"]') == ("a, with comma", "b")
 
 
-@pytest.mark.parametrize("words", ["melanoma", "", "a,a", "[1, 2]", "[", '{"a": 1}', "x" * 5000])
+@pytest.mark.parametrize("words", ["melanoma", "", "a,a", "Nevus, nevus", "[1, 2]", "[", '{"a": 1}', "x" * 5000])
 def test_bad_classes(words: str) -> None:
     with pytest.raises(ConfigError) as error:
         classes_of(words)

@@ -81,6 +81,7 @@ def test_clip_has_one_text_per_photo_and_unknown_activations_are_named() -> None
     compared, _, memory = notes(1, "objective=infonce", "local_weight=0", "finetune=all", "batch_size=64")
     assert compared == "batches of 40 photos with 2.0 texts each; negatives: 39 photos per text, 39 texts per photo"
     assert memory.endswith("without the activations of the image encoder and the text encoder, which are not known")
+    assert notes(1, "batch_size=1")[0].endswith("nothing is learned, give more photos or a larger batch_size")
 
 
 def test_the_warm_up_of_the_paper_is_half_of_its_training() -> None:

@@ -73,6 +73,8 @@ def _comparison(model: PretrainModel, compared: Comparison, texts: _Texts) -> st
     against = others * (texts.mean if config.objective in ("mkcl", "multi_positive") else 1)
     negatives = f"negatives: {others:,} photos per text, {against:,.0f} texts per photo"
     alone = "; grad_accum_steps adds none, micro_batch does" if config.grad_accum_steps > 1 else ""
+    if not others:
+        alone = "; one photo has nothing to be told from: nothing is learned, give more photos or a larger batch_size"
     return f"batches of {compared.photos:,} photos with {texts.mean:.1f} texts each{shared}{parts}; {negatives}{alone}"
 
 
