@@ -31,6 +31,7 @@ from magic_cli.io.progress import is_main_process, log
 from magic_cli.metrics import bootstrap
 from magic_cli.records import EncounterScores, Prediction, Review, Sample, TaskScores
 from magic_cli.report.run_text import CrossValidationResult, Fold, FoldScores, PooledScore
+from magic_cli.submission import pairs
 from magic_cli.submission.probabilities import PROBABILITIES_FILE
 from magic_cli.submission.reader import ANSWERS, MASKS, open_predictions
 from magic_cli.training.parts import Data, Part, groups, unique_samples
@@ -107,7 +108,7 @@ def cross_validate(
     """Cross-validate a task on split train.
 
     Args:
-        task: "seg" or "cvqa".
+        task: "seg", "cvqa" or "pretrain".
         folds: 2 to the number of encounters.
         data: folder that `prepare` wrote.
         out: folder of the runs; None for runs/TASK.
@@ -179,7 +180,7 @@ def _files(folder: Path) -> list[Path]:
     owned = ownership.read(folder / RECORD)
     masks = f"{PREDICTIONS}/{MASKS}/"  # by their list alone: masks of others may be there
     listed = (folder / name for name in (owned.files if owned else ()) if name.startswith(masks))
-    known = (folder / name for name in (FILE, f"{PREDICTIONS}/{ANSWERS}", f"{PREDICTIONS}/{PROBABILITIES_FILE}"))
+    known = (folder / FILE, *(folder / PREDICTIONS / name for name in (ANSWERS, PROBABILITIES_FILE, *pairs.FILES)))
     folds = [path for path in folder.glob("fold-*") if _FOLD.fullmatch(path.name)]
     return [path for path in (*known, *listed, *(fold / n for fold in folds for n in RUN_FILES)) if path.is_file()]
 
@@ -199,6 +200,7 @@ def _earlier(work: Path) -> tuple[Path, Mapping[str, object]]:
 
 def _plan(setup: RunSetup, folds: int) -> Plan:
     task, prepared = setup.task, setup.datasets[0].prepared
+    task.check_folds(prepared)
     samples = task.training_samples(prepared, "train", setup.config)
     group_of = groups(samples)
     labels: dict[str, set[str]] = {}
@@ -282,11 +284,13 @@ def _held_out_predictions(plan: Plan) -> Iterator[Prediction]:
     """Yield each fold's predictions for its held-out samples; one model is in memory at a time."""
     from magic_cli.commands.predict import predict_views, restored
 
-    setup = plan.setup
+    setup, prepared = plan.setup, plan.setup.datasets[0].prepared
+    gold = setup.task.gold(prepared, "train")
     for fold, part in enumerate(plan.parts):
-        model, config = restored(plan.folder(fold) / "best.pt", setup.task, setup.datasets[0].prepared)
+        model, config = restored(plan.folder(fold) / "best.pt", setup.task, prepared)
+        setup.task.before_predicting(model, gold)
         model.cache = setup.runtime.features(config)
-        yield from predict_views(model, config, unique_samples(part), setup.runtime)[0]
+        yield from map(setup.task.held_out, predict_views(model, config, unique_samples(part), setup.runtime)[0])
 
 
 def _ended(part: Fold, folder: Path) -> Fold:

@@ -189,6 +189,14 @@ class Task(ABC):
         """
         return ()
 
+    def check_folds(self, prepared: Prepared) -> None:
+        """Refuse data on which a cross-validation could not be scored; raises DataError."""
+        return
+
+    def held_out(self, prediction: Prediction) -> Prediction:
+        """Return what of a prediction can be scored beside those of other folds' models."""
+        return prediction
+
     def before_predicting(self, model: TaskModel, gold: TaskGold, decision: Decision | None = None) -> None:
         """Tell a model what its predictions will be scored against: the classes to choose from, say.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from labelled_photos import CLASSES, make_labelled
 
+from magic_cli.commands.cross_validate import cross_validate
 from magic_cli.commands.package import check_submission
 from magic_cli.commands.predict import PredictOptions, predict
 from magic_cli.commands.rerun import rerun
@@ -82,6 +83,16 @@ def test_systems_are_compared_on_what_they_share(work: Path) -> None:
     assert {"top1", "macro_auroc"} <= comparison.differences.keys()
     assert "recall@10" not in comparison.differences
     assert comparison.differences["top1"].difference == 0
+
+
+def test_folds_are_scored_on_classes_and_not_on_retrieval_across_models(work: Path) -> None:
+    options = TrainOptions(preset="tiny", settings=("epochs=1",), runtime=QUICK)
+    result = cross_validate("pretrain", 2, work / "prepared", work / "folds", options)
+    assert result.scores is not None
+    assert {"top1", "balanced_accuracy"} <= result.scores.pooled.keys()
+    assert not any("recall@" in name or "_rank" in name for name in result.scores.pooled)
+    record = read_json(work / "folds" / "folds" / "run.json")
+    assert "folds/zero_shot.csv" in record["outputs"]  # so that --overwrite may replace it
 
 
 def test_a_report_is_written(work: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -12,7 +13,8 @@ from magic_cli.data.pair_gold import PairGold, prepared_pair_gold
 from magic_cli.data.pairs import pair_notes, pair_samples
 from magic_cli.data.prepared import MANIFEST, Prepared
 from magic_cli.data.questions import QuestionSchema
-from magic_cli.errors import EmptySplit, problem
+from magic_cli.data.shards.dataset import ShardedDataset
+from magic_cli.errors import DataError, EmptySplit, problem
 from magic_cli.records import SPLITS, Prediction, Rules, Sample, Submitted, TaskScores
 from magic_cli.submission import pairs
 from magic_cli.tasks.pretrain.asked import PretrainDecision, asked
@@ -123,6 +125,22 @@ class PretrainTask(Task):
     def data_warnings(self, prepared: Prepared, samples: Sequence[Sample], config: Config) -> Sequence[str]:
         """Return what makes no pair and, of shards, what is damaged and how they were split."""
         return [line for split in ("train", "valid") for line in pair_notes(prepared, split)]
+
+    def check_folds(self, prepared: Prepared) -> None:
+        """Raise DataError for shards, and for photos without classes and concepts: folds have no joint retrieval."""
+        if isinstance(prepared, ShardedDataset):
+            got, remedy = "shards with --folds", "leave --folds out, or prepare the photos"
+            raise DataError(problem(prepared.root, got, "a prepared dataset", remedy))
+        asked_for = asked(self.gold(prepared, "train"))
+        if not asked_for.classes and not asked_for.concepts:
+            got, remedy = "no classes and no concepts in split 'train'", "leave --folds out"
+            raise DataError(problem(prepared.root, got, "what models of several folds can be scored on", remedy))
+
+    def held_out(self, prediction: Prediction) -> Prediction:
+        """Return a prediction without its text's vector: vectors of different folds' models are in different spaces."""
+        from magic_cli.tasks.pretrain.predictions import PairPrediction
+
+        return replace(of_class(prediction, PairPrediction), text=None)
 
     def before_predicting(self, model: TaskModel, gold: TaskGold, decision: Decision | None = None) -> None:
         """Ask for what a decision names, else for classes and concepts of the gold; raises ConfigError as `asked`."""
