@@ -221,6 +221,7 @@ def serve() -> None:
     """Be the warm process."""
     import importlib
 
+    sys.modules["pyarrow"] = None  # type: ignore[assignment]  # pandas would import it, and it starts threads
     for name in MODULES:
         with contextlib.suppress(ImportError):  # some are extras, or inner parts of another version
             importlib.import_module(name)

@@ -22,6 +22,10 @@ class PretrainConfig(Config):
         "What a photo's text competes with: the texts of other photos, of its own too (all), or photos only (image).",
     ] = "others"
     subtexts: Annotated[bool, "Whether the sentences of the raw text are positives too (--no-subtexts)."] = True
+    disease_wording: Annotated[
+        Literal["paper", "templates"],
+        "Disease text in training: MAKE's one sentence, or that and the templates of zero-shot prompts in turn.",
+    ] = "paper"
     local_weight: Annotated[float, Range(0, 1e3), "Weight lambda of the local alignment loss; 0: none (--no-slra)."] = (
         0.7
     )

@@ -244,3 +244,25 @@ def test_lite0_is_tuned_with_the_statistics_of_its_weights(mode: str, samples: l
 def test_minilm_is_tuned_whole(samples: list[Sample]) -> None:
     _, found = trained(model("text_encoder=minilm", "finetune=all"), samples[:2])
     assert any(name.startswith("texts.net.embeddings") for name in found)
+
+
+def test_the_wording_of_the_disease_text_takes_turns_in_training_only(samples: list[Sample]) -> None:
+    """Every view words it by its number, so that a resumed run words it alike; one without a diagnosis has none."""
+    made = model("disease_wording=templates", "views=9")
+    seen = [made.train().collate(samples[:3], [view] * 3) for view in range(9)]
+    worded = torch.stack([batch.text_ids[:, 1] for batch in seen])
+    assert [len(set(column.tolist())) for column in worded.T] == [9, 9, 1]
+    assert set(worded[:, 2].tolist()) == {0}
+    plain = made.eval().collate(samples[:3], [4] * 3)
+    assert plain.text_ids[0, 1] == hashed("This is a skin photo diagnosed as inflammatory, eczema.")
+    assert hashed("This is a skin image of psoriasis") in worded[:, 1].tolist()
+    for batch in seen:
+        assert torch.equal(batch.text_ids[:, [0, 2]], plain.text_ids[:, [0, 2]])
+
+
+def test_all_wordings_are_cached_with_a_frozen_text_encoder(samples: list[Sample], tmp_path: Path) -> None:
+    made = model("disease_wording=templates", "views=9")
+    made.cache = FeatureCache(tmp_path, "float32")
+    fill_cache(made, samples, 9, accelerator_for(made.config, "cpu"))
+    for view in range(9):
+        assert isinstance(made.train().collate(samples, [view] * 5).windows, Encoded)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from magic_cli.data.texts.captions import MOST_SUBTEXTS
-from magic_cli.data.texts.pair_texts import PairTexts, concepts_of, disease_path_of, pair_texts
+from magic_cli.data.texts.pair_texts import PairTexts, class_of, concepts_of, disease_path_of, pair_texts
 from magic_cli.models.augment import unturn
 from magic_cli.models.cache.features import Item
 from magic_cli.models.contrastive import ContrastiveOptions, PairFeatures, contrastive_loss
@@ -30,6 +30,7 @@ from magic_cli.tasks.pretrain.model.encoders import pair_encoders, projections
 from magic_cli.tasks.pretrain.model.photos import PhotoViews
 from magic_cli.tasks.pretrain.model.zero_shot import Prompts, class_probabilities, concept_scores, encode_prompts
 from magic_cli.tasks.pretrain.predictions import PairPrediction
+from magic_cli.tasks.pretrain.prompts import CLASS_TEMPLATES
 from magic_cli.training.cached_accumulation import ChunkedModel, Part
 from magic_cli.training.task import of_class
 from magic_cli.training.task_model import Batch
@@ -119,7 +120,7 @@ class PretrainModel(ChunkedModel):
                 for view in range(views):
                     yield self.views.first, photo_item(self.views.first, sample.images[0], view)
             if self.texts.is_frozen:
-                for text in self.chosen_texts(pair_texts(sample.case)):
+                for text in (*self.chosen_texts(pair_texts(sample.case)), *self._wordings(sample.case)):
                     for item in text_windows(self.texts, text):
                         yield self.texts, item
 
@@ -127,9 +128,23 @@ class PretrainModel(ChunkedModel):
         """Return the texts that the settings use, in their order; "" where there is none."""
         return texts.all if self.config.subtexts else texts.all[:SUBTEXTS]
 
+    def _wordings(self, case: Case) -> tuple[str, ...]:
+        """Return what takes turns with the disease text in training: () unless the settings ask for it."""
+        name = class_of(case) if self.config.disease_wording == "templates" and pair_texts(case).disease else ""
+        return tuple(template.format(name) for template in CLASS_TEMPLATES) if name else ()
+
+    def _texts_in(self, sample: Sample, view: int) -> tuple[str, ...]:
+        """Return the texts of a sample in a training view: its number chooses the wording of the disease text."""
+        texts = pair_texts(sample.case)
+        wordings = (texts.disease, *self._wordings(sample.case))
+        return self.chosen_texts(replace(texts, disease=wordings[(view + hashed(sample.id)) % len(wordings)]))
+
     def collate(self, samples: Sequence[Sample], views: Sequence[int]) -> PretrainBatch:
         """Return the photos and the texts of samples; every distinct text is encoded once."""
-        rows = [self.chosen_texts(pair_texts(sample.case)) for sample in samples]
+        if self.training:
+            rows = [self._texts_in(sample, view) for sample, view in zip(samples, views, strict=True)]
+        else:
+            rows = [self.chosen_texts(pair_texts(sample.case)) for sample in samples]
         numbers: dict[str, int] = {}
         for text in (text for row in rows for text in row if text):
             numbers.setdefault(text, len(numbers))
