@@ -10,15 +10,21 @@ class Projection(nn.Module):
 
     Features of encoders that were not trained for a joint space have a large common part, which would make all cosines
     alike; centre and scale are those of training samples (`fit`), 0 and 1 before.
+
+    Args:
+        features: D.
+        dim: d.
+        dropout: probability that training leaves out a feature.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, features: int, dim: int) -> None:
+    def __init__(self, features: int, dim: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("scale", torch.ones(()))
+        self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(features, dim, bias=False)
         nn.init.orthogonal_(self.linear.weight)
 
@@ -32,7 +38,7 @@ class Projection(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return unit vectors of features (..., D)."""
-        projected = self.linear((features - self.mean) / self.scale)
+        projected = self.linear(self.dropout((features - self.mean) / self.scale))
         return F.normalize(projected.float(), dim=-1)
 
 

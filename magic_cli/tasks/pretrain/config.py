@@ -13,6 +13,9 @@ class PretrainConfig(Config):
     task: ClassVar[str] = "pretrain"
 
     dim: Annotated[int, Range(2, 65_536), "Dimension of the joint space; CLIP checkpoints bring their own."] = 256
+    dropout: Annotated[
+        float, FRACTION, "Fraction of a photo's features that its projection leaves out in training."
+    ] = 0.0
     objective: Annotated[
         Literal["mkcl", "infonce", "soft", "dhn", "siglip", "multi_positive"],
         "Contrastive loss: MAKE's over all texts (mkcl), CLIP's over the raw text (infonce), or related work's.",

@@ -94,7 +94,7 @@ class PretrainModel(ChunkedModel):
         super().__init__()
         self.config = config
         self.images, self.texts = pair_encoders(config)
-        self.image_projection, self.text_projection = projections(self.images, self.texts, config.dim)
+        self.image_projection, self.text_projection = projections(self.images, self.texts, config.dim, config.dropout)
         initial = math.log(1 / config.temperature) if self.images.log_scale is None else self.images.log_scale
         self.log_scale = nn.Parameter(torch.tensor(float(initial)))
         bias = SIGLIP_BIAS if self.images.logit_bias is None else self.images.logit_bias

@@ -26,8 +26,8 @@ def pair_encoders(config: PretrainConfig) -> tuple[ImageEncoder, TextEncoder]:
     return both
 
 
-def projections(images: ImageEncoder, texts: TextEncoder, dim: int) -> tuple[nn.Module, nn.Module]:
+def projections(images: ImageEncoder, texts: TextEncoder, dim: int, dropout: float) -> tuple[nn.Module, nn.Module]:
     """Return the projections of both encoders; nothing is learned where features are in the joint space already."""
     if images.projected and images.source == texts.source:
         return Normalised(), Normalised()
-    return Projection(images.dim, dim), Projection(texts.dim, dim)
+    return Projection(images.dim, dim, dropout), Projection(texts.dim, dim)
