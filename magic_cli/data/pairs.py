@@ -4,12 +4,9 @@ from collections.abc import Sequence
 
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.shards.dataset import ShardedDataset
-from magic_cli.data.sources.source import RAW
-from magic_cli.data.texts.captions import CONCEPT_TEXT, DISEASE_TEXT, SUBTEXT
-from magic_cli.data.texts.pair_texts import with_pair_texts
+from magic_cli.data.texts.captions import SUBTEXT
+from magic_cli.data.texts.pair_texts import KNOWLEDGE, with_pair_texts
 from magic_cli.records import Case, Sample
-
-_ROLES = (RAW, DISEASE_TEXT, CONCEPT_TEXT)
 
 
 def pair_samples(prepared: Prepared, split: str, needs_text: bool = True) -> Sequence[Sample]:
@@ -54,5 +51,5 @@ def pair_notes(prepared: Prepared, split: str) -> tuple[str, ...]:
 
 def has_text(case: Case) -> bool:
     """Return whether a case says anything that a photo can be paired with: a caption, a knowledge text, a prompt."""
-    roles = (text for role, text in case.texts.items() if role in _ROLES or role.startswith(SUBTEXT))
+    roles = (text for role, text in case.texts.items() if role in KNOWLEDGE or role.startswith(SUBTEXT))
     return any(written.strip() for text in (*roles, {"": case.question, " ": case.answer}) for written in text.values())

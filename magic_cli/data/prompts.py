@@ -112,6 +112,11 @@ def clean(text: str) -> str:
     return fold(strip_html(replace_surrogates(text)))
 
 
+def in_english(texts: Mapping[str, str]) -> str:
+    """Return the English text as it is written, else that of the first other language; "" without any."""
+    return texts.get("en") or next(filter(None, texts.values()), "")
+
+
 def pick(texts: Mapping[str, str], lang: str) -> str:
     """Return the cleaned text in `lang`, else in the first other language that has a text; "" if none has."""
     ordered = [texts.get(lang, ""), *texts.values()]

@@ -25,6 +25,7 @@ from magic_cli import tasks
 from magic_cli.config import resolve
 from magic_cli.data.pair_gold import PairGold, pair_gold
 from magic_cli.data.prepared import Prepared, open_prepared
+from magic_cli.data.questions import NO_QUESTIONS
 from magic_cli.metrics import bootstrap
 from magic_cli.records import EncounterSums, Sample
 from magic_cli.tasks.pretrain.config import PretrainConfig
@@ -117,7 +118,7 @@ def trained(sets: Sequence[Set], fold: int, config: PretrainConfig) -> dict[str,
     for known in sets:
         held = {sample.id for sample in known.held(fold)}
         parts.append(Part([s for s in known.samples if s.id not in held], (), known.gold, known.name))
-    data = Data(task, parts, open_prepared_questions(), "folds")
+    data = Data(task, parts, NO_QUESTIONS, "folds")
     found = {}
     with tempfile.TemporaryDirectory() as out:
         trainer = Trainer("pretrain", data, config, Path(out), "cpu", place.features(config))
@@ -128,13 +129,6 @@ def trained(sets: Sequence[Set], fold: int, config: PretrainConfig) -> dict[str,
             predicted = list(predict(trainer.core, held_out, config, trainer.accelerator))
             found[known.name] = terms(known, held_out, predicted)  # type: ignore[arg-type]
     return found
-
-
-def open_prepared_questions():
-    """Return no questions: pretraining does not use them."""
-    from magic_cli.data.questions import NO_QUESTIONS
-
-    return NO_QUESTIONS
 
 
 def sums_of(known: Set, seeds: Sequence[dict[str, NDArray[np.float64]]]) -> EncounterSums:

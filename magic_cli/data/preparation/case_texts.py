@@ -1,12 +1,12 @@
 """Texts of every case, one case at a time: knowledge texts and subtexts, and the query, which never tells the class."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from magic_cli.data.issues import counted
-from magic_cli.data.prompts import FIXED, strip_html
+from magic_cli.data.prompts import FIXED, in_english, strip_html
 from magic_cli.data.sources.source import RAW, RawDataset
 from magic_cli.data.texts.captions import (
     CONCEPT_TEXT,
@@ -133,7 +133,7 @@ class CaseTexts:
             parts.append(guard.query(case, self._query, self._counts))
         roles = (TITLE, CONTENT) if self.query_from == "attributes" else (TITLE, CONTENT, RAW)
         for role in roles:  # a patient's own words, in data of our own schema, are a query
-            text = strip_html(_in_english(case.text(role)))
+            text = strip_html(in_english(case.text(role)))
             if not says_nothing(text):
                 parts.append(guard.caption(case, text, self._counts))
         query = " ".join(filter(None, parts))
@@ -178,8 +178,3 @@ class CaseTexts:
 
     def _source(self) -> str:
         return {"attributes": "attributes", "caption": "texts", "both": "attributes and texts"}[self.query_from]
-
-
-def _in_english(texts: Mapping[str, str]) -> str:
-    """Return the English text, else that of the first other language; "" without any."""
-    return texts.get("en") or next(filter(None, texts.values()), "")

@@ -12,24 +12,19 @@ from dataclasses import dataclass, field
 from magic_cli.data.prompts import replace_surrogates
 from magic_cli.data.sources.cells import literal
 from magic_cli.data.sources.csv_rows import Row
-from magic_cli.data.sources.derm1m import LABELS, attributes_of, first_said, texts_of
-from magic_cli.data.sources.source import RAW
-from magic_cli.data.texts.captions import CONCEPT_TEXT, DISEASE_TEXT, SUBTEXT
+from magic_cli.data.sources.derm1m import LABELS, LICENCES, ROLES, SUBTEXTS, attributes_of, first_said, texts_of
+from magic_cli.data.texts.captions import SUBTEXT
 from magic_cli.errors import DataError, problem
 
 LONGEST = 1 << 22  # bytes of a text or of a JSON object
 
 GROUPS = ("group", "group_id", "patient_id", "patient")
 
-_SUBCAPTIONS = tuple(f"subcaption_{number}" for number in range(1, 9))
-
-_COLUMN_OF = {RAW: "caption", DISEASE_TEXT: "ontology_caption", CONCEPT_TEXT: "visual_concept_caption"}
+_COLUMN_OF = {role: column for column, role in ROLES.items()}
 
 _TEXTS = frozenset(  # columns that say nothing besides texts, label, group and licence
-    {*_COLUMN_OF.values(), *_SUBCAPTIONS, *GROUPS, "truncated_caption", "knowledge_masks", "sub_caption_mask", "label"}
+    {*_COLUMN_OF.values(), *SUBTEXTS, *GROUPS, "truncated_caption", "knowledge_masks", "sub_caption_mask", "label"}
 )
-
-_LICENCES = ("license", "licence", "copyright_license")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +92,7 @@ def pair_record(cells: Mapping[str, object], caption: str | None, where: str) ->
         label=first_said(row, ("label", *LABELS)),
         group=first_said(row, GROUPS) or "",
         case_id=row.get("case_id") or "",
-        licence=(first_said(row, _LICENCES) or "")[:200],
+        licence=(first_said(row, LICENCES) or "")[:200],
         attributes={} if cells.keys() <= _TEXTS else attributes_of(row),
         has_knowledge=any(column in row.cells for column in ("ontology_caption", "visual_concept_caption")),
     )
@@ -106,9 +101,9 @@ def pair_record(cells: Mapping[str, object], caption: str | None, where: str) ->
 def _subcaptions(row: Row) -> tuple[str, ...]:
     """Return the columns that `sub_caption_mask` is about: as many as it has items, else those that are there."""
     mask = literal(row.get("sub_caption_mask"), f"{row.where}:sub_caption_mask")
-    if isinstance(mask, list | tuple) and 0 < len(mask) <= len(_SUBCAPTIONS):
-        return _SUBCAPTIONS[: len(mask)]
-    return tuple(column for column in _SUBCAPTIONS if column in row.cells)
+    if isinstance(mask, list | tuple) and 0 < len(mask) <= len(SUBTEXTS):
+        return SUBTEXTS[: len(mask)]
+    return tuple(column for column in SUBTEXTS if column in row.cells)
 
 
 def _cell(value: object) -> str:

@@ -36,13 +36,13 @@ from magic_cli.records import Case
 
 _CAPTIONS = frozenset({"caption", "truncated_caption"})
 
-_ROLES = {  # column to role; the knowledge mask is in the order (caption, ontology, visual concept)
+ROLES = {  # column to role; the knowledge mask is in the order (caption, ontology, visual concept)
     "caption": RAW,
     "ontology_caption": "disease",
     "visual_concept_caption": "concept",
 }
 
-_SUBTEXTS = tuple(f"subcaption_{number}" for number in range(1, 9))
+SUBTEXTS = tuple(f"subcaption_{number}" for number in range(1, 9))
 
 _MASKS = ("knowledge_masks", "sub_caption_mask")
 
@@ -59,10 +59,10 @@ _FACTS = (  # columns that become attributes under their own names
     *("source", "source_type", "body_location", "symptoms", "gender", "sub_captions"),
 )
 
-_LICENCES = ("license", "licence", "copyright_license")
+LICENCES = ("license", "licence", "copyright_license")
 
 _KNOWN = frozenset(
-    {"filename", "truncated_caption", "augmented_caption", "age", *_ROLES, *_SUBTEXTS, *_MASKS, *_FACTS, *_LICENCES}
+    {"filename", "truncated_caption", "augmented_caption", "age", *ROLES, *SUBTEXTS, *_MASKS, *_FACTS, *LICENCES}
 )
 
 _MARKS = frozenset({*LABELS, *_PATHS, *_CONCEPTS, *_AGENT, *_MASKS, "ontology_caption", "visual_concept_caption"})
@@ -237,10 +237,10 @@ def texts_of(row: Row, columns: Collection[str]) -> dict[str, str]:
     Raises:
         DataError: a mask is no list of zeros and ones; one line.
     """
-    knowledge = dict(zip(_ROLES, _mask(row, "knowledge_masks", len(_ROLES)), strict=True))
-    subtexts = [column for column in _SUBTEXTS if column in columns]
+    knowledge = dict(zip(ROLES, _mask(row, "knowledge_masks", len(ROLES)), strict=True))
+    subtexts = [column for column in SUBTEXTS if column in columns]
     kept = dict(zip(subtexts, _mask(row, "sub_caption_mask", len(subtexts)), strict=True)) if subtexts else {}
-    found = {role: row.get(column) for column, role in _ROLES.items() if knowledge[column]}
+    found = {role: row.get(column) for column, role in ROLES.items() if knowledge[column]}
     found |= {"truncated": row.get("truncated_caption"), "augmented": row.get("augmented_caption")}
     found |= {f"subtext-{column.rpartition('_')[2]}": row.get(column) for column, is_kept in kept.items() if is_kept}
     if knowledge["caption"]:
@@ -333,5 +333,5 @@ def _sex(text: str | None) -> str | None:
 
 
 def _licence(row: Row, is_agent: bool, is_rewritten: bool) -> str:
-    own = first_said(row, _LICENCES) or ("CC BY-NC-ND 4.0" if is_agent else "CC BY-NC 4.0")
+    own = first_said(row, LICENCES) or ("CC BY-NC-ND 4.0" if is_agent else "CC BY-NC 4.0")
     return f"{own[:150]}; caption rewritten by an agent" if is_rewritten else own[:200]

@@ -19,6 +19,7 @@ from magic_cli.data.pair_gold import PairGold, prepared_pair_gold
 from magic_cli.data.prepared import MANIFEST, open_prepared
 from magic_cli.data.prompts import fold
 from magic_cli.data.shards.dataset import is_sharded, open_shards
+from magic_cli.data.shards.pair_record import GROUPS
 from magic_cli.data.sources.cells import present
 from magic_cli.data.sources.csv_rows import Row, open_csv
 from magic_cli.errors import DataError, first_lines, printable, problem, redact, shorten
@@ -29,7 +30,7 @@ NAME_COLUMNS = ("diag", "diagnosis", "disease", "class_name", "label_name")
 
 TEXT_COLUMNS = ("caption_zh_polish_en", "truncated_caption", "caption_en", "caption", "text", "report", "description")
 
-GROUP_COLUMNS = ("group", "group_id", "patient_id", "patient", "lesion_id", "case_id")
+GROUP_COLUMNS = (*GROUPS, "lesion_id", "case_id")
 
 _NUMBERS = ("", "id", "index", "fold")  # columns that number rows
 

@@ -6,7 +6,7 @@ The order of the texts is fixed: 0 raw, 1 disease, 2 concept, 3 and on the subte
 import re
 from dataclasses import dataclass, replace
 
-from magic_cli.data.prompts import fold
+from magic_cli.data.prompts import fold, in_english
 from magic_cli.data.questions import NO_QUESTIONS, QuestionSchema
 from magic_cli.data.sources.source import RAW
 from magic_cli.data.texts.captions import CONCEPT_TEXT, DISEASE_TEXT, SUBTEXT, KnowledgeOptions, limited, with_knowledge
@@ -51,7 +51,7 @@ def with_pair_texts(case: Case, questions: QuestionSchema = NO_QUESTIONS) -> Cas
     texts = {role: text for role, text in made.texts.items() if role != RAW and not role.startswith(SUBTEXT)}
     texts[RAW] = {"en": said}
     subtexts = {role: text for role, text in case.texts.items() if role.startswith(SUBTEXT)}
-    own = sentences(said)[: KnowledgeOptions().most]
+    own = limited(sentences(said), KnowledgeOptions())
     texts |= subtexts or {f"{SUBTEXT}{number}": {"en": sentence} for number, sentence in enumerate(own, 1)}
     return replace(made, texts=texts)
 
@@ -68,8 +68,7 @@ def pair_texts(case: Case) -> PairTexts:
 
 
 def _english(case: Case, role: str) -> str:
-    texts = case.text(role)
-    return fold(texts.get("en") or next(filter(None, texts.values()), ""))
+    return fold(in_english(case.text(role)))
 
 
 def class_of(case: Case) -> str:
