@@ -18,7 +18,7 @@ import numpy as np
 
 from magic_cli.data.issues import IssueLog, by_kind
 from magic_cli.data.shards.pair_record import PairRecord, pair_record
-from magic_cli.data.shards.shard import Shard
+from magic_cli.data.shards.shard import Shard, ShardPhoto
 from magic_cli.data.shards.shard_index import ROW, ShardFacts, ShardIndex, group_hash, load_index, save_index, stamp
 from magic_cli.errors import DataError, ExtraError, first_lines, printable, problem
 from magic_cli.records import PackedPhoto
@@ -35,18 +35,10 @@ REMEDY = "pip install 'magic-cli[parquet]'"
 
 
 @dataclass(frozen=True, slots=True)
-class ParquetPhoto(PackedPhoto):
-    """A photo in a row of a Parquet file; `digest` is that of the file, `name` is for messages."""
+class ParquetPhoto(ShardPhoto):
+    """A photo in a row of a Parquet file."""
 
-    path: str
-    name: str
-    digest: str
     row: int
-
-    @property
-    def place(self) -> str:
-        """The file and the row."""
-        return self.name
 
     @property
     def key(self) -> str:

@@ -10,6 +10,20 @@ from magic_cli.data.texts.captions import with_knowledge
 from magic_cli.records import Case, ImageRecord, PackedPhoto, Sample
 
 
+@dataclass(frozen=True, slots=True)
+class ShardPhoto(PackedPhoto):
+    """A photo in the shard at `path`; `digest` is that of the shard, `name` tells shard and pair in messages."""
+
+    path: str
+    name: str
+    digest: str
+
+    @property
+    def place(self) -> str:
+        """The shard and the pair."""
+        return self.name
+
+
 @dataclass(frozen=True)
 class Shard(ABC):
     """One file of pairs; picklable, and small in memory.

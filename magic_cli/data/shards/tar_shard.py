@@ -16,7 +16,7 @@ from magic_cli.data.issues import IssueLog, by_kind
 from magic_cli.data.limits import MAX_BYTES
 from magic_cli.data.shards.open_files import read_at
 from magic_cli.data.shards.pair_record import LONGEST, PairRecord, parse_pair
-from magic_cli.data.shards.shard import Shard
+from magic_cli.data.shards.shard import Shard, ShardPhoto
 from magic_cli.data.shards.shard_index import ROW, ShardFacts, ShardIndex, group_hash, load_index, save_index, stamp
 from magic_cli.data.shards.tar_headers import Member, TarReader
 from magic_cli.data.sources.lfs import refuse_pointer
@@ -30,19 +30,11 @@ _BEGINNING = 1024  # bytes of each photo that the digest of a shard includes
 
 
 @dataclass(frozen=True, slots=True)
-class TarPhoto(PackedPhoto):
-    """A photo in a tar: `size` bytes from `offset` on; `digest` is that of the tar, `name` is for messages."""
+class TarPhoto(ShardPhoto):
+    """A photo in a tar: `size` bytes from `offset` on."""
 
-    path: str
-    name: str
-    digest: str
     offset: int
     size: int
-
-    @property
-    def place(self) -> str:
-        """The tar and the key."""
-        return self.name
 
     @property
     def key(self) -> str:
