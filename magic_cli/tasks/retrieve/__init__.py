@@ -1,0 +1,1 @@
+"""Composed case retrieval: a photo and words in, proven cases out."""
