@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Self
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -31,6 +32,10 @@ from magic_cli.training.task_model import Batch
 _KEPT = 8  # photos whose pixels are kept: reading one takes many times longer than turning it
 
 _recent: dict[str, Tensor] = {}
+
+_MOST_TEXTS = 65_536  # per encoder
+
+_windows: WeakKeyDictionary[TextEncoder, dict[str, list[Sequence[int]]]] = WeakKeyDictionary()
 
 
 def photo_item(encoder: ImageEncoder, record: ImageRecord, view: int) -> Item:
@@ -73,10 +78,21 @@ def text_windows(encoder: TextEncoder, text: str) -> list[Item]:
 
     A text that fits the encoder's window is one item, the same as `text_item(encoder, text, "")`.
     """
-    parts = windows(text, encoder.ids, encoder.room)
-    if len(parts) == 1:
+    parts = _divided(encoder, text)
+    if not parts:
         return [text_item(encoder, text, "")]
     return [Item(encoder.key(f"window {i} {text}"), partial(encoder.join, ids, ())) for i, ids in enumerate(parts)]
+
+
+def _divided(encoder: TextEncoder, text: str) -> list[Sequence[int]]:
+    """Return the token ids of each window of a text, [] for a single one; kept, as texts recur in every epoch."""
+    known = _windows.setdefault(encoder, {})
+    if text not in known:
+        parts = list(windows(text, encoder.ids, encoder.room))
+        known[text] = parts if len(parts) > 1 else []
+        if len(known) > _MOST_TEXTS:
+            del known[next(iter(known))]
+    return known[text]
 
 
 @dataclass(frozen=True)
