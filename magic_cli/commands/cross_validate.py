@@ -288,7 +288,7 @@ def _held_out_predictions(plan: Plan) -> Iterator[Prediction]:
     gold = setup.task.gold(prepared, "train")
     for fold, part in enumerate(plan.parts):
         model, config = restored(plan.folder(fold) / "best.pt", setup.task, prepared)
-        setup.task.before_predicting(model, gold)
+        setup.task.before_predicting(model, setup.task.fold_gold(gold, {sample.id for sample in part}))
         model.cache = setup.runtime.features(config)
         yield from map(setup.task.held_out, predict_views(model, config, unique_samples(part), setup.runtime)[0])
 

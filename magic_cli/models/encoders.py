@@ -38,6 +38,7 @@ class Encoder(nn.Module):
     Attributes:
         source: where the weights come from.
         last_stage: paths of the modules that finetune=last trains; () if it has no stages.
+        used: paths of the modules that its outputs depend on; None for all.
         trainable: paths of the modules that are trained; None for all, () for none (frozen).
         weights_sha256: hex SHA-256 of the loaded weights, before any fine-tuning.
         origin: the training run that they come from, so that a checkpoint has to hold them; None for published weights.
@@ -45,6 +46,7 @@ class Encoder(nn.Module):
 
     source = ""
     last_stage: tuple[str, ...] = ()
+    used: tuple[str, ...] | None = None
     trainable: tuple[str, ...] | None = None
     weights_sha256 = ""
     origin: Origin | None = None
@@ -216,22 +218,31 @@ class Lite0(ImageEncoder):
         """
         if self.output != "pyramid":
             return self.tail(self.stem_features(pixels))
-        x = self.normalise(pixels)
-        levels = self.net.forward_intermediates(x, indices=(1, 2, 3, 4), intermediates_only=True)
+        return self._levels(pixels, 4)
+
+    def _levels(self, pixels: Tensor, last: int) -> Features:
+        levels = self.net.forward_intermediates(
+            self.normalise(pixels), indices=tuple(range(1, last + 1)), stop_early=True, intermediates_only=True
+        )
         return {f"p{i}": level for i, level in enumerate(levels)}
 
     def tail_modules(self) -> tuple[str, ...]:
-        """Return the last stage, all after stride 16, except for a pyramid."""
-        return () if self.output == "pyramid" else self.last_stage
+        """Return the last stage, all after stride 16."""
+        return self.last_stage
 
     def stem_features(self, pixels: Tensor) -> Features:
-        """Encode uint8 (B, 3, S, S) to stride 16: {"stem": (B, 112, S/16, S/16)}."""
+        """Encode uint8 (B, 3, S, S) to stride 16: {"stem": (B, 112, S/16, S/16)}, of a pyramid {"p0", "p1", "p2"}."""
+        if self.output == "pyramid":
+            return self._levels(pixels, 3)
         x = self.net.bn1(self.net.conv_stem(self.normalise(pixels)))
         return {"stem": self.net.blocks[:5](x)}
 
     def tail(self, features: Features) -> Features:
-        """Return the vectors of {"stem": (B, 112, S/16, S/16)}."""
-        x = features["stem"].contiguous(memory_format=torch.channels_last)
+        """Return the vectors of {"stem": (B, 112, S/16, S/16)}; of a pyramid's last level here, all levels given."""
+        last = features[list(features)[-1]]
+        x = last.contiguous(memory_format=torch.channels_last)
+        if self.output == "pyramid":
+            return {**features, "p3": self.net.blocks[5:](x)}
         return _vectors(self.net.bn2(self.net.conv_head(self.net.blocks[5:](x))), self.output)
 
 

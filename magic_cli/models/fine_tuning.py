@@ -99,7 +99,7 @@ def used_modules(encoder: Encoder) -> tuple[str, ...] | None:
             return ("net.conv_stem", "net.bn1", "net.blocks")
         case BertText():
             return ("net.embeddings", "net.encoder")
-    return None
+    return encoder.used
 
 
 def set_finetuning(encoder: Encoder, mode: str, rank: int) -> None:

@@ -160,6 +160,47 @@ class SwinPooled(ImageEncoder):
         return {"pooled": self.net(pixel_values=self.normalise(pixels)).last_hidden_state.mean(1)}
 
 
+class SwinLevels(ImageEncoder):
+    """Swin's stages as a pyramid {"p0", "p1", …}: (B, width, h, w), fine to coarse.
+
+    They are the stages, of Swin-T 96, 192, 384, 768 channels at strides 4, 8, 16, 32. With `merged`, they are what
+    follows the merging of patches, as ComqueryFormer has them (Xu et al., IEEE TMM 2023): 96, 192, 384, 768, 768
+    channels at strides 4, 8, 16, 32, 32, the last one normalised.
+    """
+
+    output = "pyramid"
+
+    def __init__(self, name: str, weights: Path | None, size: int, merged: bool = False) -> None:
+        from transformers import AutoModel
+
+        folder = hub_dir(name, weights)
+        super().__init__(size, *normalisation(folder, _IMAGENET_MEAN, _IMAGENET_STD))
+        self.net, self.source, self.merged = load(AutoModel, name, folder), name, merged
+        depth, width = len(self.net.encoder.layers), self.net.config.embed_dim
+        after = ("net.layernorm",) if merged else ()
+        self.last_stage = (f"net.encoder.layers.{depth - 1}", *after)
+        self.used = ("net.embeddings", "net.encoder", *after)
+        stages = tuple(width << number for number in range(depth))
+        self.channels = (*stages, stages[-1]) if merged else stages
+        self.record_weights()
+
+    def preprocessing(self) -> str:
+        """Return also which levels there are."""
+        return f"{super().preprocessing()} merged={self.merged}"
+
+    def forward(self, pixels: Tensor) -> Features:
+        """Encode uint8 (B, 3, S, S)."""
+        places, (height, width) = self.net.embeddings(self.normalise(pixels))
+        ahead = {"output_hidden_states": True, "output_hidden_states_before_downsampling": not self.merged}
+        levels = list(self.net.encoder(places, (height, width), **ahead).reshaped_hidden_states)
+        if self.merged:
+            last = levels[-1]
+            levels[-1] = self.net.layernorm(last.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(last.shape)
+        else:
+            levels = levels[1:]  # without the embedded patches: each stage before its patches are merged
+        return {f"p{number}": level for number, level in enumerate(levels)}
+
+
 def bert(name: str, weights: Path | None, window: int) -> BertText:
     """Load a BERT by name or from a folder; its [CLS] embedding is the vector of a text."""
     folder = hub_dir(name, weights)

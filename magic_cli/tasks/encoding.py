@@ -35,7 +35,7 @@ _recent: dict[str, Tensor] = {}
 
 _MOST_TEXTS = 65_536  # per encoder
 
-_windows: WeakKeyDictionary[TextEncoder, dict[str, list[Sequence[int]]]] = WeakKeyDictionary()
+_windows: WeakKeyDictionary[TextEncoder, dict[str, list[list[int]]]] = WeakKeyDictionary()
 
 
 def photo_item(encoder: ImageEncoder, record: ImageRecord, view: int) -> Item:
@@ -84,11 +84,11 @@ def text_windows(encoder: TextEncoder, text: str) -> list[Item]:
     return [Item(encoder.key(f"window {i} {text}"), partial(encoder.join, ids, ())) for i, ids in enumerate(parts)]
 
 
-def _divided(encoder: TextEncoder, text: str) -> list[Sequence[int]]:
+def _divided(encoder: TextEncoder, text: str) -> list[list[int]]:
     """Return the token ids of each window of a text, [] for a single one; kept, as texts recur in every epoch."""
     known = _windows.setdefault(encoder, {})
     if text not in known:
-        parts = list(windows(text, encoder.ids, encoder.room))
+        parts = windows(text, encoder.ids, encoder.room)
         known[text] = parts if len(parts) > 1 else []
         if len(known) > _MOST_TEXTS:
             del known[next(iter(known))]

@@ -199,6 +199,45 @@ class WholeBatches(Batches):
         return WindowPermutation(blocks, self.window, data.seed, data.epoch)
 
 
+class ClassBatches(WholeBatches):
+    """Batches in which every class has the same number of samples, however rare it is, for losses that compare classes.
+
+    Of more classes than `size` has room for, each batch has other ones. A class is gone through in an order of its own,
+    begun again when it ends, so that all its samples come equally often. An epoch is as long as in `WholeBatches`.
+    """
+
+    def __init__(self, batches: WholeBatches, classes: Sequence[str], least: int) -> None:
+        """Choose classes instead of samples; `classes` has one per sample, `least` is the fewest samples of each."""
+        super().__init__(batches.data, batches.size, batches.every, batches.rank, batches.processes)
+        self._members: dict[str, list[int]] = {}
+        for index, name in enumerate(classes):
+            self._members.setdefault(name, []).append(index)
+        self._least = least
+
+    def __iter__(self) -> Iterator[list[int]]:
+        size = min(self.size, len(self.data))
+        count = max(1, min(len(self._members), size // self._least))
+        names = sorted(self._members)
+        own = {name: self._endless(name) for name in names}
+        draw = self._random("classes")
+        chosen: list[str] = []
+        for number in range(self.total):
+            while len(chosen) < count:  # all classes in turn, each once in a batch
+                chosen += [name for name in draw.sample(names, len(names)) if name not in chosen]
+            batch_classes, chosen = chosen[:count], chosen[count:]
+            batch = [next(own[batch_classes[place % count]]) for place in range(size)]
+            if number >= self.start:
+                yield batch[self.rank :: self.processes]
+
+    def _endless(self, name: str) -> Iterator[int]:
+        draw = self._random(f"class {name}")
+        while True:
+            yield from draw.sample(self._members[name], len(self._members[name]))
+
+    def _random(self, purpose: str) -> random.Random:
+        return random.Random(f"{self.data.seed}/{self.data.epoch}/{purpose}")  # noqa: S311  not a secret
+
+
 def shared(count: int, size: int, rank: int, processes: int) -> list[list[int]]:
     """Return the batches of 0..count-1, in order, that a process predicts; dealt to the ranks in turn.
 

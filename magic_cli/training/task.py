@@ -158,6 +158,17 @@ class Task(ABC):
         """Return how many shards are shuffled together, 0 for all; only for `whole_batches`."""
         return 0
 
+    def batch_classes(self, samples: Sequence[Sample], config: Config) -> tuple[Sequence[str], int] | None:
+        """Return the class of each training sample and the fewest samples of a class in a batch (`ClassBatches`).
+
+        None: batches are drawn whatever the classes; only for `whole_batches`.
+        """
+        return None
+
+    def fold_gold(self, gold: TaskGold, ids: Collection[str]) -> TaskGold:
+        """Return what the model of a fold is told before it predicts the samples `ids` that the fold holds out."""
+        return gold
+
     def data_warnings(self, prepared: Prepared, samples: Sequence[Sample], config: Config) -> Sequence[str]:
         """Return one line per suspicious property of the training data."""
         return ()

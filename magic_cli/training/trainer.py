@@ -26,7 +26,7 @@ from magic_cli.training.cached_accumulation import ChunkedModel, backward_in_par
 from magic_cli.training.devices import accelerator_for
 from magic_cli.training.ema import ModelEma
 from magic_cli.training.inference import fill_cache, predict
-from magic_cli.training.loader import Batches, Share, Views, WholeBatches, batches_of, loader_for
+from magic_cli.training.loader import Batches, ClassBatches, Share, Views, WholeBatches, batches_of, loader_for
 from magic_cli.training.parts import Data, Part, mean_scores
 from magic_cli.training.resume import RandomStates, StepSnapshot, TrainProgress
 from magic_cli.training.task_model import Batch, TaskModel
@@ -81,7 +81,10 @@ class Trainer:
         sizes = config.batch_size, config.grad_accum_steps, *ours
         if data.task.whole_batches:
             window = data.task.shuffle_window(config) or window_of(data.train)
-            self.batches: Batches = WholeBatches(self.train_set, *sizes, window)
+            whole = WholeBatches(self.train_set, *sizes, window)
+            self.batches: Batches = whole
+            if classes := data.task.batch_classes(data.train, config):
+                self.batches = ClassBatches(whole, *classes)
         else:
             self.batches = Batches(self.train_set, *sizes)
         self.ema: ModelEma | None = None

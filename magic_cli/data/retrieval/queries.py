@@ -1,0 +1,70 @@
+"""The words of a query: what a case's prepared query says, piece by piece, so that some can be left out in training."""
+
+import random
+from collections.abc import Sequence
+
+from magic_cli.data.pairs import pair_samples
+from magic_cli.data.prepared import Prepared
+from magic_cli.data.prompts import fold, in_english
+from magic_cli.data.retrieval.gold import RetrievalGold
+from magic_cli.data.texts.pair_texts import class_of
+from magic_cli.data.texts.query_text import NAMES, Part, QueryOptions, assemble, parts
+from magic_cli.data.texts.sentences import sentences
+from magic_cli.records import CONTENT, TITLE, Case, Sample
+
+_ALL = QueryOptions(NAMES)
+
+
+def query_of(case: Case) -> str:
+    """Return the query of a case: what `magic prepare` made of its attributes, or what the patient wrote.
+
+    It never tells the class (data/texts/leak_guard.py), except where a patient names one. Clinicians' answers are not
+    part of it.
+    """
+    return fold(case.question) or fold(" ".join(in_english(case.text(role)) for role in (TITLE, CONTENT)))
+
+
+def query_parts(case: Case) -> list[Part]:
+    """Return the attributes that a case's query tells; [] where it is not made of attributes, or of others as well."""
+    query = query_of(case)
+    told = [part for part in parts(case, _ALL) if part.words in query]
+    return told if assemble(told) == query else []
+
+
+def without_some(case: Case, rate: float, seed: str) -> str:
+    """Return a case's query without some of its attributes, or of its sentences where it is not made of attributes.
+
+    Args:
+        case: of the query.
+        rate: probability that a piece is left out, in [0, 1); with the same probability squared nothing is left.
+        seed: decides which.
+    """
+    drawn = random.Random(seed)  # noqa: S311  not a secret
+    if not rate:
+        return query_of(case)
+    if drawn.random() < rate * rate:
+        return ""
+    pieces = query_parts(case)
+    if pieces:
+        return assemble([part for part in pieces if drawn.random() >= rate])
+    return " ".join(sentence for sentence in sentences(query_of(case)) if drawn.random() >= rate)
+
+
+def labelled_samples(prepared: Prepared, split: str) -> tuple[Sample, ...]:
+    """Return one sample per photo whose case has a class, in prepared order."""
+    return tuple(sample for sample in pair_samples(prepared, split, needs_text=False) if class_of(sample.case))
+
+
+def retrieval_gold(source: str, queries: Sequence[Sample], gallery: Sequence[Sample], protocol: str) -> RetrievalGold:
+    """Return the gold of samples that ask, and of those that are ranked."""
+    samples = {sample.id: sample for sample in (*queries, *gallery)}
+    return RetrievalGold(
+        source=source,
+        labels={name: label for name, sample in samples.items() if (label := class_of(sample.case))},
+        groups={name: sample.case.group_id or sample.case.case_id for name, sample in samples.items()},
+        queries=tuple(sample.id for sample in queries),
+        gallery=tuple(sample.id for sample in gallery),
+        attributes={name: {p.name: p.words for p in query_parts(s.case)} for name, s in samples.items()},
+        samples=gallery,
+        protocol=protocol,
+    )

@@ -1,0 +1,289 @@
+"""The retrieval model: vectors of photos and of photos with words, and the similarity of one to the other."""
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import send_to_device
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from magic_cli.data.retrieval.gold import RetrievalGold
+from magic_cli.data.retrieval.queries import query_of, without_some
+from magic_cli.data.texts.pair_texts import class_of
+from magic_cli.models.cache.features import Item
+from magic_cli.models.encoders import Encoder
+from magic_cli.models.gather import ALONE, Gather
+from magic_cli.models.retrieval.composer import CrossTransformer, GatedResidual
+from magic_cli.models.retrieval.loss import Terms, multi_positive, retrieval_sum
+from magic_cli.models.retrieval.regions import LevelVectors, RegionMasks, diversity, level_vectors
+from magic_cli.records import Sample
+from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, text_item
+from magic_cli.tasks.retrieve.config import RetrieveConfig
+from magic_cli.tasks.retrieve.model.encoders import level_encoders
+from magic_cli.tasks.retrieve.model.photos import PhotoLevels
+from magic_cli.tasks.retrieve.predictions import RetrievalPrediction
+from magic_cli.training.task import of_class
+from magic_cli.training.task_model import Batch, TaskModel
+
+BUCKETS = 1021  # of hashed classes, for the linear classifier
+
+MOST_LOG_SCALE = math.log(100)
+
+_SEEN = 256  # photos from which centre and scale of levels are measured
+
+_AT_ONCE = 32  # photos of the gallery that are encoded at a time
+
+
+@dataclass(frozen=True)
+class RetrieveBatch(Batch):
+    """N photos, each with its words: a query, and a photo that others may find.
+
+    ids: image ids.
+    photos: items for the image encoder.
+    words: items for the text encoder.
+    labels, groups: int64 (N,), hashes of the class and of the group.
+    """
+
+    ids: list[str]
+    photos: Encoded | ToEncode
+    words: Encoded | ToEncode
+    labels: Tensor
+    groups: Tensor
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Vectors of photos, or of queries: by level, fine to coarse."""
+
+    levels: tuple[LevelVectors, ...]
+
+    @property
+    def terms(self) -> list[Tensor]:
+        """Global and local vectors of each level in turn: the parts of an index."""
+        return [vector for level in self.levels for vector in (level.whole, level.local)]
+
+    def joined(self) -> Tensor:
+        """Return all vectors side by side, (N, p): each of unit length."""
+        return torch.cat(self.terms, -1)
+
+
+def hashed(text: str) -> int:
+    """Return a signed 64-bit hash of a text, the same in every process."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True)
+
+
+class RetrieveModel(TaskModel):
+    """Photos and words -> vectors; the similarity of a query and a photo is an inner product (models/retrieval/)."""
+
+    loss_spans_processes = True
+
+    def __init__(self, config: RetrieveConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.images, self.texts = level_encoders(config)
+        self.photos = PhotoLevels(self.images, config.dim, config.side, config.dropout)
+        count = len(self.photos.channels)
+        self.composer = _composer(config)
+        levels = range(count if self.composer is not None else 0)
+        self.words = nn.ModuleList(nn.Linear(self.texts.dim, config.dim) for _ in levels)
+        self.query_masks = _masks(config, count)
+        self.photo_masks = _masks(config, count)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(config.scale)))
+        self.classifier = nn.Linear(count * config.dim, BUCKETS) if self._classifies else None
+        if config.objective == "classifier":  # nothing is compared, so nothing of it would have a gradient
+            for part in (self.query_masks, self.photo_masks):
+                part.requires_grad_(False)
+            self.log_scale.requires_grad_(False)
+        self._gold: RetrievalGold | None = None
+        self._gallery: Tensor | None = None
+
+    @property
+    def _classifies(self) -> bool:
+        return self.config.objective == "classifier" or self.config.class_weight > 0
+
+    def train(self, mode: bool = True) -> "RetrieveModel":
+        """Set the mode; BatchNorm keeps its statistics, and the gallery has to be encoded again."""
+        super().train(mode)
+        self._gallery = None
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+    def frozen(self, samples: Sequence[Sample], views: int) -> Iterable[tuple[Encoder, Item]]:
+        """Yield every photo in every view, and every text, whose encoder, or its first part, is frozen."""
+        for sample in samples:
+            yield from self.photos.items(sample.images[0], range(views))
+            if self.texts.is_frozen and self.composer is not None:
+                for text in dict.fromkeys(
+                    (query_of(sample.case), *(self._words(sample, view) for view in range(views)))
+                ):
+                    yield self.texts, text_item(self.texts, text, "")
+
+    def _words(self, sample: Sample, view: int) -> str:
+        """Return the words of a sample in a training view: the view decides which attributes are left out."""
+        return without_some(sample.case, self.config.attribute_dropout, f"{sample.id}/{view}")
+
+    def collate(self, samples: Sequence[Sample], views: Sequence[int]) -> RetrieveBatch:
+        """Return photos and words; in training without some attributes."""
+        pairs = list(zip(samples, views, strict=True))
+        words = [self._words(sample, view) if self.training else query_of(sample.case) for sample, view in pairs]
+        groups = [sample.case.group_id or sample.case.case_id for sample in samples]
+        return RetrieveBatch(
+            ids=[sample.id for sample in samples],
+            photos=self.photos.load([sample.images[0] for sample in samples], views, self.cache),
+            words=gather(self.texts, [text_item(self.texts, text, "") for text in words], self.cache),
+            labels=torch.tensor([hashed(class_of(sample.case)) for sample in samples]),
+            groups=torch.tensor([hashed(group) for group in groups]),
+        )
+
+    @torch.no_grad()
+    def begin(self, samples: Sequence[Sample]) -> None:
+        """Set centre and scale of the levels' channels from at most 256 photos."""
+        self.eval()
+        chosen = [samples[place] for place in range(0, len(samples), max(1, len(samples) // _SEEN))][:_SEEN]
+        parts = []
+        for first in range(0, len(chosen), _AT_ONCE):
+            part = chosen[first : first + _AT_ONCE]
+            photos = self.photos.load([sample.images[0] for sample in part], [0] * len(part), self.cache)
+            parts.append(self.photos.raw(send_to_device(photos, self.log_scale.device)))
+        self.photos.fit([torch.cat(level) for level in zip(*parts, strict=True)])
+
+    def photo_vectors(self, levels: Sequence[Tensor]) -> Vectors:
+        """Return the vectors of photos from their projected levels."""
+        return self._vectors(levels, self.photo_masks)
+
+    def query_vectors(self, levels: Sequence[Tensor], words: Encoded | ToEncode) -> Vectors:
+        """Return the vectors of photos with words."""
+        return self._vectors(self.composed(levels, words), self.query_masks)
+
+    def _vectors(self, levels: Sequence[Tensor], masks: nn.ModuleList) -> Vectors:
+        pairs = zip(levels, masks, strict=True)
+        return Vectors(
+            tuple(level_vectors(level, of_class(mask, RegionMasks), self.config.local) for level, mask in pairs)
+        )
+
+    def composed(self, levels: Sequence[Tensor], words: Encoded | ToEncode) -> list[Tensor]:
+        """Return the levels of photos changed by words."""
+        if self.composer is None:
+            return list(levels)
+        text = encoded(self.texts, words)
+        padding = text["mask"] < 0.5
+        longest = int(self.texts.window) if self.training else int((~padding).sum(1).max())
+        tokens, padding = text["tokens"][:, :, :longest], padding[:, :longest]
+        layers = [tokens[:, min(number, tokens.shape[1] - 1)] for number in range(len(levels))]
+        projected = [word(layer.float()) for word, layer in zip(self.words, layers, strict=True)]
+        return [self.composer(level, text, padding) for level, text in zip(levels, projected, strict=True)]
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return this process's part of the loss: its mean over processes is the loss of the whole batch."""
+        whole = of_class(batch, RetrieveBatch)
+        levels = self.photos(whole.photos)
+        photos = self.photo_vectors(levels)
+        queries = self.query_vectors(levels, whole.words)
+        total = torch.zeros((), device=self.log_scale.device)
+        config = self.config
+        if config.objective != "classifier":
+            total = total + self._compared(queries, photos, whole)
+        if self.classifier is not None:
+            weight = 1.0 if config.objective == "classifier" else config.class_weight
+            total = total + weight * (self._classified(photos, whole) + self._classified(queries, whole)) / 2
+        if config.diversity:
+            masks = [level.masks for side in (queries, photos) for level in side.levels]
+            total = total + config.diversity * torch.stack([diversity(mask) for mask in masks]).mean()
+        return total
+
+    def _compared(self, queries: Vectors, photos: Vectors, batch: RetrieveBatch) -> Tensor:
+        state = PartialState()
+        gather = ALONE if state.num_processes == 1 else Gather(state.process_index, state.num_processes)
+        labels, groups = gather(batch.labels), gather(batch.groups)
+        positive, allowed = batch.labels[:, None] == labels, batch.groups[:, None] != groups
+        targets = [gather(term) for term in photos.terms]
+        scale, config = self.log_scale.exp(), self.config
+        terms = Terms(queries.terms, targets, self.term_weights)
+        total, count = retrieval_sum(terms, positive, allowed, scale, config.objective, config.loss_on == "terms")
+        if config.supcon:
+            for own, others in ((photos.terms, targets), (queries.terms, [gather(term) for term in queries.terms])):
+                for weight, mine, theirs in zip(self.term_weights, own, others, strict=True):
+                    more = multi_positive(scale * (mine @ theirs.T), positive, allowed)[0]
+                    total = total + config.supcon * weight * more / 2
+        return gather.processes * total / gather.total(count).clamp(min=1)
+
+    def _classified(self, vectors: Vectors, batch: RetrieveBatch) -> Tensor:
+        assert self.classifier is not None  # noqa: S101
+        logits = self.classifier(torch.cat([level.whole for level in vectors.levels], -1)) * 16
+        return F.cross_entropy(logits, batch.labels % BUCKETS)
+
+    @property
+    def term_weights(self) -> list[float]:
+        """The weight of each term: 1 - beta of the global, beta of the local ones."""
+        return [1 - self.config.beta, self.config.beta] * len(self.photos.channels)
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Keep the scale of cosines in [1, 100]."""
+        self.log_scale.clamp_(0, MOST_LOG_SCALE)
+
+    def ask(self, gold: RetrievalGold) -> None:
+        """Set the gallery that `predict` ranks; it is encoded with the next batch, by the model's weights."""
+        self._gold, self._gallery = gold, None
+
+    def gallery_vectors(self, samples: Sequence[Sample]) -> Tensor:
+        """Return the vectors (n, p) of photos, float32, each of the parts of unit length."""
+        rows = []
+        for first in range(0, len(samples), _AT_ONCE):
+            part = samples[first : first + _AT_ONCE]
+            photos = self.photos.load([sample.images[0] for sample in part], [0] * len(part), self.cache)
+            rows.append(self.photo_vectors(self.photos(send_to_device(photos, self.log_scale.device))).joined())
+        return torch.cat(rows)
+
+    def scaled(self, queries: Vectors, beta: float | None = None) -> Tensor:
+        """Return vectors of queries (N, p), of which the inner product with a photo's is S, in [-3, 3] of 3 levels."""
+        share = self.config.beta if beta is None else beta
+        weights = [1 - share, share] * len(queries.levels)
+        return torch.cat([weight * term for weight, term in zip(weights, queries.terms, strict=True)], -1)
+
+    def predict(self, batch: Batch, view: int) -> list[RetrievalPrediction]:  # noqa: ARG002  nothing to turn back
+        """Return the similarity S / levels of every query to every photo of the gallery, in [-1, 1]."""
+        whole = of_class(batch, RetrieveBatch)
+        gold = self._gold
+        if gold is None:
+            raise ValueError("no gallery: call `ask` first")
+        if self._gallery is None:
+            self._gallery = self.gallery_vectors(gold.samples)
+        queries = self.query_vectors(self.photos(whole.photos), whole.words)
+        scores = (self.scaled(queries) @ self._gallery.T / len(queries.levels)).float().cpu().numpy()
+        return [
+            RetrievalPrediction(id=name, gallery=gold.gallery, scores=_unranked(row, name, gold))
+            for name, row in zip(whole.ids, scores, strict=True)
+        ]
+
+
+def _unranked(scores: NDArray[np.float32], query: str, gold: RetrievalGold) -> NDArray[np.float32]:
+    """Return scores with NaN for photos of the query's own group."""
+    own = gold.groups[query]
+    same = np.array([gold.groups[photo] == own for photo in gold.gallery], bool)
+    return np.where(same, np.float32(np.nan), scores)
+
+
+def _composer(config: RetrieveConfig) -> CrossTransformer | GatedResidual | None:
+    if config.composition == "tirg":
+        return GatedResidual(config.dim)
+    if config.composition == "none":
+        return None
+    return CrossTransformer(config.dim, config.depth, config.heads, config.dropout)
+
+
+def _masks(config: RetrieveConfig, count: int) -> nn.ModuleList:
+    return nn.ModuleList(RegionMasks(config.dim, config.regions, config.mask_act) for _ in range(count))
+
+
+def build(config: RetrieveConfig) -> RetrieveModel:
+    """Return the untrained model."""
+    return RetrieveModel(config)
