@@ -220,6 +220,23 @@ class PrepareManifest:
     labels: LabelCounts | None = None
     duplicates: DuplicateReport | None = None
 
+    @classmethod
+    def of_counts(cls, settings: PrepareSettings, counts: Mapping[str, SplitCounts]) -> "PrepareManifest":
+        """Return the manifest of data of which nothing but the settings and counts is known; `replace` says more."""
+        return cls(
+            settings,
+            counts,
+            published=None,
+            left_out={},
+            agreement=None,
+            mask_values={},
+            orientation=Orientation(),
+            prompts=None,
+            problems=(),
+            notes=(),
+            inputs=Inputs({}, digest(()), digest(())),
+        )
+
     def to_json(self) -> dict[str, object]:
         """Return the content of prepare.json."""
         return {"schema": FORMAT, "format": "magic-prepared", **_to_json(self)}

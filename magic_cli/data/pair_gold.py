@@ -70,15 +70,15 @@ class PairGold(TaskGold):
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes to choose from: those that are known, else the distinct classes of the photos, sorted."""
-        return self.known_classes or _distinct(self.classes.values())
+        return self.known_classes or distinct_names(self.classes.values())
 
     @property
     def concept_names(self) -> tuple[str, ...]:
         """The concepts: those that are known, else the distinct concepts of the photos, sorted."""
-        return self.known_concepts or _distinct(concept for seen in self.concepts.values() for concept in seen)
+        return self.known_concepts or distinct_names(concept for seen in self.concepts.values() for concept in seen)
 
 
-def _distinct(names: Iterable[str]) -> tuple[str, ...]:
+def distinct_names(names: Iterable[str]) -> tuple[str, ...]:
     """Return the distinct names, sorted; of spellings of one name (`name_key`) the most frequent, else the first."""
     spellings: dict[str, Counter[str]] = {}
     for name in names:
@@ -97,7 +97,7 @@ def prepared_pair_gold(prepared: Prepared, split: str) -> PairGold:
         return gold
     others = (pair_samples(prepared, other, needs_text=False) for other in SPLITS if other != split)
     names = (name for samples in others for sample in samples if (name := class_of(sample.case)))
-    return replace(gold, known_classes=_distinct(names))
+    return replace(gold, known_classes=distinct_names(names))
 
 
 def pair_gold(source: str, samples: Iterable[Sample]) -> PairGold:

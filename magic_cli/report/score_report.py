@@ -18,7 +18,14 @@ from magic_cli.io.run_record import Hashed, RunFiles, hashed
 from magic_cli.metrics.bootstrap import Difference
 from magic_cli.records import TaskScores
 from magic_cli.report import leaderboard
-from magic_cli.report.score_text import bounds, difference_table, published_tables, side_by_side, task_lines
+from magic_cli.report.score_text import (
+    bounds,
+    difference_table,
+    published_tables,
+    remarks,
+    side_by_side,
+    task_lines,
+)
 from magic_cli.submission.reader import submitted_files
 from magic_cli.training.task import Task
 
@@ -252,7 +259,7 @@ class ScoreReport:
         for name, task in self.tasks.items():
             systems = self.by_system(name)
             if len(self.systems) > 1:
-                yield from [*side_by_side(task, systems).lines(), ""]
+                yield from [*side_by_side(task, systems).lines(), *remarks(systems, self.settings.track), ""]
             else:
                 for scores in systems.values():
                     yield from [*task_lines(scores, task, self.settings.track, self.settings.empty), ""]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from magic_cli.metrics.bootstrap import Difference
@@ -146,6 +147,23 @@ def side_by_side(task: Task, systems: Mapping[str, TaskScores]) -> Table:
     marked = frozenset((line, names.index(name) + 1) for line, name in best_of(values))
     head = ("", *(name.removeprefix(ACCURACY) for name in names))
     return Table(f"{task.title}: strict scores, * is best", head, rows, marked)
+
+
+def remarks(systems: Mapping[str, TaskScores], track: str) -> Iterator[str]:
+    """Yield the remarks on systems that are shown side by side, and what counts as zero, with the systems' names.
+
+    What is said of all systems is a line without a name.
+    """
+    kinds = {"note: ": {name: scores.notes for name, scores in systems.items()}}
+    if track != "official":
+        kinds["counted as zero: "] = {name: scores.rejected for name, scores in systems.items()}
+    for label, of_system in kinds.items():
+        sentences = list(dict.fromkeys(chain.from_iterable(of_system.values())))
+        for sentence in sentences[:_MOST_SENTENCES]:
+            names = [name for name, known in of_system.items() if sentence in known]
+            yield label + ("" if len(names) == len(systems) else f"{' and '.join(names)}: ") + sentence
+        if len(sentences) > _MOST_SENTENCES:
+            yield f"{label}{len(sentences) - _MOST_SENTENCES} more, all of them in --json and --out"
 
 
 def difference_table(title: str, differences: Mapping[str, Difference]) -> Table:

@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from magic_cli.data.imaging.masks import write_mask
-from magic_cli.data.manifest import Counts, Inputs, Orientation, PrepareManifest, PrepareSettings, digest
+from magic_cli.data.manifest import Counts, PrepareManifest, PrepareSettings
 from magic_cli.data.prepared import case_row, image_row
 from magic_cli.data.questions import QuestionSchema, load_questions
 from magic_cli.io.json_files import write_json, write_jsonl
@@ -77,19 +77,7 @@ def make_prepared(root: Path, merge: str = "or", photos: bool = True) -> Path:
         counts.add_case(case)
     for record in records:
         counts.add_image(record)
-    manifest = PrepareManifest(
-        settings=PrepareSettings(merge, "qa", responses=True),
-        counts=counts.by_split(),
-        published=None,
-        left_out={},
-        agreement=None,
-        mask_values={},
-        orientation=Orientation(),
-        prompts=None,
-        problems=(),
-        notes=(),
-        inputs=Inputs({}, digest(()), digest(())),
-    )
+    manifest = PrepareManifest.of_counts(PrepareSettings(merge, "qa", responses=True), counts.by_split())
     write_json(root / "prepare.json", manifest.to_json())
     return root
 

@@ -100,6 +100,23 @@ def test_several_systems_side_by_side() -> None:
     assert text[3].split() == ["0.100-0.950", "0.100-0.950"]
 
 
+def test_remarks_on_systems_side_by_side() -> None:
+    """Those on all systems once, others with the name; the official track knows nothing that counts as zero."""
+    other = replace(SEG, notes=("a note.", "of b"), rejected=SEG.rejected[:1])
+    text = report_of(("a", SEG), ("b", other)).lines()
+    assert [line for line in text if line.startswith(("note", "counted"))] == [
+        "note: a note.",
+        "note: b: of b",
+        "counted as zero: IMG_E_1: values {0, 255}",
+        "note: of the run",
+    ]
+    many = replace(SEG, rejected=tuple(f"IMG_{k}" for k in range(30)))
+    zeros = [line for line in report_of(("a", SEG), ("b", many)).lines() if line.startswith("counted as zero")]
+    assert zeros[1] == "counted as zero: b: IMG_0"
+    assert zeros[-1] == "counted as zero: 11 more, all of them in --json and --out"
+    assert not any("counted" in line for line in report_of(("a", SEG), ("b", many), track="official").lines())
+
+
 def test_a_paired_comparison_and_the_leaderboard() -> None:
     compared = Comparison("seg", "a", "b", 81, {"dice": Difference(0.03, -0.01, 0.07, 0.0001)})
     published = {"seg": (Entry("IReL", 2, {"dice": 0.741}),), "cvqa": ()}

@@ -1,15 +1,19 @@
 """Linear probes: the same model as scikit-learn's, strength by whole groups, and the file that they write."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from labelled_photos import make_labelled
 from sklearn.linear_model import LogisticRegression
 
 from magic_cli import PredictOptions, TrainOptions, predict, train
+from magic_cli.data.prepared import open_prepared
 from magic_cli.errors import ConfigError
 from magic_cli.models.logistic import STRENGTHS, best_strength, probabilities
+from magic_cli.tasks.pretrain.model.probe import photos_with_class
 from magic_cli.training.runtime import RuntimeOptions
 
 
@@ -51,6 +55,20 @@ def test_strength_is_chosen_over_whole_groups() -> None:
     assert best_strength(fingerprints, gold, groups, 2, 0) == STRENGTHS[-1]  # folds over photos would learn patients
     assert best_strength(np.eye(2)[gold] + 0.01 * fingerprints[:, :2], gold, groups, 2, 0) == STRENGTHS[0]
     assert best_strength(fingerprints[:4], gold[:4], groups[:4], 2, 0) in STRENGTHS
+
+
+def test_spellings_of_one_class_are_one_class(tmp_path: Path) -> None:
+    prepared = open_prepared(make_labelled(tmp_path))
+    cases = {
+        name: replace(case, label="VITILIGO" if case.label == "vitiligo" and number % 2 else case.label)
+        for number, (name, case) in enumerate(prepared.cases.items())
+    }
+    assert {case.label for case in cases.values()} > {"VITILIGO", "vitiligo"}
+    for part, plain in zip(
+        photos_with_class(replace(prepared, cases=cases), "valid"), photos_with_class(prepared, "valid"), strict=True
+    ):
+        assert list(part.names) == ["eczema", "melanoma", "vitiligo"]
+        assert part.gold.tolist() == plain.gold.tolist()
 
 
 def test_the_probe_of_a_run(drawn_prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

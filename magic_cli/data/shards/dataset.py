@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.data.lazy_samples import LazySamples
-from magic_cli.data.manifest import Counts, Digest, Inputs, Orientation, PrepareManifest, PrepareSettings
+from magic_cli.data.manifest import Counts, PrepareManifest, PrepareSettings
 from magic_cli.data.prepared import MANIFEST, Prepared
 from magic_cli.data.prepared_stamps import PreparedStamps, stamps_of
 from magic_cli.data.questions import NO_QUESTIONS
@@ -251,17 +251,6 @@ def _manifest(parts: Sequence[tuple[str, ShardPart]], problems: Sequence[str], n
         counts[split] = replace(
             before, cases=before.cases + number, listed=before.listed + number, images=before.images + number
         )
-    nothing = Digest(0, hashlib.sha256().hexdigest())
-    return PrepareManifest(
-        settings=PrepareSettings(merge="or", prompt="qa", responses=True, source="shards"),
-        counts=counts,
-        published=None,
-        left_out={},
-        agreement=None,
-        mask_values={},
-        orientation=Orientation(),
-        prompts=None,
-        problems=tuple(map(printable, problems)),
-        notes=tuple(map(printable, notes)),
-        inputs=Inputs({}, nothing, nothing),
-    )
+    settings = PrepareSettings(merge="or", prompt="qa", responses=True, source="shards")
+    lines, remarks = (tuple(map(printable, texts)) for texts in (problems, notes))
+    return replace(PrepareManifest.of_counts(settings, counts), problems=lines, notes=remarks)

@@ -20,6 +20,12 @@ MISSING = frozenset(
     }
 )
 
+SPLIT_WORDS = {  # in lower case
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "val", "validation", "dev", "development"), "valid"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
 _LONGEST_MISSING = max(map(len, MISSING))
 
 _YES = frozenset({"1", "1.0", "true", "yes", "y", "t"})

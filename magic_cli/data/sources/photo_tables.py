@@ -20,7 +20,7 @@ from magic_cli.data.prepared import MANIFEST, open_prepared
 from magic_cli.data.prompts import fold
 from magic_cli.data.shards.dataset import is_sharded, open_shards
 from magic_cli.data.shards.pair_record import GROUPS
-from magic_cli.data.sources.cells import present
+from magic_cli.data.sources.cells import SPLIT_WORDS, present
 from magic_cli.data.sources.csv_rows import Row, open_csv
 from magic_cli.errors import DataError, first_lines, printable, problem, redact, shorten
 
@@ -33,8 +33,6 @@ TEXT_COLUMNS = ("caption_zh_polish_en", "truncated_caption", "caption_en", "capt
 GROUP_COLUMNS = (*GROUPS, "lesion_id", "case_id")
 
 _NUMBERS = ("", "id", "index", "fold")  # columns that number rows
-
-_SPLITS = {"val": "valid", "validation": "valid", "dev": "valid", "training": "train", "testing": "test"}
 
 _FLAGS = {"0": False, "0.0": False, "1": True, "1.0": True, "false": False, "true": True}
 
@@ -158,7 +156,7 @@ def _of_split(rows: Sequence[Row], column: str, split: str, source: str) -> Sequ
     if not column:
         return rows
     of_row = [(row.get(column) or "").casefold() for row in rows]
-    found = [row for row, name in zip(rows, of_row, strict=True) if _SPLITS.get(name, name) == split]
+    found = [row for row, name in zip(rows, of_row, strict=True) if SPLIT_WORDS.get(name) == split]
     if not found:
         got = f"no row of split {split!r} (its column {column!r} has {shorten(map(redact, sorted(set(of_row))))})"
         raise DataError(problem(source, got, "one or more", "choose another --split, or remove the column"))

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 import numpy as np
 from numpy.typing import NDArray
 
+from magic_cli.data.issues import counted
 from magic_cli.data.pair_gold import PairGold
 from magic_cli.data.prompts import name_key
 from magic_cli.errors import DataError, problem, shorten
@@ -162,7 +163,8 @@ def _classes(gold: PairGold, pairs: Mapping[str, Pair], notes: list[str]) -> Cla
     usable = _usable(gold, "classes", {gold.classes[name] for name in scored}, place, notes)
     lost = [name for name in scored if gold.classes[name] not in usable]
     if lost:
-        notes.append(f"{len(lost)} of {len(scored)} photos are of these classes; they are in no score of classes")
+        counts = counted(len(lost), "photo of these classes is", "photos of these classes are")
+        notes.append(f"{counts} in no score of classes, which has {len(scored) - len(lost):,} photos")
     kept = {name: pair for name, pair in scored.items() if gold.classes[name] in usable}
     if len(names) < 2 or not kept:
         return None
@@ -229,5 +231,6 @@ def _usable(
         got, option = f"{kind} that were not asked for ({shorten(lost, most=5)})", f"--{kind}"
         raise DataError(problem(gold.source, got, "the names in the predictions", f"predict with {option}, or rename"))
     if lost:
-        notes.append(f"{len(lost)} of the gold's {kind} were not asked for: {shorten(lost, most=5)}")
+        counts = counted(len(lost), f"of the gold's {kind} was", f"of the gold's {kind} were")
+        notes.append(f"{counts} not asked for: {shorten(lost, most=5)}")
     return usable

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from magic_cli.data.issues import counted
 from magic_cli.data.pair_gold import PairGold
 from magic_cli.errors import shorten
 from magic_cli.metrics.classification import auroc, chance, classify, mean_defined
@@ -154,7 +155,8 @@ def _class_part(classes: Classes, groups: Groups) -> _Part:
     }
     baselines = {"chance": level.uniform.scores, "majority": level.majority.scores}
     empty = [name for name, photos in zip(classes.names, result.photos, strict=True) if not photos]
-    notes = [f"{len(empty)} classes have no photo and no recall: {shorten(empty, most=5)}"] if empty else []
+    counts = counted(len(empty), "class has", "classes have")
+    notes = [f"{counts} no photo and no recall: {shorten(empty, most=5)}"] if empty else []
     return _Part(
         scores,
         baselines={name: {n: v for n, v in row.items() if n not in hidden} for name, row in baselines.items()},
@@ -180,12 +182,11 @@ def _concept_part(concepts: Concepts, groups: Groups) -> _Part:
     ]
     undefined = [name for name, value in zip(concepts.names, values, strict=True) if np.isnan(value)]
     defined = len(values) - len(undefined)
-    notes = [f"{int((values > HIGH).sum())} of {defined} concepts have an AUROC above {HIGH}"]
+    above = f"{int((values > HIGH).sum())} of {counted(defined, 'concept has', 'concepts have')}"
+    notes = [f"{above} an AUROC above {HIGH}"]
     if undefined:
-        notes.append(
-            f"{len(undefined)} concepts are seen on all photos or on none, and have no AUROC: "
-            f"{shorten(undefined, most=5)}"
-        )
+        lost = counted(len(undefined), "concept without AUROC", "concepts without AUROC")
+        notes.append(f"{lost}, seen on all photos or on none: {shorten(undefined, most=5)}")
     return _Part(
         {"concept_auroc": float(mean_defined(values))},
         extra={f"concepts_above_{HIGH}": float((values > HIGH).sum())},

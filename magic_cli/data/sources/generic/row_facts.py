@@ -25,12 +25,6 @@ from magic_cli.data.sources.source import (
 )
 from magic_cli.errors import DataError, problem, shorten
 
-_SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("valid", "val", "validation", "dev", "development"), "valid"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-
 _SEXES = {
     **dict.fromkeys(("m", "male", "man"), "male"),
     **dict.fromkeys(("f", "female", "woman"), "female"),
@@ -184,9 +178,9 @@ def split_word(word: str, where: str) -> str:
     Raises:
         DataError: any other word.
     """
-    if word and word.casefold() not in _SPLITS:
+    if word and word.casefold() not in cells.SPLIT_WORDS:
         raise DataError(problem(where, f"split {word!r:.40}", "train, valid or test", "fix the row; left out"))
-    return _SPLITS[word.casefold()] if word else ""
+    return cells.SPLIT_WORDS[word.casefold()] if word else ""
 
 
 def age_of(text: str) -> str:

@@ -10,9 +10,11 @@ from accelerate.utils import send_to_device
 from numpy.typing import NDArray
 
 from magic_cli.config import from_dict
-from magic_cli.data.pair_gold import prepared_pair_gold
+from magic_cli.data.issues import counted
+from magic_cli.data.pair_gold import distinct_names, prepared_pair_gold
 from magic_cli.data.pairs import pair_samples
 from magic_cli.data.prepared import Prepared
+from magic_cli.data.prompts import name_key
 from magic_cli.errors import ConfigError, DataError, problem
 from magic_cli.io.progress import log, track
 from magic_cli.metrics.bootstrap import intervals
@@ -49,7 +51,7 @@ class Photos:
         samples: one per photo.
         gold: (N,) indices into `names`.
         groups: the group of each, mostly a patient.
-        names: all classes.
+        names: all classes, of spellings of one name the most frequent.
     """
 
     samples: Sequence[Sample]
@@ -83,7 +85,7 @@ def probe(path: Path, prepared: Prepared, split: str, runtime: Runtime, weights:
     """
     if split == "train":
         raise ConfigError(problem("--probe --split", split, "valid or test", "a probe is trained on train"))
-    train, held = _photos(prepared, split)
+    train, held = photos_with_class(prepared, split)
     rows: list[dict[str, object]] = []
     for name, vectors in _systems(path, (train, held), runtime, weights):
         rows += _curve(name, vectors, train, held)
@@ -135,18 +137,24 @@ def _projected(encoder: ImageEncoder, vectors: Floats) -> Floats:
     return projected
 
 
-def _photos(prepared: Prepared, split: str) -> tuple[Photos, Photos]:
-    """Return the photos of split train, and of another one, that have a class."""
+def photos_with_class(prepared: Prepared, split: str) -> tuple[Photos, Photos]:
+    """Return the photos of split train, and of another one, that have a class; spellings of one name are one class.
+
+    Raises:
+        DataError: fewer than two classes in train, or no photo of the other split.
+    """
     golds = {name: prepared_pair_gold(prepared, name) for name in ("train", split)}
-    names = sorted({label for gold in golds.values() for label in gold.classes.values()})
+    names = distinct_names(label for gold in golds.values() for label in gold.classes.values())
+    place = {name_key(name): number for number, name in enumerate(names)}
     parts = []
     for name, gold in golds.items():
         samples = [s for s in pair_samples(prepared, name, needs_text=False) if s.id in gold.classes]
-        labels = np.array([names.index(gold.classes[sample.id]) for sample in samples], np.intp)
+        labels = np.array([place[name_key(gold.classes[sample.id])] for sample in samples], np.intp)
         parts.append(Photos(samples, labels, [gold.groups[sample.id] for sample in samples], names))
     train, held = parts
     if len(set(train.gold.tolist())) < 2 or not len(held.gold):
-        got = f"{len(set(train.gold.tolist()))} classes in train, {len(held.gold)} photos with a class in {split}"
+        classes = counted(len(set(train.gold.tolist())), "class in train", "classes in train")
+        got = f"{classes}, {counted(len(held.gold), 'photo', 'photos')} with a class in {split}"
         expected, remedy = "two classes or more, and photos", "give another --data or --split"
         raise DataError(problem(prepared.root, got, expected, remedy))
     return train, held
