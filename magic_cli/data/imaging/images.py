@@ -348,6 +348,17 @@ def open_record(record: ImageRecord, at_least: int | None = None) -> Image.Image
     return _decoded(record.packed.read(), record.packed.place, record.upright, at_least, is_checked=False)
 
 
+def photo_of(data: bytes, where: str, at_least: int | None = None) -> Image.Image:
+    """Return the photo in the bytes of a file, upright, as `open_photo` does; nothing is written.
+
+    Raises:
+        DataError: one line that begins with `where`, as `open_photo`; also for more than 1 GiB.
+    """
+    if len(data) > MAX_BYTES:
+        raise DataError(problem(where, "a file of more than 1 GiB", "at most 1 GiB", "shrink it"))
+    return _decoded(data, where, True, at_least, is_checked=False)
+
+
 def _decoded(data: bytes, where: Path | str, upright: bool, at_least: int | None, is_checked: bool) -> Image.Image:
     with _opened(data, where) as (image, stream):
         if at_least is not None:
