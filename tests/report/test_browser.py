@@ -11,11 +11,13 @@ import pytest
 from challenge_folders import draw_photo, save_photo
 from pair_reports import make_pairs
 from score_reports import HISTORY, SIZE, make_report, with_photos
+from search_results import make_result
 
 from magic_cli.report import score_page
+from magic_cli.report.search import page as search_page
 
 pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="no chromium: apt-get install chromium")
-PAGES = ("report", "hostile", "tables", "pairs", "prepare")
+PAGES = ("report", "hostile", "tables", "pairs", "prepare", "search")
 LOOKS = [(360, "light"), (360, "dark"), (1280, "light"), (1280, "dark")]
 
 WIDER = """[...document.querySelectorAll('body *')].filter(e => {
@@ -52,7 +54,8 @@ FAINT = """(() => {
   return [count, found.slice(0, 10)];
 })()"""
 
-STOPS = """[...document.querySelectorAll('a[href], [tabindex="0"], summary')].filter(e => e.checkVisibility()).length"""
+STOPS = """[...document.querySelectorAll('a[href], [tabindex="0"], summary, input:checked')]
+.filter(e => e.checkVisibility()).length"""
 FOCUS = """(() => {
   const e = document.activeElement, all = [...document.querySelectorAll('*')], style = getComputedStyle(e);
   const visible = style.outlineStyle != 'none' && parseFloat(style.outlineWidth) >= 2;
@@ -70,6 +73,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> dict[str,
     found = {"prepare": prepared / "index.html"}
     texts = {
         "report": score_page.html(plain.report, gold, plain.masks, HISTORY),
+        "search": search_page.html(make_result(folder, hits=4, k=3, size=(48, 64))),
         "hostile": score_page.html(hostile.report, hostile.gold, hostile.masks, HISTORY),
     }
     with mock.patch.dict(sys.modules, {"matplotlib": None}):
@@ -187,3 +191,24 @@ def test_even_what_slipped_through_would_not_run_or_fetch(chromium: browser.Brow
     leaks = [url for url in chromium.requests() if url.startswith("http")]
     assert all(one.get("blockedReason") == "csp" for one in failed)
     assert len(failed) == len(leaks)
+
+
+def test_a_region_is_chosen_without_a_script(chromium: browser.Browser, pages: dict[str, Path]) -> None:
+    """Query and case side by side, moved to the tile of the region; photos come back, and they are what is printed."""
+    chromium.look(390)
+    chromium.open(pages["search"])
+    shown = "[...document.querySelectorAll('.whole, .tile')].filter(e => e.checkVisibility()).length"
+    moved = "getComputedStyle(document.querySelector('.tile image')).transform"
+    assert chromium.run(shown) == 4
+    chromium.run("document.querySelector('#region-0').focus()")
+    for _ in range(2):
+        for kind in ("rawKeyDown", "keyUp"):
+            chromium.call(
+                "Input.dispatchKeyEvent", type=kind, key="ArrowRight", code="ArrowRight", windowsVirtualKeyCode=39
+            )
+    assert chromium.run("document.querySelector('#region-2').checked")
+    assert chromium.run(shown) == 8
+    assert "-64" in chromium.run(moved)
+    assert chromium.run("document.documentElement.scrollWidth") <= 390
+    chromium.run("document.querySelector('#region-0').click()")
+    assert chromium.run(shown) == 4

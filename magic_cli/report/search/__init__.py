@@ -1,0 +1,1 @@
+"""The result of `magic search`: what it says on a terminal, in files, on a page and on a local server."""
