@@ -1,0 +1,326 @@
+"""Scores of case retrieval: how well queries find cases of their own class.
+
+Macro scores, means over the classes of the queries, come first: where one class is common, a ranking that puts it first
+for every query has a high mean. All scores are expected values under ties (metrics/retrieval.py), and stand beside
+those of a random order and of a ranking by the frequency of classes. Relevance for nDCG is 0.5 for the same class, and
+0.5 times the agreement of attributes (data/retrieval/attributes.py).
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magic_cli.data.retrieval.attributes import agreement_table
+from magic_cli.data.retrieval.gold import RetrievalGold
+from magic_cli.errors import DataError, problem, redact_key, shorten
+from magic_cli.metrics.retrieval import KS, TIE_RULE, CaseRetrieval, QueryScores, rank_classes
+from magic_cli.metrics.row_scores import Groups
+from magic_cli.records import EncounterSums, Rules, TaskScores
+from magic_cli.submission.rankings import SubmittedRanking
+from magic_cli.tasks.retrieve.predictions import RetrievalPrediction
+from magic_cli.training.task import RULES
+
+MONITOR = "macro_map"
+
+_CELLS = 1 << 22
+
+_PROTOCOLS = {
+    "train": "protocol train: queries are ranked against split train",
+    "loo": "protocol loo: queries are ranked against their own split, their own group left out",
+}
+
+_TERMS = ("ap", *(f"acc@{k}" for k in KS), *(f"hits@{k}" for k in KS), "vote@4", "ndcg@10")
+
+_MAIN = ("macro_map", "balanced_acc@1", "map", "acc@1", "acc@2", "acc@4", "vote@4", "balanced_vote@4", "macro_ndcg@10")
+
+_EXTRA = ("balanced_acc@2", "balanced_acc@4", "balanced_acc@10", "ndcg@10")
+
+Floats = NDArray[np.float64]
+
+Ints = NDArray[np.int64]
+
+Ranking = RetrievalPrediction | SubmittedRanking
+
+Graded = Callable[[Sequence[int]], NDArray[np.floating]]
+"""Relevance (q, G) in [0, 1] of the gallery for the queries of some rows."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Evaluated:
+    """Scores of all queries, by rows: their terms (Q, terms) of the ranking, at random, and by frequency of classes.
+
+    `classes` names the classes, `mine` (Q,) is each query's. `cut` are the photos that were not returned to it.
+    """
+
+    ids: tuple[str, ...]
+    classes: tuple[str, ...]
+    mine: Ints
+    positives: Ints
+    gallery: Ints
+    cut: Ints
+    terms: Mapping[str, Floats]
+
+
+def score(gold: RetrievalGold, predictions: Iterable[Ranking], _rules: Rules = RULES) -> TaskScores:
+    """Score rankings for the queries of `gold`; those of other queries and photos are ignored.
+
+    A query without a ranking finds nothing, and counts as zero. What belongs to a query's own group is never ranked,
+    whatever a prediction says of it.
+
+    Raises:
+        DataError: a query twice, or no query of the gold among the predictions.
+    """
+    table, rejected = _evaluate(gold, predictions)
+    values = _named(table, table.terms["found"])
+    return TaskScores(
+        "retrieve",
+        {**{name: values[name] for name in _MAIN}, "number_of_queries": float((table.positives > 0).sum())},
+        summary_rows=tuple(_rows(table)),
+        notes=tuple(_notes(gold, table, _named(table, table.terms["random"]))),
+        extra={name: values[name] for name in _EXTRA},
+        rejected=tuple(rejected),
+        per_item=tuple(_items(gold, table)),
+        baselines={name: _shown(_named(table, terms)) for name, terms in table.terms.items() if name != "found"},
+        encounter_sums=_sums(gold, table),
+        has_official=False,
+    )
+
+
+def trivial_scores(gold: RetrievalGold) -> dict[str, float]:
+    """Return MONITOR of a random order, and of the ranking by the frequency of classes."""
+    made = score(gold, _nothing(gold)).baselines
+    return {name: row[MONITOR] for name, row in made.items()}
+
+
+def _nothing(gold: RetrievalGold) -> Iterator[RetrievalPrediction]:
+    scores = np.zeros(len(gold.gallery), np.float32)
+    return (RetrievalPrediction(query, gold.gallery, scores) for query in gold.queries)
+
+
+def _shown(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: values[name] for name in (*_MAIN, *_EXTRA)}
+
+
+def _evaluate(gold: RetrievalGold, predictions: Iterable[Ranking]) -> tuple[_Evaluated, list[str]]:
+    """Return the scores of every query in the order of the gold, and a line per query without a ranking."""
+    frame = _Frame.of(gold)
+    step = max(1, _CELLS // max(len(gold.gallery), 1))
+    parts: list[tuple[list[int], CaseRetrieval, CaseRetrieval]] = []
+    batch: dict[int, NDArray[np.float32]] = {}
+    met: set[int] = set()
+    for prediction in predictions:
+        row = frame.row_of.get(prediction.id)
+        if row is None:
+            continue
+        if row in met:
+            raise DataError(problem(redact_key(prediction.id), "a query twice", "once", "remove one of them"))
+        met.add(row)
+        batch[row] = frame.similar(row, prediction)
+        if len(batch) == step:
+            parts.append(frame.scored(batch))
+            batch = {}
+    lost = [row for row in range(len(gold.queries)) if row not in met]
+    if lost and not met:
+        got = "predictions for none of these queries"
+        raise DataError(problem(gold.source, got, "the same ids", "choose another --split or gold"))
+    for row in lost:
+        batch[row] = frame.similar(row, None)
+        if len(batch) == step:
+            parts.append(frame.scored(batch))
+            batch = {}
+    parts += [frame.scored(batch)] if batch else []
+    lines = [problem(redact_key(gold.queries[row]), "no ranking of this query", "one", "predict it") for row in lost]
+    return frame.joined(parts), lines
+
+
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """Queries and gallery of a gold as numbers."""
+
+    gold: RetrievalGold
+    classes: tuple[str, ...]
+    row_of: Mapping[str, int]
+    column_of: Mapping[str, int]
+    labels: tuple[Ints, Ints]
+    groups: tuple[Ints, Ints]
+    relevance: Graded | None
+
+    @classmethod
+    def of(cls, gold: RetrievalGold) -> "_Frame":
+        """Return the frame; queries and photos without a class are of classes of their own, which nothing shares."""
+        if not gold.queries or not gold.gallery:
+            got = f"{len(gold.queries)} queries and {len(gold.gallery)} photos to rank"
+            raise DataError(problem(gold.source, got, "some of each", "choose another --split or --gallery"))
+        classes = tuple(sorted({gold.labels[photo] for photo in gold.queries if photo in gold.labels}))
+        others = sorted({gold.labels[photo] for photo in gold.gallery if photo in gold.labels} - {*classes})
+        place = {name: at for at, name in enumerate((*classes, *others))}
+        none = len(place)
+        labels = (
+            np.array([place.get(gold.labels.get(photo, ""), none) for photo in gold.queries], np.int64),
+            np.array([place.get(gold.labels.get(photo, ""), none + 1) for photo in gold.gallery], np.int64),
+        )
+        number: dict[str, int] = {}
+        groups = [
+            np.array([number.setdefault(gold.groups.get(photo, photo), len(number)) for photo in ids], np.int64)
+            for ids in (gold.queries, gold.gallery)
+        ]
+        rows, columns = ({photo: at for at, photo in enumerate(ids)} for ids in (gold.queries, gold.gallery))
+        return cls(gold, classes, rows, columns, labels, (groups[0], groups[1]), _relevance(gold, labels))
+
+    def similar(self, row: int, prediction: Ranking | None) -> NDArray[np.float32]:
+        """Return (G,) similarities as metrics/retrieval.py has them: NaN within the own group."""
+        gallery, wanted = self.gold.gallery, np.full(len(self.gold.gallery), -np.inf, np.float32)
+        if prediction is not None and prediction.scores is not None:
+            given = np.asarray(prediction.scores, np.float32)
+            if prediction.gallery is gallery or prediction.gallery == gallery:
+                wanted = given.copy()
+            else:
+                places = [self.column_of.get(photo, -1) for photo in prediction.gallery]
+                columns = np.array(places, np.int64)
+                wanted[columns[columns >= 0]] = given[columns >= 0]
+            wanted[np.isnan(wanted)] = -np.inf
+        own = self.groups[1] == self.groups[0][row]
+        own[self.column_of.get(self.gold.queries[row], 0)] |= self.gold.queries[row] in self.column_of
+        wanted[own] = np.nan
+        return wanted
+
+    def scored(self, batch: Mapping[int, NDArray[np.float32]]) -> tuple[list[int], CaseRetrieval, CaseRetrieval]:
+        """Return the rows of a batch, their scores, and those of the ranking by frequency of classes."""
+        rows, similar = list(batch), np.stack(list(batch.values()))
+        relevance = None if self.relevance is None else partial(_of_rows, self.relevance, rows)
+        labels = (self.labels[0][rows], self.labels[1])
+        frequency = np.bincount(self.labels[1])[self.labels[1]].astype(np.float32)
+        by_class = np.where(np.isnan(similar), np.float32(np.nan), frequency)
+        return rows, rank_classes(similar, labels, KS, relevance), rank_classes(by_class, labels, KS, relevance)
+
+    def joined(self, parts: Sequence[tuple[list[int], CaseRetrieval, CaseRetrieval]]) -> _Evaluated:
+        """Return the scores of all batches in the order of the queries."""
+        order = np.argsort([row for rows, _, _ in parts for row in rows])
+
+        def of(values: Sequence[NDArray[Any]]) -> NDArray[Any]:
+            return np.concatenate(values)[order]
+
+        terms = {
+            "found": of([_terms(found.found) for _, found, _ in parts]),
+            "random": of([_terms(found.chance) for _, found, _ in parts]),
+            "majority first": of([_terms(majority.found) for _, _, majority in parts]),
+        }
+        positives, gallery, cut = (
+            of([getattr(found, name) for _, found, _ in parts]) for name in ("positives", "gallery", "cut")
+        )
+        return _Evaluated(self.gold.queries, self.classes, self.labels[0], positives, gallery, cut, terms)
+
+
+def _of_rows(graded: Graded, rows: Sequence[int], part: slice) -> NDArray[np.floating]:
+    return graded(rows[part])
+
+
+def _relevance(
+    gold: RetrievalGold, labels: tuple[Ints, Ints]
+) -> Callable[[Sequence[int]], NDArray[np.floating]] | None:
+    """Return graded relevance of queries by their rows; None where the gold has no attributes."""
+    queries, gallery = ([gold.attributes.get(photo, {}) for photo in ids] for ids in (gold.queries, gold.gallery))
+    if not any(queries) or not any(gallery):
+        return None
+    table = agreement_table(queries, gallery)
+
+    def of(rows: Sequence[int]) -> NDArray[np.floating]:
+        agreed = np.nan_to_num(table.rows(rows))
+        return np.asarray(0.5 * agreed + 0.5 * (labels[0][rows][:, None] == labels[1]), np.float32)
+
+    return of
+
+
+def _terms(scores: QueryScores) -> Floats:
+    """Return (Q, terms) in the order of _TERMS."""
+    columns = [scores.ap[:, None], scores.any_in, scores.hits]
+    return np.hstack([*columns, scores.vote[:, [KS.index(4)]], scores.ndcg[:, [KS.index(10)]]])
+
+
+def _named(table: _Evaluated, terms: Floats) -> dict[str, float]:
+    sums = _class_sums(table, terms).sum(0)
+    return dict(zip((*_MAIN, *_EXTRA), _scores(len(table.classes), sums).tolist(), strict=True))
+
+
+def _class_sums(table: _Evaluated, terms: Floats) -> Floats:
+    """Return (Q, classes x (terms + 2)): for each class its terms; the number of queries, and of those with an nDCG."""
+    has_gain = ~np.isnan(terms[:, -1:])
+    own = np.hstack([np.nan_to_num(terms), (table.positives > 0)[:, None], has_gain])
+    is_of = table.mine[:, None] == np.arange(len(table.classes))
+    return np.asarray((is_of[:, :, None] * own[:, None]).reshape(len(own), -1), np.float64)
+
+
+def _scores(classes: int, sums: Floats) -> Floats:
+    """Return (..., scores) in the order of _MAIN and _EXTRA from the sums of `_class_sums`."""
+    by_class = sums.reshape(*sums.shape[:-1], classes, len(_TERMS) + 2)
+    counts = np.repeat(by_class[..., -2:-1], len(_TERMS), -1)
+    counts[..., -1] = by_class[..., -1]
+    totals = by_class[..., : len(_TERMS)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        each = totals / counts
+        macro = np.nansum(each, -2) / (counts > 0).sum(-2)
+        mean = totals.sum(-2) / counts.sum(-2)
+    at = {name: place for place, name in enumerate(_TERMS)}
+    of = {"macro_map": macro[..., at["ap"]], "map": mean[..., at["ap"]]}
+    for name in _TERMS[1:]:
+        prefix = "macro_" if name.startswith("ndcg") else "balanced_"
+        of[prefix + name], of[name] = macro[..., at[name]], mean[..., at[name]]
+    return np.asarray(np.stack([of[name] for name in (*_MAIN, *_EXTRA)], -1), np.float64)
+
+
+def _sums(gold: RetrievalGold, table: _Evaluated) -> EncounterSums:
+    groups = Groups.of([gold.groups.get(query, query) for query in table.ids])
+    sums = groups.sums(_class_sums(table, table.terms["found"]))
+    return EncounterSums(groups.ids, (*_MAIN, *_EXTRA), sums, partial(_scores, len(table.classes)))
+
+
+def _rows(table: _Evaluated) -> Iterator[Mapping[str, object]]:
+    """Yield a row per class of the queries."""
+    at = {name: place for place, name in enumerate(_TERMS)}
+    for number, name in enumerate(table.classes):
+        own = (table.mine == number) & (table.positives > 0)
+        mean, level = (
+            terms[own].mean(0) if own.any() else np.full(len(_TERMS), np.nan)
+            for terms in (table.terms["found"], table.terms["random"])
+        )
+        yield {
+            "class": name,
+            "queries": int(own.sum()),
+            "ap": float(mean[at["ap"]]),
+            "chance_ap": float(level[at["ap"]]),
+            "acc@1": float(mean[at["acc@1"]]),
+            "chance_acc@1": float(level[at["acc@1"]]),
+            "recall@10": float(mean[at["acc@10"]]),
+            "chance_recall@10": float(level[at["acc@10"]]),
+            "among_first_10": float(mean[at["hits@10"]]),
+        }
+
+
+def _notes(gold: RetrievalGold, table: _Evaluated, chance: Mapping[str, float]) -> Iterator[str]:
+    protocol = _PROTOCOLS.get(gold.protocol, gold.protocol)
+    yield f"{protocol}; {len(table.ids)} queries, {len(gold.gallery)} photos to rank"
+    yield TIE_RULE
+    level, average = chance["acc@4"], chance["map"]
+    yield f"a random order has Acc@4 {level:.3f} and mAP {average:.3f}: compare with these, and prefer macro scores"
+    yield "recall@10 of a class: the share of its queries with any of it among the first 10 (expected under ties)"
+    without = [query for query, number in zip(table.ids, table.positives.tolist(), strict=True) if not number]
+    if without:
+        yield f"{len(without)} queries have no positive in their gallery and are left out: {shorten(without, most=3)}"
+    cut = int(((table.cut > 0) & (table.cut < table.gallery)).sum())
+    if cut:
+        yield f"{cut} queries do not rank all of their gallery; what is left out counts as never found, as in trec_eval"
+
+
+def _items(gold: RetrievalGold, table: _Evaluated) -> Iterator[Mapping[str, Any]]:
+    at = {name: place for place, name in enumerate(_TERMS)}
+    shown = ("ap", "acc@1", "acc@4", "vote@4", "ndcg@10")
+    for row, query in enumerate(table.ids):
+        values = table.terms["found"][row]
+        own = {name: float(values[at[name]]) for name in shown} if table.positives[row] else {}
+        label = gold.labels.get(query, "")
+        group = gold.groups.get(query, query)
+        yield {"image": query, "group": group, "class": label, "positives": int(table.positives[row]), **own}
