@@ -20,6 +20,8 @@ SCHEMA = 1
 
 _NORM = 5e-3  # how far the norm of a part may be from 1: float16 and bfloat16 encoders round
 
+_SLACK = 20  # hits more than wanted that an engine is asked for, of which some may tie
+
 _BLOCK = 1 << 22  # values that are multiplied at once in float64
 
 
@@ -71,6 +73,10 @@ class IndexInfo:
         """Return where each part is in a vector, by its name."""
         ends = np.cumsum([part.width for part in self.parts]).tolist()
         return {part.name: slice(end - part.width, end) for part, end in zip(self.parts, ends, strict=True)}
+
+    def is_same(self, other: "IndexInfo") -> bool:
+        """Return whether two differ in their dates at most."""
+        return {**self.to_json(), "created": ""} == {**other.to_json(), "created": ""}
 
     def to_json(self) -> dict[str, object]:
         """Return the "index" object of schemas/index.schema.json."""
@@ -163,6 +169,10 @@ class CaseIndex(ABC):
     @abstractmethod
     def compact(self) -> None:
         """Free the space of what was deleted or replaced, for good."""
+
+    @abstractmethod
+    def publish(self) -> None:
+        """Put an index that `rebuild_index` began in the place of the older one, at once; else do nothing."""
 
     @abstractmethod
     def close(self) -> None:
@@ -288,17 +298,17 @@ def ranked(query: NDArray[np.float32], hits: Sequence[Hit]) -> list[Hit]:
     return sorted(again, key=lambda hit: (-hit.score, hit.id))
 
 
-def rounding(query: NDArray[np.float32], info: IndexInfo) -> float:
-    """Return how far an engine's score in float32 may be from the exact one, at most.
+def rounding(query: NDArray[np.float32], info: IndexInfo, in_half: bool = False) -> float:
+    """Return how far an engine's score may be from the exact one, at most.
 
-    That is the bound of a sum of float32 products, for a query of this norm and vectors of the index; a multiplication
-    in float16, as some engines do for vectors stored so, rounds the query to 11 bits.
+    That is the bound of a sum of float32 products, for this query and vectors of the index; an engine that multiplies
+    vectors stored as float16 as such (`in_half`) rounds the query and the products to 11 bits as well.
     """
-    unit = info.width * 2.0**-24 + (2.0**-9 if info.dtype == "float16" else 0.0)
+    unit = info.width * 2.0**-24 + (2.0**-8 if in_half and info.dtype == "float16" else 0.0)
     return unit * float(np.linalg.norm(query)) * float(np.sqrt(len(info.parts)) + 2 * _NORM)
 
 
-def widening(fetch: Callable[[int], list[Hit]], query: NDArray[np.float32], k: int, info: IndexInfo) -> list[Hit]:
+def widening(fetch: Callable[[int], list[Hit]], k: int, margin: float) -> list[Hit]:
     """Return hits among which the k best are for certain, from an engine that orders ties as it likes.
 
     The engine is asked for more than k, and for more again while the last one that it returned could be as good as the
@@ -307,11 +317,10 @@ def widening(fetch: Callable[[int], list[Hit]], query: NDArray[np.float32], k: i
     Args:
         fetch: returns that many hits, the highest first, with scores as the engine rounds them; fewer if there are
             no more.
-        query: float32 (width,).
         k: how many are wanted.
-        info: that of the index.
+        margin: by how much two scores of the engine must differ for their order to be certain.
     """
-    margin, most = 2 * rounding(query, info), k + 20
+    most = k + _SLACK
     while True:
         hits = fetch(most)
         if len(hits) < most or hits[-1].score < hits[k - 1].score - margin:
