@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from magic_cli.cli import index
 from magic_cli.cli import options as opt
 from magic_cli.cli.output import emit
 from magic_cli.cli.process import MagicGroup, open_streams, run_and_exit
@@ -29,6 +30,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+app.add_typer(index.app)
 
 
 @app.callback()

@@ -27,6 +27,22 @@ def open_index(location: str | Path) -> CaseIndex:
     return FolderIndex(Path(location))
 
 
+def has_index(location: str | Path) -> bool:
+    """Return whether there is an index at a location, readable or not; raises as `open_index`."""
+    match _kind(location):
+        case "lance":
+            from magic_cli.data.index.lance import has_lance, lance_folder
+
+            return has_lance(lance_folder(str(location)))
+        case "qdrant":
+            from magic_cli.data.index.qdrant import connect, has_qdrant
+
+            return has_qdrant(*connect(str(location)))
+    from magic_cli.data.index.folder import MANIFEST
+
+    return (Path(location) / MANIFEST).exists()
+
+
 def create_index(location: str | Path, info: IndexInfo) -> CaseIndex:
     """Make an empty case index.
 

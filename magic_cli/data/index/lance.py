@@ -210,6 +210,11 @@ def _sql_range(column: int, bounds: Range) -> str:
     return f"({' AND '.join(parts)})"
 
 
+def has_lance(folder: str) -> bool:
+    """Return whether there is a table of cases."""
+    return TABLE in _tables(_connect(folder))
+
+
 def create_lance(folder: str, info: IndexInfo, name: str = TABLE) -> LanceIndex:
     """Make an empty index.
 

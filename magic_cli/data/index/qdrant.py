@@ -53,22 +53,24 @@ def connect(location: str) -> tuple["QdrantClient", str]:
         UsageError: the location names no collection, holds a password, or leads to another machine without TLS or
             without a key: fields of patients would be readable on the way, or by anyone.
     """
-    url = urlsplit(location)
-    name = url.path.strip("/")
     form = "http://127.0.0.1:6333/cases, or https://HOST:6333/cases"
-    if not url.hostname or not name or "/" in name or url.username or url.query or url.fragment:
+    try:
+        url = urlsplit(location)
+        host, port, name = url.hostname, url.port or 6333, url.path.strip("/")
+    except ValueError:  # brackets, or a port that is no number
+        host, port, name = None, 0, ""
+    if not host or not name or "/" in name or url.username or url.query or url.fragment:
         raise UsageError(problem("--index", "a URL of another form", form, f"the key comes from {KEY}"))
     key = os.environ.get(KEY) or None
-    if url.hostname not in _LOOPBACK:
+    if host not in _LOOPBACK:
         if url.scheme != "https":
             raise UsageError(
                 problem("--index", "http to another machine", "https", "cases must not be readable on the way")
             )
         if key is None:
             raise UsageError(problem("--index", "another machine without a key", f"its API key in {KEY}", "set it"))
-    port = url.port or 6333
     client = _qdrant().QdrantClient(
-        host=url.hostname,
+        host=f"[{host}]" if ":" in host else host,
         port=port,
         https=url.scheme == "https",
         api_key=key,
@@ -275,6 +277,12 @@ def _collection_of(client: "QdrantClient", alias: str) -> str | None:
     with _answers(alias):
         aliases = client.get_aliases().aliases
     return next((str(entry.collection_name) for entry in aliases if entry.alias_name == alias), None)
+
+
+def has_qdrant(client: "QdrantClient", name: str) -> bool:
+    """Return whether there is a collection or an alias of this name; raises DataError without an answer."""
+    with _answers(f"collection {name}"):
+        return bool(client.collection_exists(name))
 
 
 def create_qdrant(client: "QdrantClient", name: str, info: IndexInfo) -> QdrantIndex:

@@ -1,0 +1,244 @@
+"""`magic index`: cases of an index added, removed and counted; what needs no model.
+
+Photos are encoded elsewhere: `add_cases` and `build_index` take cases with their vectors, batch by batch, and store
+each batch as a whole, so that a killed run goes on where it ended. `unchanged` tells what need not be encoded.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magic_cli.data.index import create_index, has_index, open_index, rebuild_index
+from magic_cli.data.index.base import CaseIndex, IndexedCase, IndexInfo
+from magic_cli.errors import DataError, problem, shorten
+from magic_cli.io.json_files import json_text
+
+Batch = tuple[Sequence[IndexedCase], NDArray[np.float32]]
+"""Cases, and their vectors: float32 (cases, width), each part of norm 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexAdded:
+    """What was added to an index.
+
+    Attributes:
+        location: where it is, as the user wrote it.
+        added: cases whose id was new.
+        replaced: cases whose id was there with another content.
+        skipped: cases that were there as they are.
+        cases: number of cases in the index now.
+        not_kept: how many of the cases had a field that the index does not keep, by its name.
+    """
+
+    location: str
+    added: int
+    replaced: int
+    skipped: int
+    cases: int
+    not_kept: Mapping[str, int]
+
+    def to_json(self) -> dict[str, object]:
+        """Return schemas/indexed.schema.json without its header."""
+        counts = {"added": self.added, "replaced": self.replaced, "skipped": self.skipped, "cases": self.cases}
+        return {"action": "add", "location": self.location, **counts, "not_kept": dict(self.not_kept)}
+
+    def lines(self) -> list[str]:
+        """Return the counts for the terminal; the last line names the next command."""
+        lines = [
+            f"{self.added} cases added, {self.replaced} replaced, {self.skipped} skipped, which were there as they are",
+            f"{self.location}: {self.cases} cases",
+        ]
+        if self.not_kept:
+            names = shorten((f"{name} ({count})" for name, count in self.not_kept.items()), total=True)
+            lines.insert(1, f"fields that this index does not keep (cases): {names}")
+        return [*lines, f"next: magic search --index {self.location} --image PHOTO"]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRemoved:
+    """What was removed from an index: how many cases, how many ids it did not have, and how many cases are left."""
+
+    location: str
+    removed: int
+    unknown: int
+    cases: int
+    purged: bool
+
+    def to_json(self) -> dict[str, object]:
+        """Return schemas/indexed.schema.json without its header."""
+        counts = {"removed": self.removed, "unknown": self.unknown, "cases": self.cases}
+        return {"action": "remove", "location": self.location, **counts, "purged": self.purged}
+
+    def lines(self) -> list[str]:
+        """Return the counts for the terminal."""
+        unknown = f"; {self.unknown} ids are not in the index" if self.unknown else ""
+        lines = [f"{self.removed} cases removed{unknown}", f"{self.location}: {self.cases} cases"]
+        if self.removed and not self.purged:
+            lines.append("their vectors and fields stay on the disk until space is freed: --purge does it at once")
+        return [*lines, f"next: magic index info {self.location}"]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSummary:
+    """What an index holds."""
+
+    location: str
+    cases: int
+    info: IndexInfo
+
+    def to_json(self) -> dict[str, object]:
+        """Return schemas/indexed.schema.json without its header."""
+        return {"action": "info", "location": self.location, "cases": self.cases, "index": self.info.to_json()}
+
+    def lines(self) -> list[str]:
+        """Return the facts for the terminal; the last line names the next command."""
+        info = self.info
+        size = self.cases * info.width * np.dtype(info.dtype).itemsize / 1e6
+        parts = ", ".join(f"{part.name} {part.width}" for part in info.parts)
+        regions = f", {info.regions} regions" if info.regions else ""
+        return [
+            f"{self.location}: {self.cases} cases of {info.dataset or 'an unnamed dataset'}",
+            f"vectors: {info.width} values of {info.dtype} ({parts}), {size:.1f} MB in all",
+            f"model: {info.model_sha256[:12]}, beta {info.beta:g}{regions}",
+            f"photos: {info.preprocessing or 'no preprocessing stated'}",
+            f"fields: {', '.join(info.fields) or 'none'}",
+            f"licences: {', '.join(info.licences) or 'none stated'}",
+            f"created: {info.created or 'no date stated'}",
+            f"next: magic search --index {self.location} --image PHOTO",
+        ]
+
+
+def content_hash(photo: str, fields: Mapping[str, str], kept: Sequence[str]) -> str:
+    """Return what `IndexedCase.content` should be: it changes with the photo and with every field that is kept.
+
+    Args:
+        photo: hash of the photo's file, or of its pixels.
+        fields: those of the case.
+        kept: names of the fields that the index keeps.
+    """
+    stated = {name: fields[name] for name in sorted(kept) if fields.get(name)}
+    return hashlib.sha256(json_text([photo, stated]).encode()).hexdigest()
+
+
+def unchanged(index: CaseIndex, cases: Iterable[IndexedCase]) -> set[str]:
+    """Return the ids of those cases that are in the index with the same content: they need not be encoded."""
+    contents = index.contents()
+    return {case.id for case in cases if case.content and contents.get(case.id) == case.content}
+
+
+def add_cases(location: str | Path, model_sha256: str, batches: Iterable[Batch]) -> IndexAdded:
+    """Add cases to an index, each batch as a whole; a run that was killed is repeated, and skips what is there.
+
+    Args:
+        location: a folder, "lance:FOLDER", or "http(s)://HOST:6333/COLLECTION".
+        model_sha256: checksum of the model that made the vectors.
+        batches: cases with vectors, asked for one by one.
+
+    Raises:
+        DataError: there is no index, another model made its vectors, or a vector is not as `CaseIndex.add` expects.
+    """
+    with open_index(location) as index:
+        index.check_model(model_sha256)
+        return _add(str(location), index, batches)
+
+
+def build_index(location: str | Path, info: IndexInfo, batches: Iterable[Batch], rebuild: bool = False) -> IndexAdded:
+    """Make an index, or go on with one that was begun with the same `info`, its date aside.
+
+    Args:
+        location: a folder, "lance:FOLDER", or "http(s)://HOST:6333/COLLECTION".
+        info: what it says of itself.
+        batches: cases with vectors, asked for one by one.
+        rebuild: make a new index in the place of one that is there, which is searched until the new one is complete.
+
+    Raises:
+        DataError: there is another index, and not `rebuild`; or a vector is not as `CaseIndex.add` expects.
+    """
+    is_there = has_index(location)
+    with (
+        rebuild_index(location, info)
+        if is_there and rebuild
+        else open_index(location)
+        if is_there
+        else create_index(location, info)
+    ) as index:
+        _refuse_other(index, info)
+        result = _add(str(location), index, batches)
+        index.publish()
+        return result
+
+
+def _refuse_other(index: CaseIndex, info: IndexInfo) -> None:
+    """Refuse to go on with an index of other vectors or fields; raises DataError that names what differs."""
+    if index.info.is_same(info):
+        return
+    before, after = index.info.to_json(), info.to_json()
+    names = [name for name in after if name != "created" and before[name] != after[name]]
+    got = f"an index of another {shorten(names)}"
+    raise DataError(problem(index.place, got, "the same, to go on with it", "use --rebuild, or another place"))
+
+
+def _add(location: str, index: CaseIndex, batches: Iterable[Batch]) -> IndexAdded:
+    contents = dict(index.contents())
+    added = replaced = skipped = 0
+    not_kept: dict[str, int] = {}
+    for cases, vectors in batches:
+        changed = [row for row, case in enumerate(cases) if not case.content or contents.get(case.id) != case.content]
+        index.add([cases[row] for row in changed], vectors[changed])
+        skipped += len(cases) - len(changed)
+        for case in (cases[row] for row in changed):
+            is_new = case.id not in contents
+            added, replaced = added + is_new, replaced + (not is_new)
+            contents[case.id] = case.content
+            for name in case.fields.keys() - set(index.info.fields):
+                not_kept[name] = not_kept.get(name, 0) + 1
+    return IndexAdded(location, added, replaced, skipped, len(index), dict(sorted(not_kept.items())))
+
+
+def index_remove(location: str | Path, ids: Sequence[str], purge: bool = False) -> IndexRemoved:
+    """Remove cases from an index by their ids.
+
+    Args:
+        location: a folder, "lance:FOLDER", or "http(s)://HOST:6333/COLLECTION".
+        ids: names of cases; those that the index does not have are counted.
+        purge: free the space at once, with thumbs: nothing of the cases is left in the files.
+
+    Raises:
+        DataError: there is no index, or no id.
+    """
+    wanted = list(dict.fromkeys(ids))
+    if not wanted:
+        raise DataError(problem(location, "no id of a case", "at least one", "name them, or a file with one per line"))
+    with open_index(location) as index:
+        removed = index.delete(wanted)
+        if purge:
+            index.compact()
+        return IndexRemoved(str(location), removed, len(wanted) - removed, len(index), purge)
+
+
+def read_ids(path: Path) -> list[str]:
+    """Return the ids in a text file, one per line; blank lines are skipped.
+
+    Raises:
+        DataError: the file cannot be read, or is not UTF-8.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise DataError(problem(path, reason, "a text file with one id per line", "check the path")) from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def index_info(location: str | Path) -> IndexSummary:
+    """Return what an index says of itself, and how many cases it has.
+
+    Raises:
+        DataError: there is no index, or it is damaged.
+    """
+    with open_index(location) as index:
+        return IndexSummary(str(location), len(index), index.info)
