@@ -14,6 +14,7 @@ import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -288,7 +289,8 @@ def _held_out_predictions(plan: Plan) -> Iterator[Prediction]:
     gold = setup.task.gold(prepared, "train")
     for fold, part in enumerate(plan.parts):
         model, config = restored(plan.folder(fold) / "best.pt", setup.task, prepared)
-        setup.task.before_predicting(model, setup.task.fold_gold(gold, {sample.id for sample in part}))
+        of_fold = partial(setup.task.fold_gold, gold, {sample.id for sample in part})
+        setup.task.before_predicting(model, of_fold)
         model.cache = setup.runtime.features(config)
         yield from map(setup.task.held_out, predict_views(model, config, unique_samples(part), setup.runtime)[0])
 

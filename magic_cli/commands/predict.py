@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 from magic_cli import tasks
@@ -254,7 +255,7 @@ def predictions(
     With a `precision` other than "no", features are computed instead of read: the cache holds those of full precision.
     """
     task, runtime, runs = tasks.get(name), options.runtime.runtime(), []
-    gold, decision = task.gold(prepared, split), task.decision_from(options.decided)
+    gold, decision = cache(lambda: task.gold(prepared, split)), task.decision_from(options.decided)
     for path in ckpts:
         model, config = restored(path, task, prepared, options.weights)
         task.before_predicting(model, gold, decision)

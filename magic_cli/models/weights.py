@@ -141,13 +141,17 @@ def hub_dir(name: str, weights: Path | None) -> Path | str:
 
     Raises:
         WeightsError: the model is not there; the message lists the files to download.
-        ConfigError: `name` is not a name of the Hub.
+        ConfigError: `name` is not a name of the Hub, or is the path of a folder.
     """
     if not _NAME.fullmatch(name):
         raise ConfigError(problem(name, "no Hub name", "owner/name", "check --set image_encoder, text_encoder"))
     if weights is None:
         if in_hub_cache(name):
             return name
+        if Path(name).is_dir():
+            got, expected = "a folder without best.pt", "a pretraining run, or the name of a Hub model"
+            remedy = "name a run's folder or its best.pt; a folder of published weights is --weights DIR"
+            raise ConfigError(problem(name, got, expected, remedy))
         raise WeightsError(
             problem(name, "no copy in the local Hugging Face cache", "pretrained weights", _to_download(name))
         )

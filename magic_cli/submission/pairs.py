@@ -8,6 +8,9 @@ predictions/pretrain/embeddings.safetensors    images (N, d), texts (M, d), floa
 predictions/pretrain/maps.safetensors          of some photos: similarity of patches to each text, float16 (texts, h, w)
 predictions/pretrain/labels.csv                the split's photos and classes, for programs of peers; not read here
 
+Names of classes and concepts are written as they are, or they would not match when they are read again. Spreadsheet
+programs take one that begins with =, +, - or @ for a formula: import such a table as text.
+
 No text of a patient is in them. `magic score` also reads tables of other programs: a column for the photo under any of
 its usual names (data/names.py), then a column per class or concept, by name; or a column `predicted` alone.
 """

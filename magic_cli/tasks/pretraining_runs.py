@@ -17,6 +17,8 @@ TASK = "pretrain"
 
 BEST = "best.pt"
 
+_KINDS = ("lite0", "minilm", "tiny")  # of encoders that are no Hub names
+
 
 def with_runs(config: Config) -> Config:
     """Return settings in which `image_encoder` and `text_encoder` are kinds of encoders.
@@ -55,7 +57,8 @@ def is_run(name: str) -> bool:
     """Return whether the name of an encoder is the path of a run, or of its best.pt, and no Hub name (owner/name)."""
     if name.endswith(".pt") or name.startswith(("runs/", "./", "../", "/", "~")) or name.count("/") > 1:
         return True
-    return bool(name) and (Path(name) / BEST).is_file()
+    is_folder = "/" not in name and name not in _KINDS and Path(name).is_dir()
+    return bool(name) and (is_folder or (Path(name) / BEST).is_file())
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,11 @@ def open_run(name: str) -> PretrainingRun:
     """
     from magic_cli.training import checkpoint
 
+    folder = Path(name).expanduser()
+    if folder.is_dir() and not (folder / BEST).is_file() and not any(folder.glob(f"*/{BEST}")):
+        begun = (folder / "state.pt").is_file()
+        remedy = "finish its training with --resume" if begun else f"name a run's folder or its {BEST}"
+        raise CheckpointError(problem(name, f"a folder without {BEST}", "a pretraining run", remedy))
     files, _ = checkpoint.find(Path(name).expanduser(), TASK)
     if len(files) > 1:
         raise CheckpointError(problem(name, f"{len(files)} runs", "one", f"name one of them, such as {files[0]}"))

@@ -7,7 +7,7 @@ A task is a class with its facts as attributes. Its abstract methods are `traini
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
@@ -208,12 +208,14 @@ class Task(ABC):
         """Return what of a prediction can be scored beside those of other folds' models."""
         return prediction
 
-    def before_predicting(self, model: TaskModel, gold: TaskGold, decision: Decision | None = None) -> None:
+    def before_predicting(
+        self, model: TaskModel, gold: Callable[[], TaskGold], decision: Decision | None = None
+    ) -> None:
         """Tell a model what its predictions will be scored against: the classes to choose from, say.
 
         Args:
             model: about to predict.
-            gold: of the samples that it will predict; without gold, what is known of them.
+            gold: gives that of the samples that it will predict, or what is known of them; reading it takes long.
             decision: options of `magic predict`; None in training.
         """
         return

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from magic_cli.config import Config
+from magic_cli.data.issues import counted
 from magic_cli.data.lazy_samples import blocks_of, window_of
 from magic_cli.errors import DataError, Interrupted, MagicError
 from magic_cli.io import environment
@@ -230,13 +231,15 @@ class Trainer:
         score = self._monitored(scores) if validated else -math.inf
         self.progress.history.append(finite({"epoch": self.progress.epoch + 1, "loss": loss} | scores))
         last = self.progress.epoch + 1 >= self.config.epochs
-        is_best = score > self.progress.best if validated else last
+        # a score that no epoch has chooses none: the last weights are kept, as without validation data
+        is_best = score > self.progress.best or (last and self.progress.best == -math.inf)
         self.data.check_unchanged()  # also while it was validated
         if is_best:
             self.progress.best, self.progress.best_epoch = score, self.progress.epoch
         stale = self.progress.epoch - self.progress.best_epoch
         self.progress.epoch, self.progress.step, self.progress.loss_sum = self.progress.epoch + 1, 0, 0.0
-        self.progress.finished = last or (validated and 0 < self.config.patience <= stale)
+        chosen = self.progress.best_epoch >= 0
+        self.progress.finished = last or (chosen and 0 < self.config.patience <= stale)
         if self.accelerator.is_main_process:
             write_jsonl(self.out / "metrics.jsonl", self.progress.history)
             if is_best:  # written last: a fold that has it is complete
@@ -246,8 +249,11 @@ class Trainer:
             f"{p.name} {scores[key]:.4f}" for p in self.data.parts if (key := f"{p.name}/{self._monitor}") in scores
         ]
         scored = "; ".join([*each, f"scored in {seconds:.0f} s"])
-        scored = f", {self._monitor} {score:.4f}{star} ({scored})" if validated else ""
+        value = f"{score:.4f}" if math.isfinite(score) else "undefined"
+        scored = f", {self._monitor} {value}{star} ({scored})" if validated else ""
         log(f"epoch {self.progress.epoch}: loss {loss:.4f}{scored}")
+        if validated and self.progress.best == -math.inf and (last or self.progress.epoch == 1):
+            log(self._undefined())
 
     def _scores(self) -> dict[str, float]:
         reports = {part.name: self.data.task.score(part.gold, self._predictions(part)) for part in self.data.parts}
@@ -255,7 +261,7 @@ class Trainer:
         return mean_scores(scores, self.data.task.count_score)
 
     def _predictions(self, part: Part) -> Iterator[Prediction]:
-        self.data.task.before_predicting(self.core, part.gold)
+        self.data.task.before_predicting(self.core, lambda: part.gold)
         for prediction in predict(self.core, part.valid, self.config, self.accelerator):
             if self.stop.requested:
                 raise self._interrupted()
@@ -270,6 +276,11 @@ class Trainer:
             raise DataError(f"--set monitor={self._monitor}: no such score; known: {', '.join(scores)}")
         value = scores[self._monitor]
         return -math.inf if math.isnan(value) else float(value)
+
+    def _undefined(self) -> str:
+        samples = counted(len(self.data.valid), "validation sample", "validation samples")
+        why = f"note: {self._monitor} is undefined on {samples}: no epoch is best so far, and the last weights are kept"
+        return f"{why} if that stays so; give more validation data, or another --set monitor="
 
     def _meta(self) -> CheckpointMeta:
         return CheckpointMeta(

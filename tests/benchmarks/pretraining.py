@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +126,7 @@ def trained(sets: Sequence[Set], fold: int, config: PretrainConfig) -> dict[str,
         trainer.run(resume=False)
         for known in sets:
             held_out = known.held(fold)
-            task.before_predicting(trainer.core, known.gold)
+            task.before_predicting(trainer.core, partial(getattr, known, "gold"))
             predicted = list(predict(trainer.core, held_out, config, trainer.accelerator))
             found[known.name] = terms(known, held_out, predicted)  # type: ignore[arg-type]
     return found

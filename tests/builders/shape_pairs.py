@@ -65,7 +65,12 @@ def shape_pairs(folder: Path) -> list[Sample]:
 
 def shape_trainer(folder: Path, out: Path, *settings: str) -> Trainer:
     """Return a training on the shapes that are in a folder, or are drawn into it, without validation."""
+    return trainer_of(Part(shape_pairs(folder), [], PairGold("none")), out, *settings)
+
+
+def trainer_of(part: Part, out: Path, *settings: str) -> Trainer:
+    """Return a training on a dataset."""
     out.mkdir(parents=True, exist_ok=True)
     config = resolve(PretrainConfig, "tiny", ("finetune=all", "adam_eps=1e-4", *settings))
-    data = Data(TASK, [Part(shape_pairs(folder), [], PairGold("none"))], NO_QUESTIONS, "shapes")
+    data = Data(TASK, [part], NO_QUESTIONS, "shapes")
     return Trainer("pretrain", data, config, out, "cpu", None)

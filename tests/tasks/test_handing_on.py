@@ -19,7 +19,7 @@ from magic_cli.models.encoders import TinyImage, TinyText
 from magic_cli.models.fine_tuning import add_adapters
 from magic_cli.models.handed_on import merged
 from magic_cli.records import CheckpointMeta, Sample
-from magic_cli.tasks import with_runs
+from magic_cli.tasks import check_weights, with_runs
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.cvqa.model import CvqaBatch, CvqaModel
 from magic_cli.tasks.encoding import pretrained
@@ -117,9 +117,20 @@ def test_low_rank_updates_are_added_to_their_weights() -> None:
         torch.testing.assert_close(plain(pixels)["pooled"], encoder(pixels)["pooled"])
 
 
-def test_what_cannot_be_handed_on_is_refused_in_one_line(runs: Runs, tmp_path: Path) -> None:
+def test_what_cannot_be_handed_on_is_refused_in_one_line(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(CheckpointError, match="no such file"):
         settings(SegConfig, "image_encoder=runs/none")
+    empty = tmp_path / "owner" / "name"
+    empty.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for name in ("owner", "./owner", str(empty)):
+        with pytest.raises(CheckpointError, match=r"a folder without best\.pt, expected a pretraining run") as error:
+            settings(SegConfig, f"image_encoder={name}")
+        assert str(error.value).startswith(name)
+    with pytest.raises(ConfigError, match=r"^owner/name: got a folder without best\.pt, .* --weights DIR"):
+        check_weights(settings(SegConfig, "image_encoder=owner/name"))
     meta, weights = checkpoint.load_best(runs("all"))
     other = tmp_path / "seg" / "best.pt"
     other.parent.mkdir()

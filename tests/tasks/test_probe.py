@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from magic_cli import PredictOptions, TrainOptions, predict, train
 from magic_cli.data.prepared import open_prepared
 from magic_cli.errors import ConfigError
+from magic_cli.io import schema
 from magic_cli.models.logistic import STRENGTHS, best_strength, probabilities
 from magic_cli.tasks.pretrain.model.probe import photos_with_class
 from magic_cli.training.runtime import RuntimeOptions
@@ -79,6 +80,7 @@ def test_the_probe_of_a_run(drawn_prepared: Path, tmp_path: Path, capsys: pytest
     result = predict("pretrain", tmp_path / "run", drawn_prepared, "valid", tmp_path / "probe", asked)
     found = json.loads((tmp_path / "probe" / "probe.json").read_text())
     assert result.files == 1
+    assert schema.problems("probe", found, "probe.json") == []
     assert {(row["system"], row["share"], row["draws"]) for row in found["rows"]} == {
         *((system, share, draws) for system in ("encoder", "joint", "published") for share, draws in CURVE),
         ("majority", 1.0, 1),

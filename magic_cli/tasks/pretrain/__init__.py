@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -142,11 +142,13 @@ class PretrainTask(Task):
 
         return replace(of_class(prediction, PairPrediction), text=None)
 
-    def before_predicting(self, model: TaskModel, gold: TaskGold, decision: Decision | None = None) -> None:
+    def before_predicting(
+        self, model: TaskModel, gold: Callable[[], TaskGold], decision: Decision | None = None
+    ) -> None:
         """Ask for what a decision names, else for classes and concepts of the gold; raises ConfigError as `asked`."""
         from magic_cli.tasks.pretrain.model import PretrainModel
 
-        questions = asked(of_class(gold, PairGold), of_class(decision or PretrainDecision(), PretrainDecision))
+        questions = asked(of_class(gold(), PairGold), of_class(decision or PretrainDecision(), PretrainDecision))
         of_class(model, PretrainModel).ask(questions)
 
 

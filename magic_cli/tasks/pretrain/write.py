@@ -18,13 +18,17 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from magic_cli.data.issues import counted
 from magic_cli.data.pair_gold import PairGold
 from magic_cli.data.prompts import name_key
 from magic_cli.io.json_files import write_json
+from magic_cli.io.progress import log
 from magic_cli.io.staging import replace_results
 from magic_cli.submission.pairs import ASKED, CONCEPTS, LABELS, MAPS, VECTORS, ZERO_SHOT
 from magic_cli.tasks.pretrain.asked import Asked
 from magic_cli.tasks.pretrain.predictions import PairPrediction, Vector
+
+_FORMULA = ("=", "+", "-", "@")
 
 MOST_MAPS = 200
 """Photos whose maps are kept, for the report: those whose ids have the smallest hashes, in whatever order they come."""
@@ -49,6 +53,10 @@ def save(predictions: Iterable[PairPrediction], asked: Asked, gold: PairGold, sp
         _write_labels(folder / LABELS, writer.ids, asked.classes, gold, split)
         write_json(folder / ASKED, _summary(writer, asked, split))
         names = sorted(path.name for path in folder.iterdir())
+    formulas = [name for name in (*asked.classes, *(c.name for c in asked.concepts)) if name.startswith(_FORMULA)]
+    if formulas:
+        what = counted(len(formulas), "name begins", "names begin")
+        log(f"note: {what} with =, +, - or @, which spreadsheets take for a formula: import {out}/*.csv as text")
     return [out / name for name in names]
 
 

@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from shape_pairs import shape_trainer
+from shape_pairs import shape_pairs, shape_trainer, trainer_of
 from stopped_runs import stop_after
 from torch import Tensor
 from torch.nn import functional as F
 
+from magic_cli.data.pair_gold import pair_gold
 from magic_cli.errors import Interrupted
 from magic_cli.models.encoders import Features, TinyText
+from magic_cli.training.checkpoint import load_best
 from magic_cli.training.inference import predict
+from magic_cli.training.parts import Part
 from magic_cli.training.trainer import optimizer_for
 
 Weights = dict[str, Tensor]
@@ -35,7 +38,7 @@ DRIVER = """
 import os, sys
 from pathlib import Path
 from magic_cli.__main__ import exit_process
-from shape_pairs import shape_trainer
+from shape_pairs import shape_pairs, shape_trainer, trainer_of
 from test_training import RUNS
 for name, settings in RUNS.items():
     out = Path(sys.argv[1]) / name
@@ -80,6 +83,19 @@ def test_eight_shapes_are_learned(tmp_path: Path) -> None:
     pairs = list(predict(trainer.core, trainer.data.train, trainer.config, trainer.accelerator))
     cosines = torch.tensor([[float(a.image @ b.text) for b in pairs] for a in pairs])  # type: ignore[attr-defined]
     assert cosines.argmax(1).tolist() == cosines.argmax(0).tolist() == list(range(8))
+
+
+def test_a_score_that_no_epoch_has_chooses_none_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One photo has no rank among others, and no class beside it: training goes on, and the last weights are kept."""
+    samples = shape_pairs(tmp_path / "photos")
+    part = Part(samples, samples[:1], pair_gold("one photo", samples[:1]))
+    progress = trainer_of(part, tmp_path / "run", "epochs=3", "patience=1", "batch_size=8").run(resume=False)
+    assert (progress.epoch, progress.best_epoch) == (3, 2)
+    assert load_best(tmp_path / "run" / "best.pt")[0].score is None
+    told = capsys.readouterr().err
+    assert "mean_of_tasks undefined" in told
+    assert "mean_of_tasks is undefined on 1 validation sample" in told
+    assert "inf" not in told
 
 
 def test_parts_train_the_weights_of_the_whole_batch(alone: tuple[Path, dict[str, Weights]]) -> None:

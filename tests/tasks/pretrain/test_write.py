@@ -35,6 +35,21 @@ def test_scores_of_the_files_are_those_of_the_predictions(tmp_path: Path) -> Non
     assert written.scores == pytest.approx(score(gold, predictions).scores, abs=1e-6)
 
 
+def test_names_that_spreadsheets_take_for_formulas_are_kept_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = dict(zip(CLASSES, ("=1+1", "-other", "@home", "+skin"), strict=False))
+    gold, predictions = draw()
+    renamed = tuple(names.get(name, name) for name in CLASSES)
+    gold = replace(gold, classes={photo: names.get(label, label) for photo, label in gold.classes.items()})
+    save([replace(p, classes=renamed) for p in predictions], replace(ASK, classes=renamed), gold, "valid", tmp_path)
+    found = find_pairs(tmp_path)
+    assert found is not None
+    assert next(read_pairs(found)).classes == renamed
+    assert score(gold, read_pairs(found)).scores["top1"] == score(draw()[0], predictions).scores["top1"]
+    assert "names begin with =, +, - or @" in capsys.readouterr().err
+
+
 def test_no_text_of_a_patient_is_written(tmp_path: Path) -> None:
     gold, predictions = draw()
     for path in save(predictions, ASK, gold, "valid", tmp_path / "out"):

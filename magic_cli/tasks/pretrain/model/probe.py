@@ -94,6 +94,7 @@ def probe(path: Path, prepared: Prepared, split: str, runtime: Runtime, weights:
     answers = np.tile(np.eye(len(train.names))[majority], (len(held.gold), 1))
     rows.append(_scored("majority", 1.0, [answers], held))
     return {
+        "schema": 1,
         "format": "magic-probe",
         "split": split,
         "classes": list(held.names),
