@@ -165,16 +165,18 @@ def score_systems(files: ScoreFiles, gold: Gold, options: ScoreOptions) -> Score
     systems = tuple(_score_system(path, gold, options) for path in files.preds)
     other = None if files.against is None else _without_rows(_score_system(files.against, gold, options))
     scored = {scores.task: tasks.get(scores.task) for system in systems for scores in system.tasks}
+    notes = list(leaderboard.sentences(scored)) if options.leaderboard else []
+    comparisons = tuple(_comparisons(systems, other, options, notes))
     return ScoreReport(
         source=printable(gold.source),
         split=options.split,
         settings=options.settings,
         systems=tuple(_with_intervals(system, options) for system in systems),
-        comparisons=tuple(_comparisons(systems, other, options)),
+        comparisons=comparisons,
         provenance=_provenance(),
         files=files,
         tasks=scored,
-        notes=leaderboard.sentences(scored) if options.leaderboard else (),
+        notes=tuple(notes),
         published={task: leaderboard.entries(task) for task in scored} if options.leaderboard else None,
     )
 
@@ -221,9 +223,12 @@ def _add_intervals(scores: TaskScores, options: ScoreOptions) -> TaskScores:
 
 
 def _comparisons(
-    systems: Sequence[SystemScores], other: SystemScores | None, options: ScoreOptions
+    systems: Sequence[SystemScores], other: SystemScores | None, options: ScoreOptions, notes: list[str]
 ) -> Iterator[Comparison]:
-    """Yield each system compared with `other`; without one, with the first system, where rows are an ablation's."""
+    """Yield each system compared with `other`; without one, with the first system, where rows are an ablation's.
+
+    Nobody asked for the latter: a system that cannot be compared with the first is told in `notes`.
+    """
     if other is not None:
         for system in systems:
             if system.name != other.name:
@@ -232,7 +237,11 @@ def _comparisons(
     first, *rest = (_only_pairs(system) for system in systems)
     for system in rest:
         if system.name != first.name and {row.task for row in system.tasks} & {row.task for row in first.tasks}:
-            yield from _compare(system, first, options)
+            try:
+                yield from list(_compare(system, first, options))
+            except DataError:
+                why = "they have not the same photos, or no scores in common"
+                notes.append(f"{system.name} is not compared with {first.name}: {why}")
 
 
 def _only_pairs(system: SystemScores) -> SystemScores:

@@ -26,6 +26,7 @@ from magic_cli.report.score_text import (
     bounds,
     is_defined,
     is_rank,
+    names_in,
     official,
     quality_scores,
     questions_of,
@@ -254,7 +255,7 @@ def _differ(strict: float | None, printed: float) -> bool:
 def _comparison(systems: Mapping[str, TaskScores], task: Task) -> SystemsTable:
     """Return a row per system and a column per score; the best of each column is marked, ties all of them."""
     values = [quality_scores(scores, task) for scores in systems.values()]
-    best, keys = best_of(values), list(values[0])
+    best, keys = best_of(values), names_in(values)
     rows = []
     for line, ((system, scores), row) in enumerate(zip(systems.items(), values, strict=True)):
         cells = (Cell(row.get(key), bounds(scores.intervals.get(key)), (line, key) in best) for key in keys)

@@ -139,7 +139,7 @@ def _errors(errors: Sequence[Mapping[str, Any]]) -> Table:
 def side_by_side(task: Task, systems: Mapping[str, TaskScores]) -> Table:
     """Return a row per system and a column per strict score, intervals below, the best of each column marked."""
     values = [quality_scores(scores, task) for scores in systems.values()]
-    names = list(values[0])
+    names = names_in(values)
     rows = tuple(
         (system, *(f"{number(row.get(n))}\n{interval(bounds(scores.intervals.get(n)))}" for n in names))
         for (system, scores), row in zip(systems.items(), values, strict=True)
@@ -194,8 +194,8 @@ def questions_of(scores: TaskScores) -> dict[str, Mapping[str, Any]]:
 
 
 def best_of(rows: Sequence[Mapping[str, float]]) -> set[tuple[int, str]]:
-    """Return row number and name of every score that no other row betters; the first row has all names."""
-    defined = {name: [row[name] for row in rows if is_defined(row.get(name))] for name in rows[0]}
+    """Return row number and name of every score that no other row betters."""
+    defined = {name: [row[name] for row in rows if is_defined(row.get(name))] for name in names_in(rows)}
     return {
         (line, name)
         for name, values in defined.items()
@@ -203,6 +203,11 @@ def best_of(rows: Sequence[Mapping[str, float]]) -> set[tuple[int, str]]:
         for line, row in enumerate(rows)
         if top is not None and row.get(name) == top
     }
+
+
+def names_in(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """Return the names of all scores, in order of appearance: a system may lack those that need probabilities."""
+    return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def is_rank(name: str) -> bool:

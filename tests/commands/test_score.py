@@ -56,6 +56,33 @@ def by_task(report: ScoreReport, system: int = 0) -> dict[str, TaskScores]:
     return {scores.task: scores for scores in report.systems[system].tasks}
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0)])
+def test_systems_of_peers_that_cannot_be_compared_are_scored_all_the_same(
+    tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    """A table of predicted classes alone, one of probabilities, and one that lacks a photo."""
+    gold = tmp_path / "gold.csv"
+    gold.write_bytes("\ufeffimage,label\r\na.jpg,Nevus\r\nb.jpg,nevus\r\nc.jpg,=melanoma\r\n\r\n".encode())
+    tables = (
+        "filename,predicted,nevus,=melanoma\na.jpg,nevus,0.9,0.1\nb.jpg,nevus,0.4,0.6\nc.jpg,=melanoma,0.2,0.8\n",
+        "image_id;predicted\na;NEVUS\nb;acne\nc;=melanoma\n",
+        "image_id,nevus,=melanoma\na,0.5,0.5\nb,0.3,0.7\n",
+    )
+    paths = [tmp_path / f"{number}.csv" for number in range(3)]
+    for path, table in zip(paths, tables, strict=True):
+        path.write_text(table, encoding="utf-8")
+    report = run([paths[number] for number in order], gold)
+    assert report.comparisons == ()
+    assert [note.split(": ")[0].split("/")[-1] for note in report.notes] == [f"{order[0]}.csv"] * 2
+    assert all(" is not compared with " in note for note in report.notes)
+    head, *lines = report.lines()[1:]
+    assert "macro_auroc" in head
+    assert any("1.0000*" in line for line in lines)
+    assert any("1 of 3 photos with gold have no prediction (c.jpg)" in line for line in lines)
+    with pytest.raises(DataError, match="of one system only"):
+        run([paths[0]], gold, against=paths[1])
+
+
 def test_a_whole_submission(tmp_path: Path, prepared: Path) -> None:
     report = run([write_zip(tmp_path / "s.zip", files_of("valid"))], prepared)
     tasks = by_task(report)
