@@ -12,6 +12,7 @@ from magic_cli.cli import index
 from magic_cli.cli import options as opt
 from magic_cli.cli.output import emit
 from magic_cli.cli.process import MagicGroup, open_streams, run_and_exit
+from magic_cli.cli.search import search
 from magic_cli.io.launcher import ignore_leftovers
 from magic_cli.io.progress import log
 from magic_cli.io.run_record import Origin, called_by
@@ -33,6 +34,7 @@ app = typer.Typer(
 
 
 app.add_typer(index.app)
+app.command()(search)
 
 
 @app.callback()
@@ -376,9 +378,9 @@ def doctor(
 
 
 def _may_be_one_of_several(words: Sequence[str]) -> bool:
-    """Return whether a command line is one that several processes share: training, and predicting with checkpoints."""
+    """Return whether several processes may share a command: training, predicting with checkpoints, encoding cases."""
     verb = next((word for word in words if not word.startswith("-")), "")
-    return verb == "train" or (verb == "predict" and "--vote" not in words)
+    return verb in ("train", "index") or (verb == "predict" and "--vote" not in words)
 
 
 def main() -> None:

@@ -11,13 +11,91 @@ from magic_cli.cli.process import MagicGroup
 
 Location = Annotated[str, typer.Argument(metavar="PLACE", help="Folder, lance:FOLDER, or http(s)://HOST:6333/NAME.")]
 
+Splits = Annotated[list[str] | None, typer.Option("--split", help="train (default), valid or test; repeatable.")]
+Limit = Annotated[int | None, typer.Option(min=1, max=1_000_000_000, help="Only the first N photos.")]
+Thumbs = Annotated[bool, typer.Option("--thumbs/--no-thumbs", help="Keep small pictures for the page.")]
+Model = Annotated[Path | None, typer.Option("--ckpt", metavar="FILE", help="Model of the index; default: its own.")]
+
+_FIELDS = "What is kept of each case, by names, divided by commas; a server gets the diagnosis alone."
+
+_REBUILD = "Build anew; the older index is searched until the new one is complete."
+
+
 app = typer.Typer(
     name="index",
     cls=MagicGroup,
-    help="Indexes of cases to search: remove cases, and show what there is.",
+    help="Indexes of cases to search: build one from prepared photos, add and remove cases, show what there is.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.command()
+def build(
+    location: Location,
+    ckpt: Annotated[Path, typer.Option(metavar="FILE", help="best.pt of `magic train retrieve` or `pretrain`.")],
+    data: opt.Prepared = Path("prepared"),
+    split: Splits = None,
+    fields: Annotated[str, typer.Option(metavar="NAMES", help=_FIELDS)] = "",
+    dtype: Annotated[str, typer.Option(help="float32, or float16: half the space.")] = "float32",
+    thumbs: Thumbs = True,
+    limit: Limit = None,
+    weights: opt.Weights = None,
+    device: opt.Device = "auto",
+    cache_dir: opt.CacheDir = None,
+    no_cache: opt.NoCache = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help=_REBUILD)] = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Encode the photos of a prepared dataset into a new index; the same call goes on where it was stopped.
+
+    Example: `magic index build cases --ckpt runs/retrieve/best.pt`
+    """
+    from magic_cli.commands import index_build as module
+    from magic_cli.training.runtime import RuntimeOptions
+
+    options = module.IndexOptions(
+        splits=tuple(split or ("train",)),
+        fields=tuple(filter(None, (name.strip() for name in fields.split(",")))),
+        dtype=dtype,
+        thumbs=thumbs,
+        limit=limit,
+        weights=weights,
+        rebuild=rebuild,
+        runtime=RuntimeOptions(device, cache_dir, no_cache),
+    )
+    emit(as_json, "index", module.build(location, ckpt, data, options))
+
+
+@app.command()
+def add(
+    location: Location,
+    data: opt.Prepared = Path("prepared"),
+    ckpt: Model = None,
+    split: Splits = None,
+    thumbs: Thumbs = True,
+    limit: Limit = None,
+    weights: opt.Weights = None,
+    device: opt.Device = "auto",
+    cache_dir: opt.CacheDir = None,
+    no_cache: opt.NoCache = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Encode further photos into an index; those that it has are skipped, changed ones are replaced.
+
+    Example: `magic index add cases --data more/`
+    """
+    from magic_cli.commands import index_build as module
+    from magic_cli.training.runtime import RuntimeOptions
+
+    options = module.IndexOptions(
+        splits=tuple(split or ("train",)),
+        thumbs=thumbs,
+        limit=limit,
+        weights=weights,
+        runtime=RuntimeOptions(device, cache_dir, no_cache),
+    )
+    emit(as_json, "index", module.add(location, data, ckpt, options))
 
 
 @app.command()

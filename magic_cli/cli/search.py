@@ -25,6 +25,9 @@ def search(
     beta: Annotated[
         float | None, typer.Option(min=0, max=1, help="Weight of local similarity; default: the index's own.")
     ] = None,
+    ckpt: Annotated[Path | None, typer.Option(metavar="FILE", help="Model of the index; default: its own.")] = None,
+    weights: opt.Weights = None,
+    device: opt.Device = "auto",
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page of photos.")] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a table.")] = None,
     trec: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a TREC run.")] = None,
@@ -38,6 +41,7 @@ def search(
     Example: `magic search --image lesion.jpg --text "flat, on the back" --attr streaks=irregular --html search.html`
     """
     from magic_cli.commands import search as verb
+    from magic_cli.training.runtime import RuntimeOptions
 
     options = verb.SearchOptions(
         image=image,
@@ -50,7 +54,10 @@ def search(
         html=html,
         csv=csv,
         trec=trec,
+        ckpt=ckpt,
+        weights=weights,
         overwrite=overwrite,
+        runtime=RuntimeOptions(device),
     )
     if serve:
         if as_json or image is not None or text or options.files:

@@ -17,6 +17,9 @@ from magic_cli.data.index.base import CaseIndex, IndexedCase, IndexInfo
 from magic_cli.errors import DataError, problem, shorten
 from magic_cli.io.json_files import json_text
 
+LABEL, GROUP = "diagnosis", "group"
+"""Fields: the class of a case, and a hash of its patient, lesion, or cluster of duplicates."""
+
 Batch = tuple[Sequence[IndexedCase], NDArray[np.float32]]
 """Cases, and their vectors: float32 (cases, width), each part of norm 1."""
 
@@ -84,15 +87,17 @@ class IndexRemoved:
 
 @dataclass(frozen=True, slots=True)
 class IndexSummary:
-    """What an index holds."""
+    """What an index holds; `classes` are its cases by class, none if the class is not kept."""
 
     location: str
     cases: int
     info: IndexInfo
+    classes: Mapping[str, int]
 
     def to_json(self) -> dict[str, object]:
         """Return schemas/indexed.schema.json without its header."""
-        return {"action": "info", "location": self.location, "cases": self.cases, "index": self.info.to_json()}
+        facts = {"location": self.location, "cases": self.cases, "classes": dict(self.classes)}
+        return {"action": "info", **facts, "index": self.info.to_json()}
 
     def lines(self) -> list[str]:
         """Return the facts for the terminal; the last line names the next command."""
@@ -102,6 +107,7 @@ class IndexSummary:
         regions = f", {info.regions} regions" if info.regions else ""
         return [
             f"{self.location}: {self.cases} cases of {info.dataset or 'an unnamed dataset'}",
+            *(f"  {name}: {count}" for name, count in self.classes.items()),
             f"vectors: {info.width} values of {info.dtype} ({parts}), {size:.1f} MB in all",
             f"model: {info.model_sha256[:12]}, beta {info.beta:g}{regions}",
             f"photos: {info.preprocessing or 'no preprocessing stated'}",
@@ -143,7 +149,7 @@ def add_cases(location: str | Path, model_sha256: str, batches: Iterable[Batch])
     """
     with open_index(location) as index:
         index.check_model(model_sha256)
-        return _add(str(location), index, batches)
+        return add_batches(str(location), index, batches)
 
 
 def build_index(location: str | Path, info: IndexInfo, batches: Iterable[Batch], rebuild: bool = False) -> IndexAdded:
@@ -166,13 +172,13 @@ def build_index(location: str | Path, info: IndexInfo, batches: Iterable[Batch],
         if is_there
         else create_index(location, info)
     ) as index:
-        _refuse_other(index, info)
-        result = _add(str(location), index, batches)
+        refuse_other(index, info)
+        result = add_batches(str(location), index, batches)
         index.publish()
         return result
 
 
-def _refuse_other(index: CaseIndex, info: IndexInfo) -> None:
+def refuse_other(index: CaseIndex, info: IndexInfo) -> None:
     """Refuse to go on with an index of other vectors or fields; raises DataError that names what differs."""
     if index.info.is_same(info):
         return
@@ -182,7 +188,8 @@ def _refuse_other(index: CaseIndex, info: IndexInfo) -> None:
     raise DataError(problem(index.place, got, "the same, to go on with it", "use --rebuild, or another place"))
 
 
-def _add(location: str, index: CaseIndex, batches: Iterable[Batch]) -> IndexAdded:
+def add_batches(location: str, index: CaseIndex, batches: Iterable[Batch]) -> IndexAdded:
+    """Add cases to an open index, each batch as a whole; those that are there with the same content are skipped."""
     contents = dict(index.contents())
     added = replaced = skipped = 0
     not_kept: dict[str, int] = {}
@@ -241,4 +248,5 @@ def index_info(location: str | Path) -> IndexSummary:
         DataError: there is no index, or it is damaged.
     """
     with open_index(location) as index:
-        return IndexSummary(str(location), len(index), index.info)
+        classes = index.counts(LABEL) if LABEL in index.info.fields else {}
+        return IndexSummary(str(location), len(index), index.info, classes)

@@ -13,6 +13,7 @@ from magic_cli.data.datasets import open_dataset
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.prepared_inputs import image_files, table_files
 from magic_cli.data.prepared_stamps import PreparedStamps
+from magic_cli.data.questions import NO_QUESTIONS
 from magic_cli.data.shards.dataset import ShardStamps, shard_files
 from magic_cli.errors import CheckpointError, ConfigError, DataError, UsageError, printable, problem
 from magic_cli.io import environment, run_record
@@ -217,13 +218,15 @@ def _modest(config: Config) -> Config:
     return replace(config, workers=workers, batch_size=min(config.batch_size, MOST_IN_A_BATCH))
 
 
-def restored(path: Path, task: Task, prepared: Prepared, weights: StrPath | None = None) -> tuple[TaskModel, Config]:
+def restored(
+    path: Path, task: Task, prepared: Prepared | None, weights: StrPath | None = None
+) -> tuple[TaskModel, Config]:
     """Return the model of a checkpoint, and its settings.
 
     Args:
         path: a best.pt.
         task: the task that it was trained for.
-        prepared: the data that it will predict.
+        prepared: the data that it will predict; None for a model that answers no closed questions.
         weights: folder of Hugging Face checkpoints; None for that of the training.
 
     Raises:
@@ -236,12 +239,13 @@ def restored(path: Path, task: Task, prepared: Prepared, weights: StrPath | None
         if meta.config.get(setting):  # the checkpoint itself holds the weights that came from a run
             moved[setting] = str(path) if where in meta.origins else ""
     config = _modest(from_dict(task.config_class, {**meta.config, **moved}, str(path)))
-    if task.uses_questions and not prepared.questions.slots:
+    questions = NO_QUESTIONS if prepared is None else prepared.questions
+    if task.uses_questions and prepared is not None and not questions.slots:
         got, expected = "no closed questions", f"those that {path} was trained on"
         raise DataError(problem(prepared.root, got, expected, "give the --data of a dataset that has them"))
-    if task.uses_questions and list(meta.questions) != prepared.questions.as_json():
+    if task.uses_questions and prepared is not None and list(meta.questions) != questions.as_json():
         raise CheckpointError(f"{path}: was trained on other questions than {prepared.root} has; train again")
-    model = task.build(config, prepared.questions)
+    model = task.build(config, questions)
     checkpoint.check_encoders(model, meta, path)
     checkpoint.load_learned(model, learned, path)
     return model, config

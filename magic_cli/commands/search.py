@@ -3,20 +3,23 @@
 No run.json: a query is a patient's, and what a result depends on is in its provenance.
 """
 
+import os
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from magic_cli.data.index import open_index
 from magic_cli.data.index.where import Where, parse_where
 from magic_cli.errors import ConfigError, DataError, problem
-from magic_cli.io.files import StrPath, refuse_existing, write_text
+from magic_cli.io.files import StrPath, refuse_existing, sha256, write_text
 from magic_cli.io.ownership import is_same
 from magic_cli.io.progress import log
 from magic_cli.report.search import page, serve
 from magic_cli.report.search.result import SearchResult
+from magic_cli.training.runtime import RuntimeOptions
 
 MOST_CASES = 1000
 
@@ -50,7 +53,10 @@ class SearchOptions:
         where: which cases, such as "age >= 40 and site in ('back', 'chest')"; "": all.
         beta: weight of local similarity, 0 to 1; None: the index's own.
         html, csv, trec: files to write.
-        overwrite: replace them.
+        ckpt: the model that built the index; None: the one that its folder keeps.
+        weights: folder of Hugging Face checkpoints; None: as in training.
+        overwrite: replace files.
+        runtime: device.
     """
 
     image: StrPath | None = None
@@ -63,7 +69,10 @@ class SearchOptions:
     html: StrPath | None = None
     csv: StrPath | None = None
     trec: StrPath | None = None
+    ckpt: StrPath | None = None
+    weights: StrPath | None = None
     overwrite: bool = False
+    runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
 
     def __post_init__(self) -> None:
         """Refuse what the command line would refuse."""
@@ -168,9 +177,17 @@ def open_searcher(options: SearchOptions) -> Searcher:
     """Return the index with the model that made it.
 
     Raises:
-        ConfigError: there is no model that reads it.
+        ConfigError: there is no model that reads it. DataError: there is no index, or another model built it.
     """
-    raise ConfigError(problem(options.index, "an index", "one whose model can be loaded", "see `magic index`"))
+    from magic_cli.commands.index_build import encoder_of, folder_of, model_of
+    from magic_cli.commands.searcher import IndexSearcher
+
+    folder = folder_of(options.index)
+    index = open_index(os.fspath(options.index) if folder is None else folder)
+    path = model_of(options.index, index.info, options.ckpt)
+    index.check_model(sha256(path))
+    encoder = encoder_of(path, None, options.weights, options.runtime)[0]
+    return IndexSearcher(index, encoder, folder, options.beta)
 
 
 def command_line(options: SearchOptions) -> str:

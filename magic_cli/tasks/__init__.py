@@ -11,7 +11,7 @@ from magic_cli.training.task import Task
 if TYPE_CHECKING:
     from magic_cli.config import Config
 
-NAMES = ("seg", "cvqa", "pretrain")
+NAMES = ("seg", "cvqa", "pretrain", "retrieve")
 
 # by what a submission holds of a task, so that scoring one loads that one only
 BY_DELIVERABLE = {"masks": "seg", "answers": "cvqa", "pairs": "pretrain"}

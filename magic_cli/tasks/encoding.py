@@ -8,6 +8,7 @@ from typing import Self
 from weakref import WeakKeyDictionary
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from magic_cli.config import Config
@@ -60,6 +61,11 @@ def _pixels(encoder: ImageEncoder, record: ImageRecord) -> Tensor:
         for old in list(_recent)[:-_KEPT]:
             del _recent[old]
     return _recent[key]
+
+
+def loaded_photos(encoder: ImageEncoder, photos: Sequence[Image.Image]) -> "ToEncode":
+    """Return RGB photos that are in memory as encoder inputs; their features are not cached."""
+    return ToEncode(encoder.batch([encoder.pixels(photo) for photo in photos]))
 
 
 def text_item(encoder: TextEncoder, question: str, answer: str) -> Item:

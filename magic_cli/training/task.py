@@ -20,6 +20,7 @@ from magic_cli.records import Prediction, Review, Rules, Sample, Submitted, Task
 
 if TYPE_CHECKING:
     from magic_cli.config import Config, SettingValue
+    from magic_cli.training.case_encoder import CaseEncoder
     from magic_cli.training.runtime import Runtime
     from magic_cli.training.task_model import TaskModel
 
@@ -237,6 +238,15 @@ class Task(ABC):
             ConfigError: the task has no probe.
         """
         raise ConfigError(problem("--probe", f"task {self.name}", "a task with linear probes", "leave it out"))
+
+    def case_encoder(self, model: TaskModel) -> CaseEncoder:
+        """Return a trained model as an encoder of cases, for `magic index` and `magic search`.
+
+        Raises:
+            ConfigError: models of this task do not compare cases.
+        """
+        got, expected = f"a model of task {self.name}", "one that compares cases (magic train retrieve, or pretrain)"
+        raise ConfigError(problem("--ckpt", got, expected, "give another one"))
 
     def choose_settings(self, validated: Sequence[Validated], config: Config) -> ChosenSettings | None:
         """Choose settings on the predictions for the validation samples; None if there is nothing to choose.

@@ -5,6 +5,7 @@ weigh the parts by scaling its own. All that every kind of index must refuse, ro
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Self
@@ -12,7 +13,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from magic_cli.data.index.where import Where, check_fields
+from magic_cli.data.index.where import And, Missing, Where, check_fields
 from magic_cli.errors import DataError, printable, problem, redact_key
 from magic_cli.io import schema
 
@@ -48,6 +49,7 @@ class IndexInfo:
         licences: those of the photos.
         fields: names of the fields that are kept of each case; no other leaves the program.
         dataset: what was indexed, for people.
+        low_score: similarity that 95 % of the pairs of one class reach on validation; None if that is not known.
         dtype: of the stored vectors; float16 takes half the space and rounds scores by about 1e-3.
         schema: version of this format.
     """
@@ -62,6 +64,7 @@ class IndexInfo:
     fields: tuple[str, ...] = ()
     dataset: str = ""
     dtype: Literal["float32", "float16"] = "float32"
+    low_score: float | None = None
     schema: int = SCHEMA
 
     @property
@@ -92,6 +95,7 @@ class IndexInfo:
             "fields": list(self.fields),
             "dataset": self.dataset,
             "dtype": self.dtype,
+            "low_score": self.low_score,
         }
 
     @classmethod
@@ -189,6 +193,20 @@ class CaseIndex(ABC):
     @abstractmethod
     def _nearest(self, queries: NDArray[np.float32], k: int, where: Where | None) -> list[list[Hit]]:
         """Return the hits of `search`, in any order, with any score; more than k are allowed."""
+
+    @abstractmethod
+    def _texts(self, field: str, where: Where | None) -> list[str]:
+        """Return the values of a field that is kept, "" where it is missing, of the cases that fulfil a condition."""
+
+    def counts(self, field: str, where: Where | None = None) -> dict[str, int]:
+        """Return how many cases have each value of a field, the commonest first; those without it are not counted.
+
+        Raises:
+            UsageError: the field, or one that `where` asks for, is not kept.
+        """
+        check_fields(Missing(field) if where is None else And((where, Missing(field))), self.info.fields, self.place)
+        counted = Counter(text for text in self._texts(field, where) if text)
+        return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
 
     def add(self, cases: Sequence[IndexedCase], vectors: NDArray[np.float32]) -> None:
         """Store cases; one whose id is there is replaced, of an id given twice the last one counts.

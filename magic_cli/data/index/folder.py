@@ -255,6 +255,14 @@ class FolderIndex(CaseIndex):
         with suppress(OSError):  # Windows keeps files that are mapped; the next compaction removes them
             (self._folder / name).unlink(missing_ok=True)
 
+    def _texts(self, field: str, where: Where | None) -> list[str]:
+        self._refresh()
+        found: list[str] = []
+        for segment in self._segments:
+            rows = segment.alive if where is None else segment.alive & segment.mask(where)
+            found += segment.texts(field)[rows].tolist()
+        return found
+
     def _nearest(self, queries: NDArray[np.float32], k: int, where: Where | None) -> list[list[Hit]]:
         self._refresh()
         segments = [segment for segment in self._segments if segment.alive.any()]

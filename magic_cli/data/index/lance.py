@@ -117,6 +117,14 @@ class LanceIndex(CaseIndex):
 
         return [near(query) for query in queries]
 
+    def _texts(self, field: str, where: Where | None) -> list[str]:
+        places = {name: i for i, name in enumerate(self.info.fields)}
+        column = f"text{places[field]}"
+        search = self._table.search().select([column])
+        search = search if where is None else search.where(_sql(where, places))
+        texts: list[str] = search.limit(max(1, len(self))).to_arrow()[column].to_pylist()
+        return texts
+
     def _fetch(self, query: NDArray[np.float32], most: int, condition: str | None) -> list[Hit]:
         search = self._table.search(query, vector_column_name="vector").distance_type("dot")
         search = search.bypass_vector_index()  # exact, even if somebody made an index of the table

@@ -109,17 +109,27 @@ class QdrantIndex(CaseIndex):
 
     def contents(self) -> dict[str, str]:
         """Return the content hash of every case by its id."""
-        found: dict[str, str] = {}
+        rows = self._scroll(["id", "content"], None)
+        return {str(payload["id"]): str(payload["content"]) for payload in rows}
+
+    def _texts(self, field: str, where: Where | None) -> list[str]:
+        column = {name: i for i, name in enumerate(self.info.fields)}
+        key = f"text{column[field]}"
+        condition = None if where is None else _filter(where, column)
+        return [str(payload.get(key, "")) for payload in self._scroll([key], condition)]
+
+    def _scroll(self, keys: list[str], condition: "models.Filter | None") -> Iterator[Mapping[str, object]]:
+        """Yield these keys of the payload of all points that fulfil a condition."""
         offset = None
         while True:
             points, offset = self._ask(
                 lambda at=offset: self._client.scroll(  # type: ignore[misc]
-                    self._name, limit=_IDS, offset=at, with_payload=["id", "content"], with_vectors=False
+                    self._name, condition, limit=_IDS, offset=at, with_payload=keys, with_vectors=False
                 )
             )
-            found |= {str(payload["id"]): str(payload["content"]) for payload in map(_payload, points)}
+            yield from map(_payload, points)
             if offset is None:
-                return found
+                return
 
     def compact(self) -> None:
         """Nothing: the server frees space by itself."""

@@ -1,7 +1,7 @@
 """The words of a query: what a case's prepared query says, piece by piece, so that some can be left out in training."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from magic_cli.data.pairs import pair_samples
 from magic_cli.data.prepared import Prepared
@@ -29,6 +29,15 @@ def query_parts(case: Case) -> list[Part]:
     query = query_of(case)
     told = [part for part in parts(case, _ALL) if part.words in query]
     return told if assemble(told) == query else []
+
+
+def words_of(attributes: Mapping[str, str]) -> str:
+    """Return the query that attributes make, in the words of `magic prepare`; names that it does not know are left out.
+
+    >>> words_of({"sex": "female", "streaks": "absent"})
+    'A female patient. Dermoscopy: no streaks.'
+    """
+    return assemble(parts(Case("", "", (), {}, attributes=attributes), _ALL))
 
 
 def without_some(case: Case, rate: float, seed: str) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from magic_cli.tasks.pretrain.config import PretrainConfig
     from magic_cli.tasks.pretrain.matched import Pair
     from magic_cli.tasks.pretrain.predictions import PairPrediction
+    from magic_cli.training.case_encoder import CaseEncoder
     from magic_cli.training.runtime import Runtime
     from magic_cli.training.task_model import TaskModel
 
@@ -109,6 +110,13 @@ class PretrainTask(Task):
         from magic_cli.tasks.pretrain.probe_file import save_probe
 
         return save_probe(probe(path, prepared, split, runtime, weights), out)
+
+    def case_encoder(self, model: TaskModel) -> CaseEncoder:
+        """Return the pair of encoders as an encoder of cases."""
+        from magic_cli.tasks.pretrain.model import PretrainModel
+        from magic_cli.tasks.pretrain.model.case_encoder import PairEncoder
+
+        return PairEncoder(of_class(model, PretrainModel))
 
     def gold(self, prepared: Prepared, split: str) -> PairGold:
         """Return classes, concepts and texts of a split's photos."""

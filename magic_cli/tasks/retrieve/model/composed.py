@@ -47,12 +47,14 @@ class RetrieveBatch(Batch):
     ids: image ids.
     photos: items for the image encoder.
     words: items for the text encoder.
+    longest: number of tokens of the longest text; known before the batch is on a device, so that nothing waits for it.
     labels, groups: int64 (N,), hashes of the class and of the group.
     """
 
     ids: list[str]
     photos: Encoded | ToEncode
     words: Encoded | ToEncode
+    longest: int
     labels: Tensor
     groups: Tensor
 
@@ -135,10 +137,12 @@ class RetrieveModel(TaskModel):
         pairs = list(zip(samples, views, strict=True))
         words = [self._words(sample, view) if self.training else query_of(sample.case) for sample, view in pairs]
         groups = [sample.case.group_id or sample.case.case_id for sample in samples]
+        loaded = gather(self.texts, [text_item(self.texts, text, "") for text in words], self.cache)
         return RetrieveBatch(
             ids=[sample.id for sample in samples],
             photos=self.photos.load([sample.images[0] for sample in samples], views, self.cache),
-            words=gather(self.texts, [text_item(self.texts, text, "") for text in words], self.cache),
+            words=loaded,
+            longest=longest(loaded),
             labels=torch.tensor([hashed(class_of(sample.case)) for sample in samples]),
             groups=torch.tensor([hashed(group) for group in groups]),
         )
@@ -159,9 +163,9 @@ class RetrieveModel(TaskModel):
         """Return the vectors of photos from their projected levels."""
         return self._vectors(levels, self.photo_masks)
 
-    def query_vectors(self, levels: Sequence[Tensor], words: Encoded | ToEncode) -> Vectors:
-        """Return the vectors of photos with words."""
-        return self._vectors(self.composed(levels, words), self.query_masks)
+    def query_vectors(self, levels: Sequence[Tensor], words: Encoded | ToEncode, tokens: int) -> Vectors:
+        """Return the vectors of photos with words, of which the first `tokens` are all that there are."""
+        return self._vectors(self.composed(levels, words, tokens), self.query_masks)
 
     def _vectors(self, levels: Sequence[Tensor], masks: nn.ModuleList) -> Vectors:
         pairs = zip(levels, masks, strict=True)
@@ -169,15 +173,13 @@ class RetrieveModel(TaskModel):
             tuple(level_vectors(level, of_class(mask, RegionMasks), self.config.local) for level, mask in pairs)
         )
 
-    def composed(self, levels: Sequence[Tensor], words: Encoded | ToEncode) -> list[Tensor]:
+    def composed(self, levels: Sequence[Tensor], words: Encoded | ToEncode, tokens: int) -> list[Tensor]:
         """Return the levels of photos changed by words."""
         if self.composer is None:
             return list(levels)
         text = encoded(self.texts, words)
-        padding = text["mask"] < 0.5
-        longest = int(self.texts.window) if self.training else int((~padding).sum(1).max())
-        tokens, padding = text["tokens"][:, :, :longest], padding[:, :longest]
-        layers = [tokens[:, min(number, tokens.shape[1] - 1)] for number in range(len(levels))]
+        padding, states = text["mask"][:, :tokens] < 0.5, text["tokens"][:, :, :tokens]
+        layers = [states[:, min(number, states.shape[1] - 1)] for number in range(len(levels))]
         projected = [word(layer.float()) for word, layer in zip(self.words, layers, strict=True)]
         return [self.composer(level, text, padding) for level, text in zip(levels, projected, strict=True)]
 
@@ -186,7 +188,7 @@ class RetrieveModel(TaskModel):
         whole = of_class(batch, RetrieveBatch)
         levels = self.photos(whole.photos)
         photos = self.photo_vectors(levels)
-        queries = self.query_vectors(levels, whole.words)
+        queries = self.query_vectors(levels, whole.words, whole.longest)
         total = torch.zeros((), device=self.log_scale.device)
         config = self.config
         if config.objective != "classifier":
@@ -257,12 +259,20 @@ class RetrieveModel(TaskModel):
             raise ValueError("no gallery: call `ask` first")
         if self._gallery is None:
             self._gallery = self.gallery_vectors(gold.samples)
-        queries = self.query_vectors(self.photos(whole.photos), whole.words)
+        queries = self.query_vectors(self.photos(whole.photos), whole.words, whole.longest)
         scores = (self.scaled(queries) @ self._gallery.T / len(queries.levels)).float().cpu().numpy()
         return [
             RetrievalPrediction(id=name, gallery=gold.gallery, scores=_unranked(row, name, gold))
             for name, row in zip(whole.ids, scores, strict=True)
         ]
+
+
+def longest(words: Encoded | ToEncode) -> int:
+    """Return the number of tokens of the longest of some texts that were just loaded."""
+    if isinstance(words, Encoded):
+        return int(words.features["mask"].sum(1).max())
+    assert not isinstance(words.inputs, Tensor)  # noqa: S101  texts are dicts
+    return int(words.inputs["input_ids"].shape[1])
 
 
 def _unranked(scores: NDArray[np.float32], query: str, gold: RetrievalGold) -> NDArray[np.float32]:

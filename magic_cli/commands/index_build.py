@@ -1,0 +1,340 @@
+"""`magic index build` and `add`: prepared photos, encoded by a trained model, in an index.
+
+A photo is encoded once: one whose content the index has already is skipped, so a killed call goes on where it stopped
+when it is given again, and several processes (accelerate launch) share the photos.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from magic_cli import tasks
+from magic_cli.commands.index import GROUP, LABEL, Batch, IndexAdded, add_batches, content_hash, refuse_other, unchanged
+from magic_cli.commands.predict import restored
+from magic_cli.data.datasets import open_dataset
+from magic_cli.data.imaging.images import open_record
+from magic_cli.data.index import create_index, has_index, open_index, rebuild_index
+from magic_cli.data.index.base import CaseIndex, IndexedCase, IndexInfo
+from magic_cli.data.pairs import pair_samples
+from magic_cli.data.prepared import Prepared
+from magic_cli.data.retrieval.queries import labelled_samples, query_of
+from magic_cli.data.texts.pair_texts import class_of
+from magic_cli.errors import ConfigError, DataError, problem
+from magic_cli.io.files import StrPath, sha256, write_atomic
+from magic_cli.io.progress import log, track
+from magic_cli.records import SPLITS, Sample
+from magic_cli.training import checkpoint
+from magic_cli.training.case_encoder import CaseEncoder
+from magic_cli.training.devices import accelerator_for
+from magic_cli.training.runtime import RuntimeOptions
+
+_COMMON = (LABEL, "site", "sex", "age", "age_band", "skin_type", "source")
+
+_THUMB = 320  # pixels, the longer side
+
+_AT_ONCE = 64  # photos between two commits: what a kill costs
+
+_PAIRS = (200, 300)  # validation queries and photos from which the scores of one class are measured
+
+
+@dataclass(frozen=True)
+class IndexOptions:
+    """Options of `build` and `add`, with the defaults of the command line.
+
+    Attributes:
+        splits: the splits of the prepared dataset that are indexed.
+        fields: what is kept of each case, by names of its attributes, beside "diagnosis"; () for all that queries can
+            tell and that stands in tables of the field, or, on a server, for the diagnosis alone.
+        dtype: of the stored vectors; float16 takes half the space.
+        thumbs: keep a small picture of each photo; not on a server.
+        limit: index only so many photos, the first ones.
+        weights: folder of Hugging Face checkpoints; None: as in training.
+        rebuild: build anew in the place of an older index, which is searched until the new one is complete.
+        runtime: device and cache.
+    """
+
+    splits: Sequence[str] = ("train",)
+    fields: Sequence[str] = ()
+    dtype: str = "float32"
+    thumbs: bool = True
+    limit: int | None = None
+    weights: StrPath | None = None
+    rebuild: bool = False
+    runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
+
+    def __post_init__(self) -> None:
+        """Refuse what the command line would refuse."""
+        unknown = [split for split in self.splits if split not in SPLITS]
+        if unknown or not self.splits:
+            raise ConfigError(problem("--split", ", ".join(unknown) or "none", "train, valid or test", "choose some"))
+        if self.dtype not in ("float32", "float16"):
+            raise ConfigError(problem("--dtype", self.dtype, "float32 or float16", "choose one of these"))
+
+
+_DEFAULTS = IndexOptions()
+
+
+def build(index: StrPath, ckpt: StrPath, data: StrPath = "prepared", options: IndexOptions = _DEFAULTS) -> IndexAdded:
+    """Encode the photos of a prepared dataset into a new index; go on with one that was begun alike.
+
+    Args:
+        index: a folder, "lance:FOLDER", or "http(s)://HOST:6333/COLLECTION".
+        ckpt: best.pt of `magic train retrieve` or `pretrain`, or its run folder.
+        data: folder that `prepare` wrote.
+        options: what is kept, and how.
+
+    Raises:
+        ConfigError: a model that does not compare cases. DataError: another index is there already.
+        MagicError: any other of its kinds.
+    """
+    prepared = open_dataset(Path(data))[0]
+    model = _Model.load(ckpt, prepared, options)
+    samples = _samples(prepared, options)
+    about = _info(model, prepared, samples, _fields(str(index), samples, options), options)
+    location = _location(index)
+    rebuilds = options.rebuild and has_index(location)
+    _wait_for_others()
+    if model.is_first:
+        if not has_index(location):
+            create_index(location, about).close()
+        elif rebuilds:
+            rebuild_index(location, about).close()
+    _wait_for_others()
+    with rebuild_index(location, about) if rebuilds else open_index(location) as target:
+        refuse_other(target, about)
+        model.keep(index)
+        result = _filled(target, index, model, samples[: options.limit], options)
+        if model.is_first:
+            target.publish()
+    return result
+
+
+def add(
+    index: StrPath, data: StrPath = "prepared", ckpt: StrPath | None = None, options: IndexOptions = _DEFAULTS
+) -> IndexAdded:
+    """Encode further photos into an index; those that it has already are skipped.
+
+    Args:
+        index: as for `build`.
+        data: folder that `prepare` wrote.
+        ckpt: the model that built it; None: the one that the index folder keeps.
+        options: `fields`, `dtype` and `rebuild` do not matter: the index has its own.
+
+    Raises:
+        DataError: there is no such index, or another model built it. MagicError: any other of its kinds.
+    """
+    prepared = open_dataset(Path(data))[0]
+    with open_index(_location(index)) as target:
+        model = _Model.load(model_of(index, target.info, ckpt), prepared, options)
+        target.check_model(model.sha256)
+        return _filled(target, index, model, _samples(prepared, options)[: options.limit], options)
+
+
+@dataclass(frozen=True, eq=False)
+class _Model:
+    """A trained model as an encoder of cases, its file, and this process among those that share the photos."""
+
+    file: Path
+    sha256: str
+    encoder: CaseEncoder
+    rank: int
+    processes: int
+
+    @classmethod
+    def load(cls, ckpt: StrPath, prepared: Prepared, options: IndexOptions) -> "_Model":
+        path = one_checkpoint(ckpt)
+        encoder, rank, processes = encoder_of(path, prepared, options.weights, options.runtime)
+        return cls(path, sha256(path), encoder, rank, processes)
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def keep(self, index: StrPath) -> None:
+        """Copy the model into an index folder, so that a search needs nothing else."""
+        folder = folder_of(index)
+        if folder is not None and self.is_first:
+            kept, data = folder / model_name(self.sha256), self.file.read_bytes()
+            write_atomic(kept, lambda file: file.write(data))
+
+
+def one_checkpoint(ckpt: StrPath) -> Path:
+    """Return the checkpoint that a path means; raises ConfigError for several."""
+    name = Path(ckpt)
+    kinds = [task for task in tasks.NAMES if (Path("runs") / task / name).exists()]
+    paths, note = checkpoint.find(name, kinds[0] if kinds else "retrieve")
+    if note:
+        log(note)
+    if len(paths) != 1:
+        raise ConfigError(problem("--ckpt", f"{len(paths)} checkpoints", "one", "name one best.pt"))
+    return paths[0]
+
+
+def encoder_of(
+    path: Path, prepared: Prepared | None, weights: StrPath | None, options: RuntimeOptions
+) -> tuple[CaseEncoder, int, int]:
+    """Return a checkpoint's model as an encoder of cases on its device, the rank of this process, and their number."""
+    task = tasks.get(str(checkpoint.best_meta(path)["task"]))
+    model, config = restored(path, task, prepared, weights)
+    runtime = options.runtime()
+    accelerator = accelerator_for(config, runtime.device)
+    model.to(accelerator.device)
+    return task.case_encoder(model), accelerator.process_index, accelerator.num_processes
+
+
+def model_name(digest: str) -> str:
+    """Return the name under which an index folder keeps the model of this SHA-256."""
+    return f"model-{digest[:12]}.pt"
+
+
+def folder_of(index: StrPath) -> Path | None:
+    """Return the folder of an index that is one; None for a database or a server."""
+    text = os.fspath(index)
+    return None if text.startswith(("lance:", "http://", "https://")) else Path(text)
+
+
+def model_of(index: StrPath, about: IndexInfo, ckpt: StrPath | None) -> Path:
+    """Return the checkpoint to read an index with: the one given, or the one in its folder.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if ckpt is not None:
+        return one_checkpoint(ckpt)
+    folder = folder_of(index)
+    kept = None if folder is None else folder / model_name(about.model_sha256)
+    if kept is None or not kept.is_file():
+        got = "no model" if kept is None else f"no {kept.name} in it"
+        raise ConfigError(problem(os.fspath(index), got, "the model that built it", "give --ckpt best.pt"))
+    return kept
+
+
+def _location(index: StrPath) -> str | Path:
+    return folder_of(index) or os.fspath(index)
+
+
+def _samples(prepared: Prepared, options: IndexOptions) -> list[Sample]:
+    """Return the photos to index; those without a class are counted: nobody could compare with them."""
+    photos = [sample for split in options.splits for sample in pair_samples(prepared, split, needs_text=False)]
+    labelled = [sample for split in options.splits for sample in labelled_samples(prepared, split)]
+    if len(labelled) < len(photos):
+        log(f"note: {len(photos) - len(labelled):,} of {len(photos):,} photos have no class and are left out")
+    if not labelled:
+        got = f"no photo with a class in split {' or '.join(options.splits)}"
+        raise DataError(problem(prepared.root, got, "at least one", "prepare a dataset with classes (--map label=)"))
+    return labelled
+
+
+def _fields(index: str, samples: Sequence[Sample], options: IndexOptions) -> tuple[str, ...]:
+    """Return the names of the fields that are kept."""
+    if options.fields:
+        return tuple(dict.fromkeys((LABEL, *options.fields)))
+    if index.startswith(("http://", "https://")):  # what leaves the machine is named, field by field
+        return (LABEL,)
+    named = {name for sample in samples for name in sample.case.attributes}
+    kept = [name for name in _COMMON if name == LABEL or name in named]
+    private = {"label_path", "concepts"}
+    return tuple(dict.fromkeys((*kept, GROUP, *sorted(named - set(kept) - private))))
+
+
+def _info(
+    model: _Model, prepared: Prepared, samples: Sequence[Sample], fields: tuple[str, ...], options: IndexOptions
+) -> IndexInfo:
+    encoder = model.encoder
+    return IndexInfo(
+        model_sha256=model.sha256,
+        parts=encoder.parts,
+        beta=encoder.beta,
+        preprocessing=encoder.preprocessing,
+        regions=encoder.region_count,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        licences=tuple(sorted({licence for sample in samples if (licence := sample.case.licence)})),
+        fields=fields,
+        dataset=prepared.manifest.settings.source or prepared.root.name,
+        dtype="float16" if options.dtype == "float16" else "float32",
+        low_score=_low_score(encoder, prepared, samples),
+    )
+
+
+def _low_score(encoder: CaseEncoder, prepared: Prepared, samples: Sequence[Sample]) -> float | None:
+    """Return what 95 % of the pairs of a validation query and a photo of its class reach; None without queries."""
+    known = {sample.id for sample in samples}
+    queries = [sample for sample in labelled_samples(prepared, "valid") if sample.id not in known][: _PAIRS[0]]
+    if not queries:
+        return None
+    photos = samples[:: max(1, len(samples) // _PAIRS[1])]
+    vectors, scores = encoder.photos(photos), []
+    for sample in queries:
+        asked = encoder.query(open_record(sample.images[0]), query_of(sample.case))
+        same = np.array([class_of(photo.case) == class_of(sample.case) for photo in photos], bool)
+        scores.append(vectors[same] @ asked.vector / asked.weight)
+    joined = np.concatenate(scores)
+    return float(np.percentile(joined, 5)) if joined.size else None
+
+
+def _wait_for_others() -> None:
+    from accelerate import PartialState
+
+    PartialState().wait_for_everyone()
+
+
+def _filled(
+    target: CaseIndex, place: StrPath, model: _Model, samples: Sequence[Sample], options: IndexOptions
+) -> IndexAdded:
+    """Encode what the index does not have, this process's share of it."""
+    about, folder = target.info, folder_of(place)
+    cases = {sample.id: _case(sample, about, options.thumbs and folder is not None) for sample in samples}
+    there = unchanged(target, cases.values())
+    wanted = [sample for sample in samples if sample.id not in there]
+    share = wanted[model.rank :: model.processes]
+
+    def batches() -> Iterator[Batch]:
+        for part in track(list(_in_parts(share)), "indexing"):
+            if folder is not None and options.thumbs:
+                for sample in part:
+                    _write_thumb(sample, folder / cases[sample.id].thumb)
+            yield [cases[sample.id] for sample in part], model.encoder.photos(part)
+
+    result = add_batches(str(place), target, batches())
+    _wait_for_others()
+    own = replace(result, skipped=result.skipped + len(there), cases=len(target))
+    return own if model.processes == 1 else replace(own, added=len(wanted) - result.replaced)
+
+
+def _in_parts(samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
+    for first in range(0, len(samples), _AT_ONCE):
+        yield samples[first : first + _AT_ONCE]
+
+
+def _case(sample: Sample, about: IndexInfo, has_thumb: bool) -> IndexedCase:
+    """Return a case as it is stored; its content begins with the SHA-256 of the photo, so that copies are found."""
+    photo, fields = sample.images[0], _values(sample, about.fields)
+    content = f"{photo.content_key} {content_hash(str(photo.upright), fields, about.fields)[:16]}"
+    thumb = f"thumbs/{hash_of(f'{sample.id} {photo.content_key} {photo.upright}')}.jpg" if has_thumb else ""
+    return IndexedCase(sample.id, fields, content, thumb)
+
+
+def _values(sample: Sample, names: Sequence[str]) -> Mapping[str, str]:
+    """Return the fields of a case; its group is hashed, as it may name a patient."""
+    case = sample.case
+    own = {LABEL: class_of(case), GROUP: hash_of(case.group_id or case.case_id)}
+    values = {**case.attributes, **own}
+    return {name: str(values[name]) for name in names if values.get(name) not in (None, "")}
+
+
+def hash_of(name: str) -> str:
+    """Return 16 digits of the SHA-256 of a name."""
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _write_thumb(sample: Sample, path: Path) -> None:
+    """Write a photo as a small JPEG without metadata, unless it is there; its name tells nothing."""
+    if not path.is_file():
+        photo = open_record(sample.images[0], at_least=_THUMB)
+        photo.thumbnail((_THUMB, _THUMB))
+        write_atomic(path, lambda file: photo.save(file, "JPEG", quality=85))
