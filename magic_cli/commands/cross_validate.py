@@ -330,7 +330,9 @@ def score_folds(
     baselines = task.baseline_predictions(parts, questions)  # again: an iterator of predictions can be read only once
     trivial = {label: task.score(gold, predicted) for label, predicted in baselines.items()}
     sums = _sums(scored)
-    scored_folds = tuple(replace(fold, scores=_scores_of(sums, fold.encounters)) for fold in folds)
+    scored_folds = tuple(
+        replace(fold, scores=_scores_of(sums, _names(part))) for fold, part in zip(folds, parts, strict=True)
+    )
     rows = {label: {**scores.scores, **scores.extra} for label, scores in trivial.items()} | dict(scored.baselines)
     scores = FoldScores(
         monitor=task.monitor,
@@ -348,6 +350,11 @@ def _sums(scores: TaskScores) -> EncounterScores:
     if scores.encounter_sums is None:
         raise ValueError(f"task {scores.task} gives no sums over encounters")
     return scores.encounter_sums
+
+
+def _names(part: Sequence[Sample]) -> list[str]:
+    """Return the encounters of samples, and their groups: scores are of the ones or of the others."""
+    return sorted({name for sample in part for name in (sample.case.case_id, sample.case.group_id) if name})
 
 
 def _scores_of(sums: EncounterScores, encounters: Sequence[str]) -> dict[str, float | None]:

@@ -29,7 +29,8 @@ from magic_cli.report.score_report import (
     SystemScores,
 )
 from magic_cli.submission.pairs import find_pairs
-from magic_cli.submission.reader import Submission, holds_only_pairs, open_predictions
+from magic_cli.submission.rankings import RankingFiles, find_rankings, ranked_ids
+from magic_cli.submission.reader import Submission, holds_only_pairs, holds_only_rankings, open_predictions
 
 EMPTY = ("one", "zero", "skip")
 
@@ -54,7 +55,7 @@ class ScoreOptions:
         group_identical: retrieval: any photo with the very same text is a hit; False: only the own one is.
         workers: number of masks that are read in parallel; scores do not depend on it.
         against: other predictions, with which every system is compared encounter by encounter. None: systems of
-            contrastive pretraining are compared with the first of them, others with none.
+            contrastive pretraining and of retrieval are compared with the first of them, others with none.
         leaderboard: add the published scores of the challenge's test set.
         out: folder for report.html, per_item.csv, report.json and scores.json; None writes nothing.
         run: run folder of `magic train`, for training curves in report.html.
@@ -102,8 +103,9 @@ def score(preds: StrPath | Sequence[StrPath], gold: StrPath, options: ScoreOptio
     """Score one or more systems against a gold, strictly and as the official scorer would.
 
     Args:
-        preds: predictions of each system: JSON or CSV file, folder of masks, predictions folder or zip.
-        gold: gold file, folder of annotators' masks, challenge folder, prepared dataset or CSV file of photos.
+        preds: predictions of each system: JSON, CSV or TREC file, folder of masks, predictions folder or zip.
+        gold: gold file, folder of annotators' masks, challenge folder, prepared dataset, CSV file of photos, or
+            judgements of rankings (TREC's qrels, a BEIR folder).
         options: split, rules, resampling, what to compare with and where to write.
 
     Returns:
@@ -140,8 +142,10 @@ def _open_gold(files: ScoreFiles, split: str) -> Gold:
         DataError: there is none, or it is damaged.
     """
     systems = [path for path in (*files.preds, files.against) if path is not None]
-    found = [find_pairs(path) for path in systems]
-    if not any(found):
+    rankings = [found for path in systems if (found := find_rankings(path)) is not None]
+    if rankings:
+        return _with_rankings(files.gold, split, rankings, all(map(holds_only_rankings, systems)))
+    if not any(find_pairs(path) for path in systems):
         return open_gold(files.gold, split)
     from magic_cli.data.sources.photo_tables import open_pair_gold  # not at the top: scoring masks is timed
 
@@ -153,6 +157,20 @@ def _open_gold(files: ScoreFiles, split: str) -> Gold:
         return replace(gold, pairs=open_pair_gold(files.gold, split))
     except DataError:  # the other tasks are scored
         return gold
+
+
+def _with_rankings(path: Path, split: str, rankings: Sequence[RankingFiles], alone: bool) -> Gold:
+    """Return the gold of case retrieval; with masks and answers, if there are any, unless nothing else is predicted."""
+    from magic_cli.data.retrieval.judgements import open_ranking_gold
+
+    gold = open_ranking_gold(path, split, (photo for files in rankings for photo in ranked_ids(files)))
+    empty = Gold(gold.source, MaskGold(gold.source), AnswerGold(gold.source, NO_QUESTIONS), rankings=gold)
+    if alone:
+        return empty
+    try:
+        return replace(open_gold(path, split), rankings=gold)
+    except DataError:  # retrieval is scored
+        return empty
 
 
 def score_systems(files: ScoreFiles, gold: Gold, options: ScoreOptions) -> ScoreReport:
@@ -234,7 +252,7 @@ def _comparisons(
             if system.name != other.name:
                 yield from _compare(system, other, options)
         return
-    first, *rest = (_only_pairs(system) for system in systems)
+    first, *rest = (_only_compared(system) for system in systems)
     for system in rest:
         if system.name != first.name and {row.task for row in system.tasks} & {row.task for row in first.tasks}:
             try:
@@ -244,8 +262,8 @@ def _comparisons(
                 notes.append(f"{system.name} is not compared with {first.name}: {why}")
 
 
-def _only_pairs(system: SystemScores) -> SystemScores:
-    kept = (scores for scores in system.tasks if tasks.get(scores.task).deliverable == "pairs")
+def _only_compared(system: SystemScores) -> SystemScores:
+    kept = (scores for scores in system.tasks if tasks.get(scores.task).deliverable in ("pairs", "rankings"))
     return replace(system, tasks=tuple(kept))
 
 

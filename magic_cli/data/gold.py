@@ -128,13 +128,15 @@ class AnswerGold(TaskGold):
 class Gold:
     """The gold of each task in a user's file or folder; a task without gold has an empty mapping.
 
-    `pairs` are classes, concepts and texts of photos (data/pair_gold.py); None unless they are asked for.
+    `pairs` are classes, concepts and texts of photos (data/pair_gold.py), `rankings` what case retrieval is scored
+    against (data/retrieval/gold.py); None unless they are asked for.
     """
 
     source: str
     masks: MaskGold
     answers: AnswerGold
     pairs: TaskGold | None = None
+    rankings: TaskGold | None = None
 
 
 def mask_gold(prepared: Prepared, split: str) -> MaskGold:

@@ -106,6 +106,7 @@ def rank_classes(
     ks: Sequence[int] = KS,
     relevance: Relevance | None = None,
     chunk: int | None = None,
+    positive: Callable[[slice], NDArray[np.bool_]] | None = None,
 ) -> CaseRetrieval:
     """Score rankings of a gallery by class, in chunks of queries.
 
@@ -115,6 +116,7 @@ def rank_classes(
         ks: wanted k, each at least 1.
         relevance: graded relevance for nDCG; None: 1 for positives, 0 for others.
         chunk: queries per chunk, chosen by memory if None; no result depends on it.
+        positive: (q, G) what is a positive of some queries, instead of their class; the vote still goes by class.
 
     Raises:
         ValueError: shapes that do not fit, an empty gallery, or k below 1.
@@ -136,7 +138,8 @@ def rank_classes(
         rows = slice(first, first + step)
         part = np.asarray(similar[rows], np.float32)
         gains = None if relevance is None else np.asarray(relevance(rows), np.float64)
-        numbers, found, chance = _scored(part, mine[rows], (theirs, is_of), wanted, gains)
+        is_positive = mine[rows, None] == theirs if positive is None else positive(rows)
+        numbers, found, chance = _scored(part, mine[rows], (theirs, is_of), wanted, (is_positive, gains))
         counts.append(numbers)
         ranked.append(found)
         random.append(chance)
@@ -150,32 +153,35 @@ def _joined(parts: Sequence[QueryScores]) -> QueryScores:
 
 
 def _scored(
-    similar: NDArray[np.float32], mine: Ints, theirs: tuple[Ints, Floats], ks: Sequence[int], gains: Floats | None
+    similar: NDArray[np.float32],
+    mine: Ints,
+    theirs: tuple[Ints, Floats],
+    ks: Sequence[int],
+    worth: tuple[NDArray[np.bool_], Floats | None],
 ) -> tuple[tuple[Ints, Ints, Ints], QueryScores, QueryScores]:
-    """Return counts, scores and chance levels of a chunk of queries."""
+    """Return counts, scores and chance levels of a chunk of queries; `worth` are positives and gains."""
     ranked, most = _ranked(similar), min(max(ks), similar.shape[1])
     is_there = ~np.isnan(similar)
     counts = is_there @ theirs[1]  # (q, classes) of the gallery
-    labels = theirs[0][ranked.order]
-    rel = (labels == mine[:, None]) & np.take_along_axis(is_there, ranked.order, 1)
+    rel = np.take_along_axis(worth[0] & is_there, ranked.order, 1)
     size, positives = is_there.sum(1), rel.sum(1)
-    fixed, drawn, places = _first_classes(ranked, labels, theirs[1].shape[1], ks)
-    own = np.arange(len(mine)), mine
-    any_in = np.column_stack([_any(fixed[k][own], drawn[k][own], drawn[k].sum(1), places[k]) for k in range(len(ks))])
+    fixed, drawn, places = _first_classes(ranked, theirs[0][ranked.order], theirs[1].shape[1], ks)
     vote = np.column_stack([win_probability(fixed[k], drawn[k], places[k], mine, ks[k]) for k in range(len(ks))])
+    fixed, drawn, places = _first_classes(ranked, rel.astype(np.int64), 2, ks)
+    any_in = np.column_stack([_any(fixed[k][:, 1], drawn[k][:, 1], drawn[k].sum(1), places[k]) for k in range(len(ks))])
     first = ranked.expected(rel, most)
-    if gains is None:
+    if worth[1] is None:
         gained, ideal, total = first, np.arange(most) < positives[:, None], positives
     else:
-        worth = np.where(is_there, gains, 0.0)
-        gained = ranked.expected(np.take_along_axis(worth, ranked.order, 1), most)
-        ideal, total = -np.sort(np.partition(-worth, most - 1, 1)[:, :most], 1), worth.sum(1)
+        gains = np.where(is_there, worth[1], 0.0)
+        gained = ranked.expected(np.take_along_axis(gains, ranked.order, 1), most)
+        ideal, total = -np.sort(np.partition(-gains, most - 1, 1)[:, :most], 1), gains.sum(1)
     best = _discounted(ideal, ks)
     with np.errstate(invalid="ignore", divide="ignore"):
         ndcg = _discounted(gained, ks) / best
         precision = _precision(ranked, rel) / positives
     found = QueryScores(precision, any_in, _at(np.cumsum(first, 1), ks), vote, ndcg)
-    chance = _at_random(mine, counts, ks, (total, best))
+    chance = _at_random(mine, (positives, counts), ks, (total, best))
     kept = positives > 0
     return (positives, size, (similar == -np.inf).sum(1)), _only(found, kept), _only(chance, kept)
 
@@ -302,7 +308,7 @@ def _discounted(gains: Floats, ks: Sequence[int]) -> Floats:
     return _at(np.cumsum(most / np.log2(np.arange(2, most.shape[1] + 2)), 1), ks)
 
 
-def _at_random(mine: Ints, counts: Floats, ks: Sequence[int], gains: tuple[Floats, Floats]) -> QueryScores:
+def _at_random(mine: Ints, there: tuple[Ints, Floats], ks: Sequence[int], gains: tuple[Floats, Floats]) -> QueryScores:
     """Return the expected scores of a random order of each query's gallery.
 
     With R positives among n photos, the average precision is (H(n) + (R - 1) / (n - 1) (n - H(n))) / n, where H(n) is
@@ -310,12 +316,12 @@ def _at_random(mine: Ints, counts: Floats, ks: Sequence[int], gains: tuple[Float
 
     Args:
         mine: (q,) the queries' classes.
-        counts: (q, classes) photos of each class.
+        there: (q,) positives, and (q, classes) photos of each class.
         ks: of the scores.
         gains: (q,) sum of all gains, and (q, K) discounted gains in the best order.
     """
-    own = np.arange(len(mine)), mine
-    right, size = counts[own], counts.sum(1)
+    right, counts = there[0].astype(np.float64), there[1]
+    size = counts.sum(1)
     harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, int(size.max(initial=0)) + 1))])[size.astype(np.int64)]
     nothing = np.zeros_like(counts)
     any_in, hits, vote, ndcg = (np.empty((len(mine), len(ks))) for _ in range(4))

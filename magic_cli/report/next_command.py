@@ -93,7 +93,7 @@ def after_predicting(
         split: what was predicted.
         predicted: the ids of the samples.
     """
-    if task.deliverable == "pairs":  # any part of a split can be scored, and nothing is submitted
+    if task.deliverable in ("pairs", "rankings"):  # any part of a split can be scored, and nothing is submitted
         return command_line("score", path_word(out), path_word(data), "--split", split)
     expected = expected_of(prepared, split)
     required = expected.images if task.deliverable == "masks" else expected.encounters

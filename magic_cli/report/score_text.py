@@ -30,6 +30,19 @@ SCORE_NAMES = {
     "concepts_above_0.7": ("Concepts above 0.7", "number of concepts with an AUROC above 0.7"),
     "recall@10": ("Recall at 10", "a hit among the first ten, mean of both directions"),
     "mean_of_tasks": ("Mean of tasks", "of balanced accuracy, concept AUROC and recall at 10, where defined"),
+    "macro_map": ("Macro mAP", "average precision, mean over the classes of the queries"),
+    "balanced_acc@1": ("Balanced Acc@1", "the first case is of the query's class, mean over classes"),
+    "balanced_acc@2": ("Balanced Acc@2", "one of the first two cases is, mean over classes"),
+    "balanced_acc@4": ("Balanced Acc@4", "one of the first four cases is, mean over classes"),
+    "balanced_acc@10": ("Balanced Acc@10", "one of the first ten cases is, mean over classes"),
+    "map": ("mAP", "average precision, mean over queries"),
+    "acc@1": ("Acc@1", "the first case is of the query's class"),
+    "acc@2": ("Acc@2", "one of the first two cases is"),
+    "acc@4": ("Acc@4", "one of the first four cases is; compare with a random order"),
+    "vote@4": ("Vote of 4", "most of the first four cases are of the query's class"),
+    "balanced_vote@4": ("Balanced vote of 4", "the same, mean over classes"),
+    "macro_ndcg@10": ("Macro nDCG at 10", "graded by class and attributes, mean over classes"),
+    "ndcg@10": ("nDCG at 10", "graded by class and attributes"),
     "f1_macro": ("Macro F1", "over slots in canonical order; not an official score"),
 }
 
@@ -82,7 +95,9 @@ def task_lines(scores: TaskScores, task: Task, track: str, empty: str) -> Iterat
     yield from Table(_title(scores, task, track, empty), head, tuple(rows), words=words).lines()
     for kind in ("class", "concept"):
         rows_of_kind = [row for row in scores.summary_rows if kind in row]
-        if rows_of_kind:
+        if rows_of_kind and "queries" in rows_of_kind[0]:
+            yield from _query_rows(rows_of_kind).lines()
+        elif rows_of_kind:
             yield from _named_rows(kind, rows_of_kind, scores).lines()
     yield from _sentences(scores, track)
     if scores.errors and track != "official":
@@ -127,6 +142,16 @@ def _named_rows(kind: str, rows: Sequence[Mapping[str, Any]], scores: TaskScores
     return Table(f"per {kind}{more}", ("", "photos", *head), tuple(cells))
 
 
+def _query_rows(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a row per class of the queries of case retrieval, with the chance level beside each score."""
+    names = [name for name in rows[0] if name not in ("class", "queries")]
+    cells = tuple(
+        (_cut(r["class"]), str(r["queries"]), *(number(r[name]) for name in names)) for r in rows[:_MOST_ROWS]
+    )
+    more = f"; {len(rows) - _MOST_ROWS} more in --json and --out" if len(rows) > _MOST_ROWS else ""
+    return Table(f"per class{more}", ("", "queries", *names), cells)
+
+
 def _errors(errors: Sequence[Mapping[str, Any]]) -> Table:
     cells = tuple(
         (row["encounter"], row["parent"], f"{row['probability']:.2f}", _cut(row["answer"]), _cut(row["gold"]))
@@ -137,7 +162,10 @@ def _errors(errors: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def side_by_side(task: Task, systems: Mapping[str, TaskScores]) -> Table:
-    """Return a row per system and a column per strict score, intervals below, the best of each column marked."""
+    """Return a row per system and a column per strict score, intervals below, the best of each column marked.
+
+    Of case retrieval, rows of trivial rankings come last.
+    """
     values = [quality_scores(scores, task) for scores in systems.values()]
     names = names_in(values)
     rows = tuple(
@@ -145,6 +173,9 @@ def side_by_side(task: Task, systems: Mapping[str, TaskScores]) -> Table:
         for (system, scores), row in zip(systems.items(), values, strict=True)
     )
     marked = frozenset((line, names.index(name) + 1) for line, name in best_of(values))
+    if task.deliverable == "rankings":  # chance differs from score to score
+        trivial = next(iter(systems.values())).baselines
+        rows += tuple((label, *(number(row.get(name)) for name in names)) for label, row in trivial.items())
     head = ("", *(name.removeprefix(ACCURACY) for name in names))
     return Table(f"{task.title}: strict scores, * is best", head, rows, marked)
 

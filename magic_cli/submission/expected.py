@@ -1,12 +1,13 @@
 """The required content of a submission, and a list of its problems in which equal ones share a line."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from magic_cli.data.issues import by_kind, together
+from magic_cli.data.names import key_of
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.questions import QuestionSchema
-from magic_cli.errors import DataError, printable, problem
+from magic_cli.errors import DataError, printable, problem, redact_key, shorten
 from magic_cli.submission.archive import Archive
 
 Size = tuple[int, int]
@@ -65,3 +66,24 @@ class Findings:
             else:
                 lines.append(f"{printable(self.archive.source)}: {together(places, message, _MOST)}")
         return lines
+
+
+def missing_lines(missing: Sequence[str], wanted: Collection[str], kind: str) -> list[str]:
+    """Return a line that names the missing items, [] if there are none; `kind` is "images" or "encounters"."""
+    if not missing:
+        return []
+    got = f"{len(missing)} of {len(wanted)} {kind} have no prediction (the official scorer stops with KeyError)"
+    if len(missing) == len(wanted) > 10:
+        return [f"{got}: {shorten(missing)}; are these predictions of another split?"]
+    return [f"{got}: {', '.join(missing)}"]
+
+
+def respelled_note(ids: Iterable[str], wanted: Collection[str], kind: str) -> str:
+    """Return a hint about predicted ids that differ from wanted ones in capitals or blanks only; "" without any."""
+    meant = {key_of(name): name for name in wanted}
+    found = [name for name in ids if name and name not in wanted and key_of(name) in meant]
+    if not found:
+        return ""
+    named = shorten((f"{redact_key(name)} for {meant[key_of(name)]}" for name in found), most=3)
+    rule = "ids are compared as written: write them as the gold does"
+    return f"{len(found)} of the predicted {kind} differ from the gold's in capitals or blanks only ({named}); {rule}"

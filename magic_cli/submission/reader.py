@@ -7,7 +7,7 @@ submission/lint.py is strict.
 
 import json
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -20,9 +20,8 @@ from magic_cli.data.gold import Gold
 from magic_cli.data.imaging.appearance import AS_STORED, Appearance
 from magic_cli.data.imaging.masks import Unreadable, decode_mask, read_stored
 from magic_cli.data.issues import by_kind
-from magic_cli.data.names import key_of
 from magic_cli.data.prepared import MANIFEST
-from magic_cli.errors import DataError, SubmissionError, printable, problem, redact_key, shorten
+from magic_cli.errors import DataError, SubmissionError, printable, problem, shorten
 from magic_cli.io.files import write_text
 from magic_cli.records import Question, Submitted
 from magic_cli.submission.answers import (
@@ -36,6 +35,7 @@ from magic_cli.submission.answers import (
 from magic_cli.submission.archive import Archive, open_archive
 from magic_cli.submission.pairs import CONCEPTS, VECTORS, ZERO_SHOT, PairFiles, find_pairs, read_pairs
 from magic_cli.submission.probabilities import Probabilities, probabilities_name, read_probabilities
+from magic_cli.submission.rankings import RUN, RankingFiles, find_rankings, read_rankings
 from magic_cli.submission.zip_limits import MAX_MEMBER
 
 MASKS, ANSWERS = "masks_preds", "data_cvqa_sys.json"
@@ -58,7 +58,7 @@ def image_of(name: str) -> str | None:
     return unicodedata.normalize("NFC", image) if image and rest == "sys.tiff" else None  # macOS decomposes names
 
 
-Deliverable = Literal["masks", "answers", "pairs"]
+Deliverable = Literal["masks", "answers", "pairs", "rankings"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,8 @@ def find_layout(archive: Archive) -> Layout:
 def _other_kind(archive: Archive) -> tuple[str, str]:
     """Return (got, remedy) for an archive that holds no predictions."""
     names = {PurePosixPath(name).name for name in archive.members}
+    if RUN in names:
+        return "predictions of `magic predict retrieve`", "they are no submission; score them with `magic score`"
     if not names.isdisjoint((VECTORS, ZERO_SHOT, CONCEPTS)):
         return "predictions of `magic predict pretrain`", "they are no submission; score them with `magic score`"
     if MANIFEST in names or any("_mask_ann" in name for name in names) or "data_cvqa_ref.json" in names:
@@ -161,6 +163,7 @@ class Submission:
     answers: the JSON's name in the archive.
     probabilities: encounter to qid to probabilities, from the predictions.jsonl of these rows.
     pairs: files of a contrastive model; None if there are none.
+    rankings: files of case retrieval; None if there are none.
     """
 
     archive: Archive
@@ -173,9 +176,10 @@ class Submission:
     answers: str = ANSWERS
     probabilities: Mapping[str, Probabilities] = field(default_factory=dict)
     pairs: PairFiles | None = None
+    rankings: RankingFiles | None = None
 
     def deliverables_with(self, gold: Gold) -> tuple[Deliverable, ...]:
-        """Return which of "masks", "answers" and "pairs" both these predictions and `gold` have.
+        """Return which of "masks", "answers", "pairs" and "rankings" both these predictions and `gold` have.
 
         Raises:
             DataError: neither.
@@ -183,6 +187,7 @@ class Submission:
         have: dict[Deliverable, bool] = {"masks": self.masks is not None, "answers": self.rows is not None}
         truth: dict[Deliverable, bool] = {"masks": bool(gold.masks.images), "answers": bool(gold.answers.answers)}
         have["pairs"], truth["pairs"] = self.pairs is not None, gold.pairs is not None and len(gold.pairs) > 0
+        have["rankings"], truth["rankings"] = self.rankings is not None, gold.rankings is not None
         both = tuple(name for name in have if have[name] and truth[name])
         if not both:
             mine, theirs = (" and ".join(t for t in x if x[t]) or "nothing" for x in (have, truth))
@@ -194,11 +199,13 @@ class Submission:
         """Yield the predictions in the files; none is refused, `problem` says what is wrong.
 
         Args:
-            deliverable: "masks", "answers" or "pairs".
+            deliverable: "masks", "answers", "pairs" or "rankings".
             questions: the closed questions by qid.
         """
         if deliverable == "pairs":
             return iter(()) if self.pairs is None else read_pairs(self.pairs)
+        if deliverable == "rankings":
+            return iter(()) if self.rankings is None else read_rankings(self.rankings)
         return self.submitted_masks() if deliverable == "masks" else self.submitted_rows(questions)
 
     def submitted_rows(self, questions: Mapping[str, Question]) -> Iterator[SubmittedRow]:
@@ -254,19 +261,20 @@ class Submission:
 
 @contextmanager
 def open_predictions(path: Path) -> Iterator[Submission]:
-    """Open a JSON or CSV file, a folder or a zip of predictions, as `with open_predictions(path) as submission:`.
+    """Open a JSON, CSV or TREC file, a folder or a zip of predictions, as `with open_predictions(path) as submission:`.
 
     Raises:
         SubmissionError: no predictions, an unsafe zip, or invalid JSON.
     """
-    pairs = find_pairs(path)
-    if pairs is not None and path.is_file():
-        yield Submission(Archive(printable(path.parent), False, {path.name: None}, root=path.parent), pairs=pairs)
+    pairs, rankings = find_pairs(path), find_rankings(path)
+    if (pairs is not None or rankings is not None) and path.is_file():
+        archive = Archive(printable(path.parent), False, {path.name: None}, root=path.parent)
+        yield Submission(archive, pairs=pairs, rankings=rankings)
         return
     with open_archive(path) as archive:
         if archive.faults:
             raise SubmissionError(by_kind(archive.faults))
-        layout = _layout(archive, pairs)
+        layout = _layout(archive, pairs is not None or rankings is not None)
         notes = list(_place_notes(archive, layout))
         masks = None if layout.masks is None else masks_in(archive, layout.masks)
         misnamed = {} if layout.masks is None else _misnamed_masks(archive, layout.masks, notes)
@@ -286,24 +294,33 @@ def open_predictions(path: Path) -> Iterator[Submission]:
             answers=answers,
             probabilities=probabilities,
             pairs=pairs,
+            rankings=rankings,
         )
 
 
 def holds_only_pairs(path: Path) -> bool:
     """Return whether a path is predictions of a contrastive model, and of nothing else."""
-    pairs = find_pairs(path)
-    if pairs is None or path.is_file():
-        return pairs is not None
+    return find_pairs(path) is not None and find_rankings(path) is None and _is_without_submission(path)
+
+
+def holds_only_rankings(path: Path) -> bool:
+    """Return whether a path is predictions of case retrieval, and of nothing else."""
+    return find_rankings(path) is not None and find_pairs(path) is None and _is_without_submission(path)
+
+
+def _is_without_submission(path: Path) -> bool:
+    if path.is_file():
+        return True
     with open_archive(path) as archive:
-        return _layout(archive, pairs) == Layout(None, None)
+        return _layout(archive, True) == Layout(None, None)
 
 
-def _layout(archive: Archive, pairs: PairFiles | None) -> Layout:
-    """Return where masks and answers are; predictions of a contrastive model may be all that there is."""
+def _layout(archive: Archive, has_others: bool) -> Layout:
+    """Return where masks and answers are; predictions of other tasks may be all that there is."""
     try:
         return find_layout(archive)
     except SubmissionError:
-        if pairs is None:
+        if not has_others:
             raise
         return Layout(None, None)
 
@@ -357,37 +374,17 @@ def submitted_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     with open_archive(path) as archive:
-        pairs = [] if (found := find_pairs(path)) is None else list(found.files)
+        kinds = (find_pairs(path), find_rankings(path))
+        others = [file for found in kinds if found is not None for file in found.files]
         try:
             layout = find_layout(archive)
         except SubmissionError:
-            return sorted(pairs)
+            return sorted(others)
         names = [] if layout.masks is None else list(masks_in(archive, layout.masks).values())
         if layout.answers is not None:
             names += [layout.answers, probabilities_name(layout.answers)]
         small = (name for name in names if name in archive.members and archive.size(name) <= MAX_MEMBER)
-        return sorted((*(path / name for name in small), *pairs))
-
-
-def missing_lines(missing: Sequence[str], wanted: Collection[str], kind: str) -> list[str]:
-    """Return a line that names the missing items, [] if there are none; `kind` is "images" or "encounters"."""
-    if not missing:
-        return []
-    got = f"{len(missing)} of {len(wanted)} {kind} have no prediction (the official scorer stops with KeyError)"
-    if len(missing) == len(wanted) > 10:
-        return [f"{got}: {shorten(missing)}; are these predictions of another split?"]
-    return [f"{got}: {', '.join(missing)}"]
-
-
-def respelled_note(ids: Iterable[str], wanted: Collection[str], kind: str) -> str:
-    """Return a hint about predicted ids that differ from wanted ones in capitals or blanks only; "" without any."""
-    meant = {key_of(name): name for name in wanted}
-    found = [name for name in ids if name and name not in wanted and key_of(name) in meant]
-    if not found:
-        return ""
-    named = shorten((f"{redact_key(name)} for {meant[key_of(name)]}" for name in found), most=3)
-    rule = "ids are compared as written: write them as the gold does"
-    return f"{len(found)} of the predicted {kind} differ from the gold's in capitals or blanks only ({named}); {rule}"
+        return sorted((*(path / name for name in small), *others))
 
 
 def write_answers(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 NAMES = ("seg", "cvqa", "pretrain", "retrieve")
 
 # by what a submission holds of a task, so that scoring one loads that one only
-BY_DELIVERABLE = {"masks": "seg", "answers": "cvqa", "pairs": "pretrain"}
+BY_DELIVERABLE = {"masks": "seg", "answers": "cvqa", "pairs": "pretrain", "rankings": "retrieve"}
 
 
 def get(name: str) -> Task:

@@ -72,7 +72,8 @@ class Task(ABC):
         monitor: the score that chooses the best epoch unless the settings name another one.
         headline_scores: the scores to show first.
         outputs: names of the files that `write` makes in its folder, or glob patterns of them.
-        deliverable: what a submission to the challenge holds for this task, or, "pairs", a folder of predictions.
+        deliverable: what a submission to the challenge holds for this task, or, "pairs" and "rankings", a folder
+            of predictions.
         uses_questions: whether a model works only with the closed questions that it was trained on.
         supports_vote: whether finished predictions of several systems can be merged.
         whole_batches: whether the loss compares the samples of a batch with each other, so that every batch is whole
@@ -88,7 +89,7 @@ class Task(ABC):
     monitor: ClassVar[str]
     headline_scores: ClassVar[tuple[str, ...]]
     outputs: ClassVar[tuple[str, ...]] = ()
-    deliverable: ClassVar[Literal["masks", "answers", "pairs"]]
+    deliverable: ClassVar[Literal["masks", "answers", "pairs", "rankings"]]
     uses_questions: ClassVar[bool] = False
     supports_vote: ClassVar[bool] = False
     whole_batches: ClassVar[bool] = False

@@ -20,7 +20,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from magic_cli.tasks.retrieve.controls import ControlInput, controls
 from numpy.typing import NDArray
 
 from magic_cli import tasks
@@ -33,6 +32,7 @@ from magic_cli.data.texts.pair_texts import class_of
 from magic_cli.metrics import bootstrap
 from magic_cli.records import EncounterScores, Sample
 from magic_cli.tasks.retrieve.config import RetrieveConfig
+from magic_cli.tasks.retrieve.controls import ControlInput, controls
 from magic_cli.tasks.retrieve.predictions import RetrievalPrediction
 from magic_cli.tasks.retrieve.score import score
 from magic_cli.training import runtime

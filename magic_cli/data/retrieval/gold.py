@@ -7,6 +7,9 @@ from typing import Self
 from magic_cli.data.gold import TaskGold
 from magic_cli.records import Sample
 
+QUERY = "query "
+"""Before the id of a query in `labels` where queries and photos are apart."""
+
 
 @dataclass(frozen=True)
 class RetrievalGold(TaskGold):
@@ -23,7 +26,10 @@ class RetrievalGold(TaskGold):
         attributes: what is known of each photo in words, by name: for graded relevance and for baselines.
         samples: the gallery as samples, for a model to encode; () where predictions are read from files.
         protocol: how queries and gallery were chosen, for people: "train" (the gallery is split train) or "loo"
-            (leave one out: the queries' own split).
+            (leave one out: the queries' own split); "qrels": judgements of a user, by which all may be ranked.
+        relevant: relevance of photos to each query, above 0, where it is given in place of classes; queries and photos
+            are then apart, even if they have the same ids.
+        notes: remarks for the reader of the scores.
     """
 
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -33,10 +39,16 @@ class RetrievalGold(TaskGold):
     attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     samples: Sequence[Sample] = ()
     protocol: str = "train"
+    relevant: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of queries."""
         return len(self.queries)
+
+    def label_of(self, query: str) -> str:
+        """Return the class of a query, "" without one."""
+        return self.labels.get(QUERY + query if self.relevant else query, "")
 
     def only(self, ids: Collection[str]) -> Self:
         """Return the gold of the queries among these photos; unless one is left out at a time, they leave the gallery.

@@ -18,7 +18,7 @@ from magic_cli.metrics.answer_sets import AnswerTerms, Floats, iom
 from magic_cli.metrics.official_answers import head
 from magic_cli.records import EncounterSums, Prediction, Rules, Sample, Submitted, TaskScores
 from magic_cli.submission.answers import SubmittedRow
-from magic_cli.submission.reader import respelled_note
+from magic_cli.submission.expected import respelled_note
 from magic_cli.tasks.cvqa.answers import Answer, read_answers, rejected, rows_of
 from magic_cli.tasks.cvqa.official import compare
 from magic_cli.tasks.cvqa.write import surest_errors

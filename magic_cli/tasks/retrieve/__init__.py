@@ -16,6 +16,7 @@ from magic_cli.data.retrieval.queries import labelled_samples, query_of, retriev
 from magic_cli.data.texts.pair_texts import class_of
 from magic_cli.errors import DataError, EmptySplit, problem
 from magic_cli.records import Prediction, Rules, Sample, Submitted, TaskScores
+from magic_cli.submission import rankings
 from magic_cli.tasks.retrieve.score import MONITOR, Ranking, score, trivial_scores
 from magic_cli.training.task import RULES, Decision, Task, of_class
 
@@ -36,7 +37,7 @@ class RetrieveTask(Task):
     count_score = "number_of_queries"
     monitor = MONITOR
     headline_scores = ("macro_map", "balanced_acc@1", "map", "acc@1")
-    outputs = ("similarities.npz", "run.trec", "qrels.txt")
+    outputs = rankings.FILES
     deliverable = "rankings"
     whole_batches = True
 

@@ -20,7 +20,7 @@ from magic_cli.errors import DataError, problem, redact_key, shorten
 from magic_cli.metrics.retrieval import KS, TIE_RULE, CaseRetrieval, QueryScores, rank_classes
 from magic_cli.metrics.row_scores import Groups
 from magic_cli.records import EncounterSums, Rules, TaskScores
-from magic_cli.submission.rankings import SubmittedRanking
+from magic_cli.submission.rankings import SubmittedRanking, trec_id
 from magic_cli.tasks.retrieve.predictions import RetrievalPrediction
 from magic_cli.training.task import RULES
 
@@ -31,6 +31,7 @@ _CELLS = 1 << 22
 _PROTOCOLS = {
     "train": "protocol train: queries are ranked against split train",
     "loo": "protocol loo: queries are ranked against their own split, their own group left out",
+    "qrels": "protocol qrels: all that is judged or ranked is the gallery, of every query",
 }
 
 _TERMS = ("ap", *(f"acc@{k}" for k in KS), *(f"hits@{k}" for k in KS), "vote@4", "ndcg@10")
@@ -53,7 +54,8 @@ Graded = Callable[[Sequence[int]], NDArray[np.floating]]
 class _Evaluated:
     """Scores of all queries, by rows: their terms (Q, terms) of the ranking, at random, and by frequency of classes.
 
-    `classes` names the classes, `mine` (Q,) is each query's. `cut` are the photos that were not returned to it.
+    `classes` names the classes, `mine` (Q,) is each query's. `cut` are the photos that were not returned to it, `own`
+    those of its own group.
     """
 
     ids: tuple[str, ...]
@@ -62,6 +64,7 @@ class _Evaluated:
     positives: Ints
     gallery: Ints
     cut: Ints
+    own: Ints
     terms: Mapping[str, Floats]
 
 
@@ -78,7 +81,10 @@ def score(gold: RetrievalGold, predictions: Iterable[Ranking], _rules: Rules = R
     values = _named(table, table.terms["found"])
     return TaskScores(
         "retrieve",
-        {**{name: values[name] for name in _MAIN}, "number_of_queries": float((table.positives > 0).sum())},
+        {
+            **{name: values[name] for name in _MAIN if not _is_lost(values, name)},
+            "number_of_queries": float((table.positives > 0).sum()),
+        },
         summary_rows=tuple(_rows(table)),
         notes=tuple(_notes(gold, table, _named(table, table.terms["random"]))),
         extra={name: values[name] for name in _EXTRA},
@@ -101,8 +107,13 @@ def _nothing(gold: RetrievalGold) -> Iterator[RetrievalPrediction]:
     return (RetrievalPrediction(query, gold.gallery, scores) for query in gold.queries)
 
 
+def _is_lost(values: Mapping[str, float], name: str) -> bool:
+    """Return whether a score is undefined because photos have no class to vote for."""
+    return "vote" in name and bool(np.isnan(values[name]))
+
+
 def _shown(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: values[name] for name in (*_MAIN, *_EXTRA)}
+    return {name: value for name, value in values.items() if not _is_lost(values, name)}
 
 
 def _evaluate(gold: RetrievalGold, predictions: Iterable[Ranking]) -> tuple[_Evaluated, list[str]]:
@@ -155,12 +166,13 @@ class _Frame:
         if not gold.queries or not gold.gallery:
             got = f"{len(gold.queries)} queries and {len(gold.gallery)} photos to rank"
             raise DataError(problem(gold.source, got, "some of each", "choose another --split or --gallery"))
-        classes = tuple(sorted({gold.labels[photo] for photo in gold.queries if photo in gold.labels}))
+        of_query = [gold.label_of(query) for query in gold.queries]
+        classes = tuple(sorted({*of_query} - {""}))
         others = sorted({gold.labels[photo] for photo in gold.gallery if photo in gold.labels} - {*classes})
         place = {name: at for at, name in enumerate((*classes, *others))}
         none = len(place)
         labels = (
-            np.array([place.get(gold.labels.get(photo, ""), none) for photo in gold.queries], np.int64),
+            np.array([place.get(label, none) for label in of_query], np.int64),
             np.array([place.get(gold.labels.get(photo, ""), none + 1) for photo in gold.gallery], np.int64),
         )
         number: dict[str, int] = {}
@@ -168,34 +180,50 @@ class _Frame:
             np.array([number.setdefault(gold.groups.get(photo, photo), len(number)) for photo in ids], np.int64)
             for ids in (gold.queries, gold.gallery)
         ]
-        rows, columns = ({photo: at for at, photo in enumerate(ids)} for ids in (gold.queries, gold.gallery))
+        rows, columns = (
+            {trec_id(photo): at for at, photo in enumerate(ids)} | {photo: at for at, photo in enumerate(ids)}
+            for ids in (gold.queries, gold.gallery)
+        )
         return cls(gold, classes, rows, columns, labels, (groups[0], groups[1]), _relevance(gold, labels))
 
     def similar(self, row: int, prediction: Ranking | None) -> NDArray[np.float32]:
-        """Return (G,) similarities as metrics/retrieval.py has them: NaN within the own group."""
+        """Return (G,) similarities as metrics/retrieval.py has them: NaN within the own group.
+
+        A photo that a model's prediction lacks is not in the query's gallery; one that a run lacks was not found.
+        """
         gallery, wanted = self.gold.gallery, np.full(len(self.gold.gallery), -np.inf, np.float32)
         if prediction is not None and prediction.scores is not None:
+            if not isinstance(prediction, SubmittedRanking) or not prediction.is_run:
+                wanted[:] = np.nan
             given = np.asarray(prediction.scores, np.float32)
             if prediction.gallery is gallery or prediction.gallery == gallery:
                 wanted = given.copy()
             else:
-                places = [self.column_of.get(photo, -1) for photo in prediction.gallery]
-                columns = np.array(places, np.int64)
+                columns = np.array([self.column_of.get(photo, -1) for photo in prediction.gallery], np.int64)
                 wanted[columns[columns >= 0]] = given[columns >= 0]
-            wanted[np.isnan(wanted)] = -np.inf
-        own = self.groups[1] == self.groups[0][row]
-        own[self.column_of.get(self.gold.queries[row], 0)] |= self.gold.queries[row] in self.column_of
-        wanted[own] = np.nan
+        if not self.gold.relevant:
+            wanted[self.groups[1] == self.groups[0][row]] = np.nan
         return wanted
 
     def scored(self, batch: Mapping[int, NDArray[np.float32]]) -> tuple[list[int], CaseRetrieval, CaseRetrieval]:
         """Return the rows of a batch, their scores, and those of the ranking by frequency of classes."""
         rows, similar = list(batch), np.stack(list(batch.values()))
         relevance = None if self.relevance is None else partial(_of_rows, self.relevance, rows)
+        positive = partial(self.relevant, rows) if self.gold.relevant else None
         labels = (self.labels[0][rows], self.labels[1])
-        frequency = np.bincount(self.labels[1])[self.labels[1]].astype(np.float32)
+        named = [photo in self.gold.labels for photo in self.gold.gallery]
+        frequency = np.where(named, np.bincount(self.labels[1])[self.labels[1]], 0).astype(np.float32)
         by_class = np.where(np.isnan(similar), np.float32(np.nan), frequency)
-        return rows, rank_classes(similar, labels, KS, relevance), rank_classes(by_class, labels, KS, relevance)
+        found, majority = (rank_classes(s, labels, KS, relevance, None, positive) for s in (similar, by_class))
+        return rows, found, majority
+
+    def relevant(self, rows: Sequence[int], part: slice) -> NDArray[np.bool_]:
+        """Return (q, G) what was judged to be relevant."""
+        made = np.zeros((len(rows[part]), len(self.gold.gallery)), bool)
+        for at, row in enumerate(rows[part]):
+            columns = [self.column_of[photo] for photo in self.gold.relevant.get(self.gold.queries[row], {})]
+            made[at, columns] = True
+        return made
 
     def joined(self, parts: Sequence[tuple[list[int], CaseRetrieval, CaseRetrieval]]) -> _Evaluated:
         """Return the scores of all batches in the order of the queries."""
@@ -204,25 +232,40 @@ class _Frame:
         def of(values: Sequence[NDArray[Any]]) -> NDArray[Any]:
             return np.concatenate(values)[order]
 
+        has_vote = bool(set(self.labels[1].tolist()) & set(range(len(self.classes))))
         terms = {
             "found": of([_terms(found.found) for _, found, _ in parts]),
             "random": of([_terms(found.chance) for _, found, _ in parts]),
             "majority first": of([_terms(majority.found) for _, _, majority in parts]),
         }
+        if not has_vote:  # no photo has a class
+            for values in terms.values():
+                values[:, _TERMS.index("vote@4")] = np.nan
         positives, gallery, cut = (
             of([getattr(found, name) for _, found, _ in parts]) for name in ("positives", "gallery", "cut")
         )
-        return _Evaluated(self.gold.queries, self.classes, self.labels[0], positives, gallery, cut, terms)
+        sizes = np.bincount(self.groups[1], minlength=int(self.groups[0].max()) + 1)[self.groups[0]]
+        own = np.zeros_like(sizes) if self.gold.relevant else sizes
+        return _Evaluated(self.gold.queries, self.classes, self.labels[0], positives, gallery, cut, own, terms)
 
 
 def _of_rows(graded: Graded, rows: Sequence[int], part: slice) -> NDArray[np.floating]:
     return graded(rows[part])
 
 
-def _relevance(
-    gold: RetrievalGold, labels: tuple[Ints, Ints]
-) -> Callable[[Sequence[int]], NDArray[np.floating]] | None:
-    """Return graded relevance of queries by their rows; None where the gold has no attributes."""
+def _relevance(gold: RetrievalGold, labels: tuple[Ints, Ints]) -> Graded | None:
+    """Return graded relevance of queries by their rows; None where the gold has neither judgements nor attributes."""
+    if gold.relevant:
+        column_of = {photo: at for at, photo in enumerate(gold.gallery)}
+
+        def judged(rows: Sequence[int]) -> NDArray[np.floating]:
+            made = np.zeros((len(rows), len(gold.gallery)), np.float32)
+            for at, row in enumerate(rows):
+                for photo, value in gold.relevant.get(gold.queries[row], {}).items():
+                    made[at, column_of[photo]] = value
+            return made
+
+        return judged
     queries, gallery = ([gold.attributes.get(photo, {}) for photo in ids] for ids in (gold.queries, gold.gallery))
     if not any(queries) or not any(gallery):
         return None
@@ -247,28 +290,22 @@ def _named(table: _Evaluated, terms: Floats) -> dict[str, float]:
 
 
 def _class_sums(table: _Evaluated, terms: Floats) -> Floats:
-    """Return (Q, classes x (terms + 2)): for each class its terms; the number of queries, and of those with an nDCG."""
-    has_gain = ~np.isnan(terms[:, -1:])
-    own = np.hstack([np.nan_to_num(terms), (table.positives > 0)[:, None], has_gain])
+    """Return (Q, classes x 2 terms): for each class the terms, and for how many queries each of them is defined."""
+    own = np.hstack([np.nan_to_num(terms), ~np.isnan(terms)])
     is_of = table.mine[:, None] == np.arange(len(table.classes))
     return np.asarray((is_of[:, :, None] * own[:, None]).reshape(len(own), -1), np.float64)
 
 
 def _scores(classes: int, sums: Floats) -> Floats:
     """Return (..., scores) in the order of _MAIN and _EXTRA from the sums of `_class_sums`."""
-    by_class = sums.reshape(*sums.shape[:-1], classes, len(_TERMS) + 2)
-    counts = np.repeat(by_class[..., -2:-1], len(_TERMS), -1)
-    counts[..., -1] = by_class[..., -1]
-    totals = by_class[..., : len(_TERMS)]
+    totals, counts = np.split(sums.reshape(*sums.shape[:-1], classes, 2 * len(_TERMS)), 2, -1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        each = totals / counts
-        macro = np.nansum(each, -2) / (counts > 0).sum(-2)
+        macro = np.nansum(totals / counts, -2) / (counts > 0).sum(-2)
         mean = totals.sum(-2) / counts.sum(-2)
-    at = {name: place for place, name in enumerate(_TERMS)}
-    of = {"macro_map": macro[..., at["ap"]], "map": mean[..., at["ap"]]}
-    for name in _TERMS[1:]:
+    of = {"macro_map": macro[..., _TERMS.index("ap")], "map": mean[..., _TERMS.index("ap")]}
+    for at, name in enumerate(_TERMS[1:], 1):
         prefix = "macro_" if name.startswith("ndcg") else "balanced_"
-        of[prefix + name], of[name] = macro[..., at[name]], mean[..., at[name]]
+        of[prefix + name], of[name] = macro[..., at], mean[..., at]
     return np.asarray(np.stack([of[name] for name in (*_MAIN, *_EXTRA)], -1), np.float64)
 
 
@@ -310,6 +347,11 @@ def _notes(gold: RetrievalGold, table: _Evaluated, chance: Mapping[str, float]) 
     without = [query for query, number in zip(table.ids, table.positives.tolist(), strict=True) if not number]
     if without:
         yield f"{len(without)} queries have no positive in their gallery and are left out: {shorten(without, most=3)}"
+    fewer = table.gallery < len(gold.gallery) - table.own
+    if fewer.any():
+        ranked = f"{table.gallery[fewer].mean():.0f} of {len(gold.gallery)} photos on average"
+        yield f"predictions for {int(fewer.sum())} queries rank {ranked}; the others are not in these queries' gallery"
+    yield from gold.notes
     cut = int(((table.cut > 0) & (table.cut < table.gallery)).sum())
     if cut:
         yield f"{cut} queries do not rank all of their gallery; what is left out counts as never found, as in trec_eval"
@@ -321,6 +363,6 @@ def _items(gold: RetrievalGold, table: _Evaluated) -> Iterator[Mapping[str, Any]
     for row, query in enumerate(table.ids):
         values = table.terms["found"][row]
         own = {name: float(values[at[name]]) for name in shown} if table.positives[row] else {}
-        label = gold.labels.get(query, "")
+        label = gold.label_of(query)
         group = gold.groups.get(query, query)
         yield {"image": query, "group": group, "class": label, "positives": int(table.positives[row]), **own}

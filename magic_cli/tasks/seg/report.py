@@ -18,7 +18,7 @@ from magic_cli.errors import shorten
 from magic_cli.io.json_files import finite
 from magic_cli.metrics.mask_scores import MASK_SCORES, OFFICIAL, TERMS, scores_from_sums
 from magic_cli.records import EncounterSums, Rules, TaskScores
-from magic_cli.submission.reader import respelled_note
+from magic_cli.submission.expected import respelled_note
 from magic_cli.tasks.seg import image_score as kinds
 from magic_cli.tasks.seg.image_score import ImageScore, MaskScores, Terms
 

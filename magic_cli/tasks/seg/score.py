@@ -30,7 +30,8 @@ from magic_cli.metrics.overlap import (
     pack,
 )
 from magic_cli.records import Prediction, Rules, Submitted, TaskScores
-from magic_cli.submission.reader import SubmittedMask, missing_lines, respelled_note
+from magic_cli.submission.expected import missing_lines, respelled_note
+from magic_cli.submission.reader import SubmittedMask
 from magic_cli.tasks.seg.decide import MaskPrediction, mean_mask, to_mask
 from magic_cli.tasks.seg.image_score import (
     EMPTY,
