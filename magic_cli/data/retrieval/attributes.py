@@ -4,7 +4,7 @@ Only what a query may tell is compared (data/texts/query_text.py): no class, no 
 `YEARS` of each other match; visible concepts are compared as sets; all else matches if it is said in the same words.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.data.sources.source import AGE, CONCEPTS
-from magic_cli.data.texts.query_text import QueryOptions, parts
+from magic_cli.data.texts.query_text import Part, QueryOptions, parts
 from magic_cli.records import Case
 
 YEARS = 5
@@ -38,12 +38,14 @@ class Compared(NamedTuple):
 
 
 def attributes(case: Case, options: QueryOptions = _ALL) -> dict[str, str]:
-    """Return the words that a query tells of each attribute of a case, by the attribute's name, in the query's order.
+    """Return the words that a query tells of each attribute of a case, by the attribute's name, in the query's order."""
+    return values_of(parts(case, options))
 
-    Several visible concepts are one value: "scale; ulcer".
-    """
+
+def values_of(pieces: Iterable[Part]) -> dict[str, str]:
+    """Return the words of pieces of a query by their attribute; several visible concepts are one value, "scale; ulcer"."""
     words: dict[str, list[str]] = {}
-    for part in parts(case, options):
+    for part in pieces:
         words.setdefault(part.name, []).append(part.words)
     return {name: _BETWEEN.join(sorted(set(said))) for name, said in words.items()}
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from magic_cli.data.pairs import pair_samples
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.prompts import fold, in_english
+from magic_cli.data.retrieval.attributes import values_of
 from magic_cli.data.retrieval.gold import RetrievalGold
 from magic_cli.data.texts.pair_texts import class_of
 from magic_cli.data.texts.query_text import NAMES, Part, QueryOptions, assemble, parts
@@ -73,7 +74,7 @@ def retrieval_gold(source: str, queries: Sequence[Sample], gallery: Sequence[Sam
         groups={name: sample.case.group_id or sample.case.case_id for name, sample in samples.items()},
         queries=tuple(sample.id for sample in queries),
         gallery=tuple(sample.id for sample in gallery),
-        attributes={name: {p.name: p.words for p in query_parts(s.case)} for name, s in samples.items()},
+        attributes={name: values_of(query_parts(s.case)) for name, s in samples.items()},
         samples=gallery,
         protocol=protocol,
     )
