@@ -38,12 +38,12 @@ class Compared(NamedTuple):
 
 
 def attributes(case: Case, options: QueryOptions = _ALL) -> dict[str, str]:
-    """Return the words that a query tells of each attribute of a case, by the attribute's name, in the query's order."""
+    """Return the words that a query tells of each attribute of a case, by its name, in the query's order."""
     return values_of(parts(case, options))
 
 
 def values_of(pieces: Iterable[Part]) -> dict[str, str]:
-    """Return the words of pieces of a query by their attribute; several visible concepts are one value, "scale; ulcer"."""
+    """Return the words of pieces of a query by attribute; several visible concepts are one value, "scale; ulcer"."""
     words: dict[str, list[str]] = {}
     for part in pieces:
         words.setdefault(part.name, []).append(part.words)
