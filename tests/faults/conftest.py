@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from harness import Ended, Magic, make_raw
+from labelled_photos import make_labelled
 from tiny_dataset import files_of, make_prepared, write_folder
 from trials import World
 
@@ -23,10 +24,12 @@ def no_network(*_: object, **__: object) -> None:
 
 
 @pytest.fixture
-def place(magic: Magic, raw: Path) -> Path:
-    """The working folder of `magic`, with what was `given`: raw data, a small prepared set, two submissions for it."""
+def place(magic: Magic, raw: Path, labelled: Path) -> Path:
+    """The working folder of `magic`, with what was `given`: raw data, a small prepared set, two submissions for it,
+    and labelled photos, raw and prepared."""
     Path("given").mkdir()
     Path("given/DermaVQA").symlink_to(raw)
+    Path("given/labelled").symlink_to(labelled)
     make_prepared(Path("given/prepared"))
     for name in ("one", "other"):
         write_folder(Path("given") / name, files_of("valid"))
@@ -77,6 +80,12 @@ def memory(request: pytest.FixtureRequest) -> Iterator[None]:
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A challenge folder whose texts are the canary. Read it, never write to it."""
     return make_raw(tmp_path_factory.mktemp("faults") / "DermaVQA")
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos with a class, raw/ and prepared/. Read it, never write to it."""
+    return make_labelled(tmp_path_factory.mktemp("labelled") / "cases", patients=2).parent
 
 
 @pytest.fixture(scope="session")

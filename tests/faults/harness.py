@@ -22,6 +22,9 @@ CODES = (0, 1, 2, 3, 4, 5, 6, 130)
 _CVQA = ("train", "cvqa", "--preset", "tiny", "--modality", "text", "--set", "epochs=1")
 _GIVEN = ("--data", "given/prepared", "--split", "valid")
 _VOTED = ("predict", "cvqa", "--vote", "given/one/data_cvqa_sys.json", "given/other", *_GIVEN, "--out", "voted")
+_CASES = ("--data", "given/labelled/prepared")
+_INDEX = ("index", "build", "cases", "--ckpt", "runs/retrieve", *_CASES)
+_QUERY = ("--image", "given/labelled/raw/val0melanoma0.png", "--text", "dark")
 _PACK = ("package", "--seg", "given/one", "--cvqa", "given/one", *_GIVEN)
 EVERY_COMMAND: list[tuple[str, tuple[str, ...]]] = [
     ("doctor", ("doctor", "--deep")),
@@ -46,6 +49,13 @@ EVERY_COMMAND: list[tuple[str, tuple[str, ...]]] = [
     ("rerun", ("rerun", "report", "--dry-run")),
     ("rerun", ("rerun", "valid.zip.run.json")),
     ("demo", ("demo", "--preset", "tiny")),
+    ("trained", ("train", "retrieve", "--preset", "tiny", "--set", "epochs=1", *_CASES)),
+    ("predicted", ("predict", "retrieve", "--ckpt", "best.pt", "--split", "valid", *_CASES)),
+    ("indexed", (*_INDEX, "--limit", "6")),
+    ("indexed", ("index", "add", "cases", *_CASES)),
+    ("search", ("search", "--index", "cases", *_QUERY, "--html", "search.html", "--where", "not missing(group)")),
+    ("indexed", ("index", "info", "cases")),
+    ("indexed", ("index", "remove", "cases", "nobody")),
     ("doctor", ("doctor", "--clear-cache")),
 ]
 Magic = Callable[..., Ended]

@@ -25,6 +25,7 @@ from magic_cli.io.locks import folder_lock
 from magic_cli.training.trainer import Trainer
 
 COMMANDS = {command.callback.__name__ for command in app.registered_commands if command.callback}
+COMMANDS |= {str(group.typer_instance.info.name) for group in app.registered_groups if group.typer_instance}
 
 
 def test_every_command_succeeds_as_its_schema_says(
@@ -87,6 +88,13 @@ FAILURES = {
     "rerun": (3, "rerun", "nowhere"),
     "rerun without a record": (2, "rerun"),
     "demo": (3, "demo", "--preset", "no"),
+    "index": (3, "index", "info", "nowhere"),
+    "index without a model": (3, "index", "build", "cases", "--ckpt", "nowhere.pt"),
+    "index without a verb": (2, "index", "--bogus"),
+    "search": (3, "search", "--text", "dark", "--index", "nowhere"),
+    "search for nothing": (3, "search"),
+    "search with a filter": (2, "search", "--text", "dark", "--where", "age >="),
+    "search for too many": (2, "search", "--text", "dark", "-k", "0"),
     "no command": (2, "frobnicate"),
 }
 
