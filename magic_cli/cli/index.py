@@ -51,7 +51,7 @@ def build(
 
     Example: `magic index build cases --ckpt runs/retrieve/best.pt`
     """
-    from magic_cli.commands import index_build as module
+    from magic_cli.commands.cases import build as module
     from magic_cli.training.runtime import RuntimeOptions
 
     options = module.IndexOptions(
@@ -85,7 +85,7 @@ def add(
 
     Example: `magic index add cases --data more/`
     """
-    from magic_cli.commands import index_build as module
+    from magic_cli.commands.cases import build as module
     from magic_cli.training.runtime import RuntimeOptions
 
     options = module.IndexOptions(

@@ -179,8 +179,8 @@ def open_searcher(options: SearchOptions) -> Searcher:
     Raises:
         ConfigError: there is no model that reads it. DataError: there is no index, or another model built it.
     """
-    from magic_cli.commands.index_build import encoder_of, folder_of, model_of
-    from magic_cli.commands.searcher import IndexSearcher
+    from magic_cli.commands.cases.build import encoder_of, folder_of, model_of
+    from magic_cli.commands.cases.searcher import IndexSearcher
 
     folder = folder_of(options.index)
     index = open_index(os.fspath(options.index) if folder is None else folder)

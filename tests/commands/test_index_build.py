@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from labelled_photos import CLASSES, make_labelled
 
-from magic_cli.commands import index_build as verb
+from magic_cli.commands.cases import build as verb
+from magic_cli.commands.cases.build import IndexOptions
 from magic_cli.commands.index import index_info, index_remove
-from magic_cli.commands.index_build import IndexOptions
 from magic_cli.commands.run_setup import TrainOptions
 from magic_cli.commands.search import SearchOptions, search
 from magic_cli.commands.train import train

@@ -15,7 +15,6 @@ import numpy as np
 
 from magic_cli import tasks
 from magic_cli.commands.index import GROUP, LABEL, Batch, IndexAdded, add_batches, content_hash, refuse_other, unchanged
-from magic_cli.commands.predict import restored
 from magic_cli.data.datasets import open_dataset
 from magic_cli.data.imaging.images import open_record
 from magic_cli.data.index import create_index, has_index, open_index, rebuild_index
@@ -28,9 +27,7 @@ from magic_cli.errors import ConfigError, DataError, problem
 from magic_cli.io.files import StrPath, sha256, write_atomic
 from magic_cli.io.progress import log, track
 from magic_cli.records import SPLITS, Sample
-from magic_cli.training import checkpoint
 from magic_cli.training.case_encoder import CaseEncoder
-from magic_cli.training.devices import accelerator_for
 from magic_cli.training.runtime import RuntimeOptions
 
 _COMMON = (LABEL, "site", "sex", "age", "age_band", "skin_type", "source")
@@ -165,6 +162,8 @@ class _Model:
 
 def one_checkpoint(ckpt: StrPath) -> Path:
     """Return the checkpoint that a path means; raises ConfigError for several."""
+    from magic_cli.training import checkpoint
+
     name = Path(ckpt)
     kinds = [task for task in tasks.NAMES if (Path("runs") / task / name).exists()]
     paths, note = checkpoint.find(name, kinds[0] if kinds else "retrieve")
@@ -179,6 +178,10 @@ def encoder_of(
     path: Path, prepared: Prepared | None, weights: StrPath | None, options: RuntimeOptions
 ) -> tuple[CaseEncoder, int, int]:
     """Return a checkpoint's model as an encoder of cases on its device, the rank of this process, and their number."""
+    from magic_cli.commands.predict import restored
+    from magic_cli.training import checkpoint
+    from magic_cli.training.devices import accelerator_for
+
     task = tasks.get(str(checkpoint.best_meta(path)["task"]))
     model, config = restored(path, task, prepared, weights)
     runtime = options.runtime()
