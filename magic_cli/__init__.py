@@ -11,6 +11,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "commands.cross_validate": ("cross_validate",),
+    "commands.index": ("index_remove", "index_info", "IndexAdded", "IndexRemoved", "IndexSummary"),
+    "commands.cases.build": ("index_build", "index_add", "IndexOptions"),
     "commands.package": ("package", "check_submission", "PackageOptions", "PackageResult", "CheckResult"),
     "commands.predict": ("predict", "PredictOptions"),
     "commands.prepare": ("prepare", "PrepareOptions"),
@@ -18,6 +20,7 @@ _HOMES = {
     "commands.rerun": ("rerun", "RerunResult"),
     "commands.score": ("score", "ScoreOptions"),
     "commands.run_setup": ("TrainOptions",),
+    "commands.search": ("search", "SearchOptions", "SearchOutcome"),
     "commands.train": ("train",),
     "commands.vote": ("vote", "VoteOptions"),
     "data.prepared": ("open_prepared", "Prepared"),

@@ -1,6 +1,14 @@
 """Types of the public functions, which magic_cli/__init__.py imports when they are first asked for."""
 
+from magic_cli.commands.cases.build import IndexOptions as IndexOptions
+from magic_cli.commands.cases.build import index_add as index_add
+from magic_cli.commands.cases.build import index_build as index_build
 from magic_cli.commands.cross_validate import cross_validate as cross_validate
+from magic_cli.commands.index import IndexAdded as IndexAdded
+from magic_cli.commands.index import IndexRemoved as IndexRemoved
+from magic_cli.commands.index import IndexSummary as IndexSummary
+from magic_cli.commands.index import index_info as index_info
+from magic_cli.commands.index import index_remove as index_remove
 from magic_cli.commands.package import CheckResult as CheckResult
 from magic_cli.commands.package import PackageOptions as PackageOptions
 from magic_cli.commands.package import PackageResult as PackageResult
@@ -15,6 +23,9 @@ from magic_cli.commands.rerun import rerun as rerun
 from magic_cli.commands.run_setup import TrainOptions as TrainOptions
 from magic_cli.commands.score import ScoreOptions as ScoreOptions
 from magic_cli.commands.score import score as score
+from magic_cli.commands.search import SearchOptions as SearchOptions
+from magic_cli.commands.search import SearchOutcome as SearchOutcome
+from magic_cli.commands.search import search as search
 from magic_cli.commands.train import train as train
 from magic_cli.commands.vote import VoteOptions as VoteOptions
 from magic_cli.commands.vote import vote as vote

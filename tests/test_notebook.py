@@ -14,7 +14,7 @@ from magic_cli.data.sources.synthetic.dataset import draw_dataset
 from magic_cli.io import schema
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ("prepared", "runs/seg", "runs/cvqa-folds/folds", "valid/seg", "report")
+RESULTS = ("prepared", "runs/seg", "runs/cvqa-folds/folds", "valid/seg", "report", "runs/retrieve")
 
 
 def cells() -> list[str]:

@@ -64,7 +64,7 @@ def build(
         rebuild=rebuild,
         runtime=RuntimeOptions(device, cache_dir, no_cache),
     )
-    emit(as_json, "index", module.build(location, ckpt, data, options))
+    emit(as_json, "index", module.index_build(location, ckpt, data, options))
 
 
 @app.command()
@@ -95,7 +95,7 @@ def add(
         weights=weights,
         runtime=RuntimeOptions(device, cache_dir, no_cache),
     )
-    emit(as_json, "index", module.add(location, data, ckpt, options))
+    emit(as_json, "index", module.index_add(location, data, ckpt, options))
 
 
 @app.command()

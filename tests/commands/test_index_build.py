@@ -34,7 +34,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for task in ("retrieve", "pretrain"):
         options = TrainOptions(preset="tiny", settings=("epochs=1",), runtime=QUICK)
         train(task, root / "prepared", root / task, options)
-    verb.build(root / "index", root / "retrieve", root / "prepared", OPTIONS)
+    verb.index_build(root / "index", root / "retrieve", root / "prepared", OPTIONS)
     return root
 
 
@@ -67,16 +67,16 @@ def test_an_index_has_the_vectors_of_its_model_and_the_fields_of_its_cases(work:
 
 
 def test_a_stopped_build_goes_on_and_a_finished_one_encodes_nothing(work: Path, tmp_path: Path) -> None:
-    first = verb.build(tmp_path / "index", work / "retrieve", work / "prepared", replace(OPTIONS, limit=7))
-    rest = verb.build(tmp_path / "index", work / "retrieve", work / "prepared", OPTIONS)
-    again = verb.build(tmp_path / "index", work / "retrieve", work / "prepared", OPTIONS)
+    first = verb.index_build(tmp_path / "index", work / "retrieve", work / "prepared", replace(OPTIONS, limit=7))
+    rest = verb.index_build(tmp_path / "index", work / "retrieve", work / "prepared", OPTIONS)
+    again = verb.index_build(tmp_path / "index", work / "retrieve", work / "prepared", OPTIONS)
     assert (first.added, rest.added, rest.skipped, again.added, again.skipped) == (7, 11, 7, 0, 18)
-    more = verb.add(tmp_path / "index", work / "prepared", options=replace(OPTIONS, splits=("valid",)))
+    more = verb.index_add(tmp_path / "index", work / "prepared", options=replace(OPTIONS, splits=("valid",)))
     assert (more.added, more.cases) == (18, 36)
 
 
 def test_removed_cases_are_gone_with_their_pictures(work: Path, tmp_path: Path) -> None:
-    verb.build(tmp_path / "index", work / "retrieve", work / "prepared", OPTIONS)
+    verb.index_build(tmp_path / "index", work / "retrieve", work / "prepared", OPTIONS)
     with open_index(tmp_path / "index") as index:
         gone = sorted(index.contents())[:3]
     result = index_remove(tmp_path / "index", [*gone, "none such"], purge=True)
@@ -87,15 +87,15 @@ def test_removed_cases_are_gone_with_their_pictures(work: Path, tmp_path: Path) 
 
 def test_vectors_of_another_model_are_refused(work: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="another model_sha256"):
-        verb.build(work / "index", work / "pretrain", work / "prepared", OPTIONS)
+        verb.index_build(work / "index", work / "pretrain", work / "prepared", OPTIONS)
     with pytest.raises(DataError, match="checksum"):
-        verb.add(work / "index", work / "prepared", work / "pretrain" / "best.pt", OPTIONS)
+        verb.index_add(work / "index", work / "prepared", work / "pretrain" / "best.pt", OPTIONS)
     with pytest.raises(DataError, match="checksum"):
         search(asked(work, ckpt=work / "pretrain" / "best.pt"))
-    rebuilt = verb.build(
+    rebuilt = verb.index_build(
         tmp_path / "other", work / "retrieve", work / "prepared", replace(OPTIONS, dtype="float16", thumbs=False)
     )
-    again = verb.build(tmp_path / "other", work / "pretrain", work / "prepared", replace(OPTIONS, rebuild=True))
+    again = verb.index_build(tmp_path / "other", work / "pretrain", work / "prepared", replace(OPTIONS, rebuild=True))
     assert rebuilt.cases == again.cases == 18
     assert index_info(tmp_path / "other").info.parts[0].name == "image"
 
@@ -150,7 +150,7 @@ def test_a_condition_and_beta_change_what_is_ranked(work: Path) -> None:
 def test_words_alone_need_a_pretrained_pair(work: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give --image"):
         search(asked(work, image=None, text="a brown spot"))
-    verb.build(f"lance:{tmp_path / 'pairs'}", work / "pretrain", work / "prepared", OPTIONS)
+    verb.index_build(f"lance:{tmp_path / 'pairs'}", work / "pretrain", work / "prepared", OPTIONS)
     index, ckpt = f"lance:{tmp_path / 'pairs'}", work / "pretrain" / "best.pt"
     result = search(asked(work, image=None, text="a melanoma spot", index=index, ckpt=ckpt, k=3)).result
     assert len(result.hits) == 3

@@ -41,7 +41,7 @@ _PAIRS = (200, 300)  # validation queries and photos from which the scores of on
 
 @dataclass(frozen=True)
 class IndexOptions:
-    """Options of `build` and `add`, with the defaults of the command line.
+    """Options of `index_build` and `index_add`, with the defaults of the command line.
 
     Attributes:
         splits: the splits of the prepared dataset that are indexed.
@@ -76,7 +76,9 @@ class IndexOptions:
 _DEFAULTS = IndexOptions()
 
 
-def build(index: StrPath, ckpt: StrPath, data: StrPath = "prepared", options: IndexOptions = _DEFAULTS) -> IndexAdded:
+def index_build(
+    index: StrPath, ckpt: StrPath, data: StrPath = "prepared", options: IndexOptions = _DEFAULTS
+) -> IndexAdded:
     """Encode the photos of a prepared dataset into a new index; go on with one that was begun alike.
 
     Args:
@@ -111,13 +113,13 @@ def build(index: StrPath, ckpt: StrPath, data: StrPath = "prepared", options: In
     return result
 
 
-def add(
+def index_add(
     index: StrPath, data: StrPath = "prepared", ckpt: StrPath | None = None, options: IndexOptions = _DEFAULTS
 ) -> IndexAdded:
     """Encode further photos into an index; those that it has already are skipped.
 
     Args:
-        index: as for `build`.
+        index: as for `index_build`.
         data: folder that `prepare` wrote.
         ckpt: the model that built it; None: the one that the index folder keeps.
         options: `fields`, `dtype` and `rebuild` do not matter: the index has its own.
