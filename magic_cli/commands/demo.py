@@ -1,4 +1,4 @@
-"""`magic demo`: draw a small dataset in the challenge's layout and run all steps on it, from prepare to score."""
+"""`magic demo`: draw a small dataset in the challenge's layout and run all steps on it, from prepare to search."""
 
 import json
 import os
@@ -59,6 +59,11 @@ class DemoResult:
         return self.out / "report" / "report.html"
 
     @property
+    def search(self) -> Path:
+        """The page of the cases that are most like a photo."""
+        return self.out / "search.html"
+
+    @property
     def submission(self) -> Path:
         """The checked submission of split test."""
         return self.out / "submission.zip"
@@ -71,6 +76,7 @@ class DemoResult:
             "scores": dict(self.scores),
             "report": str(self.report),
             "submission": str(self.submission),
+            "search": str(self.search),
             "seconds": self.seconds,
         }
 
@@ -84,6 +90,7 @@ class DemoResult:
                 if not name.startswith("number_"):
                     text.append(f"    {name:<20} {'undefined' if value is None else f'{value:.3f}'}")
         text.append(f"{self.report}: open it in a browser")
+        text.append(f"{self.search}: the cases most like a photo")
         text.append(f"{self.submission}: a checked submission; all of {self.out}/ took {self.seconds:.0f} s")
         return [*text, "next, with your own data: magic prepare --data DermaVQA/"]
 
@@ -98,7 +105,7 @@ def run(
 
     Args:
         out: folder for all results.
-        preset: of both trainings: "quick", "small" or "tiny".
+        preset: of masks and answers: "quick", "small" or "tiny"; retrieval is always "tiny".
         overwrite: replace an earlier demo in `out`.
         counts: number of encounters of each split; None for those of `COUNTS`.
 
@@ -113,14 +120,14 @@ def run(
     refuse_existing(out, overwrite)
     _check(out)
     resolve(Config, preset)  # refuse a misspelt preset before drawing
-    start = time.monotonic()
+    start, counts = time.monotonic(), counts or COUNTS
     log(f"drawing skin photos, outlines and questions to {out / DATA} ...")
     with replace_results(out / DATA, MARK) as folder:
-        drawn = draw_dataset(folder, counts or COUNTS)
+        drawn = draw_dataset(folder, counts)
         write_text(folder / MARK, "Drawn by `magic demo`: no photo, text or answer is a patient's.\n")
     log(f"drawn: {drawn['encounters']} encounters, {drawn['images']} photos, {drawn['masks']} masks")
     scores: Mapping[str, object] = {}
-    for step in steps(preset, overwrite):
+    for step in steps(preset, overwrite, counts):
         log("\n$ magic " + " ".join(step.words))
         scores = _call(step, out) or scores
     return DemoResult(out, drawn, scores, round(time.monotonic() - start, 1))
@@ -135,12 +142,17 @@ def _check(out: Path) -> None:
         raise DataError(line)
 
 
-def steps(preset: str, overwrite: bool) -> tuple[Step, ...]:
-    """Return the command lines of the demo, in order; with --overwrite if asked for."""
+def steps(preset: str, overwrite: bool, counts: Mapping[str, int] = COUNTS) -> tuple[Step, ...]:
+    """Return the command lines of the demo, in order; with --overwrite if asked for.
+
+    The photo that is compared at the end is the first of split valid: no case that is trained on, or indexed.
+    """
     again = ("--overwrite",) if overwrite else ()
     settings = ("--preset", preset, "--set")
     valid = ("--split", "valid", "--out")
     score = ("--split", "valid", "--run", "runs/seg", "--out", "report", "--json")
+    first = f"IMG_ENC{counts['train'] + 1:05d}_00001.jpg"
+    query = ("--image", f"{DATA}/images_final/images_valid/{first}", "--text", "It itches.", "--index", "cases")
     pack = ("--split", "valid", "--seg", "valid/seg", "--cvqa", "valid/cvqa", "--out", "valid.zip")
     return (
         Step(("prepare", "--data", DATA, *again)),
@@ -153,6 +165,9 @@ def steps(preset: str, overwrite: bool) -> tuple[Step, ...]:
         Step(("predict", "seg", "--ckpt", "best.pt", *again)),
         Step(("predict", "cvqa", "--ckpt", "best.pt", *again)),
         Step(("package", "--seg", "predictions/seg", "--cvqa", "predictions/cvqa", *again)),
+        Step(("train", "retrieve", "--preset", "tiny", *again)),
+        Step(("index", "build", "cases", "--ckpt", "runs/retrieve", *(("--rebuild",) if overwrite else ()))),
+        Step(("search", *query, "-k", "5", "--html", "search.html", *again)),
     )
 
 

@@ -89,16 +89,16 @@ def test_full_dataset_has_every_peculiarity_of_the_real_one() -> None:
     assert {split for split, _ in dataset._EXTENSIONS} == {"train", "valid", "test"}
 
 
-def test_steps_are_the_five_verbs_and_end_at_the_submission() -> None:
+def test_steps_go_from_prepare_to_submission_and_search() -> None:
     lines = [" ".join(step.words) for step in steps("quick", overwrite=False)]
     verbs = [line.split()[0] for line in lines]
-    assert list(dict.fromkeys(verbs)) == ["prepare", "train", "predict", "package", "score"]
+    assert list(dict.fromkeys(verbs)) == ["prepare", "train", "predict", "package", "score", "index", "search"]
     assert lines[0] == "prepare --data DermaVQA"
-    assert lines[-1] == "package --seg predictions/seg --cvqa predictions/cvqa"
+    assert lines[-4] == "package --seg predictions/seg --cvqa predictions/cvqa"
     assert not any("--overwrite" in line for line in lines)
     again = [step.words for step in steps("tiny", overwrite=True)]
-    assert all("--overwrite" in words for words in again)
-    assert sum("tiny" in words for words in again) == 2
+    assert all("--overwrite" in words or "--rebuild" in words for words in again)
+    assert sum("tiny" in words for words in again) == 3
 
 
 @pytest.fixture
@@ -120,9 +120,12 @@ GOOD = "if sys.argv[3] == 'score': print('{\"schema\": 1}')\nelse: print('a resu
 
 def test_run_calls_every_step_in_its_folder(program: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (program / "behave.py").write_text(GOOD + "\nassert pathlib.Path('DermaVQA/train.json').is_file()")
-    result = demo.run(program / "out", "tiny", overwrite=False, counts={"train": 1, "valid": 1, "test": 1})
+    counts = {"train": 1, "valid": 1, "test": 1}
+    result = demo.run(program / "out", "tiny", overwrite=False, counts=counts)
     calls = (program / "calls.txt").read_text().splitlines()
-    assert calls == [" ".join(step.words) for step in steps("tiny", overwrite=False)]
+    assert calls == [" ".join(step.words) for step in steps("tiny", overwrite=False, counts=counts)]
+    photo = calls[-1].split()[2]
+    assert (program / "out" / photo).is_file()
     assert result.scores == {"schema": 1}
     assert result.drawn["encounters"] == 3
     out, err = capfd.readouterr()
@@ -141,7 +144,8 @@ def test_summary_is_a_table_with_the_next_command() -> None:
     assert any(line.split() == ["accuracy_all", "0.500"] for line in text)
     assert any(line.split() == ["dice_meanofmax", "undefined"] for line in text)
     assert not any("number_" in line for line in text)
-    assert "d/report/report.html" in text[-3]
+    assert "d/report/report.html" in text[-4]
+    assert "d/search.html" in text[-3]
     assert "d/submission.zip" in text[-2]
     assert text[-1].endswith("magic prepare --data DermaVQA/")
 
