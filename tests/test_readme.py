@@ -38,6 +38,7 @@ def run(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command line in this process, in a folder with drawn data and examples/; tiny models, few steps."""
     shutil.copytree(drawn, tmp_path / "DermaVQA")
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    shutil.copyfile(min((drawn / "images_final/images_valid").iterdir()), tmp_path / "lesion.jpg")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
 
@@ -61,7 +62,7 @@ def run(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 def test_every_command_line_of_the_readme_runs(run: Run, tmp_path: Path) -> None:
     lines = magic_lines(README)
     assert {words[0] for words in lines} == {
-        *("prepare", "train", "predict", "score", "package", "demo", "doctor"),
+        *("prepare", "train", "predict", "score", "package", "index", "search", "demo", "doctor"),
     }
     outputs = {" ".join(words): run(words) for words in lines}
     assert (tmp_path / "submission.zip").is_file()
