@@ -22,15 +22,20 @@ from magic_cli.data.index.base import CaseIndex, IndexedCase, IndexInfo
 from magic_cli.data.pairs import pair_samples
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.retrieval.queries import labelled_samples, query_of
+from magic_cli.data.sources.source import CONCEPTS, LABEL_PATH
 from magic_cli.data.texts.pair_texts import class_of
-from magic_cli.errors import ConfigError, DataError, problem
+from magic_cli.data.texts.query_text import NAMES
+from magic_cli.errors import ConfigError, DataError, problem, shorten
 from magic_cli.io.files import StrPath, sha256, write_atomic
 from magic_cli.io.progress import log, track
 from magic_cli.records import SPLITS, Sample
+from magic_cli.report.search.votes import PROOFS
 from magic_cli.training.case_encoder import CaseEncoder
 from magic_cli.training.runtime import RuntimeOptions
 
 _COMMON = (LABEL, "site", "sex", "age", "age_band", "skin_type", "source")
+
+_COARSER = "diagnosis_"  # coarser diagnoses: diagnosis_3 of Derm7pt
 
 _THUMB = 320  # pixels, the longer side
 
@@ -46,7 +51,8 @@ class IndexOptions:
     Attributes:
         splits: the splits of the prepared dataset that are indexed.
         fields: what is kept of each case, by names of its attributes, beside "diagnosis"; () for all that queries can
-            tell and that stands in tables of the field, or, on a server, for the diagnosis alone.
+            tell, how the diagnosis was made, and coarser ones, or, on a server, for the diagnosis alone. Other columns
+            may hold notes, paths or names of patients.
         dtype: of the stored vectors; float16 takes half the space.
         thumbs: keep a small picture of each photo; not on a server.
         limit: index only so many photos, the first ones.
@@ -243,8 +249,12 @@ def _fields(index: str, samples: Sequence[Sample], options: IndexOptions) -> tup
         return (LABEL,)
     named = {name for sample in samples for name in sample.case.attributes}
     kept = [name for name in _COMMON if name == LABEL or name in named]
-    private = {"label_path", "concepts"}
-    return tuple(dict.fromkeys((*kept, GROUP, *sorted(named - set(kept) - private))))
+    known = {name for name in named if name in (*NAMES, *PROOFS) or name.startswith(_COARSER)} - set(kept)
+    known.discard(CONCEPTS)
+    left_out = sorted(named - known - set(kept) - {LABEL_PATH, CONCEPTS})
+    if left_out:
+        log(f"note: fields that are not kept, unless --fields names them: {shorten(left_out, 20)}")
+    return tuple(dict.fromkeys((*kept, GROUP, *sorted(known))))
 
 
 def _info(

@@ -11,7 +11,7 @@ MORE, LESS, UNCLEAR = "more than in the gallery", "less than in the gallery", "n
 CONFIRMED, UNCONFIRMED, UNSTATED = "biopsy-confirmed", "not confirmed by biopsy", "confirmation not stated"
 
 # fields of public datasets that say how a diagnosis is known: ISIC, HAM10000, PAD-UFES-20, MILK10k
-_PROOFS = (
+PROOFS = (
     *("biopsy", "biopsy_confirmed", "biopsied", "biopsed", "concomitant_biopsy"),
     *("diagnosis_confirm_type", "dx_type", "confirmation"),
 )
@@ -79,7 +79,7 @@ def confirmation(fields: Mapping[str, str]) -> str:
     >>> confirmation({"dx_type": "histo"}), confirmation({"biopsed": "False"}), confirmation({"sex": "male"})
     ('biopsy-confirmed', 'not confirmed by biopsy', 'confirmation not stated')
     """
-    values = [fields[name].strip().casefold() for name in _PROOFS if fields.get(name, "").strip()]
+    values = [fields[name].strip().casefold() for name in PROOFS if fields.get(name, "").strip()]
     if any(value in _YES or value.startswith(_BY_TISSUE) for value in values):
         return CONFIRMED
     return UNCONFIRMED if values else UNSTATED
