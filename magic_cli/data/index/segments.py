@@ -3,8 +3,9 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
+from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,9 @@ from magic_cli.io.json_files import write_jsonl
 
 _REMEDY = "restore the folder from a copy, or build the index again"
 
-_ROWS = 4096  # float16 rows that are widened at once
+_LINES = 4096  # lines that are parsed at once
+
+_IN_CACHE = 128  # float16 rows that are widened at once
 
 
 class Segment:
@@ -87,14 +90,28 @@ class Segment:
     def scores(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return inner products in float32, (queries, rows); float32 vectors are multiplied where they are mapped."""
         scores = np.empty((len(queries), self.rows), np.float32)
-        step = self.rows if self.vectors.dtype == np.float32 else _ROWS
+        step = self.rows if self.vectors.dtype == np.float32 else _IN_CACHE
         for start in range(0, self.rows, step):
-            block = self.vectors[start : start + step].astype(np.float32, copy=False)
-            if len(queries) == 1:
-                scores[0, start : start + step] = block @ queries[0]
-            else:
-                np.matmul(queries, block.T, out=scores[:, start : start + step])
+            block = widened(self.vectors[start : start + step])
+            # a vector for one query, and this order for several, are the fast ways of BLAS
+            scores[:, start : start + step] = block @ queries[0] if len(queries) == 1 else (block @ queries.T).T
         return scores
+
+
+def widened(vectors: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Return finite float16 values as float32, exactly; float32 ones as they are.
+
+    The bits of exponent and fraction are moved to their places and the exponent is corrected by a multiplication, which
+    takes a third of the time of numpy's conversion.
+    """
+    if vectors.dtype == np.float32:
+        return vectors.view(np.float32)
+    bits = vectors.view(np.int16).astype(np.int32)  # keeps the sign in the highest bits
+    bits <<= 13
+    bits &= np.int32(~0x70000000)  # copies of the sign, where the longer exponent is 0
+    wide = bits.view(np.float32)
+    wide *= np.float32(2.0**112)
+    return wide
 
 
 def write_segment(
@@ -160,21 +177,23 @@ def _cases(path: Path, rows: int) -> list[IndexedCase]:
     cases: list[IndexedCase] = []
     try:
         for row in _rows(path):
-            fields = {
-                shared.setdefault(name, name): shared.setdefault(text, text) for name, text in row["fields"].items()
-            }
-            cases.append(IndexedCase(str(row["id"]), fields, str(row["content"]), str(row["thumb"])))
+            fields = {name: shared.setdefault(text, text) for name, text in row["fields"].items()}
+            texts = (row["id"], row["content"], row["thumb"])
+            if not {type(text) for text in (*texts, *fields.values())} <= {str}:
+                raise TypeError
+            cases.append(IndexedCase(texts[0], fields, texts[1], texts[2]))
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        got = f"something else than a case after {len(cases)} of them"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        got = f"something else than a case after about {len(cases)} of them"
         raise DataError(problem(path, got, f"{rows} cases", _REMEDY)) from None
     if len(cases) != rows:
         raise DataError(problem(path, f"{len(cases)} cases", str(rows), _REMEDY))
     return cases
 
 
-def _rows(path: Path) -> Iterator[dict[str, dict[str, str]]]:
+def _rows(path: Path) -> Iterator[Any]:
+    """Yield the value of each line; thousands are parsed at once, which takes a third of the time."""
     with path.open("rb") as file:
-        for line in file:
-            yield json.loads(line)
+        while lines := list(islice(file, _LINES)):
+            yield from json.loads(b"[" + b",".join(lines) + b"]")

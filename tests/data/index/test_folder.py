@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from magic_cli.data.index import create_index, has_index, open_index
 from magic_cli.data.index.base import IndexedCase, IndexInfo, Part
 from magic_cli.data.index.folder import FolderIndex
+from magic_cli.data.index.segments import widened
 from magic_cli.errors import DataError
 from magic_cli.io import schema
 from magic_cli.io.json_files import read_json
@@ -26,6 +27,13 @@ def made(first: int, rows: int) -> tuple[list[IndexedCase], NDArray[np.float32]]
     vectors = np.random.default_rng(first).normal(size=(rows, 8)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return [IndexedCase(f"c{first + i:05d}", {"age": str(i)}, "x", f"thumbs/{first + i}") for i in range(rows)], vectors
+
+
+def test_float16_is_widened_exactly() -> None:
+    half = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = half[np.isfinite(half)]
+    assert len(finite) == (1 << 16) - 2 * 1024
+    assert widened(finite).view(np.int32).tolist() == finite.astype(np.float32).view(np.int32).tolist()
 
 
 def test_twenty_kills_leave_all_of_an_addition_or_nothing(tmp_path: Path) -> None:
@@ -102,7 +110,8 @@ def test_writers_wait_for_each_other_and_readers_for_nobody(tmp_path: Path, monk
     [
         ("1-000001.npy", b"", "no vectors"),
         ("1-000001.npy", b"short", "no vectors"),
-        ("1-000001.jsonl", b'{"id": "a"}\n', "something else than a case after 0"),
+        ("1-000001.jsonl", b'{"id": "a"}\n', "something else than a case after about 0"),
+        ("1-000001.jsonl", b'{"id": 1, "content": "", "thumb": "", "fields": {}}\n', "something else than a case"),
         ("1-000001.jsonl", b"", "0 cases, expected 4"),
         ("1-000002.dead.npy", b"x", "no rows"),
         ("manifest.json", b"{}", "format"),
