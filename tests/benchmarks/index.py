@@ -3,8 +3,8 @@
     python tests/benchmarks/index.py [--rows 100000] [--width 2688] [--kinds folder lance] [--dtype T] [--times N]
 
 Vectors have six parts of norm 1, as those of the retrieval model. The index is built in batches of 5,000, searched for
-the nearest 20, and compared with a product of all vectors. Printed: the load of the machine, seconds to build and to
-open, medians of searches of other queries each (`--times`), of additions of 1,000, and the highest memory.
+the nearest 20, and compared with a product of all vectors. Printed: seconds to build and to open, of searches of other
+queries each (`--times`), and of additions of 1,000, each with the load of the machine; and the highest memory.
 """
 
 import argparse
@@ -51,10 +51,16 @@ def cases(first: int, rows: int) -> list[IndexedCase]:
     ]
 
 
-def timed(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+def timed(call: Callable[[int], object], times: int) -> str:
+    """Call with 0, 1, …; return the median of the seconds, the fastest, and the median of the processor's seconds."""
+    wall, cpu = [], []
+    for number in range(times):
+        start = time.perf_counter(), time.process_time()
+        call(number)
+        wall.append(time.perf_counter() - start[0])
+        cpu.append(time.process_time() - start[1])
+    load = os.getloadavg()[0]
+    return f"median {median(wall):.3f} s, fastest {min(wall):.3f} s, CPU {median(cpu):.3f} s; load {load:.1f}"
 
 
 def measure(kind: str, options: argparse.Namespace, work: Path) -> None:
@@ -64,39 +70,30 @@ def measure(kind: str, options: argparse.Namespace, work: Path) -> None:
     info = IndexInfo("ab" * 32, parts, fields=FIELDS, dtype=options.dtype)
     where: str | Path = f"lance:{work / 'lance'}" if kind == "lance" else work / kind
     index = create_index(where, info)
-    building = 0.0
     best: list[tuple[float, str]] = []
     asked = vectors(rng, 64 * times, parts)
+    start = time.perf_counter()
     for first in range(0, options.rows, BATCH):
-        made, rows = (
-            vectors(rng, min(BATCH, options.rows - first), parts),
-            cases(first, min(BATCH, options.rows - first)),
-        )
-        building += timed(lambda made=made, rows=rows: index.add(rows, made))  # type: ignore[misc]
+        rows = min(BATCH, options.rows - first)
+        made, batch = vectors(rng, rows, parts), cases(first, rows)
+        index.add(batch, made)
         scores = made.astype(options.dtype).astype(np.float32) @ asked[0]
-        best = sorted([*best, *zip((-scores).tolist(), (case.id for case in rows), strict=True)])[:NEAREST]
-    print(f"{kind}, {options.rows} x {info.width} {options.dtype}: built in {building:.1f} s", flush=True)
-    index.close()
-    opening = timed(lambda: len(open_index(where)))
-    index = open_index(where)
-    index.search(asked[:1], NEAREST)  # the first one reads the file
-    condition = parse_where("diagnosis = 'melanoma' and age >= 40 and not site in ('face')")
-    loads = [os.getloadavg()[0]]
-    one = [timed(lambda i=i: index.search(asked[i : i + 1], NEAREST)) for i in range(times)]  # type: ignore[misc]
-    index.search(asked[:1], NEAREST, condition)
-    filtered = [timed(lambda i=i: index.search(asked[i : i + 1], NEAREST, condition)) for i in range(times)]  # type: ignore[misc]
-    many = [timed(lambda i=i: index.search(asked[64 * i : 64 * i + 64], NEAREST)) for i in range(times)]  # type: ignore[misc]
-    hits = [hit.id for hit in index.search(asked[:1], NEAREST)[0]]
-    agrees = hits == [name for _, name in best]
-    more = [(cases(options.rows + 1000 * i, 1000), vectors(rng, 1000, parts)) for i in range(times)]
-    added = [timed(lambda batch=batch: index.add(*batch)) for batch in more]  # type: ignore[misc]
-    loads.append(os.getloadavg()[0])
-    print(f"  as numpy: {'yes' if agrees else 'NO'}; open {opening:.2f} s; load {loads[0]:.1f} to {loads[1]:.1f}")
+        best = sorted([*best, *zip((-scores).tolist(), (case.id for case in batch), strict=True)])[:NEAREST]
     print(
-        f"  median s: 1 query {median(one):.3f}, with a condition {median(filtered):.3f}, 64 queries {median(many):.3f}"
+        f"{kind}, {options.rows} x {info.width} {options.dtype}: made and added in {time.perf_counter() - start:.0f} s"
     )
-    print(f"  median s of adding 1,000: {median(added):.3f}")
-    print(f"  fastest s: 1 query {min(one):.3f}, with a condition {min(filtered):.3f}, 64 queries {min(many):.3f}")
+    index.close()
+    condition = parse_where("diagnosis = 'melanoma' and age >= 40 and not site in ('face')")
+    print("  open:           ", timed(lambda _: len(open_index(where)), 1), flush=True)
+    index = open_index(where)
+    agrees = [hit.id for hit in index.search(asked[:1], NEAREST, None)[0]] == [name for _, name in best]
+    print("  as numpy:       ", "yes" if agrees else "NO", flush=True)
+    print("  1 query:        ", timed(lambda i: index.search(asked[i : i + 1], NEAREST), times), flush=True)
+    index.search(asked[:1], NEAREST, condition)
+    print("  with condition: ", timed(lambda i: index.search(asked[i : i + 1], NEAREST, condition), times), flush=True)
+    print("  64 queries:     ", timed(lambda i: index.search(asked[64 * i : 64 * i + 64], NEAREST), times), flush=True)
+    more = [(cases(options.rows + 1000 * i, 1000), vectors(rng, 1000, parts)) for i in range(times)]
+    print("  addition of 1000:", timed(lambda i: index.add(*more[i]), times), flush=True)
     print(f"  highest memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB, mapped files included")
 
 

@@ -20,7 +20,7 @@ _REMEDY = "restore the folder from a copy, or build the index again"
 
 _LINES = 4096  # lines that are parsed at once
 
-_IN_CACHE = 128  # float16 rows that are widened at once
+_IN_CACHE, _MULTIPLIED = 128, 4096  # float16 rows that are widened, and multiplied, at once
 
 
 class Segment:
@@ -90,12 +90,27 @@ class Segment:
     def scores(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return inner products in float32, (queries, rows); float32 vectors are multiplied where they are mapped."""
         scores = np.empty((len(queries), self.rows), np.float32)
-        step = self.rows if self.vectors.dtype == np.float32 else _IN_CACHE
-        for start in range(0, self.rows, step):
-            block = widened(self.vectors[start : start + step])
+        for start, block in self._blocks():
+            step = len(block)
             # a vector for one query, and this order for several, are the fast ways of BLAS
             scores[:, start : start + step] = block @ queries[0] if len(queries) == 1 else (block @ queries.T).T
         return scores
+
+    def _blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Yield float32 vectors with the number of their first row: all as mapped, float16 ones some thousands at once.
+
+        They are widened in blocks that fit the processor's cache, into a larger one, as each product of BLAS waits for
+        all of its threads. A block is overwritten by the next.
+        """
+        if self.vectors.dtype == np.float32:
+            yield 0, widened(self.vectors)
+            return
+        wide = np.empty((min(self.rows, _MULTIPLIED), self.vectors.shape[1]), np.float32)
+        for start in range(0, self.rows, len(wide)):
+            block = self.vectors[start : start + len(wide)]
+            for row in range(0, len(block), _IN_CACHE):
+                wide[row : row + len(block[row : row + _IN_CACHE])] = widened(block[row : row + _IN_CACHE])
+            yield start, wide[: len(block)]
 
 
 def widened(vectors: NDArray[np.generic]) -> NDArray[np.float32]:
