@@ -1,6 +1,7 @@
 """What engines do differently, one by one: each has a line in an adapter that makes it the same."""
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -68,7 +69,9 @@ def test_lance_returns_1_minus_the_product(tmp_path: Path) -> None:
 
 def test_qdrant_ids_are_uuids_and_the_id_is_in_the_payload(qdrant: tuple[Calls, CaseIndex]) -> None:
     points = qdrant[0].of("upsert")[0][0][1]
-    assert [point.id for point in points][:1] == ["fcd5b2ee-2ff7-5e8a-93c9-5f4ea1fdc0b3"] or len(points[0].id) == 36
+    from magic_cli.data.index.qdrant import _NAMESPACE
+
+    assert [point.id for point in points] == [str(uuid.uuid5(_NAMESPACE, case.id)) for case in CASES]
     assert [point.payload["id"] for point in points] == ["é/1 x", "b", "c"]
 
 
