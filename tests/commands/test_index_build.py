@@ -98,6 +98,7 @@ def test_vectors_of_another_model_are_refused(work: Path, tmp_path: Path) -> Non
     again = verb.index_build(tmp_path / "other", work / "pretrain", work / "prepared", replace(OPTIONS, rebuild=True))
     assert rebuilt.cases == again.cases == 18
     assert index_info(tmp_path / "other").info.parts[0].name == "image"
+    assert len(list((tmp_path / "other").glob("model-*.pt"))) == 1
 
 
 @pytest.mark.parametrize(

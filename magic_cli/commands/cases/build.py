@@ -116,6 +116,7 @@ def index_build(
         result = _filled(target, index, model, samples[: options.limit], options)
         if model.is_first:
             target.publish()
+            model.keep_alone(index)
     return result
 
 
@@ -166,6 +167,13 @@ class _Model:
         if folder is not None and self.is_first:
             kept, data = folder / model_name(self.sha256), self.file.read_bytes()
             write_atomic(kept, lambda file: file.write(data))
+
+    def keep_alone(self, index: StrPath) -> None:
+        """Remove models of older indexes from an index folder."""
+        folder = folder_of(index)
+        for path in () if folder is None else folder.glob(model_name("?" * 12)):
+            if path.name != model_name(self.sha256):
+                path.unlink(missing_ok=True)
 
 
 def one_checkpoint(ckpt: StrPath) -> Path:
