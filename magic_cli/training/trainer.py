@@ -13,7 +13,7 @@ from torch import nn
 from magic_cli.config import Config
 from magic_cli.data.issues import counted
 from magic_cli.data.lazy_samples import blocks_of, window_of
-from magic_cli.errors import DataError, Interrupted, MagicError
+from magic_cli.errors import CheckpointError, DataError, Interrupted, MagicError, problem
 from magic_cli.io import environment
 from magic_cli.io.files import sweep
 from magic_cli.io.json_files import finite, write_jsonl
@@ -319,6 +319,10 @@ class Trainer:
             log(f"{path} does not exist: starting from the beginning")
             return None
         self.progress, tensors = resume.load(path, self.data.sha256)
+        best = self.out / "best.pt"
+        if self.progress.best_epoch >= 0 and not best.is_file():  # it is written before the state that knows of it
+            expected = f"the weights of epoch {self.progress.best_epoch + 1}, the best before the interruption"
+            raise CheckpointError(problem(best, "no such file", expected, "put it back, or train without --resume"))
         with resume.fitting(path):
             checkpoint.load_learned(self.core, tensors["weights"], path)
             checkpoint.check_handed_on(self.core, path)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from magic_cli.data.pair_gold import pair_gold
-from magic_cli.errors import Interrupted
+from magic_cli.errors import CheckpointError, Interrupted
 from magic_cli.models.encoders import Features, TinyText
 from magic_cli.training.checkpoint import load_best
 from magic_cli.training.inference import predict
@@ -96,6 +96,9 @@ def test_a_score_that_no_epoch_has_chooses_none_and_says_so(tmp_path: Path, caps
     assert "mean_of_tasks undefined" in told
     assert "mean_of_tasks is undefined on 1 validation sample" in told
     assert "inf" not in told
+    (tmp_path / "run" / "best.pt").rename(tmp_path / "moved.pt")
+    with pytest.raises(CheckpointError, match=r"best\.pt: got no such file, expected the weights of epoch 3"):
+        trainer_of(part, tmp_path / "run", "epochs=3", "patience=1", "batch_size=8").run(resume=True)
 
 
 def test_parts_train_the_weights_of_the_whole_batch(alone: tuple[Path, dict[str, Weights]]) -> None:
