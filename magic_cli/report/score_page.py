@@ -244,7 +244,7 @@ def _score_row(scores: TaskScores, task: Task, key: str) -> ScoreRow:
         differs=scores.official is not None and key in scores.official and _differ(value, scores.official[key]),
         trivial=tuple(trivial.values()),
         best_trivial=(min if is_rank(key) else max)(defined, key=lambda pair: pair[1], default=None),
-        beyond=is_rank(key) or (value is not None and value > 1),
+        beyond=is_rank(key) or key.startswith("concepts_above_") or (value is not None and value > 1),
     )
 
 
