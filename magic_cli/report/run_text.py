@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from magic_cli.data.issues import counted
 from magic_cli.io.json_files import finite
 from magic_cli.io.run_record import RecordedResult
 from magic_cli.metrics.bootstrap import Difference
@@ -77,7 +78,9 @@ class VoteResult(RecordedResult):
 def _written(result: PredictResult | VoteResult) -> str:
     if result.dry_run:
         return f"{result.samples} samples of split {result.split}; nothing written (--dry-run)"
-    return with_next(f"{result.out}: {result.files} files of split {result.split}", result.following)
+    return with_next(
+        f"{result.out}: {counted(result.files, 'file', 'files')} of split {result.split}", result.following
+    )
 
 
 def with_next(line: str, following: str) -> str:

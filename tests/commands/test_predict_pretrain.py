@@ -138,6 +138,9 @@ def test_mistakes_are_one_line(work: Path) -> None:
         predict(
             "pretrain", work / "run" / "best.pt", work / "prepared", "valid", work / "no", PredictOptions(classes="a")
         )
+    options = PredictOptions(classes="nothing.txt")
+    with pytest.raises(ConfigError, match="no file of this name"):
+        predict("pretrain", work / "run" / "best.pt", work / "prepared", "valid", work / "no", options)
     with pytest.raises(ConfigError, match="--classes: of another task"):
         predict("seg", work / "run" / "best.pt", work / "prepared", "valid", work / "no", PredictOptions(classes="a,b"))
     with pytest.raises(DataError, match=r"none of the 18 predicted photos|no photo with"):

@@ -53,6 +53,7 @@ def test_a_cross_validation_before_and_after() -> None:
 def test_predictions_and_votes() -> None:
     predicted = PredictResult("cvqa", "test", "out", ("best.pt",), files=2)
     assert predicted.lines() == ["out: 2 files of split test"]
+    assert replace(predicted, files=1).lines() == ["out: 1 file of split test"]
     assert replace(predicted, following="magic package").lines()[-1].endswith("split test; next: magic package")
     assert fits("predicted", predicted.to_json(), "predict")
     dry = replace(predicted, files=0, samples=3, dry_run=True)

@@ -85,8 +85,11 @@ def _classes(words: str) -> tuple[str, ...]:
         found = words.split(",")
     names = _distinct("--classes", found)
     if len(names) < 2:
-        got = f"{shorten(names) or 'nothing'}"
-        raise ConfigError(problem("--classes", got, "two or more classes, or a file of them", "name them, with commas"))
+        got = shorten(names) or "nothing"
+        fix = "name them, with commas"
+        if len(names) == 1 and Path(names[0]).suffix:
+            fix += "; there is no file of this name"
+        raise ConfigError(problem("--classes", got, "two or more classes, or a file of them", fix))
     return names
 
 

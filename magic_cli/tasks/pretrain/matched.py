@@ -108,7 +108,11 @@ def _by_photo(gold: PairGold, predictions: Iterable[Pair]) -> dict[str, Pair]:
             pairs[name] = pair
     if not pairs and others:
         got = f"none of the {others} predicted photos ({len(gold.groups)} others)"
-        raise DataError(problem(gold.source, got, "the same ids or file names", "choose another --split or gold"))
+        raise DataError(
+            problem(
+                gold.source, got, "the same ids or file names", "give the --split that was predicted, or another gold"
+            )
+        )
     return pairs
 
 
