@@ -39,7 +39,7 @@ def draw(shape: str, colour: tuple[int, int, int]) -> Image.Image:
 
 def shape_pairs(folder: Path) -> list[Sample]:
     """Write the photos to a folder, and return them with a raw, a disease and a concept text and up to two subtexts."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     samples = []
     for shape, colour in product(SHAPES, COLOURS):
         name = f"{colour}-{shape}"

@@ -249,14 +249,26 @@ class World:
 def tree(path: Path) -> Tree:
     """Return the files of a result by name, without the path of the trial's folder in them.
 
-    What is hidden, a draft, and records of a run, which name the line that was typed, are no part of it.
+    What is hidden, a draft, and records of a run, which name the line that was typed, are no part of it; nor are the
+    date of a case index and the number of the times that it was built.
     """
     if path.is_file():
         return {"": path.read_bytes()}
     other = re.compile(rf"(^|/)(\.|{DRAFT}/|(.*\.)?run\.json$)")
     files = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.is_file()}
     here = os.fsencode(path.resolve().parent)
-    return {name: file.read_bytes().replace(here, b".") for name, file in files.items() if not other.search(name)}
+    found = {name: file.read_bytes().replace(here, b".") for name, file in files.items() if not other.search(name)}
+    return {_NUMBERED.sub(r"\1N-\2", name): _undated(name, data) for name, data in found.items()}
+
+
+_NUMBERED = re.compile(r"(^|/)\d+-(\d{6})")  # files of an index
+
+
+def _undated(name: str, data: bytes) -> bytes:
+    if not name.endswith(("/manifest.json", "search.html")):
+        return data
+    data = re.sub(rb"\d{4}-\d\d-\d\dT[\d:]{8}(\+|&#43;)00:00", b"DATE", data)
+    return re.sub(rb'"generation": \d+|"next": \d+', b"", re.sub(rb'"\d+-(\d{6})', rb'"N-\1', data))
 
 
 def differences(one: Tree, other: Tree) -> list[str]:

@@ -76,6 +76,7 @@ VALID: dict[str, Any] = {
         "scores": {},
         "report": "x",
         "submission": "x",
+        "search": "x",
         "seconds": 0.5,
     },
     "scores": {"accuracy_all": 0.5, "dice": None},

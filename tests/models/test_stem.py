@@ -78,8 +78,17 @@ def test_a_stem_has_a_key_of_its_own_that_outputs_share() -> None:
     assert stem_of(larger).fingerprint != stems[0].fingerprint
 
 
+def test_the_stem_of_a_pyramid_gives_its_finer_levels() -> None:
+    images = tuned(Lite0, "pyramid").eval()
+    stem = stem_of(images)
+    whole, finer = images(photos()), stem.features(photos())
+    assert list(finer) == ["p0", "p1", "p2"]
+    again = images.tail(finer)
+    assert list(again) == list(whole)
+    assert all(torch.equal(again[name], level) for name, level in whole.items())
+
+
 def test_there_is_no_stem_where_nothing_is_gained() -> None:
-    assert stem_of(tuned(Lite0, "pyramid")) is None
     for mode in ("head", "all", "lora"):
         assert stem_of(tuned(Lite0, mode=mode)) is None
 
