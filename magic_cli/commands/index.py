@@ -1,11 +1,12 @@
 """`magic index`: cases of an index added, removed and counted; what needs no model.
 
-Photos are encoded elsewhere: `add_cases` and `build_index` take cases with their vectors, batch by batch, and store
-each batch as a whole, so that a killed run goes on where it ended. `unchanged` tells what need not be encoded.
+Photos are encoded elsewhere (commands/cases/build.py): `add_batches` takes cases with their vectors, and stores each
+batch as a whole, so that a killed run goes on where it ended. `unchanged` tells what need not be encoded.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,49 +137,41 @@ def unchanged(index: CaseIndex, cases: Iterable[IndexedCase]) -> set[str]:
     return {case.id for case in cases if case.content and contents.get(case.id) == case.content}
 
 
-def add_cases(location: str | Path, model_sha256: str, batches: Iterable[Batch]) -> IndexAdded:
-    """Add cases to an index, each batch as a whole; a run that was killed is repeated, and skips what is there.
-
-    Args:
-        location: a folder, "lance:FOLDER", or "http(s)://HOST:6333/COLLECTION".
-        model_sha256: checksum of the model that made the vectors.
-        batches: cases with vectors, asked for one by one.
-
-    Raises:
-        DataError: there is no index, another model made its vectors, or a vector is not as `CaseIndex.add` expects.
-    """
-    with open_index(location) as index:
-        index.check_model(model_sha256)
-        return add_batches(str(location), index, batches)
-
-
-def build_index(location: str | Path, info: IndexInfo, batches: Iterable[Batch], rebuild: bool = False) -> IndexAdded:
-    """Make an index, or go on with one that was begun with the same `info`, its date aside.
+@contextmanager
+def building(
+    location: str | Path,
+    info: IndexInfo,
+    rebuild: bool = False,
+    is_first: bool = True,
+    wait: Callable[[], None] = lambda: None,
+) -> Iterator[CaseIndex]:
+    """Open an index to fill: a new one, or one that was begun with the same `info`, its date aside.
 
     Args:
         location: a folder, "lance:FOLDER", or "http(s)://HOST:6333/COLLECTION".
         info: what it says of itself.
-        batches: cases with vectors, asked for one by one.
-        rebuild: make a new index in the place of one that is there, which is searched until the new one is complete.
+        rebuild: fill a new index in the place of one that is there, which is searched until the block ends.
+        is_first: whether this process makes and publishes it, of several that fill it together.
+        wait: returns when all of them have called it.
 
     Raises:
-        DataError: there is another index, and not `rebuild`; or a vector is not as `CaseIndex.add` expects.
+        DataError: there is another index, and not `rebuild`.
     """
-    is_there = has_index(location)
-    with (
-        rebuild_index(location, info)
-        if is_there and rebuild
-        else open_index(location)
-        if is_there
-        else create_index(location, info)
-    ) as index:
-        refuse_other(index, info)
-        result = add_batches(str(location), index, batches)
-        index.publish()
-        return result
+    rebuilds = rebuild and has_index(location)
+    wait()
+    if is_first and rebuilds:
+        rebuild_index(location, info).close()
+    elif is_first and not has_index(location):
+        create_index(location, info).close()
+    wait()
+    with rebuild_index(location, info) if rebuilds else open_index(location) as index:
+        _refuse_other(index, info)
+        yield index
+        if is_first:
+            index.publish()
 
 
-def refuse_other(index: CaseIndex, info: IndexInfo) -> None:
+def _refuse_other(index: CaseIndex, info: IndexInfo) -> None:
     """Refuse to go on with an index of other vectors or fields; raises DataError that names what differs."""
     if index.info.is_same(info):
         return
@@ -189,7 +182,16 @@ def refuse_other(index: CaseIndex, info: IndexInfo) -> None:
 
 
 def add_batches(location: str, index: CaseIndex, batches: Iterable[Batch]) -> IndexAdded:
-    """Add cases to an open index, each batch as a whole; those that are there with the same content are skipped."""
+    """Add cases to an open index, each batch as a whole; those that are there with the same content are skipped.
+
+    Args:
+        location: of the index, as the user wrote it.
+        index: open.
+        batches: cases with vectors, asked for one by one.
+
+    Raises:
+        DataError: a vector is not as `CaseIndex.add` expects.
+    """
     contents = dict(index.contents())
     added = replaced = skipped = 0
     not_kept: dict[str, int] = {}

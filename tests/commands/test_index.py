@@ -10,7 +10,16 @@ import pytest
 from typer.testing import CliRunner
 
 from magic_cli.cli.app import app
-from magic_cli.commands.index import Batch, add_cases, build_index, content_hash, index_info, index_remove, unchanged
+from magic_cli.commands.index import (
+    Batch,
+    IndexAdded,
+    add_batches,
+    building,
+    content_hash,
+    index_info,
+    index_remove,
+    unchanged,
+)
 from magic_cli.data.index import open_index
 from magic_cli.data.index.base import IndexedCase, IndexInfo, Part
 from magic_cli.errors import DataError
@@ -28,6 +37,17 @@ def batches(*contents: str, size: int = 2, kill_after: int = 99) -> Iterator[Bat
             raise KeyboardInterrupt
         part = cases[start : start + size]
         yield part, np.eye(4, dtype=np.float32)[[int(case.id[1:]) % 4 for case in part]]
+
+
+def build_index(place: Path, info: IndexInfo, made: Iterator[Batch], rebuild: bool = False) -> IndexAdded:
+    with building(place, info, rebuild) as index:
+        return add_batches(str(place), index, made)
+
+
+def add_cases(place: Path, model: str, made: Iterator[Batch]) -> IndexAdded:
+    with open_index(place) as index:
+        index.check_model(model)
+        return add_batches(str(place), index, made)
 
 
 def counts(place: Path, *contents: str) -> tuple[int, int, int, int]:

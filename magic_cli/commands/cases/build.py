@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from magic_cli import tasks
-from magic_cli.commands.index import GROUP, LABEL, Batch, IndexAdded, add_batches, content_hash, refuse_other, unchanged
+from magic_cli.commands.index import GROUP, LABEL, Batch, IndexAdded, add_batches, building, content_hash, unchanged
 from magic_cli.data.datasets import open_dataset
 from magic_cli.data.imaging.images import open_record
-from magic_cli.data.index import create_index, has_index, open_index, rebuild_index
-from magic_cli.data.index.base import CaseIndex, IndexedCase, IndexInfo
+from magic_cli.data.index import open_index
+from magic_cli.data.index.base import CaseIndex, IndexedCase, IndexInfo, in_batches
 from magic_cli.data.pairs import pair_samples
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.retrieval.queries import labelled_samples, query_of
@@ -101,22 +101,10 @@ def index_build(
     model = _Model.load(ckpt, prepared, options)
     samples = _samples(prepared, options)
     about = _info(model, prepared, samples, _fields(str(index), samples, options), options)
-    location = _location(index)
-    rebuilds = options.rebuild and has_index(location)
-    _wait_for_others()
-    if model.is_first:
-        if not has_index(location):
-            create_index(location, about).close()
-        elif rebuilds:
-            rebuild_index(location, about).close()
-    _wait_for_others()
-    with rebuild_index(location, about) if rebuilds else open_index(location) as target:
-        refuse_other(target, about)
+    with building(_location(index), about, options.rebuild, model.is_first, _wait_for_others) as target:
         model.keep(index)
         result = _filled(target, index, model, samples[: options.limit], options)
-        if model.is_first:
-            target.publish()
-            model.keep_alone(index)
+    model.keep_alone(index)
     return result
 
 
@@ -170,7 +158,7 @@ class _Model:
 
     def keep_alone(self, index: StrPath) -> None:
         """Remove models of older indexes from an index folder."""
-        folder = folder_of(index)
+        folder = folder_of(index) if self.is_first else None
         for path in () if folder is None else folder.glob(model_name("?" * 12)):
             if path.name != model_name(self.sha256):
                 path.unlink(missing_ok=True)
@@ -240,7 +228,7 @@ def _location(index: StrPath) -> str | Path:
 def _samples(prepared: Prepared, options: IndexOptions) -> list[Sample]:
     """Return the photos to index; those without a class are counted: nobody could compare with them."""
     photos = [sample for split in options.splits for sample in pair_samples(prepared, split, needs_text=False)]
-    labelled = [sample for split in options.splits for sample in labelled_samples(prepared, split)]
+    labelled = [sample for sample in photos if class_of(sample.case)]
     if len(labelled) < len(photos):
         log(f"note: {len(photos) - len(labelled):,} of {len(photos):,} photos have no class and are left out")
     if not labelled:
@@ -292,10 +280,10 @@ def _low_score(encoder: CaseEncoder, prepared: Prepared, samples: Sequence[Sampl
         return None
     photos = samples[:: max(1, len(samples) // _PAIRS[1])]
     vectors, scores = encoder.photos(photos), []
+    classes = np.array([class_of(photo.case) for photo in photos])
     for sample in queries:
         asked = encoder.query(open_record(sample.images[0]), query_of(sample.case))
-        same = np.array([class_of(photo.case) == class_of(sample.case) for photo in photos], bool)
-        scores.append(vectors[same] @ asked.vector / asked.weight)
+        scores.append(vectors[classes == class_of(sample.case)] @ asked.vector / asked.weight)
     joined = np.concatenate(scores)
     return float(np.percentile(joined, 5)) if joined.size else None
 
@@ -317,7 +305,7 @@ def _filled(
     share = wanted[model.rank :: model.processes]
 
     def batches() -> Iterator[Batch]:
-        for part in track(list(_in_parts(share)), "indexing"):
+        for part in track(list(in_batches(share, _AT_ONCE)), "indexing"):
             if folder is not None and options.thumbs:
                 for sample in part:
                     _write_thumb(sample, folder / cases[sample.id].thumb)
@@ -327,11 +315,6 @@ def _filled(
     _wait_for_others()
     own = replace(result, skipped=result.skipped + len(there), cases=len(target))
     return own if model.processes == 1 else replace(own, added=len(wanted) - result.replaced)
-
-
-def _in_parts(samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
-    for first in range(0, len(samples), _AT_ONCE):
-        yield samples[first : first + _AT_ONCE]
 
 
 def _case(sample: Sample, about: IndexInfo, has_thumb: bool) -> IndexedCase:

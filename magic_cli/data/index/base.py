@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from magic_cli.data.index.where import And, Missing, Where, check_fields
 from magic_cli.errors import DataError, printable, problem, redact_key
 from magic_cli.io import schema
+
+T = TypeVar("T")
 
 SCHEMA = 1
 
@@ -346,7 +348,7 @@ def widening(fetch: Callable[[int], list[Hit]], k: int, margin: float) -> list[H
         most *= 4
 
 
-def in_batches(ids: Sequence[str], size: int) -> Iterator[list[str]]:
-    """Yield ids in lists of at most `size`."""
-    for start in range(0, len(ids), size):
-        yield list(ids[start : start + size])
+def in_batches(items: Sequence[T], size: int) -> Iterator[list[T]]:
+    """Yield items in lists of at most `size`."""
+    for start in range(0, len(items), size):
+        yield list(items[start : start + size])
