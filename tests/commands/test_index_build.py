@@ -127,6 +127,9 @@ def test_a_search_ranks_marks_the_own_photo_and_shows_each_class(work: Path, tmp
     assert all(hit.same_group for hit in result.hits if hit.is_duplicate)
     assert result.nearest.keys() == CLASSES.keys()
     assert not any(hit.is_known for hit in result.nearest.values())
+    every = search(asked(work, image=photo(work, "train"), text="it itches", attributes=("sex=female",), k=50)).result
+    places = {hit.id: hit.rank for hit in every.hits}
+    assert {hit.id: hit.rank for hit in result.nearest.values()}.items() <= places.items()
     assert result.hits[0].regions is not None
     for hit in result.hits:
         local = np.mean([value for name, value in hit.parts.items() if name.startswith("local")])

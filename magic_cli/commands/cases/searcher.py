@@ -5,28 +5,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PIL import Image
-
 from magic_cli.commands.index import GROUP, LABEL
 from magic_cli.data.imaging.images import photo_of, read_image_file
 from magic_cli.data.imaging.quality import quality
 from magic_cli.data.index.base import CaseIndex, Hit
-from magic_cli.data.index.where import And, Equals, Where
+from magic_cli.data.index.where import Where
 from magic_cli.data.retrieval.queries import words_of
 from magic_cli.errors import ConfigError, problem
 from magic_cli.report.search.result import SearchHit, SearchResult, agreement
 from magic_cli.training.case_encoder import CaseEncoder, EncodedQuery
 
-_SPARE = 20  # more than are asked for, as the query's own photos are left out of what is nearest
+_RANKED, _WIDER = 200, 8  # cases that are ranked at first, and how many times more while a class is not among them
 
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """A query: its photo, the SHA-256 of the photo's bytes ("" without one), and what the model makes of it."""
+    """A query: the SHA-256 of its photo's bytes ("" without one), what the model makes of it, and what is stated."""
 
-    photo: Image.Image | None
     sha256: str
     encoded: EncodedQuery
+    attributes: Mapping[str, str]
     where: Where | None
 
 
@@ -40,17 +38,9 @@ class IndexSearcher:
         beta: share of the local parts; None: the index's own.
     """
 
-    def __init__(
-        self,
-        index: CaseIndex,
-        encoder: CaseEncoder,
-        folder: Path | None,
-        beta: float | None = None,
-        model_side: int = 0,
-    ) -> None:
+    def __init__(self, index: CaseIndex, encoder: CaseEncoder, folder: Path | None, beta: float | None = None) -> None:
         self._index, self._encoder, self._folder = index, encoder, folder
         self._beta = index.info.beta if beta is None else beta
-        self._side = model_side
 
     def search(
         self, image: Path | bytes | None, text: str, attributes: Mapping[str, str], k: int, where: Where | None
@@ -61,12 +51,11 @@ class IndexSearcher:
             ConfigError: the model needs a photo and there is none. DataError: the photo cannot be read.
         """
         words = " ".join(filter(None, (words_of(attributes), text)))
-        asked, flags = self._ask(image, words, where)
-        hits = self._index.search(asked.encoded.vector[None], k, where)[0]
-        groups = {hit.fields[GROUP] for hit in hits if _is_copy(hit, asked) and GROUP in hit.fields}
+        asked, flags = self._ask(image, words, attributes, where)
         prior = self._index.counts(LABEL, where)
-        nearest = self._nearest(asked, prior, groups)
-        shown = [self._hit(rank, hit, asked, groups, attributes) for rank, hit in enumerate(hits, 1)]
+        ranked, groups = self._ranked(asked, k, prior)
+        nearest = _nearest(ranked, asked, groups)
+        shown = [self._hit(rank, hit, asked, groups) for rank, hit in enumerate(ranked[:k], 1)]
         return SearchResult(
             query_image=image,
             text=words,
@@ -74,39 +63,40 @@ class IndexSearcher:
             quality=flags,
             query_regions=asked.encoded.regions,
             hits=tuple(self._with_regions(shown)),
-            nearest={label: self._hit(rank, hit, asked, groups, attributes) for label, (rank, hit) in nearest.items()},
+            nearest={label: self._hit(rank, hit, asked, groups) for label, (rank, hit) in nearest.items()},
             prior=prior,
             low_score=self._index.info.low_score,
             provenance=self._provenance(k),
             label_field=LABEL,
         )
 
-    def _ask(self, image: Path | bytes | None, words: str, where: Where | None) -> tuple[_Asked, tuple[str, ...]]:
+    def _ask(
+        self, image: Path | bytes | None, words: str, attributes: Mapping[str, str], where: Where | None
+    ) -> tuple[_Asked, tuple[str, ...]]:
+        """Return the query, and what may be wrong with its photo."""
         if image is None:
             if self._encoder.needs_photo:
                 got = "no photo, and a model that composes a photo with words"
                 remedy = "give --image FILE, or index with a pretrained pair (magic train pretrain)"
                 raise ConfigError(problem("magic search", got, "a photo", remedy))
-            return _Asked(None, "", self._encoder.query(None, words), where), ()
+            return _Asked("", self._encoder.query(None, words), attributes, where), ()
         data = image if isinstance(image, bytes) else read_image_file(image, image)
         photo = photo_of(data, "the photo" if isinstance(image, bytes) else str(image))
         encoded = self._encoder.query(photo, words, self._beta)
-        return _Asked(photo, hashlib.sha256(data).hexdigest(), encoded, where), quality(photo).flags(self._encoder.side)
+        asked = _Asked(hashlib.sha256(data).hexdigest(), encoded, attributes, where)
+        return asked, quality(photo).flags(self._encoder.side)
 
-    def _nearest(self, asked: _Asked, prior: Mapping[str, int], groups: set[str]) -> dict[str, tuple[int, Hit]]:
-        """Return rank and hit of the most similar case of each class, none of the query's own."""
-        found: dict[str, tuple[int, Hit]] = {}
-        for label in prior:
-            only: Where = Equals(LABEL, label)
-            only = only if asked.where is None else And((asked.where, only))
-            for hit in self._index.search(asked.encoded.vector[None], _SPARE, only)[0]:
-                if not _is_copy(hit, asked) and hit.fields.get(GROUP, "") not in groups:
-                    found[label] = (0, hit)
-                    break
-        ordered = sorted(found.items(), key=lambda item: (-item[1][1].score, item[1][1].id))
-        return {label: (place, hit) for place, (label, (_, hit)) in enumerate(ordered, 1)}
+    def _ranked(self, asked: _Asked, k: int, labels: Mapping[str, int]) -> tuple[list[Hit], set[str]]:
+        """Return the first cases, so many that each class is among them, and the groups of the query's own photo."""
+        most = max(k, _RANKED)
+        while True:
+            hits = self._index.search(asked.encoded.vector[None], most, asked.where)[0]
+            groups = {hit.fields[GROUP] for hit in hits if _is_copy(hit, asked) and GROUP in hit.fields}
+            if len(hits) < most or labels.keys() <= _nearest(hits, asked, groups).keys():
+                return hits, groups
+            most *= _WIDER
 
-    def _hit(self, rank: int, hit: Hit, asked: _Asked, groups: set[str], attributes: Mapping[str, str]) -> SearchHit:
+    def _hit(self, rank: int, hit: Hit, asked: _Asked, groups: set[str]) -> SearchHit:
         unit = asked.encoded.unit
         parts = {name: float(unit[at] @ hit.vector[at]) for name, at in self._index.info.slices().items()}
         thumb = self._folder / hit.thumb if self._folder is not None and hit.thumb else None
@@ -116,7 +106,7 @@ class IndexSearcher:
             score=hit.score / asked.encoded.weight,
             parts=parts,
             fields={name: value for name, value in hit.fields.items() if name != GROUP},
-            agreement=agreement(attributes, hit.fields),
+            agreement=agreement(asked.attributes, hit.fields),
             thumb=thumb if thumb is not None and thumb.is_file() else None,
             is_duplicate=_is_copy(hit, asked),
             same_group=hit.fields.get(GROUP, "") in groups,
@@ -144,6 +134,19 @@ class IndexSearcher:
             "search": "exact, by inner product",
         }
         return {name: value for name, value in facts.items() if value}
+
+
+def _nearest(ranked: Sequence[Hit], asked: _Asked, groups: set[str]) -> dict[str, tuple[int, Hit]]:
+    """Return rank and hit of the most similar case of each class, none of the query's own."""
+    found: dict[str, tuple[int, Hit]] = {}
+    for rank, hit in enumerate(ranked, 1):
+        if LABEL in hit.fields and not _is_own(hit, asked, groups):
+            found.setdefault(hit.fields[LABEL], (rank, hit))
+    return found
+
+
+def _is_own(hit: Hit, asked: _Asked, groups: set[str]) -> bool:
+    return _is_copy(hit, asked) or hit.fields.get(GROUP, "") in groups
 
 
 def _is_copy(hit: Hit, asked: _Asked) -> bool:
