@@ -123,6 +123,13 @@ def set_finetuning(encoder: Encoder, mode: str, rank: int) -> None:
         encoder.set_trainable(paths)
 
 
+def keep_batch_statistics(model: nn.Module) -> None:
+    """Put all BatchNorm of a model in eval mode: with statistics of each batch, parts of it see other features."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+
+
 def checkpoint_activations(encoder: Encoder) -> bool:
     """Compute activations anew in the backward pass from now on: less memory, and about a third more time.
 

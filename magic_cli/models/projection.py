@@ -1,8 +1,13 @@
 """The projection of an encoder's features into the joint space of photos and texts."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+MOST_LOG_SCALE = math.log(100)
+"""Largest logarithm of the scale 1 / temperature of cosines (CLIP, Radford et al., ICML 2021)."""
 
 
 class Projection(nn.Module):

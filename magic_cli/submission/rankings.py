@@ -155,11 +155,27 @@ def read_rankings(files: RankingFiles) -> Iterator[SubmittedRanking]:
 def ranked_ids(files: RankingFiles) -> tuple[str, ...]:
     """Return the ids of all photos that files rank, in the order in which they come; raises as `read_rankings`."""
     if files.similarities is not None:
-        return _similarities(files.similarities)[1]
+        (gallery,) = _arrays(files.similarities, "gallery")
+        if not _are_ids(gallery):
+            raise _unsound(files.similarities)
+        return tuple(gallery.tolist())
     return () if files.run is None else tuple(dict.fromkeys(n for row in read_run(files.run).values() for n in row))
 
 
 def _similarities(path: Path) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.float32]]:
+    queries, gallery, scores = _arrays(path, "queries", "gallery", "scores")
+    if not _are_sound(queries, gallery, scores):
+        raise _unsound(path)
+    return tuple(queries.tolist()), tuple(gallery.tolist()), scores.astype(np.float32, copy=False)
+
+
+def _unsound(path: Path) -> SubmissionError:
+    got, expected = "arrays of another layout", "distinct ids as text, and scores (queries, gallery) or NaN"
+    return SubmissionError(problem(path, got, expected, _AGAIN))
+
+
+def _arrays(path: Path, *names: str) -> list[NDArray[Any]]:
+    """Return arrays of the file; no other is read."""
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
@@ -168,19 +184,19 @@ def _similarities(path: Path) -> tuple[tuple[str, ...], tuple[str, ...], NDArray
                 problem(path, f"{size} bytes", f"at most {_MOST_BYTES}", "score a part of the queries")
             )
         with np.load(path, allow_pickle=False) as arrays:
-            queries, gallery, scores = (arrays[name] for name in ("queries", "gallery", "scores"))
+            return [arrays[name] for name in names]
     except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error, MemoryError):
         expected = "queries, gallery and scores as numpy.savez writes them"
         raise SubmissionError(problem(path, "what cannot be read", expected, _AGAIN)) from None
-    if not _are_sound(queries, gallery, scores):
-        got, expected = "arrays of another layout", "distinct ids as text, and scores (queries, gallery) or NaN"
-        raise SubmissionError(problem(path, got, expected, _AGAIN))
-    return tuple(queries.tolist()), tuple(gallery.tolist()), scores.astype(np.float32, copy=False)
+
+
+def _are_ids(ids: NDArray[Any]) -> bool:
+    return ids.ndim == 1 and ids.dtype.kind == "U" and len(np.unique(ids)) == len(ids)
 
 
 def _are_sound(queries: NDArray[Any], gallery: NDArray[Any], scores: NDArray[Any]) -> bool:
     return (
-        all(ids.ndim == 1 and ids.dtype.kind == "U" and len(np.unique(ids)) == len(ids) for ids in (queries, gallery))
+        all(map(_are_ids, (queries, gallery)))
         and scores.shape == (len(queries), len(gallery))
         and scores.dtype.kind == "f"
         and not np.isinf(scores).any()

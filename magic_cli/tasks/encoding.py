@@ -1,5 +1,6 @@
 """Encoder inputs shared by the tasks: photos in a view, the two halves of a text; cached for frozen encoders."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -37,6 +38,11 @@ _recent: dict[str, Tensor] = {}
 _MOST_TEXTS = 65_536  # per encoder
 
 _windows: WeakKeyDictionary[TextEncoder, dict[str, list[list[int]]]] = WeakKeyDictionary()
+
+
+def text_hash(text: str) -> int:
+    """Return a signed 64-bit hash of a text, the same in every process; 0 for ""."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True) if text else 0
 
 
 def photo_item(encoder: ImageEncoder, record: ImageRecord, view: int) -> Item:

@@ -15,10 +15,10 @@ from magic_cli.io.files import sha256
 from magic_cli.models.cache.features import FeatureCache
 from magic_cli.models.contrastive import ContrastiveLoss, PairFeatures
 from magic_cli.records import Case, ImageRecord, Sample
-from magic_cli.tasks.encoding import Encoded, ToEncode
+from magic_cli.tasks.encoding import Encoded, ToEncode, text_hash
 from magic_cli.tasks.pretrain.config import PretrainConfig
 from magic_cli.tasks.pretrain.model import PretrainModel, build, contrastive
-from magic_cli.tasks.pretrain.model.contrastive import PretrainBatch, hashed
+from magic_cli.tasks.pretrain.model.contrastive import PretrainBatch
 from magic_cli.training.cached_accumulation import backward_in_parts
 from magic_cli.training.devices import accelerator_for
 from magic_cli.training.inference import fill_cache
@@ -149,7 +149,7 @@ def test_what_the_loss_is_given(samples: list[Sample], monkeypatch: pytest.Monke
     assert features.concepts.sum(1).tolist() == [4, 3, 0, 3, 4]
     assert torch.equal(features.concepts[0], features.concepts[4])
     assert features.paths is not None
-    expected = [hashed("inflammatory"), hashed("eczema")]
+    expected = [text_hash("inflammatory"), text_hash("eczema")]
     assert features.paths[0].tolist() == [*expected, 0, 0, 0, 0, 0, 0]
     assert not features.paths[2].any()
     made = model()
@@ -160,7 +160,7 @@ def test_a_long_path_keeps_the_widest_classes_and_the_disease(samples: list[Samp
     names = [f"class {number}" for number in range(10)]
     case = Case("C", "train", (), {"disease": {"en": f"This is a skin photo diagnosed as {', '.join(names)}."}})
     path = contrastive._path(case)
-    assert path == [hashed(name) for name in (*names[:7], names[9])]
+    assert path == [text_hash(name) for name in (*names[:7], names[9])]
 
 
 def test_several_processes_have_equal_places_for_texts(samples: list[Sample]) -> None:
@@ -254,8 +254,8 @@ def test_the_wording_of_the_disease_text_takes_turns_in_training_only(samples: l
     assert [len(set(column.tolist())) for column in worded.T] == [9, 9, 1]
     assert set(worded[:, 2].tolist()) == {0}
     plain = made.eval().collate(samples[:3], [4] * 3)
-    assert plain.text_ids[0, 1] == hashed("This is a skin photo diagnosed as inflammatory, eczema.")
-    assert hashed("This is a skin image of psoriasis") in worded[:, 1].tolist()
+    assert plain.text_ids[0, 1] == text_hash("This is a skin photo diagnosed as inflammatory, eczema.")
+    assert text_hash("This is a skin image of psoriasis") in worded[:, 1].tolist()
     for batch in seen:
         assert torch.equal(batch.text_ids[:, [0, 2]], plain.text_ids[:, [0, 2]])
 

@@ -1,6 +1,5 @@
 """The contrastive model: a photo's vector and patches, its texts' vectors, and a learned temperature."""
 
-import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -20,10 +19,11 @@ from magic_cli.models.cache.features import Item
 from magic_cli.models.contrastive import ContrastiveOptions, PairFeatures, contrastive_loss
 from magic_cli.models.contrastive.features import SUBTEXTS
 from magic_cli.models.encoders import Encoder, Features
+from magic_cli.models.fine_tuning import keep_batch_statistics
 from magic_cli.models.gather import ALONE, Gather
-from magic_cli.models.projection import Projection
+from magic_cli.models.projection import MOST_LOG_SCALE, Projection
 from magic_cli.records import Case, Sample
-from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, photo_item, text_windows
+from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, photo_item, text_hash, text_windows
 from magic_cli.tasks.pretrain.asked import Asked
 from magic_cli.tasks.pretrain.config import PretrainConfig
 from magic_cli.tasks.pretrain.model.encoders import pair_encoders, projections
@@ -34,8 +34,6 @@ from magic_cli.tasks.pretrain.prompts import CLASS_TEMPLATES
 from magic_cli.training.cached_accumulation import ChunkedModel, Part
 from magic_cli.training.task import of_class
 from magic_cli.training.task_model import Batch
-
-MOST_LOG_SCALE = math.log(100)
 
 LEVELS = 8  # of a path of diseases
 
@@ -76,11 +74,6 @@ class PretrainBatch(Batch):
     concepts: Tensor | None = None
 
 
-def hashed(text: str) -> int:
-    """Return a signed 64-bit hash of a text, the same in every process; 0 for ""."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True) if text else 0
-
-
 class PretrainModel(ChunkedModel):
     """Photos (S, S) and texts -> unit vectors of dimension d; the loss is that of models/contrastive/.
 
@@ -108,9 +101,7 @@ class PretrainModel(ChunkedModel):
     def train(self, mode: bool = True) -> "PretrainModel":
         """Set the mode, except that BatchNorm keeps its statistics."""
         super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        keep_batch_statistics(self)
         return self
 
     def frozen(self, samples: Sequence[Sample], views: int) -> Iterable[tuple[Encoder, Item]]:
@@ -137,7 +128,7 @@ class PretrainModel(ChunkedModel):
         """Return the texts of a sample in a training view: its number chooses the wording of the disease text."""
         texts = pair_texts(sample.case)
         wordings = (texts.disease, *self._wordings(sample.case))
-        return self.chosen_texts(replace(texts, disease=wordings[(view + hashed(sample.id)) % len(wordings)]))
+        return self.chosen_texts(replace(texts, disease=wordings[(view + text_hash(sample.id)) % len(wordings)]))
 
     def collate(self, samples: Sequence[Sample], views: Sequence[int]) -> PretrainBatch:
         """Return the photos and the texts of samples; every distinct text is encoded once."""
@@ -158,8 +149,8 @@ class PretrainModel(ChunkedModel):
             owner=torch.tensor([number for number, items in enumerate(windows) for _ in items]),
             index=torch.tensor([[numbers.get(text, 0) for text in row] for row in padded]),
             mask=torch.tensor([[bool(text) for text in row] for row in padded]),
-            text_ids=torch.tensor([[hashed(text) for text in row] for row in padded]),
-            case_ids=torch.tensor([hashed(sample.case.case_id) for sample in samples]),
+            text_ids=torch.tensor([[text_hash(text) for text in row] for row in padded]),
+            case_ids=torch.tensor([text_hash(sample.case.case_id) for sample in samples]),
             paths=torch.tensor([_path(sample.case) for sample in samples]),
             concepts=_concepts(samples) if self.config.objective == "soft" else None,
         )
@@ -314,7 +305,7 @@ def _numpy(tensor: Tensor | None) -> NDArray[np.float32] | None:
 
 
 def _path(case: Case) -> list[int]:
-    names = [hashed(name.casefold()) for name in disease_path_of(case)]
+    names = [text_hash(name.casefold()) for name in disease_path_of(case)]
     names = [*names[: LEVELS - 1], *names[LEVELS - 1 :][-1:]]  # of a longer one the widest, and the disease itself
     return names + [0] * (LEVELS - len(names))
 
@@ -323,7 +314,7 @@ def _concepts(samples: Sequence[Sample]) -> Tensor:
     found = torch.zeros(len(samples), BUCKETS)
     for row, sample in zip(found, samples, strict=True):
         for name in (*disease_path_of(sample.case), *concepts_of(sample.case)):
-            row[hashed(name.casefold()) % BUCKETS] = 1
+            row[text_hash(name.casefold()) % BUCKETS] = 1
     return found
 
 

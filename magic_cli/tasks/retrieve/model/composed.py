@@ -1,6 +1,5 @@
 """The retrieval model: vectors of photos and of photos with words, and the similarity of one to the other."""
 
-import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,6 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import send_to_device
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,12 +16,14 @@ from magic_cli.data.retrieval.queries import query_of, without_some
 from magic_cli.data.texts.pair_texts import class_of
 from magic_cli.models.cache.features import Item
 from magic_cli.models.encoders import Encoder
+from magic_cli.models.fine_tuning import keep_batch_statistics
 from magic_cli.models.gather import ALONE, Gather
+from magic_cli.models.projection import MOST_LOG_SCALE
 from magic_cli.models.retrieval.composer import CrossTransformer, GatedResidual
 from magic_cli.models.retrieval.loss import Terms, multi_positive, retrieval_sum
 from magic_cli.models.retrieval.regions import LevelVectors, RegionMasks, diversity, level_vectors
 from magic_cli.records import Sample
-from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, text_item
+from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, text_hash, text_item
 from magic_cli.tasks.retrieve.config import RetrieveConfig
 from magic_cli.tasks.retrieve.model.encoders import level_encoders
 from magic_cli.tasks.retrieve.model.photos import PhotoLevels
@@ -33,7 +33,7 @@ from magic_cli.training.task_model import Batch, TaskModel
 
 BUCKETS = 1021  # of hashed classes, for the linear classifier
 
-MOST_LOG_SCALE = math.log(100)
+_UNRANKED = np.float32(np.nan)  # similarity of photos of the query's own group
 
 _SEEN = 256  # photos from which centre and scale of levels are measured
 
@@ -75,11 +75,6 @@ class Vectors:
         return torch.cat(self.terms, -1)
 
 
-def hashed(text: str) -> int:
-    """Return a signed 64-bit hash of a text, the same in every process."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True)
-
-
 class RetrieveModel(TaskModel):
     """Photos and words -> vectors; the similarity of a query and a photo is an inner product (models/retrieval/)."""
 
@@ -104,6 +99,7 @@ class RetrieveModel(TaskModel):
             self.log_scale.requires_grad_(False)
         self._gold: RetrievalGold | None = None
         self._gallery: Tensor | None = None
+        self._groups = np.array([])
 
     @property
     def _classifies(self) -> bool:
@@ -113,9 +109,7 @@ class RetrieveModel(TaskModel):
         """Set the mode; BatchNorm keeps its statistics, and the gallery has to be encoded again."""
         super().train(mode)
         self._gallery = None
-        for module in self.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        keep_batch_statistics(self)
         return self
 
     def frozen(self, samples: Sequence[Sample], views: int) -> Iterable[tuple[Encoder, Item]]:
@@ -143,8 +137,8 @@ class RetrieveModel(TaskModel):
             photos=self.photos.load([sample.images[0] for sample in samples], views, self.cache),
             words=loaded,
             longest=longest(loaded),
-            labels=torch.tensor([hashed(class_of(sample.case)) for sample in samples]),
-            groups=torch.tensor([hashed(group) for group in groups]),
+            labels=torch.tensor([text_hash(class_of(sample.case)) for sample in samples]),
+            groups=torch.tensor([text_hash(group) for group in groups]),
         )
 
     @torch.no_grad()
@@ -235,6 +229,7 @@ class RetrieveModel(TaskModel):
     def ask(self, gold: RetrievalGold) -> None:
         """Set the gallery that `predict` ranks; it is encoded with the next batch, by the model's weights."""
         self._gold, self._gallery = gold, None
+        self._groups = np.array([gold.groups[photo] for photo in gold.gallery])
 
     def gallery_vectors(self, samples: Sequence[Sample]) -> Tensor:
         """Return the vectors (n, p) of photos, float32, each of the parts of unit length."""
@@ -262,7 +257,7 @@ class RetrieveModel(TaskModel):
         queries = self.query_vectors(self.photos(whole.photos), whole.words, whole.longest)
         scores = (self.scaled(queries) @ self._gallery.T / len(queries.levels)).float().cpu().numpy()
         return [
-            RetrievalPrediction(id=name, gallery=gold.gallery, scores=_unranked(row, name, gold))
+            RetrievalPrediction(name, gold.gallery, np.where(self._groups == gold.groups[name], _UNRANKED, row))
             for name, row in zip(whole.ids, scores, strict=True)
         ]
 
@@ -273,13 +268,6 @@ def longest(words: Encoded | ToEncode) -> int:
         return int(words.features["mask"].sum(1).max())
     assert not isinstance(words.inputs, Tensor)  # noqa: S101  texts are dicts
     return int(words.inputs["input_ids"].shape[1])
-
-
-def _unranked(scores: NDArray[np.float32], query: str, gold: RetrievalGold) -> NDArray[np.float32]:
-    """Return scores with NaN for photos of the query's own group."""
-    own = gold.groups[query]
-    same = np.array([gold.groups[photo] == own for photo in gold.gallery], bool)
-    return np.where(same, np.float32(np.nan), scores)
 
 
 def _composer(config: RetrieveConfig) -> CrossTransformer | GatedResidual | None:
