@@ -1,7 +1,7 @@
 """Composed retrieval by folds: the model beside its controls, macro figures first, with paired differences.
 
     python tests/benchmarks/retrieval.py PREPARED [--folds 5] [--only 0 1] [--seed 0] [--preset small]
-        [--row NAME key=value,key=value] [--no-controls] [--set key=value ...] [--resamples 2000]
+        [--row NAME key=value,key=value] [--no-controls] [--set key=value ...] [--resamples 2000] [--jobs 2]
 
 Photos are those of splits train and valid with a class; split test is left alone. Folds are dealt by group, class by
 class, the same for all rows. Queries are the photos of a fold, the gallery is the other folds: no query is in it, nor
@@ -12,14 +12,18 @@ by query, with 95 % intervals over groups and p-values (metrics/bootstrap.py).
 """
 
 import argparse
+import multiprocessing
+import os
 import random
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from magic_cli import tasks
@@ -59,12 +63,6 @@ class System:
 
     sums: list[EncounterScores] = field(default_factory=list)
 
-    def add(self, gold: RetrievalGold, predictions: Sequence[RetrievalPrediction]) -> None:
-        """Score a fold."""
-        sums = score(gold, predictions).encounter_sums
-        assert sums is not None
-        self.sums.append(sums)
-
     @property
     def pooled(self) -> EncounterScores:
         """All folds."""
@@ -72,6 +70,13 @@ class System:
         for other in others:
             first = first.beside(other)
         return first
+
+
+def sums_of(gold: RetrievalGold, predictions: Sequence[RetrievalPrediction]) -> EncounterScores:
+    """Return the scores of a fold as sums over groups."""
+    sums = score(gold, predictions).encounter_sums
+    assert sums is not None
+    return sums
 
 
 def dealt(samples: Sequence[Sample], folds: int) -> dict[str, int]:
@@ -128,27 +133,50 @@ def from_matrix(gold: RetrievalGold, matrix: NDArray[np.floating]) -> Iterator[R
         yield RetrievalPrediction(query, gold.gallery, row.astype(np.float32))
 
 
-def run_fold(
-    gold: RetrievalGold, queries: Sequence[Sample], rows: Mapping[str, RetrieveConfig], given: argparse.Namespace
-) -> Iterator[tuple[str, list[RetrievalPrediction]]]:
-    """Yield the predictions of every system on a fold."""
-    for name, config in rows.items():
-        start = time.monotonic()
-        trainer = trained(gold, queries, config, given.seed)
-        print(f"  {name}: {time.monotonic() - start:.0f} s", flush=True)
-        yield name, predicted(trainer, queries)
-        if name == "composed":
-            yield "without words", predicted(trainer, [silent(sample) for sample in queries])
-        if name == "image only" and not given.no_controls:
-            asked = ControlInput(
-                gold=gold,
-                query_vectors=vectors(trainer, queries),
-                gallery_vectors=vectors(trainer, gold.samples),
-                query_texts=tuple(query_of(sample.case) for sample in queries),
-                gallery_texts=tuple(query_of(sample.case) for sample in gold.samples),
-            )
-            for control, matrix in controls(asked).items():
-                yield control, list(from_matrix(gold, matrix))
+@dataclass(frozen=True)
+class Work:
+    """A training and what it is asked: a fold, a row and its settings."""
+
+    data: Path
+    folds: int
+    fold: int
+    row: str
+    config: RetrieveConfig
+    seed: int
+    has_controls: bool
+    threads: int
+
+
+def splits_of(work: Work) -> tuple[RetrievalGold, list[Sample]]:
+    """Return the gold of a fold, and its queries."""
+    prepared = open_prepared(work.data)
+    samples = [sample for split in ("train", "valid") for sample in labelled_samples(prepared, split)]
+    fold = dealt(samples, work.folds)
+    queries = [sample for sample in samples if fold[group_of(sample)] == work.fold]
+    gallery = tuple(sample for sample in samples if fold[group_of(sample)] != work.fold)
+    return retrieval_gold(f"fold {work.fold}", queries, gallery, "train"), queries
+
+
+def run(work: Work) -> dict[str, EncounterScores]:
+    """Return the sums of all systems that come of a training."""
+    torch.set_num_threads(work.threads)
+    gold, queries = splits_of(work)
+    start = time.monotonic()
+    trainer = trained(gold, queries, work.config, work.seed)
+    print(f"fold {work.fold}, {work.row}: {time.monotonic() - start:.0f} s", flush=True)
+    found = {work.row: predicted(trainer, queries)}
+    if work.row == "composed":
+        found["without words"] = predicted(trainer, [silent(sample) for sample in queries])
+    if work.has_controls:
+        asked = ControlInput(
+            gold=gold,
+            query_vectors=vectors(trainer, queries),
+            gallery_vectors=vectors(trainer, gold.samples),
+            query_texts=tuple(query_of(sample.case) for sample in queries),
+            gallery_texts=tuple(query_of(sample.case) for sample in gold.samples),
+        )
+        found |= {control: list(from_matrix(gold, matrix)) for control, matrix in controls(asked).items()}
+    return {name: sums_of(gold, predictions) for name, predictions in found.items()}
 
 
 def show(systems: Mapping[str, System], resamples: int) -> None:
@@ -185,21 +213,31 @@ def main() -> None:
     parser.add_argument("--row", nargs=2, action="append", default=[], metavar=("NAME", "SETTINGS"))
     parser.add_argument("--no-controls", action="store_true")
     parser.add_argument("--resamples", type=int, default=2000)
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, which share the cores")
     given = parser.parse_args()
-    prepared = open_prepared(given.data)
-    samples = [sample for split in ("train", "valid") for sample in labelled_samples(prepared, split)]
-    fold = dealt(samples, given.folds)
     settings = {"composed": ()} | {name: ROWS[name] for name in given.rows}
     settings |= {name: tuple(filter(None, text.split(","))) for name, text in given.row}
     rows = {name: resolve(RetrieveConfig, given.preset, [*given.settings, *own]) for name, own in settings.items()}
+    threads = max(1, (os.cpu_count() or 1) // given.jobs)
+    work = [
+        Work(
+            data=given.data,
+            folds=given.folds,
+            fold=fold,
+            row=name,
+            config=config,
+            seed=given.seed,
+            has_controls=name == "image only" and not given.no_controls,
+            threads=threads,
+        )
+        for name, config in rows.items()
+        for fold in given.only or range(given.folds)
+    ]
     systems: dict[str, System] = {}
-    for number in given.only or range(given.folds):
-        queries = [sample for sample in samples if fold[group_of(sample)] == number]
-        gallery = tuple(sample for sample in samples if fold[group_of(sample)] != number)
-        gold = retrieval_gold(f"fold {number}", queries, gallery, "train")
-        print(f"fold {number}: {len(queries)} queries, {len(gallery)} photos", flush=True)
-        for name, predictions in run_fold(gold, queries, rows, given):
-            systems.setdefault(name, System()).add(gold, predictions)
+    with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
+        for found in pool.map(run, work):
+            for name, sums in found.items():
+                systems.setdefault(name, System()).sums.append(sums)
     show(systems, given.resamples)
 
 
