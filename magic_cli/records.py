@@ -138,6 +138,16 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A case that is like another one: the most similar of its photos, its similarity in [-1, 1], and its answers."""
+
+    case_id: str
+    image_id: str
+    similarity: float
+    answers: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction(ABC):
     """A model's output for one sample; every task has a subclass. Its counterpart in files is `Submitted`.
 

@@ -224,6 +224,22 @@ TemplatesFile = Annotated[Path | None, typer.Option("--templates", metavar="FILE
 
 Probe = Annotated[bool, typer.Option("--probe", help="pretrain: score linear probes of the encoder instead.")]
 
+_NEIGHBOURS = "cvqa: case index (magic index build); similar train cases' answers are weighed in."
+
+Neighbours = Annotated[str | None, typer.Option(metavar="PLACE", help=_NEIGHBOURS)]
+
+_MODEL = "The model that built that index; default: its own."
+
+NeighboursCkpt = Annotated[Path | None, typer.Option("--neighbours-ckpt", metavar="FILE", help=_MODEL)]
+
+_COUNT = "How many similar cases."
+
+NeighbourCount = Annotated[int, typer.Option("-k", "--neighbour-count", min=1, max=1000, help=_COUNT)]
+
+_SHARE = "Their share of the probabilities; default: chosen on split valid."
+
+NeighbourWeight = Annotated[float | None, typer.Option("--neighbour-weight", min=0, max=1, help=_SHARE)]
+
 _IDENTICAL = "pretrain: in retrieval, any photo with the very same text is a hit, or its own only."
 
 GroupIdentical = Annotated[bool, typer.Option("--group-identical/--no-group-identical", help=_IDENTICAL)]

@@ -283,7 +283,8 @@ def _publish(plan: Plan, result: CrossValidationResult) -> None:
 
 def _held_out_predictions(plan: Plan) -> Iterator[Prediction]:
     """Yield each fold's predictions for its held-out samples; one model is in memory at a time."""
-    from magic_cli.commands.predict import predict_views, restored
+    from magic_cli.commands.predict import predict_views
+    from magic_cli.training.restoring import restored
 
     setup, prepared = plan.setup, plan.setup.datasets[0].prepared
     gold = setup.task.gold(prepared, "train")

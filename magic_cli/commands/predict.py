@@ -7,16 +7,16 @@ from functools import cache
 from pathlib import Path
 
 from magic_cli import tasks
+from magic_cli.commands.cases.neighbours import NeighbourOptions, find_neighbours
 from magic_cli.commands.recording import recorded
 from magic_cli.config import Config, SettingValue, from_dict
 from magic_cli.data.datasets import open_dataset
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.prepared_inputs import image_files, table_files
 from magic_cli.data.prepared_stamps import PreparedStamps
-from magic_cli.data.questions import NO_QUESTIONS
 from magic_cli.data.shards.dataset import ShardStamps, shard_files
-from magic_cli.errors import CheckpointError, ConfigError, DataError, UsageError, printable, problem
-from magic_cli.io import environment, run_record
+from magic_cli.errors import ConfigError, UsageError, printable, problem
+from magic_cli.io import run_record
 from magic_cli.io.files import StrPath
 from magic_cli.io.ownership import check_target
 from magic_cli.io.progress import log
@@ -29,16 +29,17 @@ from magic_cli.training import checkpoint
 from magic_cli.training.devices import accelerator_for
 from magic_cli.training.inference import average_predictions, fill_cache
 from magic_cli.training.inference import predict as predict_samples
+from magic_cli.training.restoring import restored
 from magic_cli.training.runtime import Runtime, RuntimeOptions
-from magic_cli.training.task import Task
+from magic_cli.training.task import NeighbourWeight, Task
 from magic_cli.training.task_model import TaskModel
 from magic_cli.training.workers import report_ends, require_workers
 
 TTA_VIEWS = (0, 1, 2, 3)
 
-MOST_IN_A_BATCH = 64  # photos that are predicted at a time, whatever the training's batch_size
-
 PREDICTIONS = Path("predictions")
+
+MOST_NEIGHBOURS = 1000
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,10 @@ class PredictOptions:
         classes, concepts, templates: for pretrain: what is asked, instead of the classes and concepts of the split:
             names divided by commas, or a file; a file of concepts; a file of sentences with {} for the class.
         probe: for pretrain: fit linear probes on frozen vectors of split train and score them on the split, instead.
+        neighbours: for cvqa: a case index (`magic index build`); the answers of similar cases of split train are
+            weighed in. neighbours_ckpt: the model that built it; None: the one that its folder keeps.
+        neighbour_count: how many cases.
+        neighbour_weight: their share of the probabilities, in [0, 1]; None: chosen on split valid.
         limit: predict only so many samples, the first ones.
         precision: no, bf16 or fp16; None: as in training.
         weights: folder of Hugging Face checkpoints; None: as in training.
@@ -70,6 +75,10 @@ class PredictOptions:
     concepts: StrPath | None = None
     templates: StrPath | None = None
     probe: bool = False
+    neighbours: StrPath | None = None
+    neighbours_ckpt: StrPath | None = None
+    neighbour_count: int = 10
+    neighbour_weight: float | None = None
     limit: int | None = None
     precision: str | None = None
     weights: StrPath | None = None
@@ -78,9 +87,17 @@ class PredictOptions:
     runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
 
     def __post_init__(self) -> None:
-        """Refuse a limit that the command line would refuse."""
+        """Refuse what the command line would refuse."""
         if self.limit is not None and not (isinstance(self.limit, int) and self.limit >= 1):
             raise ConfigError(problem("--limit", str(self.limit), "a whole number from 1", "give a larger one"))
+        if not (isinstance(self.neighbour_count, int) and 1 <= self.neighbour_count <= MOST_NEIGHBOURS):
+            expected = f"a whole number from 1 to {MOST_NEIGHBOURS}"
+            raise ConfigError(problem("--neighbour-count", str(self.neighbour_count), expected, "give another one"))
+        if self.neighbour_weight is not None and not 0 <= self.neighbour_weight <= 1:
+            raise ConfigError(problem("--neighbour-weight", str(self.neighbour_weight), "0 to 1", "give another one"))
+        if self.neighbours is None and (self.neighbours_ckpt, self.neighbour_weight) != (None, None):
+            got = "--neighbours-ckpt or --neighbour-weight alone"
+            raise ConfigError(problem("magic predict", got, "--neighbours PLACE with it", "name the index"))
 
     @property
     def decided(self) -> dict[str, SettingValue | None]:
@@ -88,6 +105,14 @@ class PredictOptions:
         files = {name: None if path is None else str(path) for name, path in self.lists.items()}
         flags = {"threshold": self.threshold, "largest": self.largest, "fill_holes": self.fill_holes}
         return {**flags, "probe": self.probe, "decode": self.decode, "classes": self.classes, **files}
+
+    @property
+    def similar(self) -> NeighbourOptions | None:
+        """Where similar cases are looked for; None: nowhere."""
+        if self.neighbours is None:
+            return None
+        place, count = os.fspath(self.neighbours), self.neighbour_count
+        return NeighbourOptions(place, self.neighbours_ckpt, count, self.weights, self.runtime)
 
     @property
     def lists(self) -> dict[str, StrPath | None]:
@@ -123,6 +148,8 @@ def predict(
     """
     known = tasks.get(task)
     decision = known.decision_from(options.decided)
+    if options.neighbours is not None and not known.supports_neighbours:
+        raise ConfigError(f"--neighbours: of another task than '{task}'; leave it out")
     folder = PREDICTIONS / ("probe" if options.probe else task) if out is None else Path(out)
     paths = _checkpoints([ckpt] if isinstance(ckpt, str | os.PathLike) else ckpt, task)
     check_target(folder, f"predict {task}", options.overwrite, known.outputs, (*paths, Path(data)))
@@ -135,11 +162,47 @@ def predict(
         return _probed(result, known, (paths, stamps, prepared), options)
     ids: list[str] = []
     with report_ends(folder, "run the same command again"):
-        predicted = _noting(stamps.checked(predictions(task, paths, prepared, split, options)), ids)
-        files = known.write(predicted, prepared, folder, decision)
+        made, weight, unknown = _predicted(known, (paths, prepared), split, options)
+        files = known.write(_noting(stamps.checked(made), ids), prepared, folder, decision)
     following = after_predicting(known, prepared, data, folder, split, ids)
     record = _run_files(paths, stamps, folder, (split, options))
+    if weight is not None:
+        record = replace(record, settings={**record.settings, **_settings_of(weight)})
+        result = replace(result, neighbours=weight, unknown=unknown)
     return replace(result, files=len(files), following=following, recorded=record)
+
+
+def _settings_of(weight: NeighbourWeight) -> Mapping[str, SettingValue | None]:
+    return {f"neighbours_{name}": value for name, value in weight.to_json().items()}
+
+
+def _predicted(
+    task: Task, inputs: tuple[Sequence[Path], Prepared], split: str, options: PredictOptions
+) -> tuple[Iterable[Prediction], NeighbourWeight | None, int]:
+    """Return the predictions; with `neighbours`, what these weigh, and how many photos of the index are unknown.
+
+    Raises:
+        ConfigError: the weight has to be chosen, and split valid has no answers.
+    """
+    paths, prepared = inputs
+    if options.similar is None:
+        return predictions(task.name, paths, prepared, split, options), None, 0
+    gold, fixed = task.gold(prepared, "valid"), options.neighbour_weight
+    if fixed is None and not len(gold):
+        got, expected = "no answers in split valid", "some, to choose the weight of the neighbours on"
+        raise ConfigError(problem(prepared.root, got, expected, "give --neighbour-weight W, 0 to 1"))
+    made = list(predictions(task.name, paths, prepared, split, options))
+    similar, unknown = find_neighbours((prepared.cases[row.id] for row in made), prepared, options.similar)
+    if fixed is not None:
+        weight = NeighbourWeight(fixed)
+    else:
+        valid, beside = made, similar
+        if split != "valid" or options.limit is not None:
+            valid = list(predictions(task.name, paths, prepared, "valid", replace(options, limit=None)))
+            beside = find_neighbours((prepared.cases[row.id] for row in valid), prepared, options.similar)[0]
+        decision = task.decision_from(options.decided)
+        weight = task.neighbour_weight((gold, valid), beside, prepared, decision)
+    return task.with_neighbours(made, similar, prepared, weight.weight), weight, unknown
 
 
 def _probed(
@@ -206,49 +269,6 @@ def _checkpoints(names: Sequence[StrPath], task: str) -> list[Path]:
     if len(once) < len(paths):
         log(f"--ckpt: {len(paths) - len(once)} of {len(paths)} checkpoints are given twice; each is used once")
     return list(reversed(once.values()))
-
-
-def _modest(config: Config) -> Config:
-    """Return a checkpoint's settings with no more workers than processors, and batches that a GPU can hold.
-
-    They change no prediction, and a checkpoint of somebody else may ask for anything.
-    """
-    processors = environment.processors()
-    workers = min(config.workers, processors if processors > 1 else 0)
-    return replace(config, workers=workers, batch_size=min(config.batch_size, MOST_IN_A_BATCH))
-
-
-def restored(
-    path: Path, task: Task, prepared: Prepared | None, weights: StrPath | None = None
-) -> tuple[TaskModel, Config]:
-    """Return the model of a checkpoint, and its settings.
-
-    Args:
-        path: a best.pt.
-        task: the task that it was trained for.
-        prepared: the data that it will predict; None for a model that answers no closed questions.
-        weights: folder of Hugging Face checkpoints; None for that of the training.
-
-    Raises:
-        CheckpointError: it is damaged, or belongs to another task, to other questions or to other encoder weights.
-        DataError: the task needs closed questions, and the data has none.
-    """
-    meta, learned = checkpoint.load_best(path, task.name)
-    moved = {} if weights is None else {"weights_dir": str(Path(weights).resolve())}
-    for setting, where in task.config_class.run_settings.items():
-        if meta.config.get(setting):  # the checkpoint itself holds the weights that came from a run
-            moved[setting] = str(path) if where in meta.origins else ""
-    config = _modest(from_dict(task.config_class, {**meta.config, **moved}, str(path)))
-    questions = NO_QUESTIONS if prepared is None else prepared.questions
-    if task.uses_questions and prepared is not None and not questions.slots:
-        got, expected = "no closed questions", f"those that {path} was trained on"
-        raise DataError(problem(prepared.root, got, expected, "give the --data of a dataset that has them"))
-    if task.uses_questions and prepared is not None and list(meta.questions) != questions.as_json():
-        raise CheckpointError(f"{path}: was trained on other questions than {prepared.root} has; train again")
-    model = task.build(config, questions)
-    checkpoint.check_encoders(model, meta, path)
-    checkpoint.load_learned(model, learned, path)
-    return model, config
 
 
 def predictions(

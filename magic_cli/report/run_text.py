@@ -12,6 +12,7 @@ from magic_cli.records import AnswerReview, Review
 from magic_cli.report.next_command import after_folds
 from magic_cli.report.score_text import between, interval, number, signed
 from magic_cli.report.table import Table
+from magic_cli.training.task import NeighbourWeight
 
 Settings = Mapping[str, bool | int | float | str]
 
@@ -22,7 +23,8 @@ Scores = Mapping[str, float | None]
 class PredictResult(RecordedResult):
     """Result of `predict`; after a dry run, `samples` is the number of samples that it would predict.
 
-    `following` is the command to type next; "" if there is none.
+    `following` is the command to type next; "" if there is none. `neighbours` is what the answers of similar cases
+    weigh, None without them; of the index, `unknown` photos are of none that has answers.
     """
 
     task: str
@@ -33,17 +35,29 @@ class PredictResult(RecordedResult):
     samples: int | None = None
     dry_run: bool = False
     following: str = ""
+    neighbours: NeighbourWeight | None = None
+    unknown: int = 0
 
     def to_json(self) -> dict[str, object]:
         """Return schemas/predicted.schema.json without its header."""
         made: dict[str, object] = {"task": self.task, "split": self.split, "out": self.out}
         made["checkpoints"] = list(self.checkpoints)
         counted = {} if self.samples is None else {"samples": self.samples}
-        return made | counted | {"files": self.files}
+        similar = {} if self.neighbours is None else {**self.neighbours.to_json(), "unknown": self.unknown}
+        return made | counted | {"files": self.files} | ({"neighbours": similar} if similar else {})
 
     def lines(self) -> list[str]:
-        """Return what was written, and the next command."""
-        return [_written(self)]
+        """Return what the neighbours weigh, if they were asked, what was written, and the next command."""
+        return [*_neighbour_lines(self.neighbours), _written(self)]
+
+
+def _neighbour_lines(chosen: NeighbourWeight | None) -> list[str]:
+    if chosen is None:
+        return []
+    if chosen.reached is None or chosen.without is None:
+        return [f"neighbours: weight {chosen.weight:g}, as given"]
+    gain = f"{chosen.score} {chosen.reached:.4f} on split valid, {chosen.without:.4f} without neighbours"
+    return [f"neighbours: weight {chosen.weight:g}: {gain}; optimistic, as the weight was chosen there"]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ A task is a class with its facts as attributes. Its abstract methods are `traini
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
@@ -16,7 +16,7 @@ from magic_cli.data.gold import Gold, TaskGold
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import ConfigError, problem
-from magic_cli.records import Prediction, Review, Rules, Sample, Submitted, TaskScores
+from magic_cli.records import Neighbour, Prediction, Review, Rules, Sample, Submitted, TaskScores
 
 if TYPE_CHECKING:
     from magic_cli.config import Config, SettingValue
@@ -60,6 +60,32 @@ class ChosenSettings:
         return chosen | {"before": self.before, "after": self.after}
 
 
+@dataclass(frozen=True)
+class NeighbourWeight:
+    """What the answers of similar cases weigh beside a model's, in [0, 1].
+
+    Attributes:
+        weight: their share of the probabilities.
+        score: name of the score that it maximises on the validation cases; "" where it was given.
+        without: that score with weight 0; None where it was given.
+        reached: that score with the weight: optimistic, as it is the highest of eleven on these cases.
+    """
+
+    weight: float
+    score: str = ""
+    without: float | None = None
+    reached: float | None = None
+
+    def to_json(self) -> dict[str, SettingValue | None]:
+        """Return the weight, and how it was chosen, for schemas/predicted.schema.json."""
+        given: dict[str, SettingValue | None] = {"weight": self.weight, "chosen": bool(self.score)}
+        return given | ({"figure": self.score, "without": self.without, "with": self.reached} if self.score else {})
+
+
+Similar = Mapping[str, Sequence[Neighbour]]
+"""The neighbours of each sample, by its id, the most similar one first."""
+
+
 class Task(ABC):
     """What the samples, model, scores and files of a task are.
 
@@ -78,6 +104,7 @@ class Task(ABC):
         supports_vote: whether finished predictions of several systems can be merged.
         whole_batches: whether the loss compares the samples of a batch with each other, so that every batch is whole
             (training/loader.py, `WholeBatches`).
+        supports_neighbours: whether the answers of similar cases can be weighed in (`with_neighbours`).
         reads_shards: whether it trains on pairs in shards (data/shards/), whose samples `pair_samples` gives.
     """
 
@@ -92,6 +119,7 @@ class Task(ABC):
     deliverable: ClassVar[Literal["masks", "answers", "pairs", "rankings"]]
     uses_questions: ClassVar[bool] = False
     supports_vote: ClassVar[bool] = False
+    supports_neighbours: ClassVar[bool] = False
     whole_batches: ClassVar[bool] = False
     reads_shards: ClassVar[bool] = False
 
@@ -248,6 +276,32 @@ class Task(ABC):
         """
         got, expected = f"a model of task {self.name}", "one that compares cases (magic train retrieve, or pretrain)"
         raise ConfigError(problem("--ckpt", got, expected, "give another one"))
+
+    def with_neighbours(
+        self, predictions: Iterable[Prediction], similar: Similar, prepared: Prepared, weight: float
+    ) -> Iterator[Prediction]:
+        """Yield predictions with the answers of similar cases weighed in, and with these cases; only if supported.
+
+        Args:
+            predictions: of models; one without neighbours stays as it is.
+            similar: the neighbours, whose answers count.
+            prepared: the dataset, whose training answers are the prior of the neighbours'.
+            weight: of the neighbours, in [0, 1]; with 0 the probabilities are those of the model.
+        """
+        raise NotImplementedError
+
+    def neighbour_weight(
+        self, validated: Validated, similar: Similar, prepared: Prepared, decision: Decision
+    ) -> NeighbourWeight:
+        """Return the weight of `with_neighbours` with the highest score on the validation cases; only if supported.
+
+        Args:
+            validated: their gold, and a model's predictions for them.
+            similar: their neighbours.
+            prepared: the dataset.
+            decision: how probabilities become a decision.
+        """
+        raise NotImplementedError
 
     def choose_settings(self, validated: Sequence[Validated], config: Config) -> ChosenSettings | None:
         """Choose settings on the predictions for the validation samples; None if there is nothing to choose.

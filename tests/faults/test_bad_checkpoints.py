@@ -192,8 +192,8 @@ def test_floats_of_another_precision_are_read_in_any_memory_layout(
 
 def test_a_checkpoint_does_not_decide_how_many_processes_run(run: Path, ready: Path, tmp_path: Path) -> None:
     from magic_cli import tasks
-    from magic_cli.commands.predict import restored
     from magic_cli.data.prepared import open_prepared
+    from magic_cli.training.restoring import restored
 
     path = tmp_path / "best.pt"
     path.write_bytes(configured(run / "best.pt", workers=256, batch_size=65_536))

@@ -182,9 +182,9 @@ def encoder_of(
     path: Path, prepared: Prepared | None, weights: StrPath | None, options: RuntimeOptions
 ) -> tuple[CaseEncoder, int, int]:
     """Return a checkpoint's model as an encoder of cases on its device, the rank of this process, and their number."""
-    from magic_cli.commands.predict import restored
     from magic_cli.training import checkpoint
     from magic_cli.training.devices import accelerator_for
+    from magic_cli.training.restoring import restored
 
     task = tasks.get(str(checkpoint.best_meta(path)["task"]))
     model, config = restored(path, task, prepared, weights)
@@ -226,15 +226,19 @@ def _location(index: StrPath) -> str | Path:
 
 
 def _samples(prepared: Prepared, options: IndexOptions) -> list[Sample]:
-    """Return the photos to index; those without a class are counted: nobody could compare with them."""
+    """Return the photos to index; those without class and closed answers are counted: nobody could compare with them.
+
+    Closed answers are what `magic predict cvqa --neighbours` looks up.
+    """
     photos = [sample for split in options.splits for sample in pair_samples(prepared, split, needs_text=False)]
-    labelled = [sample for sample in photos if class_of(sample.case)]
-    if len(labelled) < len(photos):
-        log(f"note: {len(photos) - len(labelled):,} of {len(photos):,} photos have no class and are left out")
-    if not labelled:
-        got = f"no photo with a class in split {' or '.join(options.splits)}"
+    known = [sample for sample in photos if class_of(sample.case) or sample.case.answers is not None]
+    if len(known) < len(photos):
+        left_out = f"{len(photos) - len(known):,} of {len(photos):,} photos"
+        log(f"note: {left_out} have neither class nor answers and are left out")
+    if not known:
+        got = f"no photo with a class or answers in split {' or '.join(options.splits)}"
         raise DataError(problem(prepared.root, got, "at least one", "prepare a dataset with classes (--map label=)"))
-    return labelled
+    return known
 
 
 def _fields(index: str, samples: Sequence[Sample], options: IndexOptions) -> tuple[str, ...]:

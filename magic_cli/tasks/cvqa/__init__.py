@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
@@ -13,16 +13,18 @@ from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import ConfigError, DataError, EmptySplit, problem, shorten
 from magic_cli.records import Case, ImageRecord, Prediction, Review, Sample, Submitted
 from magic_cli.submission.answers import SubmittedRow
+from magic_cli.submission.neighbours import NEIGHBOURS_FILE
 from magic_cli.submission.probabilities import PROBABILITIES_FILE
 from magic_cli.submission.reader import ANSWERS
 from magic_cli.tasks.cvqa.answers import AnswerPrediction, Decode, by_encounter, decide
 from magic_cli.tasks.cvqa.score import MONITOR, score, trivial_scores
 from magic_cli.tasks.cvqa.write import save
-from magic_cli.training.task import Decision, Task, of_class
+from magic_cli.training.task import Decision, NeighbourWeight, Similar, Task, Validated, of_class
 
 if TYPE_CHECKING:
     from magic_cli.config import Config
     from magic_cli.tasks.cvqa.config import CvqaConfig
+    from magic_cli.tasks.cvqa.neighbours import Distributions
     from magic_cli.training.task_model import TaskModel
 
 
@@ -48,10 +50,11 @@ class CvqaTask(Task):
     decision_class = CvqaDecision
     monitor = MONITOR
     headline_scores = (MONITOR,)
-    outputs = (ANSWERS, PROBABILITIES_FILE)
+    outputs = (ANSWERS, PROBABILITIES_FILE, NEIGHBOURS_FILE)
     deliverable = "answers"
     uses_questions = True
     supports_vote = True
+    supports_neighbours = True
     score = staticmethod(score)
 
     @property
@@ -133,6 +136,26 @@ class CvqaTask(Task):
         everything = (prediction for group in predicted.values() for prediction in group)
         return save(out, rows, everything, prepared.questions)
 
+    def with_neighbours(
+        self, predictions: Iterable[Prediction], similar: Similar, prepared: Prepared, weight: float
+    ) -> Iterator[Prediction]:
+        """Yield predictions with the answers of similar cases weighed in; see tasks/cvqa/neighbours.py."""
+        from magic_cli.tasks.cvqa import neighbours
+
+        answers = cast(Iterable[AnswerPrediction], predictions)
+        return neighbours.weighed(answers, similar, _prior(prepared), prepared.questions, weight)
+
+    def neighbour_weight(
+        self, validated: Validated, similar: Similar, prepared: Prepared, decision: Decision
+    ) -> NeighbourWeight:
+        """Return the weight of the neighbours' answers with the highest accuracy on the validation cases."""
+        from magic_cli.tasks.cvqa import neighbours
+
+        gold, decode = of_class(validated[0], AnswerGold), of_class(decision, CvqaDecision).decode
+        answers = cast(Iterable[AnswerPrediction], validated[1])
+        decided = [row if decode is None else replace(row, decode=decode) for row in answers]
+        return neighbours.best_weight(gold, decided, similar, _prior(prepared))
+
     def gold(self, prepared: Prepared, split: str) -> AnswerGold:
         """Return the closed answers of a split."""
         return answer_gold(prepared, split)
@@ -182,6 +205,13 @@ class CvqaTask(Task):
 
 
 TASK = CvqaTask()
+
+
+def _prior(prepared: Prepared) -> Distributions:
+    from magic_cli.tasks.cvqa import neighbours
+
+    answered = (case.answers for case in prepared.cases_of("train") if case.answers is not None)
+    return neighbours.training_prior(answered, prepared.questions)
 
 
 def _asked(prepared: Prepared, split: str) -> tuple[Case, ...]:

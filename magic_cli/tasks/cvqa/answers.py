@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from magic_cli.data.gold import AnswerGold
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import shorten
-from magic_cli.records import Prediction, Submitted
+from magic_cli.records import Neighbour, Prediction, Submitted
 from magic_cli.submission.answers import SubmittedRow
 from magic_cli.tasks.cvqa.decode import best_set
 from magic_cli.training.task import of_class
@@ -30,11 +30,13 @@ class AnswerPrediction(Prediction):
     probabilities: {qid: (options,) floating point}, the probability of each option, in [0, 1].
     chosen: {qid: option index}, for answers already decided.
     decode: how the model decides: the likeliest option of each slot, or the best set of a parent (`decide`).
+    neighbours: the similar cases that were looked at, the most similar one first (`--neighbours`).
     """
 
     probabilities: Mapping[str, NDArray[np.floating[Any]]] = field(default_factory=dict)
     chosen: Mapping[str, int] = field(default_factory=dict)
     decode: Decode = "slot"
+    neighbours: tuple[Neighbour, ...] = ()
 
     @classmethod
     def mean_of(cls, predictions: Sequence[Self]) -> Self:

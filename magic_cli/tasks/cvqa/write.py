@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from magic_cli.data.gold import AnswerGold
 from magic_cli.data.questions import QuestionSchema
-from magic_cli.io.json_files import write_jsonl
+from magic_cli.io.json_files import write_json, write_jsonl
 from magic_cli.io.staging import replace_results
-from magic_cli.records import Prediction, Submitted
+from magic_cli.records import Neighbour, Prediction, Submitted
 from magic_cli.submission.answers import SubmittedRow
+from magic_cli.submission.neighbours import NEIGHBOURS_FILE, neighbours_json
 from magic_cli.submission.probabilities import PROBABILITIES_FILE, Probabilities, probability_row
 from magic_cli.submission.reader import ANSWERS, write_answers
 from magic_cli.tasks.cvqa.answers import AnswerPrediction, by_encounter
@@ -30,6 +31,8 @@ def save(
 ) -> list[Path]:
     """Write data_cvqa_sys.json and, if every row has probabilities, predictions.jsonl; return the files.
 
+    Predictions with neighbours give neighbours.json as well.
+
     An older predictions.jsonl belongs to other answers, so it is replaced or removed.
 
     Args:
@@ -41,11 +44,15 @@ def save(
     groups = by_encounter(predictions)
     probabilities = {encounter: _probabilities(groups.get(encounter, ()), questions) for encounter in rows}
     names = [ANSWERS, PROBABILITIES_FILE] if all(probabilities.values()) else [ANSWERS]
+    similar = {e: neighbours for e in rows if (neighbours := _neighbours(groups.get(e, ())))}
+    names += [NEIGHBOURS_FILE] if similar else []
     with replace_results(out) as folder:
         write_answers(folder / ANSWERS, [{"encounter_id": encounter, **row} for encounter, row in rows.items()])
         if PROBABILITIES_FILE in names:
             lines = (probability_row(e, row, _rounded(probabilities[e]), questions) for e, row in rows.items())
             write_jsonl(folder / PROBABILITIES_FILE, lines)
+        if similar:
+            write_json(folder / NEIGHBOURS_FILE, neighbours_json(similar, questions))
     return [out / name for name in names]
 
 
@@ -53,6 +60,10 @@ def _probabilities(predictions: Iterable[AnswerPrediction], questions: QuestionS
     """Return the (options,) probabilities of every slot; {} unless all slots have them."""
     slots = {qid: values for prediction in predictions for qid, values in prediction.probabilities.items()}
     return {qid: slots[qid] for qid in questions.by_qid} if slots.keys() >= questions.by_qid.keys() else {}
+
+
+def _neighbours(predictions: Iterable[AnswerPrediction]) -> tuple[Neighbour, ...]:
+    return next((prediction.neighbours for prediction in predictions if prediction.neighbours), ())
 
 
 def _rounded(probabilities: Mapping[str, NDArray[Any]]) -> Probabilities:
