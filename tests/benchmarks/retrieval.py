@@ -6,9 +6,10 @@
 Photos are those of splits train and valid with a class; split test is left alone. Folds are dealt by group, class by
 class, the same for all rows. Queries are the photos of a fold, the gallery is the other folds: no query is in it, nor
 another photo of its group. All models of a fold learn from its gallery, to the last epoch: queries choose nothing.
-Rows: the preset; the same model asked without words; k = 1; image only (a classifier's vectors, Tschandl et al. 2019);
-TIRG; and the controls of tasks/retrieve/controls.py on the classifier's vectors. Then the preset minus each row, paired
-by query, with 95 % intervals over groups and p-values (metrics/bootstrap.py).
+Rows: the preset; the same model asked without words; the same told the classes of the gallery (label_weight), which the
+control text_only is told, too; k = 1; image only (a classifier's vectors, Tschandl et al. 2019); TIRG; and the controls
+of tasks/retrieve/controls.py on the classifier's vectors. Then the preset minus each row, paired by query, with 95 %
+intervals over groups and p-values (metrics/bootstrap.py).
 """
 
 import argparse
@@ -37,6 +38,7 @@ from magic_cli.metrics import bootstrap
 from magic_cli.records import EncounterScores, Sample
 from magic_cli.tasks.retrieve.config import RetrieveConfig
 from magic_cli.tasks.retrieve.controls import ControlInput, controls
+from magic_cli.tasks.retrieve.model.composed import RetrieveModel
 from magic_cli.tasks.retrieve.predictions import RetrievalPrediction
 from magic_cli.tasks.retrieve.score import score
 from magic_cli.training import runtime
@@ -46,6 +48,8 @@ from magic_cli.training.task import of_class
 from magic_cli.training.trainer import Trainer
 
 SHOWN = ("macro_map", "balanced_acc@1", "map", "acc@1", "acc@4")
+
+LABEL_WEIGHT = 0.1
 
 CLASSIFIER = ("composition=none", "objective=classifier", "beta=0")
 
@@ -110,6 +114,13 @@ def predicted(trainer: Trainer, queries: Sequence[Sample]) -> list[RetrievalPred
     return [of_class(row, RetrievalPrediction) for row in rows]
 
 
+def knowing(trainer: Trainer) -> Trainer:
+    """Return a training that ranks by the classes of the gallery, too, as the control text_only does."""
+    model = of_class(trainer.core, RetrieveModel)
+    model.config = replace(model.config, label_weight=LABEL_WEIGHT)
+    return trainer
+
+
 def silent(sample: Sample) -> Sample:
     """Return a sample without words."""
     return replace(sample, case=replace(sample.case, question="", texts={}))
@@ -167,6 +178,7 @@ def run(work: Work) -> dict[str, EncounterScores]:
     found = {work.row: predicted(trainer, queries)}
     if work.row == "composed":
         found["without words"] = predicted(trainer, [silent(sample) for sample in queries])
+        found["labels known"] = predicted(knowing(trainer), queries)
     if work.has_controls:
         asked = ControlInput(
             gold=gold,
@@ -191,13 +203,13 @@ def show(systems: Mapping[str, System], resamples: int) -> None:
             f"{values[at]:.3f} [{bounds[n].low:.3f}, {bounds[n].high:.3f}]" for n, at in zip(SHOWN, shown, strict=True)
         ]
         print(f"{name:18}" + "".join(f"{cell:>24}" for cell in cells))
-    for name, sums in pooled.items():
-        if name != "composed":
-            rows = bootstrap.paired(first, sums, resamples)
+    for mine in ("composed", "labels known"):
+        for name in [name for name in pooled if mine in pooled and name != mine]:
+            rows = bootstrap.paired(pooled[mine], pooled[name], resamples)
             cells = [
                 f"{n} {(d := rows[n]).difference:+.3f} [{d.low:+.3f}, {d.high:+.3f}] p {d.p:.3f}" for n in SHOWN[:2]
             ]
-            print(f"composed - {name}: {'   '.join(cells)}", flush=True)
+            print(f"{mine} - {name}: {'   '.join(cells)}", flush=True)
 
 
 def main() -> None:

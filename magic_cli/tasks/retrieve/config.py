@@ -44,6 +44,11 @@ class RetrieveConfig(Config):
     ] = "terms"
     supcon: Annotated[float, Range(0, 1e3), "Weight of supervised contrastive terms among photos, and queries."] = 0.0
     class_weight: Annotated[float, Range(0, 1e3), "Weight of a linear classifier's loss beside the others."] = 0.0
+    label_weight: Annotated[
+        float,
+        FRACTION,
+        "Share of the probability that a query has the known class of a photo, in `predict`; 0: photos alone.",
+    ] = 0.0
     diversity: Annotated[float, Range(0, 1e3), "Weight of the penalty on masks that are alike."] = 0.0
     scale: Annotated[float, Range(1, 100), "Initial factor on cosines in the loss; learned, at most 100."] = 16.0
     attribute_dropout: Annotated[
@@ -54,10 +59,12 @@ class RetrieveConfig(Config):
     ] = 8
 
     def conflicts(self) -> list[str]:
-        """Return conflicts of the width and of the batches."""
+        """Return conflicts of the width, of the batches and of the classifier."""
         lines = super().conflicts()
         if self.dim % self.heads:
             lines.append(f"dim={self.dim}: not divisible by heads={self.heads}; choose another one")
         if self.cases_per_class == 1:
             lines.append("cases_per_class=1: leaves every query without a positive; use 2 or more, or 0")
+        if self.label_weight and self.objective != "classifier" and not self.class_weight:
+            lines.append(f"label_weight={self.label_weight}: needs a classifier; add --set class_weight=1")
         return lines

@@ -3,6 +3,7 @@
 import json
 import signal
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from magic_cli.data.retrieval.queries import query_of, query_parts, retrieval_go
 from magic_cli.errors import ConfigError, Interrupted
 from magic_cli.records import Sample
 from magic_cli.tasks.retrieve import TASK
+from magic_cli.tasks.retrieve.model.composed import RetrieveModel
 from magic_cli.tasks.retrieve.predictions import RetrievalPrediction
 from magic_cli.tasks.retrieve.score import score
 from magic_cli.training.inference import predict
@@ -62,6 +64,24 @@ def test_words_lead_to_photos_of_their_class(tmp_path: Path) -> None:
     plain, changed = ranked(trainer, asked, samples)
     melanomas = [place for place, name in enumerate(plain.gallery) if name.startswith("melanoma")]
     assert np.nanmean(changed.scores[melanomas]) > np.nanmean(plain.scores[melanomas])
+
+
+def test_known_classes_add_the_probability_of_the_class(tmp_path: Path) -> None:
+    samples = lesion_cases(tmp_path / "photos")
+    trainer = lesion_trainer(samples, tmp_path / "run", *FAST, "epochs=20", "class_weight=1", "label_weight=0.25")
+    trainer.run(False)
+    knowing = np.stack([row.scores for row in ranked(trainer, samples, samples)])
+    model = of_class(trainer.core, RetrieveModel)
+    model.config = replace(model.config, label_weight=0.0)
+    plain = np.stack([row.scores for row in ranked(trainer, samples, samples)])
+    probability = (knowing - 0.75 * plain) / 0.25
+    classes = np.array([sample.case.label for sample in samples])
+    by_class = np.stack([np.nanmean(probability[:, classes == name], 1) for name in CLASSES], 1)
+    for place, name in enumerate(CLASSES):
+        assert np.nanmax(np.abs(probability[:, classes == name] - by_class[:, place, None])) < 1e-5
+    assert (by_class > -1e-6).all()
+    assert (by_class.sum(1) < 1 + 1e-5).all()
+    assert np.array(list(CLASSES))[by_class.argmax(1)].tolist() == classes.tolist()
 
 
 def query_with(photo: Sample, words: Sample) -> Sample:
@@ -188,6 +208,11 @@ def test_words_lose_whole_attributes(tmp_path: Path) -> None:
 
 def test_settings_that_cannot_work_are_refused(tmp_path: Path) -> None:
     samples = lesion_cases(tmp_path / "photos")
-    for setting, message in (("heads=5", "not divisible by heads"), ("cases_per_class=1", "without a positive")):
+    refused = {
+        "heads=5": "not divisible by heads",
+        "cases_per_class=1": "without a positive",
+        "label_weight=1": "needs a classifier",
+    }
+    for setting, message in refused.items():
         with pytest.raises(ConfigError, match=message):
             lesion_trainer(samples, tmp_path / "run", setting)

@@ -100,6 +100,7 @@ class RetrieveModel(TaskModel):
         self._gold: RetrievalGold | None = None
         self._gallery: Tensor | None = None
         self._groups = np.array([])
+        self._classes: Tensor | None = None
 
     @property
     def _classifies(self) -> bool:
@@ -211,10 +212,14 @@ class RetrieveModel(TaskModel):
                     total = total + config.supcon * weight * more / 2
         return gather.processes * total / gather.total(count).clamp(min=1)
 
-    def _classified(self, vectors: Vectors, batch: RetrieveBatch) -> Tensor:
+    def _logits(self, vectors: Vectors) -> Tensor:
+        """Return the logits (N, BUCKETS) of hashed classes."""
         assert self.classifier is not None  # noqa: S101
-        logits = self.classifier(torch.cat([level.whole for level in vectors.levels], -1)) * 16
-        return F.cross_entropy(logits, batch.labels % BUCKETS)
+        logits: Tensor = self.classifier(torch.cat([level.whole for level in vectors.levels], -1)) * 16
+        return logits
+
+    def _classified(self, vectors: Vectors, batch: RetrieveBatch) -> Tensor:
+        return F.cross_entropy(self._logits(vectors), batch.labels % BUCKETS)
 
     @property
     def term_weights(self) -> list[float]:
@@ -247,18 +252,29 @@ class RetrieveModel(TaskModel):
         return torch.cat([weight * term for weight, term in zip(weights, queries.terms, strict=True)], -1)
 
     def predict(self, batch: Batch, view: int) -> list[RetrievalPrediction]:  # noqa: ARG002  nothing to turn back
-        """Return the similarity S / levels of every query to every photo of the gallery, in [-1, 1]."""
+        """Return the similarity S / levels of every query to every photo of the gallery, in [-1, 1].
+
+        With `label_weight` w it is (1 - w) S / levels + w p: p is the probability that the query has the photo's class,
+        which is known of a proven case.
+        """
         whole = of_class(batch, RetrieveBatch)
         gold = self._gold
         if gold is None:
             raise ValueError("no gallery: call `ask` first")
         if self._gallery is None:
             self._gallery = self.gallery_vectors(gold.samples)
+            classes = [text_hash(class_of(sample.case)) % BUCKETS for sample in gold.samples]
+            self._classes = torch.tensor(classes, device=self._gallery.device)
         queries = self.query_vectors(self.photos(whole.photos), whole.words, whole.longest)
-        scores = (self.scaled(queries) @ self._gallery.T / len(queries.levels)).float().cpu().numpy()
+        similarity = (self.scaled(queries) @ self._gallery.T / len(queries.levels)).float()
+        weight = self.config.label_weight
+        if weight:
+            similarity = (1 - weight) * similarity + weight * self._logits(queries).float().softmax(-1)[
+                :, self._classes
+            ]
         return [
             RetrievalPrediction(name, gold.gallery, np.where(self._groups == gold.groups[name], _UNRANKED, row))
-            for name, row in zip(whole.ids, scores, strict=True)
+            for name, row in zip(whole.ids, similarity.cpu().numpy(), strict=True)
         ]
 
 
