@@ -1,5 +1,6 @@
 """tasks/encoding.py: views of photos, shared windows of texts, and features from the cache or not."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -314,10 +315,29 @@ def test_learning_from_photos_needs_one(record: ImageRecord, head: str) -> None:
     assert model.loss(model.collate([sample(1), sample(2, record)], [0, 0])).isfinite()
 
 
-def test_options_that_differ_in_a_number_are_different_inputs() -> None:
-    rows = [{"qid": "Q-1", "question_en": "1 How long?", "options_en": ["2 weeks", "3 weeks (please specify)"]}]
-    config = resolve(CvqaConfig, "tiny", ("option_term=true",), modality="text")
+DEFINITIONS = Path(__file__).parents[3] / "shared/data/dermavqa-text/closedquestions_definitions_imageclef2025.json"
+
+WORDED = [
+    {"qid": f"Q-{slot}", "question_en": f"{slot} How long?", "options_en": ["2 weeks", "3 weeks (please specify)"]}
+    for slot in (1, 2)
+]
+
+
+@pytest.mark.parametrize("head", ["option_term=true", "head=options"])
+def test_every_option_of_every_slot_is_an_input_of_its_own(head: str) -> None:
+    """Slots of a parent differ in a number before the question, options may differ in a number."""
+    config = resolve(CvqaConfig, "tiny", (head,), modality="text")
     assert isinstance(config, CvqaConfig)
-    model = cvqa_model.build(config, parse_questions(rows, "made"))
-    assert model._rows["Q-1"] == [("how long?", "2 weeks"), ("how long?", "3 weeks")]
-    assert not torch.equal(model.options[0], model.options[1])
+    model = cvqa_model.build(config, parse_questions(WORDED, "made"))
+    assert model._rows["Q-2"] == [("2 How long?", "2 weeks"), ("2 How long?", "3 weeks (please specify)")]
+    if head == "option_term=true":
+        assert len(model.options.unique(dim=0)) == 4
+
+
+@pytest.mark.skipif(not DEFINITIONS.is_file(), reason="../shared/data/dermavqa-text is not here")
+def test_all_options_of_the_challenge_are_inputs_of_their_own() -> None:
+    config = resolve(CvqaConfig, "tiny", ("head=options",), modality="text")
+    assert isinstance(config, CvqaConfig)
+    questions = parse_questions(json.loads(DEFINITIONS.read_text("utf-8")), "the challenge")
+    rows = [row for slot in cvqa_model.build(config, questions)._rows.values() for row in slot]
+    assert len(rows) == len(set(rows)) == sum(slot.size for slot in questions.slots)

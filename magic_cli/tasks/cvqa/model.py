@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from magic_cli.data.hashed_words import bag_of_words, idf
 from magic_cli.data.prompts import written_in
-from magic_cli.data.questions import QuestionSchema, normalise, plain
+from magic_cli.data.questions import QuestionSchema
 from magic_cli.data.text_rules import BLOCKS, rule_features
 from magic_cli.errors import DataError
 from magic_cli.models.cache.features import Item, encode
@@ -114,10 +114,13 @@ class CvqaModel(TaskModel):
 
     @cached_property
     def _rows(self) -> dict[str, list[tuple[str, str]]]:
-        """The (question, option) texts of each slot, without slot numbers and "(please specify)"."""
+        """The (question, option) texts of each slot as they are worded, as in the paper (section 4.2.1).
+
+        The challenge tells the slots of a parent apart by a number in front: "2 Where is the affected area?".
+        """
         slots = self.questions.slots
         lang = "en" if "en" in slots[0].options else next(iter(slots[0].options))
-        return {q.qid: [(normalise(q.text.get(lang, "")), plain(o)) for o in q.options[lang]] for q in slots}
+        return {q.qid: [(_one_line(q.text.get(lang, "")), _one_line(o)) for o in q.options[lang]] for q in slots}
 
     def _encode_options(self) -> Tensor:
         """Return the text vectors (R, T) of all rows; each distinct text is encoded once."""
@@ -340,3 +343,7 @@ def _all_text(sample: Sample) -> str:
 def build(config: CvqaConfig, questions: QuestionSchema) -> CvqaModel:
     """Return the untrained model."""
     return CvqaModel(config, questions)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
