@@ -6,8 +6,8 @@
 Photos are those of splits train and valid with a class; split test is left alone. Folds are dealt by group, class by
 class, the same for all rows. Queries are the photos of a fold, the gallery is the other folds: no query is in it, nor
 another photo of its group. All models of a fold learn from its gallery, to the last epoch: queries choose nothing.
-Rows: the preset; the same model asked without words; the same told the classes of the gallery (label_weight), which the
-control text_only is told, too; k = 1; image only (a classifier's vectors, Tschandl et al. 2019); TIRG; and the controls
+Rows: the preset; the same model asked without words; the same without the agreement of classes, the
+paper's S alone; k = 1; image only (a classifier's vectors, Tschandl et al. 2019); TIRG; and the controls
 of tasks/retrieve/controls.py on the classifier's vectors. Then the preset minus each row, paired by query, with 95 %
 intervals over groups and p-values (metrics/bootstrap.py).
 """
@@ -49,9 +49,7 @@ from magic_cli.training.trainer import Trainer
 
 SHOWN = ("macro_map", "balanced_acc@1", "map", "acc@1", "acc@4")
 
-LABEL_WEIGHT = 0.1
-
-CLASSIFIER = ("composition=none", "objective=classifier", "beta=0")
+CLASSIFIER = ("composition=none", "objective=classifier", "beta=0", "class_share=0")
 
 ROWS = {
     "k = 1": ("regions=1",),
@@ -114,10 +112,10 @@ def predicted(trainer: Trainer, queries: Sequence[Sample]) -> list[RetrievalPred
     return [of_class(row, RetrievalPrediction) for row in rows]
 
 
-def knowing(trainer: Trainer) -> Trainer:
-    """Return a training that ranks by the classes of the gallery, too, as the control text_only does."""
+def without_classes(trainer: Trainer) -> Trainer:
+    """Return a training that compares levels and regions alone, as in the paper."""
     model = of_class(trainer.core, RetrieveModel)
-    model.config = replace(model.config, label_weight=LABEL_WEIGHT)
+    model.config = replace(model.config, class_share=0.0)
     return trainer
 
 
@@ -178,7 +176,7 @@ def run(work: Work) -> dict[str, EncounterScores]:
     found = {work.row: predicted(trainer, queries)}
     if work.row == "composed":
         found["without words"] = predicted(trainer, [silent(sample) for sample in queries])
-        found["labels known"] = predicted(knowing(trainer), queries)
+        found["S alone"] = predicted(without_classes(trainer), queries)
     if work.has_controls:
         asked = ControlInput(
             gold=gold,
@@ -203,13 +201,13 @@ def show(systems: Mapping[str, System], resamples: int) -> None:
             f"{values[at]:.3f} [{bounds[n].low:.3f}, {bounds[n].high:.3f}]" for n, at in zip(SHOWN, shown, strict=True)
         ]
         print(f"{name:18}" + "".join(f"{cell:>24}" for cell in cells))
-    for mine in ("composed", "labels known"):
-        for name in [name for name in pooled if mine in pooled and name != mine]:
-            rows = bootstrap.paired(pooled[mine], pooled[name], resamples)
+    for name, sums in pooled.items():
+        if name != "composed":
+            rows = bootstrap.paired(first, sums, resamples)
             cells = [
                 f"{n} {(d := rows[n]).difference:+.3f} [{d.low:+.3f}, {d.high:+.3f}] p {d.p:.3f}" for n in SHOWN[:2]
             ]
-            print(f"{mine} - {name}: {'   '.join(cells)}", flush=True)
+            print(f"composed - {name}: {'   '.join(cells)}", flush=True)
 
 
 def main() -> None:

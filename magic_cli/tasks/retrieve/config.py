@@ -44,10 +44,8 @@ class RetrieveConfig(Config):
     ] = "terms"
     supcon: Annotated[float, Range(0, 1e3), "Weight of supervised contrastive terms among photos, and queries."] = 0.0
     class_weight: Annotated[float, Range(0, 1e3), "Weight of a linear classifier's loss beside the others."] = 0.0
-    label_weight: Annotated[
-        float,
-        FRACTION,
-        "Share of the probability that a query has the known class of a photo, in `predict`; 0: photos alone.",
+    class_share: Annotated[
+        float, FRACTION, "Share of the agreement of class probabilities in the similarity; 0: regions and levels alone."
     ] = 0.0
     diversity: Annotated[float, Range(0, 1e3), "Weight of the penalty on masks that are alike."] = 0.0
     scale: Annotated[float, Range(1, 100), "Initial factor on cosines in the loss; learned, at most 100."] = 16.0
@@ -65,6 +63,6 @@ class RetrieveConfig(Config):
             lines.append(f"dim={self.dim}: not divisible by heads={self.heads}; choose another one")
         if self.cases_per_class == 1:
             lines.append("cases_per_class=1: leaves every query without a positive; use 2 or more, or 0")
-        if self.label_weight and self.objective != "classifier" and not self.class_weight:
-            lines.append(f"label_weight={self.label_weight}: needs a classifier; add --set class_weight=1")
+        if self.class_share and self.objective != "classifier" and not self.class_weight:
+            lines.append(f"class_share={self.class_share}: needs a classifier; add --set class_weight=1")
         return lines

@@ -66,22 +66,20 @@ def test_words_lead_to_photos_of_their_class(tmp_path: Path) -> None:
     assert np.nanmean(changed.scores[melanomas]) > np.nanmean(plain.scores[melanomas])
 
 
-def test_known_classes_add_the_probability_of_the_class(tmp_path: Path) -> None:
+def test_class_probabilities_agree_beside_levels_and_regions(tmp_path: Path) -> None:
     samples = lesion_cases(tmp_path / "photos")
-    trainer = lesion_trainer(samples, tmp_path / "run", *FAST, "epochs=20", "class_weight=1", "label_weight=0.25")
+    trainer = lesion_trainer(samples, tmp_path / "run", *FAST, "epochs=20", "class_weight=1", "class_share=0.25")
     trainer.run(False)
-    knowing = np.stack([row.scores for row in ranked(trainer, samples, samples)])
+    both = np.stack([row.scores for row in ranked(trainer, samples, samples)])
     model = of_class(trainer.core, RetrieveModel)
-    model.config = replace(model.config, label_weight=0.0)
+    model.config = replace(model.config, class_share=0.0)
     plain = np.stack([row.scores for row in ranked(trainer, samples, samples)])
-    probability = (knowing - 0.75 * plain) / 0.25
+    agreement = (both - 0.75 * plain) / 0.25
     classes = np.array([sample.case.label for sample in samples])
-    by_class = np.stack([np.nanmean(probability[:, classes == name], 1) for name in CLASSES], 1)
-    for place, name in enumerate(CLASSES):
-        assert np.nanmax(np.abs(probability[:, classes == name] - by_class[:, place, None])) < 1e-5
-    assert (by_class > -1e-6).all()
-    assert (by_class.sum(1) < 1 + 1e-5).all()
-    assert np.array(list(CLASSES))[by_class.argmax(1)].tolist() == classes.tolist()
+    same = classes[:, None] == classes
+    assert np.nanmin(agreement[same]) > 0.5
+    assert np.nanmax(agreement[~same]) < 0.4
+    assert np.nanmax(np.abs(agreement)) < 1 + 1e-5
 
 
 def query_with(photo: Sample, words: Sample) -> Sample:
@@ -211,7 +209,7 @@ def test_settings_that_cannot_work_are_refused(tmp_path: Path) -> None:
     refused = {
         "heads=5": "not divisible by heads",
         "cases_per_class=1": "without a positive",
-        "label_weight=1": "needs a classifier",
+        "class_share=1": "needs a classifier",
     }
     for setting, message in refused.items():
         with pytest.raises(ConfigError, match=message):

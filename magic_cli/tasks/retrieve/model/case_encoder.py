@@ -7,6 +7,7 @@ from accelerate.utils import send_to_device
 from PIL import Image
 
 from magic_cli.data.index.base import Part
+from magic_cli.models.retrieval.classes import WIDTH
 from magic_cli.models.retrieval.regions import LevelVectors
 from magic_cli.records import Sample
 from magic_cli.tasks.encoding import ToEncode, gather, loaded_photos, text_item
@@ -29,11 +30,12 @@ class RetrievalEncoder:
         config, levels = model.config, len(model.photos.channels)
         names = NAMES[-levels:]
         local = config.dim * (config.regions if config.local == "regionwise" else 1)
-        self.parts = tuple(
+        levels_parts = [
             part
             for name in names
             for part in (Part(f"global_{name}", config.dim, "global"), Part(f"local_{name}", local, "local"))
-        )
+        ]
+        self.parts = (*levels_parts, *([Part("class", WIDTH + 1)] if config.class_share else []))
         self.beta, self.region_count = config.beta, config.regions
         self.preprocessing, self.side = model.images.preprocessing(), model.images.size
 
@@ -52,7 +54,7 @@ class RetrievalEncoder:
         with torch.inference_mode():
             levels = model.photos(self._loaded([photo]))
             vectors = model.query_vectors(levels, send_to_device(words, self._device), longest(words))
-            scaled, unit = model.scaled(vectors, beta), vectors.joined()
+            scaled, unit = model.query_rows(vectors, beta)
         masks = _masks(vectors)[0]
         return EncodedQuery(scaled[0].float().cpu().numpy(), unit[0].float().cpu().numpy(), len(vectors.levels), masks)
 

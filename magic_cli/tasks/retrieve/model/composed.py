@@ -9,7 +9,6 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from magic_cli.data.retrieval.gold import RetrievalGold
 from magic_cli.data.retrieval.queries import query_of, without_some
@@ -19,6 +18,7 @@ from magic_cli.models.encoders import Encoder
 from magic_cli.models.fine_tuning import keep_batch_statistics
 from magic_cli.models.gather import ALONE, Gather
 from magic_cli.models.projection import MOST_LOG_SCALE
+from magic_cli.models.retrieval.classes import ClassAgreement
 from magic_cli.models.retrieval.composer import CrossTransformer, GatedResidual
 from magic_cli.models.retrieval.loss import Terms, multi_positive, retrieval_sum
 from magic_cli.models.retrieval.regions import LevelVectors, RegionMasks, diversity, level_vectors
@@ -30,8 +30,6 @@ from magic_cli.tasks.retrieve.model.photos import PhotoLevels
 from magic_cli.tasks.retrieve.predictions import RetrievalPrediction
 from magic_cli.training.task import of_class
 from magic_cli.training.task_model import Batch, TaskModel
-
-BUCKETS = 1021  # of hashed classes, for the linear classifier
 
 _UNRANKED = np.float32(np.nan)  # similarity of photos of the query's own group
 
@@ -70,9 +68,10 @@ class Vectors:
         """Global and local vectors of each level in turn: the parts of an index."""
         return [vector for level in self.levels for vector in (level.whole, level.local)]
 
-    def joined(self) -> Tensor:
-        """Return all vectors side by side, (N, p): each of unit length."""
-        return torch.cat(self.terms, -1)
+    @property
+    def whole(self) -> Tensor:
+        """Global vectors of all levels side by side: what classes are told by."""
+        return torch.cat([level.whole for level in self.levels], -1)
 
 
 class RetrieveModel(TaskModel):
@@ -92,7 +91,7 @@ class RetrieveModel(TaskModel):
         self.query_masks = _masks(config, count)
         self.photo_masks = _masks(config, count)
         self.log_scale = nn.Parameter(torch.tensor(math.log(config.scale)))
-        self.classifier = nn.Linear(count * config.dim, BUCKETS) if self._classifies else None
+        self.classes = ClassAgreement(count * config.dim) if self._classifies else None
         if config.objective == "classifier":  # nothing is compared, so nothing of it would have a gradient
             for part in (self.query_masks, self.photo_masks):
                 part.requires_grad_(False)
@@ -100,7 +99,6 @@ class RetrieveModel(TaskModel):
         self._gold: RetrievalGold | None = None
         self._gallery: Tensor | None = None
         self._groups = np.array([])
-        self._classes: Tensor | None = None
 
     @property
     def _classifies(self) -> bool:
@@ -188,9 +186,10 @@ class RetrieveModel(TaskModel):
         config = self.config
         if config.objective != "classifier":
             total = total + self._compared(queries, photos, whole)
-        if self.classifier is not None:
+        if self.classes is not None:
             weight = 1.0 if config.objective == "classifier" else config.class_weight
-            total = total + weight * (self._classified(photos, whole) + self._classified(queries, whole)) / 2
+            losses = [self.classes.loss(side.whole, whole.labels) for side in (photos, queries)]
+            total = total + weight * (losses[0] + losses[1]) / 2
         if config.diversity:
             masks = [level.masks for side in (queries, photos) for level in side.levels]
             total = total + config.diversity * torch.stack([diversity(mask) for mask in masks]).mean()
@@ -212,15 +211,6 @@ class RetrieveModel(TaskModel):
                     total = total + config.supcon * weight * more / 2
         return gather.processes * total / gather.total(count).clamp(min=1)
 
-    def _logits(self, vectors: Vectors) -> Tensor:
-        """Return the logits (N, BUCKETS) of hashed classes."""
-        assert self.classifier is not None  # noqa: S101
-        logits: Tensor = self.classifier(torch.cat([level.whole for level in vectors.levels], -1)) * 16
-        return logits
-
-    def _classified(self, vectors: Vectors, batch: RetrieveBatch) -> Tensor:
-        return F.cross_entropy(self._logits(vectors), batch.labels % BUCKETS)
-
     @property
     def term_weights(self) -> list[float]:
         """The weight of each term: 1 - beta of the global, beta of the local ones."""
@@ -237,44 +227,48 @@ class RetrieveModel(TaskModel):
         self._groups = np.array([gold.groups[photo] for photo in gold.gallery])
 
     def gallery_vectors(self, samples: Sequence[Sample]) -> Tensor:
-        """Return the vectors (n, p) of photos, float32, each of the parts of unit length."""
+        """Return the vectors (n, p) of photos, float32, each part of unit length."""
         rows = []
         for first in range(0, len(samples), _AT_ONCE):
             part = samples[first : first + _AT_ONCE]
             photos = self.photos.load([sample.images[0] for sample in part], [0] * len(part), self.cache)
-            rows.append(self.photo_vectors(self.photos(send_to_device(photos, self.log_scale.device))).joined())
+            vectors = self.photo_vectors(self.photos(send_to_device(photos, self.log_scale.device)))
+            agreement = self._agreement
+            rows.append(torch.cat([*vectors.terms, *([agreement.photo(vectors.whole)] if agreement else [])], -1))
         return torch.cat(rows)
 
-    def scaled(self, queries: Vectors, beta: float | None = None) -> Tensor:
-        """Return vectors of queries (N, p), of which the inner product with a photo's is S, in [-3, 3] of 3 levels."""
+    def query_rows(self, queries: Vectors, beta: float | None = None) -> tuple[Tensor, Tensor]:
+        """Return queries (N, p) as they ask an index, and their parts as they are.
+
+        The inner product of the first and a photo's vector, divided by the number of levels, is the similarity
+        (1 - c) S / levels + c p, in [-1, 1]: c is `class_share`, p the probability that both are of one class.
+        """
         share = self.config.beta if beta is None else beta
-        weights = [1 - share, share] * len(queries.levels)
-        return torch.cat([weight * term for weight, term in zip(weights, queries.terms, strict=True)], -1)
+        count, classes = len(queries.levels), self.config.class_share
+        weights = [(1 - classes) * weight for weight in (1 - share, share) * count]
+        parts = queries.terms
+        if self._agreement is not None:
+            parts, weights = [*parts, self._agreement.query(queries.whole)], [*weights, classes * count]
+        scaled = [weight * part for weight, part in zip(weights, parts, strict=True)]
+        return torch.cat(scaled, -1), torch.cat(parts, -1)
+
+    @property
+    def _agreement(self) -> ClassAgreement | None:
+        return self.classes if self.config.class_share else None
 
     def predict(self, batch: Batch, view: int) -> list[RetrievalPrediction]:  # noqa: ARG002  nothing to turn back
-        """Return the similarity S / levels of every query to every photo of the gallery, in [-1, 1].
-
-        With `label_weight` w it is (1 - w) S / levels + w p: p is the probability that the query has the photo's class,
-        which is known of a proven case.
-        """
+        """Return the similarity of every query to every photo of the gallery, in [-1, 1] (`query_rows`)."""
         whole = of_class(batch, RetrieveBatch)
         gold = self._gold
         if gold is None:
             raise ValueError("no gallery: call `ask` first")
         if self._gallery is None:
             self._gallery = self.gallery_vectors(gold.samples)
-            classes = [text_hash(class_of(sample.case)) % BUCKETS for sample in gold.samples]
-            self._classes = torch.tensor(classes, device=self._gallery.device)
         queries = self.query_vectors(self.photos(whole.photos), whole.words, whole.longest)
-        similarity = (self.scaled(queries) @ self._gallery.T / len(queries.levels)).float()
-        weight = self.config.label_weight
-        if weight:
-            similarity = (1 - weight) * similarity + weight * self._logits(queries).float().softmax(-1)[
-                :, self._classes
-            ]
+        scores = (self.query_rows(queries)[0] @ self._gallery.T / len(queries.levels)).float().cpu().numpy()
         return [
             RetrievalPrediction(name, gold.gallery, np.where(self._groups == gold.groups[name], _UNRANKED, row))
-            for name, row in zip(whole.ids, similarity.cpu().numpy(), strict=True)
+            for name, row in zip(whole.ids, scores, strict=True)
         ]
 
 
