@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from magic_cli.data.gold import Gold, gold_files
-from magic_cli.data.prepared import MANIFEST
+from magic_cli.data.prepared import MANIFEST, Prepared, open_prepared
 from magic_cli.errors import DataError, printable, problem
 from magic_cli.io.files import sha256, write_parts, write_text
 from magic_cli.io.json_files import read_jsonl, write_json
@@ -53,8 +53,16 @@ def write_report(report: ScoreReport, gold: Gold) -> ScoreReport:
         write_json(folder / REPORT, {"schema": 1, **report.to_json()})
         write_parts(folder / ITEMS, items_csv(report.systems))
         with open_predictions(files.preds[0]) as first:
-            write_text(folder / PAGE, score_page.html(report, gold, masks_of(first, gold), history))
+            masks, photos = masks_of(first, gold), _photos(report)
+            write_text(folder / PAGE, score_page.html(report, gold, masks, history, photos))
     return replace(report, files=replace(files, written=tuple(files.out / name for name in names)))
+
+
+def _photos(report: ScoreReport) -> Prepared | None:
+    """Return the dataset with the photos of similar cases; None if none are shown, or the gold is another kind."""
+    errors = (row for system in report.systems for scores in system.tasks for row in scores.errors)
+    is_shown = any(row.get("neighbours") for row in errors) and (report.files.gold / MANIFEST).is_file()
+    return open_prepared(report.files.gold, texts=False) if is_shown else None
 
 
 def _history(run: Path) -> Sequence[Mapping[str, float | None]]:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from magic_cli.data.gold import Gold
 from magic_cli.data.pair_gold import PairGold
+from magic_cli.data.prepared import Prepared
 from magic_cli.errors import ExtraError
 from magic_cli.records import TaskScores
 from magic_cli.report import page, plots
 from magic_cli.report.leaderboard import Entry
 from magic_cli.report.pairs.content import PairContent, most_successful, pair_content
+from magic_cli.report.score_errors import WrongAnswer, wrong_answers
 from magic_cli.report.score_images import ImageContent, Masks, Row, image_content
 from magic_cli.report.score_report import Comparison, ScoreReport
 from magic_cli.report.score_text import (
@@ -139,6 +141,7 @@ class TaskContent:
     paired: list[tuple[Comparison, list[DifferenceRow]]]
     images: ImageContent | None
     confusions: list[Confusion]
+    errors: tuple[WrongAnswer, ...]
     pairs: PairContent | None
 
 
@@ -166,7 +169,13 @@ class PublishedContent:
     ours: list[tuple[str, Mapping[str, float]]]
 
 
-def html(report: ScoreReport, gold: Gold, masks: Masks, history: Sequence[Row] = ()) -> str:
+def html(
+    report: ScoreReport,
+    gold: Gold,
+    masks: Masks,
+    history: Sequence[Row] = (),
+    prepared: Prepared | None = None,
+) -> str:
     """Return the page of a report.
 
     Args:
@@ -174,8 +183,9 @@ def html(report: ScoreReport, gold: Gold, masks: Masks, history: Sequence[Row] =
         gold: the gold of that report, for annotators' masks and photos of the images shown.
         masks: reader of the first system's mask of each image, (H, W) uint8 {0, 1}; called for a dozen of them.
         history: rows of a run's metrics.jsonl, for training curves; none without a run.
+        prepared: the dataset of the gold, for photos of the cases similar to those of wrong answers.
     """
-    tasks = [_task_content(report, name, gold, masks) for name in report.tasks]
+    tasks = [_task_content(report, name, gold, masks, prepared) for name in report.tasks]
     sections = [(content.name, content.title) for content in tasks]
     training = _training(report, history)
     published = [
@@ -198,7 +208,7 @@ def html(report: ScoreReport, gold: Gold, masks: Masks, history: Sequence[Row] =
     )
 
 
-def _task_content(report: ScoreReport, name: str, gold: Gold, masks: Masks) -> TaskContent:
+def _task_content(report: ScoreReport, name: str, gold: Gold, masks: Masks, prepared: Prepared | None) -> TaskContent:
     task, systems = report.tasks[name], report.by_system(name)
     is_pairs = task.deliverable == "pairs"
     system = most_successful(systems, task.monitor) if is_pairs else next(iter(systems))
@@ -220,6 +230,7 @@ def _task_content(report: ScoreReport, name: str, gold: Gold, masks: Masks) -> T
         paired=[(row, _paired(row, questions)) for row in report.comparisons if row.task == name and not is_pairs],
         images=image_content(first, gold.masks, masks),
         confusions=[_confusion(row) for row in first.summary_rows if row.get("confusion")],
+        errors=wrong_answers(first.errors, prepared),
         pairs=pairs,
     )
 

@@ -16,6 +16,7 @@ from magic_cli.io.json_files import MAX_ANSWERS, MAX_ROWS, PairsHook, TooManyVal
 from magic_cli.io.regular_file import binary_size
 from magic_cli.records import Submitted
 from magic_cli.submission.archive import Archive
+from magic_cli.submission.neighbours import ShownNeighbour
 from magic_cli.submission.probabilities import Probabilities
 
 _HEAD = 4096
@@ -102,11 +103,13 @@ class SubmittedRow(Submitted):
     raw: the parsed row, of any type, for the official scores.
     values: {qid: option index} for every whole number in the row, in range or not.
     probabilities: {qid: one number in [0, 1] per option} from predictions.jsonl; {} without that file.
+    neighbours: the similar cases in neighbours.json, the most similar first; () without that file.
     """
 
     raw: Any = None
     values: Mapping[str, int] = field(default_factory=dict)
     probabilities: Probabilities = field(default_factory=dict)
+    neighbours: tuple[ShownNeighbour, ...] = ()
 
 
 def read_row(row: Any, qids: Collection[str], where: str) -> SubmittedRow:

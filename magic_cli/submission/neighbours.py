@@ -1,10 +1,11 @@
 """neighbours.json: the similar cases that were looked at for each answer, beside a submission.
 
-It is for people (schemas/neighbours.schema.json), and is never packaged: its ids are those of the
+It is for people and report.html (schemas/neighbours.schema.json), and is never packaged: its ids are those of the
 training cases.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.records import Neighbour
@@ -12,6 +13,16 @@ from magic_cli.records import Neighbour
 NEIGHBOURS_FILE = "neighbours.json"
 
 SHOWN = 5  # neighbours of an encounter that are written
+
+
+@dataclass(frozen=True, slots=True)
+class ShownNeighbour:
+    """A similar case as the file holds it; `answers` are the texts of its options by parent question."""
+
+    case_id: str
+    image_id: str
+    similarity: float
+    answers: Mapping[str, Sequence[str]]
 
 
 def neighbours_json(similar: Mapping[str, Sequence[Neighbour]], questions: QuestionSchema) -> dict[str, object]:
@@ -22,7 +33,7 @@ def neighbours_json(similar: Mapping[str, Sequence[Neighbour]], questions: Quest
                 "case_id": neighbour.case_id,
                 "image_id": neighbour.image_id,
                 "similarity": round(neighbour.similarity, 4),
-                "answers": _texts(neighbour.answers, questions),
+                "answers": answer_texts(neighbour.answers, questions),
             }
             for neighbour in neighbours[:SHOWN]
         ]
@@ -31,7 +42,7 @@ def neighbours_json(similar: Mapping[str, Sequence[Neighbour]], questions: Quest
     return {"schema": 1, "encounters": encounters}
 
 
-def _texts(answers: Mapping[str, int], questions: QuestionSchema) -> dict[str, list[str]]:
+def answer_texts(answers: Mapping[str, int], questions: QuestionSchema) -> dict[str, list[str]]:
     """Return the options of each parent as texts, without padding where there are others."""
     texts = {}
     for parent, options in questions.to_sets(answers).items():

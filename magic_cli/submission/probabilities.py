@@ -39,9 +39,10 @@ def probability_row(
     return {"encounter_id": encounter, "answers": answers}
 
 
-def probabilities_name(answers: str) -> str:
-    """Return the name of the file with the probabilities of a JSON of answers, both in one archive."""
-    return answers.rpartition("/")[0] + "/" * ("/" in answers) + PROBABILITIES_FILE
+def name_beside(answers: str, name: str) -> str:
+    """Return the name of a file that lies beside a JSON of answers, both in one archive."""
+    folder, slash, _ = answers.rpartition("/")
+    return folder + slash + name
 
 
 def read_probabilities(archive: Archive, answers: str, rows: Sequence[Any]) -> tuple[dict[str, Probabilities], str]:
@@ -55,7 +56,7 @@ def read_probabilities(archive: Archive, answers: str, rows: Sequence[Any]) -> t
         answers: name of the JSON in the archive.
         rows: the rows of the JSON, of any type.
     """
-    name = probabilities_name(answers)
+    name = name_beside(answers, PROBABILITIES_FILE)
     if name not in archive.members:
         return {}, ""
     where, remedy = archive.where(name), "not used: predict again"

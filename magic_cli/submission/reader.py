@@ -33,8 +33,8 @@ from magic_cli.submission.answers import (
     read_rows,
 )
 from magic_cli.submission.archive import Archive, open_archive
+from magic_cli.submission.beside import Beside, names_beside, read_beside
 from magic_cli.submission.pairs import CONCEPTS, VECTORS, ZERO_SHOT, PairFiles, find_pairs, read_pairs
-from magic_cli.submission.probabilities import Probabilities, probabilities_name, read_probabilities
 from magic_cli.submission.rankings import RUN, RankingFiles, find_rankings, read_rankings
 from magic_cli.submission.zip_limits import MAX_MEMBER
 
@@ -161,7 +161,7 @@ class Submission:
     misnamed_masks: image id to member, for files whose names are nearly those of masks.
     masks_are_found: False if the official scorer does not find the masks, because they are elsewhere in the zip.
     answers: the JSON's name in the archive.
-    probabilities: encounter to qid to probabilities, from the predictions.jsonl of these rows.
+    beside: what predictions.jsonl and neighbours.json tell about these rows.
     pairs: files of a contrastive model; None if there are none.
     rankings: files of case retrieval; None if there are none.
     """
@@ -174,7 +174,7 @@ class Submission:
     misnamed_masks: Mapping[str, str] = field(default_factory=dict)
     masks_are_found: bool = True
     answers: str = ANSWERS
-    probabilities: Mapping[str, Probabilities] = field(default_factory=dict)
+    beside: Beside = field(default_factory=Beside)
     pairs: PairFiles | None = None
     rankings: RankingFiles | None = None
 
@@ -216,10 +216,7 @@ class Submission:
         """
         where = self.archive.where(self.answers)
         for number, raw in enumerate(self.rows or ()):
-            row = read_row(raw, questions, f"{where}:{number}")
-            known = self.probabilities.get(row.id, {})
-            is_complete = known.keys() == questions.keys() and all(len(known[q]) == questions[q].size for q in known)
-            yield replace(row, probabilities=known) if is_complete else row
+            yield self.beside.added_to(read_row(raw, questions, f"{where}:{number}"), questions)
 
     def submitted_masks(self, images: Iterable[str] | None = None) -> Iterator[SubmittedMask]:
         """Yield the masks of `images` in their order (None: of all); images without a mask are skipped."""
@@ -281,8 +278,7 @@ def open_predictions(path: Path) -> Iterator[Submission]:
         rows = None if layout.answers is None else read_rows(archive, layout.answers, notes)
         official_errors = tuple(_official_errors(archive, layout, rows or ()))
         answers = layout.answers or ANSWERS
-        probabilities, note = read_probabilities(archive, answers, rows or ())
-        notes += [note] if note else []
+        beside = read_beside(archive, answers, rows or (), notes)
         yield Submission(
             archive,
             masks=masks,
@@ -292,7 +288,7 @@ def open_predictions(path: Path) -> Iterator[Submission]:
             misnamed_masks={image: name for image, name in misnamed.items() if image not in (masks or {})},
             masks_are_found=not archive.is_zip or layout.masks == f"{MASKS}/",
             answers=answers,
-            probabilities=probabilities,
+            beside=beside,
             pairs=pairs,
             rankings=rankings,
         )
@@ -367,7 +363,7 @@ def _misnamed_masks(archive: Archive, folder: str, notes: list[str]) -> dict[str
 
 
 def submitted_files(path: Path) -> list[Path]:
-    """Return the files of predictions that are read: official masks, the answers and their probabilities.
+    """Return the files of predictions that are read: official masks, the answers and what lies beside these.
 
     Whatever else lies in the folder is left out, and so are files that are too large to be read.
     """
@@ -382,7 +378,7 @@ def submitted_files(path: Path) -> list[Path]:
             return sorted(others)
         names = [] if layout.masks is None else list(masks_in(archive, layout.masks).values())
         if layout.answers is not None:
-            names += [layout.answers, probabilities_name(layout.answers)]
+            names += [layout.answers, *names_beside(layout.answers)]
         small = (name for name in names if name in archive.members and archive.size(name) <= MAX_MEMBER)
         return sorted((*(path / name for name in small), *others))
 

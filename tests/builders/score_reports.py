@@ -31,16 +31,15 @@ HISTORY = [
     }
     for n in range(8)
 ]
-ERRORS = [
-    {
-        "encounter": "ENC00001",
-        "parent": "CQID034",
-        "option": 6,
-        "answer": "<b>red</b>",
-        "probability": 0.9,
-        "gold": "x, y",
-    }
-]
+ERROR = {
+    "encounter": "ENC00001",
+    "parent": "CQID034",
+    "option": 6,
+    "answer": "<b>red</b>",
+    "probability": 0.9,
+    "gold": "x, y",
+}
+NEAR = [("gold", "x, y"), ("part", "x"), ("option", "<b>red</b>"), ("neither", "blue"), ("neither", "")]
 
 
 def score_report(*systems: SystemScores, **fields: Any) -> ScoreReport:
@@ -209,8 +208,23 @@ def _cvqa(number: int, hostile: bool) -> TaskScores:
     common = _common(keys, "number_cvqa_instances", number, hostile)
     extra = {"f1_macro": 0.5}
     return TaskScores(
-        "cvqa", per_item=tuple(items), summary_rows=tuple(rows), extra=extra, errors=tuple(ERRORS), **common
+        "cvqa", per_item=tuple(items), summary_rows=tuple(rows), extra=extra, errors=_errors(hostile), **common
     )
+
+
+def _errors(hostile: bool) -> tuple[dict[str, Any], ...]:
+    """One without and one with similar cases."""
+    near = [
+        {
+            "case_id": _text(f"ENC1000{k}", hostile),
+            "image_id": _text(f"IMG_ENC1000{k}_00001", hostile),
+            "similarity": 0.9 - k / 10,
+            "answer": _text(answer, hostile) if answer else "",
+            "agrees": agrees,
+        }
+        for k, (agrees, answer) in enumerate(NEAR)
+    ]
+    return ERROR, {**ERROR, "encounter": _text("ENC00002", hostile), "neighbours": near}
 
 
 def _compared(task: str, system: str, other: str) -> Comparison:

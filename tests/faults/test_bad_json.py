@@ -151,12 +151,14 @@ def test_training_curves(magic: Magic, tmp_path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", BROKEN)
-def test_probabilities_beside_answers(magic: Magic, tmp_path: Path, how: str) -> None:
-    """predictions.jsonl is for people: damaged, it is not used, and the scores are there all the same."""
+def test_what_is_beside_answers(magic: Magic, tmp_path: Path, how: str) -> None:
+    """Two files are for people: damaged, they are not used, and the scores are there all the same."""
+    beside = {"predictions.jsonl": '{"encounter_id": "ENC00001", "answers": {}}\n', "neighbours.json": "{}"}
     write_folder(tmp_path / "sub", {ANSWERS: (EXAMPLES / "preds.json").read_bytes()})
-    (tmp_path / "sub" / "predictions.jsonl").write_text('{"encounter_id": "ENC00001", "answers": {}}\n')
-    broken(tmp_path / "sub" / "predictions.jsonl", how)
-    said = () if how in ("empty", "blank") else ("predictions.jsonl",)
+    for name, text in beside.items():
+        (tmp_path / "sub" / name).write_text(text)
+        broken(tmp_path / "sub" / name, how)
+    said = ("neighbours.json",) if how in ("empty", "blank") else tuple(beside)
     accepted(magic("score", tmp_path / "sub", EXAMPLES / "gold.json", "--resamples", 100), *said)
 
 

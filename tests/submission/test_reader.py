@@ -423,8 +423,10 @@ def test_what_is_recorded_is_what_was_read(tmp_path: Path) -> None:
     others = ("video.bin", "masks_preds/notes.txt", "masks_preds/._a_mask_sys.tiff", "deeper/data_cvqa_sys.json")
     write_folder(folder, dict.fromkeys(others, b"x"))
     assert submitted_files(folder) == read
-    (folder / "predictions.jsonl").write_bytes(b"")
-    assert submitted_files(folder) == sorted([*read, folder / "predictions.jsonl"])
+    beside = [folder / "predictions.jsonl", folder / "neighbours.json"]
+    for file in beside:
+        file.write_bytes(b"")
+    assert submitted_files(folder) == sorted([*read, *beside])
     with read[0].open("r+b") as file:
         file.truncate(1 << 40)
     assert read[0] not in submitted_files(folder)

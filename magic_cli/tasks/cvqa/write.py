@@ -13,7 +13,7 @@ from magic_cli.io.json_files import write_json, write_jsonl
 from magic_cli.io.staging import replace_results
 from magic_cli.records import Neighbour, Prediction, Submitted
 from magic_cli.submission.answers import SubmittedRow
-from magic_cli.submission.neighbours import NEIGHBOURS_FILE, neighbours_json
+from magic_cli.submission.neighbours import NEIGHBOURS_FILE, ShownNeighbour, answer_texts, neighbours_json
 from magic_cli.submission.probabilities import PROBABILITIES_FILE, Probabilities, probability_row
 from magic_cli.submission.reader import ANSWERS, write_answers
 from magic_cli.tasks.cvqa.answers import AnswerPrediction, by_encounter
@@ -77,19 +77,24 @@ def surest_errors(gold: AnswerGold, predictions: Iterable[Prediction | Submitted
     not in the gold set, its predicted probability of being in the set, and the gold options (without padding). Rows
     hold ids and option texts only. Canonical slots name a value once and end in "Not mentioned", so a value is in the
     set with the sum of its probabilities over the parent's slots, and "Not mentioned" with that in the last slot.
+
+    Where neighbours.json is beside the answers, a row also has "neighbours": of each similar case {"case_id",
+    "image_id", "similarity", "answer", "agrees"}, its answer to that question, and whether it has the wrong "option"
+    as well, is the "gold", shares a "part" of the gold, or is "neither".
     """
     qids = gold.questions.by_qid.keys()
     known = (row for row in predictions if isinstance(row, SubmittedRow) and row.probabilities.keys() >= qids)
-    rows = [error for row in known if row.id in gold.answers for error in _wrong(row, gold)]
-    return tuple(sorted(rows, key=lambda row: (-row["probability"], row["encounter"], row["parent"]))[:MOST])
+    rows = [(error, row.neighbours) for row in known if row.id in gold.answers for error in _wrong(row, gold)]
+    rows.sort(key=lambda pair: (-pair[0]["probability"], pair[0]["encounter"], pair[0]["parent"]))
+    return tuple(_with_neighbours(error, neighbours, gold) for error, neighbours in rows[:MOST])
 
 
 def _wrong(row: SubmittedRow, gold: AnswerGold) -> Iterator[dict[str, Any]]:
     questions = gold.questions
     predicted, right = questions.to_sets(row.values), questions.to_sets(gold.answers[row.id])
+    texts = answer_texts(gold.answers[row.id], questions)
     for parent, qids in questions.parents.items():
         padding, slots = questions.not_mentioned(parent), np.array([row.probabilities[qid] for qid in qids])
-        values = sorted(right[parent] - {padding}) or sorted(right[parent])
         for option in sorted(option for option in predicted[parent] - right[parent] if 0 <= option < slots.shape[1]):
             probability = slots[-1, option] if option == padding else min(1.0, slots[:, option].sum())
             yield {
@@ -98,5 +103,30 @@ def _wrong(row: SubmittedRow, gold: AnswerGold) -> Iterator[dict[str, Any]]:
                 "option": option,
                 "answer": questions.option(qids[0], option),
                 "probability": round(float(probability), 4),
-                "gold": ", ".join(questions.option(qids[0], value) for value in values),
+                "gold": ", ".join(texts[parent]),
             }
+
+
+def _with_neighbours(error: dict[str, Any], neighbours: Iterable[ShownNeighbour], gold: AnswerGold) -> dict[str, Any]:
+    """Return the row of a wrong answer with the answers of similar cases to that question; without them, itself."""
+    parent = error["parent"]
+    right = frozenset(answer_texts(gold.answers[error["encounter"]], gold.questions)[parent])
+    rows = [
+        {
+            "case_id": neighbour.case_id,
+            "image_id": neighbour.image_id,
+            "similarity": neighbour.similarity,
+            "answer": ", ".join(neighbour.answers.get(parent, ())),
+            "agrees": _agreement(frozenset(neighbour.answers.get(parent, ())), error["answer"], right),
+        }
+        for neighbour in neighbours
+    ]
+    return {**error, "neighbours": rows} if rows else error
+
+
+def _agreement(theirs: frozenset[str], wrong: str, right: frozenset[str]) -> str:
+    if wrong in theirs:
+        return "option"
+    if theirs == right:
+        return "gold"
+    return "part" if theirs & right else "neither"

@@ -1,12 +1,18 @@
-"""tasks/cvqa/write.py: predictions.jsonl beside the submission, read back only where it belongs to it; sure errors."""
+"""tasks/cvqa/write.py: predictions.jsonl beside the submission, read back only where it belongs to it; sure errors.
+
+And neighbours.json, the similar cases beside these.
+"""
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from challenge_folders import draw_photo, save_photo
+from page_outline import check
 from tiny_dataset import QUESTIONS, answers, make_prepared
 from typer.testing import CliRunner
 
@@ -15,8 +21,9 @@ from magic_cli.commands.package import package
 from magic_cli.data.gold import AnswerGold
 from magic_cli.data.prepared import open_prepared
 from magic_cli.io import schema
-from magic_cli.io.json_files import read_json, read_jsonl
+from magic_cli.io.json_files import read_json, read_jsonl, write_jsonl
 from magic_cli.io.run_record import Call, running
+from magic_cli.records import Neighbour
 from magic_cli.submission.archive import open_archive
 from magic_cli.submission.expected import expected_of
 from magic_cli.submission.lint import lint
@@ -27,7 +34,7 @@ from magic_cli.tasks.cvqa.write import MOST
 
 cvqa = get("cvqa")
 
-NAME, PROBABILITIES = "data_cvqa_sys.json", "predictions.jsonl"
+NAME, PROBABILITIES, NEIGHBOURS = "data_cvqa_sys.json", "predictions.jsonl", "neighbours.json"
 ENCOUNTERS = ("ENC00021", "ENC00022", "ENC00023")
 
 CALL = Call("predict", {"task": "cvqa"})
@@ -201,3 +208,85 @@ def test_the_command_shows_the_most_confident_errors(tmp_path: Path) -> None:
     alone = CliRunner().invoke(app, ["score", str(tmp_path / "out" / NAME), str(data)])
     assert "most confident" not in alone.stdout
     assert "most confident" not in CliRunner().invoke(app, [*words, "--official"]).stdout
+
+
+COLOUR, SITE = "CQID034-001", ("CQID011-001", "CQID011-002")
+TRUTH = answers("ENC00011") | {SITE[0]: 3, SITE[1]: 4}  # two body sites
+
+
+def with_similar(out: Path, data: Path, sites: tuple[int, int] = (3, 5)) -> AnswerGold:
+    """Write a colour that is wrong, and one of two sites, with five similar cases; return gold with both sites."""
+    right, other = TRUTH, TRUTH | {COLOUR: 5, SITE[0]: 1, SITE[1]: 2}
+    wrong = TRUTH | {COLOUR: 6, SITE[0]: sites[0], SITE[1]: sites[1]}
+    half = right | {SITE[0]: 4, SITE[1]: QUESTIONS.not_mentioned("CQID011") or 0}
+    names = ("ENC00001", "ENC00002", "ENC00003", "ENC00004", "=cmd()<b>")
+    rows = zip(names, (right, wrong, other, half, right), strict=True)
+    near = tuple(Neighbour(e, f"IMG_{e}_00001", 0.9 - k / 10, row) for k, (e, row) in enumerate(rows))
+    prediction = replace(soft("ENC00011", wrong, 0.9), neighbours=near)
+    cvqa.write([prediction], open_prepared(data), out)
+    return AnswerGold("g", QUESTIONS, answers={"ENC00011": TRUTH})
+
+
+def test_similar_cases_stand_beside_an_error_and_how_they_compare(tmp_path: Path) -> None:
+    gold = with_similar(tmp_path / "out", make_prepared(tmp_path / "prepared"))
+    found = {row["parent"]: row["neighbours"] for row in misses(tmp_path / "out", gold)}
+    assert [row["agrees"] for row in found["CQID034"]] == ["gold", "option", "neither", "gold", "gold"]
+    assert [row["agrees"] for row in found["CQID011"]] == ["gold", "option", "neither", "part", "gold"]
+    assert found["CQID034"][1] == {
+        "case_id": "ENC00002",
+        "image_id": "IMG_ENC00002_00001",
+        "similarity": 0.8,
+        "answer": QUESTIONS.option(COLOUR, 6),
+        "agrees": "option",
+    }
+    assert found["CQID011"][3]["answer"] == QUESTIONS.option(SITE[0], 4)  # without padding
+    assert found["CQID011"][0]["answer"] == ", ".join(QUESTIONS.option(SITE[0], k) for k in (3, 4))
+
+
+def test_the_page_shows_similar_cases_with_their_photos(tmp_path: Path) -> None:
+    data = make_prepared(tmp_path / "prepared")
+    with_similar(tmp_path / "out", data)
+    (data / "photos").mkdir()
+    for number, name in enumerate(("ENC00001_00001", "ENC00011_00002")):  # the first photo of the latter is missing
+        save_photo(data / "photos" / f"IMG_{name}.jpg", draw_photo((24, 32), number))
+    rows = [{**row, "sha256": ""} for row in read_jsonl(data / "images.jsonl")]
+    write_jsonl(data / "images.jsonl", rows)
+    words = ["score", str(tmp_path / "out"), str(data), "--resamples", "100"]
+    shown = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "report"), "--json"])
+    assert shown.exit_code == 0, shown.output
+    assert schema.problems("report", json.loads(shown.stdout), "--json") == []
+    page = check((tmp_path / "report" / "report.html").read_text())
+    errors = json.loads(shown.stdout)["systems"][0]["reports"][0]["errors"]
+    assert page.text.count("this encounter") == page.text.count("=cmd()<b>") == len(errors) > 1
+    assert {image["alt"] for image in page.images if "photo of" in str(image["alt"])} == {
+        "The most similar photo of ENC00001",
+        "A photo of ENC00011",
+    }
+    for said in ("as the gold", "as answered", "neither", "0.80"):
+        assert said in page.text
+    (tmp_path / "out" / NEIGHBOURS).unlink()
+    CliRunner().invoke(app, [*words, "--out", str(tmp_path / "without")])
+    assert "this encounter" not in (tmp_path / "without" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "what cannot be read"),
+        ("\udcff", "what cannot be read"),
+        ("[" * 100_000, "what cannot be read"),
+        ("[]", "another layout"),
+        ('{"schema": 1, "encounters": {"ENC00011": [{"case_id": 7}]}}', "another layout"),
+        (
+            '{"schema": 1, "encounters": {"E": [{"case_id": "C", "image_id": "I", "similarity": NaN, "answers": {}}]}}',
+            "a similarity that is no number",
+        ),
+    ],
+)
+def test_damaged_similar_cases_are_told_and_not_shown(text: str, said: str, tmp_path: Path) -> None:
+    gold = with_similar(tmp_path, make_prepared(tmp_path / "prepared"))
+    (tmp_path / NEIGHBOURS).write_bytes(text.encode("utf-8", "surrogateescape"))
+    _, [note] = read_back(tmp_path)
+    assert note.startswith(f"{tmp_path / NEIGHBOURS}: got {said}")
+    assert "not shown" in note
+    assert [row for row in misses(tmp_path, gold) if "neighbours" not in row]
