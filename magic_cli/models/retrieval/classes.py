@@ -24,6 +24,8 @@ class ClassAgreement(nn.Module):
         width: of the features, global vectors of all levels side by side.
     """
 
+    codes: Tensor
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.classifier = nn.Linear(width, BUCKETS)
@@ -49,5 +51,4 @@ class ClassAgreement(nn.Module):
         return logits
 
     def _coded(self, features: Tensor) -> Tensor:
-        codes: Tensor = self.codes
-        return self._logits(features).float().softmax(-1) @ codes
+        return self._logits(features).float().softmax(-1) @ self.codes
