@@ -31,6 +31,7 @@ from magic_cli.training.inference import average_predictions, fill_cache
 from magic_cli.training.inference import predict as predict_samples
 from magic_cli.training.restoring import restored
 from magic_cli.training.runtime import Runtime, RuntimeOptions
+from magic_cli.training.seen import Exposure, ids_among
 from magic_cli.training.task import NeighbourWeight, Task
 from magic_cli.training.task_model import TaskModel
 from magic_cli.training.workers import report_ends, require_workers
@@ -166,6 +167,9 @@ def predict(
         files = known.write(_noting(stamps.checked(made), ids), prepared, folder, decision)
     following = after_predicting(known, prepared, data, folder, split, ids)
     record = _run_files(paths, stamps, folder, (split, options))
+    exposure = _exposure(known, (paths, prepared), split, options)
+    record = replace(record, settings={**record.settings, **exposure.to_json()})
+    result = replace(result, exposure=exposure)
     if weight is not None:
         record = replace(record, settings={**record.settings, **_settings_of(weight)})
         result = replace(result, neighbours=weight, unknown=unknown)
@@ -276,9 +280,12 @@ def predictions(
 ) -> Iterator[Prediction]:
     """Yield the predictions of one checkpoint, or the mean of several; with `tta`, over four flipped views.
 
+    What one of several models learned from is predicted by the others, if these did not: each fold what it held out.
+
     With a `precision` other than "no", features are computed instead of read: the cache holds those of full precision.
     """
     task, runtime, runs = tasks.get(name), options.runtime.runtime(), []
+    learned: list[frozenset[str]] = []
     gold, decision = cache(lambda: task.gold(prepared, split)), task.decision_from(options.decided)
     for path in ckpts:
         model, config = restored(path, task, prepared, options.weights)
@@ -287,8 +294,19 @@ def predictions(
             config = from_dict(type(config), config.as_dict() | {"precision": options.precision}, "--precision")
         samples = _samples(task, prepared, split, config, options.limit, warn=path == ckpts[0])
         model.cache = runtime.features(config) if options.precision in (None, "no") else None
-        runs += predict_views(model, config, samples, runtime, TTA_VIEWS if options.tta else (0,))
-    return average_predictions(runs) if len(runs) > 1 else runs[0]
+        views = predict_views(model, config, samples, runtime, TTA_VIEWS if options.tta else (0,))
+        runs += views
+        if len(ckpts) > 1:
+            learned += [ids_among(samples, checkpoint.load_seen(path).learned)] * len(views)
+    return average_predictions(runs, learned) if len(runs) > 1 else runs[0]
+
+
+def _exposure(task: Task, inputs: tuple[Sequence[Path], Prepared], split: str, options: PredictOptions) -> Exposure:
+    """Return how many of the samples the models have seen."""
+    paths, prepared = inputs
+    config = from_dict(task.config_class, checkpoint.best_meta(paths[0])["config"], str(paths[0]))
+    samples = _samples(task, prepared, split, config, options.limit, warn=False)
+    return Exposure.of(samples, [checkpoint.load_seen(path) for path in paths])
 
 
 def _samples(

@@ -31,6 +31,7 @@ from magic_cli.report.score_report import (
 from magic_cli.submission.pairs import find_pairs
 from magic_cli.submission.rankings import RankingFiles, find_rankings, ranked_ids
 from magic_cli.submission.reader import Submission, holds_only_pairs, holds_only_rankings, open_predictions
+from magic_cli.training.seen import exposure_lines
 
 EMPTY = ("one", "zero", "skip")
 
@@ -206,7 +207,12 @@ def _score_system(path: Path, gold: Gold, options: ScoreOptions) -> SystemScores
             task = tasks.get(tasks.BY_DELIVERABLE[deliverable])
             predictions = submission.of(deliverable, gold.answers.questions.by_qid)
             scored.append(task.score(task.gold_in(gold), predictions, options.rules, options.workers))
-        return SystemScores(printable(path), submission.notes, tuple(_as_one_run(submission, scored)))
+        notes = (*submission.notes, *exposure_lines(run_record.recorded_settings(_folder(path))))
+        return SystemScores(printable(path), notes, tuple(_as_one_run(submission, scored)))
+
+
+def _folder(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
 
 
 def _as_one_run(submission: Submission, scored: Sequence[TaskScores]) -> Iterator[TaskScores]:

@@ -83,6 +83,13 @@ class RunFiles:
         return {name: self.root / name for name in sorted(names) if (self.root / name).is_file()}
 
 
+def recorded_settings(folder: Path) -> Mapping[str, Json]:
+    """Return the settings in the run.json of a folder; {} without a record that can be read."""
+    row = _read(folder / FILE)
+    settings = row.get("settings") if isinstance(row, dict) else None
+    return settings if isinstance(settings, dict) else {}
+
+
 def _listed(record: Path) -> Sequence[str]:
     """Return the names of the outputs that a record of this program lists."""
     row = _read(record)

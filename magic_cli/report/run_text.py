@@ -12,6 +12,7 @@ from magic_cli.records import AnswerReview, Review
 from magic_cli.report.next_command import after_folds
 from magic_cli.report.score_text import between, interval, number, signed
 from magic_cli.report.table import Table
+from magic_cli.training.seen import Exposure, exposure_lines
 from magic_cli.training.task import NeighbourWeight
 
 Settings = Mapping[str, bool | int | float | str]
@@ -24,7 +25,8 @@ class PredictResult(RecordedResult):
     """Result of `predict`; after a dry run, `samples` is the number of samples that it would predict.
 
     `following` is the command to type next; "" if there is none. `neighbours` is what the answers of similar cases
-    weigh, None without them; of the index, `unknown` photos are of none that has answers.
+    weigh, None without them; of the index, `unknown` photos are of none that has answers. `exposure` tells how many
+    samples the models have seen; None after a dry run.
     """
 
     task: str
@@ -37,6 +39,7 @@ class PredictResult(RecordedResult):
     following: str = ""
     neighbours: NeighbourWeight | None = None
     unknown: int = 0
+    exposure: Exposure | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return schemas/predicted.schema.json without its header."""
@@ -44,11 +47,13 @@ class PredictResult(RecordedResult):
         made["checkpoints"] = list(self.checkpoints)
         counted = {} if self.samples is None else {"samples": self.samples}
         similar = {} if self.neighbours is None else {**self.neighbours.to_json(), "unknown": self.unknown}
-        return made | counted | {"files": self.files} | ({"neighbours": similar} if similar else {})
+        seen = {} if self.exposure is None else {"exposure": self.exposure.to_json()}
+        return made | counted | {"files": self.files} | ({"neighbours": similar} if similar else {}) | seen
 
     def lines(self) -> list[str]:
-        """Return what the neighbours weigh, if they were asked, what was written, and the next command."""
-        return [*_neighbour_lines(self.neighbours), _written(self)]
+        """Return what the models have seen, what the neighbours weigh, what was written, and the next command."""
+        seen = [] if self.exposure is None else exposure_lines(self.exposure.to_json())
+        return [*(f"note: {line}" for line in seen), *_neighbour_lines(self.neighbours), _written(self)]
 
 
 def _neighbour_lines(chosen: NeighbourWeight | None) -> list[str]:

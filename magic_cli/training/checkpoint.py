@@ -18,8 +18,11 @@ from magic_cli.io.files import write_atomic
 from magic_cli.io.regular_file import open_regular
 from magic_cli.models.encoders import Encoder
 from magic_cli.records import CheckpointMeta
+from magic_cli.training.seen import NOTHING, Seen
 
 FORMAT = 2  # format 1 used former setting names
+
+_SEEN = {"learned_from": "learned", "chosen_on": "chosen"}  # entries of the file, and fields of `Seen`
 
 Loaded = dict[str, Any]
 """Contents of a file by name: meta data as JSON text or values, tensors, state dicts."""
@@ -191,9 +194,10 @@ def load_file(path: Path, mapped: bool = False) -> Loaded:
     return loaded
 
 
-def save_best(path: Path, model: nn.Module, meta: CheckpointMeta) -> None:
-    """Write best.pt atomically; the same weights and meta give the same bytes."""
+def save_best(path: Path, model: nn.Module, meta: CheckpointMeta, seen: Seen = NOTHING) -> None:
+    """Write best.pt atomically; the same weights, meta and data give the same bytes."""
     content = {"meta": json.dumps(dataclasses.asdict(meta), sort_keys=True), "weights": learned(model)}
+    content |= {name: torch.from_numpy(getattr(seen, field)) for name, field in _SEEN.items()}
     write_atomic(path, lambda file: torch.save(content, file))
 
 
@@ -226,6 +230,19 @@ def load_best(path: Path, task: str | None = None) -> tuple[CheckpointMeta, dict
         raise CheckpointError(problem(path, "no tensors by name", "weights", "use a best.pt that `magic train` wrote"))
     meta["questions"], meta["history"] = tuple(meta["questions"]), tuple(meta["history"])
     return CheckpointMeta(**meta), weights
+
+
+def load_seen(path: Path) -> Seen:
+    """Return what the model of a best.pt has seen, `NOTHING` for one of an earlier version.
+
+    Raises:
+        CheckpointError: as `load_best`, or these entries are no hashes.
+    """
+    loaded = load_file(path, mapped=True)
+    found = {field: loaded.get(name, torch.zeros(0, dtype=torch.int64)) for name, field in _SEEN.items()}
+    if any(not isinstance(t, Tensor) or t.dtype != torch.int64 or t.ndim != 1 for t in found.values()):
+        raise CheckpointError(problem(path, "no hashes of what was learned from", "them", "train again"))
+    return Seen(**{field: tensor.numpy().copy() for field, tensor in found.items()})
 
 
 def best_meta(path: Path) -> Loaded:

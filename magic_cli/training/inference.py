@@ -1,6 +1,6 @@
 """The prediction loop, for every task: encode for the cache, predict batches on all processes, average models."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import torch
 from accelerate import Accelerator
@@ -62,7 +62,17 @@ def predict(
     notes.current().report()
 
 
-def average_predictions(runs: Sequence[Iterable[Prediction]]) -> Iterator[Prediction]:
-    """Average several models or views, prediction by prediction; all runs are in the same order."""
+def average_predictions(
+    runs: Sequence[Iterable[Prediction]], learned: Sequence[Collection[str]] = ()
+) -> Iterator[Prediction]:
+    """Average several models or views, prediction by prediction; all runs are in the same order.
+
+    Args:
+        runs: of the models and views.
+        learned: for each run, the ids of the samples that its model learned from; () for none. Such a sample is
+            predicted by the other models alone, if there are any.
+    """
     for group in zip(*runs, strict=True):
-        yield type(group[0]).mean_of(group)
+        pairs = zip(group, learned or [()] * len(group), strict=True)
+        held_out = [prediction for prediction, ids in pairs if prediction.id not in ids]
+        yield type(group[0]).mean_of(held_out or group)

@@ -16,6 +16,7 @@ from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import DataError, EmptySplit, shorten
 from magic_cli.io.progress import log
 from magic_cli.records import Sample
+from magic_cli.training.seen import Seen
 from magic_cli.training.task import Task
 
 
@@ -64,6 +65,11 @@ class Data:
     def valid(self) -> Sequence[Sample]:
         """The validation samples of all parts."""
         return chained([part.valid for part in self.parts])
+
+    @cached_property
+    def seen(self) -> Seen:
+        """Hashes of what is learned from and validated on, for best.pt."""
+        return Seen.of(self.train, self.valid)
 
     def check_unchanged(self) -> None:
         """Raise DataError if files that were read are not the same any more."""

@@ -243,7 +243,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             write_jsonl(self.out / "metrics.jsonl", self.progress.history)
             if is_best:  # written last: a fold that has it is complete
-                checkpoint.save_best(self.out / "best.pt", self.core, self._meta())
+                checkpoint.save_best(self.out / "best.pt", self.core, self._meta(), self.data.seen)
         star, seconds = " *" if is_best else "", time.monotonic() - start
         each = [
             f"{p.name} {scores[key]:.4f}" for p in self.data.parts if (key := f"{p.name}/{self._monitor}") in scores

@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 
 from magic_cli.cli.app import app
 from magic_cli.commands import cross_validate, train
+from magic_cli.commands.predict import PredictOptions, predict
+from magic_cli.commands.score import ScoreOptions, score
 from magic_cli.config import resolve
 from magic_cli.data.prepared import open_prepared
 from magic_cli.errors import CheckpointError, ConfigError, DataError, Interrupted
@@ -27,6 +29,8 @@ from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.training import checkpoint
 from magic_cli.training.parts import unique_samples
+from magic_cli.training.runtime import RuntimeOptions
+from magic_cli.training.seen import Exposure
 from magic_cli.training.trainer import Trainer
 
 cvqa = get("cvqa")
@@ -124,6 +128,32 @@ def test_pooled_figures_are_those_of_magic_score(done: Path, drawn_prepared: Pat
     for name, one in found(done)["figures"].items():
         assert one["value"] == figures[name]
         assert [one["low"], one["high"]] == scored["intervals"][name]
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != "run.json")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def test_a_folder_of_folds_predicts_each_encounter_by_the_fold_that_held_it_out(
+    done: Path, drawn_prepared: Path, tmp_path: Path
+) -> None:
+    """Else the folds together would have learned from all that they predict; a single fold says from how many."""
+    task = found(done)["task"]
+    options = PredictOptions(runtime=RuntimeOptions("cpu", drawn_prepared.parent / "cache"))
+    all_folds = predict(task, done, drawn_prepared, "train", tmp_path / "all", options)
+    assert outputs(tmp_path / "all") == outputs(done / "folds")
+    assert all_folds.exposure is not None
+    samples = all_folds.exposure.samples
+    assert (all_folds.exposure.learned, all_folds.exposure.held_out) == (0, samples)
+    assert any("alone that did not learn" in line for line in all_folds.lines())
+    alone = predict(task, done / "fold-1", drawn_prepared, "train", tmp_path / "one", options)
+    assert alone.exposure is not None
+    assert 0 < alone.exposure.learned < samples
+    report = score(tmp_path / "one", drawn_prepared, ScoreOptions(split="train", resamples=10))
+    assert f"{alone.exposure.learned} of {samples} samples were learned from" in report.systems[0].notes[-1]
+    fresh = predict(task, done, drawn_prepared, "test", tmp_path / "test", options)
+    assert fresh.exposure == Exposure(fresh.exposure.samples if fresh.exposure else 0, 0, 0, 0)
 
 
 def test_figures_of_folds_are_those_of_their_encounters(done: Path, drawn_prepared: Path) -> None:

@@ -2,12 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from magic_cli.data.pair_gold import PairGold
-from magic_cli.errors import MagicError
 from magic_cli.io import run_record
-from magic_cli.io.json_files import read_json
 from magic_cli.records import TaskScores
 from magic_cli.report.pairs.ablation import Ablation, Setting, ablation, against_chance, short_names
 from magic_cli.report.pairs.classes import ClassContent, ConceptContent, class_content, concept_content
@@ -77,16 +74,7 @@ def _files(report: ScoreReport) -> dict[str, PairFiles]:
 
 def _settings(files: PairFiles | None) -> Mapping[str, Setting]:
     """Return the settings of the training behind predictions, from the run.json beside them; {} without one."""
-    path = None if files is None or files.asked is None else files.asked.parent / run_record.FILE
-    if path is None or not path.is_file():
+    if files is None or files.asked is None:
         return {}
-    row = _record(path)
-    settings = row.get("settings") if isinstance(row, dict) else None
-    return {key: value for key, value in (settings or {}).items() if isinstance(value, str | int | float)}
-
-
-def _record(path: Path) -> object:
-    try:
-        return read_json(path)
-    except MagicError:  # scores do not depend on it
-        return None
+    settings = run_record.recorded_settings(files.asked.parent)  # scores do not depend on it
+    return {key: value for key, value in settings.items() if isinstance(value, str | int | float)}
