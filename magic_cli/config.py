@@ -149,6 +149,7 @@ class Config:
     text_weights: Annotated[
         str, "best.pt of the pretraining run whose weights the text encoder gets; text_encoder=RUN sets both."
     ] = ""
+    init: Annotated[str, "best.pt, or folder, of an earlier run of the task whose weights training starts from."] = ""
     weights_dir: Annotated[str, "Folder of Hugging Face checkpoints; empty: the local Hub cache."] = ""
     image_size: Annotated[int, Range(32, 4096), "Height and width of photos in the encoder, in pixels."] = 256
     text_window: Annotated[int, Range(8, 8192), "Longest text that the text encoder sees, in tokens."] = 256
@@ -177,6 +178,10 @@ class Config:
         float, FRACTION, "Fraction of the train encounters that validate where split valid has no gold."
     ] = 0.2
     ema: Annotated[float, FRACTION, "Decay of the averaged weights that are validated and saved; 0: no average."] = 0.0
+    tta: Annotated[
+        Literal["none", "flips", "turns"],
+        "Views that predictions are averaged over: one, four flipped ones, or these and their quarter turns.",
+    ] = "none"
     cache_dtype: Annotated[
         Literal["float32", "float16", "bfloat16"], "Number format of the cached features of frozen encoders."
     ] = "float16"
@@ -202,7 +207,8 @@ class Config:
     @property
     def runs(self) -> tuple[Path, ...]:
         """The best.pt of every earlier run that weights are taken from."""
-        return tuple(dict.fromkeys(Path(str(run)) for name in self.run_settings if (run := getattr(self, name))))
+        named = (getattr(self, name) for name in (*self.run_settings, "init"))
+        return tuple(dict.fromkeys(Path(str(run)) for run in named if run))
 
     @property
     def random_views(self) -> bool:

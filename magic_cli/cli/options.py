@@ -188,6 +188,14 @@ _SETTINGS = "key=value, repeatable: --set epochs=5; --set help lists all setting
 
 Settings = Annotated[list[str] | None, typer.Option("--set", help=_SETTINGS)]
 
+_INIT = "Earlier run of the task (folder or best.pt) whose weights training starts from."
+
+Init = Annotated[Path | None, typer.Option("--init", metavar="RUN", help=_INIT)]
+
+_TTA = "Average over flipped views, or predict one; default: as the preset says."
+
+Tta = Annotated[bool | None, typer.Option("--tta/--no-tta", help=_TTA)]
+
 _FINETUNE = "Encoder weights to train: head (none), last (stage), all, or lora."
 
 Finetune = Annotated[str | None, typer.Option(metavar="head|last|all|lora", help=_FINETUNE)]

@@ -36,7 +36,8 @@ from magic_cli.training.task import NeighbourWeight, Task
 from magic_cli.training.task_model import TaskModel
 from magic_cli.training.workers import report_ends, require_workers
 
-TTA_VIEWS = (0, 1, 2, 3)
+VIEWS = {"none": (0,), "flips": (0, 1, 2, 3), "turns": tuple(range(8))}
+"""Views that predictions are averaged over, by the setting `tta`."""
 
 PREDICTIONS = Path("predictions")
 
@@ -48,7 +49,7 @@ class PredictOptions:
     """Options of `predict`, with the defaults of the command line.
 
     Attributes:
-        tta: average over four flipped views.
+        tta: average over flipped views: four, or those of the setting `tta`; None: as that setting says.
         threshold, largest, fill_holes: for seg: probability above which a pixel is foreground (None: that of the
             checkpoint); keep only the largest region; fill holes.
         decode: for cvqa: "slot" or "set"; None: as in training.
@@ -67,7 +68,7 @@ class PredictOptions:
         runtime: device and cache.
     """
 
-    tta: bool = False
+    tta: bool | None = None
     threshold: float | None = None
     largest: bool = False
     fill_holes: bool = False
@@ -278,7 +279,7 @@ def _checkpoints(names: Sequence[StrPath], task: str) -> list[Path]:
 def predictions(
     name: str, ckpts: Sequence[Path], prepared: Prepared, split: str, options: PredictOptions = _DEFAULTS
 ) -> Iterator[Prediction]:
-    """Yield the predictions of one checkpoint, or the mean of several; with `tta`, over four flipped views.
+    """Yield the predictions of one checkpoint, or the mean of several; with `tta`, over flipped views.
 
     What one of several models learned from is predicted by the others, if these did not: each fold what it held out.
 
@@ -294,11 +295,16 @@ def predictions(
             config = from_dict(type(config), config.as_dict() | {"precision": options.precision}, "--precision")
         samples = _samples(task, prepared, split, config, options.limit, warn=path == ckpts[0])
         model.cache = runtime.features(config) if options.precision in (None, "no") else None
-        views = predict_views(model, config, samples, runtime, TTA_VIEWS if options.tta else (0,))
+        views = predict_views(model, config, samples, runtime, _views(config, options.tta))
         runs += views
         if len(ckpts) > 1:
             learned += [ids_among(samples, checkpoint.load_seen(path).learned)] * len(views)
     return average_predictions(runs, learned) if len(runs) > 1 else runs[0]
+
+
+def _views(config: Config, asked: bool | None) -> Sequence[int]:
+    chosen = "none" if asked is False else "flips" if asked and config.tta == "none" else config.tta
+    return VIEWS[chosen]
 
 
 def _exposure(task: Task, inputs: tuple[Sequence[Path], Prepared], split: str, options: PredictOptions) -> Exposure:

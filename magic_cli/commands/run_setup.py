@@ -36,6 +36,7 @@ class TrainOptions:
         deterministic: fail on non-deterministic operations instead of warning.
         runtime: device and cache.
         modality, encounter_text, lang, finetune, seed: settings under their own names; None: as in the preset.
+        init: best.pt, or folder, of an earlier run of the task whose weights the training starts from; None: none.
         weights: folder of Hugging Face checkpoints; None: the local Hub cache.
         data_weights: of several datasets, or of one: how often an epoch draws each of its training samples, on average
             (0.001 to 100), in the order of the datasets; (): 1 each. Of n samples, round(weight x n) are drawn.
@@ -53,6 +54,7 @@ class TrainOptions:
     lang: str | None = None
     finetune: str | None = None
     seed: int | None = None
+    init: StrPath | None = None
     weights: StrPath | None = None
     data_weights: Sequence[float] = ()
 
@@ -64,6 +66,7 @@ class TrainOptions:
             "lang": self.lang,
             "finetune": self.finetune,
             "seed": self.seed,
+            "init": None if self.init is None else str(self.init),
             "weights_dir": None if self.weights is None else str(Path(self.weights).resolve()),
         }
         return {name: value for name, value in values.items() if value is not None}

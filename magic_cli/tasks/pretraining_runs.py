@@ -50,6 +50,8 @@ def with_runs(config: Config) -> Config:
     for setting in config.run_settings.keys() - {"image_weights", "text_weights"}:
         if named := getattr(config, setting):
             changes[setting] = str(open_run(named).file)
+    if config.init:
+        changes["init"] = str(open_run(config.init, config.task).file)
     return replace(config, **changes) if changes else config
 
 
@@ -63,7 +65,7 @@ def is_run(name: str) -> bool:
 
 @dataclass(frozen=True)
 class PretrainingRun:
-    """A finished pretraining.
+    """A finished training.
 
     Attributes:
         file: its best.pt.
@@ -76,8 +78,8 @@ class PretrainingRun:
     trained: frozenset[str]
 
 
-def open_run(name: str) -> PretrainingRun:
-    """Find a run by its folder or its best.pt.
+def open_run(name: str, task: str = TASK) -> PretrainingRun:
+    """Find a run of a task by its folder or its best.pt.
 
     Raises:
         CheckpointError: there is none or there are several, it is damaged, or of another task.
@@ -88,9 +90,9 @@ def open_run(name: str) -> PretrainingRun:
     if folder.is_dir() and not (folder / BEST).is_file() and not any(folder.glob(f"*/{BEST}")):
         begun = (folder / "state.pt").is_file()
         remedy = "finish its training with --resume" if begun else f"name a run's folder or its {BEST}"
-        raise CheckpointError(problem(name, f"a folder without {BEST}", "a pretraining run", remedy))
-    files, _ = checkpoint.find(Path(name).expanduser(), TASK)
+        raise CheckpointError(problem(name, f"a folder without {BEST}", f"a run of {task}", remedy))
+    files, _ = checkpoint.find(folder, task)
     if len(files) > 1:
         raise CheckpointError(problem(name, f"{len(files)} runs", "one", f"name one of them, such as {files[0]}"))
-    meta, weights = checkpoint.load_best(files[0], TASK)
+    meta, weights = checkpoint.load_best(files[0], task)
     return PretrainingRun(files[0], meta.config, frozenset(tensor.partition(".")[0] for tensor in weights))

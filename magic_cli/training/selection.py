@@ -39,7 +39,7 @@ def choose_settings(trainer: Trainer) -> Mapping[str, object]:
     if trainer.accelerator.is_main_process:
         settings = {**meta.config, **chosen.settings}
         meta = dataclasses.replace(meta, config=settings, chosen=chosen.to_json())
-        checkpoint.save_best(path, trainer.core, meta, data.seen)
+        checkpoint.save_best(path, trainer.core, meta, trainer.seen)
     trainer.accelerator.wait_for_everyone()
     return chosen.to_json()
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -27,9 +28,11 @@ from magic_cli.training.cached_accumulation import ChunkedModel, backward_in_par
 from magic_cli.training.devices import accelerator_for
 from magic_cli.training.ema import ModelEma
 from magic_cli.training.inference import fill_cache, predict
+from magic_cli.training.initial import seen_before, start_from
 from magic_cli.training.loader import Batches, ClassBatches, Share, Views, WholeBatches, batches_of, loader_for
 from magic_cli.training.parts import Data, Part, mean_scores
 from magic_cli.training.resume import RandomStates, StepSnapshot, TrainProgress
+from magic_cli.training.seen import Seen
 from magic_cli.training.task_model import Batch, TaskModel
 from magic_cli.training.workers import RESUMES, report_ends, require_workers
 
@@ -108,6 +111,8 @@ class Trainer:
         saved = self._load() if resume else None
         if saved is None:
             self.core.begin(self.data.train)
+            if self.config.init:
+                start_from(self.core, Path(self.config.init), self.name)
         cuda = self.accelerator.device.type == "cuda"
         self.loader = loader_for(self.core, self.train_set, self.config, self.batches, cuda)
         self.model, self.optimizer = self.accelerator.prepare(self.core, self.optimizer)
@@ -243,7 +248,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             write_jsonl(self.out / "metrics.jsonl", self.progress.history)
             if is_best:  # written last: a fold that has it is complete
-                checkpoint.save_best(self.out / "best.pt", self.core, self._meta(), self.data.seen)
+                checkpoint.save_best(self.out / "best.pt", self.core, self._meta(), self.seen)
         star, seconds = " *" if is_best else "", time.monotonic() - start
         each = [
             f"{p.name} {scores[key]:.4f}" for p in self.data.parts if (key := f"{p.name}/{self._monitor}") in scores
@@ -254,6 +259,12 @@ class Trainer:
         log(f"epoch {self.progress.epoch}: loss {loss:.4f}{scored}")
         if validated and self.progress.best == -math.inf and (last or self.progress.epoch == 1):
             log(self._undefined())
+
+    @cached_property
+    def seen(self) -> Seen:
+        """What the weights have seen, also in the run that they started from."""
+        init = self.config.init
+        return seen_before(self.data.seen, Path(init)) if init else self.data.seen
 
     def _scores(self) -> dict[str, float]:
         reports = {part.name: self.data.task.score(part.gold, self._predictions(part)) for part in self.data.parts}

@@ -19,7 +19,7 @@ from magic_cli.config import resolve
 from magic_cli.data.gold import mask_gold
 from magic_cli.data.imaging.masks import merge_masks, read_mask
 from magic_cli.data.prepared import open_prepared
-from magic_cli.errors import ConfigError
+from magic_cli.errors import ConfigError, MagicError
 from magic_cli.records import Sample
 from magic_cli.report import train_text
 from magic_cli.submission.reader import open_predictions
@@ -216,6 +216,45 @@ def test_tta_of_an_ensemble_counts_every_view_once(drawn_prepared: Path, plain: 
     apart = [maps([path], drawn_prepared, tta=True) for path in (plain, big)]
     for found, one, other in zip(both, *apart, strict=True):
         assert found.probability == pytest.approx((to_full(one) + to_full(other)) / 2, abs=1e-5)
+
+
+def test_views_are_those_of_the_setting_unless_an_option_says_otherwise(drawn_prepared: Path, tmp_path: Path) -> None:
+    runs = {}
+    for name in ("none", "flips", "turns"):  # the same weights: predictions alone differ
+        train(drawn_prepared, tmp_path / name, f"tta={name}", "epochs=1")
+        runs[name] = tmp_path / name / "best.pt"
+    found = {name: maps([run], drawn_prepared)[0].probability for name, run in runs.items()}
+    views = [maps([runs["none"]], drawn_prepared, tta=asked)[0].probability for asked in (None, True)]
+    assert np.array_equal(found["none"], views[0])
+    assert np.array_equal(found["flips"], views[1])
+    assert np.array_equal(found["none"], maps([runs["turns"]], drawn_prepared, tta=False)[0].probability)
+    assert np.array_equal(found["turns"], maps([runs["turns"]], drawn_prepared, tta=True)[0].probability)
+    assert not np.array_equal(found["turns"], found["flips"])
+
+
+def test_training_starts_from_an_earlier_run(
+    drawn_prepared: Path, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(drawn_prepared, tmp_path / "on", "epochs=1", "lr=1e-9", init=plain.parent)
+    assert f"tensors start from {plain}" in capsys.readouterr().err
+    (_, first), (meta, after) = load_best(plain, "seg"), load_best(tmp_path / "on" / "best.pt", "seg")
+    assert all(torch.allclose(first[name].float(), tensor.float(), atol=1e-6) for name, tensor in after.items())
+    assert meta.config["init"] == str(plain)
+    wider = train(drawn_prepared, tmp_path / "wide", "epochs=1", "width=48", init=plain)
+    assert wider["epochs"] == 1
+    assert "; not: head." in capsys.readouterr().err
+
+
+def test_what_cannot_be_started_from_is_refused(drawn_prepared: Path, plain: Path, tmp_path: Path) -> None:
+    train(drawn_prepared, tmp_path / "tuned", "epochs=1", finetune="all")
+    for task, run, message in (
+        ("seg", tmp_path / "tuned", "add --finetune all"),
+        ("seg", tmp_path / "nowhere", "no such file"),
+        ("cvqa", plain, "made for task 'seg'"),
+    ):
+        with pytest.raises(MagicError, match=message):
+            train(drawn_prepared, tmp_path / "new", "epochs=1", task=task, init=run)
+    assert not list(tmp_path.glob("new/*.pt"))
 
 
 # --- the command line
