@@ -19,8 +19,7 @@ from magic_cli.io.run_record import Origin, called_by
 from magic_cli.io.signals import install_handlers
 
 if TYPE_CHECKING:
-    from magic_cli.report.run_text import CrossValidationResult, PredictResult, VoteResult
-    from magic_cli.report.train_text import TrainResult
+    from magic_cli.report.run_text import PredictResult, VoteResult
 
 app = typer.Typer(
     name="magic",
@@ -166,13 +165,12 @@ def train(
         seed=seed,
         init=init,
         weights=weights,
-        data_weights=tuple(data_weight or ()),
+        data_weights=data_weight or (),
     )
     if folds:
-        result: CrossValidationResult | TrainResult = cross_validate(task, folds, opt.one_dataset(data), out, options)
+        emit(as_json, "train", cross_validate(task, folds, opt.one_dataset(data), out, options))
     else:
-        result = train_task(task, data[0] if len(data) == 1 else data, out, options)
-    emit(as_json, "train", result)
+        emit(as_json, "train", train_task(task, data[0] if len(data) == 1 else data, out, options))
 
 
 def _list_settings(task: str, preset: str, settings: Sequence[str], as_json: bool) -> bool:

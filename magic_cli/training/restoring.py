@@ -1,15 +1,20 @@
-"""A trained model from its checkpoint, with the settings that it was trained with."""
+"""A trained model from its checkpoint, with the settings that it was trained with, or as the start of another one."""
 
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from magic_cli.config import Config, from_dict
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.questions import NO_QUESTIONS
-from magic_cli.errors import CheckpointError, DataError, problem
+from magic_cli.errors import CheckpointError, ConfigError, DataError, problem, shorten
 from magic_cli.io import environment
 from magic_cli.io.files import StrPath
+from magic_cli.io.progress import log
 from magic_cli.training import checkpoint
+from magic_cli.training.seen import Seen
 from magic_cli.training.task import Task
 from magic_cli.training.task_model import TaskModel
 
@@ -57,3 +62,30 @@ def restored(
     checkpoint.check_encoders(model, meta, path)
     checkpoint.load_learned(model, learned, path)
     return model, config
+
+
+def start_from(model: TaskModel, run: Path, task: str) -> None:
+    """Load the tensors of a run's best.pt that have a counterpart of the same name and shape; log how many.
+
+    Raises:
+        CheckpointError: it is damaged, of another task, or has no such tensor.
+        ConfigError: it trained weights that this training keeps frozen, and that best.pt would then not hold.
+    """
+    _, weights = checkpoint.load_best(run, task)
+    own, everything = checkpoint.live(model), model.state_dict()
+    fits = {n: t for n, t in weights.items() if n in own and t.shape == own[n].shape and t.dtype == own[n].dtype}
+    frozen = [n for n in weights if n in everything and n not in own and not torch.equal(weights[n], everything[n])]
+    if frozen:
+        got = f"{run}, which trained {shorten(frozen)}"
+        raise ConfigError(problem("--init", got, "a run that kept them frozen", "add --finetune all (or last)"))
+    if not fits:
+        raise CheckpointError(problem(run, "no tensor of this model", "a run of the same encoder", "give another one"))
+    model.load_state_dict(fits, strict=False)
+    others = [name for name in own if name not in fits]
+    log(f"{len(fits)} of {len(own)} tensors start from {run}" + (f"; not: {shorten(others)}" if others else ""))
+
+
+def seen_before(own: Seen, run: Path) -> Seen:
+    """Return what a training that started from a run has seen: also what that run has."""
+    earlier = checkpoint.load_seen(run)
+    return Seen(np.union1d(own.learned, earlier.learned), np.union1d(own.chosen, earlier.chosen))

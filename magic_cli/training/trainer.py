@@ -28,9 +28,9 @@ from magic_cli.training.cached_accumulation import ChunkedModel, backward_in_par
 from magic_cli.training.devices import accelerator_for
 from magic_cli.training.ema import ModelEma
 from magic_cli.training.inference import fill_cache, predict
-from magic_cli.training.initial import seen_before, start_from
 from magic_cli.training.loader import Batches, ClassBatches, Share, Views, WholeBatches, batches_of, loader_for
 from magic_cli.training.parts import Data, Part, mean_scores
+from magic_cli.training.restoring import seen_before, start_from
 from magic_cli.training.resume import RandomStates, StepSnapshot, TrainProgress
 from magic_cli.training.seen import Seen
 from magic_cli.training.task_model import Batch, TaskModel
