@@ -97,3 +97,39 @@ def test_from_the_release_to_a_page_of_cases(magic: Callable[..., dict[str, Any]
     assert "melanoma (in situ)" in check(page).text
     kept = b"".join(path.read_bytes() for path in Path("cases").rglob("*") if path.suffix != ".pt" and path.is_file())
     assert not any(word in page or word.encode() in kept for word in ("Xanthippe", "Nel013c.jpg", "NEL/"))
+
+
+CLASSES = {"clark nevus": "nevus", "melanoma (in situ)": "mel", "seborrheic keratosis": "bkl"}
+
+
+def test_controls_stand_beside_a_model_of_three_classes(magic: Callable[..., dict[str, Any]], folder: Path) -> None:
+    """A class that is an attribute; controls in one table with the model; a gallery of the own split; a BEIR folder."""
+    magic("prepare", "--data", folder.name)
+    magic("train", "retrieve", "--preset", "tiny", "--set", "epochs=1", "--set", "classes=diagnosis_3")
+    predict = ("predict", "retrieve", "--ckpt", "best.pt", "--split", "valid")
+    made = magic(*predict, "--controls", "--beir", "--out", "own")
+    assert (made["gallery"], made["classes"]) == ("train", "diagnosis_3")
+    assert json.loads(Path("own/run.json").read_text(encoding="utf-8"))["settings"]["gallery"] == "train"
+    controls = sorted(map(str, Path("own/controls").iterdir()))
+    assert len(controls) == 9
+    some = [name for name in controls if name.endswith(("/random", "/image_cosine"))]
+    report = magic("score", "own", *some, "prepared", "--resamples", "100")
+    assert [system["name"] for system in report["systems"]] == ["own", *some]
+    (own, *_), (compared, *_) = report["systems"], report["comparisons"]
+    assert [row["class"] for row in own["reports"][0]["rows"]] == sorted(CLASSES.values())
+    assert {(row["system"], row["other"]) for row in report["comparisons"]} == {("own", name) for name in some}
+    assert {"difference", "low", "high", "p"} <= compared["figures"]["macro_map"].keys()
+    beir = magic("score", "own/run.trec", "own/beir", "--resamples", "100")["systems"][0]["reports"][0]["figures"]
+    assert beir["map"] == pytest.approx(own["reports"][0]["figures"]["map"])
+    own_split = magic(*predict, "--gallery", "loo", "--controls", "--out", "loo")
+    assert own_split["gallery"] == "loo"
+    for name in ("loo", *map(str, Path("loo/controls").iterdir())):
+        with np.load(Path(name) / "similarities.npz") as arrays:
+            assert arrays["queries"].tolist() == arrays["gallery"].tolist()
+            assert np.isnan(arrays["scores"]).sum(1).tolist() == [2] * 6  # both photos of the lesion
+    magic(*predict, "--out", "own", "--overwrite")
+    assert not Path("own/controls").exists()  # nothing of older predictions stays
+    magic("index", "build", "cases", "--ckpt", "runs/retrieve")
+    index = magic("index", "info", "cases")
+    assert index["classes"] == dict.fromkeys(sorted(CLASSES.values()), 10)
+    assert "diagnosis_exact" in index["index"]["fields"]

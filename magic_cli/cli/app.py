@@ -207,6 +207,9 @@ def predict(
     neighbours_ckpt: opt.NeighboursCkpt = None,
     neighbour_count: opt.NeighbourCount = 10,
     neighbour_weight: opt.NeighbourWeight = None,
+    gallery: opt.Gallery = None,
+    controls: opt.Controls = False,
+    beir: opt.Beir = False,
     limit: Annotated[int | None, typer.Option(min=1, max=1_000_000_000, help="Only the first N samples.")] = None,
     precision: Annotated[str | None, typer.Option(help="no, bf16 or fp16; default: as in training.")] = None,
     weights: opt.Weights = None,
@@ -232,10 +235,7 @@ def predict(
 
         options = verb.PredictOptions(
             *(tta, threshold, largest, fill_holes, decode, classes, concepts, templates, probe),
-            neighbours=neighbours,
-            neighbours_ckpt=neighbours_ckpt,
-            neighbour_count=neighbour_count,
-            neighbour_weight=neighbour_weight,
+            *(neighbours, neighbours_ckpt, neighbour_count, neighbour_weight, gallery, controls, beir),
             limit=limit,
             precision=precision,
             weights=weights,

@@ -88,7 +88,7 @@ Version = Annotated[
     bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
 ]
 
-Task = Annotated[str, typer.Argument(metavar="TASK", help="seg, cvqa or pretrain.", callback=_task)]
+Task = Annotated[str, typer.Argument(metavar="TASK", help="seg, cvqa, pretrain or retrieve.", callback=_task)]
 
 Prepared = Annotated[Path, typer.Option("--data", help="Folder written by `magic prepare`.")]
 
@@ -247,6 +247,18 @@ NeighbourCount = Annotated[int, typer.Option("-k", "--neighbour-count", min=1, m
 _SHARE = "Their share of the probabilities; default: chosen on split valid."
 
 NeighbourWeight = Annotated[float | None, typer.Option("--neighbour-weight", min=0, max=1, help=_SHARE)]
+
+_GALLERY = "retrieve: photos to rank: split train (default), or loo, the queries' split without their own group."
+
+Gallery = Annotated[str | None, typer.Option(metavar="train|loo", help=_GALLERY)]
+
+_CONTROLS = "retrieve: also rank by controls (random, text only, image cosine, ...), in OUT/controls/."
+
+Controls = Annotated[bool, typer.Option("--controls", help=_CONTROLS)]
+
+_BEIR = "retrieve: also write OUT/beir/, a BEIR folder. It has the words of all cases: patients' texts stay with you."
+
+Beir = Annotated[bool, typer.Option("--beir", help=_BEIR)]
 
 _IDENTICAL = "pretrain: in retrieval, any photo with the very same text is a hit, or its own only."
 

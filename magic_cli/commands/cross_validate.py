@@ -32,7 +32,7 @@ from magic_cli.io.progress import is_main_process, log
 from magic_cli.metrics import bootstrap
 from magic_cli.records import EncounterScores, Prediction, Review, Sample, TaskScores
 from magic_cli.report.run_text import CrossValidationResult, Fold, FoldScores, PooledScore
-from magic_cli.submission import pairs
+from magic_cli.submission import pairs, rankings
 from magic_cli.submission.probabilities import PROBABILITIES_FILE
 from magic_cli.submission.reader import ANSWERS, MASKS, open_predictions
 from magic_cli.training.parts import Data, Part, groups, unique_samples
@@ -181,7 +181,10 @@ def _files(folder: Path) -> list[Path]:
     owned = ownership.read(folder / RECORD)
     masks = f"{PREDICTIONS}/{MASKS}/"  # by their list alone: masks of others may be there
     listed = (folder / name for name in (owned.files if owned else ()) if name.startswith(masks))
-    known = (folder / FILE, *(folder / PREDICTIONS / name for name in (ANSWERS, PROBABILITIES_FILE, *pairs.FILES)))
+    known = (
+        folder / FILE,
+        *(folder / PREDICTIONS / name for name in (ANSWERS, PROBABILITIES_FILE, *pairs.FILES, *rankings.FILES)),
+    )
     folds = [path for path in folder.glob("fold-*") if _FOLD.fullmatch(path.name)]
     return [path for path in (*known, *listed, *(fold / n for fold in folds for n in RUN_FILES)) if path.is_file()]
 

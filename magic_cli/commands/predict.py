@@ -60,6 +60,10 @@ class PredictOptions:
             weighed in. neighbours_ckpt: the model that built it; None: the one that its folder keeps.
         neighbour_count: how many cases.
         neighbour_weight: their share of the probabilities, in [0, 1]; None: chosen on split valid.
+        gallery: for retrieve: "train", split train is ranked, or "loo", the queries' own split without their own group;
+            None: "train".
+        controls: for retrieve: also write the rankings of controls, a folder each in controls/.
+        beir: for retrieve: also write queries, gallery and judgements as a BEIR folder, with the words of both.
         limit: predict only so many samples, the first ones.
         precision: no, bf16 or fp16; None: as in training.
         weights: folder of Hugging Face checkpoints; None: as in training.
@@ -81,6 +85,9 @@ class PredictOptions:
     neighbours_ckpt: StrPath | None = None
     neighbour_count: int = 10
     neighbour_weight: float | None = None
+    gallery: str | None = None
+    controls: bool = False
+    beir: bool = False
     limit: int | None = None
     precision: str | None = None
     weights: StrPath | None = None
@@ -92,6 +99,8 @@ class PredictOptions:
         """Refuse what the command line would refuse."""
         if self.limit is not None and not (isinstance(self.limit, int) and self.limit >= 1):
             raise ConfigError(problem("--limit", str(self.limit), "a whole number from 1", "give a larger one"))
+        if self.gallery not in (None, "train", "loo"):
+            raise ConfigError(problem("--gallery", str(self.gallery), "train or loo", "choose one of these"))
         if not (isinstance(self.neighbour_count, int) and 1 <= self.neighbour_count <= MOST_NEIGHBOURS):
             expected = f"a whole number from 1 to {MOST_NEIGHBOURS}"
             raise ConfigError(problem("--neighbour-count", str(self.neighbour_count), expected, "give another one"))
@@ -106,7 +115,8 @@ class PredictOptions:
         """The options that only some tasks have (training/task.py, `Decision`)."""
         files = {name: None if path is None else str(path) for name, path in self.lists.items()}
         flags = {"threshold": self.threshold, "largest": self.largest, "fill_holes": self.fill_holes}
-        return {**flags, "probe": self.probe, "decode": self.decode, "classes": self.classes, **files}
+        ranked = {"gallery": self.gallery, "controls": self.controls, "beir": self.beir}
+        return {**flags, **ranked, "probe": self.probe, "decode": self.decode, "classes": self.classes, **files}
 
     @property
     def similar(self) -> NeighbourOptions | None:
@@ -162,15 +172,16 @@ def predict(
         return replace(result, samples=len(_samples(known, prepared, split, configs[0], options.limit)))
     if options.probe:
         return _probed(result, known, (paths, stamps, prepared), options)
+    known = known.configured(checkpoint.best_meta(paths[0])["config"], decision)
     ids: list[str] = []
     with report_ends(folder, "run the same command again"):
         made, weight, unknown = _predicted(known, (paths, prepared), split, options)
         files = known.write(_noting(stamps.checked(made), ids), prepared, folder, decision)
     following = after_predicting(known, prepared, data, folder, split, ids)
-    record = _run_files(paths, stamps, folder, (split, options))
+    record, facts = _run_files(paths, stamps, folder, (split, options)), known.facts()
     exposure = _exposure(known, (paths, prepared), split, options)
-    record = replace(record, settings={**record.settings, **exposure.to_json()})
-    result = replace(result, exposure=exposure)
+    record = replace(record, settings={**(record.settings or {}), **facts, **exposure.to_json()})
+    result = replace(result, facts=facts, exposure=exposure)
     if weight is not None:
         record = replace(record, settings={**record.settings, **_settings_of(weight)})
         result = replace(result, neighbours=weight, unknown=unknown)
@@ -191,19 +202,19 @@ def _predicted(
     """
     paths, prepared = inputs
     if options.similar is None:
-        return predictions(task.name, paths, prepared, split, options), None, 0
+        return predictions(task, paths, prepared, split, options), None, 0
     gold, fixed = task.gold(prepared, "valid"), options.neighbour_weight
     if fixed is None and not len(gold):
         got, expected = "no answers in split valid", "some, to choose the weight of the neighbours on"
         raise ConfigError(problem(prepared.root, got, expected, "give --neighbour-weight W, 0 to 1"))
-    made = list(predictions(task.name, paths, prepared, split, options))
+    made = list(predictions(task, paths, prepared, split, options))
     similar, unknown = find_neighbours((prepared.cases[row.id] for row in made), prepared, options.similar)
     if fixed is not None:
         weight = NeighbourWeight(fixed)
     else:
         valid, beside = made, similar
         if split != "valid" or options.limit is not None:
-            valid = list(predictions(task.name, paths, prepared, "valid", replace(options, limit=None)))
+            valid = list(predictions(task, paths, prepared, "valid", replace(options, limit=None)))
             beside = find_neighbours((prepared.cases[row.id] for row in valid), prepared, options.similar)[0]
         decision = task.decision_from(options.decided)
         weight = task.neighbour_weight((gold, valid), beside, prepared, decision)
@@ -277,15 +288,23 @@ def _checkpoints(names: Sequence[StrPath], task: str) -> list[Path]:
 
 
 def predictions(
-    name: str, ckpts: Sequence[Path], prepared: Prepared, split: str, options: PredictOptions = _DEFAULTS
+    name: str | Task, ckpts: Sequence[Path], prepared: Prepared, split: str, options: PredictOptions = _DEFAULTS
 ) -> Iterator[Prediction]:
     """Yield the predictions of one checkpoint, or the mean of several; with `tta`, over flipped views.
 
     What one of several models learned from is predicted by the others, if these did not: each fold what it held out.
 
     With a `precision` other than "no", features are computed instead of read: the cache holds those of full precision.
+
+    Args:
+        name: of the task; or the task itself, as its settings and options make it (`Task.configured`).
+        ckpts: the checkpoints.
+        prepared: the dataset.
+        split: one of its splits.
+        options: how to predict.
     """
-    task, runtime, runs = tasks.get(name), options.runtime.runtime(), []
+    task = tasks.get(name) if isinstance(name, str) else name
+    runtime, runs = options.runtime.runtime(), []
     learned: list[frozenset[str]] = []
     gold, decision = cache(lambda: task.gold(prepared, split)), task.decision_from(options.decided)
     for path in ckpts:

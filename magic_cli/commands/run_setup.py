@@ -147,6 +147,7 @@ def set_up(
     datasets = open_datasets(data, options.data_weights, SPLITS, masks, shards)
     if task.uses_questions:
         _check_questions(datasets)
+    task = task.configured(config.as_dict())
     return RunSetup(task, config, datasets, draft, work, options.runtime.runtime(), earlier)
 
 

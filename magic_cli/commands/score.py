@@ -29,7 +29,7 @@ from magic_cli.report.score_report import (
     SystemScores,
 )
 from magic_cli.submission.pairs import find_pairs
-from magic_cli.submission.rankings import RankingFiles, find_rankings, ranked_ids
+from magic_cli.submission.rankings import RankingFiles, asked_of, find_rankings, ranked_ids
 from magic_cli.submission.reader import Submission, holds_only_pairs, holds_only_rankings, open_predictions
 from magic_cli.training.seen import exposure_lines
 
@@ -56,7 +56,8 @@ class ScoreOptions:
         group_identical: retrieval: any photo with the very same text is a hit; False: only the own one is.
         workers: number of masks that are read in parallel; scores do not depend on it.
         against: other predictions, with which every system is compared encounter by encounter. None: systems of
-            contrastive pretraining and of retrieval are compared with the first of them, others with none.
+            contrastive pretraining are compared with the first of them; of retrieval the first is compared with all
+            others, as with its controls; systems of other tasks with none.
         leaderboard: add the published scores of the challenge's test set.
         out: folder for report.html, per_item.csv, report.json and scores.json; None writes nothing.
         run: run folder of `magic train`, for training curves in report.html.
@@ -164,7 +165,8 @@ def _with_rankings(path: Path, split: str, rankings: Sequence[RankingFiles], alo
     """Return the gold of case retrieval; with masks and answers, if there are any, unless nothing else is predicted."""
     from magic_cli.data.retrieval.judgements import open_ranking_gold
 
-    gold = open_ranking_gold(path, split, (photo for files in rankings for photo in ranked_ids(files)))
+    ids, asked = (photo for files in rankings for photo in ranked_ids(files)), asked_of(rankings)
+    gold = open_ranking_gold(path, split, ids, asked.protocol, asked.classes or "")
     empty = Gold(gold.source, MaskGold(gold.source), AnswerGold(gold.source, NO_QUESTIONS), rankings=gold)
     if alone:
         return empty
@@ -251,7 +253,8 @@ def _comparisons(
 ) -> Iterator[Comparison]:
     """Yield each system compared with `other`; without one, with the first system, where rows are an ablation's.
 
-    Nobody asked for the latter: a system that cannot be compared with the first is told in `notes`.
+    Of case retrieval the first system is compared with each of the others, which may be its controls. Nobody asked for
+    comparisons with the first system: one that is impossible is told in `notes`.
     """
     if other is not None:
         for system in systems:
@@ -262,7 +265,9 @@ def _comparisons(
     for system in rest:
         if system.name != first.name and {row.task for row in system.tasks} & {row.task for row in first.tasks}:
             try:
-                yield from list(_compare(system, first, options))
+                is_ranked = any(tasks.get(scores.task).deliverable == "rankings" for scores in first.tasks)
+                pair = (first, system) if is_ranked else (system, first)
+                yield from list(_compare(*pair, options))
             except DataError:
                 why = "they have not the same photos, or no scores in common"
                 notes.append(f"{system.name} is not compared with {first.name}: {why}")

@@ -1,10 +1,12 @@
 """Results of prediction and cross-validation, as JSON and as text: scores, how to judge them, the next command."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from magic_cli.data.issues import counted
+from magic_cli.data.retrieval.gold import PROTOCOLS
+from magic_cli.errors import printable
 from magic_cli.io.json_files import finite
 from magic_cli.io.run_record import RecordedResult
 from magic_cli.metrics.bootstrap import Difference
@@ -26,7 +28,8 @@ class PredictResult(RecordedResult):
 
     `following` is the command to type next; "" if there is none. `neighbours` is what the answers of similar cases
     weigh, None without them; of the index, `unknown` photos are of none that has answers. `exposure` tells how many
-    samples the models have seen; None after a dry run.
+    samples the models have seen; None after a dry run. `facts` is what else the predictions depend on: of retrieval,
+    gallery and class.
     """
 
     task: str
@@ -40,6 +43,7 @@ class PredictResult(RecordedResult):
     neighbours: NeighbourWeight | None = None
     unknown: int = 0
     exposure: Exposure | None = None
+    facts: Settings = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """Return schemas/predicted.schema.json without its header."""
@@ -48,12 +52,21 @@ class PredictResult(RecordedResult):
         counted = {} if self.samples is None else {"samples": self.samples}
         similar = {} if self.neighbours is None else {**self.neighbours.to_json(), "unknown": self.unknown}
         seen = {} if self.exposure is None else {"exposure": self.exposure.to_json()}
-        return made | counted | {"files": self.files} | ({"neighbours": similar} if similar else {}) | seen
+        weighed = {"neighbours": similar} if similar else {}
+        return made | counted | {"files": self.files} | weighed | seen | dict(self.facts)
 
     def lines(self) -> list[str]:
-        """Return what the models have seen, what the neighbours weigh, what was written, and the next command."""
+        """Return what the models have seen, what else counts, what was written, and the next command."""
         seen = [] if self.exposure is None else exposure_lines(self.exposure.to_json())
-        return [*(f"note: {line}" for line in seen), *_neighbour_lines(self.neighbours), _written(self)]
+        more = (*_fact_lines(self.facts), *_neighbour_lines(self.neighbours))
+        return [*(f"note: {line}" for line in seen), *more, _written(self)]
+
+
+def _fact_lines(facts: Settings) -> Iterator[str]:
+    if "gallery" in facts:
+        yield PROTOCOLS[str(facts["gallery"])]
+    if facts.get("classes"):
+        yield f"the class of a case is its attribute {printable(facts['classes'])}"
 
 
 def _neighbour_lines(chosen: NeighbourWeight | None) -> list[str]:

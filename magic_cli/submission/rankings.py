@@ -1,7 +1,9 @@
 """Predictions of case retrieval in files: similarities of a gallery to queries, and TREC runs.
 
 predictions/retrieve/similarities.npz   queries (Q,) and gallery (G,), ids as text; scores (Q, G) float32, higher is
-                                        nearer, NaN where a photo is not in a query's gallery; read without pickle
+                                        nearer, NaN where a photo is not in a query's gallery; protocol ("train" or
+                                        "loo") and classes (the attribute that is the class; "": the diagnosis) tell
+                                        `magic score` what is relevant, and may be absent; read without pickle
 predictions/retrieve/run.trec           query Q0 photo rank score tag, as trec_eval, ir-measures and ranx read it:
                                         scores fall strictly, equal similarities are in the order of ids
 predictions/retrieve/qrels.txt          query 0 photo 1 for each photo of the query's class
@@ -72,6 +74,19 @@ class RankingFiles:
     def files(self) -> tuple[Path, ...]:
         """The file that is read."""
         return tuple(path for path in (self.similarities, self.run) if path is not None)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What predictions say of how they are to be scored on a prepared dataset; "" where they do not.
+
+    Attributes:
+        protocol: "train" or "loo" (data/retrieval/gold.py).
+        classes: the attribute that is the class of a case; None where they do not say it, "": its diagnosis.
+    """
+
+    protocol: str = ""
+    classes: str | None = None
 
 
 def trec_id(name: str) -> str:
@@ -162,6 +177,36 @@ def ranked_ids(files: RankingFiles) -> tuple[str, ...]:
     return () if files.run is None else tuple(dict.fromkeys(n for row in read_run(files.run).values() for n in row))
 
 
+def asked_of(rankings: Sequence[RankingFiles]) -> Asked:
+    """Return what all predictions say of how they are to be scored; those that say nothing go with the others.
+
+    Raises:
+        SubmissionError: two of them differ, or one is damaged.
+    """
+    says = [(files.source, _asked(files.similarities)) for files in rankings if files.similarities is not None]
+    protocols = {asked.protocol: source for source, asked in says if asked.protocol}
+    classes = {asked.classes: source for source, asked in says if asked.classes is not None}
+    for kind, values in (("gallery", protocols), ("class", classes)):
+        if len(values) > 1:
+            (first, place), (second, other) = list(values.items())[:2]
+            got = f"{kind} {printable(second or 'diagnosis')}, but {printable(first or 'diagnosis')} in {place}"
+            raise SubmissionError(problem(other, got, f"one {kind}", "score each by itself"))
+    return Asked(next(iter(protocols), ""), next(iter(classes), None))
+
+
+def _asked(path: Path) -> Asked:
+    """Return what a file of similarities says of itself."""
+    values: dict[str, str | None] = {"protocol": None, "classes": None}
+    for name in values:
+        for array in _arrays(path, name, optional=True):
+            if array.ndim or array.dtype.kind != "U":
+                raise _unsound(path)
+            values[name] = str(array)
+    if values["protocol"] not in (None, "train", "loo"):
+        raise _unsound(path)
+    return Asked(values["protocol"] or "", values["classes"])
+
+
 def _similarities(path: Path) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.float32]]:
     queries, gallery, scores = _arrays(path, "queries", "gallery", "scores")
     if not _are_sound(queries, gallery, scores):
@@ -174,8 +219,8 @@ def _unsound(path: Path) -> SubmissionError:
     return SubmissionError(problem(path, got, expected, _AGAIN))
 
 
-def _arrays(path: Path, *names: str) -> list[NDArray[Any]]:
-    """Return arrays of the file; no other is read."""
+def _arrays(path: Path, *names: str, optional: bool = False) -> list[NDArray[Any]]:
+    """Return arrays of the file; no other is read, and `optional` ones may be absent."""
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
@@ -184,7 +229,7 @@ def _arrays(path: Path, *names: str) -> list[NDArray[Any]]:
                 problem(path, f"{size} bytes", f"at most {_MOST_BYTES}", "score a part of the queries")
             )
         with np.load(path, allow_pickle=False) as arrays:
-            return [arrays[name] for name in names]
+            return [arrays[name] for name in names if name in arrays or not optional]
     except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error, MemoryError):
         expected = "queries, gallery and scores as numpy.savez writes them"
         raise SubmissionError(problem(path, "what cannot be read", expected, _AGAIN)) from None

@@ -184,6 +184,19 @@ class Task(ABC):
     def gold_in(self, gold: Gold) -> TaskGold:
         """Return this task's part of the gold in a user's file or folder."""
 
+    def configured(self, settings: Mapping[str, SettingValue], decision: Decision | None = None) -> Task:
+        """Return this task for one command: the task itself, unless its gold depends on settings or options.
+
+        Args:
+            settings: of the model; missing ones have their defaults.
+            decision: options of `magic predict`; None in training.
+        """
+        return self
+
+    def facts(self) -> Mapping[str, SettingValue]:
+        """Return what predictions depend on beside model and data, for run.json and the result of `magic predict`."""
+        return {}
+
     def shuffle_window(self, config: Config) -> int:
         """Return how many shards are shuffled together, 0 for all; only for `whole_batches`."""
         return 0

@@ -77,3 +77,11 @@ def test_a_decision_that_is_no_decision_is_refused_before_a_checkpoint_is_read(
 
 def test_a_threshold_of_zero_is_given_not_left_out() -> None:
     assert get("seg").decision_from({"threshold": 0.0, "largest": False}) == get("seg").decision_class(threshold=0.0)
+
+
+@pytest.mark.parametrize("options", [PredictOptions(gallery="loo"), PredictOptions(controls=True, beir=True)])
+def test_options_of_retrieval_are_of_no_other_task(options: PredictOptions, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="of another task than 'seg'; leave it out"):
+        magic_cli.predict("seg", tmp_path / "missing.pt", options=options)
+    with pytest.raises(ConfigError, match="--gallery: got valid, expected train or loo"):
+        PredictOptions(gallery="valid")

@@ -19,9 +19,8 @@ from magic_cli.data.datasets import open_dataset
 from magic_cli.data.imaging.images import open_record
 from magic_cli.data.index import open_index
 from magic_cli.data.index.base import CaseIndex, IndexedCase, IndexInfo, in_batches
-from magic_cli.data.pairs import pair_samples
 from magic_cli.data.prepared import Prepared
-from magic_cli.data.retrieval.queries import labelled_samples, query_of
+from magic_cli.data.retrieval.queries import labelled_samples, photo_samples, query_of, with_class
 from magic_cli.data.sources.source import CONCEPTS, LABEL_PATH
 from magic_cli.data.texts.pair_texts import class_of
 from magic_cli.data.texts.query_text import NAMES
@@ -36,6 +35,8 @@ from magic_cli.training.runtime import RuntimeOptions
 _COMMON = (LABEL, "site", "sex", "age", "age_band", "skin_type", "source")
 
 _COARSER = "diagnosis_"  # coarser diagnoses: diagnosis_3 of Derm7pt
+
+_EXACT = "diagnosis_exact"  # the diagnosis itself, where a coarser one is the class
 
 _THUMB = 320  # pixels, the longer side
 
@@ -99,7 +100,7 @@ def index_build(
     """
     prepared = open_dataset(Path(data))[0]
     model = _Model.load(ckpt, prepared, options)
-    samples = _samples(prepared, options)
+    samples = _samples(prepared, options, model.classes)
     about = _info(model, prepared, samples, _fields(str(index), samples, options), options)
     with building(_location(index), about, options.rebuild, model.is_first, _wait_for_others) as target:
         model.keep(index)
@@ -126,24 +127,31 @@ def index_add(
     with open_index(_location(index)) as target:
         model = _Model.load(model_of(index, target.info, ckpt), prepared, options)
         target.check_model(model.sha256)
-        return _filled(target, index, model, _samples(prepared, options)[: options.limit], options)
+        return _filled(target, index, model, _samples(prepared, options, model.classes)[: options.limit], options)
 
 
 @dataclass(frozen=True, eq=False)
 class _Model:
-    """A trained model as an encoder of cases, its file, and this process among those that share the photos."""
+    """A trained model as an encoder of cases, its file, and this process among those that share the photos.
+
+    `classes` is the attribute that was the class of a case in its training; "": the diagnosis.
+    """
 
     file: Path
     sha256: str
+    classes: str
     encoder: CaseEncoder
     rank: int
     processes: int
 
     @classmethod
     def load(cls, ckpt: StrPath, prepared: Prepared, options: IndexOptions) -> "_Model":
+        from magic_cli.training import checkpoint
+
         path = one_checkpoint(ckpt)
         encoder, rank, processes = encoder_of(path, prepared, options.weights, options.runtime)
-        return cls(path, sha256(path), encoder, rank, processes)
+        classes = str(checkpoint.best_meta(path)["config"].get("classes", ""))
+        return cls(path, sha256(path), classes, encoder, rank, processes)
 
     @property
     def is_first(self) -> bool:
@@ -225,12 +233,13 @@ def _location(index: StrPath) -> str | Path:
     return folder_of(index) or os.fspath(index)
 
 
-def _samples(prepared: Prepared, options: IndexOptions) -> list[Sample]:
+def _samples(prepared: Prepared, options: IndexOptions, classes: str = "") -> list[Sample]:
     """Return the photos to index; those without class and closed answers are counted: nobody could compare with them.
 
-    Closed answers are what `magic predict cvqa --neighbours` looks up.
+    Closed answers are what `magic predict cvqa --neighbours` looks up. Where an attribute is the class, the diagnosis
+    is kept as `_EXACT`.
     """
-    photos = [sample for split in options.splits for sample in pair_samples(prepared, split, needs_text=False)]
+    photos = [_of_class(s, classes) for split in options.splits for s in photo_samples(prepared, split)]
     known = [sample for sample in photos if class_of(sample.case) or sample.case.answers is not None]
     if len(known) < len(photos):
         left_out = f"{len(photos) - len(known):,} of {len(photos):,} photos"
@@ -239,6 +248,13 @@ def _samples(prepared: Prepared, options: IndexOptions) -> list[Sample]:
         got = f"no photo with a class or answers in split {' or '.join(options.splits)}"
         raise DataError(problem(prepared.root, got, "at least one", "prepare a dataset with classes (--map label=)"))
     return known
+
+
+def _of_class(sample: Sample, classes: str) -> Sample:
+    made, exact = with_class(sample, classes), class_of(sample.case)
+    if not classes or not exact:
+        return made
+    return replace(made, case=replace(made.case, attributes={**made.case.attributes, _EXACT: exact}))
 
 
 def _fields(index: str, samples: Sequence[Sample], options: IndexOptions) -> tuple[str, ...]:
@@ -272,14 +288,15 @@ def _info(
         fields=fields,
         dataset=prepared.manifest.settings.source or prepared.root.name,
         dtype="float16" if options.dtype == "float16" else "float32",
-        low_score=_low_score(encoder, prepared, samples),
+        low_score=_low_score(model, prepared, samples),
     )
 
 
-def _low_score(encoder: CaseEncoder, prepared: Prepared, samples: Sequence[Sample]) -> float | None:
+def _low_score(model: _Model, prepared: Prepared, samples: Sequence[Sample]) -> float | None:
     """Return what 95 % of the pairs of a validation query and a photo of its class reach; None without queries."""
-    known = {sample.id for sample in samples}
-    queries = [sample for sample in labelled_samples(prepared, "valid") if sample.id not in known][: _PAIRS[0]]
+    encoder, known = model.encoder, {sample.id for sample in samples}
+    asking = labelled_samples(prepared, "valid", model.classes)
+    queries = [sample for sample in asking if sample.id not in known][: _PAIRS[0]]
     if not queries:
         return None
     photos = samples[:: max(1, len(samples) // _PAIRS[1])]

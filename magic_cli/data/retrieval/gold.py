@@ -10,6 +10,13 @@ from magic_cli.records import Sample
 QUERY = "query "
 """Before the id of a query in `labels` where queries and photos are apart."""
 
+PROTOCOLS = {
+    "train": "protocol train: queries are ranked against split train",
+    "loo": "protocol loo: queries are ranked against their own split, their own group left out",
+    "qrels": "protocol qrels: all that is judged or ranked is the gallery, of every query",
+}
+"""How queries and gallery may be chosen, for people."""
+
 
 @dataclass(frozen=True)
 class RetrievalGold(TaskGold):
@@ -27,6 +34,7 @@ class RetrievalGold(TaskGold):
         samples: the gallery as samples, for a model to encode; () where predictions are read from files.
         protocol: how queries and gallery were chosen, for people: "train" (the gallery is split train) or "loo"
             (leave one out: the queries' own split); "qrels": judgements of a user, by which all may be ranked.
+        classes: the attribute that is the class of a case; "": its diagnosis.
         relevant: relevance of photos to each query, above 0, where it is given in place of classes; queries and photos
             are then apart, even if they have the same ids.
         notes: remarks for the reader of the scores.
@@ -39,6 +47,7 @@ class RetrievalGold(TaskGold):
     attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     samples: Sequence[Sample] = ()
     protocol: str = "train"
+    classes: str = ""
     relevant: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

@@ -22,6 +22,11 @@ from magic_cli.io.text_lines import text_lines
 
 _JUDGED = "qrels"
 
+BEIR = "beir"
+"""The folder of a gold as BEIR has it, within that of predictions."""
+
+BEIR_FILES = ("corpus.jsonl", "queries.jsonl", f"{_JUDGED}/test.tsv")
+
 _SPLITS = {"valid": ("valid", "dev", "val", "validation"), "train": ("train",), "test": ("test",)}
 
 _HEADS = ("query-id", "query_id", "qid")
@@ -29,7 +34,9 @@ _HEADS = ("query-id", "query_id", "qid")
 Judged = Mapping[str, Mapping[str, float]]
 
 
-def open_ranking_gold(path: Path, split: str, ranked: Iterable[str] = ()) -> RetrievalGold:
+def open_ranking_gold(
+    path: Path, split: str, ranked: Iterable[str] = (), protocol: str = "", classes: str = ""
+) -> RetrievalGold:
     """Return the gold of case retrieval in a prepared dataset, a file of judgements, or a BEIR folder.
 
     Args:
@@ -38,17 +45,22 @@ def open_ranking_gold(path: Path, split: str, ranked: Iterable[str] = ()) -> Ret
         split: of a prepared dataset or a BEIR folder.
         ranked: ids of all photos that are ranked. With judgements, those that are not judged are in the gallery, too;
             of a prepared dataset they tell whether queries are ranked against split train or their own split.
+        protocol: of a prepared dataset: "train" or "loo", where predictions say so; "": as `ranked` tells.
+        classes: of a prepared dataset: the attribute that is the class of a case; "": its diagnosis.
 
     Raises:
-        DataError: it is none of these, has no judgement, or a line is damaged; up to 20 are named.
+        DataError: it is none of these, has no judgement or no such attribute, or a line is damaged; up to 20 are named.
     """
     if (path / MANIFEST).is_file():
         prepared = open_prepared(path)
-        queries, train = labelled_samples(prepared, split), labelled_samples(prepared, "train")
-        known = {sample.id for sample in train}
-        is_own = split == "train" or (known.isdisjoint(ranked) and bool(set(ranked)))
+        queries, train = (labelled_samples(prepared, part, classes) for part in (split, "train"))
+        if classes and not queries:
+            got, expected = f"no case of split {split} with attribute {printable(classes)}", "the class of predictions"
+            raise DataError(problem(prepared.root, got, expected, "score them with the dataset that they are of"))
+        known, ids = {sample.id for sample in train}, set(ranked)
+        is_own = split == "train" or (protocol == "loo" if protocol else known.isdisjoint(ids) and bool(ids))
         gallery, protocol = (queries, "loo") if is_own else (train, "train")
-        return retrieval_gold(f"{prepared.root} (split {split})", queries, gallery, protocol)
+        return retrieval_gold(f"{prepared.root} (split {split})", queries, gallery, protocol, classes)
     file = _file_of(path, split)
     judged = read_judgements(file)
     corpus = _corpus(path / "corpus.jsonl") if path.is_dir() else []
@@ -196,16 +208,17 @@ def positives(gold: RetrievalGold) -> dict[str, dict[str, float]]:
     }
 
 
-def write_beir(gold: RetrievalGold, texts: Mapping[str, str], out: Path, split: str = "test") -> list[Path]:
-    """Write a gold as a BEIR folder, and return its files: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv.
+def write_beir(gold: RetrievalGold, texts: Mapping[str, str], out: Path) -> list[Path]:
+    """Write a gold as a BEIR folder, and return its files: corpus.jsonl, queries.jsonl and qrels/test.tsv.
+
+    The table is named test whatever the split, as BEIR's loaders look for it.
 
     Args:
         gold: queries and gallery; no path of a photo is written.
         texts: words of queries and photos by id; "" without any.
         out: the folder, which exists.
-        split: names the table.
     """
-    files = [out / "corpus.jsonl", out / "queries.jsonl", out / _JUDGED / f"{split}.tsv"]
+    files = [out / name for name in BEIR_FILES]
     for file, ids in zip(files, (gold.gallery, gold.queries), strict=False):
         write_jsonl(file, ({"_id": name, "title": "", "text": texts.get(name, "")} for name in ids))
     files[2].parent.mkdir(exist_ok=True)

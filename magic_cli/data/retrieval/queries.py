@@ -2,12 +2,14 @@
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from magic_cli.data.pairs import pair_samples
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.prompts import fold, in_english
 from magic_cli.data.retrieval.attributes import values_of
 from magic_cli.data.retrieval.gold import RetrievalGold
+from magic_cli.data.texts.captions import DISEASE_TEXT
 from magic_cli.data.texts.pair_texts import class_of
 from magic_cli.data.texts.query_text import NAMES, Part, QueryOptions, assemble, parts
 from magic_cli.data.texts.sentences import sentences
@@ -60,13 +62,38 @@ def without_some(case: Case, rate: float, seed: str) -> str:
     return " ".join(sentence for sentence in sentences(query_of(case)) if drawn.random() >= rate)
 
 
-def labelled_samples(prepared: Prepared, split: str) -> tuple[Sample, ...]:
-    """Return one sample per photo whose case has a class, in prepared order."""
-    return tuple(sample for sample in pair_samples(prepared, split, needs_text=False) if class_of(sample.case))
+def photo_samples(prepared: Prepared, split: str, classes: str = "") -> Sequence[Sample]:
+    """Return one sample per photo, in prepared order; `classes` names the attribute that is the class (`with_class`).
+
+    Raises:
+        DataError: a split other than train, valid, test.
+    """
+    samples = pair_samples(prepared, split, needs_text=False)
+    return tuple(with_class(sample, classes) for sample in samples) if classes else samples
 
 
-def retrieval_gold(source: str, queries: Sequence[Sample], gallery: Sequence[Sample], protocol: str) -> RetrievalGold:
-    """Return the gold of samples that ask, and of those that are ranked."""
+def with_class(sample: Sample, attribute: str) -> Sample:
+    """Return a sample whose class is what its case's attribute says; without that attribute it has no class.
+
+    With "" as attribute the class is the diagnosis, as it was.
+    """
+    if not attribute:
+        return sample
+    case = sample.case
+    texts = {role: text for role, text in case.texts.items() if role != DISEASE_TEXT}  # it names the diagnosis
+    label = str(case.attributes.get(attribute, "")).strip() or None
+    return replace(sample, case=replace(case, label=label, texts=texts))
+
+
+def labelled_samples(prepared: Prepared, split: str, classes: str = "") -> tuple[Sample, ...]:
+    """Return one sample per photo whose case has a class, in prepared order; see `photo_samples`."""
+    return tuple(sample for sample in photo_samples(prepared, split, classes) if class_of(sample.case))
+
+
+def retrieval_gold(
+    source: str, queries: Sequence[Sample], gallery: Sequence[Sample], protocol: str, classes: str = ""
+) -> RetrievalGold:
+    """Return the gold of samples that ask, and of those that are ranked; `classes` is only noted in it."""
     samples = {sample.id: sample for sample in (*queries, *gallery)}
     return RetrievalGold(
         source=source,
@@ -77,4 +104,5 @@ def retrieval_gold(source: str, queries: Sequence[Sample], gallery: Sequence[Sam
         attributes={name: values_of(query_parts(s.case)) for name, s in samples.items()},
         samples=gallery,
         protocol=protocol,
+        classes=classes,
     )

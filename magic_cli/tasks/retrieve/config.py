@@ -12,6 +12,7 @@ class RetrieveConfig(Config):
 
     task: ClassVar[str] = "retrieve"
 
+    classes: Annotated[str, "Attribute that is the class of a case, such as diagnosis_3; empty: its diagnosis."] = ""
     dim: Annotated[int, Range(8, 65_536), "Width D that all levels and words are projected to."] = 128
     depth: Annotated[int, Range(1, 64), "Layers of the cross-modal transformer (4 in the cited code)."] = 1
     heads: Annotated[int, Range(1, 1024), "Attention heads of each layer; they divide `dim`."] = 8

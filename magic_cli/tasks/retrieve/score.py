@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.data.retrieval.attributes import agreement_table
-from magic_cli.data.retrieval.gold import RetrievalGold
-from magic_cli.errors import DataError, problem, redact_key, shorten
+from magic_cli.data.retrieval.gold import PROTOCOLS, RetrievalGold
+from magic_cli.errors import DataError, printable, problem, redact_key, shorten
 from magic_cli.metrics.retrieval import KS, TIE_RULE, CaseRetrieval, QueryScores, rank_classes
 from magic_cli.metrics.row_scores import Groups
 from magic_cli.records import EncounterSums, Rules, TaskScores
@@ -27,12 +27,6 @@ from magic_cli.training.task import RULES
 MONITOR = "macro_map"
 
 _CELLS = 1 << 22
-
-_PROTOCOLS = {
-    "train": "protocol train: queries are ranked against split train",
-    "loo": "protocol loo: queries are ranked against their own split, their own group left out",
-    "qrels": "protocol qrels: all that is judged or ranked is the gallery, of every query",
-}
 
 _TERMS = ("ap", *(f"acc@{k}" for k in KS), *(f"hits@{k}" for k in KS), "vote@4", "ndcg@10")
 
@@ -338,8 +332,10 @@ def _rows(table: _Evaluated) -> Iterator[Mapping[str, object]]:
 
 
 def _notes(gold: RetrievalGold, table: _Evaluated, chance: Mapping[str, float]) -> Iterator[str]:
-    protocol = _PROTOCOLS.get(gold.protocol, gold.protocol)
+    protocol = PROTOCOLS.get(gold.protocol, gold.protocol)
     yield f"{protocol}; {len(table.ids)} queries, {len(gold.gallery)} photos to rank"
+    if gold.classes:
+        yield f"the class of a case is its attribute {printable(gold.classes)}"
     yield TIE_RULE
     level, average = chance["acc@4"], chance["map"]
     yield f"a random order has Acc@4 {level:.3f} and mAP {average:.3f}: compare with these, and prefer macro scores"

@@ -1,16 +1,23 @@
 """Scores of case retrieval: macro means by hand, what is ranked and what is not, and judgements."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from labelled_photos import make_labelled
 
+from magic_cli.data.prepared import open_prepared
 from magic_cli.data.retrieval.gold import RetrievalGold
 from magic_cli.data.retrieval.judgements import judged_gold, open_ranking_gold
-from magic_cli.errors import DataError
+from magic_cli.data.retrieval.queries import labelled_samples
+from magic_cli.data.texts.pair_texts import class_of
+from magic_cli.errors import DataError, EmptySplit, SubmissionError
 from magic_cli.metrics import bootstrap
-from magic_cli.submission.rankings import SubmittedRanking
+from magic_cli.submission.rankings import Asked, RankingFiles, SubmittedRanking, asked_of
+from magic_cli.tasks.retrieve import TASK, RetrieveDecision
+from magic_cli.tasks.retrieve.config import RetrieveConfig
 from magic_cli.tasks.retrieve.predictions import RetrievalPrediction
 from magic_cli.tasks.retrieve.score import MONITOR, score, trivial_scores
 
@@ -126,3 +133,57 @@ def test_queries_and_photos_of_the_same_id_are_apart_in_judgements() -> None:
     scores = score(gold, [run, SubmittedRanking("2", gallery=("3",), scores=np.ones(1, np.float32), is_run=True)])
     assert scores.scores["map"] == pytest.approx(((1 + 2 / 3) / 2 + 1) / 2)
     assert scores.scores["vote@4"] == 1.0
+
+
+def _similarities(path: Path, **more: str) -> RankingFiles:
+    arrays = {name: np.array(value) for name, value in more.items()}
+    np.savez(path, queries=np.array(["q"]), gallery=np.array(["a"]), scores=np.ones((1, 1), np.float32), **arrays)
+    return RankingFiles(path.name, similarities=path)
+
+
+def test_predictions_tell_gallery_and_class_and_are_not_scored_with_others(tmp_path: Path) -> None:
+    silent = _similarities(tmp_path / "silent.npz")
+    own = _similarities(tmp_path / "own.npz", protocol="loo", classes="diagnosis_3")
+    other = _similarities(tmp_path / "other.npz", protocol="loo", classes="")
+    train = _similarities(tmp_path / "train.npz", protocol="train", classes="diagnosis_3")
+    assert asked_of([silent]) == Asked()
+    assert asked_of([silent, own]) == Asked("loo", "diagnosis_3")
+    for pair, message in (([own, train], "gallery train, but loo in own"), ([own, other], "class diagnosis, but")):
+        with pytest.raises(SubmissionError, match=message):
+            asked_of(pair)
+    with pytest.raises(SubmissionError, match="another layout"):
+        asked_of([_similarities(tmp_path / "bad.npz", protocol="all")])
+
+
+def test_the_gallery_is_the_one_that_was_ranked(drawn_photos: Path) -> None:
+    """By what predictions say, or by the photos that they rank; these may come one by one."""
+    train, valid = (labelled_samples(open_prepared(drawn_photos), split) for split in ("train", "valid"))
+    for samples, protocol in ((train, "train"), (valid, "loo")):
+        gold = open_ranking_gold(drawn_photos, "valid", (sample.id for sample in samples))
+        assert (gold.protocol, gold.gallery) == (protocol, tuple(sample.id for sample in samples))
+        assert open_ranking_gold(drawn_photos, "valid", (), protocol).gallery == gold.gallery
+    with pytest.raises(DataError, match="no case of split valid with attribute none"):
+        open_ranking_gold(drawn_photos, "valid", (), "train", "none")
+
+
+@pytest.fixture
+def drawn_photos(tmp_path: Path) -> Path:
+    return make_labelled(tmp_path, patients=1)
+
+
+def test_an_attribute_is_the_class_where_the_settings_say_so(drawn_photos: Path) -> None:
+    prepared = open_prepared(drawn_photos)
+    cases = {name: replace(case, attributes={"sex": "male"}) for name, case in prepared.cases.items()}
+    first = next(iter(cases))
+    cases[first] = replace(cases[first], attributes={})
+    prepared = replace(prepared, cases=cases)
+    config = RetrieveConfig(classes="sex")
+    samples = TASK.training_samples(prepared, "train", config)
+    assert {class_of(sample.case) for sample in samples} == {"male"}
+    assert len(samples) == len(labelled_samples(prepared, "train")) - 1
+    gold = TASK.configured(config.as_dict(), RetrieveDecision(gallery="loo")).gold(prepared, "valid")
+    assert (gold.classes, gold.protocol, set(gold.labels.values())) == ("sex", "loo", {"male"})
+    told = [replace(s, case=replace(s.case, question="A male patient.")) for s in samples]
+    assert "tell sex, their class" in TASK.data_warnings(prepared, told, config)[-1]
+    with pytest.raises(EmptySplit, match="attribute 'age', their class; --set classes= one of sex"):
+        TASK.training_samples(prepared, "train", RetrieveConfig(classes="age"))
