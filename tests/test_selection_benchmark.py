@@ -1,0 +1,53 @@
+"""benchmarks/selection.py on drawn photos: a fold is trained once, rows are paired, split test is left alone."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from magic_cli import tasks
+from magic_cli.config import resolve
+from magic_cli.data.prepared import open_prepared
+
+
+@pytest.fixture(scope="module")
+def selection() -> ModuleType:
+    path = Path(__file__).parent / "benchmarks" / "selection.py"
+    spec = importlib.util.spec_from_file_location("selection", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["selection"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_rows_are_paired_and_a_stopped_selection_goes_on(
+    selection: ModuleType,
+    drawn_prepared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    words = ["selection.py", "seg", str(drawn_prepared), "--out", str(tmp_path / "out"), "--preset", "tiny"]
+    words += ["--folds", "2", "--seeds", "0", "--set", "epochs=1", "--row", "flips", "tta=flips"]
+    monkeypatch.setattr(sys, "argv", words)
+    selection.main()
+    first = capsys.readouterr().out
+    assert [line.split(":")[0] for line in first.splitlines()[:4]] == [
+        f"{row}, fold {fold}, seed 0" for fold in (0, 1) for row in ("tiny", "flips")
+    ]
+    assert "flips - tiny: dice_meanofmax " in first
+    (tmp_path / "out" / "flips" / "fold-1-seed-0.npz").unlink()
+    selection.main()
+    again = capsys.readouterr().out
+    assert again.splitlines()[0].startswith("flips, fold 1, seed 0")
+    assert again.splitlines()[1:] == first.splitlines()[4:]
+    prepared = open_prepared(drawn_prepared)
+    task = tasks.get("seg")
+    opened = selection.Selection.opened(task, drawn_prepared, 2, resolve(task.config_class, "tiny"))
+    held = {sample.case.case_id for fold in (0, 1) for sample in opened.held(fold)}
+    assert held == {case.case_id for split in ("train", "valid") for case in prepared.cases_of(split)}
