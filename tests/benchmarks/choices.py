@@ -33,7 +33,7 @@ class Choice:
     name: str
     merge: str = "or"
     train: tuple[str, ...] = ()
-    predict: tuple[str, ...] = ("--threshold", "0.5")
+    predict: tuple[str, ...] = ("--threshold", "0.5", "--no-tta")
     seeds: tuple[int, ...] = (0,)
 
     def runs(self) -> list[tuple[str, tuple[str, ...]]]:
@@ -47,10 +47,10 @@ CHOICES = (
     Choice("default"),
     *(Choice(f"merge-{rule}", merge=rule) for rule in ("majority", "intersection", "each")),
     *(Choice(f"loss-{loss}", train=("--set", f"loss={loss}")) for loss in ("bce", "bce+dice", "focal")),
-    Choice("threshold-chosen", predict=()),
+    Choice("threshold-chosen", predict=("--no-tta",)),
     Choice("tta", predict=("--threshold", "0.5", "--tta")),
-    Choice("largest", predict=("--threshold", "0.5", "--largest")),
-    Choice("fill-holes", predict=("--threshold", "0.5", "--fill-holes")),
+    Choice("largest", predict=("--threshold", "0.5", "--no-tta", "--largest")),
+    Choice("fill-holes", predict=("--threshold", "0.5", "--no-tta", "--fill-holes")),
     Choice("ensemble-of-3", seeds=(0, 1, 2)),
     Choice("ensemble-of-3-tta", predict=("--threshold", "0.5", "--tta"), seeds=(0, 1, 2)),
     Choice("all-of-it", predict=("--tta", "--largest", "--fill-holes"), seeds=(0, 1, 2)),

@@ -8,7 +8,7 @@ second dataset beside it. Folds are dealt by patient (or other group), the same 
 is left alone. All models learn to the last epoch, so nothing is chosen on what they are scored on, and predict over
 the views of their own setting `tta`. Each training leaves its sums in DIR/ROW/FOLD-SEED.npz: stopped, the same line
 goes on, and --table prints what is there. Figures are means over the seeds that all rows have for a fold; intervals
-are over encounters. (A file named select.py would hide Python's module of that name from all benchmarks.)
+are over encounters. (A file named like Python's module `select` would hide it from all benchmarks.)
 """
 
 import argparse
