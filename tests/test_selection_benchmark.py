@@ -33,13 +33,25 @@ def test_rows_are_paired_and_a_stopped_selection_goes_on(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     words = ["selection.py", "seg", str(drawn_prepared), "--out", str(tmp_path / "out"), "--preset", "tiny"]
-    words += ["--folds", "2", "--seeds", "0", "--set", "epochs=1", "--row", "flips", "tta=flips"]
+    words += [
+        "--folds",
+        "2",
+        "--seeds",
+        "0",
+        "--set",
+        "epochs=1",
+        "--row",
+        "flips",
+        "tta=flips",
+        "--row",
+        "slow",
+        "lr=1e-4",
+    ]
     monkeypatch.setattr(sys, "argv", words)
     selection.main()
     first = capsys.readouterr().out
-    assert [line.split(":")[0] for line in first.splitlines()[:4]] == [
-        f"{row}, fold {fold}, seed 0" for fold in (0, 1) for row in ("tiny", "flips")
-    ]
+    trained = [line.split(":")[0] for line in first.splitlines()[:4]]
+    assert trained == [f"{rows}, fold {fold}, seed 0" for fold in (0, 1) for rows in ("tiny, flips", "slow")]
     assert "flips - tiny: dice_meanofmax " in first
     (tmp_path / "out" / "flips" / "fold-1-seed-0.npz").unlink()
     selection.main()

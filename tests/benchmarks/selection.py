@@ -6,16 +6,17 @@
 A row is the preset with its own settings; the first one is the preset itself. `also=FOLDER` trains on split train of a
 second dataset beside it. Folds are dealt by patient (or other group), the same for all rows and seeds, and split test
 is left alone. All models learn to the last epoch, so nothing is chosen on what they are scored on, and predict over
-the views of their own setting `tta`. Each training leaves its sums in DIR/ROW/FOLD-SEED.npz: stopped, the same line
-goes on, and --table prints what is there. Figures are means over the seeds that all rows have for a fold; intervals
-are over encounters. (A file named like Python's module `select` would hide it from all benchmarks.)
+the views of their own setting `tta`; rows that differ in it alone share their trainings. Each training leaves its sums
+in DIR/ROW/FOLD-SEED.npz: stopped, the same line goes on, and --table prints what is there. Figures are means over the
+seeds that all rows have for a fold; intervals are over encounters. (A file named like Python's module `select` would
+hide it from all benchmarks.)
 """
 
 import argparse
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.stratify import assign_folds
 from magic_cli.io.files import write_atomic
 from magic_cli.metrics import bootstrap
-from magic_cli.records import EncounterSums, Sample
+from magic_cli.records import EncounterSums, Prediction, Sample
 from magic_cli.training import runtime
 from magic_cli.training.inference import average_predictions
 from magic_cli.training.parts import Data, Part, groups, unique_samples
@@ -93,24 +94,31 @@ class Selection:
         trivial = next(iter(self.task.baseline_predictions(held, self.prepared.questions).values()))
         return of_class(self.task.score(self.gold(held[0])[0], trivial).encounter_sums, EncounterSums)
 
-    def trained(self, row: Row, config: Config, fold: int) -> EncounterSums:
-        """Train without a fold, and return the sums of what it holds out."""
+    def trained(self, also: Path | None, configs: Mapping[str, Config], fold: int) -> dict[str, EncounterSums]:
+        """Train without a fold, and return the sums of what it holds out, for settings that differ in `tta` alone."""
         task, place = self.task, runtime.RuntimeOptions("cpu").runtime()
         held = self.held(fold)
         golds, learned = self.gold(held), [s for s in self.samples if self.fold_of[s.case.case_id] != fold]
         parts = [Part(learned, (), golds[0].only(()))]
-        if row.also is not None:
-            other = open_prepared(row.also)
+        config = next(iter(configs.values()))
+        if also is not None:
+            other = open_prepared(also)
             parts.append(Part(task.training_samples(other, "train", config), (), golds[0].only(()), "also"))
         data = Data(task, parts, self.prepared.questions, "folds")
         with tempfile.TemporaryDirectory() as out:
             trainer = Trainer(task.name, data, config, Path(out), "cpu", place.features(config))
             trainer.run(resume=False)
-            runs = predict_views(trainer.core, config, held, place, VIEWS[config.tta])
-            found = list(average_predictions(runs))
+            views = {
+                name: predict_views(trainer.core, config, held, place, VIEWS[each.tta])
+                for name, each in configs.items()
+            }
+            return {name: self.scored(list(average_predictions(runs)), golds, held) for name, runs in views.items()}
+
+    def scored(self, found: Sequence[Prediction], golds: Sequence[TaskGold], held: Sequence[Sample]) -> EncounterSums:
+        """Return the sums of predictions, split by split."""
         sums = None
         for gold in golds:
-            scored = task.score(gold, [row for row in found if row.id in _ids(gold, held)])
+            scored = self.task.score(gold, [row for row in found if row.id in _ids(gold, held)])
             own = of_class(scored.encounter_sums, EncounterSums)
             sums = own if sums is None else sums.beside(own)
         return of_class(sums, EncounterSums)
@@ -165,6 +173,18 @@ def show(out: Path, rows: Sequence[Row], like: EncounterSums, shown: Sequence[st
         print(f"{name} - {names[0]}: {'   '.join(cells)}", flush=True)
 
 
+def alike(
+    rows: Sequence[Row], given: argparse.Namespace, seed: int
+) -> dict[tuple[Path | None, Config], dict[str, Config]]:
+    """Return the settings of rows, of which those that one training serves are together."""
+    together: dict[tuple[Path | None, Config], dict[str, Config]] = {}
+    for row in rows:
+        settings = [*given.settings, *row.settings, f"seed={seed}"]
+        config = tasks.with_runs(resolve(tasks.config_class(given.task), given.preset, settings))
+        together.setdefault((row.also, replace(config, tta="none")), {})[row.name] = config
+    return together
+
+
 def main() -> None:
     """Parse, train what is missing, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -186,15 +206,15 @@ def main() -> None:
     like = selection.scored_without_a_model()
     for seed in () if given.table else given.seeds:
         for fold in given.only or range(given.folds):
-            for row in rows:
-                path = given.out / row.name / f"fold-{fold}-seed-{seed}.npz"
-                if path.is_file():
-                    continue
-                settings = [*given.settings, *row.settings, f"seed={seed}"]
-                config = tasks.with_runs(resolve(task.config_class, given.preset, settings))
-                start = time.monotonic()
-                keep(path, selection.trained(row, config, fold))
-                print(f"{row.name}, fold {fold}, seed {seed}: {time.monotonic() - start:.0f} s", flush=True)
+            for (also, _), configs in alike(rows, given, seed).items():
+                paths = {name: given.out / name / f"fold-{fold}-seed-{seed}.npz" for name in configs}
+                wanted = {name: config for name, config in configs.items() if not paths[name].is_file()}
+                if wanted:
+                    start = time.monotonic()
+                    for name, sums in selection.trained(also, wanted, fold).items():
+                        keep(paths[name], sums)
+                    names = ", ".join(wanted)
+                    print(f"{names}, fold {fold}, seed {seed}: {time.monotonic() - start:.0f} s", flush=True)
     show(given.out, rows, like, SHOWN[task.name])
 
 
