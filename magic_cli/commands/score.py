@@ -244,6 +244,8 @@ def _add_intervals(scores: TaskScores, options: ScoreOptions) -> TaskScores:
     drawn, wanted = resamples_of(scores.encounter_sums, options.resamples), options.resamples
     fewer = f"{drawn:,} resamples instead of {wanted:,}, because scores of ranks of so many photos take long"
     notes = (*scores.notes, f"intervals and p-values are from {fewer}") if drawn < wanted else scores.notes
+    few = bootstrap.remark_on_few(len(scores.encounter_sums.ids))
+    notes = (*notes, few) if few else notes
     intervals = bootstrap.intervals(scores.encounter_sums, options.resamples, options.seed)
     return replace(scores, intervals=intervals, notes=notes)
 
