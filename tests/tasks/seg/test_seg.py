@@ -267,6 +267,16 @@ def _unions(size: tuple[int, int]) -> list[np.ndarray]:
     return [masks[1] | masks[2], masks[0] | masks[2], masks[0] | masks[1]]
 
 
+def test_agreement_can_be_resampled_by_encounter(gold: MaskGold) -> None:
+    scored = score(gold, perfect())
+    assert scored.agreement is not None
+    assert scored.agreement_sums is not None
+    for sums, name in zip(scored.agreement_sums, ("system", "human"), strict=True):
+        assert set(sums.ids) <= {image.case_id for image in gold.images.values()}
+        values = dict(zip(sums.names, sums.over(range(len(sums.ids))).tolist(), strict=True))
+        assert values == pytest.approx(scored.agreement[name], abs=1e-12, nan_ok=True)
+
+
 def test_no_agreement_without_a_second_annotator(gold: MaskGold) -> None:
     single = {i: GoldImage(t.case_id, {"ann0": t.annotators["ann0"]}) for i, t in gold.images.items()}
     assert score(dataclasses.replace(gold, images=single), perfect()).agreement is None
