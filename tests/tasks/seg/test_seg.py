@@ -174,7 +174,7 @@ def test_nan_says_that_training_diverged() -> None:
 
 def plain(report: TaskScores) -> TaskScores:
     """A report without its sums, which are an array and do not compare."""
-    return dataclasses.replace(report, encounter_sums=None)
+    return dataclasses.replace(report, encounter_sums=None, agreement_sums=None)
 
 
 def test_figures_of_a_perfect_majority(gold: MaskGold) -> None:
