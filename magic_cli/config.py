@@ -49,6 +49,9 @@ class Range:
 
 FRACTION = Range(0, 1, open_high=True)
 
+_LEAST = 64
+"""Pixels: EfficientNet-Lite0 makes one pixel of 32."""
+
 
 @dataclass(frozen=True, slots=True)
 class Choices:
@@ -198,6 +201,13 @@ class Config:
     def conflicts(self) -> list[str]:
         """Return one line per setting that conflicts with another one."""
         return []
+
+    def size_conflicts(self) -> list[str]:
+        """Return a line if batch normalisation may see a single value of a channel, from which it cannot learn."""
+        if not self.image_encoder.startswith("lite") or self.finetune in ("head", "lora") or self.image_size >= _LEAST:
+            return []
+        got = f"{self.image_size} with finetune={self.finetune}"
+        return [f"image_size: got {got}, expected at least {_LEAST}: the last map of {self.image_encoder} is one pixel"]
 
     @property
     def weights_path(self) -> Path | None:

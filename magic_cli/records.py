@@ -264,6 +264,7 @@ class TaskScores:
     `notes` are remarks for the reader. `extra` holds scores that the official scorer does not have.
     `errors` are the wrong answers with the highest probability, if predictions come with probabilities (cvqa).
     `baselines` are the scores of trivial answers, `agreement` those of annotators scored as if they were systems.
+    `agreement_sums` are those of the system and of the annotators on the photos of `agreement`, for resampling.
     `intervals` are 95 % intervals of `scores` and `extra` by name, if there are `encounter_sums`; NaN if undefined.
     `has_official` is False for tasks that are not the challenge's; then there are no official keys.
 
@@ -284,6 +285,7 @@ class TaskScores:
     errors: tuple[Mapping[str, Any], ...] = ()
     baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     agreement: Mapping[str, Any] | None = None
+    agreement_sums: tuple[EncounterScores, EncounterScores] | None = None
     encounter_sums: EncounterScores | None = None
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     has_official: bool = True

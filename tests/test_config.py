@@ -200,6 +200,15 @@ def test_flags_are_range_checked_too() -> None:
     assert lines("cvqa", "tiny", (), modality="sound") == ("modality: got 'sound', expected one of both, text, image",)
 
 
+@pytest.mark.parametrize("task", ["seg", "cvqa"])
+def test_photos_too_small_for_batch_normalisation(task: str) -> None:
+    small = ("image_size=32", "finetune=all", "image_encoder=lite0")
+    [line] = lines(task, "small", small)
+    assert line.startswith("image_size: got 32 with finetune=all, expected at least 64")
+    for fine in (("image_size=32", "finetune=head"), ("image_size=64", "finetune=all")):
+        resolve(config_class(task), "small", fine)
+
+
 def test_conflicts_between_settings_are_listed_with_values_out_of_range() -> None:
     found = lines("cvqa", "tiny", ("lang=en,fr", "joint_slots=true", "decode=slot", "epochs=0"))
     assert [line.split(":")[0] for line in found] == ["epochs", "lang", "joint_slots"]

@@ -210,16 +210,16 @@ def answer_sets(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[dict[str, A
             row["encounter_id"] += draw(st.sampled_from(["-1", "-1-2", "_1"]))
         if draw(st.integers(0, 4)) == 0:
             key = draw(
-                st.sampled_from(["CQID010-009", "CQID010-1", "rationale", "CQID-10-001", "explanation", "made-up-key"])
+                st.sampled_from(["CQID010-009", "CQID010-1", "rationale", "CQID-10-001", "explanation", "made_up-keys"])
             )
-            row[key] = draw(st.sampled_from([0, 1, "x"]))
+            row[key] = draw(st.sampled_from([0, 1, "x", [0]]))
     for row in draw(st.lists(st.sampled_from(system), max_size=2)):
         again = {**row, **{q: complete(draw(seeds))[q] for q in draw(st.sets(st.sampled_from(QIDS), max_size=2))}}
         system.append(again | ({"encounter_id": f"{row['encounter_id']}-2"} if draw(st.booleans()) else {}))
     if draw(st.integers(0, 5)) == 0:
         system.pop(0)
     if draw(st.booleans()) and system:
-        system.append({"encounter_id": "ENC00099", **complete(0)})
+        system.append({"encounter_id": "ENC00099", **complete(0), "CQID010-001": draw(st.sampled_from([0, [0]]))})
     return gold, system
 
 

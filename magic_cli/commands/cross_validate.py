@@ -337,6 +337,7 @@ def score_folds(
     scored_folds = tuple(
         replace(fold, scores=_scores_of(sums, _names(part))) for fold, part in zip(folds, parts, strict=True)
     )
+    few = bootstrap.remark_on_few(len(sums.ids))
     rows = {label: {**scores.scores, **scores.extra} for label, scores in trivial.items()} | dict(scored.baselines)
     scores = FoldScores(
         monitor=task.monitor,
@@ -345,7 +346,7 @@ def score_folds(
         pooled=_pooled(sums, [fold.scores or {} for fold in scored_folds]),
         baselines={label: {name: row[name] for name in sums.names if name in row} for label, row in rows.items()},
         differences={label: bootstrap.paired(sums, _sums(other)) for label, other in trivial.items()},
-        notes=(*scored.notes, *(f"counted as zero: {line}" for line in scored.rejected)),
+        notes=(*scored.notes, *(f"counted as zero: {line}" for line in scored.rejected), *([few] if few else [])),
     )
     return scores, review
 

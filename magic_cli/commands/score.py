@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -244,8 +244,20 @@ def _add_intervals(scores: TaskScores, options: ScoreOptions) -> TaskScores:
     drawn, wanted = resamples_of(scores.encounter_sums, options.resamples), options.resamples
     fewer = f"{drawn:,} resamples instead of {wanted:,}, because scores of ranks of so many photos take long"
     notes = (*scores.notes, f"intervals and p-values are from {fewer}") if drawn < wanted else scores.notes
+    few = bootstrap.remark_on_few(len(scores.encounter_sums.ids))
+    notes = (*notes, few) if few else notes
     intervals = bootstrap.intervals(scores.encounter_sums, options.resamples, options.seed)
-    return replace(scores, intervals=intervals, notes=notes)
+    return _against_annotators(replace(scores, intervals=intervals, notes=notes), options)
+
+
+def _against_annotators(scores: TaskScores, options: ScoreOptions) -> TaskScores:
+    """Add to the agreement of annotators the paired differences of the system to them, and the encounters of these."""
+    if not scores.agreement or scores.agreement_sums is None:
+        return scores
+    system, human = scores.agreement_sums
+    differences = bootstrap.paired(system, human, options.resamples, options.seed)
+    rows = {name: asdict(row) for name, row in differences.items()}
+    return replace(scores, agreement={**scores.agreement, "encounters": len(system.ids), "differences": rows})
 
 
 def _comparisons(

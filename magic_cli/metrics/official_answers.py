@@ -3,9 +3,10 @@
 Source: examples/official-scorer.md, cases 01 to 25.
 
 Its behaviour: an id ends at the first dash, rows with the same id are united, keys are selected by their length
-alone, and values go into Python sets unchanged ("0" never equals 0; 0.0 and False do). It crashes at the first
-error; here all errors are listed. Lists and objects crash it in rows of extra encounters too: that is inferred from
-case 12, which was measured in a row of the gold only.
+alone, and values go into Python sets unchanged ("0" never equals 0; 0.0 and False do). Sets are made of the nine
+parents in the gold's encounters only, so that lists and objects elsewhere do not crash it (cases 12 and 12b). It
+crashes at the first error; here all errors are listed. The number of encounters is that of the gold's rows, even
+where their ids unite (case 16b).
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -42,8 +43,8 @@ def official_answers(
     Without rows all accuracies and the number of encounters are 0, as official (case 06).
     """
     errors: list[str] = []
-    submitted = _sets(rows, errors)
-    truth = _sets([{"encounter_id": encounter, **row} for encounter, row in gold.items()], [])
+    truth = _sets([{"encounter_id": encounter, **row} for encounter, row in gold.items()], [], map(head, gold))
+    submitted = _sets(rows, errors, truth)
     if not rows:
         return _with_mean(dict.fromkeys(SLOTS, 0.0), 0), ()
     errors += _missing(truth, submitted)
@@ -53,7 +54,7 @@ def official_answers(
         parent: sum(iom(submitted[encounter][parent], sets[parent]) for encounter, sets in truth.items()) / len(truth)
         for parent in SLOTS
     }
-    return _with_mean(means, len(truth)), ()
+    return _with_mean(means, len(gold)), ()
 
 
 def _with_mean(means: Mapping[str, float], count: int) -> dict[str, float]:
@@ -61,9 +62,13 @@ def _with_mean(means: Mapping[str, float], count: int) -> dict[str, float]:
     return scores | {"accuracy_all": sum(means.values()) / len(means), "number_cvqa_instances": count}
 
 
-def _sets(rows: Iterable[Any], errors: list[str]) -> Sets:
-    """Return the sets of values by encounter and parent; append causes of a crash while reading to `errors`."""
+def _sets(rows: Iterable[Any], errors: list[str], truth: Iterable[str]) -> Sets:
+    """Return the sets of values by encounter and parent; append causes of a crash while reading to `errors`.
+
+    `truth`: the gold's encounters. Unhashable values of others, or of no question, are left out.
+    """
     sets: Sets = {}
+    wanted = frozenset(truth)
     faults: dict[str, list[str]] = {}
     for number, row in enumerate(rows):
         encounter = row.get("encounter_id") if isinstance(row, Mapping) else None
@@ -81,13 +86,13 @@ def _sets(rows: Iterable[Any], errors: list[str]) -> Sets:
                 faults.setdefault("ValueError: a key of 11 characters without exactly one dash", []).append(
                     f"{redact_key(encounter)}:{redact_key(key)}"
                 )
-            elif not isinstance(value, Hashable):
+            elif isinstance(value, Hashable):
+                parents.setdefault(parent, set()).add(value)
+            elif parent in SLOTS and head(encounter) in wanted:
                 faults.setdefault("TypeError: a list or an object cannot be in a set", []).append(
                     f"{redact_key(encounter)}:{redact_key(key)}"
                 )
                 parents.setdefault(parent, set())
-            else:
-                parents.setdefault(parent, set()).add(value)
     errors += [f"{cause} ({shorten(items, total=True)})" for cause, items in faults.items()]
     return sets
 

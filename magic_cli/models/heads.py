@@ -137,14 +137,15 @@ class SlotHead(nn.Module):
 
 
 class OptionHead(nn.Module):
-    """The paper's compatibility score FFN([v_text; v_img]) (section 4.2.3), dropout after the projections."""
+    """The paper's compatibility score FFN([v_text; v_img]) (section 4.2.3), dropout after the projections only."""
 
     def __init__(self, image_dim: int, text_dim: int, width: int, dropout: float) -> None:
         super().__init__()
         self.image = nn.Sequential(nn.Linear(image_dim, width), nn.Dropout(dropout)) if image_dim else None
         self.text = nn.Sequential(nn.Linear(text_dim, width), nn.Dropout(dropout))
         inputs = 2 * width if image_dim else width
-        self.ffn = nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, 1))
+        unused = nn.Identity()  # was a dropout, which the paper does not have; the names of the weights stay
+        self.ffn = nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), unused, nn.Linear(width, 1))
 
     def forward(self, text: Tensor, image: Tensor | None) -> Tensor:
         """Return scores (R,) of R rows of text (R, T) and image (R, I) vectors."""

@@ -65,7 +65,7 @@ def parent_loss(scores: Tensor, starts: list[int], parents: Sequence[Sequence[in
 
     Slots are treated as independent: an option is in the set with probability 1 - Π (1 - p_slot(option)).
     """
-    losses = []
+    losses, counted = [], []
     for slots in parents:
         probabilities = torch.stack([torch.softmax(scores[:, starts[s] : starts[s + 1]].float(), 1) for s in slots], 1)
         missed = torch.log1p(-probabilities.clamp(max=1 - 1e-6)).sum(1)
@@ -73,9 +73,10 @@ def parent_loss(scores: Tensor, starts: list[int], parents: Sequence[Sequence[in
         answers = gold[:, list(slots)]
         is_answer = F.one_hot(answers.clamp(min=0), probabilities.shape[2]).amax(1).float()
         loss = -(is_answer * hit + (1 - is_answer) * missed).mean(1)
-        losses.append(loss[(answers >= 0).all(1)])
-    all_losses = torch.cat(losses)
-    return all_losses.sum() / max(1, len(all_losses))
+        is_whole = (answers >= 0).all(1)
+        losses.append(torch.where(is_whole, loss, 0.0))  # a boolean index would wait for the GPU
+        counted.append(is_whole)
+    return torch.cat(losses).sum() / torch.cat(counted).sum().clamp(min=1)
 
 
 def allowed_successors(starts: list[int], parents: Sequence[tuple[Sequence[int], int]], gold: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from magic_cli.data.retrieval.gold import PROTOCOLS
 from magic_cli.errors import printable
 from magic_cli.io.json_files import finite
 from magic_cli.io.run_record import RecordedResult
-from magic_cli.metrics.bootstrap import Difference
+from magic_cli.metrics.bootstrap import FEWEST, Difference
 from magic_cli.records import AnswerReview, Review
 from magic_cli.report.next_command import after_folds
 from magic_cli.report.score_text import between, interval, number, signed
@@ -244,9 +244,8 @@ class CrossValidationResult(RecordedResult):
             return [f"{title} over encounters of split train, which hold out {sizes} of them (--dry-run)"]
         text = [*_score_lines(title, self.scores), "", *review_lines(self.review.answers)]
         text += [f"note: {note}" for note in self.scores.notes]
-        text.append(
-            "95 % intervals: bootstrap over encounters; the sd over folds is not a standard error, as folds share data"
-        )
+        made = "95 % intervals: bootstrap over encounters; " if self.scores.encounters >= FEWEST else ""
+        text.append(f"{made}the sd over folds is not a standard error, as folds share data")
         folder = Path(self.predictions)
         return [*text, with_next(f"{folder.with_name('folds.json')}: written", after_folds(self.prepared, folder))]
 
@@ -270,7 +269,7 @@ def _score_lines(title: str, scores: FoldScores) -> list[str]:
     text += Table("no fold chose its epoch by the encounters that it held out", columns, folds).lines()
     for label, gaps in scores.differences.items():
         difference, low, high, p = finite(list(asdict(gaps[scores.monitor]).values()))
-        sure = f"{between(low, high)}, p {number(p)}"
+        sure = ", ".join(filter(None, (between(low, high), f"p {number(p)}")))
         text.append(f"{scores.monitor} minus that of {label}: {signed(difference)} ({sure})")
     return text
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from magic_cli.data.gold import MaskGold
 from magic_cli.errors import DataError, ExtraError
-from magic_cli.records import Mask, TaskScores
+from magic_cli.records import Interval, Mask, TaskScores
 from magic_cli.report import overlays, page, plots
 from magic_cli.report.plots import Group
-from magic_cli.report.score_text import SCORE_NAMES, is_defined
+from magic_cli.report.score_text import SCORE_NAMES, bounds, is_defined
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -34,10 +34,13 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Annotators and the system scored against the same masks: name, explanation, and both scores of each row."""
+    """Annotators and the system scored against the same masks.
+
+    Each row has a name, an explanation, both scores, and the interval of their difference.
+    """
 
     images: int
-    rows: tuple[tuple[str, str, float | None, float | None], ...]
+    rows: tuple[tuple[str, str, float | None, float | None, Interval | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,5 +171,15 @@ def _agreement(agreement: Row | None) -> Agreement | None:
     if not agreement:
         return None
     human, system = agreement["human"], agreement["system"]
-    rows = ((*SCORE_NAMES.get(key, (key, "")), value, system.get(key)) for key, value in human.items())
+    gaps = agreement.get("differences", {})
+    rows = (
+        (*SCORE_NAMES.get(key, (key, "")), value, system.get(key), _interval(gaps.get(key)))
+        for key, value in human.items()
+    )
     return Agreement(agreement["images"], tuple(rows))
+
+
+def _interval(row: Row | None) -> Interval | None:
+    """Return the interval of a difference, None if there is none."""
+    pair = None if row is None else Interval(row["low"], row["high"])
+    return pair if bounds(pair) is not None else None

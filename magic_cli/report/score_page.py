@@ -14,6 +14,7 @@ from magic_cli.data.gold import Gold
 from magic_cli.data.pair_gold import PairGold
 from magic_cli.data.prepared import Prepared
 from magic_cli.errors import ExtraError
+from magic_cli.metrics.bootstrap import FEWEST
 from magic_cli.records import TaskScores
 from magic_cli.report import page, plots
 from magic_cli.report.leaderboard import Entry
@@ -205,6 +206,7 @@ def html(
         settings=asdict(report.settings),
         command=shlex.join(report.provenance.argv),
         remedy=plots.REMEDY,
+        fewest=FEWEST,
     )
 
 

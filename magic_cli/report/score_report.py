@@ -15,7 +15,7 @@ from magic_cli.errors import SubmissionError
 from magic_cli.io import run_record
 from magic_cli.io.json_files import finite
 from magic_cli.io.run_record import Hashed, RunFiles, hashed
-from magic_cli.metrics.bootstrap import Difference
+from magic_cli.metrics.bootstrap import FEWEST, Difference
 from magic_cli.records import TaskScores
 from magic_cli.report import leaderboard
 from magic_cli.report.score_text import (
@@ -90,6 +90,11 @@ class SystemScores:
     def to_json(self) -> dict[str, object]:
         """Return an item of `systems` of schemas/report.schema.json."""
         return {"name": self.name, "notes": list(self.notes), "reports": [_task_json(scores) for scores in self.tasks]}
+
+
+def _is_of_few(scores: TaskScores) -> bool:
+    """Return whether the encounters are so few that no score has an interval, which a note says."""
+    return scores.encounter_sums is not None and len(scores.encounter_sums.ids) < FEWEST
 
 
 def _task_json(scores: TaskScores) -> object:
@@ -277,7 +282,9 @@ class ScoreReport:
         yield from (f"note: {note}" for note in self.notes)
         if self.comparisons:
             yield "p-values: each encounter's results swapped at random; no allowance for looking at several scores"
-        intervals = [pair for system in self.systems for task in system.tasks for pair in task.intervals.values()]
+        scored = [task for system in self.systems for task in system.tasks]
+        intervals = [pair for task in scored if not _is_of_few(task) for pair in task.intervals.values()]
         if intervals:
-            blank = ", none where all encounters agree" if any(bounds(pair) is None for pair in intervals) else ""
+            why = f", none where all encounters agree or fewer than {FEWEST} define a score"
+            blank = why if any(bounds(pair) is None for pair in intervals) else ""
             yield f"95 % intervals: bootstrap over encounters{blank}; choosing a model on this split is not in them"

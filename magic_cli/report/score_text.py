@@ -113,7 +113,11 @@ def _title(scores: TaskScores, task: Task, track: str, empty: str) -> str:
 def _sentences(scores: TaskScores, track: str) -> Iterator[str]:
     if scores.agreement and track != "official":
         human, system = scores.agreement["human"], scores.agreement["system"]
-        pairs = (f"{key} {number(human[key])} (this system {number(system[key])})" for key in _AGREEMENT_SCORES)
+        gaps = scores.agreement.get("differences", {})
+        pairs = (
+            f"{key} {number(human[key])} (this system {number(system[key])}{_gap(gaps.get(key))})"
+            for key in _AGREEMENT_SCORES
+        )
         images = scores.agreement["images"]
         yield f"annotators against each other, one left out, on {images} images: {', '.join(pairs)}"
     kinds = [("official run stops: ", scores.official_errors), ("official differs: ", scores.differences)]
@@ -124,6 +128,12 @@ def _sentences(scores: TaskScores, track: str) -> Iterator[str]:
         if len(sentences) > _MOST_SENTENCES:
             yield f"{label}{len(sentences) - _MOST_SENTENCES} more, all of them in --json and --out"
     yield from (f"note: {note}" for note in scores.notes)
+
+
+def _gap(row: Mapping[str, float] | None) -> str:
+    """Return ", difference +0.0200, -0.0100 to +0.0500", "" where there is no interval."""
+    sure = "" if row is None else between(row["low"], row["high"])
+    return f", difference {signed(row['difference'])}, {sure}" if row is not None and sure else ""
 
 
 def _named_rows(kind: str, rows: Sequence[Mapping[str, Any]], scores: TaskScores) -> Table:

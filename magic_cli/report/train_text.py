@@ -100,6 +100,8 @@ class TrainResult(RecordedResult):
         if self.checkpoint is None:
             return [f"{self.title}: {samples}; {self.parameters:,} trainable parameters (--dry-run)"]
         chosen = f"best of {self.epochs} epochs: {self.best.get('epoch', 'none')}"
+        if self.epochs > 1 and "epoch" in self.best:
+            chosen += ", chosen on the validation samples, where scores are optimistic"
         text = [f"{self.title}: {samples}; {chosen}"]
         reviews = self.review.datasets or {"": self.review}
         answers = {name: review.answers for name, review in reviews.items() if review.answers is not None}

@@ -85,8 +85,8 @@ def find_layout(archive: Archive) -> Layout:
     if not answers and len(archive.members) == 1 and not archive.is_zip:
         answers = [name for name in archive.members if name.casefold().endswith(".json")]
     named = not archive.is_zip and Path(archive.source).name == MASKS
-    if named and not masks and not answers and (not archive.members or any("_mask_" in n for n in archive.members)):
-        masks = [""]  # the folder itself, empty or with other names
+    if named and not masks and not answers and not any("_mask_ann" in name for name in archive.members):
+        masks = [""]  # the folder itself, empty or with other names: no mask is found in it (cases 30 and 30b)
     if not masks and not answers:
         got, remedy = _other_kind(archive)
         raise SubmissionError(problem(archive.source, got, f"{MASKS}/IMG_*{SUFFIX} or {ANSWERS}", remedy))

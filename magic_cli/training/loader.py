@@ -278,7 +278,7 @@ def batches_of(loader: DataLoader[tuple[Sample, int]], device: torch.device) -> 
 
 
 def to_device(batches: Iterable[Batch], device: torch.device, has_workers: bool = False) -> Iterator[Batch]:
-    """Yield batches on a device; copies from pinned memory overlap with the previous step."""
+    """Yield batches on a device; copies from pinned memory do not block, but wait on the GPU for the step before."""
     source = iter(batches)
     while True:
         with waiting(has_workers):

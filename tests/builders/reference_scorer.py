@@ -71,7 +71,7 @@ def segmentation(gold: dict[str, dict[str, Pixels]], system: dict[str, Pixels]) 
         per_image["jaccard_meanofmean"].append(average(jaccards))
         per_image["dice_meanofmax"].append(largest(dices))
         per_image["dice_meanofmean"].append(average(dices))
-        votes = [sum(values) for values in zip(*masks, strict=True)]
+        votes = [sum(values) % 256 for values in zip(*masks, strict=True)]  # uint8: 255 + 1 is 0
         majority = [1 if vote >= math.ceil(len(masks) / 2) else 0 for vote in votes]
         pooled = [total + more for total, more in zip(pooled, counts(predicted, majority), strict=True)]
     tp, fp, fn = pooled
@@ -80,9 +80,9 @@ def segmentation(gold: dict[str, dict[str, Pixels]], system: dict[str, Pixels]) 
     return scores | {"number_segmentation_instances": len(gold)}
 
 
-def sets_of(rows: list[dict[str, Any]]) -> dict[str, dict[str, set[Any]]]:
+def values_of(rows: list[dict[str, Any]]) -> dict[str, dict[str, list[Any]]]:
     """Encounter to parent to values. The id ends at its first dash; rows of one id unite; keys count by length."""
-    sets: dict[str, dict[str, set[Any]]] = {}
+    sets: dict[str, dict[str, list[Any]]] = {}
     for row in rows:
         encounter = row["encounter_id"].split("-")[0]
         if encounter not in sets:
@@ -91,8 +91,8 @@ def sets_of(rows: list[dict[str, Any]]) -> dict[str, dict[str, set[Any]]]:
             if len(key) == 11:
                 parent, _ = key.split("-")
                 if parent not in sets[encounter]:
-                    sets[encounter][parent] = set()
-                sets[encounter][parent].add(row[key])
+                    sets[encounter][parent] = []
+                sets[encounter][parent].append(row[key])
     return sets
 
 
@@ -102,12 +102,12 @@ def answers(gold: list[dict[str, Any]], system: list[dict[str, Any]]) -> dict[st
     if not system:
         scores = {f"accuracy_{parent}": 0.0 for parent in PARENTS}
         return scores | {"accuracy_all": 0.0, "number_cvqa_instances": 0}
-    wanted, answered = sets_of(gold), sets_of(system)
+    wanted, answered = values_of(gold), values_of(system)
     for parent in PARENTS:
         shares = []
         for encounter in wanted:
-            g, p = wanted[encounter][parent], answered[encounter][parent]
+            g, p = set(wanted[encounter][parent]), set(answered[encounter][parent])
             shares.append(len(g & p) / max(len(g), len(p)))
         scores[f"accuracy_{parent}"] = average(shares)
     scores["accuracy_all"] = average(list(scores.values()))
-    return scores | {"number_cvqa_instances": len(wanted)}
+    return scores | {"number_cvqa_instances": len(gold)}

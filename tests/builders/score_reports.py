@@ -169,6 +169,7 @@ def _seg(ids: list[str], number: int, hostile: bool) -> TaskScores:
         "annotators": [{"annotator": name, "images": 10, **four} for name in people],
         "human": four,
         "system": dict.fromkeys(SEG[:4], 0.75),
+        "differences": {SEG[0]: {"difference": -0.1, "low": -0.132, "high": -0.071, "p": 0.001}},
     }
     rows = [{"annotator": name, "images": 12, "dice": 0.7, "jaccard": 0.6} for name in people]
     common = _common(SEG, "number_segmentation_instances", number, hostile)

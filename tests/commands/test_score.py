@@ -24,7 +24,6 @@ from tiny_dataset import (
 from magic_cli.commands.score import ScoreOptions, score
 from magic_cli.errors import ConfigError, DataError, SubmissionError, UsageError
 from magic_cli.io import schema
-from magic_cli.metrics.bootstrap import Difference
 from magic_cli.records import TaskScores
 from magic_cli.report import leaderboard
 from magic_cli.report.score_report import ScoreFiles, ScoreReport
@@ -156,7 +155,26 @@ def test_a_comparison_is_paired(tmp_path: Path, prepared: Path) -> None:
     values = [by_task(report, system)["cvqa"].scores["accuracy_all"] for system in (0, 1)]
     assert answered["accuracy_all"].difference == pytest.approx(values[0] - values[1])
     assert values[0] > values[1]
-    assert masks["dice"] == Difference(0.0, 0.0, 0.0, 1.0)
+    dice = masks["dice"]
+    assert (dice.difference, dice.p, math.isnan(dice.low), math.isnan(dice.high)) == (0.0, 1.0, True, True)
+
+
+def test_two_encounters_have_no_interval_and_the_reason_is_told(tmp_path: Path, prepared: Path) -> None:
+    good = write_zip(tmp_path / "good.zip", files_of("valid"))
+    bad = write_zip(tmp_path / "bad.zip", wrong_answers())
+    report = run([bad], prepared, against=good, out=str(tmp_path / "report"))
+    saved = json.loads((tmp_path / "report" / "report.json").read_text())
+    pairs = [pair for scores in saved["systems"][0]["reports"] for pair in scores["intervals"].values()]
+    rows = [row for comparison in saved["comparisons"] for row in comparison["figures"].values()]
+    assert pairs
+    assert rows
+    assert all(pair == [None, None] for pair in pairs)
+    assert all((row["low"], row["high"]) == (None, None) and 0 < row["p"] <= 1 for row in rows)
+    text, page = report.lines(), (tmp_path / "report" / "report.html").read_text()
+    assert sum("note: no 95 % intervals: of 2 encounters" in line for line in text) == 2
+    assert not any(line.startswith("95 % intervals: bootstrap") for line in text)
+    assert page.count("no 95 % intervals: of 2 encounters") == 2
+    assert "– to –" not in page
 
 
 def test_nothing_in_common_to_compare(tmp_path: Path, prepared: Path) -> None:

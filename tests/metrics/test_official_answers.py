@@ -96,6 +96,15 @@ def test_10_floats_and_booleans_equal_integers() -> None:
 def test_12_a_list_or_object_cannot_be_in_a_set(value: Any) -> None:
     expected = ("TypeError: a list or an object cannot be in a set (ENC00001:CQID010-001)",)
     assert stops(changed("CQID010-001", value)) == expected
+    other = {"encounter_id": "ENC00001-7", "CQID010-001": value}  # read as ENC00001, case 16
+    assert stops([*rows(), other])[0].startswith("TypeError")
+
+
+@pytest.mark.parametrize("value", [[0], {"0": 1}])
+def test_12b_sets_are_made_of_the_questions_in_the_golds_encounters_only(value: Any) -> None:
+    assert figures([*rows(), {"encounter_id": "ENC00099", "CQID010-001": value}]) == figures(rows())
+    assert figures(changed("confident-1", value)) == figures(rows())
+    assert stops(changed("CQID010-009", value))[0].startswith("TypeError")  # of a question, though no slot of it
 
 
 def test_14_and_15_rows_of_one_encounter_unite() -> None:
@@ -111,7 +120,7 @@ def test_16_an_id_ends_at_its_first_dash_in_system_and_gold() -> None:
     assert head("ENC00001-1-2") == "ENC00001"
     gold = {"P-1": GOLD["ENC00001"], "P-2": GOLD["ENC00002"]}
     both = figures([{"encounter_id": encounter, **row} for encounter, row in gold.items()], gold)
-    assert both["number_cvqa_instances"] == 1
+    assert both["number_cvqa_instances"] == 2  # case 16b
     assert both["accuracy_all"] == 1.0
     one = figures([{"encounter_id": "P", **GOLD["ENC00001"]}], gold)
     assert one["accuracy_CQID010"] == 0.5

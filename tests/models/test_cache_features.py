@@ -297,6 +297,28 @@ def test_encode_gives_one_row_an_item_without_gradients(encoder: Encoder) -> Non
             assert torch.allclose(tensor[row], encode(encoder, loaded[row : row + 1], CPU)[name][0], atol=1e-6)
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_cached_features_are_of_whole_float32_products(before: bool, tmp_path: Path) -> None:
+    """TF32 on a GPU would store 10-bit products under the key of a CPU's."""
+    seen: list[bool] = []
+
+    class Asked(Counting):
+        def forward(self, batch: torch.Tensor) -> Features:
+            seen.append(torch.backends.cudnn.allow_tf32)
+            return super().forward(batch)
+
+    kept = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = before
+    try:
+        cache, encoder = FeatureCache(tmp_path, "float32"), Asked()
+        cache.fill(encoder, items(1), CPU)
+        cache.encode_again(encoder, [f"{2:064x}"], torch.tensor([2.0]))
+        assert torch.backends.cudnn.allow_tf32 is before
+    finally:
+        torch.backends.cudnn.allow_tf32 = kept
+    assert seen == [False, False]
+
+
 def zeros(data: bytes) -> bytes:
     return data[: len(data) // 2] + bytes(len(data) - len(data) // 2)
 

@@ -234,6 +234,14 @@ def test_option_head_without_an_image() -> None:
     assert not [name for name, _ in head.named_parameters() if name.startswith("image")]
 
 
+def test_option_head_drops_out_after_the_projections_only() -> None:
+    head = OptionHead(image_dim=6, text_dim=4, width=8, dropout=0.5)
+    assert [name for name, part in head.named_modules() if isinstance(part, torch.nn.Dropout)] == ["image.1", "text.1"]
+    assert [name for name in head.state_dict() if name.startswith("ffn")] == [
+        *("ffn.0.weight", "ffn.0.bias", "ffn.3.weight", "ffn.3.bias"),
+    ]
+
+
 def test_option_head_gradients_reach_every_parameter() -> None:
     head = OptionHead(image_dim=6, text_dim=4, width=8, dropout=0.0)
     head(torch.randn(50, 4), torch.randn(50, 6)).pow(2).sum().backward()

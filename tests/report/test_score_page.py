@@ -85,6 +85,7 @@ def test_the_headline_holds_all_tracks(tmp_path: Path) -> None:
         assert f"{scores.baselines['other'][key]:.4f}" in text
     for words in ("official counts 1 mask as empty", "Annotators themselves", "0.8500", "magic score 'a b'", "0" * 64):
         assert words in text
+    assert "−0.1320 to −0.0710" in text  # of the difference to the annotators
     assert "“option 0” taken for “option 1” (3)" in text
     assert "“option 2” missed (1.5)" in text
     assert "“option 1” added (2)" in text

@@ -29,6 +29,7 @@ SEG = TaskScores(
         "annotators": [],
         "human": {"dice_meanofmax": 0.9, "dice_meanofmean": 0.85},
         "system": {"dice_meanofmax": 0.8, "dice_meanofmean": 0.75},
+        "differences": {"dice_meanofmax": {"difference": -0.1, "low": -0.2, "high": 0.01, "p": 0.1}},
     },
 )
 CVQA = TaskScores(
@@ -64,7 +65,11 @@ def test_both_tracks_intervals_and_trivial_answers() -> None:
     assert "official differs: official counts a mask of 0/255 as empty (IMG_E_1)" in text
     assert sum(line.startswith("counted as zero: IMG") for line in text) == 20
     assert "counted as zero: 5 more, all of them in --json and --out" in text
-    assert any("annotators against each other" in line and "0.9000 (this system 0.8000)" in line for line in text)
+    assert any(
+        "annotators against each other" in line
+        and "0.9000 (this system 0.8000, difference -0.1000, -0.2000 to +0.0100)" in line
+        for line in text
+    )
     assert "note: a note." in text
     assert "note: of the run" in text
     assert text[-2].startswith("95 % intervals")

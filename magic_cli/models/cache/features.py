@@ -7,7 +7,7 @@ that two runs may share a folder and a kill leaves no partial file. What is dama
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,7 +173,7 @@ class FeatureCache:
             batch: what `encoder.batch` made, on the encoder's device.
         """
         inputs = batch if isinstance(batch, Tensor) else next(iter(batch.values()))
-        with torch.no_grad(), torch.autocast(inputs.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(inputs.device.type, enabled=False), _whole_products():
             features = {name: tensor.float() for name, tensor in encoder.features(batch).items()}
         for row, key in enumerate(keys):
             if not self._has(key):
@@ -200,8 +200,20 @@ def _changed(path: Path) -> tuple[int, int, int]:
     return -1, -1, -1
 
 
+@contextlib.contextmanager
+def _whole_products() -> Iterator[None]:
+    """Compute convolutions in float32 on a GPU, too: TF32 cuts products to 10 bits, under the same key as a CPU's."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 @torch.no_grad()
 def encode(encoder: Encoder, loaded: list[Any], device: torch.device) -> Features:
     """Encode loaded items on `device`; return the features on the CPU in float32."""
-    features = encoder.features(send_to_device(encoder.batch(loaded), device))
+    with _whole_products():
+        features = encoder.features(send_to_device(encoder.batch(loaded), device))
     return {name: tensor.float().cpu() for name, tensor in features.items()}

@@ -70,8 +70,8 @@ class CvqaConfig(Config):
     ] = False
 
     def conflicts(self) -> list[str]:
-        """Return one line per conflict: concepts without photos, unknown languages, slot-wise use of joint slots."""
-        lines = []
+        """Return one line per conflict: concepts without photos, languages, joint slots slot by slot, small photos."""
+        lines = [] if self.modality == "text" else self.size_conflicts()
         if self.concepts and (self.modality == "text" or self.head == "options"):
             got = f"a run with modality={self.modality} and head={self.head}"
             lines.append(f"concepts: got {got}, expected none, or modality=both or image with head=slots")

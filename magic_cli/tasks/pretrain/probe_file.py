@@ -7,6 +7,7 @@ from typing import Any
 from magic_cli.io.json_files import write_json
 from magic_cli.io.progress import log
 from magic_cli.io.staging import replace_results
+from magic_cli.metrics.bootstrap import remark_on_few
 
 FILE = "probe.json"
 
@@ -25,6 +26,9 @@ def save_probe(scores: Mapping[str, Any], out: Path) -> list[Path]:
         write_json(stage / FILE, dict(scores))
     for line in _lines(scores["rows"]):
         log(line)
+    few = remark_on_few(scores["groups"])
+    if few:
+        log(few)
     return [out / FILE]
 
 

@@ -27,10 +27,10 @@ class SegConfig(Config):
     ] = "none"
 
     def conflicts(self) -> list[str]:
-        """Return a line if a pretraining run is to give a pyramid, or a text encoder, that it cannot give."""
+        """Return a line for photos too small to learn from, and for a pretraining run without a pyramid."""
         run = self.image_weights or self.text_weights
         if not run or "/" not in self.image_encoder:
-            return []
+            return self.size_conflicts()
         got = f"{self.image_encoder} with weights of {run}"
         return [f"image_encoder: got {got}, expected the run of an encoder with a pyramid: lite0 (or tiny)"]
 

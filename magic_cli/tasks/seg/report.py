@@ -91,6 +91,7 @@ def report_of(gold: MaskGold, rules: Rules, scored: MaskScores) -> TaskScores:
         per_item=tuple(_item(image, cases[image], score) for image, score in images.items()),
         baselines=_baselines(images, photos, rules.empty),
         agreement=_agreement(images, rules.empty),
+        agreement_sums=_agreement_sums(images, photos, rules.empty),
         encounter_sums=EncounterSums(encounters, MASK_SCORES, sums, partial(scores_from_sums, empty=rules.empty)),
     )
 
@@ -278,11 +279,30 @@ def _agreement(images: Images, empty: str) -> dict[str, Any] | None:
     }
 
 
+def _agreement_sums(images: Images, photos: _ByEncounter, empty: str) -> tuple[EncounterSums, EncounterSums] | None:
+    """Return what `_agreement` sums, by encounter: of the system, and of the annotators, to resample."""
+    rows = [row for row, score in zip(photos.rows, images.values(), strict=True) if score.human]
+    if not rows:
+        return None
+    several = sorted(set(rows))
+    ids = tuple(photos.encounters[row] for row in several)
+    scores = partial(scores_from_sums, empty=empty)
+    system, human = (
+        photos.sums(_mean_terms(terms) for terms in each)[several]
+        for each in ((score.system for score in images.values()), (score.human for score in images.values()))
+    )
+    return EncounterSums(ids, MASK_SCORES, system, scores), EncounterSums(ids, MASK_SCORES, human, scores)
+
+
 def _mean_of(images: Iterable[Terms], empty: str) -> dict[str, float]:
-    sums = np.zeros(len(TERMS))
-    for image in images:
-        counted = _unflatten(image)
-        counted = counted[counted[:, 4] != 0]
-        if len(counted):
-            sums += np.concatenate([counted[:, :5].mean(0), counted[:, 5:].sum(0)])
+    sums = np.sum([_mean_terms(image) for image in images], 0)
     return dict(zip(MASK_SCORES, scores_from_sums(sums, empty).tolist(), strict=True))
+
+
+def _mean_terms(image: Terms) -> Terms:
+    """Return the terms of a photo, means over the annotators left out, and sums of pixels; zeros if none counts."""
+    counted = _unflatten(image)
+    counted = counted[counted[:, 4] != 0]
+    if not len(counted):
+        return [0.0] * len(TERMS)
+    return [*counted[:, :5].mean(0).tolist(), *counted[:, 5:].sum(0).tolist()]

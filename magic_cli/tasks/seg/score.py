@@ -237,14 +237,17 @@ def _left_out(overlap: Overlap, empty: str, fault: bool) -> tuple[Terms, Terms]:
 
 
 def _official(cells: Cells, overlap: Overlap, gold: GoldMasks, system: int) -> Terms:
-    """Return the official terms: only ann0 to ann3; 255 is not foreground but weighs 255 in the majority vote."""
+    """Return the official terms: only ann0 to ann3; 255 is not foreground but weighs 255 in the majority vote.
+
+    Votes are summed in uint8: 255 and 1 are 0 together (case 45b).
+    """
     names = list(gold.planes)
     used = [k for k, name in enumerate(names) if name in OFFICIAL]
     if len(used) == len(names) and not gold.bright:
         return array("d", column_terms(overlap, system, OFFICIAL_RULE))
     members = memberships(overlap.systems + overlap.annotators)
     votes = sum(members[:, overlap.systems + k] * (255 if names[k] in gold.bright else 1) for k in used)
-    agreed = majority(np.asarray(votes), len(used))
+    agreed = majority(np.asarray(votes) % 256, len(used))
     area = overlap.area(system)
     pairs = [
         Counts(0, area, 0) if names[k] in gold.bright else overlap.counts(system, overlap.systems + k) for k in used

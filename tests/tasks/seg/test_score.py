@@ -315,6 +315,17 @@ def test_case_46_all_gold_of_0_and_255(tmp_path: Path) -> None:
     assert [report.scores[key] for key in KEYS] == [1.0] * 6
 
 
+def test_case_45b_votes_wrap_in_uint8(tmp_path: Path) -> None:
+    """255 of one annotator and 1 of another are 0 votes: a perfect prediction has a pooled Dice of 0."""
+    mask = GOOD[ONE]
+    gold = {ONE: {"ann0": mask, "ann1": mask * np.uint8(255)}}
+    report = scored(tmp_path, files({ONE: mask}), refs(gold), Rules())
+    assert report.official is not None
+    assert report.official["dice"] == report.official["jaccard"] == 0.0
+    assert report.scores["dice"] == 1.0
+    assert report.official == pytest.approx(official(files({ONE: mask}), gold), abs=1e-12)
+
+
 @pytest.mark.parametrize("annotators", [2, 4])
 def test_cases_55_and_56_ties_are_foreground(annotators: int, tmp_path: Path) -> None:
     half = {f"ann{k}": GOOD[ONE] if k < annotators // 2 else EMPTY.copy() for k in range(annotators)}
@@ -397,6 +408,19 @@ def test_more_annotators_than_can_be_counted(tmp_path: Path) -> None:
     preds = files({ONE: GOOD[ONE] * 255})
     report = scored(tmp_path / "nine", preds, refs(nine), Rules(accept_255=True))
     assert [report.scores[key] for key in KEYS] == pytest.approx(slow_strict(nine, {ONE: GOOD[ONE]}), abs=1e-12)
+
+
+def test_case_30b_a_folder_of_other_files(tmp_path: Path) -> None:
+    report = scored(tmp_path, {"readme.txt": b"x", ".DS_Store": b"x"}, refs(), Rules())
+    assert report.official is not None
+    assert set(report.official.values()) == {0}
+    assert report.scores["dice_meanofmax"] == 0
+
+
+def test_case_45c_gold_of_one_photo_with_and_without_a_channel_is_read_alike(tmp_path: Path) -> None:
+    mixed = {**GOLD, ONE: {name: mask[..., None] if name == "ann0" else mask for name, mask in GOLD[ONE].items()}}
+    report = scored(tmp_path / "mixed", files(), refs(mixed), Rules())
+    assert report.scores == scored(tmp_path / "plain", files(), refs(), Rules()).scores
 
 
 def test_case_30_an_empty_folder(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_nan_says_that_training_diverged() -> None:
 
 def plain(report: TaskScores) -> TaskScores:
     """A report without its sums, which are an array and do not compare."""
-    return dataclasses.replace(report, encounter_sums=None)
+    return dataclasses.replace(report, encounter_sums=None, agreement_sums=None)
 
 
 def test_figures_of_a_perfect_majority(gold: MaskGold) -> None:
@@ -265,6 +265,16 @@ def _unions(size: tuple[int, int]) -> list[np.ndarray]:
     """The majority of two annotators is their union."""
     masks = [blob(size, k) for k in range(3)]
     return [masks[1] | masks[2], masks[0] | masks[2], masks[0] | masks[1]]
+
+
+def test_agreement_can_be_resampled_by_encounter(gold: MaskGold) -> None:
+    scored = score(gold, perfect())
+    assert scored.agreement is not None
+    assert scored.agreement_sums is not None
+    for sums, name in zip(scored.agreement_sums, ("system", "human"), strict=True):
+        assert set(sums.ids) <= {image.case_id for image in gold.images.values()}
+        values = dict(zip(sums.names, sums.over(range(len(sums.ids))).tolist(), strict=True))
+        assert values == pytest.approx(scored.agreement[name], abs=1e-12, nan_ok=True)
 
 
 def test_no_agreement_without_a_second_annotator(gold: MaskGold) -> None:
