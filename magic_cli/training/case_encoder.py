@@ -37,6 +37,7 @@ class CaseEncoder(Protocol):
     Attributes:
         parts: the parts of a photo's vector, in order, each of unit length.
         beta: share of the local parts in a similarity.
+        class_share: share of the agreement of class probabilities in a similarity, 0 for none.
         region_count: how many region masks it has, 0 for none.
         preprocessing: what photos go through before they are encoded, for people and for comparison.
         side: height and width of photos in the model, in pixels.
@@ -45,6 +46,7 @@ class CaseEncoder(Protocol):
 
     parts: tuple[Part, ...]
     beta: float
+    class_share: float
     region_count: int
     preprocessing: str
     side: int

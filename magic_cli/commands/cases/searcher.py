@@ -129,6 +129,7 @@ class IndexSearcher:
             "dataset": info.dataset,
             "licences": ", ".join(info.licences),
             "beta": f"{self._beta:g}" if self._encoder.region_count else "",
+            "class_share": f"{self._encoder.class_share:g}" if self._encoder.class_share else "",
             "regions": str(self._encoder.region_count) if self._encoder.region_count else "",
             "k": str(k),
             "search": "exact, by inner product",

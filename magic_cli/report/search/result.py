@@ -52,7 +52,8 @@ class SearchHit:
         rank: place in the whole ranking, from 1.
         id: of the case, as the index has it; pages show `case` instead.
         score: similarity, at most 1: S / 3 of a model with three levels, else a cosine.
-        parts: cosine of each part of the vectors, by its name, such as "local_l" or "image".
+        parts: cosine of each part of the vectors, by its name, such as "local_l" or "image"; of "class", the
+            probability that query and case are of one class.
         fields: what the index says about the case; missing values have no key.
         agreement: the query's attributes beside the hit's.
         thumb: a photo of the case, None without one.
@@ -155,7 +156,9 @@ class SearchResult:
 
     @property
     def score_name(self) -> str:
-        """What scores are: "S/3" for a model with three levels, else "cosine"."""
+        """What scores are: "S/3" for a model with three levels, else "cosine"; "similarity" of these and of classes."""
+        if "class" in self.part_names:
+            return "similarity"
         return "S/3" if len(levels_of(self.part_names)) > 1 else "cosine"
 
     def to_json(self) -> dict[str, object]:

@@ -122,9 +122,12 @@ def test_every_trained_weight_has_a_gradient(settings: tuple[str, ...], tmp_path
     assert silent == []
 
 
-def test_vectors_of_a_photo_do_not_depend_on_words_nor_on_the_gallery(tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [(), ("class_weight=1", "class_share=0.25")], ids=["levels", "and classes"])
+def test_vectors_of_a_photo_do_not_depend_on_words_nor_on_the_gallery(
+    settings: tuple[str, ...], tmp_path: Path
+) -> None:
     samples = lesion_cases(tmp_path / "photos")
-    trainer = lesion_trainer(samples, tmp_path / "run", "epochs=1")
+    trainer = lesion_trainer(samples, tmp_path / "run", "epochs=1", *settings)
     trainer.run(False)
     encoder = TASK.case_encoder(trainer.core)
     rows = encoder.photos(samples)

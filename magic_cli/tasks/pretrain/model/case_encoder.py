@@ -22,6 +22,7 @@ class PairEncoder:
 
     needs_photo = False
     beta = 0.0
+    class_share = 0.0
     region_count = 0
 
     def __init__(self, model: PretrainModel) -> None:

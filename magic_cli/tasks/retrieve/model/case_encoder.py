@@ -36,7 +36,7 @@ class RetrievalEncoder:
             for part in (Part(f"global_{name}", config.dim, "global"), Part(f"local_{name}", local, "local"))
         ]
         self.parts = (*levels_parts, *([Part("class", WIDTH + 1)] if config.class_share else []))
-        self.beta, self.region_count = config.beta, config.regions
+        self.beta, self.class_share, self.region_count = config.beta, config.class_share, config.regions
         self.preprocessing, self.side = model.images.preprocessing(), model.images.size
 
     def photos(self, samples: Sequence[Sample]) -> Rows:
