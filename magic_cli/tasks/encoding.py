@@ -31,6 +31,8 @@ from magic_cli.tasks.pretraining_runs import TASK as PRETRAIN
 from magic_cli.training import checkpoint
 from magic_cli.training.task_model import Batch
 
+_LITES = {"lite0": encoders.Lite0, "lite1": encoders.Lite1, "lite2": encoders.Lite2}
+
 _KEPT = 8  # photos whose pixels are kept: reading one takes many times longer than turning it
 
 _recent: dict[str, Tensor] = {}
@@ -207,8 +209,8 @@ def published_images(config: Config, output: Output) -> ImageEncoder:
 def _published(config: Config, output: Output) -> tuple[ImageEncoder, TextEncoder]:
     """Return the encoders with their published weights."""
     images: ImageEncoder
-    if config.image_encoder == "lite0":
-        images = encoders.Lite0(config.image_size, output)
+    if config.image_encoder in _LITES:
+        images = _LITES[config.image_encoder](config.image_size, output)
     elif config.image_encoder == "tiny":
         images = encoders.TinyImage(config.image_size, output)
     elif output != "pyramid" and _is_contrastive(config.image_encoder, config):
@@ -219,7 +221,7 @@ def _published(config: Config, output: Output) -> tuple[ImageEncoder, TextEncode
     elif "/" in config.image_encoder and output == "pooled":
         images = huggingface.SwinPooled(config.image_encoder, config.weights_path, config.image_size)
     else:
-        raise ConfigError(f"image_encoder {config.image_encoder!r}: expected lite0, tiny or a Hub name (owner/name)")
+        raise ConfigError(f"image_encoder {config.image_encoder!r}: expected lite0, lite1, lite2, tiny or a Hub name")
     return images, _published_text(config)
 
 

@@ -17,7 +17,7 @@ TASK = "pretrain"
 
 BEST = "best.pt"
 
-_KINDS = ("lite0", "minilm", "tiny")  # of encoders that are no Hub names
+_KINDS = ("lite0", "lite1", "lite2", "minilm", "tiny")  # of encoders that are no Hub names
 
 
 def with_runs(config: Config) -> Config:

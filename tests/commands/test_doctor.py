@@ -75,7 +75,7 @@ def test_truncated_weights_are_seen_without_hashing(tmp_path: Path, monkeypatch:
 
 def test_deep_finds_a_changed_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = tmp_path / "lite0.pth"
-    data = bytearray(weights.lite0_path().read_bytes())
+    data = bytearray(weights.locate(weights.LITE0).read_bytes())
     data[1000] ^= 1
     copy.write_bytes(data)
     real = weights.locate

