@@ -5,6 +5,7 @@ batch as a whole, so that a killed run goes on where it ended. `unchanged` tells
 """
 
 import hashlib
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class IndexAdded:
         if self.not_kept:
             names = shorten((f"{name} ({count})" for name, count in self.not_kept.items()), total=True)
             lines.insert(1, f"fields that this index does not keep (cases): {names}")
-        return [*lines, f"next: magic search --index {self.location} --image PHOTO"]
+        return [*lines, _next(self.location)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class IndexRemoved:
         lines = [f"{self.removed} cases removed{unknown}", f"{self.location}: {self.cases} cases"]
         if self.removed and not self.purged:
             lines.append("their vectors and fields stay on the disk until space is freed: --purge does it at once")
-        return [*lines, f"next: magic index info {self.location}"]
+        return [*lines, f"next: magic index info {shlex.quote(self.location)}"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +116,14 @@ class IndexSummary:
             f"fields: {', '.join(info.fields) or 'none'}",
             f"licences: {', '.join(info.licences) or 'none stated'}",
             f"created: {info.created or 'no date stated'}",
-            f"next: magic search --index {self.location} --image PHOTO",
+            _next(self.location),
         ]
+
+
+def _next(location: str) -> str:
+    """Return the command line of a search; only a folder keeps the model that it needs."""
+    model = " --ckpt best.pt" if location.startswith(("lance:", "http://", "https://")) else ""
+    return f"next: magic search --index {shlex.quote(location)}{model} --image PHOTO"
 
 
 def content_hash(photo: str, fields: Mapping[str, str], kept: Sequence[str]) -> str:

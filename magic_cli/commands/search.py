@@ -80,8 +80,12 @@ class SearchOptions:
             raise ConfigError(problem("-k", str(self.k), f"a whole number from 1 to {MOST_CASES}", "give another one"))
         if self.beta is not None and not 0 <= self.beta <= 1:
             raise ConfigError(problem("--beta", str(self.beta), "0 to 1", "leave it out for the index's own"))
-        if self.html is not None and self.image is not None and is_same(Path(self.html), Path(self.image)):
-            raise ConfigError(problem("--html", "the photo itself", "a file to write", "give another name"))
+        for kind, path in self.files.items():
+            if self.image is not None and is_same(path, Path(self.image)):
+                raise ConfigError(problem(f"--{kind}", "the photo itself", "a file to write", "give another name"))
+            if os.fspath(self.index) and is_same(path.parent, Path(self.index)):
+                got = "a file in the folder of the index"
+                raise ConfigError(problem(f"--{kind}", got, "one elsewhere", "give another name"))
 
     @property
     def stated(self) -> Mapping[str, str]:

@@ -13,7 +13,6 @@ Blanks in ids are written as %20 in TREC files. Those are left out where queries
 not return was not found, while NaN is not in the gallery.
 """
 
-import math
 import re
 import zipfile
 import zlib
@@ -43,6 +42,8 @@ _TEXTS = (*_RUNS, ".txt", ".tsv", "")
 _LONGEST = 1 << 12  # bytes of a line
 
 _MOST_BYTES = 1 << 36  # of similarities
+
+_MOST_SCORE = float(np.finfo(np.float32).max)  # of a run: larger ones would all be equal
 
 _AGAIN = "predict again"
 
@@ -148,7 +149,7 @@ def _number(text: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if abs(value) <= _MOST_SCORE else None  # NaN is not
 
 
 def read_rankings(files: RankingFiles) -> Iterator[SubmittedRanking]:

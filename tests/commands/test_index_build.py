@@ -1,6 +1,7 @@
 """`magic index build` and `magic search` with trained models: what is kept, skipped, refused, found and shown."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -138,6 +139,22 @@ def test_a_search_ranks_marks_the_own_photo_and_shows_each_class(work: Path, tmp
     html = page.read_text(encoding="utf-8")
     assert "train0melanoma" not in html
     assert str(work) not in html
+
+
+def test_photos_outside_the_index_are_not_shown_and_damaged_ones_do_not_end_a_search(
+    work: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "index"
+    shutil.copytree(work / "index", other)
+    [listed] = other.glob("*.jsonl")
+    first, second, *others = (json.loads(line) for line in listed.read_text(encoding="utf-8").splitlines())
+    shutil.copy(photo(work), tmp_path / "own.jpg")
+    first["thumb"] = "../own.jpg"  # as in a stranger's index
+    (other / second["thumb"]).write_bytes(b"x")
+    listed.write_text("".join(f"{json.dumps(row)}\n" for row in (first, second, *others)), encoding="utf-8")
+    hits = {hit.id: hit for hit in search(asked(work, index=other, k=50)).result.hits}
+    assert [hits[row["id"]].thumb for row in (first, second)] == [None, None]
+    assert all(hits[row["id"]].thumb == other / row["thumb"] for row in others)
 
 
 def test_a_condition_and_beta_change_what_is_ranked(work: Path) -> None:

@@ -77,6 +77,8 @@ def test_attributes_alone_are_a_query_and_a_filter_is_parsed(searcher: Fixed) ->
         ({"text": "x", "where": "age >="}, "where"),
         ({"image": "no.jpg"}, "no such photo"),
         ({"text": "x", "html": "a", "csv": "a"}, "one file twice"),
+        *(({"image": "a.jpg", kind: "./a.jpg"}, f"--{kind}: got the photo itself") for kind in ("html", "csv", "trec")),
+        ({"text": "x", "trec": "index/manifest.json"}, "--trec: got a file in the folder of the index"),
     ],
 )
 def test_refused(searcher: Fixed, change: dict[str, object], line: str) -> None:

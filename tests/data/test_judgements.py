@@ -59,6 +59,7 @@ def test_beir_folders_both_ways(tmp_path: Path) -> None:
         ("1 0 a 1\n1 0 a 1\n", "q.txt:2"),
         ("\n", "no judgement"),
         ("query-id\tcorpus-id\tscore\n", "no judgement"),
+        ("1 0 a 0\n1 0 b -1\n", "no relevance above 0"),
     ],
 )
 def test_damaged_lines_are_named(tmp_path: Path, text: str, named: str) -> None:

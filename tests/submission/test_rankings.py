@@ -67,6 +67,7 @@ def test_equal_predictions_give_equal_bytes(tmp_path: Path) -> None:
     [
         ("q Q0 a 1 0.5 t\nq Q0 b 2\n", "run.trec:2: got 4 fields"),
         ("q Q0 a 1 nan t\n", "run.trec:1"),
+        ("q Q0 a 1 1e39 t\n", "run.trec:1"),
         ("q Q0 a first 0.5 t\n", "run.trec:1"),
         ("q Q0 a 1 0.5 t\nq Q0 a 2 0.4 t\n", "run.trec:2"),
         ("", "no line"),

@@ -208,9 +208,9 @@ def model_name(digest: str) -> str:
 
 
 def folder_of(index: StrPath) -> Path | None:
-    """Return the folder of an index that is one; None for a database or a server."""
+    """Return the folder of an index that is one; None for a database, a server, or an empty name."""
     text = os.fspath(index)
-    return None if text.startswith(("lance:", "http://", "https://")) else Path(text)
+    return None if not text or text.startswith(("lance:", "http://", "https://")) else Path(text)
 
 
 def model_of(index: StrPath, about: IndexInfo, ckpt: StrPath | None) -> Path:
@@ -259,11 +259,15 @@ def _of_class(sample: Sample, classes: str) -> Sample:
 
 def _fields(index: str, samples: Sequence[Sample], options: IndexOptions) -> tuple[str, ...]:
     """Return the names of the fields that are kept."""
+    named = {name for sample in samples for name in sample.case.attributes}
     if options.fields:
+        absent = sorted(set(options.fields) - named - {LABEL, GROUP})
+        if absent:
+            there = shorten(sorted(named), 20) or "none but the diagnosis"
+            log(f"note: no case has {shorten(absent, 20)}, which --fields names; fields of these cases: {there}")
         return tuple(dict.fromkeys((LABEL, *options.fields)))
     if index.startswith(("http://", "https://")):  # what leaves the machine is named, field by field
         return (LABEL,)
-    named = {name for sample in samples for name in sample.case.attributes}
     kept = [name for name in _COMMON if name == LABEL or name in named]
     known = {name for name in named if name in (*NAMES, *PROOFS) or name.startswith(_COARSER)} - set(kept)
     known.discard(CONCEPTS)

@@ -11,7 +11,9 @@ from magic_cli.data.imaging.quality import quality
 from magic_cli.data.index.base import CaseIndex, Hit
 from magic_cli.data.index.where import Where
 from magic_cli.data.retrieval.queries import words_of
-from magic_cli.errors import ConfigError, problem
+from magic_cli.errors import ConfigError, DataError, problem
+from magic_cli.io.ownership import is_file_of, is_inside
+from magic_cli.io.progress import log
 from magic_cli.report.search.result import SearchHit, SearchResult, agreement
 from magic_cli.training.case_encoder import CaseEncoder, EncodedQuery
 
@@ -99,7 +101,6 @@ class IndexSearcher:
     def _hit(self, rank: int, hit: Hit, asked: _Asked, groups: set[str]) -> SearchHit:
         unit = asked.encoded.unit
         parts = {name: float(unit[at] @ hit.vector[at]) for name, at in self._index.info.slices().items()}
-        thumb = self._folder / hit.thumb if self._folder is not None and hit.thumb else None
         return SearchHit(
             rank=rank,
             id=hit.id,
@@ -107,10 +108,22 @@ class IndexSearcher:
             parts=parts,
             fields={name: value for name, value in hit.fields.items() if name != GROUP},
             agreement=agreement(asked.attributes, hit.fields),
-            thumb=thumb if thumb is not None and thumb.is_file() else None,
+            thumb=self._thumb(hit),
             is_duplicate=_is_copy(hit, asked),
             same_group=hit.fields.get(GROUP, "") in groups,
         )
+
+    def _thumb(self, hit: Hit) -> Path | None:
+        """Return the small picture of a case; None if it is not in the folder: an index may be a stranger's."""
+        if self._folder is None or not is_inside(hit.thumb) or not is_file_of(self._folder, hit.thumb):
+            return None
+        path = self._folder / hit.thumb
+        try:
+            photo_of(read_image_file(path, path), str(path))
+        except DataError as error:
+            log(f"note: {error}; the case is shown without a photo")
+            return None
+        return path
 
     def _with_regions(self, hits: Sequence[SearchHit]) -> list[SearchHit]:
         """Return hits with the region masks of their thumbnails."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from magic_cli.data.index.base import CaseIndex, IndexInfo
+from magic_cli.errors import UsageError, problem
 
 
 def open_index(location: str | Path) -> CaseIndex:
@@ -86,5 +87,7 @@ def rebuild_index(location: str | Path, info: IndexInfo) -> CaseIndex:
 
 
 def _kind(location: str | Path) -> str:
+    if location in ("", "lance:"):  # Path("") would be the working folder
+        raise UsageError(problem("the index", "an empty path", "a folder or an address", "is a variable unset?"))
     text = str(location) if isinstance(location, str) else ""
     return "lance" if text.startswith("lance:") else "qdrant" if text.startswith(("http://", "https://")) else "folder"

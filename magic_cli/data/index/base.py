@@ -328,6 +328,12 @@ def rounding(query: NDArray[np.float32], info: IndexInfo, in_half: bool = False)
     return unit * float(np.linalg.norm(query)) * float(np.sqrt(len(info.parts)) + 2 * _NORM)
 
 
+def largest_score(queries: NDArray[np.float32], info: IndexInfo) -> float:
+    """Return what no inner product of these queries (n, width) with vectors of the index exceeds, rounding included."""
+    norms = np.linalg.norm(queries.astype(np.float64), axis=1)
+    return float(norms.max(initial=0.0) * np.sqrt(len(info.parts)) * (1 + 4 * _NORM))
+
+
 def widening(fetch: Callable[[int], list[Hit]], k: int, margin: float) -> list[Hit]:
     """Return hits among which the k best are for certain, from an engine that orders ties as it likes.
 

@@ -25,7 +25,7 @@ from magic_cli.data.index.segments import Segment, read_dead, write_segment
 from magic_cli.data.index.where import Where
 from magic_cli.errors import DataError, problem
 from magic_cli.io import schema
-from magic_cli.io.files import sweep, write_atomic
+from magic_cli.io.files import is_empty, sweep, write_atomic
 from magic_cli.io.json_files import read_json, write_json
 from magic_cli.io.locks import folder_lock
 from magic_cli.io.ownership import is_inside
@@ -112,7 +112,7 @@ class FolderIndex(CaseIndex):
             return
         with self._writing():
             live = self._folder / MANIFEST
-            older = FolderIndex(self._folder)._all_thumbs() if live.is_file() else set()
+            older = _thumbs_of(self._folder) if live.is_file() else set()
             self._manifest.replace(live)
             self._manifest = live
             self._refresh()
@@ -146,7 +146,7 @@ class FolderIndex(CaseIndex):
                 self._seen = identity
 
     def _open(self, listed: _Listed) -> None:
-        dead = read_dead(self._folder / listed.dead) if listed.dead else _NONE
+        dead = read_dead(self._folder / listed.dead, [rows for _, rows in listed.segments]) if listed.dead else _NONE
         before = {segment.name: segment for segment in self._segments}
         segments = []
         for number, (name, rows) in enumerate(listed.segments):
@@ -323,6 +323,10 @@ def create_folder(folder: Path, info: IndexInfo) -> FolderIndex:
     if (folder / MANIFEST).exists():
         remedy = "add to it with `magic index add`, or choose another folder"
         raise DataError(problem(folder, "a folder with a case index", "a new one", remedy))
+    if folder.exists() and not folder.is_dir():
+        raise DataError(problem(folder, "a file", "a folder", "choose another place"))
+    if folder.is_dir() and not is_empty(folder):
+        raise DataError(problem(folder, "a folder with other files", "a new or an empty one", "choose another folder"))
     write_json(folder / MANIFEST, _Listed(info).to_json())
     return FolderIndex(folder)
 
@@ -330,17 +334,38 @@ def create_folder(folder: Path, info: IndexInfo) -> FolderIndex:
 def rebuild_folder(folder: Path, info: IndexInfo) -> FolderIndex:
     """Begin a new index in the folder of another one, which is searched until `publish`; go on with one begun so.
 
+    The other one may be damaged: that is what a rebuild is for.
+
     Raises:
         DataError: there is no index.
     """
-    live = _read(folder / MANIFEST)
+    try:
+        generation = _read(folder / MANIFEST).generation
+    except DataError:
+        numbers = _generations(folder)
+        if not numbers or not (folder / MANIFEST).is_file():  # a manifest.json of another program
+            raise
+        generation = max(numbers)
     begun = folder / REBUILD
-    if begun.is_file():
-        started = FolderIndex(folder, REBUILD)
-        if started.info.is_same(info):
+    with suppress(DataError):
+        if begun.is_file() and (started := FolderIndex(folder, REBUILD)).info.is_same(info):
             return started
-    write_json(begun, _Listed(info, live.generation + 1, _after(folder, live.generation + 1)).to_json())
+    write_json(begun, _Listed(info, generation + 1, _after(folder, generation + 1)).to_json())
     return FolderIndex(folder, REBUILD)
+
+
+def _thumbs_of(folder: Path) -> set[str]:
+    """Return the thumbs that an index names; none if it is damaged: they stay until a file is given their name."""
+    try:
+        return FolderIndex(folder)._all_thumbs()
+    except DataError:
+        return set()
+
+
+def _generations(folder: Path) -> set[int]:
+    """Return the generations of the segments whose cases are in a folder."""
+    names = [path.name.split("-")[0] for path in folder.glob("[0-9]*-[0-9]*.jsonl")]
+    return {int(name) for name in names if name.isdecimal()}
 
 
 def _after(folder: Path, generation: int) -> int:

@@ -6,7 +6,8 @@ that conditions have two truth values: a missing text is "" (no case keeps an em
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,8 @@ def _lancedb() -> Any:
 
 
 def _connect(folder: str) -> "lancedb.db.DBConnection":
+    if "://" not in folder and Path(folder).exists() and not Path(folder).is_dir():
+        raise DataError(problem(f"lance:{folder}", "a file", "a folder", "choose another place"))
     # an interval of 0: each look sees what other processes have written
     return _lancedb().connect(folder, read_consistency_interval=timedelta(0))
 
@@ -58,21 +61,24 @@ class LanceIndex(CaseIndex):
     """
 
     def __init__(self, folder: str, name: str = TABLE) -> None:
-        self._db = _connect(folder)
-        if name not in _tables(self._db):
+        if not _is_there(folder, name):
             raise DataError(problem(f"lance:{folder}", "no table of cases", "a case index", _BUILD))
+        self._db = _connect(folder)
         self._folder, self._name = folder, name
-        self._table = self._db.open_table(name)
+        with _reading(folder):
+            self._table = self._db.open_table(name)
         # the model's checksum is in the metadata of the table, so that no copy can lose it
         metadata = (self._table.schema.metadata or {}).get(_METADATA, b"null")
         super().__init__(f"lance:{folder}", IndexInfo.from_json(json.loads(metadata), f"lance:{folder}"))
 
     def __len__(self) -> int:
-        return int(self._table.count_rows())
+        with _reading(self._folder):
+            return int(self._table.count_rows())
 
     def contents(self) -> dict[str, str]:
         """Return the content hash of every case by its id."""
-        rows = self._table.search().select(["id", "content"]).limit(max(1, len(self))).to_arrow()
+        with _reading(self._folder):
+            rows = self._table.search().select(["id", "content"]).limit(max(1, len(self))).to_arrow()
         return dict(zip(rows["id"].to_pylist(), rows["content"].to_pylist(), strict=True))
 
     def compact(self) -> None:
@@ -115,14 +121,16 @@ class LanceIndex(CaseIndex):
             margin = 2 * rounding(query, self.info, in_half=True)
             return widening(lambda most: self._fetch(query, min(most, rows + 1), condition), min(k, rows), margin)
 
-        return [near(query) for query in queries]
+        with _reading(self._folder):
+            return [near(query) for query in queries]
 
     def _texts(self, field: str, where: Where | None) -> list[str]:
         places = {name: i for i, name in enumerate(self.info.fields)}
         column = f"text{places[field]}"
         search = self._table.search().select([column])
         search = search if where is None else search.where(_sql(where, places))
-        texts: list[str] = search.limit(max(1, len(self))).to_arrow()[column].to_pylist()
+        with _reading(self._folder):
+            texts: list[str] = search.limit(max(1, len(self))).to_arrow()[column].to_pylist()
         return texts
 
     def _fetch(self, query: NDArray[np.float32], most: int, condition: str | None) -> list[Hit]:
@@ -145,6 +153,16 @@ class LanceIndex(CaseIndex):
 
 
 _BUILD = "build one with `magic index build`"
+
+
+@contextmanager
+def _reading(folder: str) -> Iterator[None]:
+    """Raise what the engine says of damaged files as a DataError."""
+    try:
+        yield
+    except (RuntimeError, ValueError):
+        remedy = "restore the folder from a copy, or build the index again"
+        raise DataError(problem(f"lance:{folder}", "files that lancedb cannot read", "a table", remedy)) from None
 
 
 def _tables(db: "lancedb.db.DBConnection") -> set[str]:
@@ -220,7 +238,13 @@ def _sql_range(column: int, bounds: Range) -> str:
 
 def has_lance(folder: str) -> bool:
     """Return whether there is a table of cases."""
-    return TABLE in _tables(_connect(folder))
+    return _is_there(folder, TABLE)
+
+
+def _is_there(folder: str, name: str) -> bool:
+    """Return whether there is a table; lancedb would make the folder in which it looks."""
+    _lancedb()
+    return ("://" in folder or Path(folder).is_dir()) and name in _tables(_connect(folder))
 
 
 def create_lance(folder: str, info: IndexInfo, name: str = TABLE) -> LanceIndex:

@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from magic_cli.data.index.base import IndexedCase, IndexInfo
+from magic_cli.data.index.base import IndexedCase, IndexInfo, largest_score
 from magic_cli.data.index.where import And, Equals, In, Missing, Not, Or, Range, Where, number_of
 from magic_cli.errors import DataError, problem
 from magic_cli.io.files import write_atomic
@@ -41,7 +41,8 @@ class Segment:
     def __init__(self, folder: Path, name: str, rows: int, info: IndexInfo, dead: NDArray[np.int64]) -> None:
         self.name = name
         self.rows = rows
-        self.vectors = _mapped(folder / f"{name}.npy", (rows, info.width), np.dtype(info.dtype))
+        self._file, self._info = folder / f"{name}.npy", info
+        self.vectors = _mapped(self._file, (rows, info.width), np.dtype(info.dtype))
         self.cases = _cases(folder / f"{name}.jsonl", rows)
         self.alive = np.ones(rows, bool)
         self.alive[dead] = False
@@ -88,12 +89,19 @@ class Segment:
                 return (numbers > low if above else numbers >= low) & (numbers < high if below else numbers <= high)
 
     def scores(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return inner products in float32, (queries, rows); float32 vectors are multiplied where they are mapped."""
+        """Return inner products in float32, (queries, rows); float32 vectors are multiplied where they are mapped.
+
+        Raises:
+            DataError: one is above what unit vectors can have, or NaN: the file was damaged.
+        """
         scores = np.empty((len(queries), self.rows), np.float32)
         for start, block in self._blocks():
             step = len(block)
             # a vector for one query, and this order for several, are the fast ways of BLAS
             scores[:, start : start + step] = block @ queries[0] if len(queries) == 1 else (block @ queries.T).T
+        most = largest_score(queries, self._info)
+        if scores.size and not (scores.max() <= most and scores.min() >= -most):  # NaN is in neither range
+            raise DataError(problem(self._file, "values that are no unit vectors", "those that were added", _REMEDY))
         return scores
 
     def _blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -149,8 +157,11 @@ def write_segment(
     write_jsonl(folder / f"{name}.jsonl", map(_row, cases))
 
 
-def read_dead(path: Path) -> NDArray[np.int64]:
-    """Return the deleted rows that a file lists: number of the segment, and row; int64 (rows, 2).
+def read_dead(path: Path, sizes: Sequence[int]) -> NDArray[np.int64]:
+    """Return the deleted rows that a file lists, of segments of these sizes: number of the segment, and row.
+
+    Returns:
+        int64 (rows, 2).
 
     Raises:
         FileNotFoundError: it is no longer there.
@@ -165,6 +176,10 @@ def read_dead(path: Path) -> NDArray[np.int64]:
     if dead.ndim != 2 or dead.shape[1] != 2 or dead.dtype != np.int64:
         raise DataError(problem(path, f"{dead.dtype} of shape {dead.shape}", "int64 of shape (rows, 2)", _REMEDY))
     rows: NDArray[np.int64] = dead
+    segments = np.array(sizes, np.int64)
+    known = rows[(rows[:, 0] >= 0) & (rows[:, 0] < len(segments))]
+    if len(known) < len(rows) or (known[:, 1] < 0).any() or (known[:, 1] >= segments[known[:, 0]]).any():
+        raise DataError(problem(path, "rows that no segment has", "those that were deleted", _REMEDY))
     return rows
 
 

@@ -87,7 +87,7 @@ def read_judgements(path: Path) -> dict[str, dict[str, float]]:
     """Return the relevance of photos to each query, from TREC judgements or BEIR's table; 0 and less is kept.
 
     Raises:
-        DataError: it cannot be read, has no judgement, or a line is damaged.
+        DataError: it cannot be read, judges nothing as relevant, or a line is damaged.
     """
     judged: dict[str, dict[str, float]] = {}
     lines: list[str] = []
@@ -107,6 +107,8 @@ def read_judgements(path: Path) -> dict[str, dict[str, float]]:
             judged[query][photo] = value
     if not judged and not lines:
         lines.append(problem(path, "no judgement", "query 0 photo relevance", "check the file"))
+    if not lines and not any(value > 0 for row in judged.values() for value in row.values()):
+        lines.append(problem(path, "no relevance above 0", "a relevant photo of a query", "check the last column"))
     if lines:
         raise DataError(first_lines(lines, printable(path)))
     return judged

@@ -250,7 +250,9 @@ class SearchResult:
         about = ("site, sex, age", *(["agreement"] if has_words else []), "case")
         head = ("rank", self.label_field, "biopsy", self.score_name, *heads, *names, *about)
         words = frozenset({1, 2, *range(len(head) - len(about), len(head))})
-        title = f"the {len(self.hits)} most similar of {sum(self.prior.values())} cases"
+        title = f"the {len(self.hits)} most similar of {sum(self.prior.values())} cases with a {self.label_field}"
+        if not self.hits:
+            title = "no case fulfils the condition: check --where and `magic index info`"
         return Table(title, head, tuple(rows), words=words)
 
     def _summary_lines(self) -> list[str]:
@@ -262,7 +264,9 @@ class SearchResult:
         ]
         own = len(self.hits) - len(self.evidence)
         left_out = f"; {own} of the query's own photo or patient left out" if own else ""
-        lines = [f"among the neighbours{left_out}:", *counts]
+        unstated = sum(not self.label(hit) for hit in self.evidence)
+        left_out += f"; {unstated} whose {self.label_field} is not stated left out" if unstated else ""
+        lines = [f"among the neighbours{left_out}:", *counts] if self.hits else []
         if self.nearest:
             lines.append("nearest case of each class:")
             ordered = sorted(self.nearest.items(), key=lambda item: (item[1].rank, item[0]))

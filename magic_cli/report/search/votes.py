@@ -26,7 +26,7 @@ class ClassVote:
     """A class among the neighbours and in the gallery.
 
     Attributes:
-        name: the class; "" for neighbours whose class is not known.
+        name: the class.
         count, total: neighbours of the class, and all that vote.
         low, high: the 95 % interval of its share, exact binomial (Clopper-Pearson). Neighbours are not independent
             draws, so it is a guide.
@@ -63,8 +63,11 @@ class ClassVote:
 
 
 def votes(labels: Iterable[str], prior: Mapping[str, int]) -> tuple[ClassVote, ...]:
-    """Return every class of the neighbours and of the gallery: the most voted first, then the most frequent."""
-    counts = Counter(labels)
+    """Return every class of the neighbours and of the gallery: the most voted first, then the most frequent.
+
+    Neighbours whose class is not stated ("") have no vote, as such cases are not counted in the gallery.
+    """
+    counts = Counter(filter(None, labels))
     total, gallery = sum(counts.values()), sum(prior.values())
     names = sorted({*counts, *prior}, key=lambda name: (-counts[name], -prior.get(name, 0), name))
     return tuple(

@@ -67,6 +67,18 @@ def test_lance_returns_1_minus_the_product(tmp_path: Path) -> None:
     assert json.loads(index._table.schema.metadata[b"magic"])["model_sha256"] == INFO.model_sha256
 
 
+@pytest.mark.parametrize("damaged", ["*.manifest", "*.lance"])
+def test_damaged_files_of_lance_are_one_line(tmp_path: Path, damaged: str) -> None:
+    pytest.importorskip("lancedb", reason="the extra `index` is not installed")
+    index = create_index(f"lance:{tmp_path}", INFO)
+    index.add(CASES, VECTORS)
+    for path in tmp_path.rglob(damaged):
+        if path.is_file():
+            path.write_bytes(b"")
+    with pytest.raises(DataError, match="lancedb cannot read"):
+        open_index(f"lance:{tmp_path}").contents()
+
+
 def test_qdrant_ids_are_uuids_and_the_id_is_in_the_payload(qdrant: tuple[Calls, CaseIndex]) -> None:
     points = qdrant[0].of("upsert")[0][0][1]
     from magic_cli.data.index.qdrant import _NAMESPACE

@@ -1,20 +1,23 @@
 """The folder: kills, writers and readers at once, compaction, thumbs, and damaged files."""
 
+import io
 import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from magic_cli.data.index import create_index, has_index, open_index
+from magic_cli.data.index import create_index, has_index, open_index, rebuild_index
 from magic_cli.data.index.base import IndexedCase, IndexInfo, Part
 from magic_cli.data.index.folder import FolderIndex
 from magic_cli.data.index.segments import widened
-from magic_cli.errors import DataError
+from magic_cli.errors import DataError, UsageError
 from magic_cli.io import schema
 from magic_cli.io.json_files import read_json
 from magic_cli.io.locks import folder_lock
@@ -105,6 +108,12 @@ def test_writers_wait_for_each_other_and_readers_for_nobody(tmp_path: Path, monk
         open_index(folder).delete(["c00000"])
 
 
+def saved(rows: list[list[int]]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.array(rows, np.int64))
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
@@ -114,6 +123,9 @@ def test_writers_wait_for_each_other_and_readers_for_nobody(tmp_path: Path, monk
         ("1-000001.jsonl", b'{"id": 1, "content": "", "thumb": "", "fields": {}}\n', "something else than a case"),
         ("1-000001.jsonl", b"", "0 cases, expected 4"),
         ("1-000002.dead.npy", b"x", "no rows"),
+        ("1-000002.dead.npy", saved([[0, 9]]), "rows that no segment has"),
+        ("1-000002.dead.npy", saved([[0, -1]]), "rows that no segment has"),
+        ("1-000002.dead.npy", saved([[1, 0]]), "rows that no segment has"),
         ("manifest.json", b"{}", "format"),
         ("manifest.json", b"[", "not valid JSON"),
         ("1-000001.npy", None, "no such file"),
@@ -134,6 +146,52 @@ def test_damage_is_named_in_a_line(tmp_path: Path, name: str, data: bytes | None
         open_index(folder)
     assert name in str(refused.value) or data is None
     assert has_index(folder) is (folder / "manifest.json").is_file()
+    if not has_index(folder):
+        return
+    again = rebuild_index(folder, INFO)  # the remedy of the message
+    again.add(*made(0, 2))
+    again.publish()
+    assert len(open_index(folder)) == 2
+
+
+@pytest.mark.parametrize("location", ["{}", "lance:{}"])
+def test_a_file_is_no_place_for_an_index(tmp_path: Path, location: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"a\.jpg.*a file"):
+        create_index(location.format(tmp_path / "a.jpg"), INFO)
+
+
+def test_files_of_others_are_not_mixed_with_an_index(tmp_path: Path) -> None:
+    (tmp_path / "cases.jsonl").write_text("")
+    with pytest.raises(DataError, match="other files"):
+        create_index(tmp_path, INFO)
+
+
+def test_a_manifest_of_another_program_is_not_rebuilt(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"name": "an app"}')
+    with pytest.raises(DataError, match=r"manifest\.json"):
+        rebuild_index(tmp_path, INFO)
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_vectors_that_were_damaged_are_not_ranked(tmp_path: Path, dtype: Literal["float32", "float16"]) -> None:
+    index = create_index(tmp_path / "index", replace(INFO, dtype=dtype))
+    cases, vectors = made(0, 4)
+    index.add(cases, vectors)
+    assert len(index.search(vectors, 4)[0]) == 4
+    index.close()
+    path = tmp_path / "index" / "1-000001.npy"
+    path.write_bytes(path.read_bytes()[:-8] + b"\xff" * 8)
+    with pytest.raises(DataError, match=r"1-000001\.npy.*no unit vectors"):
+        open_index(tmp_path / "index").search(vectors[:1], 4)
+
+
+@pytest.mark.parametrize("place", ["", "lance:"])
+def test_an_empty_place_is_not_the_working_folder(place: str) -> None:
+    for use in (open_index, has_index, lambda name: create_index(name, INFO)):
+        with pytest.raises(UsageError, match="is a variable unset"):
+            use(place)
 
 
 def test_a_segment_name_cannot_lead_elsewhere(tmp_path: Path) -> None:

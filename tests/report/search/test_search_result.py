@@ -106,6 +106,7 @@ def test_votes_are_compared_by_their_interval() -> None:
     found = {vote.name: vote for vote in votes(["a"] * 9 + ["b"], {"a": 10, "b": 100, "c": 5})}
     assert list(found) == ["a", "b", "c"]
     assert [found[name].verdict for name in "abc"] == [MORE, LESS, UNCLEAR]
+    assert votes(["a", "", ""], {"a": 3}) == votes(["a"], {"a": 3})  # cases without a class are in neither
     [alone] = votes([], {"a": 1})
     assert (alone.share, alone.low, alone.high, alone.prior_share) == (0.0, 0.0, 1.0, 1.0)
 
