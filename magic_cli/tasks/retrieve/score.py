@@ -138,8 +138,10 @@ def _evaluate(gold: RetrievalGold, predictions: Iterable[Ranking]) -> tuple[_Eva
             parts.append(frame.scored(batch))
             batch = {}
     parts += [frame.scored(batch)] if batch else []
+    table = frame.joined(parts)
+    lost = [row for row in lost if table.positives[row] > 0]  # others, as those without a class, count nowhere
     lines = [problem(redact_key(gold.queries[row]), "no ranking of this query", "one", "predict it") for row in lost]
-    return frame.joined(parts), lines
+    return table, lines
 
 
 @dataclass(frozen=True, eq=False)

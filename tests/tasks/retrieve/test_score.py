@@ -76,6 +76,13 @@ def test_a_query_without_a_ranking_counts_as_zero_and_without_positives_is_left_
         score(GOLD, _predicted() + _predicted())
 
 
+def test_a_query_without_a_class_is_not_counted_as_lost() -> None:
+    asked = replace(GOLD, queries=(*GOLD.queries, "unknown"), groups={**GOLD.groups, "unknown": "g3"})
+    scores = score(asked, _predicted())
+    assert not scores.rejected
+    assert scores.scores == score(GOLD, _predicted()).scores
+
+
 def test_what_a_run_lacks_was_not_found_and_what_a_model_lacks_is_not_in_the_gallery() -> None:
     scores = np.array([5, 4], np.float32)
     run = SubmittedRanking("q", gallery=("a", "b"), scores=scores, is_run=True)
