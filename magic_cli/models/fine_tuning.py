@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from magic_cli.errors import ConfigError
-from magic_cli.models.encoders import BertText, Encoder, Lite0
+from magic_cli.models.efficientnet_lite import Lite0
+from magic_cli.models.encoders import BertText, Encoder
 
 # Attention in CLIP, Swin and BERT (transformers 5, then 4 where it differs), pointwise convolutions in Lite0.
 _ATTENTION = r"(q_proj|k_proj|v_proj|o_proj|out_proj|self\.(query|key|value)|attention\.output\.dense)"

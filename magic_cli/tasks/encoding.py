@@ -23,6 +23,7 @@ from magic_cli.models.augment import turn
 from magic_cli.models.cache import memo
 from magic_cli.models.cache.features import FeatureCache, Item
 from magic_cli.models.contrastive_encoders import contrastive_pair
+from magic_cli.models.efficientnet_lite import Lite0, Lite1, Lite2
 from magic_cli.models.encoders import Encoder, Features, ImageEncoder, Output, TextEncoder
 from magic_cli.models.handed_on import JOINT, hand_on
 from magic_cli.models.weights import CONTRASTIVE, model_type
@@ -31,7 +32,7 @@ from magic_cli.tasks.pretraining_runs import TASK as PRETRAIN
 from magic_cli.training import checkpoint
 from magic_cli.training.task_model import Batch
 
-_LITES = {"lite0": encoders.Lite0, "lite1": encoders.Lite1, "lite2": encoders.Lite2}
+_LITES = {"lite0": Lite0, "lite1": Lite1, "lite2": Lite2}
 
 _KEPT = 8  # photos whose pixels are kept: reading one takes many times longer than turning it
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 CHILD = """
 import sys, time, torch
 from magic_cli.training.devices import keep_memory
-from magic_cli.models.encoders import Lite0
+from magic_cli.models.efficientnet_lite import Lite0
 if sys.argv[1] == "keep":
     keep_memory()
 encoder = Lite0(256, "pyramid")

@@ -35,7 +35,7 @@ from magic_cli.config import Config
 from magic_cli.data.lazy_samples import blocks_of
 from magic_cli.data.pairs import pair_samples
 from magic_cli.data.shards.dataset import open_shards
-from magic_cli.models.encoders import Lite0
+from magic_cli.models.efficientnet_lite import Lite0
 from magic_cli.records import Sample
 from magic_cli.tasks.encoding import photo_item
 from magic_cli.training.loader import Share, Views, WholeBatches, batches_of, loader_for

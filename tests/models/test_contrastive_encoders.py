@@ -13,7 +13,8 @@ from magic_cli import tasks
 from magic_cli.config import resolve
 from magic_cli.errors import ConfigError, WeightsError
 from magic_cli.models.contrastive_encoders import contrastive_pair
-from magic_cli.models.encoders import Encoder, ImageEncoder, Lite0, TextEncoder
+from magic_cli.models.efficientnet_lite import Lite0
+from magic_cli.models.encoders import Encoder, ImageEncoder, TextEncoder
 from magic_cli.models.fine_tuning import checkpoint_activations, set_finetuning
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.encoding import pretrained, text_encoder, text_windows

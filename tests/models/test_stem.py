@@ -9,7 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from magic_cli.models.cache.features import FeatureCache
-from magic_cli.models.encoders import ImageEncoder, Lite0, TinyImage
+from magic_cli.models.efficientnet_lite import Lite0
+from magic_cli.models.encoders import ImageEncoder, TinyImage
 from magic_cli.models.fine_tuning import set_finetuning
 from magic_cli.models.stem import stem_of
 from magic_cli.records import ImageRecord
