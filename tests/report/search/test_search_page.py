@@ -51,7 +51,7 @@ def test_agreement_of_classes_is_named_beside_the_levels(result: SearchResult) -
     hits = tuple(replace(hit, parts={**hit.parts, "class": 0.25}) for hit in result.hits)
     words = " ".join(check(page.html(replace(result, hits=hits))).text.split())
     assert "similarity 0.970" in words
-    assert words.count("probability of the same class 0.25") == 12
+    assert words.count("P(same class) 0.25") == 12
 
 
 def test_no_id_and_no_file_name_is_on_the_page(html: str) -> None:
