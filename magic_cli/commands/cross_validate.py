@@ -128,6 +128,7 @@ def cross_validate(
     from magic_cli.training import selection
 
     plan, (dataset,) = _plan(setup, folds), setup.datasets
+    warnings = _overlap(plan)
     review = selection.review_data(plan.everything(), [dataset.prepared], setup.config)
     result = CrossValidationResult(
         task=task,
@@ -155,6 +156,7 @@ def cross_validate(
         written = setup.task.write(held_out, dataset.prepared, working.record.parent)
         parts = tuple(_ended(part, plan.folder(fold)) for fold, part in enumerate(result.parts))
         scores, reviewed = score_folds(setup.task, dataset.prepared, working.record.parent, plan.parts, parts)
+        scores = replace(scores, notes=(*warnings, *scores.notes))
         result = result.with_scores(scores, selection.joined(review, reviewed))
         _publish(plan, result)
     return replace(result, recorded=replace(files, outputs=_outputs(result, written, setup.work)))
@@ -164,6 +166,17 @@ def _outputs(result: CrossValidationResult, predictions: Sequence[Path], work: P
     """Return the names of all results below the folder of the runs."""
     names = (f"fold-{part.fold}/{name}" for part in result.parts for name in ("best.pt", "metrics.jsonl"))
     return (FILE, *names, *(path.relative_to(work).as_posix() for path in predictions))
+
+
+def _overlap(plan: Plan) -> list[str]:
+    """Return, and log, a warning if a run that all folds start from learned from what they hold out."""
+    from magic_cli.training.restoring import seen_before
+    from magic_cli.training.seen import overlap_lines
+
+    lines = overlap_lines([sample for part in plan.parts for sample in part], seen_before(plan.setup.config))
+    for line in lines:
+        log(f"note: {line}")
+    return lines
 
 
 def _refuse_weights(options: TrainOptions) -> None:

@@ -14,7 +14,7 @@ from magic_cli.io import environment
 from magic_cli.io.files import StrPath
 from magic_cli.io.progress import log
 from magic_cli.training import checkpoint
-from magic_cli.training.seen import Seen
+from magic_cli.training.seen import NOTHING, Seen
 from magic_cli.training.task import Task
 from magic_cli.training.task_model import TaskModel
 
@@ -85,7 +85,12 @@ def start_from(model: TaskModel, run: Path, task: str) -> None:
     log(f"{len(fits)} of {len(own)} tensors start from {run}" + (f"; not: {shorten(others)}" if others else ""))
 
 
-def seen_before(own: Seen, run: Path) -> Seen:
-    """Return what a training that started from a run has seen: also what that run has."""
-    earlier = checkpoint.load_seen(run)
-    return Seen(np.union1d(own.learned, earlier.learned), np.union1d(own.chosen, earlier.chosen))
+def seen_before(config: Config, own: Seen = NOTHING) -> Seen:
+    """Return what the runs have seen that weights are taken from (`Config.runs`), and what is `own`.
+
+    Raises:
+        CheckpointError: a run is not there any more, or is damaged.
+    """
+    seen = [own, *map(checkpoint.load_seen, config.runs)]
+    learned, chosen = [each.learned for each in seen], [each.chosen for each in seen]
+    return Seen(np.unique(np.concatenate(learned)), np.unique(np.concatenate(chosen)))

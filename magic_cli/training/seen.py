@@ -56,6 +56,22 @@ def ids_among(samples: Iterable[Sample], hashes: Hashes) -> frozenset[str]:
     return frozenset(sample.id for sample in samples if known and not known.isdisjoint(hashes_of(sample)))
 
 
+def overlap_lines(samples: Sequence[Sample], earlier: Seen) -> list[str]:
+    """Return a line if runs that a training starts from learned from samples that it is scored on, else none.
+
+    Args:
+        samples: validation samples, or those that the folds hold out; pairs in shards have no hashes.
+        earlier: what those runs have seen.
+    """
+    if isinstance(samples, LazySamples) or not earlier.learned.size:
+        return []
+    known, total = len(ids_among(samples, earlier.learned)), len({sample.id for sample in samples})
+    if not known:
+        return []
+    start = f"the runs that this one starts from learned from {known} of {total} samples that it is scored on"
+    return [f"{start}: scores on them are not those of new ones"]
+
+
 @dataclass(frozen=True)
 class Exposure:
     """How many samples of a prediction their models have seen.

@@ -32,7 +32,7 @@ from magic_cli.training.loader import Batches, ClassBatches, Share, Views, Whole
 from magic_cli.training.parts import Data, Part, mean_scores
 from magic_cli.training.restoring import seen_before, start_from
 from magic_cli.training.resume import RandomStates, StepSnapshot, TrainProgress
-from magic_cli.training.seen import Seen
+from magic_cli.training.seen import Seen, overlap_lines
 from magic_cli.training.task_model import Batch, TaskModel
 from magic_cli.training.workers import RESUMES, report_ends, require_workers
 
@@ -113,6 +113,8 @@ class Trainer:
             self.core.begin(self.data.train)
             if self.config.init:
                 start_from(self.core, Path(self.config.init), self.name)
+            for line in overlap_lines(self.data.valid, seen_before(self.config)):
+                log(f"note: {line}")
         cuda = self.accelerator.device.type == "cuda"
         self.loader = loader_for(self.core, self.train_set, self.config, self.batches, cuda)
         self.model, self.optimizer = self.accelerator.prepare(self.core, self.optimizer)
@@ -262,9 +264,8 @@ class Trainer:
 
     @cached_property
     def seen(self) -> Seen:
-        """What the weights have seen, also in the run that they started from."""
-        init = self.config.init
-        return seen_before(self.data.seen, Path(init)) if init else self.data.seen
+        """What the weights have seen, also in the runs that they started from."""
+        return seen_before(self.config, self.data.seen)
 
     def _scores(self) -> dict[str, float]:
         reports = {part.name: self.data.task.score(part.gold, self._predictions(part)) for part in self.data.parts}

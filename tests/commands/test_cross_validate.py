@@ -308,6 +308,17 @@ def test_more_folds_than_encounters_is_one_line(task: str, drawn_prepared: Path,
     assert not (tmp_path / task).exists()
 
 
+def test_a_start_that_learned_from_what_is_held_out_is_told(
+    done: Path, drawn_prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task, run = found(done)["task"], done / "fold-1" / "best.pt"
+    again = cross(drawn_prepared, tmp_path / "again", task, 2, settings=["epochs=1"], init=run)
+    line = "the runs that this one starts from learned from"
+    assert again["notes"][0].startswith(line)
+    assert f"note: {line}" in capsys.readouterr().err
+    assert not any(line in note for note in found(done)["notes"])
+
+
 def test_masks_of_each_annotator_and_the_papers_unit_are_held_out_whole(
     drawn: Path, drawn_prepared: Path, tmp_path: Path
 ) -> None:

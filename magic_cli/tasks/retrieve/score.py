@@ -7,7 +7,7 @@ those of a random order and of a ranking by the frequency of classes. Relevance 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from magic_cli.data.retrieval.attributes import agreement_table
 from magic_cli.data.retrieval.gold import PROTOCOLS, RetrievalGold
+from magic_cli.data.retrieval.judgements import positives
 from magic_cli.errors import DataError, printable, problem, redact_key, shorten
 from magic_cli.metrics.retrieval import KS, TIE_RULE, CaseRetrieval, QueryScores, rank_classes
 from magic_cli.metrics.row_scores import Groups
@@ -49,7 +50,7 @@ class _Evaluated:
     """Scores of all queries, by rows: their terms (Q, terms) of the ranking, at random, and by frequency of classes.
 
     `classes` names the classes, `mine` (Q,) is each query's. `cut` are the photos that were not returned to it, `own`
-    those of its own group.
+    those of its own group. `unknown` counts the rankings of other queries, and those of photos that are not ranked.
     """
 
     ids: tuple[str, ...]
@@ -60,16 +61,18 @@ class _Evaluated:
     cut: Ints
     own: Ints
     terms: Mapping[str, Floats]
+    unknown: tuple[int, int] = (0, 0)
 
 
 def score(gold: RetrievalGold, predictions: Iterable[Ranking], _rules: Rules = RULES) -> TaskScores:
-    """Score rankings for the queries of `gold`; those of other queries and photos are ignored.
+    """Score rankings for the queries of `gold`; those of other queries and photos are counted in a note, and ignored.
 
     A query without a ranking finds nothing, and counts as zero. What belongs to a query's own group is never ranked,
     whatever a prediction says of it.
 
     Raises:
-        DataError: a query twice, or no query of the gold among the predictions.
+        DataError: a query twice, no query of the gold among the predictions, or none of its positives in what they say
+            the galleries are.
     """
     table, rejected = _evaluate(gold, predictions)
     values = _named(table, table.terms["found"])
@@ -117,10 +120,13 @@ def _evaluate(gold: RetrievalGold, predictions: Iterable[Ranking]) -> tuple[_Eva
     parts: list[tuple[list[int], CaseRetrieval, CaseRetrieval]] = []
     batch: dict[int, NDArray[np.float32]] = {}
     met: set[int] = set()
+    others = strangers = 0
     for prediction in predictions:
         row = frame.row_of.get(prediction.id)
         if row is None:
+            others += 1
             continue
+        strangers += prediction.gallery != gold.gallery and not frame.column_of.keys() >= set(prediction.gallery)
         if row in met:
             raise DataError(problem(redact_key(prediction.id), "a query twice", "once", "remove one of them"))
         met.add(row)
@@ -138,7 +144,10 @@ def _evaluate(gold: RetrievalGold, predictions: Iterable[Ranking]) -> tuple[_Eva
             parts.append(frame.scored(batch))
             batch = {}
     parts += [frame.scored(batch)] if batch else []
-    table = frame.joined(parts)
+    table = replace(frame.joined(parts), unknown=(others, strangers))
+    if not table.positives.any() and any(positives(gold).values()):
+        got = "predictions that rank no photo of a query's class"
+        raise DataError(problem(gold.source, got, "rankings of its gallery", "choose another --split or gold"))
     lost = [row for row in lost if table.positives[row] > 0]  # others, as those without a class, count nowhere
     lines = [problem(redact_key(gold.queries[row]), "no ranking of this query", "one", "predict it") for row in lost]
     return table, lines
@@ -349,6 +358,11 @@ def _notes(gold: RetrievalGold, table: _Evaluated, chance: Mapping[str, float]) 
     if fewer.any():
         ranked = f"{table.gallery[fewer].mean():.0f} of {len(gold.gallery)} photos on average"
         yield f"predictions for {int(fewer.sum())} queries rank {ranked}; the others are not in these queries' gallery"
+    others, strangers = table.unknown
+    if others:
+        yield f"{others} other queries are ranked: they are not of this split, or have no class, and are not scored"
+    if strangers:
+        yield f"{strangers} queries rank photos that are not in the gallery: these are passed over"
     yield from gold.notes
     cut = int(((table.cut > 0) & (table.cut < table.gallery)).sum())
     if cut:

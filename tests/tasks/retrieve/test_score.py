@@ -74,6 +74,16 @@ def test_a_query_without_a_ranking_counts_as_zero_and_without_positives_is_left_
         score(GOLD, [])
     with pytest.raises(DataError, match="twice"):
         score(GOLD, _predicted() + _predicted())
+    with pytest.raises(DataError, match="rank no photo of a query's class"):
+        score(GOLD, [replace(p, scores=np.full(5, np.nan, np.float32)) for p in _predicted()])
+
+
+def test_other_queries_and_photos_are_counted() -> None:
+    strange = RetrievalPrediction("z", GALLERY, np.zeros(5, np.float32))
+    wider = RetrievalPrediction("r", (*GALLERY, "y"), np.array([*ROWS["r"], 9], np.float32))
+    scores = score(GOLD, [*_predicted()[:2], wider, strange])
+    assert scores.scores == score(GOLD, _predicted()).scores
+    assert [note[:2] for note in scores.notes if "other queries" in note or "passed over" in note] == ["1 ", "1 "]
 
 
 def test_a_query_without_a_class_is_not_counted_as_lost() -> None:
