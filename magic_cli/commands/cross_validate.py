@@ -128,7 +128,6 @@ def cross_validate(
     from magic_cli.training import selection
 
     plan, (dataset,) = _plan(setup, folds), setup.datasets
-    warnings = _overlap(plan)
     review = selection.review_data(plan.everything(), [dataset.prepared], setup.config)
     result = CrossValidationResult(
         task=task,
@@ -156,8 +155,7 @@ def cross_validate(
         written = setup.task.write(held_out, dataset.prepared, working.record.parent)
         parts = tuple(_ended(part, plan.folder(fold)) for fold, part in enumerate(result.parts))
         scores, reviewed = score_folds(setup.task, dataset.prepared, working.record.parent, plan.parts, parts)
-        scores = replace(scores, notes=(*warnings, *scores.notes))
-        result = result.with_scores(scores, selection.joined(review, reviewed))
+        result = result.with_scores(_with_overlap(scores, plan), selection.joined(review, reviewed))
         _publish(plan, result)
     return replace(result, recorded=replace(files, outputs=_outputs(result, written, setup.work)))
 
@@ -169,14 +167,15 @@ def _outputs(result: CrossValidationResult, predictions: Sequence[Path], work: P
 
 
 def _overlap(plan: Plan) -> list[str]:
-    """Return, and log, a warning if a run that all folds start from learned from what they hold out."""
+    """Return a warning if a run that all folds start from learned from what they hold out."""
     from magic_cli.training.restoring import seen_before
     from magic_cli.training.seen import overlap_lines
 
-    lines = overlap_lines([sample for part in plan.parts for sample in part], seen_before(plan.setup.config))
-    for line in lines:
-        log(f"note: {line}")
-    return lines
+    return overlap_lines([sample for part in plan.parts for sample in part], seen_before(plan.setup.config))
+
+
+def _with_overlap(scores: FoldScores, plan: Plan) -> FoldScores:
+    return replace(scores, notes=(*_overlap(plan), *scores.notes))
 
 
 def _refuse_weights(options: TrainOptions) -> None:
@@ -229,7 +228,10 @@ def _plan(setup: RunSetup, folds: int) -> Plan:
     among = f" of {len(fold_of)} groups" if len(fold_of) < len(group_of) else ""
     log(f"{task.name}: {folds} folds over {len(group_of)} encounters{among} of split train")
     log("split valid is left alone: no epoch, threshold or other setting is chosen on any photo or answer")
-    return Plan(setup, parts)
+    plan = Plan(setup, parts)
+    for line in _overlap(plan):
+        log(f"note: {line}")
+    return plan
 
 
 def _check_same(file: Path, earlier: Mapping[str, object], result: CrossValidationResult) -> None:
