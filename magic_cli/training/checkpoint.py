@@ -183,6 +183,8 @@ def load_file(path: Path, mapped: bool = False) -> Loaded:
         remedy = "use a best.pt that `magic train` wrote; nothing in it was run"
         raise CheckpointError(problem(path, "a pickle with code or foreign objects", "tensors only", remedy)) from None
     except Exception as error:  # damaged bytes may raise any exception
+        if mapped:
+            return load_file(path)  # names what is wrong
         first = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({first}); copy it again or train again") from None
     if not isinstance(loaded, dict) or not isinstance(loaded.get("meta"), str):

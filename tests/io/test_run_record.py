@@ -20,7 +20,7 @@ from magic_cli.io import run_record, schema
 from magic_cli.io.files import sha256
 from magic_cli.io.json_files import read_jsonl
 from magic_cli.io.run_record import Call, RunFiles
-from magic_cli.models.weights import LITE0_SHA256, MINILM_SHA256, encoder_digests
+from magic_cli.models.weights import LITE0, MINILM_SHA256, encoder_digests
 from magic_cli.models.weights import digests as weight_digests
 from magic_cli.submission.reader import submitted_files
 
@@ -108,7 +108,7 @@ def test_seeds_and_settings_are_the_resolved_ones(recorded: Path) -> None:
 
 def test_weights_are_those_of_the_encoders_in_use(tmp_path: Path) -> None:
     found = weight_digests(["lite0", "minilm", "tiny", "minilm"], None)
-    assert found["lite0/efficientnet-lite0-57934424.pth"] == LITE0_SHA256
+    assert found["lite0/efficientnet-lite0-57934424.pth"] == LITE0.sha256
     assert found["minilm/model.safetensors"] == MINILM_SHA256
     assert {name.split("/")[0] for name in found} == {"lite0", "minilm"}
     assert "minilm/tokenizer.json" in found

@@ -264,9 +264,9 @@ def test_the_tiny_encoders_by_name() -> None:
 @pytest.mark.parametrize(
     ("setting", "line"),
     [
-        ("image_encoder=resnet", "image_encoder 'resnet': expected lite0, tiny or a Hub name (owner/name)"),
+        ("image_encoder=resnet", "image_encoder 'resnet': expected lite0, lite1, lite2, tiny or a Hub name"),
         ("text_encoder=bert", "text_encoder 'bert': expected minilm, tiny or a Hub name (owner/name)"),
-        ("image_encoder=", "image_encoder '': expected lite0, tiny or a Hub name (owner/name)"),
+        ("image_encoder=", "image_encoder '': expected lite0, lite1, lite2, tiny or a Hub name"),
     ],
 )
 def test_unknown_encoders_are_refused(setting: str, line: str) -> None:

@@ -126,7 +126,7 @@ def test_what_cannot_be_handed_on_is_refused_in_one_line(
     empty.mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     for name in ("owner", "./owner", str(empty)):
-        with pytest.raises(CheckpointError, match=r"a folder without best\.pt, expected a pretraining run") as error:
+        with pytest.raises(CheckpointError, match=r"a folder without best\.pt, expected a run of pretrain") as error:
             settings(SegConfig, f"image_encoder={name}")
         assert str(error.value).startswith(name)
     with pytest.raises(ConfigError, match=r"^owner/name: got a folder without best\.pt, .* --weights DIR"):
