@@ -56,10 +56,17 @@ Parts = Sequence[Sequence[Sample]]
 
 @dataclass(frozen=True)
 class Plan:
-    """A cross-validation before it starts: `parts` are the samples that each fold holds out, in prepared order."""
+    """A cross-validation before it starts.
+
+    Attributes:
+        setup: what is trained, and where.
+        parts: the samples that each fold holds out, in prepared order.
+        overlap: a warning if a run that all folds start from learned from what they hold out.
+    """
 
     setup: RunSetup
     parts: Parts
+    overlap: tuple[str, ...]
 
     def folder(self, fold: int) -> Path:
         """Return the run folder of a fold, which is counted from 0 and named from 1."""
@@ -155,7 +162,8 @@ def cross_validate(
         written = setup.task.write(held_out, dataset.prepared, working.record.parent)
         parts = tuple(_ended(part, plan.folder(fold)) for fold, part in enumerate(result.parts))
         scores, reviewed = score_folds(setup.task, dataset.prepared, working.record.parent, plan.parts, parts)
-        result = result.with_scores(_with_overlap(scores, plan), selection.joined(review, reviewed))
+        scores = replace(scores, notes=(*plan.overlap, *scores.notes))
+        result = result.with_scores(scores, selection.joined(review, reviewed))
         _publish(plan, result)
     return replace(result, recorded=replace(files, outputs=_outputs(result, written, setup.work)))
 
@@ -164,18 +172,6 @@ def _outputs(result: CrossValidationResult, predictions: Sequence[Path], work: P
     """Return the names of all results below the folder of the runs."""
     names = (f"fold-{part.fold}/{name}" for part in result.parts for name in ("best.pt", "metrics.jsonl"))
     return (FILE, *names, *(path.relative_to(work).as_posix() for path in predictions))
-
-
-def _overlap(plan: Plan) -> list[str]:
-    """Return a warning if a run that all folds start from learned from what they hold out."""
-    from magic_cli.training.restoring import seen_before
-    from magic_cli.training.seen import overlap_lines
-
-    return overlap_lines([sample for part in plan.parts for sample in part], seen_before(plan.setup.config))
-
-
-def _with_overlap(scores: FoldScores, plan: Plan) -> FoldScores:
-    return replace(scores, notes=(*_overlap(plan), *scores.notes))
 
 
 def _refuse_weights(options: TrainOptions) -> None:
@@ -215,6 +211,9 @@ def _earlier(work: Path) -> tuple[Path, Mapping[str, object]]:
 
 
 def _plan(setup: RunSetup, folds: int) -> Plan:
+    from magic_cli.training.restoring import seen_before
+    from magic_cli.training.seen import overlap_lines
+
     task, prepared = setup.task, setup.datasets[0].prepared
     task.check_folds(prepared)
     samples = task.training_samples(prepared, "train", setup.config)
@@ -228,10 +227,10 @@ def _plan(setup: RunSetup, folds: int) -> Plan:
     among = f" of {len(fold_of)} groups" if len(fold_of) < len(group_of) else ""
     log(f"{task.name}: {folds} folds over {len(group_of)} encounters{among} of split train")
     log("split valid is left alone: no epoch, threshold or other setting is chosen on any photo or answer")
-    plan = Plan(setup, parts)
-    for line in _overlap(plan):
+    overlap = tuple(overlap_lines(samples, seen_before(setup.config)))
+    for line in overlap:
         log(f"note: {line}")
-    return plan
+    return Plan(setup, parts, overlap)
 
 
 def _check_same(file: Path, earlier: Mapping[str, object], result: CrossValidationResult) -> None:

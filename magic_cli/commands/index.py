@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from magic_cli.data.index import create_index, has_index, open_index, rebuild_index
+from magic_cli.data.index import create_index, has_index, kind_of, open_index, rebuild_index
 from magic_cli.data.index.base import CaseIndex, IndexedCase, IndexInfo
 from magic_cli.errors import DataError, problem, shorten
 from magic_cli.io.json_files import json_text
@@ -122,7 +122,7 @@ class IndexSummary:
 
 def _next(location: str) -> str:
     """Return the command line of a search; only a folder keeps the model that it needs."""
-    model = " --ckpt best.pt" if location.startswith(("lance:", "http://", "https://")) else ""
+    model = "" if kind_of(location) == "folder" else " --ckpt best.pt"
     return f"next: magic search --index {shlex.quote(location)}{model} --image PHOTO"
 
 

@@ -208,16 +208,15 @@ def _predicted(
         got, expected = "no answers in split valid", "some, to choose the weight of the neighbours on"
         raise ConfigError(problem(prepared.root, got, expected, "give --neighbour-weight W, 0 to 1"))
     made = list(predictions(task, paths, prepared, split, options))
-    similar, unknown = find_neighbours((prepared.cases[row.id] for row in made), prepared, options.similar)
+    valid = made
+    if fixed is None and (split != "valid" or options.limit is not None):
+        valid = list(predictions(task, paths, prepared, "valid", replace(options, limit=None)))
+    asking = dict.fromkeys(row.id for row in (*made, *valid))
+    similar, unknown = find_neighbours((prepared.cases[name] for name in asking), prepared, options.similar)
     if fixed is not None:
         weight = NeighbourWeight(fixed)
     else:
-        valid, beside = made, similar
-        if split != "valid" or options.limit is not None:
-            valid = list(predictions(task, paths, prepared, "valid", replace(options, limit=None)))
-            beside = find_neighbours((prepared.cases[row.id] for row in valid), prepared, options.similar)[0]
-        decision = task.decision_from(options.decided)
-        weight = task.neighbour_weight((gold, valid), beside, prepared, decision)
+        weight = task.neighbour_weight((gold, valid), similar, prepared, task.decision_from(options.decided))
     return task.with_neighbours(made, similar, prepared, weight.weight), weight, unknown
 
 

@@ -1,9 +1,10 @@
-"""A text as a bag of hashed words: no vocabulary to store, and no special case for words unseen in training.
+"""Hashes of texts, and a text as a bag of hashed words: no vocabulary to store, no special case for unseen words.
 
 Weinberger et al., Feature hashing for large scale multitask learning (2009), without signs. The weights of words are
 learned from training texts only (tasks/cvqa/model.py).
 """
 
+import hashlib
 import re
 import zlib
 from collections import Counter
@@ -14,6 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 _WORD = re.compile(r"[\u3400-\u9fff]+|[^\W_]{2,}")
+
+
+def text_hash(text: str) -> int:
+    """Return a signed 64-bit hash of a text, the same in every process; 0 for ""."""
+    data = text.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "little", signed=True) if text else 0
 
 
 @lru_cache(maxsize=4096)  # of texts: training uses the same ones in every epoch

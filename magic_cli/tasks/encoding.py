@@ -1,6 +1,5 @@
 """Encoder inputs shared by the tasks: photos in a view, the two halves of a text; cached for frozen encoders."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -32,7 +31,7 @@ from magic_cli.tasks.pretraining_runs import TASK as PRETRAIN
 from magic_cli.training import checkpoint
 from magic_cli.training.task_model import Batch
 
-_LITES = {"lite0": Lite0, "lite1": Lite1, "lite2": Lite2}
+_LITES = {encoder.kind: encoder for encoder in (Lite0, Lite1, Lite2)}
 
 _KEPT = 8  # photos whose pixels are kept: reading one takes many times longer than turning it
 
@@ -41,11 +40,6 @@ _recent: dict[str, Tensor] = {}
 _MOST_TEXTS = 65_536  # per encoder
 
 _windows: WeakKeyDictionary[TextEncoder, dict[str, list[list[int]]]] = WeakKeyDictionary()
-
-
-def text_hash(text: str) -> int:
-    """Return a signed 64-bit hash of a text, the same in every process; 0 for ""."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True) if text else 0
 
 
 def photo_item(encoder: ImageEncoder, record: ImageRecord, view: int) -> Item:

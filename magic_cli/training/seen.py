@@ -3,14 +3,14 @@
 best.pt keeps them as sorted 64-bit hashes, so that predictions for them are not taken for predictions of new ones.
 """
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.config import SettingValue
+from magic_cli.data.hashed_words import text_hash
 from magic_cli.data.lazy_samples import LazySamples
 from magic_cli.records import Sample
 
@@ -37,11 +37,7 @@ def hashes_of(sample: Sample) -> frozenset[int]:
     """Return the hashes of a sample's photos, or, without any, of its case and its words."""
     case = sample.case
     keys = [photo.content_key for photo in sample.images] or [f"{case.case_id} {case.question}"]
-    return frozenset(_hash(key) for key in keys)
-
-
-def _hash(key: str) -> int:
-    return int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:8], "little", signed=True)
+    return frozenset(map(text_hash, keys))
 
 
 def _all_hashes(samples: Sequence[Sample]) -> Hashes:
@@ -50,10 +46,12 @@ def _all_hashes(samples: Sequence[Sample]) -> Hashes:
     return np.array(sorted({number for sample in samples for number in hashes_of(sample)}), np.int64)
 
 
-def ids_among(samples: Iterable[Sample], hashes: Hashes) -> frozenset[str]:
-    """Return the ids of the samples of which a photo, or the text, is among sorted hashes."""
+def ids_among(samples: Sequence[Sample], hashes: Hashes) -> frozenset[str]:
+    """Return the ids of the samples of which a photo, or the text, is among sorted hashes; of pairs in shards none."""
+    if isinstance(samples, LazySamples) or not hashes.size:
+        return frozenset()
     known = frozenset(hashes.tolist())
-    return frozenset(sample.id for sample in samples if known and not known.isdisjoint(hashes_of(sample)))
+    return frozenset(sample.id for sample in samples if not known.isdisjoint(hashes_of(sample)))
 
 
 def overlap_lines(samples: Sequence[Sample], earlier: Seen) -> list[str]:
@@ -63,11 +61,10 @@ def overlap_lines(samples: Sequence[Sample], earlier: Seen) -> list[str]:
         samples: validation samples, or those that the folds hold out; pairs in shards have no hashes.
         earlier: what those runs have seen.
     """
-    if isinstance(samples, LazySamples) or not earlier.learned.size:
-        return []
-    known, total = len(ids_among(samples, earlier.learned)), len({sample.id for sample in samples})
+    known = len(ids_among(samples, earlier.learned))
     if not known:
         return []
+    total = len({sample.id for sample in samples})
     start = f"the runs that this one starts from learned from {known} of {total} samples that it is scored on"
     return [f"{start}: scores on them are not those of new ones"]
 
@@ -91,11 +88,11 @@ class Exposure:
     @classmethod
     def of(cls, samples: Sequence[Sample], models: Sequence[Seen]) -> "Exposure":
         """Return the exposure of samples that the mean of models predicts."""
-        ids = {sample.id for sample in samples}
+        total = len(samples if isinstance(samples, LazySamples) else {sample.id for sample in samples})
         learned = [ids_among(samples, model.learned) for model in models]
         by_all, by_any = frozenset.intersection(*learned), frozenset.union(*learned)
         chosen = frozenset.union(*(ids_among(samples, model.chosen) for model in models)) - by_any
-        return cls(len(ids), len(by_all), len(by_any - by_all), len(chosen))
+        return cls(total, len(by_all), len(by_any - by_all), len(chosen))
 
     def to_json(self) -> dict[str, SettingValue]:
         """Return the counts as settings of run.json, which `magic score` reads."""

@@ -41,6 +41,7 @@ from magic_cli.tasks.retrieve.controls import ControlInput, controls
 from magic_cli.tasks.retrieve.model.composed import RetrieveModel
 from magic_cli.tasks.retrieve.predictions import RetrievalPrediction
 from magic_cli.tasks.retrieve.score import score
+from magic_cli.tasks.retrieve.write_controls import photo_vectors
 from magic_cli.training import runtime
 from magic_cli.training.inference import predict
 from magic_cli.training.parts import Data, Part
@@ -124,18 +125,6 @@ def silent(sample: Sample) -> Sample:
     return replace(sample, case=replace(sample.case, question="", texts={}))
 
 
-def vectors(trainer: Trainer, samples: Sequence[Sample]) -> NDArray[np.float32]:
-    """Return the vectors of photos by a trained classifier: global ones only."""
-    encoder = tasks.get("retrieve").case_encoder(trainer.core)
-    rows, places, start = encoder.photos(samples), [], 0
-    for part in encoder.parts:
-        if part.kind == "global":
-            places += range(start, start + part.width)
-        start += part.width
-    chosen: NDArray[np.float32] = rows[:, places]
-    return chosen
-
-
 def from_matrix(gold: RetrievalGold, matrix: NDArray[np.floating]) -> Iterator[RetrievalPrediction]:
     """Yield a control's similarities as predictions."""
     for query, row in zip(gold.queries, matrix, strict=True):
@@ -178,13 +167,9 @@ def run(work: Work) -> dict[str, EncounterScores]:
         found["without words"] = predicted(trainer, [silent(sample) for sample in queries])
         found["S alone"] = predicted(without_classes(trainer), queries)
     if work.has_controls:
-        asked = ControlInput(
-            gold=gold,
-            query_vectors=vectors(trainer, queries),
-            gallery_vectors=vectors(trainer, gold.samples),
-            query_texts=tuple(query_of(sample.case) for sample in queries),
-            gallery_texts=tuple(query_of(sample.case) for sample in gold.samples),
-        )
+        encoder = tasks.get("retrieve").case_encoder(trainer.core)
+        texts = ([query_of(sample.case) for sample in samples] for samples in (queries, gold.samples))
+        asked = ControlInput(gold, *photo_vectors([encoder], queries, gold.samples), *texts)
         found |= {control: list(from_matrix(gold, matrix)) for control, matrix in controls(asked).items()}
     return {name: sums_of(gold, predictions) for name, predictions in found.items()}
 

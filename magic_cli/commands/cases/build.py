@@ -17,7 +17,7 @@ from magic_cli import tasks
 from magic_cli.commands.index import GROUP, LABEL, Batch, IndexAdded, add_batches, building, content_hash, unchanged
 from magic_cli.data.datasets import open_dataset
 from magic_cli.data.imaging.images import open_record
-from magic_cli.data.index import open_index
+from magic_cli.data.index import kind_of, open_index
 from magic_cli.data.index.base import CaseIndex, IndexedCase, IndexInfo, in_batches
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.retrieval.queries import labelled_samples, photo_samples, query_of, with_class
@@ -102,7 +102,7 @@ def index_build(
     model = _Model.load(ckpt, prepared, options)
     samples = _samples(prepared, options, model.classes)
     about = _info(model, prepared, samples, _fields(str(index), samples, options), options)
-    with building(_location(index), about, options.rebuild, model.is_first, _wait_for_others) as target:
+    with building(location_of(index), about, options.rebuild, model.is_first, _wait_for_others) as target:
         model.keep(index)
         result = _filled(target, index, model, samples[: options.limit], options)
     model.keep_alone(index)
@@ -124,7 +124,7 @@ def index_add(
         DataError: there is no such index, or another model built it. MagicError: any other of its kinds.
     """
     prepared = open_dataset(Path(data))[0]
-    with open_index(_location(index)) as target:
+    with open_index(location_of(index)) as target:
         model = _Model.load(model_of(index, target.info, ckpt), prepared, options)
         target.check_model(model.sha256)
         return _filled(target, index, model, _samples(prepared, options, model.classes)[: options.limit], options)
@@ -210,7 +210,7 @@ def model_name(digest: str) -> str:
 def folder_of(index: StrPath) -> Path | None:
     """Return the folder of an index that is one; None for a database, a server, or an empty name."""
     text = os.fspath(index)
-    return None if not text or text.startswith(("lance:", "http://", "https://")) else Path(text)
+    return Path(text) if text and kind_of(text) == "folder" else None
 
 
 def model_of(index: StrPath, about: IndexInfo, ckpt: StrPath | None) -> Path:
@@ -229,7 +229,8 @@ def model_of(index: StrPath, about: IndexInfo, ckpt: StrPath | None) -> Path:
     return kept
 
 
-def _location(index: StrPath) -> str | Path:
+def location_of(index: StrPath) -> str | Path:
+    """Return an index as data/index/ has it: the path of a folder, or the text of another place."""
     return folder_of(index) or os.fspath(index)
 
 
@@ -266,7 +267,7 @@ def _fields(index: str, samples: Sequence[Sample], options: IndexOptions) -> tup
             there = shorten(sorted(named), 20) or "none but the diagnosis"
             log(f"note: no case has {shorten(absent, 20)}, which --fields names; fields of these cases: {there}")
         return tuple(dict.fromkeys((LABEL, *options.fields)))
-    if index.startswith(("http://", "https://")):  # what leaves the machine is named, field by field
+    if kind_of(index) == "qdrant":  # what leaves the machine is named, field by field
         return (LABEL,)
     kept = [name for name in _COMMON if name == LABEL or name in named]
     known = {name for name in named if name in (*NAMES, *PROOFS) or name.startswith(_COARSER)} - set(kept)

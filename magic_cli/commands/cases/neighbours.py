@@ -1,12 +1,11 @@
 """Similar cases for `magic predict --neighbours`: those of split train that an index finds by a case's photos."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from magic_cli.commands.cases.build import encoder_of, folder_of, hash_of, model_of
+from magic_cli.commands.cases.build import encoder_of, hash_of, location_of, model_of
 from magic_cli.commands.index import GROUP
 from magic_cli.data.imaging.images import open_record
 from magic_cli.data.index import open_index
@@ -62,8 +61,7 @@ def find_neighbours(
         ConfigError: there is no model that reads the index. DataError: there is no index, another model built it, or
             it has none of these cases.
     """
-    folder = folder_of(options.place)
-    with open_index(os.fspath(options.place) if folder is None else folder) as index:
+    with open_index(location_of(options.place)) as index:
         gallery = _Gallery(index, _answered(prepared), options.count)
         unknown = gallery.unknown(options.place)
         path = model_of(options.place, index.info, options.ckpt)

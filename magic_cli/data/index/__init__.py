@@ -1,6 +1,7 @@
 """Case indexes: cases with vectors, searched exactly, in a folder, in LanceDB or on a Qdrant server."""
 
 from pathlib import Path
+from typing import Literal
 
 from magic_cli.data.index.base import CaseIndex, IndexInfo
 from magic_cli.errors import UsageError, problem
@@ -14,7 +15,7 @@ def open_index(location: str | Path) -> CaseIndex:
         ExtraError: what it needs is not installed.
         UsageError: a URL of another form, or one that would send cases unprotected.
     """
-    match _kind(location):
+    match kind_of(location):
         case "lance":
             from magic_cli.data.index.lance import LanceIndex, lance_folder
 
@@ -30,7 +31,7 @@ def open_index(location: str | Path) -> CaseIndex:
 
 def has_index(location: str | Path) -> bool:
     """Return whether there is an index at a location, readable or not; raises as `open_index`."""
-    match _kind(location):
+    match kind_of(location):
         case "lance":
             from magic_cli.data.index.lance import has_lance, lance_folder
 
@@ -50,7 +51,7 @@ def create_index(location: str | Path, info: IndexInfo) -> CaseIndex:
     Raises:
         DataError: there is one already, or the place cannot be written; the others as `open_index`.
     """
-    match _kind(location):
+    match kind_of(location):
         case "lance":
             from magic_cli.data.index.lance import create_lance, lance_folder
 
@@ -72,7 +73,7 @@ def rebuild_index(location: str | Path, info: IndexInfo) -> CaseIndex:
     Raises:
         DataError: there is no index; the others as `open_index`.
     """
-    match _kind(location):
+    match kind_of(location):
         case "lance":
             from magic_cli.data.index.lance import lance_folder, rebuild_lance
 
@@ -86,7 +87,8 @@ def rebuild_index(location: str | Path, info: IndexInfo) -> CaseIndex:
     return rebuild_folder(Path(location), info)
 
 
-def _kind(location: str | Path) -> str:
+def kind_of(location: str | Path) -> Literal["folder", "lance", "qdrant"]:
+    """Return where an index of a location is: in a folder, in LanceDB or on a Qdrant server; UsageError for ""."""
     if location in ("", "lance:"):  # Path("") would be the working folder
         raise UsageError(problem("the index", "an empty path", "a folder or an address", "is a variable unset?"))
     text = str(location) if isinstance(location, str) else ""

@@ -10,12 +10,13 @@ from small_models import save_clip, save_siglip
 from torch import Tensor
 
 from magic_cli.config import resolve
+from magic_cli.data.hashed_words import text_hash
 from magic_cli.errors import ConfigError
 from magic_cli.io.files import sha256
 from magic_cli.models.cache.features import FeatureCache
 from magic_cli.models.contrastive import ContrastiveLoss, PairFeatures
 from magic_cli.records import Case, ImageRecord, Sample
-from magic_cli.tasks.encoding import Encoded, ToEncode, text_hash
+from magic_cli.tasks.encoding import Encoded, ToEncode
 from magic_cli.tasks.pretrain.config import PretrainConfig
 from magic_cli.tasks.pretrain.model import PretrainModel, build, contrastive
 from magic_cli.tasks.pretrain.model.contrastive import PretrainBatch

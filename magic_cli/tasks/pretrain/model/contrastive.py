@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from magic_cli.data.hashed_words import text_hash
 from magic_cli.data.texts.captions import MOST_SUBTEXTS
 from magic_cli.data.texts.pair_texts import PairTexts, class_of, concepts_of, disease_path_of, pair_texts
 from magic_cli.models.augment import unturn
@@ -23,7 +24,7 @@ from magic_cli.models.fine_tuning import keep_batch_statistics
 from magic_cli.models.gather import ALONE, Gather
 from magic_cli.models.projection import MOST_LOG_SCALE, Projection
 from magic_cli.records import Case, Sample
-from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, photo_item, text_hash, text_windows
+from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, photo_item, text_windows
 from magic_cli.tasks.pretrain.asked import Asked
 from magic_cli.tasks.pretrain.config import PretrainConfig
 from magic_cli.tasks.pretrain.model.encoders import pair_encoders, projections

@@ -10,6 +10,7 @@ from accelerate import PartialState
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
+from magic_cli.data.hashed_words import text_hash
 from magic_cli.data.retrieval.gold import RetrievalGold
 from magic_cli.data.retrieval.queries import query_of, without_some
 from magic_cli.data.texts.pair_texts import class_of
@@ -23,7 +24,7 @@ from magic_cli.models.retrieval.composer import CrossTransformer, GatedResidual
 from magic_cli.models.retrieval.loss import Terms, multi_positive, retrieval_sum
 from magic_cli.models.retrieval.regions import LevelVectors, RegionMasks, diversity, level_vectors
 from magic_cli.records import Sample
-from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, text_hash, text_item
+from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, text_item
 from magic_cli.tasks.retrieve.config import RetrieveConfig
 from magic_cli.tasks.retrieve.model.encoders import level_encoders
 from magic_cli.tasks.retrieve.model.photos import PhotoLevels
