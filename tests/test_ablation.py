@@ -1,8 +1,6 @@
 """benchmarks/ablation.py on drawn photos: every row's settings are real ones, and each is compared with the default."""
 
-import importlib.util
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmark_scripts import benchmark
 from tiny_dataset import make_prepared
 from typer.testing import CliRunner
 
@@ -21,14 +20,7 @@ from magic_cli.tasks.cvqa.config import CvqaConfig
 
 @pytest.fixture(scope="module")
 def ablation() -> ModuleType:
-    path = Path(__file__).parent / "benchmarks" / "ablation.py"
-    spec = importlib.util.spec_from_file_location("ablation", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["ablation"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("ablation")
 
 
 @pytest.fixture

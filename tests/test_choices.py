@@ -1,6 +1,5 @@
 """benchmarks/choices.py on drawn photos: every row's options are real ones, shared runs are trained once."""
 
-import importlib.util
 import json
 import os
 import sys
@@ -10,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from benchmark_scripts import benchmark
 
 from magic_cli.cli import app
 from magic_cli.config import resolve
@@ -18,14 +18,7 @@ from magic_cli.tasks.seg.config import SegConfig
 
 @pytest.fixture(scope="module")
 def choices() -> ModuleType:
-    path = Path(__file__).parent / "benchmarks" / "choices.py"
-    spec = importlib.util.spec_from_file_location("choices", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["choices"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("choices")
 
 
 @pytest.fixture

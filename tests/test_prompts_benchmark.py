@@ -1,10 +1,10 @@
 """benchmarks/prompts.py: the three prompts of an encounter, on drawn photos, down to the masks and their score."""
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from benchmark_scripts import benchmark
 from run_options import train_options
 
 from magic_cli.commands import train
@@ -13,13 +13,7 @@ from magic_cli.data.prepared import open_prepared
 
 @pytest.fixture(scope="module")
 def prompts() -> ModuleType:
-    path = Path(__file__).parent / "benchmarks" / "prompts.py"
-    spec = importlib.util.spec_from_file_location("prompts", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("prompts")
 
 
 def test_texts_are_kept_emptied_or_those_of_the_next(prompts: ModuleType, drawn_prepared: Path) -> None:

@@ -1,11 +1,11 @@
 """benchmarks/selection.py on drawn photos: a fold is trained once, rows are paired, split test is left alone."""
 
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from benchmark_scripts import benchmark
 
 from magic_cli import tasks
 from magic_cli.config import resolve
@@ -14,14 +14,7 @@ from magic_cli.data.prepared import open_prepared
 
 @pytest.fixture(scope="module")
 def selection() -> ModuleType:
-    path = Path(__file__).parent / "benchmarks" / "selection.py"
-    spec = importlib.util.spec_from_file_location("selection", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["selection"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("selection")
 
 
 def test_rows_are_paired_and_a_stopped_selection_goes_on(
