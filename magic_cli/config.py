@@ -142,7 +142,7 @@ class Config:
     preset: Annotated[str, "Preset whose values apply unless overridden."] = "small"
     image_encoder: Annotated[
         str,
-        "lite0 (from pip), lite1, lite2 (extra lite), tiny (random), a Hub name (owner/name) or a pretraining run.",
+        "lite0, lite2 (from pip), lite1 (extra lite), tiny (random), a Hub name (owner/name) or a pretraining run.",
     ] = "lite0"
     text_encoder: Annotated[
         str, "minilm (from pip), tiny (random, for tests), a Hub name (owner/name) or a pretraining run (its best.pt)."
@@ -161,6 +161,11 @@ class Config:
         Literal["head", "last", "all", "lora"],
         "Encoder weights to train: none (head), the last stage, all, or LoRA adapters (lora).",
     ] = "head"
+    frozen_stages: Annotated[
+        int,
+        Range(0, 16),
+        "First stages of the image encoder (of 7 in lite0 to lite2) that finetune=all keeps.",
+    ] = 0
     rank: Annotated[int, Range(1, 4096), "Rank of the LoRA adapters."] = 8
     epochs: Annotated[int, Range(1, 100_000), "Passes over the training samples."] = 20
     batch_size: Annotated[int, Range(1, 65_536), "Samples per batch, over all processes together."] = 16

@@ -30,12 +30,13 @@ class Augment:
     Args:
         size: side of the views, in pixels.
         crop: smallest part of the area that a crop keeps, 0..1; 1.0 for no crop.
-        colour: strength of the colour jitter, 0.0 for none.
+        colour: strength of the jitter of brightness, contrast and saturation, 0.0 for none; the hue is left alone, as
+            changing it takes eight times as long as all of these (tests/benchmarks/mask_step.py).
     """
 
     def __init__(self, size: int, crop: float, colour: float) -> None:
         self.crop = v2.RandomResizedCrop(size, scale=(crop, 1.0), ratio=(0.8, 1.25), antialias=True)
-        self.colour = v2.ColorJitter(colour, colour, colour, colour / 8) if colour else None
+        self.colour = v2.ColorJitter(colour, colour, colour) if colour else None
 
     def __call__(self, photo: Tensor, mask: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Return a view: photo uint8 (3, size, size) and mask uint8 (size, size), 0..255.

@@ -31,6 +31,8 @@ class Lite0(ImageEncoder):
         self.channels = tuple(levels) if output == "pyramid" else (1280,)
         after = () if output == "pyramid" else ("net.conv_head", "net.bn2")
         self.last_stage = ("net.blocks.5", "net.blocks.6", *after)
+        first = ("net.conv_stem", "net.bn1", "net.blocks.0")
+        self.stages = (first, *((f"net.blocks.{i}",) for i in range(1, 6)), ("net.blocks.6", *after))
         self.record_weights()
 
     def preprocessing(self) -> str:

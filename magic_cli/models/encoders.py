@@ -39,6 +39,8 @@ class Encoder(nn.Module):
         source: where the weights come from.
         last_stage: paths of the modules that finetune=last trains; () if it has no stages.
         used: paths of the modules that its outputs depend on; None for all.
+        stages: paths of the modules of each stage, from the pixels on, of an encoder of which the first ones can be
+            left untrained; () if none can.
         trainable: paths of the modules that are trained; None for all, () for none (frozen).
         weights_sha256: hex SHA-256 of the loaded weights, before any fine-tuning.
         origin: the training run that they come from, so that a checkpoint has to hold them; None for published weights.
@@ -47,6 +49,7 @@ class Encoder(nn.Module):
     source = ""
     last_stage: tuple[str, ...] = ()
     used: tuple[str, ...] | None = None
+    stages: tuple[tuple[str, ...], ...] = ()
     trainable: tuple[str, ...] | None = None
     weights_sha256 = ""
     origin: Origin | None = None
@@ -189,6 +192,7 @@ class TinyImage(ImageEncoder):
 
     source = "random:tiny"
     last_stage = ("second",)
+    stages = (("first",), ("second",))
 
     def __init__(self, size: int, output: Output) -> None:
         super().__init__(size, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), Image.Resampling.BILINEAR)

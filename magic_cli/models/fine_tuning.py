@@ -6,7 +6,7 @@
 | last | Lite0: blocks 5 and 6 (stride 32), and the last convolution, except in a pyramid. CLIPSeg's vision \
 transformer: the blocks after its last tap but one (7 to 9 of 12). Swin: its last stage and norm. BERT, CLIP, \
 SigLIP: the last layer, with the norm and projection or pooling after it |
-| all  | all that its outputs depend on |
+| all  | all that its outputs depend on, without its first `frozen_stages` |
 | lora | adapters on the attention projections of transformers and on the pointwise convolutions of Lite0 |
 
 All other weights stay bit-identical: no gradients, and eval mode, so that no running statistics change.
@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from magic_cli.errors import ConfigError
+from magic_cli.errors import ConfigError, problem
 from magic_cli.models.efficientnet_lite import Lite0
-from magic_cli.models.encoders import BertText, Encoder
+from magic_cli.models.encoders import BertText, Encoder, ImageEncoder
 
 # Attention in CLIP, Swin and BERT (transformers 5, then 4 where it differs), pointwise convolutions in Lite0.
 _ATTENTION = r"(q_proj|k_proj|v_proj|o_proj|out_proj|self\.(query|key|value)|attention\.output\.dense)"
@@ -90,6 +90,21 @@ def last_stage(encoder: Encoder) -> tuple[str, ...]:
     return encoder.last_stage
 
 
+def later_stages(encoder: Encoder, frozen: int) -> tuple[str, ...]:
+    """Return the paths of the modules that an encoder's outputs depend on, without its first `frozen` stages.
+
+    Early stages find edges and colours, which photos of skin share with ImageNet's, and work on the largest maps: the
+    first two of Lite0 take a third of a training step (tests/benchmarks/mask_step.py).
+
+    Raises:
+        ConfigError: it has not as many stages.
+    """
+    if frozen >= len(encoder.stages):
+        got = f"{frozen} for {type(encoder).__name__}, of which {len(encoder.stages)} can be left untrained in turn"
+        raise ConfigError(problem("frozen_stages", got, f"fewer than {len(encoder.stages) or 1}", "use a smaller one"))
+    return tuple(path for stage in encoder.stages[frozen:] for path in stage)
+
+
 def used_modules(encoder: Encoder) -> tuple[str, ...] | None:
     """Return the paths of the modules that an encoder's outputs depend on, None for all.
 
@@ -103,16 +118,17 @@ def used_modules(encoder: Encoder) -> tuple[str, ...] | None:
     return encoder.used
 
 
-def set_finetuning(encoder: Encoder, mode: str, rank: int) -> None:
+def set_finetuning(encoder: Encoder, mode: str, rank: int, frozen_stages: int = 0) -> None:
     """Set which weights of an encoder are trained; called once, after the weights were loaded.
 
     Args:
         encoder: changed in place.
         mode: "head", "last", "all" or "lora".
         rank: rank of the adapters; more than the channels of a layer is allowed, but useless.
+        frozen_stages: number of first stages that mode "all" leaves as they are, of an image encoder.
 
     Raises:
-        ConfigError: mode "last" for an encoder without stages.
+        ConfigError: mode "last" for an encoder without stages, or more frozen stages than it has.
     """
     if mode == "head":
         encoder.freeze()
@@ -120,6 +136,8 @@ def set_finetuning(encoder: Encoder, mode: str, rank: int) -> None:
         encoder.set_trainable(last_stage(encoder))
     elif mode == "lora":
         encoder.set_trainable(add_adapters(encoder, rank))
+    elif frozen_stages and isinstance(encoder, ImageEncoder):
+        encoder.set_trainable(later_stages(encoder, frozen_stages))
     elif (paths := used_modules(encoder)) is not None:
         encoder.set_trainable(paths)
 

@@ -66,10 +66,10 @@ LITE2 = Shipped(
 
 MINILM_SHA256 = MINILM.sha256
 
-SHIPPED = (LITE0, MINILM)
+SHIPPED = (LITE0, LITE2, MINILM)
 
 LITES = {"lite0": LITE0, "lite1": LITE1, "lite2": LITE2}
-"""ImageNet's EfficientNet-Lites by their names in the settings; lite1 and lite2 come with the extra `lite`."""
+"""ImageNet's EfficientNet-Lites by their names in the settings; lite1 comes with the extra `lite`."""
 
 PAPER_MODELS = (
     "CIDAS/clipseg-rd64-refined",
@@ -323,6 +323,7 @@ def encoder_digests(configs: Iterable[Mapping[str, Any]], weights: StrPath | Non
     for config in configs:
         folder = weights or config.get("weights_dir")
         names = [str(config.get(key)) for key in ("image_encoder", "text_encoder")]
+        names += filter(None, str(config.get("ensemble", "")).split("+"))
         files |= digests(names, Path(folder) if folder else None)
     return files
 

@@ -58,7 +58,9 @@ def _pixels(encoder: ImageEncoder, record: ImageRecord) -> Tensor:
     """
     if not record.content_key:
         return encoder.pixels(open_record(record))
-    key = encoder.key(f"pixels {record.content_key} {record.upright} {record.path}")
+    # one resized photo serves all encoders that resize alike, such as those of an ensemble
+    resized = f"{encoder.size} {encoder.resample} {type(encoder).pixels.__qualname__}"
+    key = f"{resized} {record.content_key} {record.upright} {record.path}"
     if key not in _recent:
         _recent[key] = encoder.pixels(open_record(record))
         for old in list(_recent)[:-_KEPT]:

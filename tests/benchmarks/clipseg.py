@@ -147,7 +147,7 @@ class Plain:
         model.cache = cache
         assert batch.masks is not None
         self.text = inputs_of(batch.prompts)
-        self.pixels = model.images.normalise(inputs_of(batch.photos))
+        self.pixels = model.images.normalise(inputs_of(batch.photos[0]))
         self.masks = batch.masks.float() / 255
 
     def step(self) -> None:

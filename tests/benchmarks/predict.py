@@ -72,7 +72,7 @@ def plain_side(net: CLIPSegForImageSegmentation, model: SegModel, samples: list[
     for sample in samples:
         batch = model.collate([sample], [0])
         with torch.no_grad():
-            pixels = model.images.normalise(inputs_of(batch.photos))
+            pixels = model.images.normalise(inputs_of(batch.photos[0]))
             logits = net(pixel_values=pixels, **inputs_of(batch.prompts)).logits
         probabilities.append(torch.sigmoid(logits.view(352, 352)).numpy())
     return probabilities
@@ -148,9 +148,9 @@ def joined(model: SegModel, parts: list[SegBatch]) -> SegBatch:
     ]
     keys = [key for part in parts if isinstance(part.prompts, ToEncode) for key in part.prompts.keys]
     prompts = ToEncode(model.texts.batch(rows), keys)
-    photos = ToEncode(torch.cat([inputs_of(part.photos) for part in parts]))
+    photos = ToEncode(torch.cat([inputs_of(part.photos[0]) for part in parts]))
     ids, shapes = ([x for part in parts for x in getattr(part, name)] for name in ("ids", "shapes"))
-    return SegBatch(ids, shapes, prompts, photos)
+    return SegBatch(ids, shapes, prompts, [photos])
 
 
 def of_checkpoint(ckpt: Path, data: Path, limit: int) -> None:

@@ -114,6 +114,28 @@ def test_all_reaches_every_parameter_that_learns(kind: str, weights: Path) -> No
 
 
 @pytest.mark.parametrize(
+    ("kind", "frozen"), [("tiny", 1), ("lite0", 1), ("lite0", 2), ("lite0", 6), ("lite0 pooled", 6)]
+)
+def test_frozen_stages_stay_as_published_and_all_others_learn(kind: str, frozen: int, weights: Path) -> None:
+    encoder = make(kind, weights)
+    kept = tuple(f"{path}." for stage in encoder.stages[:frozen] for path in stage)
+    set_finetuning(encoder, "all", 8, frozen)
+    changed = train(encoder)
+    learning = {name for name, p in encoder.named_parameters() if p.requires_grad}
+    assert learning <= changed
+    assert not [name for name in changed if name.startswith(kept)]
+    last = {name for name, _ in encoder.named_parameters() if name.startswith(STAGES[kind])}
+    assert last <= learning
+
+
+@pytest.mark.parametrize(("kind", "most"), [("tiny", 2), ("lite0", 7), ("swin", 0)])
+def test_as_many_frozen_stages_as_there_are_is_one_line(kind: str, most: int, weights: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"frozen_stages: got {most or 1} for .*use a smaller one"):
+        set_finetuning(make(kind, weights), "all", 8, most or 1)
+    set_finetuning(make("minilm", weights), "all", 8, 2)  # a text encoder has no such stages
+
+
+@pytest.mark.parametrize(
     ("kind", "places"),
     [
         ("tiny", 2),

@@ -86,7 +86,7 @@ class CvqaModel(TaskModel):
             self.images, self.texts = pretrained(config, "pooled", config.projected)
         for encoder in (self.images, self.texts):
             if encoder is not None:
-                set_finetuning(encoder, config.finetune, config.rank)
+                set_finetuning(encoder, config.finetune, config.rank, config.frozen_stages)
         self.concepts = ConceptReader(config, Path(config.concepts)) if config.concepts else None
         sizes = [q.size for q in questions.slots]
         self.starts = [0, *accumulate(sizes)]

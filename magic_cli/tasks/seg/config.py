@@ -6,6 +6,8 @@ from typing import Annotated, ClassVar, Literal
 from magic_cli.config import FRACTION, Choices, Config, Range
 from magic_cli.metrics.mask_scores import MASK_SCORES
 
+ENSEMBLE_KINDS = ("lite0", "lite1", "lite2", "tiny")
+
 
 @dataclass(frozen=True)
 class SegConfig(Config):
@@ -14,6 +16,11 @@ class SegConfig(Config):
     task: ClassVar[str] = "seg"
 
     width: Annotated[int, Range(4, 4096), "Channels of the pyramid decoder."] = 64
+    ensemble: Annotated[
+        str,
+        "Further image encoders, such as lite2 or lite1+lite2: each learns with a decoder of its own beside the first, "
+        "and the mean of their probabilities is predicted.",
+    ] = ""
     loss: Annotated[Literal["bce", "bce+dice", "focal"], "Training loss on the decoder's logits."] = "bce+dice"
     crop: Annotated[
         float, Range(0, 1, open_low=True), "Smallest fraction of a photo's area in a random training crop; 1: no crops."
@@ -28,11 +35,20 @@ class SegConfig(Config):
 
     def conflicts(self) -> list[str]:
         """Return a line for photos too small to learn from, and for a pretraining run without a pyramid."""
+        unknown = [kind for kind in self.ensemble_kinds if kind not in ENSEMBLE_KINDS]
+        if unknown or (self.ensemble and "/" in self.image_encoder):
+            got = f"{self.ensemble} beside {self.image_encoder}"
+            return [f"ensemble: got {got}, expected {', '.join(ENSEMBLE_KINDS)}, joined by +, beside one of these"]
         run = self.image_weights or self.text_weights
         if not run or "/" not in self.image_encoder:
             return self.size_conflicts()
         got = f"{self.image_encoder} with weights of {run}"
         return [f"image_encoder: got {got}, expected the run of an encoder with a pyramid: lite0 (or tiny)"]
+
+    @property
+    def ensemble_kinds(self) -> tuple[str, ...]:
+        """The image encoders beside the first one."""
+        return tuple(self.ensemble.split("+")) if self.ensemble else ()
 
     @property
     def random_views(self) -> bool:

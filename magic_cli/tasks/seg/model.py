@@ -1,13 +1,14 @@
 """The segmentation model: image pyramid + text condition -> lesion probabilities."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from magic_cli.data.imaging.images import open_photo
 from magic_cli.data.imaging.masks import read_mask
@@ -21,7 +22,16 @@ from magic_cli.models.heads import PyramidDecoder
 from magic_cli.models.huggingface import ClipSegHead, clipseg
 from magic_cli.models.losses import mask_loss
 from magic_cli.records import ImageRecord, Sample
-from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, photo_item, pretrained, text_item
+from magic_cli.tasks.encoding import (
+    Encoded,
+    ToEncode,
+    encoded,
+    gather,
+    photo_item,
+    pretrained,
+    published_images,
+    text_item,
+)
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.decide import MaskPrediction
 from magic_cli.training.task import of_class
@@ -38,22 +48,33 @@ class SegBatch(Batch):
 
     ids: image ids.
     shapes: the photos' full (H, W).
-    prompts, photos: items for the text and the image encoder.
+    prompts: items for the text encoder.
+    photos: items for the image encoder of each network.
     masks: in training, uint8 (B, S, S), foreground fraction per pixel, 0..255.
     """
 
     ids: list[str]
     shapes: list[tuple[int, int]]
     prompts: Encoded | ToEncode
-    photos: Encoded | ToEncode
+    photos: list[Encoded | ToEncode]
     masks: Tensor | None = None
+
+
+class Network(nn.Module):
+    """An image encoder with a decoder of its own, beside those of the model (`config.ensemble`)."""
+
+    def __init__(self, images: ImageEncoder, head: PyramidDecoder) -> None:
+        super().__init__()
+        self.images, self.head = images, head
 
 
 class SegModel(TaskModel):
     """Photo (S, S) + prompt -> logits (h, w); S is `config.image_size`.
 
     A Hub name in `image_encoder` is a CLIPSeg checkpoint, with its own decoder (IReL paper, section 4.1.3);
-    otherwise a PyramidDecoder is learned on the encoder's pyramid.
+    otherwise a PyramidDecoder is learned on the encoder's pyramid. With `ensemble`, networks of other encoders learn
+    beside it from the same views, each by its own loss, and the mean of their probabilities is predicted (deep
+    ensembles: Lakshminarayanan et al., 2017).
     """
 
     def __init__(self, config: SegConfig) -> None:
@@ -66,15 +87,31 @@ class SegModel(TaskModel):
             parts = images, texts, PyramidDecoder(images.channels, texts.dim, config.width, config.dropout)
         self.images, self.texts, self.head = parts
         self.texts.freeze()
-        set_finetuning(self.images, config.finetune, config.rank)
+        self.others = nn.ModuleList(Network(*self._parts(kind)) for kind in config.ensemble_kinds)
+        for images in self._encoders:
+            set_finetuning(images, config.finetune, config.rank, config.frozen_stages)
         self.augment = Augment(config.image_size, config.crop, config.colour) if config.random_views else None
 
+    def _parts(self, kind: str) -> tuple[ImageEncoder, PyramidDecoder]:
+        images = published_images(replace(self.config, image_encoder=kind), "pyramid")
+        return images, PyramidDecoder(images.channels, self.texts.dim, self.config.width, self.config.dropout)
+
+    @property
+    def _networks(self) -> list[tuple[ImageEncoder, PyramidDecoder | ClipSegHead]]:
+        others = (of_class(network, Network) for network in self.others)
+        return [(self.images, self.head), *((network.images, network.head) for network in others)]
+
+    @property
+    def _encoders(self) -> list[ImageEncoder]:
+        return [images for images, _ in self._networks]
+
     def frozen(self, samples: Sequence[Sample], views: int) -> Iterable[tuple[Encoder, Item]]:
-        """Yield every photo in every view, if the image encoder is frozen, and every prompt."""
+        """Yield every photo in every view, for frozen image encoders, and every prompt."""
         for sample in samples:
-            if self.images.is_frozen and self.augment is None:
-                for view in range(views):
-                    yield self.images, photo_item(self.images, sample.images[0], view)
+            for images in self._encoders if self.augment is None else ():
+                if images.is_frozen:
+                    for view in range(views):
+                        yield images, photo_item(images, sample.images[0], view)
             yield self.texts, self._prompt(sample)
 
     def _prompt(self, sample: Sample) -> Item:
@@ -89,9 +126,13 @@ class SegModel(TaskModel):
         if self.training and self.augment is not None:
             seen = [self.augment(*self._pair(photo, ROOM), view) for photo, view in pairs]
             photos = ToEncode(self.images.batch([photo for photo, _ in seen]))
-            return SegBatch(ids, shapes, prompts, photos, torch.stack([mask for _, mask in seen]))
+            each: list[Encoded | ToEncode] = [photos] * len(self._networks)
+            return SegBatch(ids, shapes, prompts, each, torch.stack([mask for _, mask in seen]))
         cache = self.cache if self.augment is None else None
-        items = gather(self.images, [photo_item(self.images, photo, view) for photo, view in pairs], cache)
+        items = [
+            gather(images, [photo_item(images, photo, view) for photo, view in pairs], cache)
+            for images in self._encoders
+        ]
         if not self.training:
             return SegBatch(ids, shapes, prompts, items)
         masks = torch.stack([turn(self._mask(photo, 1.0), view) for photo, view in pairs])
@@ -125,23 +166,27 @@ class SegModel(TaskModel):
         stat = Path(path).stat()
         return torch.from_numpy(self._store.get(f"mask {path} {stat.st_size} {stat.st_mtime_ns} {side}", load).copy())
 
-    def _logits(self, batch: SegBatch) -> Tensor:
-        features = encoded(self.images, batch.photos)
-        logits: Tensor = self.head(features, encoded(self.texts, batch.prompts)["text"])
-        return logits
+    def _logits(self, batch: SegBatch) -> list[Tensor]:
+        """Return the logits (B, h, w) of each network."""
+        text = encoded(self.texts, batch.prompts)["text"]
+        pairs = zip(self._networks, batch.photos, strict=True)
+        return [head(encoded(images, photos), text) for (images, head), photos in pairs]
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the mask loss against soft masks in [0, 1]."""
+        """Return the mask loss against soft masks in [0, 1], the mean over networks."""
         photos = of_class(batch, SegBatch)
-        return mask_loss(self._logits(photos), of_class(photos.masks, Tensor).float() / 255, self.config.loss)
+        masks = of_class(photos.masks, Tensor).float() / 255
+        return torch.stack([mask_loss(logits, masks, self.config.loss) for logits in self._logits(photos)]).mean()
 
     def predict(self, batch: Batch, view: int) -> list[MaskPrediction]:
         """Return foreground probabilities (S, S), float32, with the settings' threshold and the photo's (H, W)."""
         photos = of_class(batch, SegBatch)
-        logits = self._logits(photos).float()[:, None]
         size = (self.config.image_size,) * 2
-        logits = torch.nn.functional.interpolate(logits, size, mode="bilinear", align_corners=False)[:, 0]
-        maps = unturn(torch.sigmoid(logits), view).cpu().numpy()
+        each = [
+            torch.sigmoid(functional.interpolate(logits.float()[:, None], size, mode="bilinear", align_corners=False))
+            for logits in self._logits(photos)
+        ]
+        maps = unturn(torch.stack(each).mean(0)[:, 0], view).cpu().numpy()
         rows = zip(photos.ids, maps, photos.shapes, strict=True)
         return [MaskPrediction(i, array, shape=shape, threshold=self.config.threshold) for i, array, shape in rows]
 

@@ -1,5 +1,6 @@
 """What segmentation teams choose, in whole runs: merge rules, thresholds, ensembles, regions, tuning by flag."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -68,6 +69,55 @@ def chosen(drawn_prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     """A run too short to be sure of anything: its best threshold is far from a half."""
     out = tmp_path_factory.mktemp("chosen")
     return out / "best.pt", train(drawn_prepared, out, f"threshold_for={FIGURE}")
+
+
+# --- networks side by side
+
+
+def test_an_ensemble_learns_side_by_side_and_predicts_the_mean(drawn_prepared: Path, tmp_path: Path) -> None:
+    """Another encoder's decoder starts elsewhere; what is saved, reloaded and averaged is the mean of both networks."""
+    data = drawn_prepared
+    train(data, tmp_path / "run", "ensemble=tiny+tiny", "finetune=all", "crop=0.5", "colour=0.2")
+    _, weights = load_best(tmp_path / "run" / "best.pt")
+    names = {name.rpartition(".head.")[0] for name in weights if ".head." in name or name.startswith("head.")}
+    assert names == {"", "others.0", "others.1"}
+    assert not torch.equal(weights["head.out.1.weight"], weights["others.0.head.out.1.weight"])
+    ours = maps([tmp_path / "run" / "best.pt"], data, tta=False)
+    model = build(resolve(SegConfig, "tiny", ["ensemble=tiny+tiny", "finetune=all"]), open_prepared(data).questions)
+    model.load_state_dict(weights, strict=False)
+    model.eval()
+    samples = seg.prediction_samples(open_prepared(data), "valid", model.config)
+    batch = model.collate(samples, [0] * len(samples))
+    with torch.inference_mode():
+        whole = model.predict(batch, 0)
+        networks, means = model._networks, []
+        for network in networks:
+            model.images, model.head = network
+            model.others = torch.nn.ModuleList()
+            alone = model.predict(dataclasses.replace(batch, photos=batch.photos[:1]), 0)
+            means.append(np.stack([row.probability for row in alone]))
+    assert np.allclose(np.mean(means, 0), np.stack([row.probability for row in whole]), atol=1e-6)
+    assert np.abs(means[0] - means[1]).max() > 1e-3
+    assert np.allclose(np.stack([p.probability for p in ours]), np.stack([p.probability for p in whole]), atol=1e-5)
+
+
+def test_a_frozen_ensemble_reads_its_cache(drawn_prepared: Path, tmp_path: Path) -> None:
+    """Features of both encoders are cached; uncached ones give the same masks."""
+    train(drawn_prepared, tmp_path / "run", "ensemble=tiny", "finetune=head", "cache_dtype=float32")
+    cached = maps([tmp_path / "run" / "best.pt"], drawn_prepared)
+    uncached = predict_options(None)
+    best = [tmp_path / "run" / "best.pt"]
+    plain = list(predict_command.predictions("seg", best, open_prepared(drawn_prepared), "valid", uncached))
+    for one, other in zip(cached, plain, strict=True):
+        assert np.allclose(one.probability, other.probability, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "settings", [("ensemble=resnet",), ("ensemble=lite0+",), ("ensemble=lite2", "image_encoder=CIDAS/clipseg-rd64")]
+)
+def test_an_ensemble_of_unknown_encoders_is_one_line(settings: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"ensemble: got .*, expected lite0, lite1, lite2, tiny, joined by \+"):
+        resolve(SegConfig, "tiny", settings)
 
 
 # --- merge

@@ -18,7 +18,7 @@ def pair_encoders(config: PretrainConfig) -> tuple[ImageEncoder, TextEncoder]:
     """
     both = pretrained(config, "patches")
     for encoder in both:
-        set_finetuning(encoder, config.finetune, config.rank)
+        set_finetuning(encoder, config.finetune, config.rank, config.frozen_stages)
     can = [checkpoint_activations(encoder) for encoder in both] if config.gradient_checkpointing else [True]
     if not any(can):
         got, remedy = "encoders that cannot do it", "use --set gradient_checkpointing=false"

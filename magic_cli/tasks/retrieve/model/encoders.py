@@ -28,9 +28,9 @@ def level_encoders(config: RetrieveConfig) -> tuple[ImageEncoder, TokenText]:
     else:
         images, texts = pretrained(config, "pyramid")
     tokens = TokenText(texts, 3 if config.text_layers == "three" else 1)
-    set_finetuning(images, config.finetune, config.rank)
+    set_finetuning(images, config.finetune, config.rank, config.frozen_stages)
     if config.composition == "none":
         tokens.freeze()
     else:
-        set_finetuning(tokens, config.finetune, config.rank)
+        set_finetuning(tokens, config.finetune, config.rank, config.frozen_stages)
     return images, tokens
