@@ -8,7 +8,7 @@ import typer
 from magic_cli.cli import options as opt
 from magic_cli.cli.output import emit
 
-_ATTR = "What is stated of the lesion, name=value, repeatable: --attr streaks=irregular."
+_ATTR = "What is stated of the lesion, name=value, repeatable: --attr streaks=present."
 
 _WHERE = "Which cases: \"age >= 40 and site in ('back', 'chest')\"."
 
@@ -38,7 +38,7 @@ def search(
 ) -> None:
     """Find the cases that are most like a photo and what is known in words; for comparison, not a diagnosis.
 
-    Example: `magic search --image lesion.jpg --text "flat, on the back" --attr streaks=irregular --html search.html`
+    Example: `magic search --image lesion.jpg --text "flat, on the back" --attr streaks=present --html search.html`
     """
     from magic_cli.commands import search as verb
     from magic_cli.training.runtime import RuntimeOptions

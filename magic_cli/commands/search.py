@@ -99,7 +99,7 @@ class SearchOptions:
             name, sign, value = (part.strip() for part in pair.partition("="))
             if not (name and sign and value) or name in found:
                 got = f"attribute {number} {'again' if name in found else 'without a name or a value'}"
-                raise ConfigError(problem("--attr", got, "name=value, each name once", "--attr streaks=irregular"))
+                raise ConfigError(problem("--attr", got, "name=value, each name once", "--attr streaks=present"))
             found[name] = value
         return found
 

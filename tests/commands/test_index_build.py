@@ -168,6 +168,20 @@ def test_a_condition_and_beta_change_what_is_ranked(work: Path) -> None:
         search(asked(work, where="nothere = 'x'"))
 
 
+def test_misspelt_attributes_and_values_that_no_case_has_are_said(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ConfigError, match="--attr strekas: .*expected streaks"):
+        search(asked(work, attributes=("strekas=present",)))
+    capsys.readouterr()
+    kept = [name for name in index_info(work / "index").info.fields if name not in ("diagnosis", "group")]
+    search(asked(work, attributes=(f"{kept[0]}=femal", "streaks=1")))
+    err = capsys.readouterr().err
+    assert f"no case of the index has this value of {kept[0]}; there: " in err
+    assert "no case of the index has streaks: only its words count" in err
+    assert "femal;" not in err
+
+
 def test_words_alone_need_a_pretrained_pair(work: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give --image"):
         search(asked(work, image=None, text="a brown spot"))

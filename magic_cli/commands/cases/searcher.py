@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from magic_cli.commands.index import GROUP, LABEL
@@ -11,10 +12,11 @@ from magic_cli.data.imaging.quality import quality
 from magic_cli.data.index.base import CaseIndex, Hit
 from magic_cli.data.index.where import Where
 from magic_cli.data.retrieval.queries import words_of
-from magic_cli.errors import ConfigError, DataError, problem
+from magic_cli.data.texts.query_text import told_attributes
+from magic_cli.errors import ConfigError, DataError, problem, shorten
 from magic_cli.io.ownership import is_file_of, is_inside
 from magic_cli.io.progress import log
-from magic_cli.report.search.result import SearchHit, SearchResult, agreement
+from magic_cli.report.search.result import SearchHit, SearchResult, agreement, is_same_value
 from magic_cli.training.case_encoder import CaseEncoder, EncodedQuery
 
 _RANKED, _WIDER = 200, 8  # cases that are ranked at first, and how many times more while a class is not among them
@@ -50,8 +52,10 @@ class IndexSearcher:
         """Return the k cases that are most like a photo and words (commands/search.py, `Searcher`).
 
         Raises:
-            ConfigError: the model needs a photo and there is none. DataError: the photo cannot be read.
+            ConfigError: the model needs a photo and there is none, or an attribute is unknown. DataError: the photo
+                cannot be read.
         """
+        self._check_stated(attributes)
         words = " ".join(filter(None, (words_of(attributes), text)))
         asked, flags = self._ask(image, words, attributes, where)
         prior = self._index.counts(LABEL, where)
@@ -71,6 +75,21 @@ class IndexSearcher:
             provenance=self._provenance(k),
             label_field=LABEL,
         )
+
+    def _check_stated(self, attributes: Mapping[str, str]) -> None:
+        """Refuse attributes that neither a query nor a case of the index can have; say which values no case has."""
+        kept = [field for field in self._index.info.fields if field not in (GROUP, LABEL)]
+        for name, value in attributes.items():
+            if name not in kept and name not in told_attributes():
+                known = get_close_matches(name, [*kept, *told_attributes()], 1) or sorted(kept) or ["none"]
+                got = "no attribute of this index, nor one that a query tells"
+                raise ConfigError(problem(f"--attr {shorten([name])}", got, ", ".join(known), "check the name"))
+            if name not in kept:
+                log(f"note: no case of the index has {name}: only its words count")
+                continue
+            values = self._index.counts(name)
+            if not any(is_same_value(value, other) for other in values):
+                log(f"note: no case of the index has this value of {name}; there: {shorten(list(values))}")
 
     def _ask(
         self, image: Path | bytes | None, words: str, attributes: Mapping[str, str], where: Where | None

@@ -86,6 +86,21 @@ class Part(NamedTuple):
     words: str
 
 
+def presence(value: str) -> bool | None:
+    """Return whether a value says that a sign is there, in any spelling; None if it says something else.
+
+    >>> presence("Present"), presence("1"), presence("none"), presence("irregular")
+    (True, True, False, None)
+    """
+    word = value.strip().casefold()
+    return True if word == "present" else False if word in _ABSENT else flag(word)
+
+
+def told_attributes() -> frozenset[str]:
+    """Return the names of the attributes, and of the columns, that a query may tell."""
+    return _READ
+
+
 @dataclass(frozen=True, slots=True)
 class QueryOptions:
     """Which attributes a query tells, by their names."""
@@ -214,9 +229,9 @@ def _dermoscopy(values: Mapping[str, str]) -> Iterator[Part]:
 
 def _graded(value: str, words: str) -> str:
     """Return a structure with its value: "no streaks", "atypical pigment network"."""
-    if value in _ABSENT or flag(value) is False:
+    if presence(value) is False:
         return f"no {words}"
-    if value == "present" or flag(value):
+    if presence(value):
         return f"{words} present" if words == "blue-whitish veil" else words
     return "" if number(value) is not None else f"{value} {words}"
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from magic_cli.data.texts.query_text import presence
 from magic_cli.errors import printable
 from magic_cli.report.search.votes import CONFIRMED, UNCONFIRMED, ClassVote, confirmation, votes
 from magic_cli.report.table import Table
@@ -289,15 +290,24 @@ class SearchResult:
 def agreement(query: Mapping[str, str], hit: Mapping[str, str]) -> tuple[Agreement, ...]:
     """Return the query's attributes beside those of a case, compared without regard to capitals and blanks.
 
+    Signs that are there, or not, agree in any spelling of it: yes, 1 and present; no, 0 and absent.
+
     >>> agreement({"veil": "Present", "streaks": "absent"}, {"veil": "present"})[0].verdict
     'match'
     """
     rows = []
     for name, value in query.items():
         other = hit.get(name, "")
-        same = " ".join(value.casefold().split()) == " ".join(other.casefold().split())
+        same = is_same_value(value, other)
         rows.append(Agreement(name, value, other, MISSING if not value or not other else MATCH if same else DIFFERS))
     return tuple(rows)
+
+
+def is_same_value(value: str, other: str) -> bool:
+    """Return whether two values of an attribute say the same (`agreement`)."""
+    is_there = presence(value)
+    alike = " ".join(value.casefold().split()) == " ".join(other.casefold().split())
+    return alike or (is_there is not None and is_there == presence(other))
 
 
 def levels_of(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -97,6 +97,8 @@ def test_trec_has_ids_without_blanks_and_scores_that_fall(result: SearchResult) 
 def test_agreement_and_confirmation() -> None:
     rows = agreement({"veil": " Present ", "streaks": "absent", "age": ""}, {"veil": "present", "streaks": "regular"})
     assert [row.verdict for row in rows] == ["match", "differs", "missing"]
+    signs = agreement({"a": "yes", "b": "absent", "c": "present", "d": "1"}, {"a": "1", "b": "0", "c": "no", "d": "12"})
+    assert [row.verdict for row in signs] == ["match", "match", "differs", "differs"]
     assert confirmation({"diagnosis_confirm_type": "histopathology"}) == CONFIRMED
     assert confirmation({"dx_type": "consensus"}) == UNCONFIRMED
     assert confirmation({"biopsy": " "}) == UNSTATED
