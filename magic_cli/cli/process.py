@@ -33,7 +33,7 @@ _PLAIN = re.compile(r"(?:[a-z0-9_]+:[\w.]+(?:,(?=.)|$))*")  # what torch reads w
 _LOAD_TORCH = {"train", "predict", "rerun", "demo"}
 _ADVISED = ("CUDA_LAUNCH_BLOCKING", "TORCH_USE_CUDA_DSA")  # any CUDA error advises to set them
 
-_INTERRUPTED = "interrupted; what was finished is kept"
+_INTERRUPTED = "interrupted; what was there before is kept, and nothing half done"
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 

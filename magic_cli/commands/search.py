@@ -147,12 +147,13 @@ def search(options: SearchOptions = _DEFAULTS, searcher: Searcher | None = None)
         raise ConfigError(problem("magic search", "no query", "a photo, words or attributes", remedy))
     photo = None if options.image is None else Path(options.image)
     if photo is not None and not photo.is_file():
-        raise DataError(f"{photo}: no such photo; check --image")
+        got = "a folder" if photo.is_dir() else "no such file"
+        raise DataError(problem(photo, got, "a photo", "check --image"))
     files = options.files
     if len(set(map(Path.absolute, files.values()))) < len(files):
         raise ConfigError(problem("--html, --csv, --trec", "one file twice", "a file each", "give other names"))
-    for path in files.values():
-        refuse_existing(path, options.overwrite)
+    for kind, path in files.items():
+        refuse_existing(path, options.overwrite, f"--{kind}")
     used = open_searcher(options) if searcher is None else searcher
     result = used.search(photo, options.text.strip(), stated, options.k, where)
     result = replace(result, provenance={**result.provenance, "command": command_line(options)})

@@ -56,7 +56,7 @@ def test_an_interruption_before_typer_listens_is_an_end_like_any_other(
     monkeypatch.setattr(sys, "argv", ["magic", "doctor", "--json"])
     assert started() == 130
     out, err = capsys.readouterr()
-    assert err == "interrupted; what was finished is kept\n"
+    assert err == "interrupted; what was there before is kept, and nothing half done\n"
     assert '"exit_code": 130' in out
 
 
@@ -116,7 +116,7 @@ def test_what_c_and_rust_make_of_an_interruption_is_one(
         app()
     writes.clear()
     assert started() == 130
-    assert capsys.readouterr().err == "interrupted; what was finished is kept\n"
+    assert capsys.readouterr().err == "interrupted; what was there before is kept, and nothing half done\n"
 
 
 def test_an_error_after_the_interruption_of_an_earlier_command_is_an_error(

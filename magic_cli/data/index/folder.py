@@ -61,7 +61,8 @@ class _Listed:
 
 def _read(path: Path) -> _Listed:
     if not path.is_file():
-        raise DataError(problem(path, "no such file", "a case index", "build one with `magic index build`"))
+        remedy = "build one with `magic index build`, or name its folder"
+        raise DataError(problem(path, "no such file", "a case index", remedy))
     row = read_json(path)
     lines = schema.problems("index_folder", row, str(path))
     if lines:
