@@ -32,9 +32,12 @@ class Augment:
         crop: smallest part of the area that a crop keeps, 0..1; 1.0 for no crop.
         colour: strength of the jitter of brightness, contrast and saturation, 0.0 for none; the hue is left alone, as
             changing it takes eight times as long as all of these (tests/benchmarks/mask_step.py).
+        coarse: share of views that lose detail, as photos out of focus do: shrunk to 0.25 to 0.75 of their side, and
+            enlarged again.
     """
 
-    def __init__(self, size: int, crop: float, colour: float) -> None:
+    def __init__(self, size: int, crop: float, colour: float, coarse: float = 0.0) -> None:
+        self.coarse = coarse
         self.crop = v2.RandomResizedCrop(size, scale=(crop, 1.0), ratio=(0.8, 1.25), antialias=True)
         self.colour = v2.ColorJitter(colour, colour, colour) if colour else None
 
@@ -52,7 +55,17 @@ class Augment:
             torch.manual_seed(generator.randrange(2**31))
             both = self.crop(both)
             photo = both[:3] if self.colour is None else self.colour(both[:3])
+        if generator.random() < self.coarse:
+            photo = _coarsened(photo, generator.uniform(0.25, 0.75))
         return photo.contiguous(), both[3].contiguous()
+
+
+def _coarsened(photo: Tensor, scale: float) -> Tensor:
+    """Return a photo, uint8 (3, S, S), without the detail that a side of scale * S pixels cannot hold."""
+    side = photo.shape[-1]
+    small = v2.functional.resize(photo, [max(1, round(scale * side))] * 2, antialias=True)
+    enlarged: Tensor = v2.functional.resize(small, [side, side], antialias=True)
+    return enlarged
 
 
 class PhotoAugment:

@@ -71,6 +71,21 @@ def test_a_number_names_a_view_whatever_ran_before() -> None:
     assert len({tuple(photo.flatten().tolist()) for photo in others}) == 12
 
 
+def test_coarse_views_lose_detail_and_nothing_else() -> None:
+    """Noise becomes smoother, the mean and the mask stay; a share of 0.5 is about half of the views."""
+    plain, coarse = Augment(32, 1.0, 0.0), Augment(32, 1.0, 0.0, 0.5)
+    changed = 0
+    for seed in range(40):
+        (photo, mask), (other, same) = plain(*pair(), seed), coarse(*pair(), seed)
+        assert torch.equal(mask, same)
+        if not torch.equal(photo, other):
+            changed += 1
+            before, after = photo[1].float(), other[1].float()
+            assert after.std() < 0.8 * before.std()
+            assert abs(after.mean() - before.mean()) < 2
+    assert 10 < changed < 30
+
+
 def test_colour_leaves_the_mask_alone() -> None:
     plain, coloured = Augment(32, 0.5, 0.0), Augment(32, 0.5, 0.5)
     changed = 0

@@ -26,6 +26,9 @@ class SegConfig(Config):
         float, Range(0, 1, open_low=True), "Smallest fraction of a photo's area in a random training crop; 1: no crops."
     ] = 1.0
     colour: Annotated[float, Range(0, 1), "Strength of random brightness, contrast and saturation in training."] = 0.0
+    coarse: Annotated[
+        float, Range(0, 1), "Share of random views that lose detail, by being shrunk and enlarged again."
+    ] = 0.0
     threshold: Annotated[float, FRACTION, "Pixels with a higher probability are lesion."] = 0.5
     threshold_for: Annotated[
         str,
@@ -52,5 +55,5 @@ class SegConfig(Config):
 
     @property
     def random_views(self) -> bool:
-        """Whether photos are cropped or recoloured at random."""
-        return self.crop < 1 or self.colour > 0
+        """Whether photos are cropped, recoloured or coarsened at random."""
+        return self.crop < 1 or self.colour > 0 or self.coarse > 0

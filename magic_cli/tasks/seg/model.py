@@ -90,7 +90,8 @@ class SegModel(TaskModel):
         self.others = nn.ModuleList(Network(*self._parts(kind)) for kind in config.ensemble_kinds)
         for images in self._encoders:
             set_finetuning(images, config.finetune, config.rank, config.frozen_stages)
-        self.augment = Augment(config.image_size, config.crop, config.colour) if config.random_views else None
+        own = config.image_size, config.crop, config.colour, config.coarse
+        self.augment = Augment(*own) if config.random_views else None
 
     def _parts(self, kind: str) -> tuple[ImageEncoder, PyramidDecoder]:
         images = published_images(replace(self.config, image_encoder=kind), "pyramid")
