@@ -50,6 +50,11 @@ class CvqaConfig(Config):
         int, Range(0, 1_000_000), "Number of buckets for hashed words of the text; 0: no words."
     ] = 2048
     rules: Annotated[bool, "Whether rule features of the text are inputs."] = True
+    responses: Annotated[
+        Literal["joined", "apart"],
+        "Clinicians' responses in the data: one text with the query, or a term of their own that is added to what is "
+        "learned without them.",
+    ] = "joined"
     lang: Annotated[str, "Languages of the texts that the rules read: en, es, zh, comma-separated."] = "en"
     group_lasso: Annotated[
         float,

@@ -1,6 +1,7 @@
 """Inconsistencies in the training data of closed questions: option texts, answers, texts, photos."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from magic_cli.data.issues import by_kind
@@ -42,10 +43,11 @@ def _unread(encounters: Mapping[str, Case], config: "CvqaConfig") -> Iterator[st
         return
     if not config.encounter_text:
         yield "encounter_text=false applies to head=options only; this model reads the text unless --modality image"
+    read = {n: replace(e, answer="") if config.responses == "apart" else e for n, e in encounters.items()}
     unread = [
         name
-        for name, encounter in encounters.items()
-        if encounter.question + encounter.answer and not any(written_in(encounter, lang) for lang in config.languages)
+        for name, case in read.items()
+        if case.question + case.answer and not any(written_in(case, lang) for lang in config.languages)
     ]
     if config.rules and unread:
         got = f"{len(unread)} of {len(encounters)} encounters with answers have no text in lang={config.lang}"

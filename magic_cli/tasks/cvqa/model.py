@@ -25,6 +25,7 @@ from magic_cli.models.losses import allowed_successors, parent_loss, slot_loss
 from magic_cli.records import Sample
 from magic_cli.tasks.cvqa.answers import AnswerPrediction, Decode
 from magic_cli.tasks.cvqa.config import CvqaConfig
+from magic_cli.tasks.cvqa.responses import ResponseBatch, ResponseTerm
 from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, photo_item, pretrained, text_encoder, text_item
 from magic_cli.tasks.pretrain.model.concepts import ConceptReader
 from magic_cli.training.task import of_class
@@ -50,6 +51,7 @@ class CvqaBatch(Batch):
     texts, text_owner: items for the text encoder, int64 (texts,); None if the model reads no text.
     words: counts of hashed words, float32 (B, hashed words); None if the model does not read them.
     rules: float32 (B, rule features); None if the model does not read them.
+    responses: the clinicians' responses, where they are inputs of their own.
     gold: in training of the head "slots", int64 (B, slots) option indices, -1 for slots not asked for.
     asked: in training of the head "options", one int64 (1, slots asked for) of option indices per sample.
     """
@@ -63,6 +65,7 @@ class CvqaBatch(Batch):
     text_owner: Tensor | None = None
     words: Tensor | None = None
     rules: Tensor | None = None
+    responses: ResponseBatch | None = None
     gold: Tensor | None = None
     asked: list[Tensor] = field(default_factory=list)
 
@@ -97,6 +100,7 @@ class CvqaModel(TaskModel):
         self.register_buffer("rarity", torch.ones(self.reads_words))
         self.register_buffer("encounters", torch.ones(()))
         self.reads_rules = config.rules and self.reads_text
+        self.responses = None
         if config.head == "slots":
             blocks = [(image_dim, _IMAGE)] if image_dim else []
             blocks += [(self.concepts.count, _CONCEPTS)] if self.concepts else []
@@ -109,6 +113,8 @@ class CvqaModel(TaskModel):
             options = self._encode_options() if term else torch.zeros(self.starts[-1], 0)
             # A text encoder of an earlier run that is trained on is no longer there as it was.
             self.register_buffer("options", options, persistent=bool(term) and self.texts.origin is not None)
+            if self.reads_text and config.responses == "apart":
+                self.responses = ResponseTerm(self.texts.dim, self.reads_words, sizes, config.dropout)
         else:
             self.head = OptionHead(image_dim, self.texts.dim, config.width, config.dropout)
 
@@ -134,7 +140,7 @@ class CvqaModel(TaskModel):
     def _texts_of(self, sample: Sample) -> list[Item]:
         """Return the encounter's text (head "slots"), or one text per option of its questions (head "options")."""
         if self.config.head == "slots":
-            return [text_item(self.texts, sample.case.question, sample.case.answer)]
+            return [text_item(self.texts, sample.case.question, "" if self.responses else sample.case.answer)]
         context = _all_text(sample) if self.config.encounter_text and self.reads_text else ""
         rows = [row for qid in sample.qids for row in self._rows[qid]]
         return [text_item(self.texts, f"{question} {option}", context) for question, option in rows]
@@ -151,6 +157,9 @@ class CvqaModel(TaskModel):
             if self.texts.is_frozen and (self.reads_text or self.config.head == "options"):
                 for item in self._texts_of(sample):
                     yield self.texts, item
+        if self.responses is not None and self.texts.is_frozen:
+            for item in self.responses.items(self.texts, samples):
+                yield self.texts, item
 
     def collate(self, samples: Sequence[Sample], views: Sequence[int]) -> CvqaBatch:
         """Return the photos and texts of the samples, with all other inputs that the settings enable."""
@@ -174,11 +183,13 @@ class CvqaModel(TaskModel):
                 text_owner=torch.tensor([n for n, items in enumerate(texts) for _ in items]),
             )
         if self.reads_words:
-            words = [bag_of_words(_all_text(sample), self.reads_words) for sample in samples]
+            words = [bag_of_words(self._own_text(sample), self.reads_words) for sample in samples]
             batch = replace(batch, words=torch.from_numpy(np.stack(words)))
         if self.reads_rules:
             rules = [rule_features(self._written(sample)) for sample in samples]
             batch = replace(batch, rules=torch.from_numpy(np.stack(rules)))
+        if self.responses is not None:
+            batch = replace(batch, responses=self.responses.collate(self.texts, samples, self.cache))
         if not self.training:
             return batch
         gold = [self._gold(sample) for sample in samples]
@@ -189,8 +200,13 @@ class CvqaModel(TaskModel):
     def _written(self, sample: Sample) -> list[tuple[str, str]]:
         """Return (language, text) in the languages that the rules read; the prompt if there is no text in them."""
         languages = self.config.languages
-        texts = [(lang, written_in(sample.case, lang)) for lang in languages]
-        return texts if any(text for _, text in texts) else [(languages[0], _all_text(sample))]
+        case = replace(sample.case, answer="") if self.responses else sample.case
+        texts = [(lang, written_in(case, lang)) for lang in languages]
+        return texts if any(text for _, text in texts) else [(languages[0], self._own_text(sample))]
+
+    def _own_text(self, sample: Sample) -> str:
+        """Return what words and rules read: the query, and the responses unless they are inputs of their own."""
+        return sample.case.question if self.responses else _all_text(sample)
 
     def _gold(self, sample: Sample) -> list[int]:
         """Return the canonical option index of each slot, -1 for slots that the sample does not ask for."""
@@ -243,8 +259,10 @@ class CvqaModel(TaskModel):
         device = self.head.mean.device
         self.encounters.fill_(len({sample.id for sample in samples}))
         if self.reads_words:
-            bags = (bag_of_words(_all_text(sample), self.reads_words) for sample in samples)
+            bags = (bag_of_words(self._own_text(sample), self.reads_words) for sample in samples)
             self.rarity.copy_(torch.from_numpy(idf(bags)))
+        if self.responses is not None:
+            self.responses.begin(self.texts, samples, self.cache)
         parts = (samples[i : i + 32] for i in range(0, len(samples), 32))
         batches = (self.collate(part, [0] * len(part)) for part in parts)
         inputs = torch.cat([self._inputs(send_to_device(batch, device)) for batch in batches])
@@ -285,14 +303,27 @@ class CvqaModel(TaskModel):
         return torch.stack(losses).mean()
 
     def _slot_loss(self, head: SlotHead, batch: CvqaBatch) -> Tensor:
-        """Return the loss over slots, plus the losses over parents' sets and weight norms that the settings enable."""
+        """Return the loss over slots, plus the losses over parents' sets and weight norms that the settings enable.
+
+        Responses apart: the term of the responses learns what the rest, which does not learn from them, leaves open.
+        """
         scores, gold = self._slot_scores(head, batch), of_class(batch.gold, Tensor)
+        # 1/n would penalise few encounters too much; 1/sqrt(n) is the rate at which sampling noise shrinks.
+        penalty = self.config.group_lasso / torch.maximum(self.encounters, (_FEW * self.encounters).sqrt())
+        loss = self._loss_of(scores, gold) + head.group_norms().sum(1).mean() * penalty
+        if self.responses is not None:
+            answered = of_class(batch.responses, ResponseBatch)
+            loss = loss + self.responses.head.group_norms().sum(1).mean() * penalty
+            if len(answered.owner):
+                term = self.responses(self.texts, answered)
+                loss = loss + self._loss_of(scores.detach()[answered.owner] + term, gold[answered.owner])
+        return loss
+
+    def _loss_of(self, scores: Tensor, gold: Tensor) -> Tensor:
+        """Return the loss over slots, and over parents' sets, of scores (B, R)."""
         if self.config.joint_slots:
             scores = scores.masked_fill(~allowed_successors(self.starts, self.parents, gold), _BARRED)
-        # 1/n would penalise few encounters too much; 1/sqrt(n) is the rate at which sampling noise shrinks.
-        divisor = torch.maximum(self.encounters, (_FEW * self.encounters).sqrt())
-        norms = head.group_norms().sum(1).mean() * self.config.group_lasso / divisor
-        loss: Tensor = slot_loss(scores, self.starts, gold) + norms
+        loss = slot_loss(scores, self.starts, gold)
         if self.config.hierarchy and self.parents:
             several = [slots for slots, _ in self.parents]
             loss = loss + self.config.hierarchy * parent_loss(scores, self.starts, several, gold)
@@ -302,7 +333,10 @@ class CvqaModel(TaskModel):
         """Return (options,) float32 probabilities of each sample's slots, and the setting for deciding them."""
         samples = of_class(batch, CvqaBatch)
         if isinstance(self.head, SlotHead):
-            scores = list(self._slot_scores(self.head, samples).float().cpu())
+            rows = self._slot_scores(self.head, samples)
+            if self.responses is not None:
+                rows = self.responses.added(rows, self.texts, of_class(samples.responses, ResponseBatch))
+            scores = list(rows.float().cpu())
         else:
             scores = [row.float().cpu() for row in self._option_scores(self.head, samples)]
         decode: Decode = "set" if self.config.decode == "set" else "slot"
