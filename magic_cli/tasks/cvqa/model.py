@@ -100,7 +100,7 @@ class CvqaModel(TaskModel):
         self.register_buffer("rarity", torch.ones(self.reads_words))
         self.register_buffer("encounters", torch.ones(()))
         self.reads_rules = config.rules and self.reads_text
-        self.responses = None
+        self.responses: ResponseTerm | None = None
         if config.head == "slots":
             blocks = [(image_dim, _IMAGE)] if image_dim else []
             blocks += [(self.concepts.count, _CONCEPTS)] if self.concepts else []
