@@ -39,7 +39,7 @@ HEAVY = frozenset(
     {"matplotlib", "torch", "torchvision", "transformers", "timm", "accelerate", "pandas", "scipy", "sklearn"}
 )
 # The only modules that load a heavy package when they are imported; a name stands for all below it.
-HEAVY_MODULES = ("models", "training", "tasks.encoding", "tasks.*.model", "commands.predict")
+HEAVY_MODULES = ("models", "training", "tasks.encoding", "tasks.*.model", "tasks.cvqa.responses", "commands.predict")
 LIGHT_MODULES = (
     "models.weights",
     "models.cache.store",
