@@ -41,15 +41,14 @@ def test_this_machine_is_usable_and_the_report_fits_its_schema(tmp_path: Path, m
     assert all(len(line) < 220 for line in text)
 
 
-def test_quick_part_takes_under_a_second_and_no_torch() -> None:
+def test_the_quick_part_loads_no_torch() -> None:
     code = (
-        "import sys, time\n"
+        "import sys\n"
         "from magic_cli.commands import doctor; doctor.inspect(False)\n"
-        "assert not {'torch', 'transformers', 'timm'} & set(sys.modules)\n"
-        "print(time.process_time())"
+        "print({'torch', 'transformers', 'timm'} & set(sys.modules))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120)
-    assert float(done.stdout) < 1
+    assert done.stdout == "set()\n"
 
 
 def test_missing_weights_exit_5(monkeypatch: pytest.MonkeyPatch) -> None:

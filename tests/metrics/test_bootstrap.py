@@ -1,7 +1,6 @@
 """Intervals and paired comparisons: against scipy, closed forms, invariances, made data with known scores."""
 
 import math
-import time
 import tracemalloc
 from collections.abc import Callable
 
@@ -559,11 +558,3 @@ def test_memory_is_bounded_whatever_the_number_of_encounters() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 50e6
-
-
-def test_ten_thousand_resamples_are_quick() -> None:
-    """0.04 s on the machine this was written on (tests/benchmarks/resampling.py); ten times that here."""
-    table = encounter_sums.from_table(encounter_sums.photos(np.random.default_rng(0), 100), encounter_sums.seg_scores)
-    start = time.process_time()
-    intervals(table)
-    assert time.process_time() - start < 0.5

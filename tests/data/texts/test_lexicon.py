@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 
 import pytest
 
@@ -139,20 +138,10 @@ def test_no_term_has_two_meanings() -> None:
             assert kinds.setdefault(key, term.kind) == term.kind, synonym
 
 
-def test_size_and_speed() -> None:
-    """A few hundred diseases; a text of 40 words takes well below a millisecond (400,000 captions: a minute)."""
+def test_it_knows_a_few_hundred_diseases() -> None:
     diseases = [term for term in lexicon().synonyms if term.kind == DISEASE]
     assert 300 < len(diseases) < 1000
     assert all(term.path for term in diseases)
-    texts = [
-        f"{number} erythematous plaques with scale on the left lower leg of a patient, no itch, " * 3
-        for number in range(300)
-    ]
-    lexicon().mentions(texts[0])
-    start = time.process_time()
-    for text in texts:
-        lexicon().mentions(text)
-    assert (time.process_time() - start) / len(texts) < 2e-3
 
 
 def test_tables_become_a_lexicon() -> None:
