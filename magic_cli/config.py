@@ -164,7 +164,7 @@ class Config:
     frozen_stages: Annotated[
         int,
         Range(0, 16),
-        "First stages of the image encoder (of 7 in lite0 to lite2) that finetune=all keeps.",
+        "First stages of the image encoder (of 7 in lite0 to lite2, 4 in Hub backbones) that finetune=all keeps.",
     ] = 0
     rank: Annotated[int, Range(1, 4096), "Rank of the LoRA adapters."] = 8
     epochs: Annotated[int, Range(1, 100_000), "Passes over the training samples."] = 20

@@ -43,7 +43,7 @@ def test_every_preset_loads_for_every_task(task: str, preset: str) -> None:
 
 
 def test_shipped_presets_are_the_documented_ones() -> None:
-    assert preset_names() == ("paper", "quick", "small", "tiny")
+    assert preset_names() == ("large", "paper", "quick", "small", "tiny")
     seg, cvqa = resolve(SegConfig, "paper"), resolve(CvqaConfig, "paper")
     assert (seg.image_encoder, seg.image_size, seg.lr) == ("CIDAS/clipseg-rd64-refined", 352, 9e-4)
     assert (seg.batch_size, seg.epochs, seg.finetune) == (32, 30, "head")
@@ -190,7 +190,7 @@ def test_from_dict_lists_all_wrong_types_and_unknown_keys() -> None:
 
 def test_unknown_presets_name_the_nearest() -> None:
     assert lines("seg", "smal") == ("--preset smal: no such preset; did you mean small?",)
-    assert lines("seg", "zzz") == ("--preset zzz: no such preset; known: paper, quick, small, tiny",)
+    assert lines("seg", "zzz") == ("--preset zzz: no such preset; known: large, paper, quick, small, tiny",)
     for name in ("../presets/small", "", "small.toml"):
         [line] = lines("seg", name)
         assert line.startswith(f"--preset {name}: no such preset")

@@ -115,7 +115,7 @@ def train(
     task: opt.Task,
     data: opt.PreparedSets = opt.PREPARED,
     data_weight: opt.DataWeights = None,
-    preset: Annotated[str, typer.Option(help="small (default), quick, tiny or paper.")] = "",
+    preset: Annotated[str, typer.Option(help="small (default), quick, tiny, paper or large.")] = "",
     settings: opt.Settings = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/TASK.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,

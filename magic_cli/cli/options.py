@@ -136,7 +136,9 @@ CacheDir = Annotated[Path | None, typer.Option(help="Folder of cached features; 
 
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Do not cache features of frozen encoders.")]
 
-Weights = Annotated[Path | None, typer.Option(help="Folder with the Hugging Face checkpoints of preset paper.")]
+Weights = Annotated[
+    Path | None, typer.Option(help="Folder with the Hugging Face checkpoints of presets paper and large.")
+]
 
 Folds = Annotated[
     int | None,

@@ -217,14 +217,15 @@ def _shipped(deep: bool) -> Iterable[Row]:
 
 
 def _hub() -> Iterable[Row]:
-    """Check the weights of the paper presets, which are optional."""
-    for name in weights.PAPER_MODELS:
+    """Check the weights of the presets `paper` and `large`, which are optional."""
+    for name in (*weights.PAPER_MODELS, *weights.LARGE_MODELS):
+        preset = "paper" if name in weights.PAPER_MODELS else "large"
         try:
             weights.hub_dir(name, None)
         except WeightsError:
             files = "config.json, model.safetensors, preprocessor_config.json, tokenizer files"
             remedy = f"bring {files} of https://huggingface.co/{name} to DIR/{name.rsplit('/')[-1]}/; --weights DIR"
-            yield Row("weights", name, "not in the Hugging Face cache (preset paper only)", _NOTE, remedy)
+            yield Row("weights", name, f"not in the Hugging Face cache (preset {preset} only)", _NOTE, remedy)
         else:
             yield Row("weights", name, "in the Hugging Face cache")
 

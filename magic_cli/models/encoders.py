@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from magic_cli.errors import ConfigError, problem
 from magic_cli.models.weights import LOCAL, MINILM_SHA256, minilm_dir, verified
 from magic_cli.records import Origin
 
@@ -155,6 +156,16 @@ class ImageEncoder(Encoder):
     def dim(self) -> int:
         """Length D of the vectors, or the channels of the coarsest level."""
         return self.channels[-1]
+
+    def check_size(self, patch: int) -> None:
+        """Check that patches of `patch` pixels cover the whole photo.
+
+        Raises:
+            ConfigError: a strip at the edges would not be seen.
+        """
+        if self.size % patch:
+            remedy = f"--set image_size={max(self.size // patch, 1) * patch}"
+            raise ConfigError(problem(f"image_size of {self.source}", self.size, f"a multiple of {patch}", remedy))
 
     def preprocessing(self) -> str:
         """Return size, interpolation and normalisation."""

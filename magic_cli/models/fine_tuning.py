@@ -4,10 +4,11 @@
 |------|-------------------------------|
 | head | none; outputs are cached |
 | last | Lite0: blocks 5 and 6 (stride 32), and the last convolution, except in a pyramid. CLIPSeg's vision \
-transformer: the blocks after its last tap but one (7 to 9 of 12). Swin: its last stage and norm. BERT, CLIP, \
-SigLIP: the last layer, with the norm and projection or pooling after it |
+transformer: the blocks after its last tap but one (7 to 9 of 12). Swin, SegFormer, ConvNeXt: the last stage and \
+its norm; DINOv2, DINOv3: the last quarter of the blocks and the norm. BERT, CLIP, SigLIP: the last layer, with the \
+norm and projection or pooling after it |
 | all  | all that its outputs depend on, without its first `frozen_stages` |
-| lora | adapters on the attention projections of transformers and on the pointwise convolutions of Lite0 |
+| lora | adapters on the attention projections of transformers, on the pointwise convolutions of Lite0 and ConvNeXt |
 
 All other weights stay bit-identical: no gradients, and eval mode, so that no running statistics change.
 """
@@ -22,10 +23,10 @@ from magic_cli.errors import ConfigError, problem
 from magic_cli.models.efficientnet_lite import Lite0
 from magic_cli.models.encoders import BertText, Encoder, ImageEncoder
 
-# Attention in CLIP, Swin and BERT (transformers 5, then 4 where it differs), pointwise convolutions in Lite0.
-_ATTENTION = r"(q_proj|k_proj|v_proj|o_proj|out_proj|self\.(query|key|value)|attention\.output\.dense)"
+# Attention in CLIP, Swin, DINOv2 and BERT (transformers 5, then 4 where it differs), pointwise convolutions.
+_ATTENTION = r"(q_proj|k_proj|v_proj|o_proj|out_proj|(self|attention)\.(query|key|value)|attention\.output\.dense)"
 
-_POINTWISE = r"blocks\..*conv_pwl?"
+_POINTWISE = r"(blocks\..*conv_pwl?|layers\.\d+\.(pwconv|pointwise_conv)[12])"  # in Lite0, in ConvNeXt
 
 # open_clip and timm: their attention is one parameter or one layer
 _MLP = r"(resblocks\.\d+\.mlp\.c_(fc|proj)|trunk\.blocks\.\d+\.attn\.(qkv|proj))"

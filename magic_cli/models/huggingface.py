@@ -19,7 +19,7 @@ from magic_cli.models.encoders import BertText, Features, ImageEncoder, TextEnco
 from magic_cli.models.weights import LOCAL, hub_dir
 
 # CLIPSeg was trained on photos normalised with ImageNet's statistics, unlike the CLIP inside it.
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @contextmanager
@@ -63,7 +63,7 @@ class ClipVision(ImageEncoder):
     """
 
     def __init__(self, model: Any, name: str, folder: Any, size: int) -> None:
-        super().__init__(size, *normalisation(folder, _IMAGENET_MEAN, _IMAGENET_STD))
+        super().__init__(size, *normalisation(folder, IMAGENET_MEAN, IMAGENET_STD))
         self.source, self.taps = name, tuple(model.extract_layers)
         vision = model.clip.vision_model
         self.embeddings, self.norm = vision.embeddings, vision.pre_layrnorm
@@ -149,7 +149,7 @@ class SwinPooled(ImageEncoder):
         from transformers import AutoModel
 
         folder = hub_dir(name, weights)
-        super().__init__(size, *normalisation(folder, _IMAGENET_MEAN, _IMAGENET_STD))
+        super().__init__(size, *normalisation(folder, IMAGENET_MEAN, IMAGENET_STD))
         self.net, self.source = load(AutoModel, name, folder), name
         self.last_stage = (f"net.encoder.layers.{len(self.net.encoder.layers) - 1}", "net.layernorm")
         self.channels = (int(getattr(self.net, "num_features", 0) or self.net.config.hidden_size),)
@@ -174,7 +174,7 @@ class SwinLevels(ImageEncoder):
         from transformers import AutoModel
 
         folder = hub_dir(name, weights)
-        super().__init__(size, *normalisation(folder, _IMAGENET_MEAN, _IMAGENET_STD))
+        super().__init__(size, *normalisation(folder, IMAGENET_MEAN, IMAGENET_STD))
         self.net, self.source, self.merged = load(AutoModel, name, folder), name, merged
         depth, width = len(self.net.encoder.layers), self.net.config.embed_dim
         after = ("net.layernorm",) if merged else ()

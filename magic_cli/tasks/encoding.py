@@ -17,7 +17,7 @@ from magic_cli.data.prompts import share_window
 from magic_cli.data.texts.windows import windows
 from magic_cli.errors import CheckpointError, ConfigError
 from magic_cli.io import files
-from magic_cli.models import encoders, huggingface
+from magic_cli.models import backbones, encoders, huggingface
 from magic_cli.models.augment import turn
 from magic_cli.models.cache import memo
 from magic_cli.models.cache.features import FeatureCache, Item
@@ -25,7 +25,7 @@ from magic_cli.models.contrastive_encoders import contrastive_pair
 from magic_cli.models.efficientnet_lite import Lite0, Lite1, Lite2
 from magic_cli.models.encoders import Encoder, Features, ImageEncoder, Output, TextEncoder
 from magic_cli.models.handed_on import JOINT, hand_on
-from magic_cli.models.weights import CONTRASTIVE, model_type
+from magic_cli.models.weights import BACKBONES, CONTRASTIVE, SWINS, is_kind, model_type
 from magic_cli.records import ImageRecord, Origin
 from magic_cli.tasks.pretraining_runs import TASK as PRETRAIN
 from magic_cli.training import checkpoint
@@ -215,15 +215,26 @@ def _published(config: Config, output: Output) -> tuple[ImageEncoder, TextEncode
             config.image_encoder, config.weights_path, config.image_size, config.text_window, output
         )
         return images, texts if config.text_encoder == config.image_encoder else _published_text(config)
-    elif "/" in config.image_encoder and output == "pooled":
-        images = huggingface.SwinPooled(config.image_encoder, config.weights_path, config.image_size)
+    elif "/" in config.image_encoder:
+        images = _hub_images(config, output)
     else:
         raise ConfigError(f"image_encoder {config.image_encoder!r}: expected lite0, lite1, lite2, tiny or a Hub name")
     return images, _published_text(config)
 
 
+def _hub_images(config: Config, output: Output) -> ImageEncoder:
+    name, weights, size = config.image_encoder, config.weights_path, config.image_size
+    kind = model_type(name, weights)
+    if kind in BACKBONES and not (kind in SWINS and output == "pooled"):
+        return backbones.backbone(name, weights, size, output)
+    if output == "pooled":
+        return huggingface.SwinPooled(name, weights, size)
+    expected = f"for {output}, one of {', '.join(BACKBONES)}"
+    raise ConfigError(f"image_encoder {name!r}: got model_type {kind[:40]!r}, expected {expected}")
+
+
 def _is_contrastive(name: str, config: Config) -> bool:
-    return "/" in name and model_type(name, config.weights_path) in (*CONTRASTIVE, "open_clip")
+    return is_kind(name, config.weights_path, (*CONTRASTIVE, "open_clip"))
 
 
 def text_encoder(config: Config, projected: bool = False) -> TextEncoder:

@@ -204,10 +204,12 @@ def test_a_cache_in_use_is_not_cleared(tmp_path: Path) -> None:
     assert (path.exists(), use.needed) == (True, set())
 
 
-def test_paper_weights_are_optional_and_say_where_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_of_the_hub_are_optional_and_say_where_to_get_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     report = doctor.inspect(deep=False)
-    for name in weights.PAPER_MODELS:
+    for name in (*weights.PAPER_MODELS, *weights.LARGE_MODELS):
         assert row(report, name).status == "note"
         assert f"https://huggingface.co/{name}" in row(report, name).remedy
         assert "--weights DIR" in row(report, name).remedy

@@ -283,9 +283,7 @@ def test_hub_names_without_weights_are_refused(name: str, tmp_path: Path) -> Non
     assert raised.value.exit_code == 5
 
 
-def test_a_pyramid_of_a_hub_model_is_refused() -> None:
-    with pytest.raises(ConfigError, match="image_encoder 'owner/model'"):
-        pretrained(resolve(SegConfig, "tiny", ("image_encoder=owner/model",)), "pyramid")
+def test_a_text_encoder_alone_is_built_by_name() -> None:
     config = resolve(SegConfig, "tiny")
     assert isinstance(config, SegConfig)
     assert isinstance(text_encoder(config), TinyText)

@@ -21,6 +21,7 @@ from magic_cli.models.fine_tuning import set_finetuning
 from magic_cli.models.heads import PyramidDecoder
 from magic_cli.models.huggingface import ClipSegHead, clipseg
 from magic_cli.models.losses import mask_loss
+from magic_cli.models.weights import is_kind
 from magic_cli.records import ImageRecord, Sample
 from magic_cli.tasks.encoding import (
     Encoded,
@@ -71,8 +72,8 @@ class Network(nn.Module):
 class SegModel(TaskModel):
     """Photo (S, S) + prompt -> logits (h, w); S is `config.image_size`.
 
-    A Hub name in `image_encoder` is a CLIPSeg checkpoint, with its own decoder (IReL paper, section 4.1.3);
-    otherwise a PyramidDecoder is learned on the encoder's pyramid. With `ensemble`, networks of other encoders learn
+    A CLIPSeg checkpoint comes with its own decoder (IReL paper, section 4.1.3); for all others, a PyramidDecoder is
+    learned on the encoder's pyramid. With `ensemble`, networks of other encoders learn
     beside it from the same views, each by its own loss, and the mean of their probabilities is predicted (deep
     ensembles: Lakshminarayanan et al., 2017).
     """
@@ -80,7 +81,7 @@ class SegModel(TaskModel):
     def __init__(self, config: SegConfig) -> None:
         super().__init__()
         self.config = config
-        if "/" in config.image_encoder:
+        if is_kind(config.image_encoder, config.weights_path, ("clipseg",)):
             parts: Parts = clipseg(config.image_encoder, config.weights_path, config.image_size, config.text_window)
         else:
             images, texts = pretrained(config, "pyramid")
