@@ -16,6 +16,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from magic_cli.config import Config, resolve
 from magic_cli.data.gold import TaskGold
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.stratify import assign_folds
+from magic_cli.errors import EmptySplit
 from magic_cli.io.files import write_atomic
 from magic_cli.metrics import bootstrap
 from magic_cli.records import EncounterSums, Prediction, Sample
@@ -71,7 +73,10 @@ class Selection:
     def opened(cls, task: Task, path: Path, folds: int, config: Config) -> "Selection":
         """Deal the labelled cases of both splits: whole groups, stratified as `magic train --folds` does."""
         prepared = open_prepared(path)
-        samples = [sample for split in SPLITS for sample in task.training_samples(prepared, split, config)]
+        samples: list[Sample] = []
+        for split in SPLITS:
+            with suppress(EmptySplit):  # the challenge's valid split without its answers
+                samples += task.training_samples(prepared, split, config)
         group_of, labels = groups(samples), dict[str, set[str]]()
         for case, own in task.strata(samples, prepared.questions).items():
             labels.setdefault(group_of[case], set()).update(own)
