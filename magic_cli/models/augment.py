@@ -31,7 +31,7 @@ class Augment:
         size: side of the views, in pixels.
         crop: smallest part of the area that a crop keeps, 0..1; 1.0 for no crop.
         colour: strength of the jitter of brightness, contrast and saturation, 0.0 for none; the hue is left alone, as
-            changing it takes eight times as long as all of these (tests/benchmarks/mask_step.py).
+            changing it doubles the time of a view (tests/benchmarks/mask_step.py).
         coarse: share of views that lose detail, as photos out of focus do: shrunk to 0.25 to 0.75 of their side, and
             enlarged again.
     """

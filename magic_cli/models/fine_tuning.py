@@ -95,7 +95,7 @@ def later_stages(encoder: Encoder, frozen: int) -> tuple[str, ...]:
     """Return the paths of the modules that an encoder's outputs depend on, without its first `frozen` stages.
 
     Early stages find edges and colours, which photos of skin share with ImageNet's, and work on the largest maps: the
-    first two of Lite0 take a third of a training step (tests/benchmarks/mask_step.py).
+    first two of Lite0 take a fifth of a training step (tests/benchmarks/mask_step.py).
 
     Raises:
         ConfigError: it has not as many stages.
