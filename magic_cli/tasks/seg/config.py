@@ -5,8 +5,10 @@ from typing import Annotated, ClassVar, Literal
 
 from magic_cli.config import FRACTION, Choices, Config, Range
 from magic_cli.metrics.mask_scores import MASK_SCORES
+from magic_cli.models.weights import LITES
+from magic_cli.tasks.pretraining_runs import is_run
 
-ENSEMBLE_KINDS = ("lite0", "lite1", "lite2", "tiny")
+ENSEMBLE_KINDS = (*LITES, "tiny")
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,11 @@ class SegConfig(Config):
     def conflicts(self) -> list[str]:
         """Return a line for photos too small to learn from, and for a pretraining run without a pyramid."""
         unknown = [kind for kind in self.ensemble_kinds if kind not in ENSEMBLE_KINDS]
-        if unknown or (self.ensemble and "/" in self.image_encoder):
-            got = f"{self.ensemble} beside {self.image_encoder}"
-            return [f"ensemble: got {got}, expected {', '.join(ENSEMBLE_KINDS)}, joined by +, beside one of these"]
+        is_hub_model = "/" in self.image_encoder and not is_run(self.image_encoder)
+        if unknown or (self.ensemble and is_hub_model):
+            got, kinds = f"{self.ensemble} beside {self.image_encoder}", ", ".join(ENSEMBLE_KINDS)
+            remedy = "--set ensemble= for one network"
+            return [f"ensemble: got {got}, expected {kinds}, joined by +, beside one of these; {remedy}"]
         run = self.image_weights or self.text_weights
         if not run or "/" not in self.image_encoder:
             return self.size_conflicts()

@@ -120,6 +120,11 @@ def test_an_ensemble_of_unknown_encoders_is_one_line(settings: tuple[str, ...]) 
         resolve(SegConfig, "tiny", settings)
 
 
+def test_the_encoder_of_a_run_is_allowed_in_an_ensemble() -> None:
+    """Its path has slashes as Hub names have; which kind it is, is known once the run is opened."""
+    assert resolve(SegConfig, "small", ["image_encoder=runs/pretrain"]).ensemble == "lite2"
+
+
 # --- merge
 
 
