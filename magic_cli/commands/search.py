@@ -182,13 +182,15 @@ def open_searcher(options: SearchOptions) -> Searcher:
     """Return the index with the model that made it.
 
     Raises:
-        ConfigError: there is no model that reads it. DataError: there is no index, or another model built it.
+        ConfigError: there is no model that reads it, or an attribute of the query is unknown. DataError: there is no
+            index, or another model built it.
     """
     from magic_cli.commands.cases.build import encoder_of, folder_of, model_of
-    from magic_cli.commands.cases.searcher import IndexSearcher
+    from magic_cli.commands.cases.searcher import IndexSearcher, check_stated
 
     folder = folder_of(options.index)
     index = open_index(os.fspath(options.index) if folder is None else folder)
+    check_stated(index, options.stated)
     path = model_of(options.index, index.info, options.ckpt)
     index.check_model(sha256(path))
     encoder = encoder_of(path, None, options.weights, options.runtime)[0]

@@ -60,7 +60,6 @@ class Backbone(ImageEncoder):
                 module.mask_token = None  # of pretraining: no output depends on it
         self.stages = _stages(self.net, min(_LEVELS, depth_of(settings)) if self.is_isotropic else _LEVELS)
         self.last_stage = self.stages[-1]
-        self.used = tuple(path for stage in self.stages for path in stage)
 
     def _load(self, name: str, folder: Path, settings: Any) -> Any:
         """Return the network with its weights."""

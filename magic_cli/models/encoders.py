@@ -39,9 +39,9 @@ class Encoder(nn.Module):
     Attributes:
         source: where the weights come from.
         last_stage: paths of the modules that finetune=last trains; () if it has no stages.
-        used: paths of the modules that its outputs depend on; None for all.
-        stages: paths of the modules of each stage, from the pixels on, of an encoder of which the first ones can be
-            left untrained; () if none can.
+        used: paths of the modules that its outputs depend on, of an encoder without stages; None for all.
+        stages: paths of the modules of each stage, from the pixels on, that its outputs depend on, of an encoder of
+            which the first ones can be left untrained; () if none can.
         trainable: paths of the modules that are trained; None for all, () for none (frozen).
         weights_sha256: hex SHA-256 of the loaded weights, before any fine-tuning.
         origin: the training run that they come from, so that a checkpoint has to hold them; None for published weights.

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from magic_cli.errors import ConfigError, problem
-from magic_cli.models.efficientnet_lite import Lite0
 from magic_cli.models.encoders import BertText, Encoder, ImageEncoder
 
 # Attention in CLIP, Swin, DINOv2 and BERT (transformers 5, then 4 where it differs), pointwise convolutions.
@@ -111,12 +110,9 @@ def used_modules(encoder: Encoder) -> tuple[str, ...] | None:
 
     A parameter without a gradient would stop training on several processes, and be saved in vain.
     """
-    match encoder:
-        case Lite0() if encoder.output == "pyramid":
-            return ("net.conv_stem", "net.bn1", "net.blocks")
-        case BertText():
-            return ("net.embeddings", "net.encoder")
-    return encoder.used
+    if isinstance(encoder, BertText):
+        return ("net.embeddings", "net.encoder")
+    return later_stages(encoder, 0) if encoder.stages else encoder.used
 
 
 def set_finetuning(encoder: Encoder, mode: str, rank: int, frozen_stages: int = 0) -> None:

