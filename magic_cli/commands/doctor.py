@@ -22,7 +22,7 @@ from magic_cli.models import weights
 from magic_cli.models.cache import store
 from magic_cli.models.cache.store import Cleared, format_bytes
 
-PACKAGES = tuple(name for name in environment.PACKAGES if name not in ("magic-cli", "matplotlib"))
+PACKAGES = tuple(name for name in environment.PACKAGES if name not in ("mediqa-magic", "matplotlib"))
 
 EXTRAS = {
     "imagecodecs": "rare TIFF compressions, used by tifffile",

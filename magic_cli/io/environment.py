@@ -10,7 +10,7 @@ from magic_cli.io.launcher import launched
 
 # the packages that a result may depend on, and the module that shows that one is in use
 PACKAGES = {
-    "magic-cli": "magic_cli",
+    "mediqa-magic": "magic_cli",
     "numpy": "numpy",
     "pillow": "PIL",
     "tifffile": "tifffile",

@@ -241,7 +241,7 @@ def model_type(name: str, weights: Path | None) -> str:
     if kind == "open_clip":
         _json_object(folder / OPEN_CLIP_CONFIG, name)
         if importlib.util.find_spec("open_clip") is None:
-            remedy = "run: pip install open-clip-torch (or magic-cli[open-clip])"
+            remedy = "run: pip install open-clip-torch"
             raise WeightsError(problem(folder, OPEN_CLIP_CONFIG, "the library that reads it, open_clip", remedy))
     return kind
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from magic_cli.errors import ExtraError, printable
 
-REMEDY = "pip install 'magic-cli[report]'"
+REMEDY = "pip install matplotlib"
 
 BINS = 20
 

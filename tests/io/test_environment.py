@@ -18,7 +18,7 @@ def test_versions_are_those_of_loaded_packages(monkeypatch: pytest.MonkeyPatch) 
     versions = environment.versions()
     assert versions["python"] == sys.version.split()[0]
     assert versions["numpy"] == np.__version__
-    assert "magic-cli" in versions
+    assert "mediqa-magic" in versions
     assert "timm" not in versions
     assert environment.version("nothing-of-that-name") == "not installed"
 

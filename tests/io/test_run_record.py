@@ -37,7 +37,7 @@ def test_a_record_says_all_of_a_result(recorded: Path, name: str) -> None:
     assert schema.problems("run", found, "run.json") == []
     assert found["argv"] == list(LINES[name])
     assert (found["folder"], found["exit"], found["resumed"], found["repeats"]) == (str(recorded), 0, False, None)
-    assert {"python", "magic-cli", "numpy"} <= found["versions"].keys()
+    assert {"python", "mediqa-magic", "numpy"} <= found["versions"].keys()
     assert found["git"] is None or len(found["git"]["commit"]) == 40
     assert found["inputs"]
     for path, written in found["inputs"].items():

@@ -120,5 +120,5 @@ def test_bins_and_groups() -> None:
 
 def test_without_matplotlib_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ExtraError, match=re.escape("pip install 'magic-cli[report]'")):
+    with pytest.raises(ExtraError, match=re.escape("pip install matplotlib")):
         plots.histogram([0.5], name="h", title="t", axis="a")

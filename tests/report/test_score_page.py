@@ -68,7 +68,7 @@ def test_without_matplotlib_there_are_tables(
     assert with_plots.count('role="img"') == 4
     assert 'role="img"' not in without
     found = check(without)
-    assert "pip install 'magic-cli[report]'" in found.text
+    assert "pip install matplotlib" in found.text
     assert "0.85 to 0.90" in found.text
     assert "Epoch by epoch" in found.text
 

@@ -40,7 +40,7 @@ def _lancedb() -> Any:
     try:
         import lancedb
     except ImportError:
-        remedy = "pip install 'magic-cli[index]', or name a folder without `lance:`"
+        remedy = "pip install lancedb, or name a folder without `lance:`"
         raise ExtraError(f"LanceDB indexes need lancedb, which is not installed; {remedy}") from None
     return lancedb
 

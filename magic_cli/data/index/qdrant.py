@@ -40,7 +40,7 @@ def _qdrant() -> Any:
     try:
         import qdrant_client
     except ImportError:
-        remedy = "pip install 'magic-cli[qdrant]', or name a folder"
+        remedy = "pip install qdrant-client, or name a folder"
         raise ExtraError(f"Qdrant indexes need qdrant-client, which is not installed; {remedy}") from None
     return qdrant_client
 

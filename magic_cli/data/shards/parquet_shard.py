@@ -31,7 +31,7 @@ _CAPTIONS = ("text", "txt")
 
 _KEPT = 512 << 20  # bytes of row groups with photos that a process keeps
 
-REMEDY = "pip install 'magic-cli[parquet]'"
+REMEDY = "pip install pyarrow"
 
 
 @dataclass(frozen=True, slots=True)

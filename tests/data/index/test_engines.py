@@ -157,7 +157,7 @@ def test_a_server_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(("module", "location"), [("lancedb", "lance:x"), ("qdrant_client", "http://localhost/x")])
 def test_an_extra_that_is_not_installed_is_named(module: str, location: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, module, None)
-    with pytest.raises(ExtraError, match=r"pip install 'magic-cli\["):
+    with pytest.raises(ExtraError, match=r"pip install (lancedb|qdrant-client)"):
         open_index(location)
 
 

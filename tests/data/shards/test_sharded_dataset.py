@@ -157,5 +157,5 @@ def test_an_order_over_shards_gives_every_sample_once_in_other_processes_too(tmp
 def test_parquet_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ExtraError, match=r"need pyarrow.*pip install 'magic-cli\[parquet\]'"):
+    with pytest.raises(ExtraError, match=r"need pyarrow.*pip install pyarrow"):
         open_shards(tmp_path)

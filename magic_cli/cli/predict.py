@@ -1,0 +1,219 @@
+"""`magic predict`: its options, and how they become those of commands/predict.py and commands/vote.py."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from magic_cli.cli import options as opt
+from magic_cli.cli.output import emit
+from magic_cli.errors import printable
+
+if TYPE_CHECKING:
+    from magic_cli.report.run_text import PredictResult, VoteResult
+
+
+def _decode(way: str | None) -> str | None:
+    if way not in (None, "slot", "set"):
+        raise typer.BadParameter(f"{printable(way)!r} is not one of slot, set")
+    return way
+
+
+def voting(context: typer.Context, task: str, ckpt: list[Path], preds: list[Path], vote: bool) -> bool:
+    """Return whether `predict` merges predictions instead of loading checkpoints.
+
+    Raises:
+        typer.BadParameter: options of both, too few predictions, or a task whose predictions cannot be merged.
+    """
+    from magic_cli import tasks
+
+    if vote and not tasks.get(task).supports_vote:
+        able = " or ".join(name for name in tasks.NAMES if tasks.get(name).supports_vote)
+        raise typer.BadParameter(f"--vote merges closed answers: magic predict {able} --vote ..., not {task}")
+    if ckpt and (vote or preds):
+        raise typer.BadParameter("--ckpt or --vote PRED..., not both")
+    if not ckpt and not vote:
+        raise typer.BadParameter("--ckpt FILE is missing" + (" (or --vote, for predictions)" if preds else ""))
+    if vote and len(preds) < 2:
+        raise typer.BadParameter(f"--vote needs two predictions or more, got {len(preds)}")
+    if vote and (unused := _given(context) - _VOTED):
+        names = ", ".join(sorted(f"--{name.replace('_', '-')}" for name in unused))
+        raise typer.BadParameter(f"--vote only merges finished answers; leave out {names}")
+    return vote
+
+
+_VOTED = {"task", "preds", "vote", "data", "split", "out", "overwrite", "dry_run", "as_json"}
+
+
+def _given(context: typer.Context) -> set[str]:
+    """Return the parameters given on the command line."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+
+
+_TTA = "Average over flipped views, or predict one; default: as the preset says."
+
+
+Tta = Annotated[bool | None, typer.Option("--tta/--no-tta", help=_TTA)]
+
+
+_CUT = "seg: probability above which a pixel is lesion; default: the checkpoint's own."
+
+
+Threshold = Annotated[float | None, typer.Option(min=0.001, max=0.999, help=_CUT)]
+
+
+Largest = Annotated[bool, typer.Option("--largest", help="seg: keep only the largest region.")]
+
+
+FillHoles = Annotated[bool, typer.Option("--fill-holes", help="seg: fill holes in lesions.")]
+
+
+_DECODE = "cvqa: decide slot by slot, or choose the set with the highest expected score; default: as in training."
+
+
+Decode = Annotated[str | None, typer.Option(metavar="slot|set", help=_DECODE, callback=_decode)]
+
+
+_CLASSES = 'pretrain: classes to choose from, "a, b, c", or a file of them; default: those of the split.'
+
+Classes = Annotated[str | None, typer.Option(metavar="NAMES|FILE", help=_CLASSES)]
+
+_CONCEPTS = "pretrain: concepts, one per line, or JSON with synonyms; default: those of the split."
+
+
+ConceptsFile = Annotated[Path | None, typer.Option("--concepts", metavar="FILE", help=_CONCEPTS)]
+
+
+_TEMPLATES = "pretrain: sentences with {} for the class, one per line; default: the eight of MAKE."
+
+
+TemplatesFile = Annotated[Path | None, typer.Option("--templates", metavar="FILE", help=_TEMPLATES)]
+
+
+Probe = Annotated[bool, typer.Option("--probe", help="pretrain: score linear probes of the encoder instead.")]
+
+
+_NEIGHBOURS = "cvqa: case index (magic index build); similar train cases' answers are weighed in."
+
+
+Neighbours = Annotated[str | None, typer.Option(metavar="PLACE", help=_NEIGHBOURS)]
+
+
+_MODEL = "The model that built that index; default: its own."
+
+
+NeighboursCkpt = Annotated[Path | None, typer.Option("--neighbours-ckpt", metavar="FILE", help=_MODEL)]
+
+
+_COUNT = "How many similar cases."
+
+
+NeighbourCount = Annotated[int, typer.Option("-k", "--neighbour-count", min=1, max=1000, help=_COUNT)]
+
+
+_SHARE = "Their share of the probabilities; default: chosen on split valid."
+
+
+NeighbourWeight = Annotated[float | None, typer.Option("--neighbour-weight", min=0, max=1, help=_SHARE)]
+
+
+_GALLERY = "retrieve: photos to rank: split train (default), or loo, the queries' split without their own group."
+
+
+Gallery = Annotated[str | None, typer.Option(metavar="train|loo", help=_GALLERY)]
+
+
+_CONTROLS = "retrieve: also rank by controls (random, text only, image cosine, ...), in OUT/controls/."
+
+
+Controls = Annotated[bool, typer.Option("--controls", help=_CONTROLS)]
+
+
+_BEIR = "retrieve: also write OUT/beir/, a BEIR folder. It has the words of all cases: patients' texts stay with you."
+
+
+Beir = Annotated[bool, typer.Option("--beir", help=_BEIR)]
+
+
+_CKPTS = "Checkpoint, as given or in runs/TASK/, or a folder of runs (folds, seeds); several are averaged."
+
+
+Ckpts = Annotated[list[Path] | None, typer.Option(help=_CKPTS)]
+
+
+_SYSTEMS = "With --vote: JSON files, folders or zips of closed answers, from any system."
+
+
+Preds = Annotated[list[Path] | None, typer.Argument(metavar="PRED", help=_SYSTEMS)]
+
+
+_VOTE = (
+    "cvqa: merge predictions. A question's answer is the option set with the highest mean accuracy (common options over"
+    " the larger set), assuming all files are equally reliable; ties go to the file listed first."
+)
+
+
+Vote = Annotated[bool, typer.Option("--vote", help=_VOTE)]
+
+
+def predict(
+    context: typer.Context,
+    task: opt.Task,
+    preds: Preds = None,
+    ckpt: Ckpts = None,
+    vote: Vote = False,
+    data: opt.Prepared = Path("prepared"),
+    split: opt.Split = "test",
+    out: Annotated[Path | None, typer.Option(help="Output folder; default predictions/TASK.")] = None,
+    tta: Tta = None,
+    threshold: Threshold = None,
+    largest: Largest = False,
+    fill_holes: FillHoles = False,
+    decode: Decode = None,
+    classes: Classes = None,
+    concepts: ConceptsFile = None,
+    templates: TemplatesFile = None,
+    probe: Probe = False,
+    neighbours: Neighbours = None,
+    neighbours_ckpt: NeighboursCkpt = None,
+    neighbour_count: NeighbourCount = 10,
+    neighbour_weight: NeighbourWeight = None,
+    gallery: Gallery = None,
+    controls: Controls = False,
+    beir: Beir = False,
+    limit: Annotated[int | None, typer.Option(min=1, max=1_000_000_000, help="Only the first N samples.")] = None,
+    precision: Annotated[str | None, typer.Option(help="no, bf16 or fp16; default: as in training.")] = None,
+    weights: opt.Weights = None,
+    device: opt.Device = "auto",
+    cache_dir: opt.CacheDir = None,
+    no_cache: opt.NoCache = False,
+    overwrite: opt.Overwrite = False,
+    dry_run: opt.DryRun = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Predict a split: masks under the official names, one row of answers per encounter, or classes and vectors.
+
+    Example: `magic predict seg --ckpt best.pt`, `magic predict pretrain --ckpt best.pt --classes "melanoma, nevus"`
+    """
+    if voting(context, task, ckpt or [], preds or [], vote):
+        from magic_cli.commands.vote import VoteOptions
+        from magic_cli.commands.vote import vote as merge
+
+        result: VoteResult | PredictResult = merge(preds or [], data, split, out, VoteOptions(overwrite, dry_run))
+    else:
+        from magic_cli.commands import predict as verb
+        from magic_cli.training.runtime import RuntimeOptions
+
+        options = verb.PredictOptions(
+            *(tta, threshold, largest, fill_holes, decode, classes, concepts, templates, probe),
+            *(neighbours, neighbours_ckpt, neighbour_count, neighbour_weight, gallery, controls, beir),
+            limit=limit,
+            precision=precision,
+            weights=weights,
+            overwrite=overwrite,
+            dry_run=dry_run,
+            runtime=RuntimeOptions(device, cache_dir, no_cache),
+        )
+        result = verb.predict(task, ckpt or [], data, split, out, options)
+    emit(as_json, "predict", result)

@@ -1,0 +1,153 @@
+"""`magic prepare`: its options, and how they become those of commands/prepare.py."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from magic_cli.cli import options as opt
+from magic_cli.cli.output import emit
+
+RawData = Annotated[Path | None, typer.Option("--data", help="The dataset's folder, unpacked and unchanged.")]
+
+
+Source = Annotated[str, typer.Option("--source", metavar="NAME", help="Which dataset it is, where several match.")]
+
+
+_MAP = "Columns of a table: image, label, text, group, split, mask, id, patient, age, ...; repeatable."
+
+
+ColumnsOf = Annotated[list[str] | None, typer.Option("--map", metavar="KEY=COLUMN,...", help=_MAP)]
+
+
+_JOIN = "A second table with facts about photos or cases, matched by its first column."
+
+
+Join = Annotated[Path | None, typer.Option("--join", metavar="FILE", help=_JOIN)]
+
+
+Merge = Annotated[str, typer.Option(help="How to merge annotators' masks: or, majority, intersection, each.")]
+
+
+ListSources = Annotated[bool, typer.Option("--list-sources", help="List the datasets that can be read.")]
+
+
+_VALID = "Share of the cases for valid, where the data has no splits."
+
+
+ValidShare = Annotated[float, typer.Option("--valid", min=0, max=1, help=_VALID)]
+
+
+TestShare = Annotated[float, typer.Option("--test", min=0, max=1, help="Share of the cases for test.")]
+
+
+_BY = "What is never divided between splits; default: patient, else lesion, else photo."
+
+
+SplitBy = Annotated[str, typer.Option("--split-by", metavar="patient|lesion|case|COLUMN", help=_BY)]
+
+
+SplitSeed = Annotated[int, typer.Option("--seed", min=0, help="Random seed of the splits.")]
+
+
+_KNOWLEDGE = "Make disease, concept and sentence texts; default: unless the challenge's, or the source has its own."
+
+
+Knowledge = Annotated[bool | None, typer.Option("--knowledge/--no-knowledge", help=_KNOWLEDGE)]
+
+
+OntologyFile = Annotated[
+    Path | None, typer.Option("--ontology", help="Classes of diseases: JSON, or CSV child,parent.")
+]
+
+
+_ANSWERS = "Disease and concept terms that a language model found elsewhere, JSON lines."
+
+
+LlmCacheFile = Annotated[Path | None, typer.Option("--llm-cache", help=_ANSWERS)]
+
+
+Overflow = Annotated[str, typer.Option(metavar="drop|merge", help="Sentences beyond the eighth.")]
+
+
+_FROM = "What queries are made from: attributes (default), captions up to where they tell the class, or both."
+
+
+QueryFrom = Annotated[str, typer.Option(metavar="attributes|caption|both", help=_FROM)]
+
+
+_NAMES = "Attributes that queries tell, such as age,sex,site; default: all that tell no class."
+
+
+QueryAttributes = Annotated[str, typer.Option(metavar="NAME[,NAME]", help=_NAMES)]
+
+
+_DUPLICATES = "Duplicate photos: never divided between splits and folds (group), left out (drop), or only listed."
+
+
+DuplicatePhotos = Annotated[str, typer.Option("--duplicates", metavar="keep|drop|group", help=_DUPLICATES)]
+
+
+def prepare(
+    data: RawData = None,
+    out: Annotated[Path, typer.Option(help="Folder for the prepared dataset.")] = Path("prepared"),
+    source: Source = "",
+    mapping: ColumnsOf = None,
+    join: Join = None,
+    list_sources: ListSources = False,
+    merge: Merge = "or",
+    prompt: Annotated[str, typer.Option(help="Text per photo: qa, query, answer, fixed.")] = "qa",
+    responses: Annotated[bool, typer.Option("--responses/--no-responses", help="Use the clinicians' answers.")] = True,
+    valid: ValidShare = 0.15,
+    test: TestShare = 0.15,
+    split_by: SplitBy = "",
+    seed: SplitSeed = 0,
+    knowledge: Knowledge = None,
+    ontology: OntologyFile = None,
+    llm_cache: LlmCacheFile = None,
+    overflow: Overflow = "drop",
+    query_from: QueryFrom = "",
+    query_attributes: QueryAttributes = "",
+    duplicates: DuplicatePhotos = "group",
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on unusable data instead of skipping it.")] = False,
+    overwrite: opt.Overwrite = False,
+    dry_run: opt.DryRun = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Turn a raw dataset, the challenge's or another one, into one clean, checked dataset.
+
+    Example: `magic prepare --data DermaVQA/`, `magic prepare --data mine/ --map image=file,label=dx,group=patient`
+    """
+    if list_sources or data is None:
+        _list_sources(list_sources, as_json)
+        return
+    from magic_cli.commands import prepare as module
+    from magic_cli.data.preparation.case_texts import TextOptions
+
+    options = module.PrepareOptions(
+        merge=merge,
+        prompt=prompt,
+        responses=responses,
+        strict=strict,
+        overwrite=overwrite,
+        dry_run=dry_run,
+        valid=valid,
+        test=test,
+        split_by=split_by,
+        seed=seed,
+        source=source,
+        mapping=tuple(mapping or ()),
+        join=join,
+        texts=TextOptions(knowledge, ontology, llm_cache, overflow, query_from, query_attributes.split(",")),
+        duplicates=duplicates,
+    )
+    emit(as_json, "prepare", module.prepare(data, out, options))
+
+
+def _list_sources(is_asked: bool, as_json: bool) -> None:
+    """Print the datasets that can be read; without `is_asked`, `--data` is missing."""
+    if not is_asked:
+        raise typer.BadParameter("--data FOLDER is missing (or --list-sources)")
+    from magic_cli.commands.list_sources import list_sources
+
+    emit(as_json, "prepare", list_sources())

@@ -1,0 +1,74 @@
+"""`magic score`: its options, and how they become those of commands/score.py."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from magic_cli.cli import options as opt
+from magic_cli.cli.output import emit
+
+_IDENTICAL = "pretrain: in retrieval, any photo with the very same text is a hit, or its own only."
+
+
+GroupIdentical = Annotated[bool, typer.Option("--group-identical/--no-group-identical", help=_IDENTICAL)]
+
+
+StrictOnly = Annotated[bool, typer.Option("--strict", help="Only the strict scores; exit 4 if any item is rejected.")]
+
+
+_FILES = "One or more predictions (JSON, folder or zip); gold last."
+
+
+PredsAndGold = Annotated[list[Path], typer.Argument(metavar="PRED... GOLD", help=_FILES)]
+
+
+def score(
+    files: PredsAndGold,
+    split: opt.Split = "valid",
+    official: Annotated[bool, typer.Option("--official", help="Only the official scores.")] = False,
+    strict: StrictOnly = False,
+    empty: Annotated[str, typer.Option(help="Strict score of two empty masks: one, zero or skip.")] = "one",
+    accept_255: Annotated[bool, typer.Option("--accept-255", help="Strict: read masks of 0/255 as 0/1.")] = False,
+    group_identical: GroupIdentical = True,
+    against: Annotated[
+        Path | None, typer.Option(help="Other predictions to compare with: paired differences, p-values.")
+    ] = None,
+    leaderboard: Annotated[bool, typer.Option("--leaderboard", help="Show the published test-set scores.")] = False,
+    resamples: Annotated[
+        int, typer.Option(min=100, max=1_000_000, help="Number of bootstrap resamples and of sign flips.")
+    ] = 10_000,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Threads that read and score masks.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html, per_item.csv, *.json.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Run folder, for training curves in report.html.")] = None,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Score predictions: official scores, strict scores with 95 % intervals, and trivial baselines.
+
+    Example: `magic score preds.json gold.json`, `magic score runA.zip runB.zip prepared/ --out report`
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads cost more than they save here
+    if len(files) < 2 or (official and strict):
+        raise typer.BadParameter("PRED... GOLD needs two paths or more" if len(files) < 2 else "--official or --strict")
+    from magic_cli.commands import score as module
+
+    *preds, gold = files
+    options = module.ScoreOptions(
+        split=split,
+        track="official" if official else "strict" if strict else "both",
+        empty=empty,
+        accept_255=accept_255,
+        group_identical=group_identical,
+        resamples=resamples,
+        workers=workers,
+        against=against,
+        leaderboard=leaderboard,
+        out=out,
+        run=run,
+        overwrite=overwrite,
+    )
+    report = module.score(preds, gold, options)
+    emit(as_json, "score", report)
+    raise typer.Exit(report.exit_code)
