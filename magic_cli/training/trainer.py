@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from functools import cached_property
@@ -35,6 +35,9 @@ from magic_cli.training.resume import RandomStates, StepSnapshot, TrainProgress
 from magic_cli.training.seen import Seen, overlap_lines
 from magic_cli.training.task_model import Batch, TaskModel
 from magic_cli.training.workers import RESUMES, report_ends, require_workers
+
+Observer = Callable[[TrainProgress], None]
+"""Told of a run's progress before its first epoch and after each, once that is saved; it changes nothing of it."""
 
 
 def rate(config: Config, update: int, total: int) -> float:
@@ -69,6 +72,11 @@ def optimizer_for(model: TaskModel, config: Config) -> torch.optim.AdamW:
     )
 
 
+def _tell(observers: Sequence[Observer], progress: TrainProgress) -> None:
+    for observer in observers:
+        observer(progress)
+
+
 class Trainer:
     """A training run and its folder with best.pt, state.pt and metrics.jsonl."""
 
@@ -95,8 +103,12 @@ class Trainer:
         self.updating = False
         self.stop = Interrupt()
 
-    def run(self, resume: bool) -> TrainProgress:
+    def run(self, resume: bool, observers: Sequence[Observer] = ()) -> TrainProgress:
         """Train to the end, or to early stopping; return the final progress.
+
+        Args:
+            resume: go on where state.pt of the folder was saved.
+            observers: of several processes, only the main one calls them.
 
         Raises:
             Interrupted: a signal came (io/signals.py); the state was saved after the step that was running.
@@ -124,11 +136,14 @@ class Trainer:
         if saved is not None:
             self._restore(saved)
         self.total = self.batches.updates * self.config.epochs
+        observers = observers if self.accelerator.is_main_process else ()
         with self.stop, report_ends(self.out, RESUMES):
+            _tell(observers, self.progress)
             while not self.progress.finished:
                 self._epoch()
                 notes.current().report()
                 self._close()
+                _tell(observers, self.progress)
             if self.stop.requested:  # the caller's next steps start from what is saved
                 raise self._interrupted()
         self.accelerator.wait_for_everyone()  # the main process may still be writing best.pt

@@ -257,7 +257,10 @@ def test_without_anything_held_back_all_epochs_are_trained_and_the_last_weights_
     samples, questions = seg.training_samples(prepared, "train", config), prepared.questions
     data = Data(seg, [Part(samples, (), MaskGold("nothing"))], questions, prepared.sha256)
     trainer = Trainer("seg", data, config, tmp_path / "seg", "cpu", None)
-    at = trainer.run(resume=False)
+    seen: list[tuple[int, bool, bool]] = []
+    state = tmp_path / "seg" / "state.pt"
+    at = trainer.run(False, [lambda now: seen.append((len(now.history), now.finished, state.is_file()))])
+    assert seen == [(0, False, False), (1, False, True), (2, False, True), (3, True, True)]  # told once it is saved
     assert (at.epoch, at.best_epoch, at.best) == (3, 2, -float("inf"))
     assert [sorted(row) for row in at.history] == [["epoch", "loss"]] * 3
     last = trainer.core.state_dict()
