@@ -1,12 +1,17 @@
 """Fixtures that several test files share."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 # Small models gain nothing from threads, which wait for one another where other tests run beside them (pytest-xdist).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell's background jobs ignore Ctrl-C; what the tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from challenge_folders import make_challenge

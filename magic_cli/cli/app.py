@@ -1,7 +1,7 @@
 """The `magic` command: its verbs, one module each, and the small ones; imports no torch until a command needs it."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,11 +9,12 @@ import typer
 
 from magic_cli.cli import index
 from magic_cli.cli import options as opt
+from magic_cli.cli.command_line import MagicCommand, MagicGroup
 from magic_cli.cli.output import emit
 from magic_cli.cli.package import package
 from magic_cli.cli.predict import predict
 from magic_cli.cli.prepare import prepare
-from magic_cli.cli.process import MagicGroup, open_streams, run_and_exit
+from magic_cli.cli.process import open_streams, run_and_exit
 from magic_cli.cli.score import score
 from magic_cli.cli.search import search
 from magic_cli.cli.train import train
@@ -27,15 +28,10 @@ app = typer.Typer(
     cls=MagicGroup,
     help="Segment skin lesions and answer closed questions for MEDIQA-MAGIC 2025, from raw folder to submission.",
     no_args_is_help=True,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-for _verb in (prepare, train, predict, score, package):
-    app.command()(_verb)
-app.add_typer(index.app)
-app.command()(search)
 
 
 @app.callback()
@@ -46,7 +42,6 @@ def root(
     """Segment skin lesions and answer closed questions for MEDIQA-MAGIC 2025, from raw folder to submission."""
 
 
-@app.command()
 def rerun(
     record: Annotated[Path, typer.Argument(metavar="RUN_JSON", help="run.json of a result, or its folder.")],
     out: Annotated[Path | None, typer.Option(help="New folder; default: OUT.rerun beside the old result.")] = None,
@@ -64,7 +59,6 @@ def rerun(
     raise typer.Exit(result.exit_code)
 
 
-@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to work in.")] = Path("magic-demo"),
     preset: Annotated[str, typer.Option(help="quick, small or tiny.")] = "quick",
@@ -81,7 +75,6 @@ def demo(
     emit(as_json, "demo", result)
 
 
-@app.command()
 def doctor(
     deep: Annotated[bool, typer.Option("--deep", help="Also verify checksums, and query torch for devices.")] = False,
     clear_cache: Annotated[bool, typer.Option("--clear-cache", help="Remove cached features and photos.")] = False,
@@ -97,6 +90,25 @@ def doctor(
     report = module.inspect(deep, cache_dir, clear_cache)
     emit(as_json, "doctor", report)
     raise typer.Exit(report.exit_code)
+
+
+_FIRST, _STEPS, _CASES, _RECORDS = "Start here", "From raw data to submission", "Similar cases", "Records"
+
+_VERBS: list[tuple[Callable[..., None], str]] = [
+    (demo, _FIRST),
+    (doctor, _FIRST),
+    (prepare, _STEPS),
+    (train, _STEPS),
+    (predict, _STEPS),
+    (score, _STEPS),
+    (package, _STEPS),
+    (search, _CASES),
+    (rerun, _RECORDS),
+]
+
+for _verb, _panel in _VERBS:
+    app.command(cls=MagicCommand, rich_help_panel=_panel)(_verb)
+app.add_typer(index.app, rich_help_panel=_CASES)
 
 
 def _may_be_one_of_several(words: Sequence[str]) -> bool:

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from magic_cli.cli import options as opt
+from magic_cli.cli.command_line import MagicCommand, MagicGroup
 from magic_cli.cli.output import emit
-from magic_cli.cli.process import MagicGroup
 
 Location = Annotated[str, typer.Argument(metavar="PLACE", help="Folder, lance:FOLDER, or http(s)://HOST:6333/NAME.")]
 
@@ -26,11 +26,12 @@ app = typer.Typer(
     cls=MagicGroup,
     help="Indexes of cases to search: build one from prepared photos, add and remove cases, show what there is.",
     no_args_is_help=True,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-@app.command()
+@app.command(cls=MagicCommand)
 def build(
     location: Location,
     ckpt: Annotated[Path, typer.Option(metavar="FILE", help="best.pt of `magic train retrieve` or `pretrain`.")],
@@ -67,7 +68,7 @@ def build(
     emit(as_json, "index", module.index_build(location, ckpt, data, options))
 
 
-@app.command()
+@app.command(cls=MagicCommand)
 def add(
     location: Location,
     data: opt.Prepared = Path("prepared"),
@@ -98,7 +99,7 @@ def add(
     emit(as_json, "index", module.index_add(location, data, ckpt, options))
 
 
-@app.command()
+@app.command(cls=MagicCommand)
 def remove(
     location: Location,
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Cases to remove.")] = None,
@@ -116,7 +117,7 @@ def remove(
     emit(as_json, "index", module.index_remove(location, names, purge))
 
 
-@app.command()
+@app.command(cls=MagicCommand)
 def info(location: Location, as_json: opt.Json = False) -> None:
     """Show what an index holds: cases, vectors, the model that made them, fields and licences.
 

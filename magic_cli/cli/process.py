@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import functools
 import os
 import re
 import sys
@@ -10,9 +9,6 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
-
-from typer import BadParameter
-from typer.core import TyperGroup
 
 from magic_cli.cli.output import print_text
 from magic_cli.errors import ConfigError, DataError, Interrupted, MagicError, PeerError, ResourceError, printable
@@ -30,7 +26,6 @@ _PACKAGE = Path(__file__).parents[1]
 _READ_BY_TORCH = ("TORCH", "PYTORCH_", "CUDA_", "CUBLAS_", "NCCL_", "GLOO_", "OMP_", "MKL_", "KMP_", "ACCELERATE_")
 _ALLOCATORS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 _PLAIN = re.compile(r"(?:[a-z0-9_]+:[\w.]+(?:,(?=.)|$))*")  # what torch reads without ending the process
-_LOAD_TORCH = {"train", "predict", "rerun", "demo"}
 _ADVISED = ("CUDA_LAUNCH_BLOCKING", "TORCH_USE_CUDA_DSA")  # any CUDA error advises to set them
 
 _INTERRUPTED = "interrupted; what was there before is kept, and nothing half done"
@@ -85,7 +80,8 @@ def _exit_code_and_lines(error: Exception) -> tuple[int, list[str]]:
         if type(error).__name__ == "NoArgsIsHelpError":
             log(usage())
             return 2, [f"no command; see {path} --help"]
-        return getattr(error, "exit_code", 2), [f"{printable(usage()).rstrip('.')}; see {path} --help"]
+        line = printable(usage()).removeprefix("Invalid value: ").replace(": Value error, ", ": ").rstrip(".")
+        return getattr(error, "exit_code", 2), [f"{line}; see {path} --help"]
     variable = _misread_variable(error)
     if variable:
         reads = f"{variable}={os.environ[variable][:60]}"
@@ -123,41 +119,6 @@ def require_loadable_torch() -> None:
         return
     lines = [f"{name}={os.environ[name][:60]}: torch cannot be loaded with it; correct or unset it" for name in odd]
     raise ConfigError(lines)
-
-
-def _given(parameter: Any, context: Any, value: Any) -> Any:
-    if value == "" or (isinstance(value, list | tuple) and "" in value):
-        line = "got an empty path, expected a file or folder; is a variable unset?"
-        raise BadParameter(line, ctx=context, param=parameter)
-    return type(parameter).process_value(parameter, context, value)
-
-
-class MagicGroup(TyperGroup):
-    """All commands; they need an existing working folder, as relative paths start from it."""
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command whose paths may not be empty: `--data "$UNSET"` would mean the working folder."""
-        command: Any = super().get_command(ctx, cmd_name)
-        for parameter in () if command is None else command.params:
-            if parameter.type_descriptor.annotation in (Path, list[Path]):
-                setattr(parameter, "process_value", functools.partial(_given, parameter))  # noqa: B010
-        return command
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run a command.
-
-        Raises:
-            DataError: the working folder was removed. ConfigError: torch is needed and cannot be loaded.
-        """
-        words = [*ctx._protected_args, *ctx.args]
-        if _LOAD_TORCH & set(words[:1]) or {"doctor", "--deep"} <= set(words):
-            require_loadable_torch()
-        try:
-            Path.cwd()
-        except OSError as error:
-            line = f"the working folder cannot be used ({error.strerror}); cd to a folder that exists"
-            raise DataError(line) from None
-        return super().invoke(ctx)
 
 
 def _as_data_error(error: OSError) -> DataError | None:

@@ -1,0 +1,154 @@
+"""What every command of `magic` has in common: help in groups, guesses at misspelt verbs, paths that are not empty."""
+
+import functools
+import re
+from pathlib import Path
+from typing import Any
+
+from typer import BadParameter
+from typer.core import TyperCommand, TyperGroup
+
+from magic_cli.cli.process import require_loadable_torch
+from magic_cli.errors import DataError, printable
+
+_LOAD_TORCH = {"train", "predict", "rerun", "demo"}
+
+# Words that users of other tools type first, and what they mean here.
+SYNONYMS = {
+    "evaluate": "score",
+    "eval": "score",
+    "test": "score",
+    "validate": "package --check-only",
+    "check": "package --check-only",
+    "lint": "package --check-only",
+    "submit": "package",
+    "zip": "package",
+    "fit": "train",
+    "finetune": "train",
+    "infer": "predict",
+    "inference": "predict",
+    "segment": "predict seg",
+    "preprocess": "prepare",
+    "import": "prepare",
+    "convert": "prepare",
+    "retrieve": "search",
+    "find": "search",
+    "query": "search",
+    "repeat": "rerun",
+    "reproduce": "rerun",
+    "checks": "doctor",
+    "env": "doctor",
+}
+
+_SAID_OTHERWISE = {"help": "--help", "version": "--version", "-V": "--version"}
+
+_NUMBER = "N"
+
+# What stands for the types that Typer names after Python's.
+_METAVARS = {
+    "list[Path]": "PATH",
+    "path": "PATH",
+    "list[str]": "TEXT",
+    "str": "TEXT",
+    "int": _NUMBER,
+    "int range": _NUMBER,
+    "float": _NUMBER,
+    "float range": _NUMBER,
+    "list[float]": _NUMBER,
+}
+
+_FIRST_COLUMN = 26  # 80 columns leave 50 for the help
+
+
+class MagicCommand(TyperCommand):
+    """A command whose help has its options in groups, in two columns that fit a terminal of 80."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, then the options of each group (`rich_help_panel`)."""
+        _write_options(self, ctx, formatter)
+
+
+class MagicGroup(TyperGroup):
+    """All commands; they need an existing working folder, as relative paths start from it."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command whose paths may not be empty: `--data "$UNSET"` would mean the working folder."""
+        command: Any = super().get_command(ctx, cmd_name)
+        for parameter in () if command is None else command.params:
+            if parameter.type_descriptor.annotation in (Path, list[Path]):
+                setattr(parameter, "process_value", functools.partial(_given, parameter))  # noqa: B010
+        return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that the first word names.
+
+        Raises:
+            typer.BadParameter: the word is another tool's for one of these commands, which is named.
+        """
+        known = SYNONYMS.get(args[0]) if args and self.get_command(ctx, args[0]) is None else None
+        if known and ctx.parent is None:
+            raise BadParameter(f"no command {printable(args[0])!r}; did you mean `magic {known}`?", ctx=ctx)
+        return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Parse the options before the verb; `magic help`, `magic version` and `magic -V` do what they say."""
+        if ctx.parent is None and args[:1] and args[0] in _SAID_OTHERWISE:
+            args = [_SAID_OTHERWISE[args[0]]]
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands of each group with the first sentence of their help, then the options."""
+        rows: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None and not command.hidden:
+                panel = getattr(command, "rich_help_panel", None)
+                first = " ".join((command.help or "").strip().split("\n\n")[0].split())
+                rows.setdefault(panel if isinstance(panel, str) else "Commands", []).append((name, first))
+        _write_sections(formatter, rows)
+        _write_options(self, ctx, formatter)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command.
+
+        Raises:
+            DataError: the working folder was removed. ConfigError: torch is needed and cannot be loaded.
+        """
+        words = [*ctx._protected_args, *ctx.args]
+        if _LOAD_TORCH & set(words[:1]) or {"doctor", "--deep"} <= set(words):
+            require_loadable_torch()
+        try:
+            Path.cwd()
+        except OSError as error:
+            line = f"the working folder cannot be used ({error.strerror}); cd to a folder that exists"
+            raise DataError(line) from None
+        return super().invoke(ctx)
+
+
+def _given(parameter: Any, context: Any, value: Any) -> Any:
+    if value == "" or (isinstance(value, list | tuple) and "" in value):
+        line = "got an empty path, expected a file or folder; is a variable unset?"
+        raise BadParameter(line, ctx=context, param=parameter)
+    return type(parameter).process_value(parameter, context, value)
+
+
+def _write_options(command: Any, ctx: Any, formatter: Any) -> None:
+    rows: dict[str, list[tuple[str, str]]] = {}
+    for parameter in command.get_params(ctx):
+        record = parameter.get_help_record(ctx)
+        if record is not None:
+            usual = "Arguments" if parameter.param_type_name == "argument" else "Options"
+            panel = getattr(parameter, "rich_help_panel", None)
+            rows.setdefault(panel if isinstance(panel, str) else usual, []).append((_plain(record[0]), record[1]))
+    _write_sections(formatter, rows)
+
+
+def _write_sections(formatter: Any, rows: dict[str, list[tuple[str, str]]]) -> None:
+    for name, lines in rows.items():
+        with formatter.section(name):
+            formatter.write_dl(lines, col_max=_FIRST_COLUMN)
+
+
+def _plain(option: str) -> str:
+    """Return an option with the word that stands for its value, as `--out PATH`, or its choices, as `a|b`."""
+    return re.sub(r" <([^>]*)>", lambda kind: f" {_METAVARS.get(kind[1], kind[1])}", option)
