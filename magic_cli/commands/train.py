@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from magic_cli.commands.recording import recorded
 from magic_cli.commands.run_setup import RUNS, RunSetup, TrainOptions, run_files, set_up
 from magic_cli.io import run_record
+from magic_cli.io.durations import phase
 from magic_cli.io.files import StrPath, check_watched
 from magic_cli.io.ownership import kind_of
 from magic_cli.io.progress import log
@@ -70,9 +71,10 @@ def train(
     with setup.draft.alone(setup.work, options.resume), report_ends(folder, RESUMES):
         _start(setup, files)
         progress = trainer.run(options.resume)
-        chosen = selection.choose_settings(trainer)
-        baselines = {part.name: setup.task.baseline_scores(part.train, part.gold) for part in parts.parts}
-        review = selection.review_run(trainer, review)
+        with phase("scoring"):
+            chosen = selection.choose_settings(trainer)
+            baselines = {part.name: setup.task.baseline_scores(part.train, part.gold) for part in parts.parts}
+            review = selection.review_run(trainer, review)
         trainer.accelerator.wait_for_everyone()
         setup.draft.publish(setup.work)
     first = setup.datasets[0]

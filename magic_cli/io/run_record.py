@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from magic_cli.errors import DataError, MagicError
-from magic_cli.io import environment
+from magic_cli.io import durations, environment
 from magic_cli.io.arguments import Json
 from magic_cli.io.files import sha256
 from magic_cli.io.json_files import read_json, write_json
@@ -136,10 +136,11 @@ def called_by(origin: Origin) -> Iterator[None]:
 
 @contextmanager
 def running(call: Call) -> Iterator[None]:
-    """Let `start` know the call that runs in this block."""
+    """Let `start` know the call that runs in this block, and time it."""
     token, staged = _RUNNING.set(call), _STAGED.set({})
     try:
-        yield
+        with durations.timed():
+            yield
     finally:
         _STAGED.reset(staged)
         _RUNNING.reset(token)
@@ -239,6 +240,7 @@ def _as_json(call: Call, files: RunFiles, exit_code: int | None, outputs: object
         "git": environment.git(),
         "versions": environment.versions(),
         "machine": environment.machine(files.device),
+        "times": durations.so_far(ended),
         "seed": files.settings.get("seed"),
         "settings": dict(files.settings) or None,
         "weights": dict(files.weights),

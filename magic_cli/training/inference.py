@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 
 from magic_cli.config import Config
+from magic_cli.io.durations import phase
 from magic_cli.io.progress import track
 from magic_cli.models.cache import notes
 from magic_cli.models.cache.features import Item
@@ -30,11 +31,12 @@ def fill_cache(model: TaskModel, samples: Sequence[Sample], views: int, accelera
         wanted.setdefault(encoder, {}).setdefault(item.key, item)
     rank, processes = accelerator.process_index, accelerator.num_processes
     # Each process encodes its part, then all look for missing items: a barrier could time out while others encode.
-    for parts in sorted({processes, 1}, reverse=True):
-        for encoder, items in wanted.items():
-            part = list(items.values())[rank % parts :: parts]
-            model.cache.fill(encoder.to(accelerator.device), part, accelerator.device)
-        accelerator.wait_for_everyone()
+    with phase("encoding"):
+        for parts in sorted({processes, 1}, reverse=True):
+            for encoder, items in wanted.items():
+                part = list(items.values())[rank % parts :: parts]
+                model.cache.fill(encoder.to(accelerator.device), part, accelerator.device)
+            accelerator.wait_for_everyone()
 
 
 def predict(

@@ -16,6 +16,7 @@ from magic_cli.data.issues import counted
 from magic_cli.data.lazy_samples import blocks_of, window_of
 from magic_cli.errors import CheckpointError, DataError, Interrupted, MagicError, problem
 from magic_cli.io import environment
+from magic_cli.io.durations import phase
 from magic_cli.io.files import sweep
 from magic_cli.io.json_files import finite, write_jsonl
 from magic_cli.io.progress import log, track
@@ -140,9 +141,10 @@ class Trainer:
         with self.stop, report_ends(self.out, RESUMES):
             _tell(observers, self.progress)
             while not self.progress.finished:
-                self._epoch()
-                notes.current().report()
-                self._close()
+                with phase("training"):
+                    self._epoch()
+                    notes.current().report()
+                    self._close()
                 _tell(observers, self.progress)
             if self.stop.requested:  # the caller's next steps start from what is saved
                 raise self._interrupted()
@@ -283,7 +285,8 @@ class Trainer:
         return seen_before(self.config, self.data.seen)
 
     def _scores(self) -> dict[str, float]:
-        reports = {part.name: self.data.task.score(part.gold, self._predictions(part)) for part in self.data.parts}
+        with phase("scoring"):
+            reports = {part.name: self.data.task.score(part.gold, self._predictions(part)) for part in self.data.parts}
         scores = {name: {**report.scores, **report.extra} for name, report in reports.items()}
         return mean_scores(scores, self.data.task.count_score)
 

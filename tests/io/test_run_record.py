@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import zipfile
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,11 @@ def test_a_record_says_all_of_a_result(recorded: Path, name: str) -> None:
     assert found["outputs"]
     for path, written in found["outputs"].items():
         assert sha256(recorded / root / path) == written
+    times = found["times"]
+    assert datetime.fromisoformat(times["start"]) <= datetime.fromisoformat(times["end"])
+    assert sum(times["phases"].values()) <= times["seconds"] + 0.2  # each is rounded
+    expected = {"runs/cvqa": {"encoding", "training", "scoring"}, "runs/seg": {"encoding", "training", "scoring"}}
+    assert times["phases"].keys() == expected.get(str(Path(name).parent), times["phases"].keys())
     computes = name.startswith(("runs", "folds", "valid/"))
     assert (found["machine"]["threads"] is not None) == computes
 
@@ -252,7 +258,8 @@ def test_the_same_command_gives_the_same_but_for_its_record(here: Path) -> None:
     second = tree(here / "second")
     assert [name for name in first if first[name] != second[name]] == ["run.json"]
     a, b = (json.loads(files["run.json"]) for files in (first, second))
-    assert {key for key in a if a[key] != b[key]} <= {"argv", "arguments", "folder", "record", "versions", "git"}
+    may_differ = {"argv", "arguments", "folder", "record", "versions", "git", "times"}
+    assert {key for key in a if a[key] != b[key]} <= may_differ
 
 
 def test_one_process_of_several_writes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
