@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -61,7 +61,7 @@ def rerun(
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to work in.")] = Path("magic-demo"),
-    preset: Annotated[str, typer.Option(help="quick, small or tiny.")] = "quick",
+    preset: Annotated[Literal["quick", "small", "tiny"], typer.Option(help="Preset of both trainings.")] = "quick",
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
 ) -> None:

@@ -57,6 +57,22 @@ _METAVARS = {
     "list[float]": _NUMBER,
 }
 
+# Groups of options in the help of all commands, by parameter; what concerns one task alone is told by its help.
+_GROUPS = {
+    "Data": "ckpt data data_weight split folds limit source list_sources mapping join merge strict images",
+    "Splits": "valid test split_by split_seed duplicates",
+    "Texts": "prompt responses knowledge ontology llm_cache overflow query_from query_attributes",
+    "Learning": "preset config settings init finetune seed deterministic",
+    "Machine": "device precision weights cache_dir no_cache workers",
+    "Output": "help out resume overwrite dry_run as_json run html csv trec log",
+}
+
+_GROUP_OF = {name: group for group, names in _GROUPS.items() for name in names.split()}
+
+_ORDER = ("Arguments", "Data", "Splits", "Texts", "Learning", "Options", "Only", "Machine", "Output")
+
+_ONE_TASK = re.compile(r"(seg|cvqa|pretrain|retrieve)[,:] ")
+
 _FIRST_COLUMN = 26  # 80 columns leave 50 for the help
 
 
@@ -64,7 +80,7 @@ class MagicCommand(TyperCommand):
     """A command whose help has its options in groups, in two columns that fit a terminal of 80."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the arguments, then the options of each group (`rich_help_panel`)."""
+        """Write the arguments, then the options of each group."""
         _write_options(self, ctx, formatter)
 
 
@@ -137,10 +153,19 @@ def _write_options(command: Any, ctx: Any, formatter: Any) -> None:
     for parameter in command.get_params(ctx):
         record = parameter.get_help_record(ctx)
         if record is not None:
-            usual = "Arguments" if parameter.param_type_name == "argument" else "Options"
-            panel = getattr(parameter, "rich_help_panel", None)
-            rows.setdefault(panel if isinstance(panel, str) else usual, []).append((_plain(record[0]), record[1]))
-    _write_sections(formatter, rows)
+            group = _group(parameter)
+            help_text = _ONE_TASK.sub("", record[1]) if group.startswith("Only") else record[1]
+            rows.setdefault(group, []).append((_plain(record[0]), help_text))
+    _write_sections(
+        formatter, {name: rows[name] for name in sorted(rows, key=lambda name: _ORDER.index(name.split()[0]))}
+    )
+
+
+def _group(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return "Arguments"
+    task = _ONE_TASK.match(parameter.help or "")
+    return f"Only {task[1]}" if task else _GROUP_OF.get(parameter.name, "Options")
 
 
 def _write_sections(formatter: Any, rows: dict[str, list[tuple[str, str]]]) -> None:

@@ -1,7 +1,7 @@
 """`magic index`: its verbs and their options, and how they become calls of commands/index.py."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -38,7 +38,7 @@ def build(
     data: opt.Prepared = Path("prepared"),
     split: Splits = None,
     fields: Annotated[str, typer.Option(metavar="NAMES", help=_FIELDS)] = "",
-    dtype: Annotated[str, typer.Option(help="float32, or float16: half the space.")] = "float32",
+    dtype: Annotated[Literal["float32", "float16"], typer.Option(help="float16: half the space.")] = "float32",
     thumbs: Thumbs = True,
     limit: Limit = None,
     weights: opt.Weights = None,

@@ -1,7 +1,7 @@
 """Options that several commands share, and their checks."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,15 +19,41 @@ def _task(name: str) -> str:
     from magic_cli import tasks
 
     if name not in tasks.NAMES:
-        raise typer.BadParameter(f"{printable(name)!r} is not one of {', '.join(tasks.NAMES)}")
+        guess = f"; did you mean {_TASK_WORDS[name]}?" if name in _TASK_WORDS else ""
+        raise typer.BadParameter(f"{printable(name)!r} is not one of {', '.join(tasks.NAMES)}{guess}")
     return name
+
+
+_TASK_WORDS = {
+    "segmentation": "seg",
+    "segment": "seg",
+    "mask": "seg",
+    "masks": "seg",
+    "vqa": "cvqa",
+    "qa": "cvqa",
+    "answers": "cvqa",
+    "contrastive": "pretrain",
+    "pretraining": "pretrain",
+    "retrieval": "retrieve",
+    "search": "retrieve",
+}
+
+
+def _tasks(incomplete: str) -> list[str]:
+    """Return the tasks that a shell completes a word to."""
+    from magic_cli import tasks
+
+    return [name for name in tasks.NAMES if name.startswith(incomplete)]
 
 
 Version = Annotated[
     bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
 ]
 
-Task = Annotated[str, typer.Argument(metavar="TASK", help="seg, cvqa, pretrain or retrieve.", callback=_task)]
+Task = Annotated[
+    str,
+    typer.Argument(metavar="TASK", help="seg, cvqa, pretrain or retrieve.", callback=_task, autocompletion=_tasks),
+]
 
 Prepared = Annotated[Path, typer.Option("--data", help="Folder written by `magic prepare`.")]
 
@@ -37,14 +63,16 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing r
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")]
 
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to compute.")]
 
-CacheDir = Annotated[Path | None, typer.Option(help="Folder of cached features; limit: MAGIC_CACHE_GB (20) gigabytes.")]
+_CACHE = "Folder of cached features; limit: MAGIC_CACHE_GB (20) gigabytes."
+
+CacheDir = Annotated[Path | None, typer.Option(help=_CACHE)]
 
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Do not cache features of frozen encoders.")]
 
-Weights = Annotated[
-    Path | None, typer.Option(help="Folder with the Hugging Face checkpoints of presets paper and large.")
-]
+_WEIGHTS = "Folder with the Hugging Face checkpoints of presets paper and large."
 
-Split = Annotated[str, typer.Option(help="train, valid or test.")]
+Weights = Annotated[Path | None, typer.Option(help=_WEIGHTS)]
+
+Split = Annotated[Literal["train", "valid", "test"], typer.Option(help="Split of the data.")]

@@ -1,22 +1,15 @@
 """`magic predict`: its options, and how they become those of commands/predict.py and commands/vote.py."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from magic_cli.cli import options as opt
 from magic_cli.cli.output import emit
-from magic_cli.errors import printable
 
 if TYPE_CHECKING:
     from magic_cli.report.run_text import PredictResult, VoteResult
-
-
-def _decode(way: str | None) -> str | None:
-    if way not in (None, "slot", "set"):
-        raise typer.BadParameter(f"{printable(way)!r} is not one of slot, set")
-    return way
 
 
 def voting(context: typer.Context, task: str, ckpt: list[Path], preds: list[Path], vote: bool) -> bool:
@@ -53,27 +46,19 @@ def _given(context: typer.Context) -> set[str]:
 
 _TTA = "Average over flipped views, or predict one; default: as the preset says."
 
-
 Tta = Annotated[bool | None, typer.Option("--tta/--no-tta", help=_TTA)]
-
 
 _CUT = "seg: probability above which a pixel is lesion; default: the checkpoint's own."
 
-
 Threshold = Annotated[float | None, typer.Option(min=0.001, max=0.999, help=_CUT)]
-
 
 Largest = Annotated[bool, typer.Option("--largest", help="seg: keep only the largest region.")]
 
-
 FillHoles = Annotated[bool, typer.Option("--fill-holes", help="seg: fill holes in lesions.")]
-
 
 _DECODE = "cvqa: decide slot by slot, or choose the set with the highest expected score; default: as in training."
 
-
-Decode = Annotated[str | None, typer.Option(metavar="slot|set", help=_DECODE, callback=_decode)]
-
+Decode = Annotated[Literal["slot", "set"] | None, typer.Option(help=_DECODE)]
 
 _CLASSES = 'pretrain: classes to choose from, "a, b, c", or a file of them; default: those of the split.'
 
@@ -81,78 +66,54 @@ Classes = Annotated[str | None, typer.Option(metavar="NAMES|FILE", help=_CLASSES
 
 _CONCEPTS = "pretrain: concepts, one per line, or JSON with synonyms; default: those of the split."
 
-
 ConceptsFile = Annotated[Path | None, typer.Option("--concepts", metavar="FILE", help=_CONCEPTS)]
-
 
 _TEMPLATES = "pretrain: sentences with {} for the class, one per line; default: the eight of MAKE."
 
-
 TemplatesFile = Annotated[Path | None, typer.Option("--templates", metavar="FILE", help=_TEMPLATES)]
-
 
 Probe = Annotated[bool, typer.Option("--probe", help="pretrain: score linear probes of the encoder instead.")]
 
-
 _NEIGHBOURS = "cvqa: case index (magic index build); similar train cases' answers are weighed in."
-
 
 Neighbours = Annotated[str | None, typer.Option(metavar="PLACE", help=_NEIGHBOURS)]
 
-
-_MODEL = "The model that built that index; default: its own."
-
+_MODEL = "cvqa: the model that built that index; default: its own."
 
 NeighboursCkpt = Annotated[Path | None, typer.Option("--neighbours-ckpt", metavar="FILE", help=_MODEL)]
 
-
-_COUNT = "How many similar cases."
-
+_COUNT = "cvqa: how many similar cases."
 
 NeighbourCount = Annotated[int, typer.Option("-k", "--neighbour-count", min=1, max=1000, help=_COUNT)]
 
-
-_SHARE = "Their share of the probabilities; default: chosen on split valid."
-
+_SHARE = "cvqa: their share of the probabilities; default: chosen on split valid."
 
 NeighbourWeight = Annotated[float | None, typer.Option("--neighbour-weight", min=0, max=1, help=_SHARE)]
 
-
 _GALLERY = "retrieve: photos to rank: split train (default), or loo, the queries' split without their own group."
 
-
-Gallery = Annotated[str | None, typer.Option(metavar="train|loo", help=_GALLERY)]
-
+Gallery = Annotated[Literal["train", "loo"] | None, typer.Option(help=_GALLERY)]
 
 _CONTROLS = "retrieve: also rank by controls (random, text only, image cosine, ...), in OUT/controls/."
 
-
 Controls = Annotated[bool, typer.Option("--controls", help=_CONTROLS)]
-
 
 _BEIR = "retrieve: also write OUT/beir/, a BEIR folder. It has the words of all cases: patients' texts stay with you."
 
-
 Beir = Annotated[bool, typer.Option("--beir", help=_BEIR)]
-
 
 _CKPTS = "Checkpoint, as given or in runs/TASK/, or a folder of runs (folds, seeds); several are averaged."
 
-
 Ckpts = Annotated[list[Path] | None, typer.Option(help=_CKPTS)]
-
 
 _SYSTEMS = "With --vote: JSON files, folders or zips of closed answers, from any system."
 
-
 Preds = Annotated[list[Path] | None, typer.Argument(metavar="PRED", help=_SYSTEMS)]
-
 
 _VOTE = (
     "cvqa: merge predictions. A question's answer is the option set with the highest mean accuracy (common options over"
     " the larger set), assuming all files are equally reliable; ties go to the file listed first."
 )
-
 
 Vote = Annotated[bool, typer.Option("--vote", help=_VOTE)]
 
@@ -183,7 +144,9 @@ def predict(
     controls: Controls = False,
     beir: Beir = False,
     limit: Annotated[int | None, typer.Option(min=1, max=1_000_000_000, help="Only the first N samples.")] = None,
-    precision: Annotated[str | None, typer.Option(help="no, bf16 or fp16; default: as in training.")] = None,
+    precision: Annotated[
+        Literal["no", "bf16", "fp16"] | None, typer.Option(help="Mixed precision; default: as in training.")
+    ] = None,
     weights: opt.Weights = None,
     device: opt.Device = "auto",
     cache_dir: opt.CacheDir = None,

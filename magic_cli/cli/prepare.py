@@ -1,7 +1,7 @@
 """`magic prepare`: its options, and how they become those of commands/prepare.py."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,82 +10,59 @@ from magic_cli.cli.output import emit
 
 RawData = Annotated[Path | None, typer.Option("--data", help="The dataset's folder, unpacked and unchanged.")]
 
-
 Source = Annotated[str, typer.Option("--source", metavar="NAME", help="Which dataset it is, where several match.")]
-
 
 _MAP = "Columns of a table: image, label, text, group, split, mask, id, patient, age, ...; repeatable."
 
-
 ColumnsOf = Annotated[list[str] | None, typer.Option("--map", metavar="KEY=COLUMN,...", help=_MAP)]
-
 
 _JOIN = "A second table with facts about photos or cases, matched by its first column."
 
-
 Join = Annotated[Path | None, typer.Option("--join", metavar="FILE", help=_JOIN)]
 
-
-Merge = Annotated[str, typer.Option(help="How to merge annotators' masks: or, majority, intersection, each.")]
-
+Merge = Annotated[
+    Literal["or", "majority", "intersection", "each"], typer.Option(help="How to merge annotators' masks.")
+]
 
 ListSources = Annotated[bool, typer.Option("--list-sources", help="List the datasets that can be read.")]
 
-
 _VALID = "Share of the cases for valid, where the data has no splits."
-
 
 ValidShare = Annotated[float, typer.Option("--valid", min=0, max=1, help=_VALID)]
 
-
 TestShare = Annotated[float, typer.Option("--test", min=0, max=1, help="Share of the cases for test.")]
-
 
 _BY = "What is never divided between splits; default: patient, else lesion, else photo."
 
-
 SplitBy = Annotated[str, typer.Option("--split-by", metavar="patient|lesion|case|COLUMN", help=_BY)]
-
 
 SplitSeed = Annotated[int, typer.Option("--seed", min=0, help="Random seed of the splits.")]
 
-
 _KNOWLEDGE = "Make disease, concept and sentence texts; default: unless the challenge's, or the source has its own."
 
-
 Knowledge = Annotated[bool | None, typer.Option("--knowledge/--no-knowledge", help=_KNOWLEDGE)]
-
 
 OntologyFile = Annotated[
     Path | None, typer.Option("--ontology", help="Classes of diseases: JSON, or CSV child,parent.")
 ]
 
-
 _ANSWERS = "Disease and concept terms that a language model found elsewhere, JSON lines."
-
 
 LlmCacheFile = Annotated[Path | None, typer.Option("--llm-cache", help=_ANSWERS)]
 
-
-Overflow = Annotated[str, typer.Option(metavar="drop|merge", help="Sentences beyond the eighth.")]
-
+Overflow = Annotated[Literal["drop", "merge"], typer.Option(help="Sentences beyond the eighth.")]
 
 _FROM = "What queries are made from: attributes (default), captions up to where they tell the class, or both."
 
-
 QueryFrom = Annotated[str, typer.Option(metavar="attributes|caption|both", help=_FROM)]
-
 
 _NAMES = "Attributes that queries tell, such as age,sex,site; default: all that tell no class."
 
-
 QueryAttributes = Annotated[str, typer.Option(metavar="NAME[,NAME]", help=_NAMES)]
-
 
 _DUPLICATES = "Duplicate photos: never divided between splits and folds (group), left out (drop), or only listed."
 
-
-DuplicatePhotos = Annotated[str, typer.Option("--duplicates", metavar="keep|drop|group", help=_DUPLICATES)]
+DuplicatePhotos = Annotated[Literal["keep", "drop", "group"], typer.Option("--duplicates", help=_DUPLICATES)]
 
 
 def prepare(
@@ -96,12 +73,12 @@ def prepare(
     join: Join = None,
     list_sources: ListSources = False,
     merge: Merge = "or",
-    prompt: Annotated[str, typer.Option(help="Text per photo: qa, query, answer, fixed.")] = "qa",
+    prompt: Annotated[Literal["qa", "query", "answer", "fixed"], typer.Option(help="Text per photo.")] = "qa",
     responses: Annotated[bool, typer.Option("--responses/--no-responses", help="Use the clinicians' answers.")] = True,
     valid: ValidShare = 0.15,
     test: TestShare = 0.15,
     split_by: SplitBy = "",
-    seed: SplitSeed = 0,
+    split_seed: SplitSeed = 0,
     knowledge: Knowledge = None,
     ontology: OntologyFile = None,
     llm_cache: LlmCacheFile = None,
@@ -134,7 +111,7 @@ def prepare(
         valid=valid,
         test=test,
         split_by=split_by,
-        seed=seed,
+        seed=split_seed,
         source=source,
         mapping=tuple(mapping or ()),
         join=join,

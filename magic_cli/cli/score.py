@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,15 +11,11 @@ from magic_cli.cli.output import emit
 
 _IDENTICAL = "pretrain: in retrieval, any photo with the very same text is a hit, or its own only."
 
-
 GroupIdentical = Annotated[bool, typer.Option("--group-identical/--no-group-identical", help=_IDENTICAL)]
-
 
 StrictOnly = Annotated[bool, typer.Option("--strict", help="Only the strict scores; exit 4 if any item is rejected.")]
 
-
 _FILES = "One or more predictions (JSON, folder or zip); gold last."
-
 
 PredsAndGold = Annotated[list[Path], typer.Argument(metavar="PRED... GOLD", help=_FILES)]
 
@@ -29,7 +25,7 @@ def score(
     split: opt.Split = "valid",
     official: Annotated[bool, typer.Option("--official", help="Only the official scores.")] = False,
     strict: StrictOnly = False,
-    empty: Annotated[str, typer.Option(help="Strict score of two empty masks: one, zero or skip.")] = "one",
+    empty: Annotated[Literal["one", "zero", "skip"], typer.Option(help="Strict score of two empty masks.")] = "one",
     accept_255: Annotated[bool, typer.Option("--accept-255", help="Strict: read masks of 0/255 as 0/1.")] = False,
     group_identical: GroupIdentical = True,
     against: Annotated[

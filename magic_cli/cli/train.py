@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -39,72 +39,51 @@ _DATASETS = (
     " the highest mean score over them, each counting the same. See --data-weight."
 )
 
-
 PreparedSets = Annotated[list[Path], typer.Option("--data", help=_DATASETS)]
 
-
 PREPARED = [Path("prepared")]
-
 
 _DATA_WEIGHT = (
     "For each --data, in their order: how often an epoch draws each of its training samples, on average; default 1."
     " Of n samples, round(weight x n) are drawn, by the seed."
 )
 
-
 DataWeights = Annotated[list[float] | None, typer.Option("--data-weight", metavar="WEIGHT", help=_DATA_WEIGHT)]
-
 
 Folds = Annotated[
     int | None,
     typer.Option(min=2, help="Cross-validate on split train; encounters of a group (group_id) stay together."),
 ]
 
-
 _DETERMINISTIC = "Fail on non-deterministic operations instead of warning."
-
 
 Deterministic = Annotated[bool, typer.Option("--deterministic", help=_DETERMINISTIC)]
 
-
 _SETTINGS = "key=value, repeatable: --set epochs=5; --set help lists all settings."
-
 
 Settings = Annotated[list[str] | None, typer.Option("--set", help=_SETTINGS)]
 
-
 _INIT = "Earlier run of the task (folder or best.pt) whose weights training starts from."
-
 
 Init = Annotated[Path | None, typer.Option("--init", metavar="RUN", help=_INIT)]
 
-
 _FINETUNE = "Encoder weights to train: head (none), last (stage), all, or lora."
 
-
-Finetune = Annotated[str | None, typer.Option(metavar="head|last|all|lora", help=_FINETUNE)]
-
+Finetune = Annotated[Literal["head", "last", "all", "lora"] | None, typer.Option(help=_FINETUNE)]
 
 FormerTune = Annotated[str | None, typer.Option("--tune", hidden=True, callback=_renamed, help="Renamed: --finetune.")]
 
-
 _QUERY = typer.Option("--encounter-text/--no-encounter-text", help="cvqa, head=options: use the query as input.")
-
 
 EncounterText = Annotated[bool | None, _QUERY]
 
-
 NoSubtexts = Annotated[bool, typer.Option("--no-subtexts", help="pretrain: no positives from single sentences.")]
-
 
 NoSlra = Annotated[bool, typer.Option("--no-slra", help="pretrain: no local alignment of subtexts with patches.")]
 
-
 NoDkw = Annotated[bool, typer.Option("--no-dkw", help="pretrain: all subtexts weigh the same.")]
 
-
 _LANG = "cvqa: languages of the texts that the rules read: en, es, zh, comma-separated; default en."
-
 
 Languages = Annotated[str | None, typer.Option(metavar="LANG[,LANG]", help=_LANG)]
 
@@ -119,7 +98,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
     folds: Folds = None,
     deterministic: Deterministic = False,
-    modality: Annotated[str | None, typer.Option(help="cvqa: inputs to use: both, text or image.")] = None,
+    modality: Annotated[Literal["both", "text", "image"] | None, typer.Option(help="cvqa: inputs to use.")] = None,
     encounter_text: EncounterText = None,
     lang: Languages = None,
     no_subtexts: NoSubtexts = False,

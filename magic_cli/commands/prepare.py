@@ -117,7 +117,8 @@ def prepare(data: StrPath, out: StrPath = "prepared", options: PrepareOptions = 
         return PrepareResult(data, out, _build(raw, options, None, raw.root), options.texts.files(), is_written=False)
     if data.resolve().is_relative_to(out.resolve()):
         raise DataError(problem(out, "the folder that holds --data", "another folder", "choose another --out"))
-    check_target(out, "prepare", options.overwrite, (CASES, IMAGES, QUESTIONS, MANIFEST, PAGE, MEAN_MASK))
+    if data.is_dir():  # else its absence is told instead
+        check_target(out, "prepare", options.overwrite, (CASES, IMAGES, QUESTIONS, MANIFEST, PAGE, MEAN_MASK))
     raw = open_source(data, reading, options.source)
     with replace_results(out) as folder:
         return PrepareResult(data, out, _build(raw, options, folder, out.resolve()), options.texts.files())

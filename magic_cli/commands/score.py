@@ -127,7 +127,8 @@ def score(preds: StrPath | Sequence[StrPath], gold: StrPath, options: ScoreOptio
     files = ScoreFiles(tuple(map(Path, paths)), Path(gold), against, run, out)
     if out is not None:
         inputs = [path for path in (*files.preds, files.gold, against, run) if path is not None]
-        check_target(out, "score", options.overwrite, FILES, inputs)  # before the work
+        if all(path.exists() for path in inputs):  # one that is missing is told instead
+            check_target(out, "score", options.overwrite, FILES, inputs)  # before the work
     opened = _open_gold(files, options.split)
     report = score_systems(files, opened, options)
     if out is None:

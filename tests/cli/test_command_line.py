@@ -1,6 +1,10 @@
 """Help in groups that fits 80 columns, and what users of other tools type first."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +13,7 @@ from typer.testing import CliRunner
 
 from magic_cli.cli.app import app
 from magic_cli.cli.command_line import SYNONYMS, MagicCommand, MagicGroup
+from magic_cli.errors import DataError
 
 
 def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -45,3 +50,35 @@ def test_words_of_other_tools_lead_to_a_command_that_is_there(word: str, meant: 
 def test_help_and_version_may_be_asked_for_as_elsewhere(word: str, start: str) -> None:
     found = CliRunner().invoke(app, [word])
     assert (found.exit_code, found.output.startswith(start)) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["prepare", "--data", "nowhere"], "nowhere: got no such folder"),
+        (["score", "no-preds", "no-gold", "--out", "prepared"], "no-gold: no such file or folder"),
+        (["train", "segmentation"], "did you mean seg?"),
+        (["predict", "seg", "--ckpt", "x", "--split", "val"], "'val' is not one of 'train', 'valid', 'test'"),
+    ],
+)
+def test_a_mistake_in_the_input_is_told_before_one_in_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], named: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    taken = tmp_path / "prepared" / "mine.txt"
+    taken.parent.mkdir()
+    taken.touch()
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code in (2, 3) or isinstance(found.exception, DataError)
+    assert named in (found.output + str(found.exception or ""))
+    assert taken.exists()
+
+
+@pytest.mark.parametrize(("typed", "value"), [("magic predict seg --split v", "valid"), ("magic train cv", "cvqa")])
+def test_a_shell_completes_values(typed: str, value: str) -> None:
+    asked = {"_MAGIC_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
+    code = "import sys; sys.argv = ['magic']; from magic_cli.__main__ import start; start()"
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | asked, capture_output=True, text=True, check=False
+    )
+    assert found.stdout.split() == [value]
