@@ -102,6 +102,10 @@ _BEIR = "retrieve: also write OUT/beir/, a BEIR folder. It has the words of all 
 
 Beir = Annotated[bool, typer.Option("--beir", help=_BEIR)]
 
+Precision = Annotated[
+    Literal["no", "bf16", "fp16"] | None, typer.Option(help="Mixed precision; default: as in training.")
+]
+
 _CKPTS = "Checkpoint, as given or in runs/TASK/, or a folder of runs (folds, seeds); several are averaged."
 
 Ckpts = Annotated[list[Path] | None, typer.Option(help=_CKPTS)]
@@ -144,9 +148,7 @@ def predict(
     controls: Controls = False,
     beir: Beir = False,
     limit: Annotated[int | None, typer.Option(min=1, max=1_000_000_000, help="Only the first N samples.")] = None,
-    precision: Annotated[
-        Literal["no", "bf16", "fp16"] | None, typer.Option(help="Mixed precision; default: as in training.")
-    ] = None,
+    precision: Precision = None,
     weights: opt.Weights = None,
     device: opt.Device = "auto",
     cache_dir: opt.CacheDir = None,

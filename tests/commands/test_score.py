@@ -112,7 +112,9 @@ def test_a_call_from_python(tmp_path: Path, prepared: Path) -> None:
     assert report.files.written == tuple(out / name for name in names)
     assert json.loads((out / "report.json").read_text()) == {"schema": 1, **report.to_json()}
     with pytest.raises(DataError, match="already there"):
-        score(tmp_path / "nothing", prepared, ScoreOptions(out=out))  # before any prediction is read
+        score(tmp_path, prepared, ScoreOptions(out=out))  # before any is read
+    with pytest.raises(SubmissionError, match="no such file"):
+        score(tmp_path / "nothing", prepared, ScoreOptions(out=out))
     with pytest.raises(UsageError, match="nothing to score"):
         score([], prepared)
 
