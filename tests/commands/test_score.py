@@ -113,7 +113,7 @@ def test_a_call_from_python(tmp_path: Path, prepared: Path) -> None:
     assert json.loads((out / "report.json").read_text()) == {"schema": 1, **report.to_json()}
     with pytest.raises(DataError, match="already there"):
         score(tmp_path, prepared, ScoreOptions(out=out))  # before any is read
-    with pytest.raises(SubmissionError, match="no such file"):
+    with pytest.raises(DataError, match="no such file"):
         score(tmp_path / "nothing", prepared, ScoreOptions(out=out))
     with pytest.raises(UsageError, match="nothing to score"):
         score([], prepared)
