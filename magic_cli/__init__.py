@@ -25,7 +25,7 @@ _HOMES = {
     "commands.vote": ("vote", "VoteOptions"),
     "data.prepared": ("open_prepared", "Prepared"),
     "errors": ("MagicError",),
-    "report.prepare_text": ("PrepareResult",),
+    "report.preparation.text": ("PrepareResult",),
     "report.train_text": ("TrainResult", "TrainedDataset"),
     "report.run_text": ("CrossValidationResult", "PredictResult", "VoteResult"),
     "report.score_report": ("ScoreReport",),

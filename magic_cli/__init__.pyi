@@ -33,7 +33,7 @@ from magic_cli.data.preparation.case_texts import TextOptions as TextOptions
 from magic_cli.data.prepared import Prepared as Prepared
 from magic_cli.data.prepared import open_prepared as open_prepared
 from magic_cli.errors import MagicError as MagicError
-from magic_cli.report.prepare_text import PrepareResult as PrepareResult
+from magic_cli.report.preparation.text import PrepareResult as PrepareResult
 from magic_cli.report.run_text import CrossValidationResult as CrossValidationResult
 from magic_cli.report.run_text import PredictResult as PredictResult
 from magic_cli.report.run_text import VoteResult as VoteResult

@@ -1,18 +1,18 @@
 """`magic prepare`: turn a raw dataset into one clean, prepared dataset; every loss is listed and counted."""
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from magic_cli.commands.prompt_counter import PromptCounter
 from magic_cli.commands.recording import recorded
 from magic_cli.data.imaging.appearance import appearance_lines
-from magic_cli.data.imaging.lesion_share import LesionShares, implausible, summary
+from magic_cli.data.imaging.lesion_share import LesionShare, LesionShares, implausible, summary
 from magic_cli.data.imaging.masks import MERGES
 from magic_cli.data.issues import by_kind
 from magic_cli.data.manifest import (
-    Counts,
     Inputs,
     Orientation,
     PrepareManifest,
@@ -22,8 +22,10 @@ from magic_cli.data.manifest import (
     digest,
 )
 from magic_cli.data.preparation.case_texts import CaseTexts, TextOptions
+from magic_cli.data.preparation.counts import Counts
 from magic_cli.data.preparation.final import FinalDataset
 from magic_cli.data.preparation.gather import Gatherer
+from magic_cli.data.preparation.overview_counter import OverviewCounter
 from magic_cli.data.preparation.photos import Reader, written_names
 from magic_cli.data.preparation.plan import PlanOptions, plan
 from magic_cli.data.preparation.splits import SplitRule
@@ -40,10 +42,12 @@ from magic_cli.io.json_files import write_json, write_jsonl
 from magic_cli.io.ownership import check_target
 from magic_cli.io.progress import track
 from magic_cli.io.staging import replace_results
-from magic_cli.records import SPLITS, Case, ImageRecord
-from magic_cli.report import prepare_page
-from magic_cli.report.duplicate_pictures import duplicates_to_show
-from magic_cli.report.prepare_text import PrepareResult
+from magic_cli.records import SPLITS
+from magic_cli.report.preparation import page as prepare_page
+from magic_cli.report.preparation.duplicate_pictures import duplicates_to_show
+from magic_cli.report.preparation.text import PrepareResult
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +138,16 @@ def _build(raw: RawDataset, options: PrepareOptions, folder: Path | None, root: 
         gatherer.note()
         texts = CaseTexts(raw, sorted(store.classes), options.texts, options.prompt)
         final = FinalDataset(raw, store, plan(raw, store, options.plan), root, options.merge, texts)
-        counter = PromptCounter(raw.issues)
-        counts = Counts()
-        write_rows(folder, CASES, (case_row(case) for case in _passing(final.cases(), counter, counts)))
+        prompts, counts, overview = PromptCounter(raw.issues), Counts(), OverviewCounter(raw.questions)
+        write_rows(
+            folder, CASES, map(case_row, _passing(final.cases(), prompts.add, counts.add_case, overview.add_case))
+        )
         texts.report()
-        write_rows(folder, IMAGES, (image_row(image, root) for image in _counted(final.images(), counts)))
+        images = _passing(final.images(), counts.add_image, overview.add_image)
+        write_rows(folder, IMAGES, (image_row(image, root) for image in images))
         if not counts.images and not counts.has_text:
             raise DataError([*by_kind(raw.issues.lines()), _nothing_usable(raw, counts)])
-        manifest = _manifest(final, _settings(options, final), counts, counter.statistics())
+        manifest = _manifest(final, _settings(options, final), counts, prompts.statistics(), overview)
         if options.strict and raw.issues.problems:
             remedy = f"{raw.issues.number} problems; nothing was written: fix them, or leave out --strict"
             raise DataError([*by_kind(manifest.problems), remedy])
@@ -178,17 +184,12 @@ def _settings(options: PrepareOptions, final: FinalDataset) -> PrepareSettings:
     )
 
 
-def _passing(cases: Iterable[Case], counter: PromptCounter, counts: Counts) -> Iterator[Case]:
-    for case in cases:
-        counter.add(case)
-        counts.add_case(case)
-        yield case
-
-
-def _counted(images: Iterable[ImageRecord], counts: Counts) -> Iterator[ImageRecord]:
-    for image in images:
-        counts.add_image(image)
-        yield image
+def _passing(items: Iterable[Item], *counters: Callable[[Item], None]) -> Iterator[Item]:
+    """Yield items after each counter has seen them."""
+    for item in items:
+        for count in counters:
+            count(item)
+        yield item
 
 
 def write_rows(folder: Path | None, name: str, rows: Iterable[Mapping[str, object]]) -> None:
@@ -231,6 +232,7 @@ def _manifest(
     settings: PrepareSettings,
     counts: Counts,
     prompts: PromptStatistics | None,
+    overview: OverviewCounter,
 ) -> PrepareManifest:
     raw, issues = final.raw, final.raw.issues
     kinds = Counter(kind for photo in final.photos(plain=False) for kind in photo.facts.kinds)
@@ -238,7 +240,7 @@ def _manifest(
     for odd, number in sorted(odds.items()):
         issues.note(f"{number:,} {'photo is' if number == 1 else 'photos are'} {odd}")
     orientation = _orientation(final)
-    lesion, by_split = _lesion(final), counts.by_split()
+    shares, by_split = {split: final.shares(split) for split in SPLITS}, counts.by_split()
     return PrepareManifest(
         settings=settings,
         counts=by_split,
@@ -246,9 +248,10 @@ def _manifest(
         left_out={what: issues.left_out[what] for what in ("cases", "images", "masks", "answers")},
         agreement=agreement(final.dices),
         mask_values=dict(sorted(kinds.items())),
-        lesion=lesion,
+        lesion=_lesion(final, shares),
         labels=counts.by_label(),
         duplicates=final.plan.duplicates,
+        overview=overview.overview({split: masks.values() for split, masks in shares.items()}),
         orientation=orientation,
         prompts=prompts,
         problems=tuple(issues.lines()),
@@ -275,14 +278,13 @@ def _orientation(final: FinalDataset) -> Orientation:
     return Orientation(turned, upright[False], upright[True], upright[None], rule)
 
 
-def _lesion(final: FinalDataset) -> dict[str, LesionShares | None]:
+def _lesion(final: FinalDataset, by_split: Mapping[str, Mapping[str, LesionShare]]) -> dict[str, LesionShares | None]:
     """Return how much of the photos is lesion, by split; report masks that viewers show otherwise, and odd shares."""
     issues = final.raw.issues
     for line in appearance_lines(final.appearances()):
         issues.add_loss(line)
     found: dict[str, LesionShares | None] = {}
-    for split in SPLITS:
-        shares = final.shares(split)
+    for split, shares in by_split.items():
         found[split] = summary(list(shares.values()))
         odd = implausible(shares)
         if odd:

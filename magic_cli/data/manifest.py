@@ -1,7 +1,6 @@
 """prepare.json: what `magic prepare` read, did and left out. No date, no absolute path: same inputs, same bytes."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
@@ -9,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from magic_cli.data.imaging.lesion_share import LesionShares
+from magic_cli.data.preparation.overview import Overview, overview_of_row
 from magic_cli.data.prompt_lengths import PromptLengths, PromptStatistics, PromptWindow
-from magic_cli.records import SPLITS, Case, ImageRecord
+from magic_cli.records import SPLITS
 
 FORMAT = 2  # of prepared/, written as "schema"
 
@@ -25,8 +25,6 @@ PUBLISHED: Mapping[str, Mapping[str, int]] = {
 BINS = 20  # of the histogram of agreement, over 0..1
 
 LOWEST = 30  # photos of least agreement that are listed
-
-LABELS = 500  # labels whose cases are counted one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,7 @@ class SplitCounts:
 class LabelCounts:
     """Cases by label and split.
 
-    `kinds` is the number of labels; `counts` maps the `LABELS` most frequent ones to cases by split, most frequent
+    `kinds` is the number of labels; `counts` maps the 500 most frequent ones to cases by split, most frequent
     first; `without` counts the cases that have none.
     """
 
@@ -120,8 +118,9 @@ class DuplicateReport:
 
     `bits` and `correlation` are the thresholds of near duplicates. `exact` and `near` count the photos that have an
     earlier duplicate, by its kind; `clusters` and `conflicts` the clusters, and those of several labels; `across` pairs
-    of a photo and an earlier split that has it too; `dropped` the photos that were left out. `shown` are up to 200
-    clusters of several cases: those with conflicts first, then those across splits.
+    of a photo and an earlier split that has it too, `across_near` those of them that are nearly the same picture;
+    `dropped` the photos that were left out. `shown` are up to 200 clusters of several cases: those with conflicts
+    first, then those across splits.
     """
 
     bits: int
@@ -133,6 +132,7 @@ class DuplicateReport:
     across: int
     dropped: int
     shown: tuple[DuplicateCluster, ...] = ()
+    across_near: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ class PrepareManifest:
     photos the masks mark (None without masks; empty if an earlier version wrote it). `problems` are losses, `notes`
     choices and facts, one line each. `published` is None for data other than the challenge's, `agreement` if no photo
     has two masks, `prompts` if tokens could not be counted, `labels` if no case has one, `duplicates`
-    if an earlier version wrote it.
+    and `overview` if an earlier version wrote it.
     """
 
     settings: PrepareSettings
@@ -219,6 +219,7 @@ class PrepareManifest:
     lesion: Mapping[str, LesionShares | None] = field(default_factory=dict)
     labels: LabelCounts | None = None
     duplicates: DuplicateReport | None = None
+    overview: Overview | None = None
 
     @classmethod
     def of_counts(cls, settings: PrepareSettings, counts: Mapping[str, SplitCounts]) -> "PrepareManifest":
@@ -245,7 +246,7 @@ class PrepareManifest:
     def from_json(cls, row: Mapping[str, Any]) -> "PrepareManifest":
         """Return the manifest of a parsed prepare.json that schemas/prepared.schema.json allows."""
         published, agreement_row, inputs = row["published"], row["agreement"], row["inputs"]
-        labels, duplicates = row.get("labels"), row.get("duplicates")
+        labels, duplicates, overview = row.get("labels"), row.get("duplicates"), row.get("overview")
         return cls(
             settings=PrepareSettings(**row["settings"]),
             counts={split: SplitCounts(**counts) for split, counts in row["counts"].items()},
@@ -264,6 +265,7 @@ class PrepareManifest:
             },
             labels=None if labels is None else LabelCounts(**labels),
             duplicates=None if duplicates is None else _duplicates(duplicates),
+            overview=None if overview is None else overview_of_row(overview),
         )
 
 
@@ -296,62 +298,6 @@ def _prompts(row: Mapping[str, Any]) -> PromptStatistics:
     histograms = (tuple(lengths[split]) for split in SPLITS)
     windows = tuple(PromptWindow(**window) for window in row["windows"])
     return PromptStatistics(row["tokenizer"], windows, PromptLengths(lengths["width"], *histograms))
-
-
-class Counts:
-    """Counts of cases and photos that pass by, by split."""
-
-    def __init__(self) -> None:
-        self._totals: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
-        self._annotators: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
-        self._labels: Counter[tuple[str | None, str]] = Counter()
-        self.cases = self.listed = self.images = 0
-        self.has_text = False
-
-    def add_case(self, case: Case) -> None:
-        """Count a case."""
-        total, listed = self._totals[case.split], len(case.image_ids)
-        total["cases"] += 1
-        total["listed"] += listed
-        total["answered"] += case.answers is not None
-        self._labels[case.label, case.split] += 1
-        self.cases += 1
-        self.listed += listed
-        self.has_text = self.has_text or any(any(text.values()) for text in case.texts.values())
-
-    def add_image(self, image: ImageRecord) -> None:
-        """Count a photo."""
-        total, annotators = self._totals[image.split], len(image.annotators)
-        total["images"] += 1
-        total["masks"] += annotators
-        self._annotators[image.split][str(annotators)] += 1
-        self.images += 1
-
-    def by_split(self) -> dict[str, SplitCounts]:
-        """Return the counts of each split."""
-        return {
-            split: SplitCounts(
-                cases=total["cases"],
-                listed=total["listed"],
-                images=total["images"],
-                masks=total["masks"],
-                annotators=dict(sorted(self._annotators[split].items())),
-                answered=total["answered"],
-            )
-            for split, total in self._totals.items()
-        }
-
-    def by_label(self) -> LabelCounts | None:
-        """Return the cases by label; None if no case has one."""
-        totals = Counter[str]()
-        for (label, _), number in self._labels.items():
-            if label is not None:
-                totals[label] += number
-        if not totals:
-            return None
-        frequent = sorted(totals, key=lambda label: (-totals[label], label))[:LABELS]
-        counts = {label: {split: self._labels[label, split] for split in SPLITS} for label in frequent}
-        return LabelCounts(len(totals), counts, {split: self._labels[None, split] for split in SPLITS})
 
 
 def against_published(counts: Mapping[str, SplitCounts]) -> Published | None:

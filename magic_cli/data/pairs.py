@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.shards.dataset import ShardedDataset
-from magic_cli.data.texts.captions import SUBTEXT
-from magic_cli.data.texts.pair_texts import KNOWLEDGE, with_pair_texts
-from magic_cli.records import Case, Sample
+from magic_cli.data.texts.pair_texts import has_text, with_pair_texts
+from magic_cli.records import Sample
 
 
 def pair_samples(prepared: Prepared, split: str, needs_text: bool = True) -> Sequence[Sample]:
@@ -47,9 +46,3 @@ def pair_notes(prepared: Prepared, split: str) -> tuple[str, ...]:
     if not reasons:
         return ()
     return (f"split {split}: {lost + silent:,} of {len(images):,} photos make no pair: {', '.join(reasons)}",)
-
-
-def has_text(case: Case) -> bool:
-    """Return whether a case says anything that a photo can be paired with: a caption, a knowledge text, a prompt."""
-    roles = (text for role, text in case.texts.items() if role in KNOWLEDGE or role.startswith(SUBTEXT))
-    return any(written.strip() for text in (*roles, {"": case.question, " ": case.answer}) for written in text.values())

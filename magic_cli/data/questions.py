@@ -28,6 +28,8 @@ _BRACKET = re.compile(r"\((?:please specify|por favor,? especifique)\)|（请注
 
 _NUMBER = re.compile(r"^\s*\d+[.)]?\s+")
 
+_FIRST_SLOT = re.compile(r"^\s*1\s+|(?<!\s)\s+1\s*$")  # without the look behind, a run of spaces is read again at each
+
 _LARGEST = 2**31
 
 _NOT_MENTIONED = {"not mentioned", "无法得知", "no mencionado", "no se menciona"}
@@ -157,6 +159,13 @@ class QuestionSchema:
         for value in values:
             if not 0 <= value < size:
                 raise DataError(problem(qid, value, f"an index in 0..{size - 1}", "use 0-based option indices"))
+
+    def wording(self, parent: str) -> str:
+        """Return the text of a question in English, or in the first language of the file, less the number of a slot."""
+        qids = self.parents[parent]
+        text = self.by_qid[qids[0]].text
+        wording = text.get("en", next(iter(text.values()), ""))
+        return _FIRST_SLOT.sub("", wording) if len(qids) > 1 else wording
 
     def option(self, qid: str, index: int, lang: str = "en") -> str:
         """Return the text of an option in `lang`, or in the first language of the file if `lang` is missing."""

@@ -11,7 +11,8 @@ import tifffile
 from PIL import Image
 
 from magic_cli.data.imaging.masks import write_mask
-from magic_cli.data.manifest import Counts, PrepareManifest, PrepareSettings
+from magic_cli.data.manifest import PrepareManifest, PrepareSettings
+from magic_cli.data.preparation.counts import Counts
 from magic_cli.data.prepared import case_row, image_row
 from magic_cli.data.questions import QuestionSchema, load_questions
 from magic_cli.io.json_files import write_json, write_jsonl

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from magic_cli.data.lazy_samples import JoinedSamples, LazySamples, blocks_of, chained
-from magic_cli.data.pairs import has_text, pair_notes, pair_samples
+from magic_cli.data.pairs import pair_notes, pair_samples
 from magic_cli.data.prepared import open_prepared
+from magic_cli.data.texts.pair_texts import has_text
 from magic_cli.records import Case, Sample
 
 

@@ -18,8 +18,8 @@ from magic_cli.commands.prepare import PrepareOptions, prepare
 from magic_cli.data.manifest import PUBLISHED, PrepareManifest
 from magic_cli.data.prepared import PAGE, open_prepared
 from magic_cli.records import SPLITS, ImageRecord
-from magic_cli.report import prepare_page
-from magic_cli.report.prepare_page import LOWEST, SPREAD, _plot, choose
+from magic_cli.report.preparation import page as prepare_page
+from magic_cli.report.preparation.page import LOWEST, SPREAD, _plot, choose
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[2J'
 

@@ -86,6 +86,7 @@ def report(situation: Situation, store: CaseStore, issues: IssueLog) -> Duplicat
     ranked.sort(key=lambda item: item[0])
     same = int(np.count_nonzero(situation.found.exact != np.arange(len(situation.owners))))
     alike = int(np.count_nonzero(situation.found.cluster != np.arange(len(situation.owners))))
+    across_near = sum(map(len, near.across.values()))
     return DuplicateReport(
         bits=BITS,
         correlation=CORRELATION,
@@ -93,9 +94,10 @@ def report(situation: Situation, store: CaseStore, issues: IssueLog) -> Duplicat
         near=alike - same,
         clusters=total,
         conflicts=len(conflicts),
-        across=sum(map(len, exact.across.values())) + sum(map(len, near.across.values())),
+        across=sum(map(len, exact.across.values())) + across_near,
         dropped=len(situation.dropped),
         shown=tuple(_cluster(situation, photos, store) for _, photos in ranked[:_CLUSTERS]),
+        across_near=across_near,
     )
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.data.lazy_samples import LazySamples
-from magic_cli.data.manifest import Counts, PrepareManifest, PrepareSettings
+from magic_cli.data.manifest import PrepareManifest, PrepareSettings
+from magic_cli.data.preparation.counts import Counts
 from magic_cli.data.prepared import MANIFEST, Prepared
 from magic_cli.data.prepared_stamps import PreparedStamps, stamps_of
 from magic_cli.data.questions import NO_QUESTIONS

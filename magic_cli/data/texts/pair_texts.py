@@ -94,3 +94,9 @@ def concepts_of(case: Case) -> tuple[str, ...]:
     """Return what the concept text of a case lists; () if it lists nothing."""
     found = _SHOWS.fullmatch(_english(case, CONCEPT_TEXT))
     return tuple(part for part in found[1].split(", ") if part) if found else ()
+
+
+def has_text(case: Case) -> bool:
+    """Return whether a case says anything that a photo can be paired with: a caption, a knowledge text, a prompt."""
+    roles = (text for role, text in case.texts.items() if role in KNOWLEDGE or role.startswith(SUBTEXT))
+    return any(written.strip() for text in (*roles, {"": case.question, " ": case.answer}) for written in text.values())

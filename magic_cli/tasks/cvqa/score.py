@@ -1,6 +1,5 @@
 """Scores of closed answers, strict and official, with the rows of all tables and the scores of trivial answers."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -25,8 +24,6 @@ from magic_cli.tasks.cvqa.write import surest_errors
 from magic_cli.training.task import RULES, of_class
 
 MONITOR = "accuracy_all"
-
-_NUMBER = re.compile(r"^\s*1\s+|(?<!\s)\s+1\s*$")  # without the look behind, a run of spaces is read again at each
 
 _NOTHING = -1
 
@@ -185,11 +182,10 @@ def _rows(key: Key, answers: Mapping[str, Answer], scores: Mapping[str, float]) 
     predicted = [questions.to_sets(answer.slots) for answer in answers.values()]
     for parent, slots in questions.parents.items():
         first = questions.by_qid[slots[0]]
-        wording = first.text.get("en", next(iter(first.text.values()), ""))
         pairs = [(sets.get(parent, frozenset()), gold[parent]) for sets, gold in zip(predicted, key.sets, strict=True)]
         yield {
             "parent": parent,
-            "question": _NUMBER.sub("", wording) if len(slots) > 1 else wording,  # removes the slot's number
+            "question": questions.wording(parent),
             "accuracy": scores[f"accuracy_{parent}"],
             "n": len(pairs),
             "options": list(first.options.get("en", next(iter(first.options.values())))),

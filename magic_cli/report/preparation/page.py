@@ -19,8 +19,8 @@ from magic_cli.data.prompt_lengths import PromptStatistics
 from magic_cli.errors import DataError
 from magic_cli.records import SPLITS, ImageRecord
 from magic_cli.report import overlays, page
-from magic_cli.report.duplicate_pictures import draw_duplicates, duplicates_to_show
-from magic_cli.report.prepare_text import case_word, left_out_texts, lesion_texts, row_labels, source_text
+from magic_cli.report.preparation.duplicate_pictures import draw_duplicates, duplicates_to_show
+from magic_cli.report.preparation.text import case_word, left_out_texts, lesion_texts, row_labels, source_text
 
 LOWEST, SPREAD = 24, 24  # pictures of at most 30 kB: the page stays below 2 MB, and takes seconds at most
 

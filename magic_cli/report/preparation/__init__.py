@@ -1,0 +1,1 @@
+"""What `magic prepare` shows: its page, and its lines on the terminal."""
