@@ -22,11 +22,10 @@ from magic_cli.models import weights
 from magic_cli.models.cache import store
 from magic_cli.models.cache.store import Cleared, format_bytes
 
-PACKAGES = tuple(name for name in environment.PACKAGES if name not in ("mediqa-magic", "matplotlib"))
+PACKAGES = tuple(name for name in environment.PACKAGES if name != "mediqa-magic")
 
 EXTRAS = {
     "imagecodecs": "rare TIFF compressions, used by tifffile",
-    "matplotlib": "plots in report.html",
 }
 
 # default outputs of the commands, and what patient data each may contain

@@ -15,7 +15,6 @@ PACKAGES = {
     "pillow": "PIL",
     "tifffile": "tifffile",
     "pandas": "pandas",
-    "matplotlib": "matplotlib",
     "torch": "torch",
     "torchvision": "torchvision",
     "timm": "timm",

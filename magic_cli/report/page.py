@@ -33,7 +33,8 @@ def render(template: str, **context: object) -> str:
     """Return the HTML of a template of report/templates; every value in it is escaped.
 
     Filters besides jinja's: `figure` (0.1234), `signed` (+0.1234), `share` (12.3 %), `count` (1,234), `pvalue`;
-    None and NaN are shown as a dash. HTML of our own making, such as an inline SVG, is passed as `markupsafe.Markup`.
+    None and NaN are shown as a dash. Functions: `strip` and `strip_axis` (report/plots/bars.py). HTML of our own
+    making, such as an inline SVG, is passed as `markupsafe.Markup`.
 
     Raises:
         jinja2.UndefinedError: the template uses a name that the context lacks, which is a bug.
@@ -45,6 +46,8 @@ def render(template: str, **context: object) -> str:
 def _environment() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # 60 ms: only when a page is written
 
+    from magic_cli.report.plots import strip, strip_axis
+
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -54,7 +57,7 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals["version"] = __version__
+    environment.globals |= {"version": __version__, "strip": strip, "strip_axis": strip_axis}
     environment.filters |= {"figure": figure, "signed": signed, "share": share, "count": count, "pvalue": pvalue}
     return environment
 

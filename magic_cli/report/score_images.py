@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from magic_cli.data.gold import MaskGold
-from magic_cli.errors import DataError, ExtraError
+from magic_cli.errors import DataError
 from magic_cli.records import Interval, Mask, TaskScores
 from magic_cli.report import overlays, page, plots
 from magic_cli.report.plots import Group
@@ -51,8 +51,7 @@ class ImageContent:
         pictures: headings with their overlays.
         annotator_lines: how the contours of the first, second, ... annotator are drawn.
         prediction_line: how that of the prediction is drawn.
-        bins: lower and upper bound of Jaccard, and the number of images in between.
-        plots: inline SVGs with their captions; none without matplotlib.
+        plots: inline SVGs with their captions.
         sizes: groups of images by lesion size.
         n_empty: images without a lesion.
         n_skipped: images without a defined score.
@@ -64,7 +63,6 @@ class ImageContent:
     pictures: tuple[tuple[str, list[Picture]], ...]
     annotator_lines: tuple[overlays.Line, ...]
     prediction_line: overlays.Line
-    bins: tuple[tuple[float, float, int], ...]
     plots: tuple[tuple["Markup", str], ...]
     sizes: tuple[Group, ...]
     n_empty: int
@@ -88,7 +86,7 @@ def image_content(scores: TaskScores, gold: MaskGold, masks: Masks) -> ImageCont
     scored = [item for item in items if is_defined(item["dice_max"])]
     sized = [item for item in scored if (item["lesion"] or 0) > 0]
     jaccards = [item["jaccard_max"] for item in scored if is_defined(item["jaccard_max"])]
-    sizes, dices = [item["lesion"] for item in sized], [item["dice_max"] for item in sized]
+    sizes, dices = _column(sized, "lesion"), _column(sized, "dice_max")
     chosen = [(heading, list(_pictures(rows, gold, masks))) for heading, rows in choose(scored)]
     shown = [picture.item["image"] for _, pictures in chosen for picture in pictures]
     most = max((len(gold.images[image].annotators) for image in shown), default=0)
@@ -96,8 +94,7 @@ def image_content(scores: TaskScores, gold: MaskGold, masks: Masks) -> ImageCont
         pictures=tuple((heading, pictures) for heading, pictures in chosen if pictures),
         annotator_lines=tuple(overlays.line_of(number) for number in range(most)),
         prediction_line=overlays.PREDICTION,
-        bins=tuple((k / plots.BINS, (k + 1) / plots.BINS, int(n)) for k, n in enumerate(plots.bins(jaccards))),
-        plots=tuple(_plots(jaccards, sizes, dices)),
+        plots=tuple(_plots(jaccards, sized)),
         sizes=plots.groups(sizes, dices) if sizes else (),
         n_empty=len(scored) - len(sized),
         n_skipped=len(items) - len(scored),
@@ -137,21 +134,25 @@ def _pictures(items: Sequence[Row], gold: MaskGold, masks: Masks) -> Iterator[Pi
         yield Picture(item, page.data_uri(picture, _SIDE), picture.size, f"{alt}; Dice {item['dice_max']:.2f}")
 
 
-def _plots(jaccards: Sequence[float], sizes: Sequence[float], dices: Sequence[float]) -> Iterator[tuple["Markup", str]]:
-    """Yield inline SVGs with their captions; none without matplotlib."""
-    from markupsafe import Markup  # comes with jinja2; the SVGs are our own
+def _plots(jaccards: Sequence[float], sized: Sequence[Row]) -> Iterator[tuple["Markup", str]]:
+    """Yield inline SVGs with their captions."""
+    if jaccards:
+        title, axis = "Jaccard of each image", "Jaccard with the best annotator"
+        caption = "Each image's Jaccard with its best annotator, in bins of 0.05."
+        yield plots.histogram(jaccards, title=title, axis=axis), caption
+    if sized:
+        title, axis, names = (
+            "Dice against lesion size",
+            "lesion, share of the photo (log scale)",
+            _column(sized, "image"),
+        )
+        sizes, dices = _column(sized, "lesion"), _column(sized, "dice_max")
+        plot = plots.scatter(sizes, dices, title=title, x_axis=axis, y_axis="Dice, best annotator", names=names)
+        yield plot, _points(len(sized))
 
-    try:
-        if jaccards:
-            title, axis = "Jaccard of each image", "Jaccard with the best annotator"
-            svg = plots.histogram(jaccards, name="jaccard", title=title, axis=axis)
-            yield Markup(svg), "Each image's Jaccard with its best annotator, in bins of 0.05."  # noqa: S704
-        if sizes:
-            title, axis = "Dice against lesion size", "lesion, share of the photo (log scale)"
-            svg = plots.scatter(sizes, dices, name="size", title=title, x_axis=axis, y_axis="Dice, best annotator")
-            yield Markup(svg), _points(len(sizes))  # noqa: S704
-    except ExtraError:
-        return
+
+def _column(rows: Sequence[Row], key: str) -> list[Any]:
+    return [row[key] for row in rows]
 
 
 def _points(number: int) -> str:

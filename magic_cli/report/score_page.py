@@ -1,8 +1,7 @@
 """report.html: one page from a score report, with pictures of where a system succeeds and fails.
 
 It holds ids, scores and pictures, but no patient's text except for the examples of retrieval in contrastive
-pretraining (report/pairs/), above which it says so; and it loads nothing. Plots need the extra `report`; without it
-the same numbers are shown as tables.
+pretraining (report/pairs/), above which it says so; and it loads nothing.
 """
 
 import shlex
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING
 from magic_cli.data.gold import Gold
 from magic_cli.data.pair_gold import PairGold
 from magic_cli.data.prepared import Prepared
-from magic_cli.errors import ExtraError
 from magic_cli.metrics.bootstrap import FEWEST
 from magic_cli.records import TaskScores
 from magic_cli.report import page, plots
@@ -148,10 +146,8 @@ class TaskContent:
 
 @dataclass(frozen=True, slots=True)
 class TrainingContent:
-    """Training curves as inline SVGs; without matplotlib, the rows of metrics.jsonl and the columns to show of them."""
+    """Training curves as inline SVGs."""
 
-    rows: list[Row]
-    columns: list[str]
     plots: list["Markup"]
 
 
@@ -205,7 +201,6 @@ def html(
         published=published,
         settings=asdict(report.settings),
         command=shlex.join(report.provenance.argv),
-        remedy=plots.REMEDY,
         fewest=FEWEST,
     )
 
@@ -317,9 +312,7 @@ def _confusion(row: Row) -> Confusion:
 
 
 def _training(report: ScoreReport, history: Sequence[Row]) -> TrainingContent | None:
-    """Return training curves or their table: the loss, and up to two headline scores."""
-    from markupsafe import Markup
-
+    """Return training curves: the loss, and up to two headline scores."""
     rows = [row for row in history if isinstance(row.get("epoch"), (int, float))]
     known = [key for row in rows for key, value in row.items() if isinstance(value, float)]
     headlines = [key for task in report.tasks.values() for key in task.headline_scores]
@@ -328,15 +321,13 @@ def _training(report: ScoreReport, history: Sequence[Row]) -> TrainingContent | 
     if not rows or not known:
         return None
     kinds = [("Training loss", ["loss"], "loss", ""), ("Score on the valid split", scores, "score", (*scores, "")[0])]
-    try:
-        svgs = [
-            plots.curves(rows, keys, name=axis, title=title, axis=axis, best=best)
+    return TrainingContent(
+        [
+            plots.curves(rows, keys, title=title, axis=axis, best=best)
             for title, keys, axis, best in kinds
             if set(keys) & set(known)
         ]
-    except ExtraError:
-        svgs = []
-    return TrainingContent(rows, ["loss", *scores], [Markup(svg) for svg in svgs])  # noqa: S704
+    )
 
 
 def _published(report: ScoreReport, name: str, entries: Sequence[Entry]) -> PublishedContent:

@@ -44,7 +44,7 @@ MODULES = (
     *("magic_cli.tasks.seg", "magic_cli.tasks.seg.model", "magic_cli.tasks.cvqa", "magic_cli.tasks.cvqa.model"),
     *("magic_cli.tasks.cvqa.vote", "jsonschema", "jsonschema_rs", "tifffile", "typer._adapters"),
     "torch.utils.serialization.config",
-    *("pandas.io.formats.csvs", "jinja2", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
+    *("pandas.io.formats.csvs", "jinja2"),
 )
 
 

@@ -1,10 +1,8 @@
 """Pages in a real browser: silent, alone, readable at any width and in the dark, reachable by keyboard, printable."""
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from unittest import mock
 
 import browser
 import pytest
@@ -17,7 +15,7 @@ from magic_cli.report import score_page
 from magic_cli.report.search import page as search_page
 
 pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="no chromium: apt-get install chromium")
-PAGES = ("report", "hostile", "tables", "pairs", "prepare", "search")
+PAGES = ("report", "hostile", "pairs", "prepare", "search")
 LOOKS = [(360, "light"), (360, "dark"), (1280, "light"), (1280, "dark")]
 
 WIDER = """[...document.querySelectorAll('body *')].filter(e => {
@@ -76,9 +74,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> dict[str,
         "search": search_page.html(make_result(folder, hits=4, k=3, size=(48, 64))),
         "hostile": score_page.html(hostile.report, hostile.gold, hostile.masks, HISTORY),
     }
-    with mock.patch.dict(sys.modules, {"matplotlib": None}):
-        texts["tables"] = score_page.html(plain.report, gold, plain.masks, HISTORY)
-        texts["pairs"] = make_pairs(folder / "pairs").html("clip", "make")
+    texts["pairs"] = make_pairs(folder / "pairs").html("clip", "make")
     for name, text in texts.items():
         found[name] = folder / f"{name}.html"
         found[name].write_text(text, encoding="utf-8")

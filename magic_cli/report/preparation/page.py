@@ -1,7 +1,6 @@
 """prepared/index.html: a page that shows what was read, what was lost, and where annotators disagree.
 
-It holds ids, numbers and pictures, but no patient's text, and loads nothing. Bars are drawn without matplotlib, so that
-a prepared dataset has the same bytes whether or not that extra is installed.
+It holds ids, numbers and pictures, but no patient's text, and loads nothing.
 """
 
 import os
