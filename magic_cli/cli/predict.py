@@ -7,6 +7,7 @@ import typer
 
 from magic_cli.cli import options as opt
 from magic_cli.cli.output import emit
+from magic_cli.io.progress import loading_torch
 
 if TYPE_CHECKING:
     from magic_cli.report.run_text import PredictResult, VoteResult
@@ -167,7 +168,8 @@ def predict(
 
         result: VoteResult | PredictResult = merge(preds or [], data, split, out, VoteOptions(overwrite, dry_run))
     else:
-        from magic_cli.commands import predict as verb
+        with loading_torch():
+            from magic_cli.commands import predict as verb
         from magic_cli.training.runtime import RuntimeOptions
 
         options = verb.PredictOptions(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magic_cli.commands.recording import recorded
-from magic_cli.commands.run_setup import RUNS, RunSetup, TrainOptions, run_files, set_up
+from magic_cli.commands.run_setup import RUNS, RunSetup, TrainOptions, no_run, run_files, set_up
 from magic_cli.commands.train import FILES as RUN_FILES
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.stratify import assign_folds
@@ -28,7 +28,7 @@ from magic_cli.io import ownership, run_record, schema
 from magic_cli.io.files import StrPath, check_watched, sweep, watched
 from magic_cli.io.json_files import read_json, read_jsonl, write_json
 from magic_cli.io.ownership import kind_of
-from magic_cli.io.progress import is_main_process, log
+from magic_cli.io.progress import is_main_process, loading_torch, log
 from magic_cli.metrics import bootstrap
 from magic_cli.records import EncounterScores, Prediction, Review, Sample, TaskScores
 from magic_cli.report.run_text import CrossValidationResult, Fold, FoldScores, PooledScore
@@ -132,7 +132,8 @@ def cross_validate(
     folder = RUNS / task if out is None else Path(out)
     _refuse_weights(options)
     setup = set_up(task, [data], _draft(folder, task), options, _earlier)
-    from magic_cli.training import selection
+    with loading_torch():
+        from magic_cli.training import selection
 
     plan, (dataset,) = _plan(setup, folds), setup.datasets
     review = selection.review_data(plan.everything(), [dataset.prepared], setup.config)
@@ -201,7 +202,7 @@ def _earlier(work: Path) -> tuple[Path, Mapping[str, object]]:
     """Return folds.json of the run that is resumed, and what it holds; {} if the run had not begun."""
     file = work / FILE
     if not file.is_file():
-        log(f"{file} does not exist: starting from the beginning")
+        log(no_run(work, FILE))
         return file, {}
     earlier: Mapping[str, object] = read_json(file)
     lines = schema.problems("folds", earlier, str(file))

@@ -12,6 +12,7 @@ from magic_cli.data.shards.dataset import ShardStamps, shard_files
 from magic_cli.errors import CheckpointError, ConfigError, DataError, printable, problem
 from magic_cli.io import run_record
 from magic_cli.io.files import StrPath
+from magic_cli.io.progress import loading_torch
 from magic_cli.io.run_record import Hashed, RunFiles
 from magic_cli.models.weights import encoder_digests
 from magic_cli.training.run_folder import Draft
@@ -140,7 +141,8 @@ def set_up(
         file, earlier = read_earlier(work)
         config = resolve_or_resume(config, options.given(), file, earlier)
     if options.deterministic:
-        from magic_cli.training.devices import require_determinism
+        with loading_torch():
+            from magic_cli.training.devices import require_determinism
 
         require_determinism()
     masks, shards = task.deliverable == "masks", task.reads_shards
@@ -159,6 +161,11 @@ def _check_questions(datasets: Sequence[Dataset]) -> None:
             got = "other closed questions" if other.prepared.questions.slots else "no closed questions"
             expected, remedy = f"those of {first.folder}", "train on each of them by itself"
             raise DataError(printable(problem(f"--data {other.folder}", got, expected, remedy)))
+
+
+def no_run(folder: Path, state: str) -> str:
+    """Return the line for --resume where nothing was saved: jobs that start again by themselves always give it."""
+    return f"note: --resume: {folder} (--out) has no {state}: starting from the beginning; is it the right folder?"
 
 
 def resolve_or_resume(asked: Config, given: set[str], file: Path, earlier: Mapping[str, object]) -> Config:

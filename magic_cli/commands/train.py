@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magic_cli.commands.recording import recorded
-from magic_cli.commands.run_setup import RUNS, RunSetup, TrainOptions, run_files, set_up
+from magic_cli.commands.run_setup import RUNS, RunSetup, TrainOptions, no_run, run_files, set_up
 from magic_cli.io import run_record
 from magic_cli.io.durations import phase
 from magic_cli.io.files import StrPath, check_watched
 from magic_cli.io.ownership import kind_of
-from magic_cli.io.progress import log
+from magic_cli.io.progress import loading_torch, log
 from magic_cli.io.run_record import RunFiles
 from magic_cli.records import Review
 from magic_cli.report.next_command import after_training
@@ -56,9 +56,10 @@ def train(
     folder = RUNS / task if out is None else Path(out)
     folders = [data] if isinstance(data, str | os.PathLike) else list(data)
     setup = set_up(task, folders, _draft(folder, task), options, _earlier)
-    from magic_cli.training import selection
-    from magic_cli.training.parts import data_of
-    from magic_cli.training.trainer import Trainer
+    with loading_torch():
+        from magic_cli.training import selection
+        from magic_cli.training.parts import data_of
+        from magic_cli.training.trainer import Trainer
 
     parts = data_of(setup.task, setup.datasets, setup.config)
     log(f"{task}: {len(parts.train)} training, {len(parts.valid)} validation samples, preset {setup.config.preset}")
@@ -126,11 +127,13 @@ def _start(setup: RunSetup, files: RunFiles) -> None:
 
 def _earlier(work: Path) -> tuple[Path, Mapping[str, object]]:
     """Return state.pt of a run that is resumed, and its meta data; of one that saved nothing, its record; else {}."""
-    from magic_cli.training.resume import state_meta
+    with loading_torch():
+        from magic_cli.training.resume import state_meta
 
     state, record = work / "state.pt", work / run_record.FILE
     if state.is_file():
         return state, state_meta(state)
+    log(no_run(work, state.name))
     return record, run_record.unfinished_settings(record)
 
 

@@ -239,11 +239,11 @@ def _sha256_of(path: Path, _size: int, _mtime: int) -> str:
     return sha256(path)
 
 
-def refuse_existing(path: Path, overwrite: bool, option: str = "--out") -> None:
+def refuse_existing(path: Path, overwrite: bool, option: str = "--out", remedy: str = "--overwrite") -> None:
     """Raise DataError when `path`, which `option` names, exists (a folder: is not empty) and `overwrite` is false."""
     taken = not is_empty(path) if path.is_dir() else path.exists()
     if taken and not overwrite:
-        raise DataError(f"{printable(path)}: already there; use --overwrite, or another {option}")
+        raise DataError(f"{printable(path)}: already there; use {remedy}, or another {option}")
 
 
 def cache_root() -> Path:

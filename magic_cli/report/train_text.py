@@ -99,7 +99,8 @@ class TrainResult(RecordedResult):
         samples = f"{self.train_samples} training, {self.valid_samples} validation samples"
         if self.checkpoint is None:
             return [f"{self.title}: {samples}; {self.parameters:,} trainable parameters (--dry-run)"]
-        chosen = f"best of {self.epochs} epochs: {self.best.get('epoch', 'none')}"
+        best = f"epoch {self.best['epoch']}" if "epoch" in self.best else "none"
+        chosen = f"best: {best} of {self.epochs}"
         if self.epochs > 1 and "epoch" in self.best:
             chosen += ", chosen on the validation samples, where scores are optimistic"
         text = [f"{self.title}: {samples}; {chosen}"]
@@ -110,7 +111,7 @@ class TrainResult(RecordedResult):
         if self.datasets:
             text += _dataset_lines(self, shown)
         else:
-            text += [f"  {name:<20} {number(self.best[name])}" for name in shown]
+            text += [f"  {_title(name):<20} {number(self.best[name])}" for name in shown]
             text += [f"  {number(value)}  if the answer were: {name}" for name, value in self.baselines.items()]
         text += [chosen_line(self.chosen)] if self.chosen else []
         for name, own in answers.items():
@@ -131,6 +132,11 @@ class TrainResult(RecordedResult):
         return replace(self, datasets=tuple(datasets), best=means, baselines=_means(list(baselines.values())))
 
 
+def _title(name: str) -> str:
+    """Return the name of a score for people: all but the loss are of the validation samples."""
+    return "training loss" if name == "loss" else name
+
+
 def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return the means of the scores that all rows have."""
     shared = [name for name in rows[0] if all(name in row for row in rows)]
@@ -147,7 +153,8 @@ def _dataset_lines(result: TrainResult, shown: Sequence[str]) -> list[str]:
         ("validation samples", str(result.valid_samples), *(str(dataset.valid_samples) for dataset in datasets)),
     ]
     rows += [
-        (n, number(result.best[n]), *(number(d.best.get(n)) if n != "loss" else "" for d in datasets)) for n in shown
+        (_title(n), number(result.best[n]), *(number(d.best.get(n)) if n != "loss" else "" for d in datasets))
+        for n in shown
     ]
     rows += [
         (f"if the answer were: {name}", number(value), *(number(dataset.baselines.get(name)) for dataset in datasets))

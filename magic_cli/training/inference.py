@@ -40,9 +40,23 @@ def fill_cache(model: TaskModel, samples: Sequence[Sample], views: int, accelera
 
 
 def predict(
-    model: TaskModel, samples: Sequence[Sample], config: Config, accelerator: Accelerator, view: int = 0
+    model: TaskModel,
+    samples: Sequence[Sample],
+    config: Config,
+    accelerator: Accelerator,
+    view: int = 0,
+    label: str = "",
 ) -> Iterator[Prediction]:
-    """Yield one prediction per sample, in order, exactly once however many processes share the work."""
+    """Yield one prediction per sample, in order, exactly once however many processes share the work.
+
+    Args:
+        model: on the device.
+        samples: what is predicted.
+        config: of the model.
+        accelerator: of the run.
+        view: of every photo.
+        label: what the progress calls this, where the caller tells how long it took; "" for "predicting".
+    """
     size = min(config.batch_size, CPU_BATCH) if accelerator.device.type == "cpu" else config.batch_size
     parts = shared(len(samples), size, accelerator.process_index, accelerator.num_processes)
     cuda = accelerator.device.type == "cuda"
@@ -52,7 +66,7 @@ def predict(
     model.eval()
     clear_trainable(model)
     with batches_of(loader, accelerator.device) as batches:
-        for part in track(parts, "predicting"):
+        for part in track(parts, label or "predicting", leaves_line=not label):
             predictions: list[Prediction] = []
             if part:
                 batch = next(batches)

@@ -60,7 +60,7 @@ class Draft:
         names = [path.relative_to(self.out).as_posix() for path in self.ours(self.out)]
         ownership.refuse_unrecorded(self.out, owned, names)
         for path in older:
-            refuse_existing(path, overwrite)
+            refuse_existing(path, overwrite, remedy="--overwrite, --resume to go on with that run")
         # of a run that has not ended, names are the proof; a state is no result, and never listed
         proven = [n for n in names if owned and (not owned.ended or n in owned.files or n.endswith(_STATE))]
         ownership.refuse_foreign(self.out, [n for n in proven if ownership.is_file_of(self.out, n)], names)
@@ -96,7 +96,7 @@ class Draft:
             for folder in (self.out, work):
                 stack.enter_context(watched(folder))
             for path in self.files(work) if work == self.out and not resume else ():
-                refuse_existing(path, overwrite=False)
+                refuse_existing(path, overwrite=False, remedy="--overwrite, --resume to go on with that run")
             try:
                 yield
             except KeyboardInterrupt:  # outside the training loop, which raises Interrupted itself

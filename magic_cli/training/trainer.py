@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from magic_cli.config import Config
 from magic_cli.data.issues import counted
@@ -27,50 +26,19 @@ from magic_cli.records import CheckpointMeta, Prediction
 from magic_cli.training import checkpoint, resume
 from magic_cli.training.cached_accumulation import ChunkedModel, backward_in_parts
 from magic_cli.training.devices import accelerator_for
-from magic_cli.training.ema import ModelEma
 from magic_cli.training.inference import fill_cache, predict
 from magic_cli.training.loader import Batches, ClassBatches, Share, Views, WholeBatches, batches_of, loader_for
+from magic_cli.training.monitoring.outlook import Outlook, Plan
 from magic_cli.training.parts import Data, Part, mean_scores
 from magic_cli.training.restoring import seen_before, start_from
 from magic_cli.training.resume import RandomStates, StepSnapshot, TrainProgress
 from magic_cli.training.seen import Seen, overlap_lines
-from magic_cli.training.task_model import Batch, TaskModel
+from magic_cli.training.task_model import Batch
+from magic_cli.training.updates import ModelEma, optimizer_for, rate
 from magic_cli.training.workers import RESUMES, report_ends, require_workers
 
 Observer = Callable[[TrainProgress], None]
 """Told of a run's progress before its first epoch and after each, once that is saved; it changes nothing of it."""
-
-
-def rate(config: Config, update: int, total: int) -> float:
-    """Return the factor on the learning rate at an update: 1, or linear warm-up and cosine to 0."""
-    if config.schedule == "constant":
-        return 1.0
-    warm = config.warmup_updates(total)
-    if update < warm:
-        return (update + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (update - warm) / max(1, total - warm)))
-
-
-def optimizer_for(model: TaskModel, config: Config) -> torch.optim.AdamW:
-    """Return AdamW over the trainable weights: encoders at their own rate, no decay on biases and norms."""
-    inside = {id(p) for encoder in checkpoint.encoders(model).values() for p in encoder.parameters()}
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            groups.setdefault((id(parameter) in inside, parameter.ndim > 1), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {
-                "params": parameters,
-                "lr": (base := config.encoder_lr if encoder else config.lr),
-                "base": base,
-                "weight_decay": config.weight_decay if decay else 0.0,
-            }
-            for (encoder, decay), parameters in groups.items()
-        ],
-        betas=config.betas,
-        eps=config.eps,
-    )
 
 
 def _tell(observers: Sequence[Observer], progress: TrainProgress) -> None:
@@ -138,6 +106,7 @@ class Trainer:
             self._restore(saved)
         self.total = self.batches.updates * self.config.epochs
         observers = observers if self.accelerator.is_main_process else ()
+        self.outlook = self._outlook()
         with self.stop, report_ends(self.out, RESUMES):
             _tell(observers, self.progress)
             while not self.progress.finished:
@@ -151,6 +120,23 @@ class Trainer:
         self.accelerator.wait_for_everyone()  # the main process may still be writing best.pt
         return self.progress
 
+    def _outlook(self) -> Outlook:
+        """Return what can be said of this run, and log it unless the run had ended before."""
+        plan = Plan(
+            epochs=self.config.epochs,
+            steps=self.batches.total,
+            every=self.config.grad_accum_steps,
+            samples=len(self.train_set),
+            batch_size=self.config.batch_size,
+            valid=len(self.data.valid),
+            monitor=self._monitor,
+            patience=self.config.patience,
+            best=self.out / "best.pt",
+        )
+        for line in () if self.progress.finished else plan.lines(self.accelerator.device):
+            log(line)
+        return Outlook(plan, self.accelerator.device)
+
     def _epoch(self) -> None:
         """Run the rest of the epoch; on a signal or an error, save the state after the last complete update."""
         self.train_set.epoch, self.batches.start = self.progress.epoch, self.progress.step
@@ -158,12 +144,14 @@ class Trainer:
         # The sum stays on the device: reading it at every step would stall a GPU. MPS has no float64.
         total = torch.tensor(self.progress.loss_sum, device=self.accelerator.device)
         done, snapshot = self.progress.step, StepSnapshot.of(total, self.statistics)
+        self.outlook.begin_epoch(self.progress.epoch, done, self.progress.best)
         try:
             label = f"epoch {self.progress.epoch + 1}/{self.config.epochs}"
             with batches_of(self.loader, self.accelerator.device) as batches:
-                for batch in track(batches, label, len(self.loader)):
+                for batch in track(batches, label, len(self.loader), self.outlook.status, leaves_line=False):
                     total += self._step(batch, done)
                     done += 1
+                    self.outlook.step(total, done)
                     if self.batches.closes(done - 1):
                         self.progress.step, snapshot = done, StepSnapshot.of(total, self.statistics)
                         self.updating = False
@@ -268,14 +256,11 @@ class Trainer:
             write_jsonl(self.out / "metrics.jsonl", self.progress.history)
             if is_best:  # written last: a fold that has it is complete
                 checkpoint.save_best(self.out / "best.pt", self.core, self._meta(), self.seen)
-        star, seconds = " *" if is_best else "", time.monotonic() - start
-        each = [
-            f"{p.name} {scores[key]:.4f}" for p in self.data.parts if (key := f"{p.name}/{self._monitor}") in scores
-        ]
-        scored = "; ".join([*each, f"scored in {seconds:.0f} s"])
+        names = {f"{part.name}/{self._monitor}": part.name for part in self.data.parts}
+        each = ", ".join(f"{name} {scores[key]:.4f}" for key, name in names.items() if key in scores)
         value = f"{score:.4f}" if math.isfinite(score) else "undefined"
-        scored = f", {self._monitor} {value}{star} ({scored})" if validated else ""
-        log(f"epoch {self.progress.epoch}: loss {loss:.4f}{scored}")
+        scored = f"{self._monitor} {value}{' *' if is_best else ''}{f' ({each})' if each else ''}"
+        log(self.outlook.end_epoch(loss, scored if validated else "", time.monotonic() - start))
         if validated and self.progress.best == -math.inf and (last or self.progress.epoch == 1):
             log(self._undefined())
 
@@ -292,7 +277,8 @@ class Trainer:
 
     def _predictions(self, part: Part) -> Iterator[Prediction]:
         self.data.task.before_predicting(self.core, lambda: part.gold)
-        for prediction in predict(self.core, part.valid, self.config, self.accelerator):
+        label = f"scoring epoch {self.progress.epoch + 1}"
+        for prediction in predict(self.core, part.valid, self.config, self.accelerator, label=label):
             if self.stop.requested:
                 raise self._interrupted()
             yield prediction
@@ -346,7 +332,6 @@ class Trainer:
     def _load(self) -> resume.State | None:
         path = self.out / "state.pt"
         if not path.is_file():
-            log(f"{path} does not exist: starting from the beginning")
             return None
         self.progress, tensors = resume.load(path, self.data.sha256)
         best = self.out / "best.pt"

@@ -37,7 +37,7 @@ from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.model import SegModel, build
 from magic_cli.training.devices import accelerator_for
 from magic_cli.training.loader import to_device
-from magic_cli.training.trainer import optimizer_for
+from magic_cli.training.updates import optimizer_for
 
 NAME = "clipseg-rd64-refined"
 PHOTO = (2100, 2400)  # five megapixels, as the challenge's mean

@@ -108,7 +108,7 @@ def test_a_fold_trains_all_epochs_and_keeps_the_last_weights(done: Path, drawn_p
 def test_averaged_weights_are_those_that_are_kept(
     drawn_prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from magic_cli.training.ema import ModelEma
+    from magic_cli.training.updates import ModelEma
 
     last: list[dict[str, Any]] = []
     original = ModelEma.state

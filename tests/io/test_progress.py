@@ -3,13 +3,14 @@
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 
 import pytest
 from launchers import launch
 
 from magic_cli.io import progress
-from magic_cli.io.progress import log, track
+from magic_cli.io.progress import Status, loading_torch, log, track
 
 
 class Clock:
@@ -58,23 +59,25 @@ def test_long_work_prints_at_most_a_line_per_twentieth(
     clock: Clock, capsys: pytest.CaptureFixture[str], count: int, seconds: float
 ) -> None:
     assert list(work(clock, count, seconds)) == list(range(count))
-    shown = lines(capsys)
-    assert 15 <= len(shown) <= 20
+    *shown, last = lines(capsys)
+    assert last == f"predicting: done in {progress.duration(count * seconds)}"
+    assert 14 <= len(shown) <= 20
     percents = [int(re.findall(r"\((\d+) %\)", line)[0]) for line in shown]
     assert percents == sorted(percents)
-    assert percents[-1] >= 95
+    assert 90 <= percents[-1] < 100
 
 
 def test_very_slow_work_prints_every_thirty_seconds(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     list(work(clock, 1000, 10))
-    assert len(lines(capsys)) == 250  # the fourth item is the first after more than 30 s
+    assert len(lines(capsys)) == 250  # the fourth item is the first after more than 30 s; the last line is the end
 
 
 def test_lines_keep_a_second_of_distance(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     list(work(clock, 64, 0.125))  # 8 s: nothing in the first two, then a line for each second that is over
     shown = lines(capsys)
     assert shown[0] == "predicting: 17/64 (26 %), 6 s left"
-    assert len(shown) == 6
+    assert len(shown) == 7
+    assert shown[-1] == "predicting: done in 8 s"
 
 
 def test_eta(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,16 +87,32 @@ def test_eta(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     assert shown[4] == "predicting: 5/10 (50 %), 15 s left"
 
 
+def test_the_run_is_told_beside_its_part(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    """A part whose own line says how long it took leaves none."""
+    left = iter([None, 1500.0, 7500.0])
+
+    def status() -> Status:
+        return Status("loss 0.814, best 0.643", next(left))
+
+    for _ in track(range(4), "epoch 1/9", status=status, leaves_line=False):
+        clock.now += 100
+    assert lines(capsys) == [
+        "epoch 1/9: 1/4 (25 %), 5 min left; loss 0.814, best 0.643",
+        "epoch 1/9: 2/4 (50 %), 3 min left; run: about 25 min left; loss 0.814, best 0.643",
+        "epoch 1/9: 3/4 (75 %), 2 min left; run: about 2 h 05 min left; loss 0.814, best 0.643",
+    ]
+
+
 def test_total_for_what_has_no_length(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in track(iter(range(4)), "x", total=4):
         clock.now += 5
-    assert lines(capsys)[-1] == "x: 4/4 (100 %), 0 s left"
+    assert lines(capsys)[-1] == "x: done in 20 s"
 
 
 def test_without_a_total_what_is_done_is_counted(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in track(iter(range(1500)), "rows"):
         clock.now += 1
-    assert lines(capsys)[-1] == "rows: 1,488"
+    assert lines(capsys)[-2:] == ["rows: 1,488", "rows: done in 25 min"]
 
 
 def test_items_are_taken_one_by_one() -> None:
@@ -110,17 +129,47 @@ def test_items_are_taken_one_by_one() -> None:
     assert taken == [0]
 
 
-def test_a_terminal_gets_a_bar_on_stderr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
+
+def on_terminal(monkeypatch: pytest.MonkeyPatch, columns: int, status: Callable[[], Status] | None = None) -> str:
+    """What a bar writes to a terminal of that width."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm-256color")
-    assert list(track(range(3), "predicting")) == [0, 1, 2]
-    assert re.search(r"predicting.*100%", terminal.getvalue())
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert list(track(range(3), "epoch 12/16", status=status)) == [0, 1, 2]
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+
+
+def test_a_terminal_gets_a_bar_on_stderr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert re.search(r"epoch 12/16 .*100% elapsed 0:00, left 0:00", on_terminal(monkeypatch, 80))
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_a_bar_fills_the_terminal_and_tells_of_the_run(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    shown = on_terminal(monkeypatch, columns, lambda: Status("loss 0.814, best 0.643", 1440))
+    *_, last = (line for line in re.split(r"[\r\n]+", shown) if "100%" in line)
+    assert last.rstrip().endswith("epoch left 0:00, run left 24 min, loss 0.814, best 0.643")
+    assert last.startswith("epoch 12/16 ━")
+    assert len(last) <= columns
+    assert len(last) > columns - 8
+
+
+def test_torch_is_announced_by_the_block_that_loads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(progress, "log_if_longer", lambda _, line: said.append(line) or nullcontext())
+    monkeypatch.setitem(sys.modules, "torch", sys)
+    with loading_torch():
+        pass
+    assert said == []
+    monkeypatch.delitem(sys.modules, "torch")
+    with loading_torch():
+        pass
+    assert said == ["loading torch ..."]
 
 
 def test_only_the_first_of_several_processes_speaks(

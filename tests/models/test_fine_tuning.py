@@ -25,7 +25,7 @@ from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.seg import model as seg_model
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.training import checkpoint
-from magic_cli.training.ema import ModelEma
+from magic_cli.training.updates import ModelEma
 
 seg = get("seg")
 

@@ -30,9 +30,10 @@ def fits(name: str, values: dict[str, object], command: str) -> bool:
 def test_a_finished_training() -> None:
     text = TRAINED.lines()
     head, _, remark = text[0].partition(", chosen")
-    assert head == "segmentation: 9 training, 4 validation samples; best of 5 epochs: 3"
+    assert head == "segmentation: 9 training, 4 validation samples; best: epoch 3 of 5"
     assert remark == " on the validation samples, where scores are optimistic"
     assert "  dice_meanofmax       0.7500" in text
+    assert "  training loss        0.5000" in text
     assert "  0.4000  if the answer were: all foreground" in text
     assert text[-1].endswith("next: magic predict seg --ckpt runs/seg/best.pt")
     assert fits("trained", TRAINED.to_json(), "train")

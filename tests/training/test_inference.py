@@ -19,7 +19,7 @@ from magic_cli.tasks.seg.decide import MaskPrediction
 from magic_cli.training.devices import accelerator_for, autocast, keep_memory
 from magic_cli.training.inference import average_predictions, fill_cache, predict
 from magic_cli.training.task_model import Batch, TaskModel
-from magic_cli.training.trainer import optimizer_for
+from magic_cli.training.updates import optimizer_for
 
 
 @dataclass(frozen=True)

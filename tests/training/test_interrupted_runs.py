@@ -21,9 +21,9 @@ from magic_cli.errors import Interrupted
 from magic_cli.tasks import get
 from magic_cli.tasks.seg.model import SegModel
 from magic_cli.training import checkpoint, resume, selection, trainer
-from magic_cli.training.ema import ModelEma
 from magic_cli.training.resume import StepSnapshot, TrainProgress
 from magic_cli.training.trainer import Trainer
+from magic_cli.training.updates import ModelEma
 
 seg = get("seg")
 

@@ -20,9 +20,8 @@ from magic_cli.tasks.seg import model as seg_model
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.training import trainer
 from magic_cli.training.devices import accelerator_for
-from magic_cli.training.ema import ModelEma
 from magic_cli.training.loader import Views, loader_for
-from magic_cli.training.trainer import optimizer_for
+from magic_cli.training.updates import ModelEma, optimizer_for
 
 seg = get("seg")
 

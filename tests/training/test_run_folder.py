@@ -97,7 +97,10 @@ def test_results_of_another_kind_are_never_replaced(
 def test_a_draft_alone_is_not_overwritten_either(draft: Draft) -> None:
     """Where somebody removed the older run by hand."""
     record(write(draft.out / "draft" / "folds", "new", "best.pt"))
-    with pytest.raises(DataError, match="draft/folds: already there"):
+    with pytest.raises(
+        DataError,
+        match="draft/folds: already there; use --overwrite, --resume to go on with",
+    ):
         draft.folder(resume=False, overwrite=False)
 
 

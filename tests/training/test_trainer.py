@@ -18,7 +18,8 @@ from magic_cli.config import resolve
 from magic_cli.errors import CheckpointError, ConfigError, DataError, EmptySplit, Interrupted, ResourceError
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.training.task_model import TaskModel
-from magic_cli.training.trainer import Trainer, rate
+from magic_cli.training.trainer import Trainer
+from magic_cli.training.updates import rate
 
 SETTINGS = ("epochs=3", "batch_size=4")
 
@@ -197,7 +198,7 @@ def test_two_processes_train_one_run(drawn_prepared: Path, tmp_path: Path) -> No
     done = subprocess.run(words, capture_output=True, text=True, env=environment, check=True)
     found = json.loads(done.stdout)
     assert found["best"]["number_segmentation_instances"] == found["valid_samples"]
-    assert done.stderr.count("epoch 1: loss") == 1
+    assert done.stderr.count("epoch 1 of 1: training loss") == 1
     assert weights(tmp_path / "seg" / "best.pt")
 
 

@@ -26,7 +26,7 @@ from magic_cli.data.texts.pair_texts import class_of
 from magic_cli.data.texts.query_text import NAMES
 from magic_cli.errors import ConfigError, DataError, problem, shorten
 from magic_cli.io.files import StrPath, sha256, write_atomic
-from magic_cli.io.progress import log, track
+from magic_cli.io.progress import loading_torch, log, track
 from magic_cli.records import SPLITS, Sample
 from magic_cli.report.search.votes import PROOFS
 from magic_cli.training.case_encoder import CaseEncoder
@@ -146,7 +146,8 @@ class _Model:
 
     @classmethod
     def load(cls, ckpt: StrPath, prepared: Prepared, options: IndexOptions) -> "_Model":
-        from magic_cli.training import checkpoint
+        with loading_torch():
+            from magic_cli.training import checkpoint
 
         path = one_checkpoint(ckpt)
         encoder, rank, processes = encoder_of(path, prepared, options.weights, options.runtime)
@@ -174,7 +175,8 @@ class _Model:
 
 def one_checkpoint(ckpt: StrPath) -> Path:
     """Return the checkpoint that a path means; raises ConfigError for several."""
-    from magic_cli.training import checkpoint
+    with loading_torch():
+        from magic_cli.training import checkpoint
 
     name = Path(ckpt)
     kinds = [task for task in tasks.NAMES if (Path("runs") / task / name).exists()]
@@ -190,9 +192,10 @@ def encoder_of(
     path: Path, prepared: Prepared | None, weights: StrPath | None, options: RuntimeOptions
 ) -> tuple[CaseEncoder, int, int]:
     """Return a checkpoint's model as an encoder of cases on its device, the rank of this process, and their number."""
-    from magic_cli.training import checkpoint
-    from magic_cli.training.devices import accelerator_for
-    from magic_cli.training.restoring import restored
+    with loading_torch():
+        from magic_cli.training import checkpoint
+        from magic_cli.training.devices import accelerator_for
+        from magic_cli.training.restoring import restored
 
     task = tasks.get(str(checkpoint.best_meta(path)["task"]))
     model, config = restored(path, task, prepared, weights)

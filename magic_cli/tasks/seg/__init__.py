@@ -161,12 +161,15 @@ class SegTask(Task):
         return {"training mean mask": mean_masks(parts)}
 
     def baseline_scores(self, train: Sequence[Sample], gold: TaskGold) -> dict[str, float]:
-        """Return the score on `gold` of masks that are all foreground."""
-        full = (
-            MaskPrediction(image, mask=np.ones_like(next(truth.masks()), np.uint8))
-            for image, truth in of_class(gold, MaskGold).images.items()
-        )
-        return {"all foreground": self.score(gold, full).scores[self.monitor]}
+        """Return the scores on `gold` of masks that are all foreground, and of the mean of the training masks."""
+        from magic_cli.tasks.seg.baselines import mean_mask_of
+
+        shapes = {image: next(truth.masks()).shape for image, truth in of_class(gold, MaskGold).images.items()}
+        trivial: dict[str, Iterable[Prediction]] = {
+            "all foreground": (MaskPrediction(image, mask=np.ones(s, np.uint8)) for image, s in shapes.items()),
+            "training mean mask": mean_mask_of(train, shapes),
+        }
+        return {name: self.score(gold, masks).scores[self.monitor] for name, masks in trivial.items()}
 
 
 TASK = SegTask()

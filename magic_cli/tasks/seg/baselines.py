@@ -1,6 +1,6 @@
-"""Cross-validation of segmentation: lesion sizes to stratify by, the other folds' mean mask as baseline."""
+"""Trivial answers of segmentation, the mean of training masks, and the lesion sizes that folds are stratified by."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -36,6 +36,16 @@ def mean_masks(parts: Sequence[Sequence[Sample]]) -> Iterator[MaskPrediction]:
             photo = sample.images[0]
             shape = photo.height, photo.width
             yield MaskPrediction(sample.id, mask=mean_mask(prior, shape), shape=shape)
+
+
+def mean_mask_of(train: Sequence[Sample], shapes: Mapping[str, tuple[int, ...]]) -> Iterator[MaskPrediction]:
+    """Yield the mean mask of training samples for photos of these (H, W), by id."""
+    image = _mean_mask(train).image()
+    if image is None:
+        return
+    prior = np.asarray(image, np.float32) / np.float32(255)
+    for photo, (height, width) in shapes.items():
+        yield MaskPrediction(photo, mask=mean_mask(prior, (height, width)), shape=(height, width))
 
 
 def _mean_mask(part: Sequence[Sample]) -> TrainingMeanMask:

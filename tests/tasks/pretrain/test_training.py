@@ -22,7 +22,7 @@ from magic_cli.models.encoders import Features, TinyText
 from magic_cli.training.checkpoint import load_best
 from magic_cli.training.inference import predict
 from magic_cli.training.parts import Part
-from magic_cli.training.trainer import optimizer_for
+from magic_cli.training.updates import optimizer_for
 
 Weights = dict[str, Tensor]
 

@@ -376,9 +376,13 @@ def test_no_gold(prepared: Prepared) -> None:
 
 
 def test_baselines(prepared: Prepared, gold: MaskGold) -> None:
-    found = seg.baseline_scores(seg.training_samples(prepared, "train", CONFIG), gold)
-    assert list(found) == ["all foreground"]
+    train, valid = (seg.training_samples(prepared, split, CONFIG) for split in ("train", "valid"))
+    found = seg.baseline_scores(train, gold)
+    assert list(found) == ["all foreground", "training mean mask"]
     assert 0 < found["all foreground"] < 0.6
+    assert found["all foreground"] == score(gold, perfect()).baselines["full"]["dice_meanofmax"]
+    of_the_other_part = seg.baseline_predictions((train, valid), prepared.questions)["training mean mask"]
+    assert found["training mean mask"] == score(gold, of_the_other_part).scores["dice_meanofmax"]
 
 
 def test_written_masks_read_back_as_predicted(prepared: Prepared, gold: MaskGold, tmp_path: Path) -> None:

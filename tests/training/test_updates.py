@@ -1,11 +1,11 @@
-"""training/ema.py: the mean by hand, swapped in and out, resumed."""
+"""training/updates.py: the mean by hand, swapped in and out, resumed."""
 
 import pytest
 import torch
 from torch import nn
 
 from magic_cli.models.encoders import TinyImage
-from magic_cli.training.ema import ModelEma
+from magic_cli.training.updates import ModelEma
 
 
 class Model(nn.Module):

@@ -1,16 +1,52 @@
-"""Exponential moving average (EMA) of the weights over training steps; validated and saved instead of the live ones.
+"""What an update of the weights needs: the optimizer, its learning rate, and the average of the weights.
 
-The decay is min(d, (1 + n) / (10 + n)) after n updates, so the memory is short at first, as in Polyak averaging for
-deep networks (Tarvainen & Valpola, Mean teachers, 2017, and most training code since).
+The average is an exponential one (EMA) over updates, validated and saved instead of the live weights. Its decay is
+min(d, (1 + n) / (10 + n)) after n updates, so the memory is short at first, as in Polyak averaging for deep networks
+(Tarvainen & Valpola, Mean teachers, 2017, and most training code since).
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from magic_cli.training.checkpoint import live
+from magic_cli.config import Config
+from magic_cli.training.checkpoint import encoders, live
+from magic_cli.training.task_model import TaskModel
+
+
+def rate(config: Config, update: int, total: int) -> float:
+    """Return the factor on the learning rate at an update: 1, or linear warm-up and cosine to 0."""
+    if config.schedule == "constant":
+        return 1.0
+    warm = config.warmup_updates(total)
+    if update < warm:
+        return (update + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (update - warm) / max(1, total - warm)))
+
+
+def optimizer_for(model: TaskModel, config: Config) -> torch.optim.AdamW:
+    """Return AdamW over the trainable weights: encoders at their own rate, no decay on biases and norms."""
+    inside = {id(p) for encoder in encoders(model).values() for p in encoder.parameters()}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            groups.setdefault((id(parameter) in inside, parameter.ndim > 1), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": (base := config.encoder_lr if encoder else config.lr),
+                "base": base,
+                "weight_decay": config.weight_decay if decay else 0.0,
+            }
+            for (encoder, decay), parameters in groups.items()
+        ],
+        betas=config.betas,
+        eps=config.eps,
+    )
 
 
 class ModelEma:
