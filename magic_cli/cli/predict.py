@@ -163,15 +163,14 @@ def predict(
     Example: `magic predict seg --ckpt best.pt`, `magic predict pretrain --ckpt best.pt --classes "melanoma, nevus"`
     """
     if voting(context, task, ckpt or [], preds or [], vote):
-        from magic_cli.commands.vote import VoteOptions
-        from magic_cli.commands.vote import vote as merge
+        from magic_cli.commands import vote as votes
 
-        result: VoteResult | PredictResult = merge(preds or [], data, split, out, VoteOptions(overwrite, dry_run))
+        merge = votes.VoteOptions(overwrite, dry_run)
+        result: VoteResult | PredictResult = votes.vote(preds or [], data, split, out, merge)
     else:
         with loading_torch():
             from magic_cli.commands import predict as verb
-        from magic_cli.training.runtime import RuntimeOptions
-
+            from magic_cli.training.runtime import RuntimeOptions
         options = verb.PredictOptions(
             *(tta, threshold, largest, fill_holes, decode, classes, concepts, templates, probe),
             *(neighbours, neighbours_ckpt, neighbour_count, neighbour_weight, gallery, controls, beir),

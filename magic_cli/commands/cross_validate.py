@@ -132,10 +132,9 @@ def cross_validate(
     folder = RUNS / task if out is None else Path(out)
     _refuse_weights(options)
     setup = set_up(task, [data], _draft(folder, task), options, _earlier)
-    with loading_torch():
-        from magic_cli.training import selection
-
     plan, (dataset,) = _plan(setup, folds), setup.datasets
+    from magic_cli.training import selection
+
     review = selection.review_data(plan.everything(), [dataset.prepared], setup.config)
     result = CrossValidationResult(
         task=task,
@@ -212,9 +211,9 @@ def _earlier(work: Path) -> tuple[Path, Mapping[str, object]]:
 
 
 def _plan(setup: RunSetup, folds: int) -> Plan:
-    from magic_cli.training.restoring import seen_before
-    from magic_cli.training.seen import overlap_lines
-
+    with loading_torch():
+        from magic_cli.training.restoring import seen_before
+        from magic_cli.training.seen import overlap_lines
     task, prepared = setup.task, setup.datasets[0].prepared
     task.check_folds(prepared)
     samples = task.training_samples(prepared, "train", setup.config)
