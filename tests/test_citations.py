@@ -20,7 +20,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 TREES = ("magic_cli", "tests", "examples", "schemas")
-SINGLE = ("README.md", "CHANGELOG.md", "pyproject.toml")
+SINGLE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "pyproject.toml")
 TEXTS = (".py", ".md", ".toml", ".sh", ".json")
 SCORER = "examples/official-scorer.md"
 
@@ -135,12 +135,13 @@ class Repository:
 def is_ours(name: str, where: str) -> bool:
     """Return whether a file of this name has to be in the repository.
 
-    JSON files without one of its folders are a user's. CHANGELOG.md may speak of modules that have moved since.
+    JSON files without one of its folders are a user's, NAME stands for a name to choose. CHANGELOG.md may speak of
+    modules that have moved since.
     """
-    if name in ELSEWHERE:
+    if name in ELSEWHERE or "NAME" in name:
         return False
     if name.endswith(".json"):
-        return name.startswith(tuple(f"{tree}/" for tree in TREES)) and "NAME" not in name
+        return name.startswith(tuple(f"{tree}/" for tree in TREES))
     return not (name.endswith(".py") and where == "CHANGELOG.md")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from magic_cli.cli.app import app
@@ -102,6 +103,26 @@ def test_recipes_run(recipe: str, run: Run, tmp_path: Path) -> None:
     assert subprocess.run(command, env=env, capture_output=True, text=True).returncode != 0  # no DATA: usage
 
 
+def test_the_slurm_script_goes_on_with_a_stopped_run(tmp_path: Path) -> None:
+    """Stand-ins: `srun` runs its words, `magic` notes them and ends as the environment says."""
+    (tmp_path / "bin").mkdir()
+    magic = 'echo "$@" >> notes; mkdir -p runs/seg; touch runs/seg/state.pt; exit "$STATUS"\n'
+    for name, text in {"srun": 'exec "$@"\n', "magic": magic, "apptainer": 'shift 3; exec magic "$@"\n'}.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}")
+        (tmp_path / "bin" / name).chmod(0o755)
+    command = ["bash", str(ROOT / "examples" / "train.sbatch"), "data", "seg", "--seed", "3"]
+    env = os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    for status, sif, said in (("130", "", True), ("0", "magic.sif", False), ("5", "", False)):
+        changed = env | {"STATUS": status, "MAGIC_SIF": sif}
+        done = subprocess.run(command, env=changed, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.returncode == int(status)
+        assert ("submit the same line again" in done.stdout) is said
+    first, *later = (tmp_path / "notes").read_text().splitlines()
+    assert first == "train seg --data data --out runs/seg --seed 3"
+    assert set(later) == {"train seg --data data --out runs/seg --resume --seed 3"}
+    assert subprocess.run(command[:3], env=env, capture_output=True, text=True).returncode != 0  # no TASK: usage
+
+
 def listed_modules(text: str) -> list[str]:
     """The paths of the modules in the tree of architecture.md that have a description."""
     tree = text[text.index("## The modules") :].split("```")[1]
@@ -163,6 +184,13 @@ def test_readme_names_every_exit_code_preset_and_task() -> None:
         assert re.search(rf"\b{code} [a-z]", README), code
     for name in (*preset_names(), *tasks.NAMES):
         assert f"`{name}`" in README
+
+
+def test_what_is_to_be_cited_is_this_version() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (cited["version"], cited["license"]) == (project["version"], project["license"])
+    assert all(entry["title"] and entry["authors"] for entry in cited["references"])
 
 
 def test_changelog_says_why_for_every_dependency() -> None:

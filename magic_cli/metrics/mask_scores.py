@@ -5,6 +5,7 @@ These are the only formulas of Dice and Jaccard; metrics/overlap.py counts the p
 Source of the six: examples/official-scorer.md, "Figures".
 
 Dice and Jaccard of two empty masks are 0/0. Only this module decides what they count as, by the rule `empty`:
+
     rule      a pair of empty masks                     pooled pixels, if all masks are empty
     "one"     1                                         1, but 0 if a photo has a fault
     "zero"    0                                         0

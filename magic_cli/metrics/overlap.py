@@ -135,11 +135,13 @@ def majority(votes: NDArray[Any], annotators: int) -> NDArray[np.bool_]:
 class Overlap:
     """Pixel counts of every pair of one photo's masks: the systems', the annotators' and their majorities.
 
-    systems, annotators: their numbers.
-    pixels: number of pixels of the photo.
-    both: both[i][j] is the number of pixels that are foreground in columns i and j. The columns are the systems, the
-        annotators, the annotators' majority, and the majorities without the first annotator, the second, ...;
-        the latter only with two annotators or more.
+    Attributes:
+        systems: their number.
+        annotators: their number.
+        pixels: number of pixels of the photo.
+        both: `both[i][j]` is the number of pixels that are foreground in columns i and j. The columns are the systems,
+            the annotators, the annotators' majority, and the majorities without the first annotator, the second, ...;
+            the latter only with two annotators or more.
     """
 
     systems: int
