@@ -19,6 +19,10 @@ _FILES = "One or more predictions (JSON, folder or zip); gold last."
 
 PredsAndGold = Annotated[list[Path], typer.Argument(metavar="PRED... GOLD", help=_FILES)]
 
+_BY = "Also by subgroup: attributes of the prepared cases, label, photos, or questions: --by sex,age,CQID011."
+
+By = Annotated[str, typer.Option(metavar="NAME[,NAME]", help=_BY)]
+
 
 def score(
     files: PredsAndGold,
@@ -31,6 +35,7 @@ def score(
     against: Annotated[
         Path | None, typer.Option(help="Other predictions to compare with: paired differences, p-values.")
     ] = None,
+    by: By = "",
     leaderboard: Annotated[bool, typer.Option("--leaderboard", help="Show the published test-set scores.")] = False,
     resamples: Annotated[
         int, typer.Option(min=100, max=1_000_000, help="Number of bootstrap resamples and of sign flips.")
@@ -64,6 +69,7 @@ def score(
         out=out,
         run=run,
         overwrite=overwrite,
+        by=tuple(filter(None, (name.strip() for name in by.split(",")))),
     )
     report = module.score(preds, gold, options)
     emit(as_json, "score", report)

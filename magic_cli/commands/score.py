@@ -1,7 +1,7 @@
 """Score predictions: one or more systems against one gold, with intervals and paired comparisons."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 from magic_cli import __version__, tasks
 from magic_cli.commands.recording import recorded
 from magic_cli.data.gold import AnswerGold, Gold, MaskGold, open_gold
+from magic_cli.data.prepared import open_prepared
 from magic_cli.data.questions import NO_QUESTIONS
 from magic_cli.errors import ConfigError, DataError, UsageError, printable, problem
 from magic_cli.io import environment, run_record
@@ -17,6 +18,7 @@ from magic_cli.io.ownership import check_target
 from magic_cli.metrics import bootstrap
 from magic_cli.metrics.resampling import resamples_of
 from magic_cli.metrics.row_scores import shared
+from magic_cli.metrics.subgroups import subgroups
 from magic_cli.records import Rules, TaskScores
 from magic_cli.report import leaderboard
 from magic_cli.report.score_report import (
@@ -28,6 +30,7 @@ from magic_cli.report.score_report import (
     ScoreSettings,
     SystemScores,
 )
+from magic_cli.report.subgroups import SubgroupScores, values_by
 from magic_cli.submission.pairs import find_pairs
 from magic_cli.submission.rankings import RankingFiles, asked_of, find_rankings, ranked_ids
 from magic_cli.submission.reader import Submission, holds_only_pairs, holds_only_rankings, open_predictions
@@ -62,6 +65,8 @@ class ScoreOptions:
         out: folder for report.html, per_item.csv, report.json and scores.json; None writes nothing.
         run: run folder of `magic train`, for training curves in report.html.
         overwrite: replace an earlier report in `out`.
+        by: attributes of the cases of a prepared dataset, by whose values scores are divided: names of attributes,
+            "label", "photos" (how many a case has), or closed questions as CQID011.
     """
 
     split: str = "valid"
@@ -77,6 +82,7 @@ class ScoreOptions:
     out: StrPath | None = None
     run: StrPath | None = None
     overwrite: bool = False
+    by: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Refuse values that the command line cannot check by type."""
@@ -130,12 +136,38 @@ def score(preds: StrPath | Sequence[StrPath], gold: StrPath, options: ScoreOptio
         if all(path.exists() for path in inputs):  # one that is missing is told instead
             check_target(out, "score", options.overwrite, FILES, inputs)  # before the work
     opened = _open_gold(files, options.split)
+    divisions = _divisions(files.gold, options)  # before the work
     report = score_systems(files, opened, options)
+    report = replace(report, subgroups=tuple(_subgroups(report, divisions, options)))
     if out is None:
         return report
     from magic_cli.commands.score_files import write_report  # the page and Pillow are of no use to the terminal
 
     return write_report(report, opened)
+
+
+def _divisions(gold: Path, options: ScoreOptions) -> dict[str, dict[str, str]]:
+    """Return the values of the encounters by the attributes of --by.
+
+    Raises:
+        DataError: the gold is no prepared dataset. ConfigError: an attribute that no case has.
+    """
+    if not options.by:
+        return {}
+    prepared = open_prepared(gold, texts=False)
+    return {name: values_by(prepared, options.split, name) for name in dict.fromkeys(options.by)}
+
+
+def _subgroups(
+    report: ScoreReport, divisions: Mapping[str, Mapping[str, str]], options: ScoreOptions
+) -> Iterator[SubgroupScores]:
+    for name, values in divisions.items():
+        for system in report.systems:
+            for scores in system.tasks:
+                if scores.encounter_sums is not None:
+                    rows = tuple(subgroups(scores.encounter_sums, values, options.resamples, options.seed))
+                    shown = tuple(k for k in report.tasks[scores.task].headline_scores if k in rows[0].scores)
+                    yield SubgroupScores(scores.task, system.name, name, rows, shown)
 
 
 def _open_gold(files: ScoreFiles, split: str) -> Gold:

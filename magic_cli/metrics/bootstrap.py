@@ -147,6 +147,36 @@ def paired(a: EncounterScores, b: EncounterScores, resamples: int = 10_000, seed
     return {name: Difference(*row) for name, *row in zip(a.names, *columns, strict=True)}
 
 
+def against_rest(
+    scores: EncounterSums, inside: NDArray[np.bool_], resamples: int = 10_000, seed: int = 2025
+) -> dict[str, Difference]:
+    """Compare some encounters with all others: score(inside) - score(rest), 95 % interval and p-value of each score.
+
+    Args:
+        scores: of all encounters.
+        inside: (encounters,), True for those that are compared with the rest; some of both.
+        resamples: number of resamples for the interval, and of random labels; at least 2.
+        seed: same seed, same result.
+
+    The p-value is that of a two-sided permutation test: the labels are dealt anew among the encounters, and p is the
+    share of deals whose difference is at least as large, the observed one counted in. An undefined score has NaN.
+
+    Raises:
+        ValueError: resamples out of range.
+    """
+    parts = resampling.parted(scores, inside)
+    low, high = _bounds(parts, resamples, seed, LEVEL)
+    rng, reached = np.random.default_rng([seed, 2]), np.ones(parts.total.shape)
+    size = np.abs(parts.total)
+    for rows in _rows(resamples, len(inside)):
+        labels = rng.permuted(np.tile(inside, (rows, 1)), axis=1).astype(np.float64)
+        dealt = scores.weighted(labels) - scores.weighted(1 - labels)
+        reached += (~(np.abs(dealt) < size - _SAME)).sum(0)
+    p = np.where(np.isnan(size), np.nan, reached / (resamples + 1))
+    columns = (column.tolist() for column in (parts.total, low, high, p))
+    return {name: Difference(*row) for name, *row in zip(scores.names, *columns, strict=True)}
+
+
 def remark_on_few(encounters: int) -> str:
     """Return what intervals of so few encounters lack, "" where nothing: FEW encounters and more.
 

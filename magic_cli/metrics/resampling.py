@@ -94,6 +94,17 @@ def gap(a: EncounterScores, b: EncounterScores) -> tuple[Resampled, Scores]:
     return _of_rows(a, difference, total(a) - total(b), np.stack([low - high, high - low])), swapped
 
 
+def parted(scores: EncounterSums, inside: NDArray[np.bool_]) -> Resampled:
+    """Return the scores of some encounters minus those of all others; a resample draws from all of them."""
+    terms = scores.sums.shape[1]
+
+    def difference(sums: Floats) -> Floats:
+        with np.errstate(invalid="ignore", divide="ignore"):  # a resample may draw none of a part
+            return scores.scores(sums[..., :terms]) - scores.scores(sums[..., terms:])
+
+    return _of_sums(np.hstack([scores.sums * inside[:, None], scores.sums * ~inside[:, None]]), difference, least=-1.0)
+
+
 def _gap_of_sums(a: EncounterSums, b: EncounterSums) -> tuple[Resampled, Scores]:
     terms = a.sums.shape[1]
 

@@ -26,6 +26,7 @@ from magic_cli.report.score_text import (
     side_by_side,
     task_lines,
 )
+from magic_cli.report.subgroups import SubgroupScores
 from magic_cli.submission.reader import submitted_files
 from magic_cli.training.task import Task
 
@@ -193,6 +194,7 @@ class ScoreReport:
         tasks: what was scored, by its name.
         notes: remarks on the report as a whole.
         published: published runs of each task; None unless asked for.
+        subgroups: scores by the values of attributes, where asked for.
     """
 
     source: str
@@ -205,6 +207,7 @@ class ScoreReport:
     tasks: Mapping[str, Task]
     notes: tuple[str, ...] = ()
     published: Mapping[str, tuple[leaderboard.Entry, ...]] | None = None
+    subgroups: tuple[SubgroupScores, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -250,6 +253,8 @@ class ScoreReport:
         if self.published is not None:
             entries = ((task, entry) for task, rows in self.published.items() for entry in rows)
             report["leaderboard"] = [{"task": task, **entry.to_json()} for task, entry in entries]
+        if self.subgroups:
+            report["subgroups"] = [scores.to_json() for scores in self.subgroups]
         return report
 
     def lines(self) -> list[str]:
@@ -272,6 +277,8 @@ class ScoreReport:
             title = f"{self.tasks[row.task].title}: {row.system} minus {row.other}, {row.n_encounters} encounters"
             shown = {score: value for score, value in row.differences.items() if "[" not in score}  # no single class
             yield from [*difference_table(title, shown).lines(), ""]
+        for divided in self.subgroups:
+            yield from [*divided.lines(), ""]
         for name, entries in (self.published or {}).items():
             if entries:
                 for table in published_tables(self.tasks[name], entries):

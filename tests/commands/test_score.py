@@ -28,6 +28,8 @@ from magic_cli.records import TaskScores
 from magic_cli.report import leaderboard
 from magic_cli.report.score_report import ScoreFiles, ScoreReport
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
 VALID = list(images_of("valid"))
 
 
@@ -191,6 +193,29 @@ def test_the_leaderboard_comes_with_its_warning(tmp_path: Path, prepared: Path) 
     report = run([write_zip(tmp_path / "s.zip", files_of("valid"))], prepared, leaderboard=True)
     assert report.published == {task: leaderboard.entries(task) for task in ("seg", "cvqa")}
     assert any("comparable" in note for note in report.notes)
+
+
+def test_scores_are_divided_by_an_attribute_of_the_cases(tmp_path: Path, prepared: Path) -> None:
+    cases = prepared / "cases.jsonl"
+    rows = [json.loads(line) for line in cases.read_text().splitlines()]
+    for number, case in enumerate(rows):
+        case["attributes"] = {"sex": "female" if number % 2 else "male"}
+    cases.write_text("".join(json.dumps(case) + "\n" for case in rows))
+    path = write_zip(tmp_path / "s.zip", files_of("valid"))
+    report = run([path], prepared, by=("sex", "photos"))
+    assert [(found.task, found.by) for found in report.subgroups] == [
+        (task, by) for by in ("sex", "photos") for task in ("seg", "cvqa")
+    ]
+    whole, divided = by_task(report)["seg"], report.subgroups[0]
+    assert sorted(row.value for row in divided.rows) == ["female", "male"]
+    assert sum(row.encounters for row in divided.rows) == 2
+    values = [row.scores["dice_meanofmax"] for row in divided.rows]
+    assert min(values) <= whole.scores["dice_meanofmax"] <= max(values)
+    assert any("by sex" in line for line in report.lines())
+    with pytest.raises(ConfigError, match=r"--by sx: got no case with it.*did you mean sex\?"):
+        score(path, prepared, ScoreOptions(by=("sx",)))
+    with pytest.raises(DataError, match="expected a prepared dataset"):
+        score(EXAMPLES / "preds.json", EXAMPLES / "gold.json", ScoreOptions(by=("sex",)))
 
 
 def test_rules_reach_the_task(tmp_path: Path, prepared: Path) -> None:
