@@ -88,6 +88,34 @@ _LANG = "cvqa: languages of the texts that the rules read: en, es, zh, comma-sep
 Languages = Annotated[str | None, typer.Option(metavar="LANG[,LANG]", help=_LANG)]
 
 
+_LOG = "Log curves and settings there as well; default: nowhere. All but tensorboard may send them to a server."
+
+_TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
+
+
+def _trackers(names: list[str] | None) -> list[str]:
+    """Return the names, given one by one or between commas; typer has no lists of choices.
+
+    Raises:
+        typer.BadParameter: one is none of these.
+    """
+    given = [name.strip() for words in names or () for name in words.split(",")]
+    for name in given:
+        if name not in _TRACKERS:
+            raise typer.BadParameter(f"{printable(name)!r} is not one of {', '.join(_TRACKERS)}")
+    return given
+
+
+def _completed(begun: str) -> list[str]:
+    return [name for name in _TRACKERS if name.startswith(begun)]
+
+
+Log = Annotated[
+    list[str] | None,
+    typer.Option(metavar="|".join(_TRACKERS), help=_LOG, callback=_trackers, autocompletion=_completed),
+]
+
+
 def train(
     task: opt.Task,
     data: PreparedSets = PREPARED,
@@ -112,6 +140,7 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
     cache_dir: opt.CacheDir = None,
     no_cache: opt.NoCache = False,
+    log: Log = None,
     overwrite: opt.Overwrite = False,
     dry_run: opt.DryRun = False,
     as_json: opt.Json = False,
@@ -143,6 +172,7 @@ def train(
         init=init,
         weights=weights,
         data_weights=data_weight or (),
+        log=log or (),
     )
     if folds:
         emit(as_json, "train", cross_validate(task, folds, one_dataset(data), out, options))

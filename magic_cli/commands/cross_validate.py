@@ -35,6 +35,7 @@ from magic_cli.report.run_text import CrossValidationResult, Fold, FoldScores, P
 from magic_cli.submission import pairs, rankings
 from magic_cli.submission.probabilities import PROBABILITIES_FILE
 from magic_cli.submission.reader import ANSWERS, MASKS, open_predictions
+from magic_cli.training.monitoring import trackers
 from magic_cli.training.parts import Data, Part, groups, unique_samples
 from magic_cli.training.run_folder import Draft
 from magic_cli.training.task import Task
@@ -283,8 +284,10 @@ def _train(plan: Plan, fold: int) -> None:
     data = plan.data(train)
     features = setup.runtime.features(setup.config)
     out.mkdir(parents=True, exist_ok=True)
-    with watched(out):
-        Trainer(setup.task.name, data, setup.config, out, setup.runtime.device, features).run(resume=state.is_file())
+    logged = trackers.Logged(setup.task.name, setup.draft.out / out.name, setup.config)
+    with watched(out), trackers.logging_to(setup.log, logged) as send:
+        trainer = Trainer(setup.task.name, data, setup.config, out, setup.runtime.device, features)
+        trainer.run(state.is_file(), [lambda now: send(now.history)])
         check_watched(state)
         state.unlink(missing_ok=True)  # large, and not needed for a finished fold
 

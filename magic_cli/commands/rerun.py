@@ -182,7 +182,7 @@ class _Plan:
     def redirect(self, out: Path) -> None:
         """Change the arguments that must differ from the recorded ones: the output, overwrite, resume and dry run."""
         new = relative_name(out / self.name)
-        changes: dict[str, object] = {"resume": False, "overwrite": False, "dry_run": False}
+        changes: dict[str, object] = {"resume": False, "overwrite": False, "dry_run": False, "log": ()}
         if self.verb == "score":
             changes["out"] = new
         else:

@@ -15,6 +15,7 @@ from magic_cli.io.files import StrPath
 from magic_cli.io.progress import loading_torch
 from magic_cli.io.run_record import Hashed, RunFiles
 from magic_cli.models.weights import encoder_digests
+from magic_cli.training.monitoring import trackers
 from magic_cli.training.run_folder import Draft
 from magic_cli.training.runtime import Runtime, RuntimeOptions
 from magic_cli.training.task import Task
@@ -39,6 +40,8 @@ class TrainOptions:
         modality, encounter_text, lang, finetune, seed: settings under their own names; None: as in the preset.
         init: best.pt, or folder, of an earlier run of the task whose weights the training starts from; None: none.
         weights: folder of Hugging Face checkpoints; None: the local Hub cache.
+        log: where curves and settings are logged as well: tensorboard, wandb, mlflow, trackio; (): nowhere. All but the
+            first may send them to a server.
         data_weights: of several datasets, or of one: how often an epoch draws each of its training samples, on average
             (0.001 to 100), in the order of the datasets; (): 1 each. Of n samples, round(weight x n) are drawn.
     """
@@ -58,6 +61,7 @@ class TrainOptions:
     init: StrPath | None = None
     weights: StrPath | None = None
     data_weights: Sequence[float] = ()
+    log: Sequence[str] = ()
 
     def flags(self) -> dict[str, SettingValue]:
         """Return the settings that have options of their own, and are given."""
@@ -99,6 +103,7 @@ class RunSetup:
         draft: the run's folder, and `work` the folder that it works in until it is finished.
         runtime: device and cache.
         earlier: what the run that is resumed recorded; {} for a new run.
+        log: names of trackers (training/monitoring/trackers.py).
     """
 
     task: Task
@@ -108,6 +113,7 @@ class RunSetup:
     work: Path
     runtime: Runtime
     earlier: Mapping[str, object]
+    log: Sequence[str] = ()
 
 
 def set_up(
@@ -130,7 +136,7 @@ def set_up(
     Raises:
         MagicError: any of its kinds.
     """
-    task = tasks.get(name)
+    task, log = tasks.get(name), trackers.require(options.log)
     config = tasks.with_runs(options.resolve(task.config_class))
     tasks.check_weights(config)
     if not options.dry_run:
@@ -150,7 +156,7 @@ def set_up(
     if task.uses_questions:
         _check_questions(datasets)
     task = task.configured(config.as_dict())
-    return RunSetup(task, config, datasets, draft, work, options.runtime.runtime(), earlier)
+    return RunSetup(task, config, datasets, draft, work, options.runtime.runtime(), earlier, log)
 
 
 def _check_questions(datasets: Sequence[Dataset]) -> None:

@@ -17,6 +17,7 @@ from magic_cli.io.run_record import RunFiles
 from magic_cli.records import Review
 from magic_cli.report.next_command import after_training
 from magic_cli.report.train_text import TrainedDataset, TrainResult
+from magic_cli.training.monitoring import trackers
 from magic_cli.training.run_folder import Draft
 from magic_cli.training.workers import RESUMES, report_ends
 
@@ -71,7 +72,8 @@ def train(
     files = run_files(setup, options, run_record.FILE, OUTPUTS)
     with setup.draft.alone(setup.work, options.resume), report_ends(folder, RESUMES):
         _start(setup, files)
-        progress = trainer.run(options.resume)
+        with trackers.logging_to(setup.log, trackers.Logged(task, folder, setup.config)) as send:
+            progress = trainer.run(options.resume, [lambda now: send(now.history)])
         with phase("scoring"):
             chosen = selection.choose_settings(trainer)
             baselines = {part.name: setup.task.baseline_scores(part.train, part.gold) for part in parts.parts}

@@ -47,13 +47,13 @@ class Plan:
         """Return the block that is logged before the first step."""
         updates = -(-self.steps // self.every) * self.epochs
         sizes = f"{self.samples:,} samples in {counted(self.steps, 'batch', 'batches')} of {self.batch_size}"
-        early = f", fewer if {counted(self.patience, 'epoch brings', 'epochs bring')} no better score"
-        stops = early if self.patience and self.valid else ""
+        early = f"; it ends earlier after {counted(self.patience, 'epoch', 'epochs')} without a better score"
+        stops = early if 0 < self.patience < self.epochs and self.valid else ""
         chosen = f"each epoch is scored on {counted(self.valid, 'validation sample', 'validation samples')}"
         best = f"{chosen}; * marks the best {self.monitor} so far, kept in {self.best}"
         last = f"the weights of the last epoch go to {self.best}"
         return [
-            f"plan: {counted(self.epochs, 'epoch', 'epochs')}{stops}, each of {sizes}; {updates:,} updates in all",
+            f"plan: {counted(self.epochs, 'epoch', 'epochs')} of {sizes}; {updates:,} updates in all{stops}",
             f"  {best if self.valid else last}",
             f"  memory {memory_text(device)}; the time is measured in the first steps",
             f"  Ctrl-C stops and saves; {RESUMES}",
