@@ -3,12 +3,15 @@
 A hook of MkDocs (mkdocs.yml beside it). README.md becomes the first page, examples/scoring.md examples/scoring.html.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 from typer.cli import get_docs_for_click
+from typer.core import TyperCommand, TyperGroup
 
 import magic_cli
 from magic_cli import tasks
@@ -23,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "examples/*.md")
 LINKED = ("LICENSE", "CITATION.cff", "Dockerfile", "schemas/*.json", "examples/*.*")
 """Files that documents link to; they are copied as they are."""
+
+SEARCH = {"CHANGELOG.md": {"exclude": True}, "examples/glossary.md": {"boost": 20}}
 
 INTRODUCTIONS = {
     "functions": """
@@ -70,12 +75,28 @@ def _kind(name: str) -> str:
     return "options" if name.endswith("Options") else "results"
 
 
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> None:  # noqa: ARG001
+    """Let a search find what words mean before what was measured, and no old changes."""
+    if page.file.src_uri in SEARCH:
+        page.meta["search"] = SEARCH[page.file.src_uri]
+
+
 def commands() -> str:
     """Return the help of every command as Markdown."""
-    command = typer.main.get_command(app)
-    return get_docs_for_click(
-        obj=command, ctx=typer.Context(command, info_name="magic"), name="magic", title="Commands"
-    )
+    return "# Commands\n\n" + "\n".join(_help(typer.main.get_command(app), "magic"))
+
+
+def _help(command: TyperCommand | TyperGroup, words: str, level: int = 1) -> Iterator[str]:
+    """Yield the help of a command, or that of each command of a group; `words` are what calls it."""
+    if isinstance(command, TyperGroup):
+        yield f"{command.help}\n"
+        for name, inner in command.commands.items():
+            if isinstance(inner, TyperGroup):
+                yield f"## `{words} {name}`\n"
+            yield from _help(inner, f"{words} {name}", level + isinstance(inner, TyperGroup))
+    else:
+        context = typer.Context(command, info_name=words)
+        yield get_docs_for_click(obj=command, ctx=context, indent=level, name=words)
 
 
 def settings() -> str:
