@@ -1,6 +1,6 @@
 """prepared/index.html: a page that shows what was read, what was lost, and where annotators disagree.
 
-It holds ids, numbers and pictures, but no patient's text, and loads nothing.
+It holds ids, numbers, words of the source's classes and pictures, but no patient's text, and loads nothing.
 """
 
 import os
@@ -13,13 +13,23 @@ import numpy as np
 from PIL import Image
 
 from magic_cli.data.imaging.masks import read_mask
-from magic_cli.data.manifest import BINS, Agreement, Inputs, LabelCounts, PrepareManifest, PrepareSettings
-from magic_cli.data.prompt_lengths import PromptStatistics
+from magic_cli.data.manifest import Inputs, LabelCounts, PrepareManifest, PrepareSettings
+from magic_cli.data.preparation.overview import Overview
 from magic_cli.errors import DataError
 from magic_cli.records import SPLITS, ImageRecord
 from magic_cli.report import overlays, page
-from magic_cli.report.preparation.duplicate_pictures import draw_duplicates, duplicates_to_show
-from magic_cli.report.preparation.text import case_word, left_out_texts, lesion_texts, row_labels, source_text
+from magic_cli.report.preparation.balance import answers_of, attributes_of
+from magic_cli.report.preparation.duplicate_pictures import draw_duplicates
+from magic_cli.report.preparation.histograms import agreement_plot, length_plots, length_rows, number_plots, size_plots
+from magic_cli.report.preparation.text import (
+    case_word,
+    left_out_texts,
+    lesion_texts,
+    published_text,
+    row_labels,
+    source_text,
+    words_in,
+)
 
 LOWEST, SPREAD = 24, 24  # pictures of at most 30 kB: the page stays below 2 MB, and takes seconds at most
 
@@ -28,8 +38,6 @@ _LESS = 8  # pictures that make room for those of duplicates
 _LABELS = 40  # labels that the page lists
 
 _SIDE = 360
-
-_FRAME = (40.0, 374.0, 26.0, 196.0)  # left, right, top and bottom of a plot's area, in a view of 382 x 238
 
 _SHOWN, _MOST = 10, 1_000  # problems that are visible at first, and the most that the page holds
 
@@ -59,21 +67,6 @@ class Picture:
     lesion: float
     source: str
     size: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """Bars over [0, span): `bars` (x, y, width, height, text), ticks (place, text), marks (x, text), view units."""
-
-    title: str
-    label: str
-    axis: str
-    things: str
-    bars: tuple[tuple[float, float, float, float, str], ...]
-    x_ticks: tuple[tuple[float, str], ...]
-    y_ticks: tuple[tuple[float, str], ...]
-    marks: tuple[tuple[float, str], ...]
-    frame: tuple[float, float, float, float] = _FRAME
 
 
 def html(
@@ -112,9 +105,12 @@ def html(
         source=source_text(manifest),
         case_word=case_word(manifest, _facts(manifest)["cases"]),
         lines=[overlays.line_of(k) for k in range(max((p.annotators for p in pictures), default=0))],
-        agreement_plot=_agreement_plot(manifest.agreement),
-        length_plots=_length_plots(manifest.prompts),
-        length_rows=_length_rows(manifest.prompts),
+        agreement_plot=agreement_plot(manifest.agreement),
+        length_plots=length_plots(manifest.prompts),
+        length_rows=length_rows(manifest.prompts),
+        words_in=words_in,
+        published=published_text(manifest),
+        **_overview(manifest),
         lowest=[picture for picture in pictures if picture.image_id in names],
         spread=[picture for picture in pictures if picture.image_id not in names],
         others=sum(bool(image.annotators) for image in images) - len(lowest),
@@ -125,6 +121,22 @@ def html(
         inputs=_inputs(manifest.inputs),
         lesion=lesion_texts(manifest),
     )
+
+
+def _overview(manifest: PrepareManifest) -> dict[str, object]:
+    """Return what the page tells of answers, attributes and sizes; nothing of a dataset of an earlier version."""
+    overview = manifest.overview or Overview()
+    attributes = attributes_of(overview, manifest.labels)
+    train = manifest.lesion.get("train")
+    return {
+        "answers": answers_of(overview),
+        "attributes": attributes,
+        "number_plots": number_plots(overview, attributes.numbers),
+        "size_plots": size_plots(overview, train, case_word(manifest, 2)),
+        "sizes": overview.photos,
+        "per_case": next(iter(overview.photos_per_case)) if len(overview.photos_per_case) == 1 else "",
+        "case_word_one": case_word(manifest, 1),
+    }
 
 
 def choose(
@@ -168,11 +180,19 @@ def _picture(image: ImageRecord, dice: float | None) -> Picture | None:
 
 
 def _sections(manifest: PrepareManifest) -> list[tuple[str, str]]:
-    sections = [("counts", "Counts"), ("problems", "Problems and notes")]
-    sections += [("duplicates", "Duplicates")] if duplicates_to_show(manifest) else []
-    sections += [("annotators", "Annotators")] if _facts(manifest)["masks"] else []
-    sections += [("prompts", "Prompt lengths")] if manifest.prompts else []
-    return [*sections, ("inputs", "Inputs")]
+    overview, facts = manifest.overview or Overview(), _facts(manifest)
+    sections = [
+        ("counts", "Counts", True),
+        ("problems", "Problems and notes", True),
+        ("answers", "Closed questions", bool(overview.answers)),
+        ("classes", "Classes and attributes", bool(manifest.labels or overview.attributes)),
+        ("sizes", "Sizes", overview.photos is not None),
+        ("duplicates", "Duplicates", manifest.duplicates is not None and facts["photos"] > 0),
+        ("annotators", "Annotators", facts["masks"] > 0),
+        ("prompts", "Text lengths", manifest.prompts is not None),
+        ("inputs", "Inputs", True),
+    ]
+    return [(name, title) for name, title, is_there in sections if is_there]
 
 
 def _splits_by(settings: PrepareSettings) -> str:
@@ -236,100 +256,3 @@ def _mean(mean: Image.Image | None) -> tuple[str, float] | None:
     top = max(float(levels.max()), 1.0)
     stretched = Image.fromarray(np.rint(255 * levels / top).astype(np.uint8))
     return page.data_uri(stretched.resize((256, 256), Image.Resampling.BICUBIC)), float(levels.max()) / 255
-
-
-def _agreement_plot(agreement: Agreement | None) -> Plot | None:
-    if agreement is None:
-        return None
-    texts = [f"{k / BINS:.2f} to {(k + 1) / BINS:.2f}" for k in range(BINS)]
-    median = agreement.median_dice
-    ticks = [(k / 4, f"{k / 4:g}") for k in range(5)]
-    return _plot(
-        ("Agreement of annotators", "mean Dice over pairs of annotators", "photos"),
-        (agreement.histogram, texts),
-        1.0,
-        ticks,
-        [(median, f"median {median:.2f}")],
-    )
-
-
-def _length_plots(prompts: PromptStatistics | None) -> list[Plot]:
-    if prompts is None:
-        return []
-    lengths, histograms = prompts.lengths, prompts.lengths.by_split()
-    texts = [text for text, _ in _length_rows(prompts)]
-    marks = [(window.tokens, f"{window.model} {window.tokens}") for window in prompts.windows]
-    span = lengths.width * len(texts)
-    ticks: list[tuple[float, str]] = [(value, str(value)) for value in range(0, span - lengths.width, 128)]
-    ticks.append((span - lengths.width / 2, f"{span - lengths.width}+"))
-    return [
-        _plot((f"Prompts of {split}", "tokens", "prompts"), (histogram, texts), span, ticks, marks)
-        for split, histogram in histograms.items()
-        if sum(histogram)
-    ]
-
-
-def _length_rows(prompts: PromptStatistics | None) -> list[tuple[str, list[int]]]:
-    """Return rows (range of tokens, prompts of each split)."""
-    if prompts is None:
-        return []
-    width, histograms = prompts.lengths.width, prompts.lengths.by_split()
-    last = len(prompts.lengths.train) - 1
-    texts = [
-        f"{k * width} to {k * width + width - 1}" if k < last else f"{k * width} and more" for k in range(last + 1)
-    ]
-    return [(text, [histogram[k] for histogram in histograms.values()]) for k, text in enumerate(texts)]
-
-
-def _plot(
-    words: tuple[str, str, str],
-    counts: tuple[Sequence[int], Sequence[str]],
-    span: float,
-    ticks: Sequence[tuple[float, str]],
-    marks: Sequence[tuple[float, str]],
-) -> Plot:
-    """Place bars of equal width on the view; `words` are title, axis and what is counted."""
-    title, axis, things = words
-    numbers, texts = counts
-    left, right, top, bottom = _FRAME
-    steps = _steps(max(numbers))
-    width, high = (right - left) / len(numbers), max(max(numbers) * 1.12, steps[-1])
-
-    def x(value: float) -> float:
-        return round(left + (right - left) * value / span, 2)
-
-    def y(value: float) -> float:
-        return round(bottom - (bottom - top) * value / high, 2)
-
-    bars = tuple(
-        (
-            round(left + k * width + 0.5, 2),
-            y(n),
-            round(width - 1, 2),
-            round(bottom - y(n), 2),
-            f"{text}: {n:,} {things}",
-        )
-        for k, (n, text) in enumerate(zip(numbers, texts, strict=True))
-        if n
-    )
-    marked = ", ".join(text for _, text in marks)
-    return Plot(
-        title,
-        f"{title}: histogram of {sum(numbers):,} {things} over {axis}; marked: {marked}.",
-        axis,
-        things,
-        bars,
-        tuple((x(value), text) for value, text in ticks),
-        tuple((y(value), f"{value:,}") for value in steps),
-        tuple((x(value), text) for value, text in marks),
-    )
-
-
-def _steps(most: int) -> list[int]:
-    """Return up to six round numbers from 0 to at least nine tenths of `most`, for an axis of counts.
-
-    >>> _steps(51), _steps(3), _steps(1)
-    ([0, 10, 20, 30, 40, 50], [0, 1, 2, 3], [0, 1])
-    """
-    step = next(s for power in range(20) for f in (1, 2, 5) if (s := f * 10**power) * 5 >= most)
-    return list(range(0, max(most, step) + 1, step))

@@ -1,6 +1,6 @@
 """The result of `magic prepare`, and its text for the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from magic_cli.data.prepared import PAGE
 from magic_cli.data.prepared_inputs import image_files
 from magic_cli.data.prompt_lengths import PromptWindow
 from magic_cli.data.sources import ADAPTERS, adapter
+from magic_cli.errors import printable, shorten
 from magic_cli.io import run_record
 from magic_cli.io.run_record import Hashed, RunFiles, VerbResult
 from magic_cli.records import SPLITS
@@ -20,6 +21,15 @@ _SHOWN = 20
 _LEFT_OUT = {"cases": "case", "images": "photo", "masks": "mask", "answers": "answer"}  # words for people
 
 _CHALLENGE = "dermavqa"  # its cases are encounters
+
+_MERGED = {
+    "or": "lesion is what any of them marks",
+    "majority": "lesion is what at least half of them mark",
+    "intersection": "lesion is what all of them mark",
+    "each": "their masks stay apart",
+}
+
+_WORDS = 0.14  # fives of English words in a token
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +74,33 @@ class PrepareResult(VerbResult):
         return [*lines, f"look at it: {self.out / PAGE}", *self._ready()]
 
     def _ready(self) -> list[str]:
-        """Return a line per task that the train photos and answers allow to train."""
-        train, data = self.manifest.counts["train"], data_words(self.out)
-        lines = [command_line("train", "seg", *data)] if train.masks else []
-        without = () if train.images else ("--modality", "text")
-        lines += [command_line("train", "cvqa", *without, *data)] if train.answered else []
-        if not lines:
-            missing = "split train has no masks (seg) and no closed answers (cvqa)"
-            return [f"{self.out}: ready, but nothing to learn from with `magic train`: {missing}"]
-        first, *others = lines
+        """Return a line per task that the train photos, texts, answers and labels allow to train."""
+        commands = [command_line("train", *words, *data_words(self.out)) for words in self._trainable()]
+        if not commands:
+            return [f"{self.out}: ready, but nothing to learn from with `magic train`: {self._missing()}"]
+        first, *others = commands
         ready = f"{self.out}: ready; next: {first}" if first else f"{self.out}: ready"
         return [ready, *(f"or next: {line}" for line in others if line)]
+
+    def _trainable(self) -> Iterator[tuple[str, ...]]:
+        """Yield the words of each `magic train` that fits; of the challenge's data, what the challenge asks first."""
+        manifest, train = self.manifest, self.manifest.counts["train"]
+        if train.masks:
+            yield ("seg",)
+        if train.answered:
+            yield ("cvqa",) if train.images else ("cvqa", "--modality", "text")
+        if manifest.settings.source == _CHALLENGE and (train.masks or train.answered):
+            return
+        if manifest.overview and manifest.overview.with_text.get("train") and train.images:
+            yield ("pretrain",)
+        if manifest.labels and sum(bool(row["train"]) for row in manifest.labels.counts.values()) > 1 and train.images:
+            yield ("retrieve",)
+
+    def _missing(self) -> str:
+        train = self.manifest.counts["train"]
+        if not train.cases:
+            return "split train has no cases"
+        return "split train has no masks (seg), no closed answers (cvqa), and no photos with texts or classes"
 
 
 def summary_lines(manifest: PrepareManifest) -> list[str]:
@@ -132,15 +158,16 @@ def left_out_texts(manifest: PrepareManifest) -> list[str]:
 
 
 def _details(manifest: PrepareManifest) -> list[str]:
-    lines = []
+    lines = [f"published counts: {text}" for text in (published_text(manifest),) if text]
     if manifest.mask_values:
         values = ", ".join(f"{number:,} with {kind}" for kind, number in manifest.mask_values.items())
-        lines.append(f"masks: {values}; merged by {manifest.settings.merge}")
+        lines.append(f"masks: {values}{_merged(manifest)}")
     lines += [f"lesion: {text}" for text in lesion_texts(manifest)]
     if manifest.agreement:
         mean, median = manifest.agreement.mean_dice, manifest.agreement.median_dice
         photos = f"{manifest.agreement.images:,} photos"
         lines.append(f"annotators: pairwise Dice mean {mean:.2f}, median {median:.2f} ({photos})")
+    lines += balance_texts(manifest)
     if manifest.prompts:
         lines += [_window(window) for window in manifest.prompts.windows if window.exceed]
     for kind, sentences in (("note", by_kind(manifest.notes)), ("problem", by_kind(manifest.problems))):
@@ -151,6 +178,60 @@ def _details(manifest: PrepareManifest) -> list[str]:
     if left_out:
         lines.append(f"left out: {', '.join(left_out)}")
     return lines
+
+
+def published_text(manifest: PrepareManifest) -> str:
+    """Return how the counts compare with those that the challenge published; "" for other datasets."""
+    if manifest.settings.source != _CHALLENGE:
+        return ""
+    if manifest.published is None:
+        return "not compared, as the numbers of encounters are not those of the 2025 challenge"
+    differing = sum(bool(number) for row in manifest.published.difference.values() for number in row.values())
+    if not differing:
+        return "all counts are as the challenge published them"
+    return f"{counted(differing, 'count differs', 'counts differ')} from what the challenge published"
+
+
+def _merged(manifest: PrepareManifest) -> str:
+    """Return what becomes of several masks of a photo, where there are such photos."""
+    several = sum(n for split in manifest.counts.values() for masks, n in split.annotators.items() if int(masks) > 1)
+    if not several:
+        return ""
+    photos = counted(several, "photo has", "photos have")
+    return f"; {photos} those of several annotators: {_MERGED[manifest.settings.merge]} (--merge)"
+
+
+def balance_texts(manifest: PrepareManifest) -> list[str]:
+    """Return what no training can learn: questions with one answer throughout, answers and labels that train lacks."""
+    lines = []
+    answers = manifest.overview.answers if manifest.overview else {}
+    by_answer: dict[tuple[str, ...], list[str]] = {}
+    for parent, only in (manifest.overview.constant() if manifest.overview else {}).items():
+        by_answer.setdefault(only, []).append(parent)
+    if by_answer:
+        number = sum(map(len, by_answer.values()))
+        verb = "has" if number == 1 else "have"
+        each = "; ".join(f"{', '.join(parents)}: {quoted(only)}" for only, parents in by_answer.items())
+        lines.append(f"answers: {number} of {len(answers)} questions {verb} one answer throughout ({each})")
+    untaught = [f"{parent} {quoted(found)}" for parent, row in answers.items() if (found := row.untaught())]
+    if untaught:
+        lines.append(f"answers: in valid or test, but never in train: {shorten(untaught, 5)}")
+    lines += [
+        f"labels: in valid or test, but never in train: {shorten(names, 5)}" for names in [_unseen(manifest)] if names
+    ]
+    return lines
+
+
+def _unseen(manifest: PrepareManifest) -> list[str]:
+    """Return the labels that split train lacks; none if it has no label at all."""
+    counts = manifest.labels.counts if manifest.labels else {}
+    lacking = [printable(label) for label, row in counts.items() if not row["train"]]
+    return lacking if len(lacking) < len(counts) else []
+
+
+def quoted(options: Iterable[str]) -> str:
+    """Return options of an answer in quotes, separated by commas."""
+    return ", ".join(f'"{printable(option)}"' for option in options)
 
 
 def lesion_texts(manifest: PrepareManifest) -> list[str]:
@@ -164,7 +245,13 @@ def lesion_texts(manifest: PrepareManifest) -> list[str]:
 
 
 def _window(window: PromptWindow) -> str:
-    line = f"prompts: {window.exceed:,} of {window.prompts:,} exceed {window.model}'s {window.tokens} tokens"
     halves = {"questions": window.kept_question, "answers": window.kept_answer}
     shares = [f"{100 * share:.0f} % of the {half}" for half, share in halves.items() if share is not None]
-    return f"{line}; kept on average: {' and '.join(shares)}"
+    reads = f"{window.model} reads ({window.tokens} tokens, about {words_in(window)} words)"
+    cut = f"{window.exceed:,} of {window.prompts:,} are longer than {reads} and are cut for it"
+    return f"texts: {cut}; on average it gets {' and '.join(shares)}"
+
+
+def words_in(window: PromptWindow) -> int:
+    """Return about how many English words fit into a window, in steps of five."""
+    return 5 * round(window.tokens * _WORDS)
