@@ -566,7 +566,12 @@ def test_summary(folder: Path, tmp_path: Path) -> None:
         ["encounters", "3", "2", "2"], ["photos", "4", "3", "3"], ["masks", "8", "6", "0"],
     ]  # fmt: skip
     assert len({len(line) for line in lines[:5]}) == 1  # columns are aligned
-    assert "masks: 14 with 0/1; merged by or" in lines
+    assert (
+        "masks: 14 with 0/1; 7 photos have those of several annotators: lesion is what any of them marks (--merge)"
+        in lines
+    )
+    compared = "not compared, as the numbers of encounters are not those of the 2025 challenge"
+    assert f"published counts: {compared}" in lines
     assert any(
         re.fullmatch(r"lesion: valid: median [0-9.]+ % of a photo \([0-9.]+ to [0-9.]+ %, 6 masks\)", s) for s in lines
     )

@@ -19,7 +19,7 @@ from magic_cli.data.manifest import PUBLISHED, PrepareManifest
 from magic_cli.data.prepared import PAGE, open_prepared
 from magic_cli.records import SPLITS, ImageRecord
 from magic_cli.report.preparation import page as prepare_page
-from magic_cli.report.preparation.page import LOWEST, SPREAD, _plot, choose
+from magic_cli.report.preparation.page import LOWEST, SPREAD, choose
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[2J'
 
@@ -80,12 +80,16 @@ def test_page_of_a_dataset(prepared: Path, manifest: dict[str, Any]) -> None:
     words = page.words()
     for text in (
         "10 photos of 7 encounters, with 14 annotators' masks",
-        "nothing published to compare with",
-        "Masks merged by or: foreground where any annotator says so",
+        "Published counts: not compared, as the numbers of encounters are not those of the 2025 challenge.",
+        "Several masks of a photo are merged by or: foreground where any annotator says so",
         "No problems: all data that was found is usable.",
         "7 of the 7 photos with two or more masks, the lowest agreement first.",
         f"Dice {dice:.2f} between 2 annotators, lesion 15",
-        "CLIP, 77 tokens 0 of 3 0 of 2 0 of 2",
+        "No text is cut: each fits into what CLIP (77 tokens, about 55 words) and MiniLM",
+        "CLIP, 77 tokens about 55 words 0 of 3 0 of 2 0 of 2",
+        "Across splits: none. Photos with the bytes of an earlier one: 3;",
+        "All of them are photos of one encounter each, where they do no harm.",
+        "shorter side 48 to 48 pixels, median 48; all are 64 x 48",
     ):
         assert text in words
     assert "A sample of the other photos" not in words
@@ -93,10 +97,11 @@ def test_page_of_a_dataset(prepared: Path, manifest: dict[str, Any]) -> None:
     assert all(image["alt"] for image in page.images())
     svgs = [attributes for tag, attributes in page.tags if tag == "svg" and "role" in attributes]
     assert [(svg["aria-label"] or "").partition(";")[0] for svg in svgs if svg["role"] == "img"] == [
+        "Photos per encounter: histogram of 7 encounters over photos.",
         "Agreement of annotators: histogram of 7 photos over mean Dice over pairs of annotators",
-        "Prompts of train: histogram of 3 prompts over tokens",
-        "Prompts of valid: histogram of 2 prompts over tokens",
-        "Prompts of test: histogram of 2 prompts over tokens",
+        "Texts of train: histogram of 3 texts over tokens",
+        "Texts of valid: histogram of 2 texts over tokens",
+        "Texts of test: histogram of 2 texts over tokens",
     ]
 
 
@@ -183,18 +188,116 @@ def test_sections_without_anything_to_show_are_left_out(tmp_path: Path) -> None:
     assert "Annotators" not in page.words().replace("Annotators' masks", "")
     assert "the clinicians' responses are left out" in page.words()
     assert "0 of 10 photos found: text-only dataset" in page.words()
-    assert "CLIP, 77 tokens 0 of 3 0 of 2 0 of 2 100.0 % –" in page.words()
+    assert "CLIP, 77 tokens about 55 words 0 of 3 0 of 2 0 of 2 100.0 % –" in page.words()
 
 
 def test_a_split_without_encounters_has_no_histogram(tmp_path: Path) -> None:
     prepare(make_challenge(tmp_path / "d", splits={"test": 2}), tmp_path / "p")
     page = page_of(tmp_path / "p")
     labels = [attributes["aria-label"] or "" for tag, attributes in page.tags if tag == "svg"]
-    assert [label.partition(":")[0] for label in labels] == ["Prompts of test"]
+    assert [label.partition(":")[0] for label in labels] == ["Photos per encounter", "Texts of test"]
+
+
+def test_links_lead_to_the_sections(prepared: Path) -> None:
+    page = page_of(prepared)
+    ids = {attributes["id"] for tag, attributes in page.tags if tag == "h2"}
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert {f"#{name}" for name in ids} == {*links} - {"#main"}
+    assert "jump" in [attributes.get("class") for tag, attributes in page.tags if tag == "div"]
+
+
+def test_answers_in_words(prepared: Path) -> None:
+    words = page_of(prepared).words()
+    assert "7 of 9 questions have one answer throughout" in words
+    assert "CQID010 (Not mentioned), CQID012 (Not mentioned)" in words
+    where = "Body site of affected area CQID011 lower extremities 100 % , head 33 % , neck 33 % , 1 more lower"
+    assert where in words
+    assert "Time since onset CQID015 Not mentioned: always Not mentioned: always –" in words
+    assert "option train valid test lower extremities 3 100.0 % 2 100.0 % 0" in words
+    assert "never an answer: chest/abdomen, back, other (please specify)" in words
+
+
+def test_an_answer_that_train_lacks(manifest: dict[str, Any]) -> None:
+    lacking = copy.deepcopy(manifest)
+    lacking["overview"]["answers"]["CQID036"] |= {
+        "only": [],
+        "counts": {"train": [0, 0, 3], "valid": [2, 0, 0], "test": [0, 0, 0]},
+    }
+    words = Outline(html(lacking, [], {}, None)).words()
+    assert "smooth never in train 0 0.0 % 2 100.0 % 0" in words
+    assert "texture CQID036 Not mentioned 100 % smooth 100 % –" in words
+
+
+def test_datasets_of_earlier_versions_have_a_page(manifest: dict[str, Any]) -> None:
+    earlier = {key: value for key, value in manifest.items() if key not in ("overview", "duplicates", "labels")}
+    words = Outline(html(earlier, [], {}, None)).words()
+    assert "Counted" in words
+    assert "Closed questions" not in words
+    assert "Duplicates" not in words
+
+
+def test_classes_and_attributes(manifest: dict[str, Any]) -> None:
+    by_split = {"train": 2, "valid": 0, "test": 0}
+    none = dict.fromkeys(SPLITS, 0)
+    sexes = {"kinds": 2, "counts": {"f": by_split, HOSTILE: by_split | {"valid": 1}}, "without": none, "numbers": None}
+    labelled = copy.deepcopy(manifest)
+    labelled["labels"] = {"kinds": 2, "counts": {"nevus": by_split, "bcc": by_split}, "without": none}
+    labelled["overview"]["photos_per_case"] = {"1": {"train": 4, "valid": 1, "test": 0}}
+    labelled["overview"]["attributes"] = {
+        "sex": sexes,
+        "gender": sexes,
+        "dx": {"kinds": 2, "counts": {"x": by_split, "y": by_split}, "without": none, "numbers": None},
+        "source": {
+            "kinds": 1,
+            "counts": {"here": {"train": 4, "valid": 1, "test": 0}},
+            "without": none,
+            "numbers": None,
+        },
+        "patient": {"kinds": 1000, "counts": {}, "without": none, "numbers": None},
+        "age": {
+            "kinds": 30,
+            "counts": {},
+            "without": none,
+            "numbers": {"edges": [0, 10, 20], "counts": {"train": [3, 1], "valid": [0, 1], "test": [0, 0]}},
+        },
+    }
+    page = Outline(html(labelled, [], {}, None))
+    words = page.words()
+    assert "Cases by label (also dx), and their share of the split's labelled cases." in words
+    assert "One value throughout: source (here)." in words
+    assert "Too many values to list: patient (1,000 or more different)" in words
+    assert "2 attributes: age, sex" in words
+    assert "sex, gender value train valid test f 2 50.0 % 0 0.0 % 0" in words
+    assert "10 to 20 1 1 0" in words
+    labels = [
+        attributes["aria-label"] or "" for tag, attributes in page.tags if tag == "svg" and "aria-label" in attributes
+    ]
+    assert "age: histogram of 5 cases over age." in labels
+
+
+def test_duplicates_across_splits(manifest: dict[str, Any]) -> None:
+    found = copy.deepcopy(manifest)
+    found["duplicates"] |= {"across": 3, "across_near": 1, "clusters": 3, "exact": 2, "near": 1}
+    words = Outline(html(found, [], {}, None)).words()
+    assert (
+        "Across splits: 3 photos are also in an earlier split (1 of them nearly the same picture, the others the"
+        in words
+    )
+    found["duplicates"] |= {"across": 0, "clusters": 0}
+    nothing = "No photo is here twice: neither the same file nor nearly the same picture, within a split or across"
+    assert nothing in Outline(html(found, [], {}, None)).words()
+
+
+def test_texts_that_are_cut(manifest: dict[str, Any]) -> None:
+    cut = copy.deepcopy(manifest)
+    cut["prompts"]["windows"][0] |= {"exceed": 2}
+    words = Outline(html(cut, [], {}, None)).words()
+    assert "Of a longer text, a query and its answer, the end of each half is cut" in words
+    assert "No text is cut" not in words
 
 
 def test_prompts_that_were_not_counted(manifest: dict[str, Any]) -> None:
-    assert "Prompt lengths" not in html(manifest | {"prompts": None}, [], {}, None)
+    assert "Text lengths" not in html(manifest | {"prompts": None}, [], {}, None)
 
 
 def test_one_annotator(tmp_path: Path) -> None:
@@ -240,20 +343,6 @@ def test_choose_few() -> None:
     lowest, spread = choose(images, dices)
     assert [*lowest, *spread] == images  # ties by name, and nothing twice
     assert choose([record(0, 0)], {}) == ([], [])
-
-
-def test_bars_are_as_high_as_their_numbers() -> None:
-    plot = _plot(("t", "a", "things"), ([0, 5, 10, 20], list("abcd")), 4, [(0, "0"), (4, "4")], [(1, "one")])
-    left, right, top, bottom = plot.frame
-    heights = [height for _, _, _, height, _ in plot.bars]
-    assert heights == pytest.approx([heights[1] / 2, heights[1], heights[1] * 2], abs=0.02)
-    assert all(y + height == pytest.approx(bottom) and y > top for _, y, _, height, _ in plot.bars)
-    assert [text for *_, text in plot.bars] == ["b: 5 things", "c: 10 things", "d: 20 things"]
-    assert plot.x_ticks == ((left, "0"), (right, "4"))
-    assert plot.marks == ((left + (right - left) / 4, "one"),)
-    assert [text for _, text in plot.y_ticks] == ["0", "5", "10", "15", "20"]
-    assert plot.y_ticks[2][0] == pytest.approx(plot.bars[1][1])
-    assert "histogram of 35 things over a; marked: one." in plot.label
 
 
 def test_mean_mask_is_stretched(manifest: dict[str, Any]) -> None:
