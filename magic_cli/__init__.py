@@ -13,6 +13,7 @@ _HOMES = {
     "commands.cross_validate": ("cross_validate",),
     "commands.index": ("index_remove", "index_info", "IndexAdded", "IndexRemoved", "IndexSummary"),
     "commands.cases.build": ("index_build", "index_add", "IndexOptions"),
+    "commands.export.model": ("export", "graph_inputs", "ExportOptions", "ExportResult", "GraphInputs"),
     "commands.package": ("package", "check_submission", "PackageOptions", "PackageResult", "CheckResult"),
     "commands.predict": ("predict", "PredictOptions"),
     "commands.prepare": ("prepare", "PrepareOptions"),

@@ -4,6 +4,11 @@ from magic_cli.commands.cases.build import IndexOptions as IndexOptions
 from magic_cli.commands.cases.build import index_add as index_add
 from magic_cli.commands.cases.build import index_build as index_build
 from magic_cli.commands.cross_validate import cross_validate as cross_validate
+from magic_cli.commands.export.model import ExportOptions as ExportOptions
+from magic_cli.commands.export.model import ExportResult as ExportResult
+from magic_cli.commands.export.model import GraphInputs as GraphInputs
+from magic_cli.commands.export.model import export as export
+from magic_cli.commands.export.model import graph_inputs as graph_inputs
 from magic_cli.commands.index import IndexAdded as IndexAdded
 from magic_cli.commands.index import IndexRemoved as IndexRemoved
 from magic_cli.commands.index import IndexSummary as IndexSummary

@@ -10,6 +10,7 @@ import typer
 from magic_cli.cli import index
 from magic_cli.cli import options as opt
 from magic_cli.cli.command_line import MagicCommand, MagicGroup
+from magic_cli.cli.export import export
 from magic_cli.cli.output import emit
 from magic_cli.cli.package import package
 from magic_cli.cli.predict import predict
@@ -103,6 +104,7 @@ _VERBS: list[tuple[Callable[..., None], str]] = [
     (score, _STEPS),
     (package, _STEPS),
     (search, _CASES),
+    (export, "Other programs"),
     (rerun, _RECORDS),
 ]
 

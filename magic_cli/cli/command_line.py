@@ -11,7 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 from magic_cli.cli.process import require_loadable_torch
 from magic_cli.errors import DataError, printable
 
-_LOAD_TORCH = {"train", "predict", "rerun", "demo"}
+_LOAD_TORCH = {"train", "predict", "rerun", "demo", "export"}
 
 # Words that users of other tools type first, and what they mean here.
 SYNONYMS = {
@@ -64,7 +64,7 @@ _GROUPS = {
     "Texts": "prompt responses knowledge ontology llm_cache overflow query_from query_attributes",
     "Learning": "preset config settings init finetune seed deterministic",
     "Machine": "device precision weights cache_dir no_cache workers",
-    "Output": "help out resume overwrite dry_run as_json run html csv trec log",
+    "Output": "help out onnx hub_folder resume overwrite dry_run as_json run html csv trec log",
 }
 
 _GROUP_OF = {name: group for group, names in _GROUPS.items() for name in names.split()}

@@ -17,6 +17,7 @@ from magic_cli.io import schema
 from magic_cli.io.files import write_atomic
 from magic_cli.io.regular_file import open_regular
 from magic_cli.models.encoders import Encoder
+from magic_cli.models.export import hub_format
 from magic_cli.records import CheckpointMeta
 from magic_cli.training.seen import NOTHING, Seen
 
@@ -171,9 +172,13 @@ def _may_be_cut(path: Path) -> bool:
 def load_file(path: Path, mapped: bool = False) -> Loaded:
     """Read a checkpoint or a state with `weights_only=True`; with `mapped`, the tensors stay on disk.
 
+    A model.safetensors is read with the config.json beside it (models/export/hub_format.py).
+
     Raises:
         CheckpointError: missing, damaged, or not written by magic.
     """
+    if path.suffix == ".safetensors":
+        return hub_format.read(path)
     _check(path, checksums=not mapped)
     try:
         with warnings.catch_warnings():
@@ -266,7 +271,8 @@ def load_meta(loaded: Loaded, path: Path) -> Loaded:
 def find(ckpt: Path, task: str) -> tuple[list[Path], str]:
     """Return the checkpoints that a path refers to, and a note if it was resolved in runs/TASK/ instead.
 
-    A folder refers to its best.pt, or to those of its subfolders (folds, seeds), in the order of their names.
+    A folder refers to its best.pt, or to those of its subfolders (folds, seeds), in the order of their names, or to the
+    model.safetensors of `magic export --hub-folder`.
 
     Raises:
         CheckpointError: it exists in neither place, or the folder holds none.
@@ -275,6 +281,8 @@ def find(ckpt: Path, task: str) -> tuple[list[Path], str]:
     note = "" if path == ckpt else f"{ckpt} does not exist; using {path}"
     if path.is_dir():
         checkpoints = [path / "best.pt"] if (path / "best.pt").is_file() else sorted(path.glob("*/best.pt"))
+        if not checkpoints and hub_format.is_hub_folder(path):
+            checkpoints = [path / hub_format.WEIGHTS]
         if not checkpoints:
             begun = (path / "state.pt").is_file()
             remedy = "finish its training with `magic train --resume`" if begun else "check --ckpt"

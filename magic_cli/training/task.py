@@ -20,6 +20,7 @@ from magic_cli.records import Neighbour, Prediction, Review, Rules, Sample, Subm
 
 if TYPE_CHECKING:
     from magic_cli.config import Config, SettingValue
+    from magic_cli.models.export.graph import ExportGraph, GraphOptions
     from magic_cli.training.case_encoder import CaseEncoder
     from magic_cli.training.runtime import Runtime
     from magic_cli.training.task_model import TaskModel
@@ -289,6 +290,10 @@ class Task(ABC):
         """
         got, expected = f"a model of task {self.name}", "one that compares cases (magic train retrieve, or pretrain)"
         raise ConfigError(problem("--ckpt", got, expected, "give another one"))
+
+    def graph(self, model: TaskModel, options: GraphOptions) -> ExportGraph:
+        """Return what of a trained model `magic export --onnx` exports; raises ConfigError where it cannot be."""
+        raise ConfigError(problem("--onnx", f"a model of task {self.name}", "one with a graph", "export another one"))
 
     def with_neighbours(
         self, predictions: Iterable[Prediction], similar: Similar, prepared: Prepared, weight: float

@@ -23,6 +23,7 @@ from magic_cli.training.task import Decision, NeighbourWeight, Similar, Task, Va
 
 if TYPE_CHECKING:
     from magic_cli.config import Config
+    from magic_cli.models.export.graph import ExportGraph, GraphOptions
     from magic_cli.tasks.cvqa.config import CvqaConfig
     from magic_cli.tasks.cvqa.neighbours import Distributions
     from magic_cli.training.task_model import TaskModel
@@ -118,6 +119,12 @@ class CvqaTask(Task):
         from magic_cli.tasks.cvqa.model import build
 
         return build(of_class(config, self.config_class), questions)
+
+    def graph(self, model: TaskModel, options: GraphOptions) -> ExportGraph:
+        """Return the model as a graph of tensors, for `magic export --onnx`."""
+        from magic_cli.tasks.cvqa.graph import build_graph
+
+        return build_graph(model, options)
 
     def write(
         self, predictions: Iterable[Prediction], prepared: Prepared, out: Path, decision: Decision | None = None

@@ -276,8 +276,10 @@ class CvqaModel(TaskModel):
         self.head.init_from_data(inputs, torch.cat(prior).to(device), self.weights)
 
     def _slot_scores(self, head: SlotHead, batch: CvqaBatch) -> Tensor:
-        inputs = self._inputs(batch)
-        # An encounter without a photo gets the mean photo vector.
+        return self.scores_of(head, self._inputs(batch))
+
+    def scores_of(self, head: SlotHead, inputs: Tensor) -> Tensor:
+        """Return scores (B, R) of inputs (B, D); an encounter without a photo, NaN there, gets the mean vector."""
         scores: Tensor = head(torch.where(inputs.isnan(), head.mean, inputs), self.options)
         return scores
 

@@ -23,6 +23,7 @@ from magic_cli.training.task import RULES, Decision, Task, of_class
 
 if TYPE_CHECKING:
     from magic_cli.config import Config
+    from magic_cli.models.export.graph import ExportGraph, GraphOptions
     from magic_cli.tasks.pretrain.config import PretrainConfig
     from magic_cli.tasks.pretrain.matched import Pair
     from magic_cli.tasks.pretrain.predictions import PairPrediction
@@ -66,6 +67,12 @@ class PretrainTask(Task):
         from magic_cli.tasks.pretrain.model import build
 
         return build(of_class(config, self.config_class))
+
+    def graph(self, model: TaskModel, options: GraphOptions) -> ExportGraph:
+        """Return the model as a graph of tensors, for `magic export --onnx`."""
+        from magic_cli.tasks.pretrain.graph import build_graph
+
+        return build_graph(model, options)
 
     def training_notes(
         self, model: TaskModel, samples: Sequence[Sample], config: Config, processes: int, updates: int

@@ -24,6 +24,7 @@ from magic_cli.training.task import RULES, Decision, Task, of_class
 
 if TYPE_CHECKING:
     from magic_cli.config import Config, SettingValue
+    from magic_cli.models.export.graph import ExportGraph, GraphOptions
     from magic_cli.tasks.retrieve.config import RetrieveConfig
     from magic_cli.tasks.retrieve.predictions import RetrievalPrediction
     from magic_cli.training.case_encoder import CaseEncoder
@@ -106,6 +107,12 @@ class RetrieveTask(Task):
         from magic_cli.tasks.retrieve.model import build
 
         return build(of_class(config, self.config_class))
+
+    def graph(self, model: TaskModel, options: GraphOptions) -> ExportGraph:
+        """Return the model as a graph of tensors, for `magic export --onnx`."""
+        from magic_cli.tasks.retrieve.graph import build_graph
+
+        return build_graph(model, options)
 
     def batch_classes(self, samples: Sequence[Sample], config: Config) -> tuple[Sequence[str], int] | None:
         """Return the classes, unless `cases_per_class` is 0."""

@@ -96,13 +96,14 @@ class SegModel(TaskModel):
         self.augment = Augment(*own) if config.random_views else None
 
     @property
-    def _networks(self) -> list[tuple[ImageEncoder, PyramidDecoder | ClipSegHead]]:
+    def networks(self) -> list[tuple[ImageEncoder, PyramidDecoder | ClipSegHead]]:
+        """The image encoder and the decoder of each network."""
         others = (of_class(network, Network) for network in self.others)
         return [(self.images, self.head), *((network.images, network.head) for network in others)]
 
     @property
     def _encoders(self) -> list[ImageEncoder]:
-        return [images for images, _ in self._networks]
+        return [images for images, _ in self.networks]
 
     def frozen(self, samples: Sequence[Sample], views: int) -> Iterable[tuple[Encoder, Item]]:
         """Yield every photo in every view, for frozen image encoders, and every prompt."""
@@ -125,7 +126,7 @@ class SegModel(TaskModel):
         if self.training and self.augment is not None:
             seen = [self.augment(*self._pair(photo, ROOM), view) for photo, view in pairs]
             photos = ToEncode(self.images.batch([photo for photo, _ in seen]))
-            each: list[Encoded | ToEncode] = [photos] * len(self._networks)
+            each: list[Encoded | ToEncode] = [photos] * len(self.networks)
             return SegBatch(ids, shapes, prompts, each, torch.stack([mask for _, mask in seen]))
         cache = self.cache if self.augment is None else None
         items = [
@@ -168,8 +169,16 @@ class SegModel(TaskModel):
     def _logits(self, batch: SegBatch) -> list[Tensor]:
         """Return the logits (B, h, w) of each network."""
         text = encoded(self.texts, batch.prompts)["text"]
-        pairs = zip(self._networks, batch.photos, strict=True)
+        pairs = zip(self.networks, batch.photos, strict=True)
         return [head(encoded(images, photos), text) for (images, head), photos in pairs]
+
+    def probabilities(self, each: Sequence[Tensor]) -> Tensor:
+        """Return foreground probabilities (B, S, S), float32: the mean over networks, of their logits (B, h, w)."""
+        size = (self.config.image_size,) * 2
+        enlarged = (
+            functional.interpolate(x.float()[:, None], size, mode="bilinear", align_corners=False) for x in each
+        )
+        return torch.stack([torch.sigmoid(logits) for logits in enlarged]).mean(0)[:, 0]
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mask loss against soft masks in [0, 1], the mean over networks."""
@@ -180,12 +189,7 @@ class SegModel(TaskModel):
     def predict(self, batch: Batch, view: int) -> list[MaskPrediction]:
         """Return foreground probabilities (S, S), float32, with the settings' threshold and the photo's (H, W)."""
         photos = of_class(batch, SegBatch)
-        size = (self.config.image_size,) * 2
-        each = [
-            torch.sigmoid(functional.interpolate(logits.float()[:, None], size, mode="bilinear", align_corners=False))
-            for logits in self._logits(photos)
-        ]
-        maps = unturn(torch.stack(each).mean(0)[:, 0], view).cpu().numpy()
+        maps = unturn(self.probabilities(self._logits(photos)), view).cpu().numpy()
         rows = zip(photos.ids, maps, photos.shapes, strict=True)
         return [MaskPrediction(i, array, shape=shape, threshold=self.config.threshold) for i, array, shape in rows]
 

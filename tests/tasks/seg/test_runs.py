@@ -90,7 +90,7 @@ def test_an_ensemble_learns_side_by_side_and_predicts_the_mean(drawn_prepared: P
     batch = model.collate(samples, [0] * len(samples))
     with torch.inference_mode():
         whole = model.predict(batch, 0)
-        networks, means = model._networks, []
+        networks, means = model.networks, []
         for network in networks:
             model.images, model.head = network
             model.others = torch.nn.ModuleList()

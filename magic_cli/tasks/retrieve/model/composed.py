@@ -233,10 +233,15 @@ class RetrieveModel(TaskModel):
         for first in range(0, len(samples), _AT_ONCE):
             part = samples[first : first + _AT_ONCE]
             photos = self.photos.load([sample.images[0] for sample in part], [0] * len(part), self.cache)
-            vectors = self.photo_vectors(self.photos(send_to_device(photos, self.log_scale.device)))
-            agreement = self._agreement
-            rows.append(torch.cat([*vectors.terms, *([agreement.photo(vectors.whole)] if agreement else [])], -1))
+            rows.append(
+                self.gallery_rows(self.photo_vectors(self.photos(send_to_device(photos, self.log_scale.device))))
+            )
         return torch.cat(rows)
+
+    def gallery_rows(self, vectors: Vectors) -> Tensor:
+        """Return the vectors of photos in one row each, (n, p): all parts side by side, each of unit length."""
+        agreement = self._agreement
+        return torch.cat([*vectors.terms, *([agreement.photo(vectors.whole)] if agreement else [])], -1)
 
     def query_rows(self, queries: Vectors, beta: float | None = None) -> tuple[Tensor, Tensor]:
         """Return queries (N, p) as they ask an index, and their parts as they are.

@@ -66,7 +66,11 @@ class PhotoLevels(nn.Module):
 
     def forward(self, photos: Encoded | ToEncode) -> list[Tensor]:
         """Return the projected levels."""
-        return [self._projected(number, level) for number, level in enumerate(self.raw(photos))]
+        return self.projected(self.raw(photos))
+
+    def projected(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """Return levels (B, C, h, w), as `raw` gives them, projected."""
+        return [self._projected(number, level) for number, level in enumerate(levels)]
 
     def _projected(self, number: int, level: Tensor) -> Tensor:
         mean, std = getattr(self, f"mean{number}"), getattr(self, f"std{number}")

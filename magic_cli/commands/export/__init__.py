@@ -1,0 +1,1 @@
+"""`magic export`: trained models for other programs; and scores as datasets of other programs."""

@@ -1,0 +1,163 @@
+"""A trained model as a folder for a model hub: weights, settings, a model card, and whose licences to look at."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from magic_cli.errors import CheckpointError, DataError, printable, problem
+from magic_cli.io import ownership
+from magic_cli.io.files import refuse_existing, sha256, write_text
+from magic_cli.io.staging import replace_results
+from magic_cli.models.export import hub_format
+from magic_cli.models.export.hub_format import CONFIG, WEIGHTS
+from magic_cli.records import CheckpointMeta
+from magic_cli.training import checkpoint
+
+CARD, LICENCES, SUMS = "README.md", "LICENSE", "SHA256SUMS"
+
+
+@dataclass(frozen=True)
+class HubFolder:
+    """A folder that was written.
+
+    Attributes:
+        path: the folder.
+        files: bytes of each file by its name.
+        tensors: how many there are.
+        parameters: how many numbers they hold.
+    """
+
+    path: Path
+    files: Mapping[str, int]
+    tensors: int
+    parameters: int
+
+    def to_json(self) -> dict[str, object]:
+        """Return `hub` of schemas/exported.schema.json."""
+        about = {"out": str(self.path), "files": dict(self.files)}
+        return about | {"tensors": self.tensors, "parameters": self.parameters}
+
+    def lines(self) -> list[str]:
+        """Return it for the terminal."""
+        size = sum(self.files.values()) / 1e6
+        content = f"{', '.join(self.files)}; {self.tensors} tensors, {self.parameters:,} numbers, {size:.1f} MB"
+        return [
+            f"{self.path}: {content}",
+            f"read {self.path / CARD} before you share it; `hf upload OWNER/NAME {self.path}` would send it",
+            f"next: magic predict ... --ckpt {self.path} gives the same predictions",
+        ]
+
+
+def check_place(out: Path, overwrite: bool) -> None:
+    """Refuse a place for the folder before the work begins.
+
+    Raises:
+        DataError: it is no folder, is taken, or, with `overwrite`, holds something that is no export of this program.
+    """
+    if out.exists() and not out.is_dir():
+        raise DataError(problem(out, "no folder", "a folder, or a new name", "choose another --hub-folder"))
+    refuse_existing(out, overwrite, "--hub-folder")
+    if out.is_dir() and any(out.iterdir()):
+        owned = ownership.read(out / SUMS)
+        ownership.refuse_foreign(out, owned.files if owned else (), (WEIGHTS, CONFIG, CARD, LICENCES))
+
+
+def write_hub_folder(path: Path, out: Path) -> HubFolder:
+    """Write a checkpoint as a folder, and read it again before it is put in place.
+
+    Args:
+        path: a best.pt.
+        out: the folder.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used, or other tensors were read than written. DataError: `out`.
+    """
+    meta, weights = checkpoint.load_best(path)
+    with replace_results(out, SUMS) as folder:
+        hub_format.write(folder, hub_format.config_of(asdict(meta), sha256(path)), weights)
+        _, again = checkpoint.load_best(folder / WEIGHTS, meta.task)
+        if again.keys() != weights.keys() or any(not torch.equal(again[n], weights[n]) for n in weights):
+            raise CheckpointError(f"{printable(out)}: other tensors were read than written; check the disk")
+        write_text(folder / CARD, _card(meta))
+        write_text(folder / LICENCES, _licences(meta))
+        write_text(folder / SUMS, f"# Files of a model that `magic export` wrote; check them with: sha256sum -c {SUMS}")
+        files = {name: (folder / name).stat().st_size for name in (WEIGHTS, CONFIG, CARD, LICENCES)}
+    numbers = sum(tensor.numel() for tensor in weights.values())
+    return HubFolder(out, files, len(weights), numbers)
+
+
+def _card(meta: CheckpointMeta) -> str:
+    """Return the model card: what it is, how it was trained and scored, how to use it, and what it is not."""
+    best = next((row for row in meta.history if meta.score in row.values()), {})
+    version, preset = meta.versions.get("mediqa-magic", ""), meta.config.get("preset")
+    scores = [f"| {name} | {value:.4f} |" for name, value in best.items() if isinstance(value, float)]
+    lines = [
+        "---",
+        "library_name: mediqa-magic",
+        "license: other",
+        "license_name: see-license",
+        f"license_link: {LICENCES}",
+        "tags: [dermatology, mediqa-magic]",
+        "---",
+        "",
+        f"# {meta.task}, preset {preset}",
+        "",
+        f"A model of task {meta.task} for the MEDIQA-MAGIC 2025 challenge, trained by mediqa-magic {version}.",
+        "It is no medical device: use it for research only.",
+        "",
+        "## Scores of the epoch that was kept, on validation samples, where they are optimistic",
+        "",
+        "| score | value |",
+        "|---|---|",
+        *scores,
+        "",
+        "## Use",
+        "",
+        "```sh",
+        f"magic predict {meta.task} --ckpt FOLDER --data prepared",
+        "```",
+        "",
+        f"FOLDER: this folder. Encoders that were not trained are not in it; they are {', '.join(_sources(meta))}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _sources(meta: CheckpointMeta) -> list[str]:
+    """Return where the encoders' weights come from, each once."""
+    return list(dict.fromkeys(name.partition("=")[2] for name in meta.encoders))
+
+
+def _licences(meta: CheckpointMeta) -> str:
+    """Return a note on whose licences hold: those of the encoders, and of the data, which the user has to name."""
+    lines = [
+        "Licences of this model",
+        "",
+        "1. Encoders. The weights began as, or need, those of:",
+        *(f"   {source}: {_licence_of(source)}" for source in _sources(meta)),
+        "2. Training data. What its licence says about models holds too: name the dataset and its licence here.",
+        "3. Your own terms: add them here before you share this folder.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _licence_of(source: str) -> str:
+    """Return how an encoder's licence is called, or where it is to be read."""
+    kind, _, name = source.partition(":")
+    if kind == "random":
+        return "random numbers, no licence"
+    if kind != "pypi":
+        return f"see the model card of {source}"
+    try:
+        files = metadata.files(name) or []
+    except metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name.upper().startswith("LICENSE"):
+            first = next((line.strip() for line in file.read_text().splitlines() if line.strip()), "")
+            return f"{first}, the file {file.name} of that package"
+    return "see that package"
