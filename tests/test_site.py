@@ -77,7 +77,7 @@ def test_what_is_broken_ends_the_build(tmp_path: Path) -> None:
     (tmp_path / "pages" / "more.md").write_text("# More\n\n[a](gone.md), [b](CHANGELOG.md#gone)\n")
     (tmp_path / "mkdocs.yml").write_text(
         f"INHERIT: {SITE / 'mkdocs.yml'}\ndocs_dir: pages\nsite_dir: site\nhooks: [{SITE / 'repository.py'}]\n"
-        "plugins: [search]\nextra_css: []\n"
+        "plugins: [search]\nextra_css: []\nwatch: []\n"
     )
     done = build(tmp_path / "mkdocs.yml", tmp_path / "site")
     assert done.returncode != 0
