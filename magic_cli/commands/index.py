@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from magic_cli.data.index import create_index, has_index, kind_of, open_index, rebuild_index
 from magic_cli.data.index.base import CaseIndex, IndexedCase, IndexInfo
+from magic_cli.data.sources import ADAPTERS, adapter
 from magic_cli.errors import DataError, problem, shorten
 from magic_cli.io.json_files import json_text
 
@@ -89,7 +90,10 @@ class IndexRemoved:
 
 @dataclass(frozen=True, slots=True)
 class IndexSummary:
-    """What an index holds; `classes` are its cases by class, none if the class is not kept."""
+    """What an index holds; `classes` are its cases by class, none if the class is not kept.
+
+    Lines for people leave out what only the encoder's own settings tell; the JSON has all of it.
+    """
 
     location: str
     cases: int
@@ -105,19 +109,24 @@ class IndexSummary:
         """Return the facts for the terminal; the last line names the next command."""
         info = self.info
         size = self.cases * info.width * np.dtype(info.dtype).itemsize / 1e6
-        parts = ", ".join(f"{part.name} {part.width}" for part in info.parts)
-        regions = f", {info.regions} regions" if info.regions else ""
+        unstated = self.cases - sum(self.classes.values())
         return [
-            f"{self.location}: {self.cases} cases of {info.dataset or 'an unnamed dataset'}",
-            *(f"  {name}: {count}" for name, count in self.classes.items()),
-            f"vectors: {info.width} values of {info.dtype} ({parts}), {size:.1f} MB in all",
-            f"model: {info.model_sha256[:12]}, beta {info.beta:g}{regions}",
-            f"photos: {info.preprocessing or 'no preprocessing stated'}",
+            f"{self.location}: {self.cases:,} cases of {info.dataset or 'an unnamed dataset'}",
+            *(f"  {name}: {count:,}" for name, count in self.classes.items()),
+            *([f"  class not stated: {unstated:,}"] if unstated and LABEL in info.fields else []),
+            f"vectors: {size:.1f} MB; searched with the model that made them, {info.model_sha256[:12]}",
             f"fields: {', '.join(info.fields) or 'none'}",
-            f"licences: {', '.join(info.licences) or 'none stated'}",
+            f"licences: {licences_of(info) or 'none stated'}",
             f"created: {info.created or 'no date stated'}",
             _next(self.location),
         ]
+
+
+def licences_of(info: IndexInfo) -> str:
+    """Return the licences of an index's cases; where they have none of their own, that of the dataset as a whole."""
+    if info.licences:
+        return ", ".join(info.licences)
+    return adapter(info.dataset).licence if info.dataset in ADAPTERS else ""
 
 
 def _next(location: str) -> str:

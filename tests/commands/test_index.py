@@ -120,6 +120,18 @@ def test_command_line(tmp_path: Path) -> None:
     assert "--purge" in "\n".join(index_remove(place, ["c3"]).lines())
 
 
+def test_cases_without_class_and_the_licence_of_the_dataset_are_told(tmp_path: Path) -> None:
+    info = replace(INFO, fields=("diagnosis",), licences=(), dataset="dermavqa")
+    cases = [IndexedCase("a", {"diagnosis": "eczema"}), IndexedCase("b"), IndexedCase("c")]
+    build_index(tmp_path / "index", info, iter([(cases, np.eye(3, 4, dtype=np.float32))]))
+    lines = index_info(tmp_path / "index").lines()
+    assert lines[:3] == [f"{tmp_path / 'index'}: 3 cases of dermavqa", "  eczema: 1", "  class not stated: 2"]
+    assert "licences: CC BY 4.0" in lines
+    own = replace(index_info(tmp_path / "index"), info=INFO, classes={}).lines()
+    assert "licences: CC0" in own
+    assert not any("class not stated" in line for line in own)  # the index does not keep classes
+
+
 def test_what_cannot_be_removed_is_said(tmp_path: Path) -> None:
     build_index(tmp_path / "index", INFO, batches("a"))
     with pytest.raises(DataError, match="no id of a case"):

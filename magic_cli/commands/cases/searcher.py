@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from magic_cli.commands.index import GROUP, LABEL
+from magic_cli.commands.index import GROUP, LABEL, licences_of
 from magic_cli.data.imaging.images import photo_of, read_image_file
 from magic_cli.data.imaging.quality import quality
 from magic_cli.data.index.base import CaseIndex, Hit
@@ -162,7 +162,7 @@ class IndexSearcher:
             "model": info.model_sha256[:12],
             "index": f"{len(self._index):,} cases, {info.created}".rstrip(", "),
             "dataset": info.dataset,
-            "licences": ", ".join(info.licences),
+            "licences": licences_of(info),
             "beta": f"{self._beta:g}" if self._encoder.region_count else "",
             "class_share": f"{self._encoder.class_share:g}" if self._encoder.class_share else "",
             "regions": str(self._encoder.region_count) if self._encoder.region_count else "",

@@ -76,7 +76,7 @@ class SearchHit:
 
     @property
     def case(self) -> str:
-        """The case's name on pages: 12 digits of the SHA-256 of its id."""
+        """The case's name on pages and in all other results: 12 digits of the SHA-256 of its id."""
         return hashlib.sha256(self.id.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
     @property
@@ -247,8 +247,8 @@ class SearchResult:
             cells = [str(hit.rank), f"{label} ({hit.mark})" if hit.mark else label, _proof(hit)]
             cells += [_number(hit.score), *pairs, *(_number(hit.parts.get(name)) for name in names), hit.about or "-"]
             agreement = f"{hit.agreed(MATCH)} match, {hit.agreed(DIFFERS)} differ, {hit.agreed(MISSING)} missing"
-            rows.append((*cells, *([agreement] if has_words else []), hit.id))
-        about = ("site, sex, age", *(["agreement"] if has_words else []), "case")
+            rows.append((*cells, *([agreement] if has_words else []), hit.case, hit.id))
+        about = ("site, sex, age", *(["agreement"] if has_words else []), "case", "id")
         head = ("rank", self.label_field, "biopsy", self.score_name, *heads, *names, *about)
         words = frozenset({1, 2, *range(len(head) - len(about), len(head))})
         title = f"the {len(self.hits)} most similar of {sum(self.prior.values())} cases with a {self.label_field}"
@@ -271,7 +271,9 @@ class SearchResult:
         if self.nearest:
             lines.append("nearest case of each class:")
             ordered = sorted(self.nearest.items(), key=lambda item: (item[1].rank, item[0]))
-            lines += [f"  {name}: {_number(hit.score)}, rank {hit.rank}, {hit.id}" for name, hit in ordered]
+            lines += [
+                f"  {name}: {_number(hit.score)}, rank {hit.rank}, case {hit.case}, {hit.id}" for name, hit in ordered
+            ]
         if self.is_close is False and self.low_score is not None:
             lines.append(f"{NO_CLOSE_CASE.lower()}: {self.distance}")
         return lines
@@ -284,7 +286,8 @@ class SearchResult:
             return ""
         below = "below" if max(scores) < self.low_score else "not below"
         limit = f"{_number(self.low_score)}, which 95 % of the pairs of one class reach on validation"
-        return f"the best score, {_number(max(scores))}, is {below} {limit}"
+        why = " (1 is the same; it is below 0, as photos of one class can look unlike each other)"
+        return f"the best score, {_number(max(scores))}, is {below} {limit}{why if self.low_score < 0 else ''}"
 
 
 def agreement(query: Mapping[str, str], hit: Mapping[str, str]) -> tuple[Agreement, ...]:
@@ -317,6 +320,10 @@ def levels_of(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _of_levels(names: tuple[str, ...]) -> list[str]:
     return [f"{kind}_{level}" for kind in _KINDS for level in _LEVELS if f"{kind}_{level}" in names]
+
+
+def _names(hit: SearchHit) -> str:
+    return f"case {hit.case}, {hit.id}"
 
 
 def _proof(hit: SearchHit) -> str:

@@ -29,9 +29,9 @@ def test_lines_tell_the_query_the_hits_and_what_they_are(result: SearchResult) -
     row = next(line for line in lines if line.strip().startswith("1 "))
     assert "(the query's own photo)" in row
     assert "0.970" in row
-    assert "ISIC_0000000" in row
+    assert row.split()[-2:] == [result.hits[0].case, "ISIC_0000000"]  # the name on the page, and the id
     assert "nevus: 6 of 10, 60 % (95 % interval 26 to 88 %); gallery 64 %: no clear difference" in text
-    assert "Merkel cell carcinoma: 0.310, rank 143" in text
+    assert "Merkel cell carcinoma: 0.310, rank 143, case " in text
     assert "no close case" not in text
     assert lines[-1] == STATEMENT
 
@@ -43,6 +43,11 @@ def test_the_querys_own_photo_and_patient_are_no_evidence(result: SearchResult) 
     assert far.hits[0].score > 0.95
     assert far.is_close is False
     assert "no close case: the best score, 0.930, is below 0.950" in "\n".join(far.lines())
+    assert "look unlike each other" not in far.distance
+    low = replace(result, low_score=-0.12).distance
+    assert (
+        "not below -0.120, which 95 % of the pairs of one class reach on validation (1 is the same; it is below" in low
+    )
 
 
 @pytest.mark.parametrize("change", [{"low_score": None}, {"hits": ()}])
