@@ -64,7 +64,7 @@ _GROUPS = {
     "Texts": "prompt responses knowledge ontology llm_cache overflow query_from query_attributes",
     "Learning": "preset config settings init finetune seed deterministic",
     "Machine": "device precision weights cache_dir no_cache workers",
-    "Output": "help out onnx hub_folder resume overwrite dry_run as_json run html csv trec log",
+    "Output": "help out onnx hub_folder export resume overwrite dry_run as_json run html csv trec log",
 }
 
 _GROUP_OF = {name: group for group, names in _GROUPS.items() for name in names.split()}

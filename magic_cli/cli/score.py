@@ -21,6 +21,10 @@ PredsAndGold = Annotated[list[Path], typer.Argument(metavar="PRED... GOLD", help
 
 _BY = "Also by subgroup: attributes of the prepared cases, label, photos, or questions: --by sex,age,CQID011."
 
+_EXPORT = "Also write masks and scores as a dataset that FiftyOne reads, in OUT/fiftyone; photos are not copied."
+
+Export = Annotated[Literal["fiftyone"] | None, typer.Option("--export", help=_EXPORT)]
+
 By = Annotated[str, typer.Option(metavar="NAME[,NAME]", help=_BY)]
 
 
@@ -42,6 +46,7 @@ def score(
     ] = 10_000,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Threads that read and score masks.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder for report.html, per_item.csv, *.json.")] = None,
+    export: Export = None,
     run: Annotated[Path | None, typer.Option(help="Run folder, for training curves in report.html.")] = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
@@ -69,6 +74,7 @@ def score(
         out=out,
         run=run,
         overwrite=overwrite,
+        export=export or "",
         by=tuple(filter(None, (name.strip() for name in by.split(",")))),
     )
     report = module.score(preds, gold, options)

@@ -40,6 +40,8 @@ EMPTY = ("one", "zero", "skip")
 
 TRACKS = ("both", "official", "strict")
 
+EXPORTS = ("", "fiftyone")
+
 MOST_RESAMPLES = 1_000_000
 
 _PACKAGES = ("numpy", "tifffile", "pillow")
@@ -67,6 +69,7 @@ class ScoreOptions:
         overwrite: replace an earlier report in `out`.
         by: attributes of the cases of a prepared dataset, by whose values scores are divided: names of attributes,
             "label", "photos" (how many a case has), or closed questions as CQID011.
+        export: "fiftyone": masks and their scores also as a dataset that FiftyOne reads, in the folder `out`; "": none.
     """
 
     split: str = "valid"
@@ -83,12 +86,16 @@ class ScoreOptions:
     run: StrPath | None = None
     overwrite: bool = False
     by: Sequence[str] = ()
+    export: str = ""
 
     def __post_init__(self) -> None:
         """Refuse values that the command line cannot check by type."""
-        for name, value, choices in (("--empty", self.empty, EMPTY), ("track", self.track, TRACKS)):
+        chosen = (("--empty", self.empty, EMPTY), ("track", self.track, TRACKS), ("--export", self.export, EXPORTS))
+        for name, value, choices in chosen:
             if value not in choices:
                 raise ConfigError(problem(name, value, " or ".join(choices), "choose one of these"))
+        if self.export and self.out is None:
+            raise ConfigError(problem("--export", f"{self.export} alone", "a folder to write to", "add --out DIR"))
         if not (isinstance(self.resamples, int) and 2 <= self.resamples <= MOST_RESAMPLES):
             expected = f"a whole number from 2 to {MOST_RESAMPLES}"
             raise ConfigError(problem("--resamples", str(self.resamples), expected, "give another number"))
@@ -130,7 +137,7 @@ def score(preds: StrPath | Sequence[StrPath], gold: StrPath, options: ScoreOptio
     if not paths:
         raise UsageError("nothing to score: give the predictions of at least one system")
     against, out, run = (None if path is None else Path(path) for path in (options.against, options.out, options.run))
-    files = ScoreFiles(tuple(map(Path, paths)), Path(gold), against, run, out)
+    files = ScoreFiles(tuple(map(Path, paths)), Path(gold), against, run, out, export=options.export)
     if out is not None:
         inputs = [path for path in (*files.preds, files.gold, against, run) if path is not None]
         if all(path.exists() for path in inputs):  # one that is missing is told instead

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -55,7 +56,18 @@ def write_report(report: ScoreReport, gold: Gold) -> ScoreReport:
         with open_predictions(files.preds[0]) as first:
             masks, photos = masks_of(first, gold), _photos(report)
             write_text(folder / PAGE, score_page.html(report, gold, masks, history, photos))
+        if files.export:
+            _write_dataset(report, gold, folder)
     return replace(report, files=replace(files, written=tuple(files.out / name for name in names)))
+
+
+def _write_dataset(report: ScoreReport, gold: Gold, folder: Path) -> None:
+    from magic_cli.commands.export import fiftyone
+
+    with ExitStack() as stack:
+        opened = [stack.enter_context(open_predictions(path)) for path in report.files.preds]
+        masks = [masks_of(submission, gold) for submission in opened]
+        fiftyone.write_dataset(report, gold, masks, folder / fiftyone.NAME)
 
 
 def _photos(report: ScoreReport) -> Prepared | None:

@@ -169,6 +169,7 @@ class ScoreFiles:
         run: run folder whose training curves are shown.
         out: folder of the report; None if nothing was written.
         written: files in `out`.
+        export: "fiftyone" if scored masks are also written for it.
     """
 
     preds: tuple[Path, ...]
@@ -177,6 +178,7 @@ class ScoreFiles:
     run: Path | None = None
     out: Path | None = None
     written: tuple[Path, ...] = ()
+    export: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +265,8 @@ class ScoreReport:
         if self.files.out is None:
             return [*text, _NEXT]
         page = self.files.out / PAGE
+        if self.files.export:
+            text.append(f"{self.files.out / self.files.export}: masks and scores as a dataset that FiftyOne reads")
         return [*text, f"{page}: written, beside per_item.csv and scores.json; next: open it in a browser"]
 
     def _tables(self) -> Iterator[str]:
