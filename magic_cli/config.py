@@ -47,6 +47,9 @@ class Range:
         return f"at most {self.high:.10g}" if value > self.high else f"at least {self.low:.10g}"
 
 
+AUTO = "auto"
+"""What --set batch_size= takes beside numbers: training/monitoring/batch_size.py finds the number that is stored."""
+
 FRACTION = Range(0, 1, open_high=True)
 
 _LEAST = 64
@@ -168,7 +171,9 @@ class Config:
     ] = 0
     rank: Annotated[int, Range(1, 4096), "Rank of the LoRA adapters."] = 8
     epochs: Annotated[int, Range(1, 100_000), "Passes over the training samples."] = 20
-    batch_size: Annotated[int, Range(1, 65_536), "Samples per batch, over all processes together."] = 16
+    batch_size: Annotated[
+        int, Range(1, 65_536), "Samples per batch, over all processes together; auto: as many as fit (CUDA)."
+    ] = 16
     grad_accum_steps: Annotated[int, Range(1, 65_536), "Batches per optimizer update."] = 1
     lr: Annotated[float, Range(1e-9, 1e6), "Learning rate of the head."] = 1e-3
     encoder_lr: Annotated[float, Range(0, 1e6), "Learning rate of the trained encoder weights."] = 1e-4

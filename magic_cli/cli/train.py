@@ -156,13 +156,9 @@ def train(
     from magic_cli.commands.train import train as train_task
     from magic_cli.training.runtime import RuntimeOptions
 
+    chosen = (*(settings or ()), *ablations(no_subtexts, no_slra, no_dkw))
     options = TrainOptions(
-        preset=preset,
-        settings=(*(settings or ()), *ablations(no_subtexts, no_slra, no_dkw)),
-        resume=resume,
-        overwrite=overwrite,
-        dry_run=dry_run,
-        deterministic=deterministic,
+        *(preset, chosen, resume, overwrite, dry_run, deterministic),
         runtime=RuntimeOptions(device, cache_dir, no_cache),
         modality=modality,
         encounter_text=encounter_text,

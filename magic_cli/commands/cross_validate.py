@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magic_cli.commands.recording import recorded
-from magic_cli.commands.run_setup import RUNS, RunSetup, TrainOptions, no_run, run_files, set_up
+from magic_cli.commands.run_setup import RUNS, RunSetup, TrainOptions, no_run, run_files, set_up, with_batch_size
 from magic_cli.commands.train import FILES as RUN_FILES
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.stratify import assign_folds
@@ -134,6 +134,8 @@ def cross_validate(
     _refuse_weights(options)
     setup = set_up(task, [data], _draft(folder, task), options, _earlier)
     plan, (dataset,) = _plan(setup, folds), setup.datasets
+    setup = with_batch_size(setup, plan.everything(), options.dry_run)
+    plan = replace(plan, setup=setup)
     from magic_cli.training import selection
 
     review = selection.review_data(plan.everything(), [dataset.prepared], setup.config)

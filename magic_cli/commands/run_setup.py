@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from magic_cli import tasks
-from magic_cli.config import Config, SettingValue, from_dict, resolve
+from magic_cli.config import AUTO, Config, SettingValue, from_dict, resolve
 from magic_cli.data.datasets import Dataset, open_datasets
 from magic_cli.data.prepared_inputs import image_files, table_files
 from magic_cli.data.shards.dataset import ShardStamps, shard_files
@@ -16,6 +16,7 @@ from magic_cli.io.progress import loading_torch
 from magic_cli.io.run_record import Hashed, RunFiles
 from magic_cli.models.weights import encoder_digests
 from magic_cli.training.monitoring import trackers
+from magic_cli.training.parts import Data
 from magic_cli.training.run_folder import Draft
 from magic_cli.training.runtime import Runtime, RuntimeOptions
 from magic_cli.training.task import Task
@@ -82,12 +83,28 @@ class TrainOptions:
         Raises:
             ConfigError: unknown preset or setting, or a value that is not allowed; all of them at once.
         """
-        return resolve(config_class, self.preset or "small", self.settings, **self.flags())
+        return resolve(config_class, self.preset or "small", self._fixed, **self.flags())
+
+    @property
+    def seeks_batch_size(self) -> bool:
+        """Whether the settings ask for the largest batch that fits (batch_size=auto)."""
+        return len(self._fixed) < len(self._listed)
+
+    @property
+    def _listed(self) -> Sequence[str] | Mapping[str, SettingValue]:
+        return (self.settings,) if isinstance(self.settings, str) else self.settings
+
+    @property
+    def _fixed(self) -> Sequence[str] | Mapping[str, SettingValue]:
+        """The settings without batch_size=auto: until it is found, that of the preset stands for it."""
+        listed = self._listed
+        if isinstance(listed, Mapping):
+            return {name: value for name, value in listed.items() if (name, value) != ("batch_size", AUTO)}
+        return [pair for pair in listed if pair != f"batch_size={AUTO}"]
 
     def given(self) -> set[str]:
         """Return the names of the settings that these options name, the preset among them."""
-        pairs = (self.settings,) if isinstance(self.settings, str) else self.settings
-        names = {setting.partition("=")[0] for setting in pairs} | self.flags().keys()
+        names = {setting.partition("=")[0] for setting in self._fixed} | self.flags().keys()
         names |= {f"{part}_weights" for part in ("image", "text") if f"{part}_encoder" in names}  # set by `with_runs`
         return names | ({"preset"} if self.preset else set())
 
@@ -104,6 +121,7 @@ class RunSetup:
         runtime: device and cache.
         earlier: what the run that is resumed recorded; {} for a new run.
         log: names of trackers (training/monitoring/trackers.py).
+        seeks_batch_size: whether the largest batch that fits is to be found; a run that is resumed has its number.
     """
 
     task: Task
@@ -114,6 +132,7 @@ class RunSetup:
     runtime: Runtime
     earlier: Mapping[str, object]
     log: Sequence[str] = ()
+    seeks_batch_size: bool = False
 
 
 def set_up(
@@ -155,8 +174,31 @@ def set_up(
     datasets = open_datasets(data, options.data_weights, SPLITS, masks, shards)
     if task.uses_questions:
         _check_questions(datasets)
-    task = task.configured(config.as_dict())
-    return RunSetup(task, config, datasets, draft, work, options.runtime.runtime(), earlier, log)
+    task, seeks = task.configured(config.as_dict()), options.seeks_batch_size and not earlier
+    return RunSetup(task, config, datasets, draft, work, options.runtime.runtime(), earlier, log, seeks)
+
+
+def with_batch_size(setup: RunSetup, data: Data, dry_run: bool) -> RunSetup:
+    """Return the setup with the largest batch that fits, if that is asked for; torch is needed.
+
+    Args:
+        setup: the run.
+        data: its samples.
+        dry_run: seek nothing.
+
+    Raises:
+        ConfigError: several processes share the work. ResourceError: not even one sample fits.
+    """
+    if dry_run or not setup.seeks_batch_size:
+        return setup
+    from magic_cli.training.monitoring import batch_size
+    from magic_cli.training.trainer import Trainer
+
+    def trainer_of(config: Config) -> Trainer:
+        features = setup.runtime.features(config)
+        return Trainer(setup.task.name, data, config, setup.work, setup.runtime.device, features)
+
+    return replace(setup, config=batch_size.with_batch_size(trainer_of, setup.config, setup.runtime.device))
 
 
 def _check_questions(datasets: Sequence[Dataset]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magic_cli.commands.recording import recorded
-from magic_cli.commands.run_setup import RUNS, RunSetup, TrainOptions, no_run, run_files, set_up
+from magic_cli.commands.run_setup import RUNS, RunSetup, TrainOptions, no_run, run_files, set_up, with_batch_size
 from magic_cli.io import run_record
 from magic_cli.io.durations import phase
 from magic_cli.io.files import StrPath, check_watched
@@ -63,6 +63,7 @@ def train(
         from magic_cli.training.trainer import Trainer
 
     parts = data_of(setup.task, setup.datasets, setup.config)
+    setup = with_batch_size(setup, parts, options.dry_run)
     log(f"{task}: {len(parts.train)} training, {len(parts.valid)} validation samples, preset {setup.config.preset}")
     trainer = Trainer(task, parts, setup.config, setup.work, setup.runtime.device, setup.runtime.features(setup.config))
     review = selection.review_data(parts, [dataset.prepared for dataset in setup.datasets], setup.config)

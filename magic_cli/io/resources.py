@@ -6,6 +6,7 @@ The system, Python, numpy, torch, CUDA and the C++ library each say so with an e
 import errno
 import os
 import re
+from collections.abc import Callable
 
 from magic_cli.errors import ResourceError, printable
 
@@ -34,6 +35,7 @@ _REMEDIES = {
     "memory to load a library": _OF_A_LIBRARY,
     "memory": _MEMORY,
 }
+_OF_STEPS = ("memory of the GPU", "memory")  # what smaller steps of a training need less of
 _ERRNOS = {
     errno.ENOMEM: "memory",
     errno.EMFILE: "open files",
@@ -43,17 +45,30 @@ _ERRNOS = {
 _EXCEPTIONS = (OSError, RuntimeError, ImportError, SystemError)
 
 
-def as_resource_error(error: BaseException, what: str = "") -> ResourceError | None:
+def as_resource_error(
+    error: BaseException, what: str = "", for_memory: Callable[[], str] | None = None
+) -> ResourceError | None:
     """Return an exception as the ResourceError that it means; None for any other.
 
-    `what` is put before the remedy, as in "runs/seg: --resume goes on".
+    Args:
+        error: the exception.
+        what: is put before the remedy, as in "runs/seg: --resume goes on".
+        for_memory: gives the remedy where memory ran out, of the machine or its GPU; None: a general one.
     """
     kind = _kind(error)
     if kind is None:
         return None
     first = str(error).strip().partition("\n")[0][:120].rstrip(". ")
-    cause, before = f" ({first})" if first else "", f"{what}; " if what else ""
-    return ResourceError(f"not enough {kind}{cause}: {before}{_REMEDIES[kind]}")
+    cause = f" ({first})" if first else ""
+    if for_memory is not None and kind in _OF_STEPS:
+        kept = f"; if others took it, {what}" if what else ""
+        return ResourceError(f"not enough {kind}{cause}: {for_memory()}{kept}")
+    return ResourceError(f"not enough {kind}{cause}: {f'{what}; ' if what else ''}{_REMEDIES[kind]}")
+
+
+def is_memory(error: BaseException) -> bool:
+    """Return whether an exception says that the memory of the machine, or of its GPU, does not suffice."""
+    return _kind(error) in _OF_STEPS
 
 
 def _kind(error: BaseException) -> str | None:

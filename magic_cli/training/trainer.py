@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
+from accelerate.utils import send_to_device
 
 from magic_cli.config import Config
 from magic_cli.data.issues import counted
@@ -22,12 +23,13 @@ from magic_cli.io.progress import log, track
 from magic_cli.io.signals import Interrupt
 from magic_cli.models.cache import notes
 from magic_cli.models.cache.features import FeatureCache
-from magic_cli.records import CheckpointMeta, Prediction
+from magic_cli.records import CheckpointMeta, Prediction, Sample
 from magic_cli.training import checkpoint, resume
 from magic_cli.training.cached_accumulation import ChunkedModel, backward_in_parts
 from magic_cli.training.devices import accelerator_for
 from magic_cli.training.inference import fill_cache, predict
 from magic_cli.training.loader import Batches, ClassBatches, Share, Views, WholeBatches, batches_of, loader_for
+from magic_cli.training.monitoring import out_of_memory
 from magic_cli.training.monitoring.outlook import Outlook, Plan
 from magic_cli.training.parts import Data, Part, mean_scores
 from magic_cli.training.restoring import seen_before, start_from
@@ -85,29 +87,16 @@ class Trainer:
         """
         require_workers(self.config)
         sweep(self.out)
-        fill_cache(self.core, self.data.train, self.config.views, self.accelerator)
-        fill_cache(self.core, self.data.valid, 1, self.accelerator)
-        self.core.to(self.accelerator.device)
-        self.optimizer = optimizer_for(self.core, self.config)
-        saved = self._load() if resume else None
-        if saved is None:
-            self.core.begin(self.data.train)
-            if self.config.init:
-                start_from(self.core, Path(self.config.init), self.name)
-            for line in overlap_lines(self.data.valid, seen_before(self.config)):
-                log(f"note: {line}")
-        cuda = self.accelerator.device.type == "cuda"
-        self.loader = loader_for(self.core, self.train_set, self.config, self.batches, cuda)
-        self.model, self.optimizer = self.accelerator.prepare(self.core, self.optimizer)
-        self.ema = ModelEma(self.core, self.config.ema) if self.config.ema else None
-        changing = checkpoint.live(self.core)
-        self.statistics = [tensor for name, tensor in self.core.named_buffers() if name in changing]
+        saved = self.prepare(resume)
+        for line in overlap_lines(self.data.valid, seen_before(self.config)) if saved is None else ():
+            log(f"note: {line}")
         if saved is not None:
             self._restore(saved)
         self.total = self.batches.updates * self.config.epochs
         observers = observers if self.accelerator.is_main_process else ()
         self.outlook = self._outlook()
-        with self.stop, report_ends(self.out, RESUMES):
+        too_little = partial(out_of_memory.remedy, self.config, self.accelerator.device, self.data.task.whole_batches)
+        with self.stop, report_ends(self.out, RESUMES, too_little):
             _tell(observers, self.progress)
             while not self.progress.finished:
                 with phase("training"):
@@ -119,6 +108,38 @@ class Trainer:
                 raise self._interrupted()
         self.accelerator.wait_for_everyone()  # the main process may still be writing best.pt
         return self.progress
+
+    def prepare(self, resume: bool = False) -> resume.State | None:
+        """Encode for the cache, make the optimizer, and move the model to its device.
+
+        Returns:
+            What state.pt holds of a run that is resumed, whose weights the model has then; None for a new run.
+        """
+        fill_cache(self.core, self.data.train, self.config.views, self.accelerator)
+        fill_cache(self.core, self.data.valid, 1, self.accelerator)
+        self.core.to(self.accelerator.device)
+        self.optimizer = optimizer_for(self.core, self.config)
+        saved = self._load() if resume else None
+        if saved is None:
+            self.core.begin(self.data.train)
+            if self.config.init:
+                start_from(self.core, Path(self.config.init), self.name)
+        cuda = self.accelerator.device.type == "cuda"
+        self.loader = loader_for(self.core, self.train_set, self.config, self.batches, cuda)
+        self.model, self.optimizer = self.accelerator.prepare(self.core, self.optimizer)
+        self.ema = ModelEma(self.core, self.config.ema) if self.config.ema else None
+        changing = checkpoint.live(self.core)
+        self.statistics = [tensor for name, tensor in self.core.named_buffers() if name in changing]
+        return saved
+
+    def try_step(self, samples: Sequence[Sample]) -> None:
+        """Take a whole step on these samples, to see whether memory suffices; the weights are other ones then."""
+        self.model.train()
+        batch = self.core.collate(samples, [number % self.config.n_views for number in range(len(samples))])
+        self._backward(send_to_device(batch, self.accelerator.device), 1.0, closes=True)
+        self.optimizer.step()
+        if self.accelerator.device.type == "cuda":
+            torch.cuda.synchronize()  # what does not fit is told late
 
     def _outlook(self) -> Outlook:
         """Return what can be said of this run, and log it unless the run had ended before."""
@@ -167,18 +188,21 @@ class Trainer:
         """Train on batch `number` of the epoch; return its loss, whose mean over processes is the batch's."""
         closes = self.batches.closes(number)
         share = 1.0 if self.core.loss_spans_processes else self.batches.share(number)
-        factor = share * self.batches.weight(number)
-        if isinstance(self.core, ChunkedModel) and self.core.is_divided:
-            loss = backward_in_parts(self.model, self.core, batch, self.accelerator, factor, closes)
-        else:
-            with nullcontext() if closes else self.accelerator.no_sync(self.model):
-                with self.accelerator.autocast():
-                    loss = self.model(batch)
-                self.accelerator.backward(loss * factor)
+        loss = self._backward(batch, share * self.batches.weight(number), closes)
         if closes:
             self._update()
         scaled: torch.Tensor = loss.detach().float() * share
         return scaled
+
+    def _backward(self, batch: Batch, factor: float, closes: bool) -> torch.Tensor:
+        """Add the gradient of `factor` x the loss of a batch to the weights'; return the loss."""
+        if isinstance(self.core, ChunkedModel) and self.core.is_divided:
+            return backward_in_parts(self.model, self.core, batch, self.accelerator, factor, closes)
+        with nullcontext() if closes else self.accelerator.no_sync(self.model):
+            with self.accelerator.autocast():
+                loss: torch.Tensor = self.model(batch)
+            self.accelerator.backward(loss * factor)
+        return loss
 
     def _save_after(self, error: BaseException, snapshot: StepSnapshot) -> None:
         """Save the state of `snapshot` after an error, unless it came during an update or a swap of weights.

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -108,7 +108,7 @@ def waiting(is_for_workers: bool) -> Iterator[None]:
 
 
 @contextmanager
-def report_ends(where: object, remedy: str) -> Iterator[None]:
+def report_ends(where: object, remedy: str, for_memory: Callable[[], str] | None = None) -> Iterator[None]:
     """Turn the errors that come of a machine's limits, or of other processes that end, into one line.
 
     A signal handler may raise torch's error for a dead worker at any time.
@@ -116,6 +116,7 @@ def report_ends(where: object, remedy: str) -> Iterator[None]:
     Args:
         where: what was being written, for messages.
         remedy: what to do afterwards.
+        for_memory: gives the remedy where memory ran out; None: a general one.
 
     Raises:
         MagicError: a worker died. ResourceError: memory, shared memory or open files did not suffice.
@@ -126,20 +127,22 @@ def report_ends(where: object, remedy: str) -> Iterator[None]:
     except MagicError:
         raise
     except Exception as error:
-        raised = _as_magic_error(error, where, remedy)
+        raised = _as_magic_error(error, where, remedy, for_memory)
         if raised is None:
             raise
         raise raised from None
 
 
-def _as_magic_error(error: Exception, where: object, remedy: str) -> MagicError | None:
+def _as_magic_error(
+    error: Exception, where: object, remedy: str, for_memory: Callable[[], str] | None
+) -> MagicError | None:
     text, kept = str(error), f"{where}: {remedy}"
     if isinstance(error, RuntimeError) and "DataLoader worker" in text and "Caught" not in text:
         code = re.search(r"exit code (\d+)", text)
         number = int(code[1]) - _BASE if code else 0
         cause = _of_worker(number) if number > 0 else RuntimeError("Bus error" if "Bus error" in text else "")
         return as_resource_error(cause, kept) or _dead(text, where, remedy)
-    return as_peer_error(error, kept) or as_resource_error(error, kept)
+    return as_peer_error(error, kept) or as_resource_error(error, kept, for_memory)
 
 
 def _of_worker(number: int) -> OSError | RuntimeError:
