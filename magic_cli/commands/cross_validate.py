@@ -132,10 +132,8 @@ def cross_validate(
     """
     folder = RUNS / task if out is None else Path(out)
     _refuse_weights(options)
-    setup = set_up(task, [data], _draft(folder, task), options, _earlier)
-    plan, (dataset,) = _plan(setup, folds), setup.datasets
-    setup = with_batch_size(setup, plan.everything(), options.dry_run)
-    plan = replace(plan, setup=setup)
+    plan = _plan(set_up(task, [data], _draft(folder, task), options, _earlier), folds, options.dry_run)
+    setup, (dataset,) = plan.setup, plan.setup.datasets
     from magic_cli.training import selection
 
     review = selection.review_data(plan.everything(), [dataset.prepared], setup.config)
@@ -213,7 +211,7 @@ def _earlier(work: Path) -> tuple[Path, Mapping[str, object]]:
     return file, earlier
 
 
-def _plan(setup: RunSetup, folds: int) -> Plan:
+def _plan(setup: RunSetup, folds: int, dry_run: bool) -> Plan:
     with loading_torch():
         from magic_cli.training.restoring import seen_before
         from magic_cli.training.seen import overlap_lines
@@ -233,7 +231,8 @@ def _plan(setup: RunSetup, folds: int) -> Plan:
     overlap = tuple(overlap_lines(samples, seen_before(setup.config)))
     for line in overlap:
         log(f"note: {line}")
-    return Plan(setup, parts, overlap)
+    plan = Plan(setup, parts, overlap)
+    return replace(plan, setup=with_batch_size(setup, plan.everything(), dry_run))
 
 
 def _check_same(file: Path, earlier: Mapping[str, object], result: CrossValidationResult) -> None:
