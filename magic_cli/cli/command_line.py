@@ -59,7 +59,7 @@ _METAVARS = {
 
 # Groups of options in the help of all commands, by parameter; what concerns one task alone is told by its help.
 _GROUPS = {
-    "Data": "ckpt data data_weight split folds limit source list_sources mapping join merge strict images",
+    "Data": "ckpt data data_weight split folds limit source list_sources mapping join merge strict images text",
     "Splits": "valid test split_by split_seed duplicates",
     "Texts": "prompt responses knowledge ontology llm_cache overflow query_from query_attributes",
     "Learning": "preset config settings init finetune seed deterministic",

@@ -103,6 +103,22 @@ _BEIR = "retrieve: also write OUT/beir/, a BEIR folder. It has the words of all 
 
 Beir = Annotated[bool, typer.Option("--beir", help=_BEIR)]
 
+_IMAGES = "Photos, or folders of them at any depth, instead of a prepared dataset; may be repeated."
+
+Images = Annotated[list[Path] | None, typer.Option("--images", metavar="DIR|FILE", help=_IMAGES)]
+
+_TEXT = "What is written about --images: words or a .txt of one case, or a table with case_id and text."
+
+Text = Annotated[str | None, typer.Option("--text", metavar="FILE|WORDS", help=_TEXT)]
+
+_OVERLAYS = "seg: photos with their masks as PNG; default: with --images."
+
+Overlays = Annotated[bool | None, typer.Option("--overlays/--no-overlays", help=_OVERLAYS)]
+
+_DEPTH = "seg: probabilities as grey PNG of so many bits."
+
+Depth = Annotated[Literal["8", "16"] | None, typer.Option("--probabilities", help=_DEPTH)]
+
 Precision = Annotated[
     Literal["no", "bf16", "fp16"] | None, typer.Option(help="Mixed precision; default: as in training.")
 ]
@@ -129,6 +145,8 @@ def predict(
     preds: Preds = None,
     ckpt: Ckpts = None,
     vote: Vote = False,
+    images: Images = None,
+    text: Text = None,
     data: opt.Prepared = Path("prepared"),
     split: opt.Split = "test",
     out: Annotated[Path | None, typer.Option(help="Output folder; default predictions/TASK.")] = None,
@@ -136,6 +154,8 @@ def predict(
     threshold: Threshold = None,
     largest: Largest = False,
     fill_holes: FillHoles = False,
+    overlays: Overlays = None,
+    probabilities: Depth = None,
     decode: Decode = None,
     classes: Classes = None,
     concepts: ConceptsFile = None,
@@ -158,9 +178,9 @@ def predict(
     dry_run: opt.DryRun = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Predict a split: masks under the official names, one row of answers per encounter, or classes and vectors.
+    """Predict a split or any photos: masks, one row of answers per encounter, or classes and vectors.
 
-    Example: `magic predict seg --ckpt best.pt`, `magic predict pretrain --ckpt best.pt --classes "melanoma, nevus"`
+    Example: `magic predict seg --ckpt best.pt`, or of any photos `magic predict seg --ckpt best.pt --images DIR`
     """
     if voting(context, task, ckpt or [], preds or [], vote):
         from magic_cli.commands import vote as votes
@@ -174,12 +194,8 @@ def predict(
         options = verb.PredictOptions(
             *(tta, threshold, largest, fill_holes, decode, classes, concepts, templates, probe),
             *(neighbours, neighbours_ckpt, neighbour_count, neighbour_weight, gallery, controls, beir),
-            limit=limit,
-            precision=precision,
-            weights=weights,
-            overwrite=overwrite,
-            dry_run=dry_run,
-            runtime=RuntimeOptions(device, cache_dir, no_cache),
+            *(tuple(images or ()), text, overlays, probabilities and int(probabilities), limit, precision),
+            *(weights, overwrite, dry_run, RuntimeOptions(device, cache_dir, no_cache)),
         )
         result = verb.predict(task, ckpt or [], data, split, out, options)
     emit(as_json, "predict", result)

@@ -1,6 +1,6 @@
 """How a file of a repeated result differs from the recorded one; differences of provenance are ignored.
 
-Provenance is when, by which command line, with which versions and in which folder a file was made.
+Provenance is when, by which command line, with which versions, in which folder and in how much time a file was made.
 """
 
 import os
@@ -100,11 +100,12 @@ def _compare_json(old: Path, new: Path, paths: ResultPaths) -> str:
 
 
 def _compare_jsonl(old: Path, new: Path, paths: ResultPaths) -> str:
-    return _summary(diff_json(read_jsonl(old), read_jsonl(new), paths))
+    before, after = ([_without_provenance(row) for row in read_jsonl(path)] for path in (old, new))
+    return _summary(diff_json(before, after, paths))
 
 
 def _without_provenance(value: object) -> object:
-    return {k: v for k, v in value.items() if k != "provenance"} if isinstance(value, dict) else value
+    return {k: v for k, v in value.items() if k not in ("provenance", "seconds")} if isinstance(value, dict) else value
 
 
 def diff_json(old: object, new: object, paths: ResultPaths, where: str = "") -> Iterator[str]:

@@ -1,16 +1,21 @@
 """`magic predict`: predict a split with one or several checkpoints, and write the task's files."""
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from magic_cli import tasks
-from magic_cli.commands.cases.neighbours import NeighbourOptions, find_neighbours
+from magic_cli.commands.cases.neighbours import find_neighbours
+from magic_cli.commands.prediction.options import PredictOptions as PredictOptions
+from magic_cli.commands.prediction.own_photos import check_images, files_read, open_images, photos_read
+from magic_cli.commands.prediction.side_files import files_beside, names_beside
 from magic_cli.commands.recording import recorded
 from magic_cli.config import Config, SettingValue, from_dict
 from magic_cli.data.datasets import open_dataset
+from magic_cli.data.own_photos.dataset import OwnPhotos
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.prepared_inputs import image_files, table_files
 from magic_cli.data.prepared_stamps import PreparedStamps
@@ -30,7 +35,7 @@ from magic_cli.training.devices import accelerator_for
 from magic_cli.training.inference import average_predictions, fill_cache
 from magic_cli.training.inference import predict as predict_samples
 from magic_cli.training.restoring import restored
-from magic_cli.training.runtime import Runtime, RuntimeOptions
+from magic_cli.training.runtime import Runtime
 from magic_cli.training.seen import Exposure, ids_among
 from magic_cli.training.task import NeighbourWeight, Task
 from magic_cli.training.task_model import TaskModel
@@ -40,97 +45,6 @@ VIEWS = {"none": (0,), "flips": (0, 1, 2, 3), "turns": tuple(range(8))}
 """Views that predictions are averaged over, by the setting `tta`."""
 
 PREDICTIONS = Path("predictions")
-
-MOST_NEIGHBOURS = 1000
-
-
-@dataclass(frozen=True)
-class PredictOptions:
-    """Options of `predict`, with the defaults of the command line.
-
-    Attributes:
-        tta: average over flipped views: four, or those of the setting `tta`; None: as that setting says.
-        threshold, largest, fill_holes: for seg: probability above which a pixel is foreground (None: that of the
-            checkpoint); keep only the largest region; fill holes.
-        decode: for cvqa: "slot" or "set"; None: as in training.
-        classes, concepts, templates: for pretrain: what is asked, instead of the classes and concepts of the split:
-            names divided by commas, or a file; a file of concepts; a file of sentences with {} for the class.
-        probe: for pretrain: fit linear probes on frozen vectors of split train and score them on the split, instead.
-        neighbours: for cvqa: a case index (`magic index build`); the answers of similar cases of split train are
-            weighed in. neighbours_ckpt: the model that built it; None: the one that its folder keeps.
-        neighbour_count: how many cases.
-        neighbour_weight: their share of the probabilities, in [0, 1]; None: chosen on split valid.
-        gallery: for retrieve: "train", split train is ranked, or "loo", the queries' own split without their own group;
-            None: "train".
-        controls: for retrieve: also write the rankings of controls, a folder each in controls/.
-        beir: for retrieve: also write queries, gallery and judgements as a BEIR folder, with the words of both.
-        limit: predict only so many samples, the first ones.
-        precision: no, bf16 or fp16; None: as in training.
-        weights: folder of Hugging Face checkpoints; None: as in training.
-        overwrite: replace older predictions.
-        dry_run: load the checkpoints and count the samples; write nothing.
-        runtime: device and cache.
-    """
-
-    tta: bool | None = None
-    threshold: float | None = None
-    largest: bool = False
-    fill_holes: bool = False
-    decode: str | None = None
-    classes: str | None = None
-    concepts: StrPath | None = None
-    templates: StrPath | None = None
-    probe: bool = False
-    neighbours: StrPath | None = None
-    neighbours_ckpt: StrPath | None = None
-    neighbour_count: int = 10
-    neighbour_weight: float | None = None
-    gallery: str | None = None
-    controls: bool = False
-    beir: bool = False
-    limit: int | None = None
-    precision: str | None = None
-    weights: StrPath | None = None
-    overwrite: bool = False
-    dry_run: bool = False
-    runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
-
-    def __post_init__(self) -> None:
-        """Refuse what the command line would refuse."""
-        if self.limit is not None and not (isinstance(self.limit, int) and self.limit >= 1):
-            raise ConfigError(problem("--limit", str(self.limit), "a whole number from 1", "give a larger one"))
-        if self.gallery not in (None, "train", "loo"):
-            raise ConfigError(problem("--gallery", str(self.gallery), "train or loo", "choose one of these"))
-        if not (isinstance(self.neighbour_count, int) and 1 <= self.neighbour_count <= MOST_NEIGHBOURS):
-            expected = f"a whole number from 1 to {MOST_NEIGHBOURS}"
-            raise ConfigError(problem("--neighbour-count", str(self.neighbour_count), expected, "give another one"))
-        if self.neighbour_weight is not None and not 0 <= self.neighbour_weight <= 1:
-            raise ConfigError(problem("--neighbour-weight", str(self.neighbour_weight), "0 to 1", "give another one"))
-        if self.neighbours is None and (self.neighbours_ckpt, self.neighbour_weight) != (None, None):
-            got = "--neighbours-ckpt or --neighbour-weight alone"
-            raise ConfigError(problem("magic predict", got, "--neighbours PLACE with it", "name the index"))
-
-    @property
-    def decided(self) -> dict[str, SettingValue | None]:
-        """The options that only some tasks have (training/task.py, `Decision`)."""
-        files = {name: None if path is None else str(path) for name, path in self.lists.items()}
-        flags = {"threshold": self.threshold, "largest": self.largest, "fill_holes": self.fill_holes}
-        ranked = {"gallery": self.gallery, "controls": self.controls, "beir": self.beir}
-        return {**flags, **ranked, "probe": self.probe, "decode": self.decode, "classes": self.classes, **files}
-
-    @property
-    def similar(self) -> NeighbourOptions | None:
-        """Where similar cases are looked for; None: nowhere."""
-        if self.neighbours is None:
-            return None
-        place, count = os.fspath(self.neighbours), self.neighbour_count
-        return NeighbourOptions(place, self.neighbours_ckpt, count, self.weights, self.runtime)
-
-    @property
-    def lists(self) -> dict[str, StrPath | None]:
-        """The files of what is asked."""
-        return {"concepts": self.concepts, "templates": self.templates}
-
 
 _DEFAULTS = PredictOptions()
 
@@ -149,8 +63,8 @@ def predict(
     Args:
         task: "seg", "cvqa" or "pretrain".
         ckpt: a checkpoint, here or in runs/TASK/, or a folder of runs (folds, seeds); several are averaged.
-        data: folder that `prepare` wrote.
-        split: train, valid or test.
+        data: folder that `prepare` wrote; not used with `options.images`.
+        split: train, valid or test; not used with `options.images`.
         out: folder of the predictions; None for predictions/TASK, with `probe` predictions/probe.
         options: how to predict and to decide.
 
@@ -164,9 +78,10 @@ def predict(
         raise ConfigError(f"--neighbours: of another task than '{task}'; leave it out")
     folder = PREDICTIONS / ("probe" if options.probe else task) if out is None else Path(out)
     paths = _checkpoints([ckpt] if isinstance(ckpt, str | os.PathLike) else ckpt, task)
-    check_target(folder, f"predict {task}", options.overwrite, known.outputs, (*paths, Path(data)))
-    prepared, stamps = open_dataset(Path(data), shards=known.reads_shards)
+    prepared, stamps = _opened(known, paths, (Path(data), split, folder), options)
     result = PredictResult(task, split, str(folder), tuple(map(str, paths)), dry_run=options.dry_run)
+    if isinstance(prepared, OwnPhotos):
+        result = replace(result, photos=photos_read(prepared))
     if options.dry_run:
         configs = [restored(path, known, prepared, options.weights)[1] for path in paths]
         return replace(result, samples=len(_samples(known, prepared, split, configs[0], options.limit)))
@@ -174,11 +89,18 @@ def predict(
         return _probed(result, known, (paths, stamps, prepared), options)
     known = known.configured(checkpoint.best_meta(paths[0])["config"], decision)
     ids: list[str] = []
+    start = time.monotonic()
     with report_ends(folder, "run the same command again"):
         made, weight, unknown = _predicted(known, (paths, prepared), split, options)
-        files = known.write(_noting(stamps.checked(made), ids), prepared, folder, decision)
-    following = after_predicting(known, prepared, data, folder, split, ids)
+        beside = files_beside(known, prepared, options)
+        files = known.write(_noting(stamps.checked(made), ids), prepared, folder, decision, beside)
     record, facts = _run_files(paths, stamps, folder, (split, options)), known.facts()
+    if isinstance(prepared, OwnPhotos):
+        record = replace(record, inputs=lambda: files_read(prepared, paths, options))
+        result = replace(result, photos=photos_read(prepared, time.monotonic() - start, beside))
+        following = ""
+    else:
+        following = after_predicting(known, prepared, data, folder, split, ids)
     exposure = _exposure(known, (paths, prepared), split, options)
     record = replace(record, settings={**(record.settings or {}), **facts, **exposure.to_json()})
     result = replace(result, facts=facts, exposure=exposure)
@@ -186,6 +108,21 @@ def predict(
         record = replace(record, settings={**record.settings, **_settings_of(weight)})
         result = replace(result, neighbours=weight, unknown=unknown)
     return replace(result, files=len(files), following=following, recorded=record)
+
+
+def _opened(
+    task: Task, ckpts: Sequence[Path], places: tuple[Path, str, Path], options: PredictOptions
+) -> tuple[Prepared, PreparedStamps]:
+    """Return the dataset, or own photos, after the folder of results was checked."""
+    data, split, folder = places
+    if options.images:
+        check_images(task, data, split, options)
+    names = (*task.outputs, *names_beside(task, options))
+    reading = options.images or (data,)
+    check_target(folder, f"predict {task.name}", options.overwrite, names, (*ckpts, *map(Path, reading)))
+    if options.images:
+        return open_images(task, ckpts, options, folder)
+    return open_dataset(data, shards=task.reads_shards)
 
 
 def _settings_of(weight: NeighbourWeight) -> Mapping[str, SettingValue | None]:

@@ -39,7 +39,7 @@ _PATHS = {
     "cache_dir",
     "join",
 }
-_PATHS |= {"ontology", "llm_cache", "concepts", "templates"}
+_PATHS |= {"ontology", "llm_cache", "concepts", "templates", "images"}
 _PATHS |= {"path", "record"}  # of the verbs that are not recorded
 
 P = ParamSpec("P")

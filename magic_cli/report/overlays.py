@@ -44,6 +44,12 @@ ANNOTATORS = (
 
 _HALO = "#101418"
 
+_VEIL, _OPACITY = "#1f9bff", 0.2  # no skin is blue: it shows on all tones, and the texture of the lesion through it
+
+FULL = 1280  # pixels of the longer side of an overlay as a file
+
+_FOR_LINES, _THINNEST = 560, 0.6  # pixels of the longer side for which the widths of lines are made; their least scale
+
 
 def line_of(number: int) -> Line:
     """Return the line of annotator `number`, 0-based; from the fifth on they start again."""
@@ -89,6 +95,29 @@ def overlay(
     return picture
 
 
+def filled_overlay(photo: str | Path | None, mask: NDArray[Any], upright: bool, side: int = FULL) -> Image.Image:
+    """Return a photo with a predicted mask as a half-transparent colour and a contour, RGB, no side above `side`.
+
+    Args:
+        photo: path; plain grey if it is None or cannot be read.
+        mask: (H, W) uint8 {0, 1} or bool, of the photo's size.
+        upright: apply the photo's EXIF orientation (ImageRecord.upright).
+        side: longer side of the picture in pixels; smaller photos are not enlarged.
+    """
+    height, width = mask.shape
+    scale = min(1.0, side / max(height, width))
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    picture, small = _photo(photo, size, (upright,)), shrink(mask, size)
+    veil = Image.new("RGB", picture.size, _VEIL)
+    picture.paste(veil, mask=Image.fromarray(small * np.uint8(round(255 * _OPACITY))))
+    thick = max(_THINNEST, max(size) / _FOR_LINES)
+    layer = Image.new("RGBA", (size[1] * _FINE, size[0] * _FINE))
+    _draw(layer, small, Line(PREDICTION.colour, PREDICTION.width * thick), thick)
+    layer = layer.resize(picture.size, Image.Resampling.BOX)
+    picture.paste(layer, mask=layer.getchannel("A"))
+    return picture
+
+
 def shrink(mask: NDArray[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
     """Return a mask at `size` (height, width), foreground where at least half is; a tiny lesion does not vanish."""
     if mask.shape == size:
@@ -113,11 +142,11 @@ def _photo(path: str | Path | None, size: tuple[int, int], orientations: Sequenc
     return Image.new("RGB", (size[1], size[0]), GREY)
 
 
-def _draw(layer: Image.Image, mask: NDArray[np.bool_], line: Line) -> None:
+def _draw(layer: Image.Image, mask: NDArray[np.bool_], line: Line, scale: float = 1.0) -> None:
     pen = ImageDraw.Draw(layer)
     paths = [_smooth(loop) * _FINE for loop in contours(mask)]
     pieces = [piece for path in paths for piece in _dashed(path, tuple(d * _FINE for d in line.dashes))]
-    for colour, width in ((_HALO, line.width + 1.6), (line.colour, line.width)):
+    for colour, width in ((_HALO, line.width + 1.6 * scale), (line.colour, line.width)):
         for piece in pieces:
             pen.line([tuple(point) for point in piece.tolist()], colour, round(width * _FINE), "curve")
 

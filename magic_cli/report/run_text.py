@@ -23,13 +23,37 @@ Scores = Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
+class PhotosRead:
+    """What `predict` says of photos that are of no prepared dataset.
+
+    Attributes:
+        read: how many could be read.
+        cases: how many cases they are.
+        unreadable: a line for each of the others.
+        seconds: for all of them, encoding and writing included; 0 where nothing was predicted.
+        answers: questions with their answers in words.
+    """
+
+    read: int
+    cases: int
+    unreadable: tuple[str, ...] = ()
+    seconds: float = 0.0
+    answers: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """Return `photos` of schemas/predicted.schema.json."""
+        made = {"read": self.read, "cases": self.cases, "seconds": round(self.seconds, 3)}
+        return {**made, "unreadable": list(self.unreadable)}
+
+
+@dataclass(frozen=True)
 class PredictResult(RecordedResult):
     """Result of `predict`; after a dry run, `samples` is the number of samples that it would predict.
 
     `following` is the command to type next; "" if there is none. `neighbours` is what the answers of similar cases
     weigh, None without them; of the index, `unknown` photos are of none that has answers. `exposure` tells how many
     samples the models have seen; None after a dry run. `facts` is what else the predictions depend on: of retrieval,
-    gallery and class.
+    gallery and class. `photos` is None unless photos of no prepared dataset were predicted; then there is no split.
     """
 
     task: str
@@ -44,10 +68,12 @@ class PredictResult(RecordedResult):
     unknown: int = 0
     exposure: Exposure | None = None
     facts: Settings = field(default_factory=dict)
+    photos: PhotosRead | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return schemas/predicted.schema.json without its header."""
-        made: dict[str, object] = {"task": self.task, "split": self.split, "out": self.out}
+        made: dict[str, object] = {"task": self.task, "split": None if self.photos else self.split, "out": self.out}
+        made |= {} if self.photos is None else {"photos": self.photos.to_json()}
         made["checkpoints"] = list(self.checkpoints)
         counted = {} if self.samples is None else {"samples": self.samples}
         similar = {} if self.neighbours is None else {**self.neighbours.to_json(), "unknown": self.unknown}
@@ -59,7 +85,20 @@ class PredictResult(RecordedResult):
         """Return what the models have seen, what else counts, what was written, and the next command."""
         seen = [] if self.exposure is None else exposure_lines(self.exposure.to_json())
         more = (*_fact_lines(self.facts), *_neighbour_lines(self.neighbours))
-        return [*(f"note: {line}" for line in seen), *more, _written(self)]
+        if self.photos is None:
+            return [*(f"note: {line}" for line in seen), *more, _written(self)]
+        return [*(f"note: {line}" for line in seen), *self.photos.answers, *_photo_lines(self, self.photos)]
+
+
+def _photo_lines(result: PredictResult, photos: PhotosRead) -> Iterator[str]:
+    total = photos.read + len(photos.unreadable)
+    yield from (f"not predicted: {line}" for line in photos.unreadable)
+    counts = f"{photos.read} of {counted(total, 'photo', 'photos')}, {counted(photos.cases, 'case', 'cases')}"
+    if result.dry_run:
+        yield f"{counts}: {result.samples} samples; nothing written (--dry-run)"
+        return
+    each = f"{photos.seconds:.1f} s, {photos.seconds / photos.read:.2f} s a photo"
+    yield f"{result.out}: {counted(result.files, 'file', 'files')} from {counts}; {each}"
 
 
 def _fact_lines(facts: Settings) -> Iterator[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 from magic_cli.data.gold import Gold, TaskGold
+from magic_cli.data.own_photos.side_files import SideFiles
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import ConfigError, problem
@@ -107,6 +108,7 @@ class Task(ABC):
             (training/loader.py, `WholeBatches`).
         supports_neighbours: whether the answers of similar cases can be weighed in (`with_neighbours`).
         reads_shards: whether it trains on pairs in shards (data/shards/), whose samples `pair_samples` gives.
+        no_own_photos: what to do instead, where photos of any folder cannot be predicted; "" where they can.
     """
 
     name: ClassVar[str]
@@ -123,6 +125,7 @@ class Task(ABC):
     supports_neighbours: ClassVar[bool] = False
     whole_batches: ClassVar[bool] = False
     reads_shards: ClassVar[bool] = False
+    no_own_photos: ClassVar[str] = ""
 
     @property
     @abstractmethod
@@ -166,7 +169,12 @@ class Task(ABC):
 
     @abstractmethod
     def write(
-        self, predictions: Iterable[Prediction], prepared: Prepared, out: Path, decision: Decision | None = None
+        self,
+        predictions: Iterable[Prediction],
+        prepared: Prepared,
+        out: Path,
+        decision: Decision | None = None,
+        beside: SideFiles | None = None,
     ) -> list[Path]:
         """Write the files of the official submission layout to the folder `out` in one step, and return them.
 
@@ -175,6 +183,7 @@ class Task(ABC):
             prepared: the dataset.
             out: the folder.
             decision: an instance of this task's `decision_class`; None for its defaults.
+            beside: what else is written; None for nothing.
         """
 
     @abstractmethod

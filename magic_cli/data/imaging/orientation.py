@@ -5,6 +5,10 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from magic_cli.data.imaging.appearance import AS_STORED, Appearance
 from magic_cli.data.imaging.cleaned_masks import clean_mask
@@ -39,6 +43,31 @@ class PhotoWithMasks:
     names: dict[str, str] = field(default_factory=dict)
     remade: frozenset[str] = frozenset()
     fingerprint: Fingerprint = NO_FINGERPRINT
+
+
+_TURNS: Mapping[int, Callable[[NDArray[Any]], NDArray[Any]]] = {  # by EXIF orientation: how a photo becomes upright
+    2: np.fliplr,
+    3: lambda array: np.rot90(array, 2),
+    4: np.flipud,
+    5: np.transpose,
+    6: lambda array: np.rot90(array, -1),
+    7: lambda array: np.rot90(array, 2).T,
+    8: np.rot90,
+}
+
+
+def turned_back(array: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Return an (H, W) array that lies on an upright photo as it lies on the pixels that the photo's file stores.
+
+    Args:
+        array: of any dtype.
+        orientation: the photo's in EXIF, 1 to 8; 1: as it is.
+
+    >>> turned_back(np.array([[1, 2, 3]]), 6).tolist()
+    [[3], [2], [1]]
+    """
+    back = {6: 8, 8: 6}.get(orientation, orientation)  # the other turns undo themselves
+    return np.ascontiguousarray(_TURNS[back](array) if back != 1 else array)
 
 
 def match_masks(

@@ -29,6 +29,16 @@ def largest_region(mask: Mask) -> Mask:
     return _painted(starts[largest], ends[largest], mask.shape)
 
 
+def region_count(mask: Mask) -> int:
+    """Return the number of a mask's regions; diagonal neighbours are connected.
+
+    Args:
+        mask: (H, W) uint8 {0, 1}.
+    """
+    starts, ends = _runs(mask)
+    return len(np.unique(_regions(starts, ends, mask.shape[1] + 1, diagonal=1))) if starts.size else 0
+
+
 def fill_holes(mask: Mask) -> Mask:
     """Return the mask with its holes filled: background that is not 4-connected to the border of the photo.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
 from magic_cli.data.gold import AnswerGold, Gold, TaskGold, answer_gold
+from magic_cli.data.own_photos.side_files import SideFiles
 from magic_cli.data.prepared import MANIFEST, Prepared
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import ConfigError, DataError, EmptySplit, problem, shorten
@@ -127,7 +128,12 @@ class CvqaTask(Task):
         return build_graph(model, options)
 
     def write(
-        self, predictions: Iterable[Prediction], prepared: Prepared, out: Path, decision: Decision | None = None
+        self,
+        predictions: Iterable[Prediction],
+        prepared: Prepared,
+        out: Path,
+        decision: Decision | None = None,
+        beside: SideFiles | None = None,
     ) -> list[Path]:
         """Write out/data_cvqa_sys.json: one row of 0-based indices per predicted encounter, in prepared order.
 
@@ -141,7 +147,7 @@ class CvqaTask(Task):
         order = [encounter for encounter in prepared.cases if encounter in predicted]
         rows = {encounter: decide(predicted[encounter], prepared.questions, chosen.decode) for encounter in order}
         everything = (prediction for group in predicted.values() for prediction in group)
-        return save(out, rows, everything, prepared.questions)
+        return save(out, rows, everything, prepared.questions, beside)
 
     def with_neighbours(
         self, predictions: Iterable[Prediction], similar: Similar, prepared: Prepared, weight: float

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.data.gold import AnswerGold
+from magic_cli.data.own_photos.side_files import SideFiles
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.io.json_files import write_json, write_jsonl
 from magic_cli.io.staging import replace_results
@@ -28,6 +29,7 @@ def save(
     rows: Mapping[str, Mapping[str, int]],
     predictions: Iterable[AnswerPrediction],
     questions: QuestionSchema,
+    beside: SideFiles | None = None,
 ) -> list[Path]:
     """Write data_cvqa_sys.json and, if every row has probabilities, predictions.jsonl; return the files.
 
@@ -40,6 +42,7 @@ def save(
         rows: the decided option index of every slot, by encounter, in the order of both files.
         predictions: the predictions that the rows were decided from.
         questions: questions of the dataset.
+        beside: what else is written.
     """
     groups = by_encounter(predictions)
     probabilities = {encounter: _probabilities(groups.get(encounter, ()), questions) for encounter in rows}
@@ -53,6 +56,7 @@ def save(
             write_jsonl(folder / PROBABILITIES_FILE, lines)
         if similar:
             write_json(folder / NEIGHBOURS_FILE, neighbours_json(similar, questions))
+        names += () if beside is None else beside.finish(folder)
     return [out / name for name in names]
 
 

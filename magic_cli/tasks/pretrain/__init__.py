@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from magic_cli.data.gold import Gold, TaskGold
+from magic_cli.data.own_photos.side_files import SideFiles
 from magic_cli.data.pair_gold import PairGold, prepared_pair_gold
 from magic_cli.data.pairs import pair_notes, pair_samples
 from magic_cli.data.prepared import MANIFEST, Prepared
@@ -89,7 +90,12 @@ class PretrainTask(Task):
         return score(of_class(gold, PairGold), cast("Iterable[Pair]", predictions), rules)
 
     def write(
-        self, predictions: Iterable[Prediction], prepared: Prepared, out: Path, decision: Decision | None = None
+        self,
+        predictions: Iterable[Prediction],
+        prepared: Prepared,
+        out: Path,
+        decision: Decision | None = None,
+        beside: SideFiles | None = None,
     ) -> list[Path]:
         """Write tables of scores, vectors and maps (submission/pairs.py) to the folder `out` in one step.
 
@@ -103,7 +109,7 @@ class PretrainTask(Task):
         split = _split_of(prepared, first.id)
         gold = self.gold(prepared, split)
         questions = asked(gold, of_class(decision or PretrainDecision(), PretrainDecision))
-        return save(chain([first], rest), questions, gold, split, out)
+        return save(chain([first], rest), questions, gold, split, out, beside)
 
     def probe(
         self, path: Path, prepared: Prepared, split: str, out: Path, runtime: Runtime, weights: str | None

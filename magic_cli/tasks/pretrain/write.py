@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magic_cli.data.issues import counted
+from magic_cli.data.own_photos.side_files import SideFiles
 from magic_cli.data.pair_gold import PairGold
 from magic_cli.data.prompts import name_key
 from magic_cli.io.json_files import write_json
@@ -34,7 +35,14 @@ MOST_MAPS = 200
 """Photos whose maps are kept, for the report: those whose ids have the smallest hashes, in whatever order they come."""
 
 
-def save(predictions: Iterable[PairPrediction], asked: Asked, gold: PairGold, split: str, out: Path) -> list[Path]:
+def save(
+    predictions: Iterable[PairPrediction],
+    asked: Asked,
+    gold: PairGold,
+    split: str,
+    out: Path,
+    beside: SideFiles | None = None,
+) -> list[Path]:
     """Write predictions to the folder `out` in one step, and return the files.
 
     Args:
@@ -43,6 +51,7 @@ def save(predictions: Iterable[PairPrediction], asked: Asked, gold: PairGold, sp
         gold: of the split, for labels.csv; only photos, classes and ids of it are written, no text.
         split: train, valid or test.
         out: the folder.
+        beside: what else is written.
     """
     with replace_results(out) as folder:
         writer = _Writer(folder)
@@ -52,6 +61,8 @@ def save(predictions: Iterable[PairPrediction], asked: Asked, gold: PairGold, sp
         writer.finish()
         _write_labels(folder / LABELS, writer.ids, asked.classes, gold, split)
         write_json(folder / ASKED, _summary(writer, asked, split))
+        if beside is not None:
+            beside.finish(folder)
         names = sorted(path.name for path in folder.iterdir())
     formulas = [name for name in (*asked.classes, *(c.name for c in asked.concepts)) if name.startswith(_FORMULA)]
     if formulas:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from magic_cli.data.gold import Gold, TaskGold
+from magic_cli.data.own_photos.side_files import SideFiles
 from magic_cli.data.prepared import MANIFEST, Prepared
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.data.retrieval.gold import RetrievalGold
@@ -74,6 +75,7 @@ class RetrieveTask(Task):
     decision_class = RetrieveDecision
     deliverable = "rankings"
     whole_batches = True
+    no_own_photos = "`magic search --image PHOTO` finds the cases of an index that are most like a photo"
 
     @property
     def config_class(self) -> type[RetrieveConfig]:
@@ -135,7 +137,12 @@ class RetrieveTask(Task):
         return {"gallery": self.gallery, "classes": self.classes}
 
     def write(
-        self, predictions: Iterable[Prediction], prepared: Prepared, out: Path, decision: Decision | None = None
+        self,
+        predictions: Iterable[Prediction],
+        prepared: Prepared,
+        out: Path,
+        decision: Decision | None = None,
+        beside: SideFiles | None = None,
     ) -> list[Path]:
         """Write similarities, the run and the relevant photos (submission/rankings.py) to the folder `out`.
 

@@ -11,13 +11,14 @@ import numpy as np
 
 from magic_cli.data.gold import Gold, MaskGold, TaskGold, mask_gold
 from magic_cli.data.imaging.masks import write_mask
+from magic_cli.data.own_photos.side_files import SideFiles
 from magic_cli.data.prepared import MANIFEST, Prepared
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import ConfigError, EmptySplit, problem, shorten
 from magic_cli.io.staging import replace_results
 from magic_cli.records import ImageRecord, Mask, Prediction, Sample
 from magic_cli.submission.reader import MASKS, SUFFIX, mask_name
-from magic_cli.tasks.seg.decide import MaskPrediction, to_mask
+from magic_cli.tasks.seg.decide import MaskPrediction, full_map, to_mask
 from magic_cli.tasks.seg.score import score
 from magic_cli.training.task import ChosenSettings, Decision, Task, Validated, of_class
 
@@ -116,7 +117,12 @@ class SegTask(Task):
         return build_graph(model, options)
 
     def write(
-        self, predictions: Iterable[Prediction], prepared: Prepared, out: Path, decision: Decision | None = None
+        self,
+        predictions: Iterable[Prediction],
+        prepared: Prepared,
+        out: Path,
+        decision: Decision | None = None,
+        beside: SideFiles | None = None,
     ) -> list[Path]:
         """Write out/masks_preds/IMG_*_mask_sys.tiff in one step: uint8 {0, 1}, the photo's (H, W), never empty.
 
@@ -131,8 +137,12 @@ class SegTask(Task):
         with replace_results(out) as folder:
             for prediction in cast(Iterable[MaskPrediction], predictions):
                 mask: Mask = to_mask(prediction, chosen.threshold, chosen.largest, chosen.fill_holes)
+                if beside is not None:
+                    probabilities = None if prediction.probability is None else full_map(prediction)
+                    mask = beside.mask(folder, prediction.id, mask, probabilities)
                 names.append(f"{MASKS}/{mask_name(prediction.id)}")
                 write_mask(folder / names[-1], mask)
+            names += () if beside is None else beside.finish(folder)
         return [out / name for name in names]
 
     def gold(self, prepared: Prepared, split: str) -> MaskGold:

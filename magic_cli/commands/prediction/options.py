@@ -1,0 +1,136 @@
+"""Options of `magic predict`, with the defaults of the command line."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from magic_cli.commands.cases.neighbours import NeighbourOptions
+from magic_cli.config import SettingValue
+from magic_cli.errors import ConfigError, problem
+from magic_cli.io.files import StrPath
+from magic_cli.training.runtime import RuntimeOptions
+
+MOST_NEIGHBOURS = 1000
+
+DEPTHS = (8, 16)
+"""Bits of a pixel of probabilities."""
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Options of `predict`, with the defaults of the command line.
+
+    Attributes:
+        tta: average over flipped views: four, or those of the setting `tta`; None: as that setting says.
+        threshold, largest, fill_holes: for seg: probability above which a pixel is foreground (None: that of the
+            checkpoint); keep only the largest region; fill holes.
+        decode: for cvqa: "slot" or "set"; None: as in training.
+        classes, concepts, templates: for pretrain: what is asked, instead of the classes and concepts of the split:
+            names divided by commas, or a file; a file of concepts; a file of sentences with {} for the class.
+        probe: for pretrain: fit linear probes on frozen vectors of split train and score them on the split, instead.
+        neighbours: for cvqa: a case index (`magic index build`); the answers of similar cases of split train are
+            weighed in. neighbours_ckpt: the model that built it; None: the one that its folder keeps.
+        neighbour_count: how many cases.
+        neighbour_weight: their share of the probabilities, in [0, 1]; None: chosen on split valid.
+        gallery: for retrieve: "train", split train is ranked, or "loo", the queries' own split without their own group;
+            None: "train".
+        controls: for retrieve: also write the rankings of controls, a folder each in controls/.
+        beir: for retrieve: also write queries, gallery and judgements as a BEIR folder, with the words of both.
+        images: photos, files and folders, to predict instead of a split (data/own_photos/files.py).
+        text: what is written about them: words or a text file for one case, or a table (data/own_photos/texts.py).
+        overlays: for seg: also write each photo with its mask; None: for `images`.
+        probabilities: for seg: also write the probabilities as grey PNG of so many bits a pixel, 8 or 16.
+        limit: predict only so many samples, the first ones.
+        precision: no, bf16 or fp16; None: as in training.
+        weights: folder of Hugging Face checkpoints; None: as in training.
+        overwrite: replace older predictions.
+        dry_run: load the checkpoints and count the samples; write nothing.
+        runtime: device and cache.
+    """
+
+    tta: bool | None = None
+    threshold: float | None = None
+    largest: bool = False
+    fill_holes: bool = False
+    decode: str | None = None
+    classes: str | None = None
+    concepts: StrPath | None = None
+    templates: StrPath | None = None
+    probe: bool = False
+    neighbours: StrPath | None = None
+    neighbours_ckpt: StrPath | None = None
+    neighbour_count: int = 10
+    neighbour_weight: float | None = None
+    gallery: str | None = None
+    controls: bool = False
+    beir: bool = False
+    images: Sequence[StrPath] = ()
+    text: str | None = None
+    overlays: bool | None = None
+    probabilities: int | None = None
+    limit: int | None = None
+    precision: str | None = None
+    weights: StrPath | None = None
+    overwrite: bool = False
+    dry_run: bool = False
+    runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
+
+    def __post_init__(self) -> None:
+        """Refuse what the command line would refuse."""
+        if self.limit is not None and not (isinstance(self.limit, int) and self.limit >= 1):
+            raise ConfigError(problem("--limit", str(self.limit), "a whole number from 1", "give a larger one"))
+        if self.gallery not in (None, "train", "loo"):
+            raise ConfigError(problem("--gallery", str(self.gallery), "train or loo", "choose one of these"))
+        if not (isinstance(self.neighbour_count, int) and 1 <= self.neighbour_count <= MOST_NEIGHBOURS):
+            expected = f"a whole number from 1 to {MOST_NEIGHBOURS}"
+            raise ConfigError(problem("--neighbour-count", str(self.neighbour_count), expected, "give another one"))
+        if self.neighbour_weight is not None and not 0 <= self.neighbour_weight <= 1:
+            raise ConfigError(problem("--neighbour-weight", str(self.neighbour_weight), "0 to 1", "give another one"))
+        if self.neighbours is None and (self.neighbours_ckpt, self.neighbour_weight) != (None, None):
+            got = "--neighbours-ckpt or --neighbour-weight alone"
+            raise ConfigError(problem("magic predict", got, "--neighbours PLACE with it", "name the index"))
+
+        if self.probabilities not in (None, *DEPTHS):
+            got, expected = str(self.probabilities), "8 or 16 bits a pixel"
+            raise ConfigError(problem("--probabilities", got, expected, "choose one of these"))
+        self._check_own_photos()
+
+    def _check_own_photos(self) -> None:
+        if isinstance(self.images, str):
+            raise ConfigError(problem("images", "one text", "a list of paths", "put it into brackets"))
+        if self.text is not None and not self.images:
+            raise ConfigError(problem("--text", "it without --images", "photos that it is about", "name them"))
+        of_datasets = {
+            "--neighbours": self.neighbours is not None,
+            "--probe": self.probe,
+            "--gallery": self.gallery is not None,
+            "--controls": self.controls,
+            "--beir": self.beir,
+        }
+        given = [name for name, is_given in of_datasets.items() if is_given and self.images]
+        if given:
+            got = f"{', '.join(given)} with --images"
+            raise ConfigError(
+                problem("magic predict", got, "a prepared dataset for it", "leave it out, or give --data")
+            )
+
+    @property
+    def decided(self) -> dict[str, SettingValue | None]:
+        """The options that only some tasks have (training/task.py, `Decision`)."""
+        files = {name: None if path is None else str(path) for name, path in self.lists.items()}
+        flags = {"threshold": self.threshold, "largest": self.largest, "fill_holes": self.fill_holes}
+        ranked = {"gallery": self.gallery, "controls": self.controls, "beir": self.beir}
+        return {**flags, **ranked, "probe": self.probe, "decode": self.decode, "classes": self.classes, **files}
+
+    @property
+    def similar(self) -> NeighbourOptions | None:
+        """Where similar cases are looked for; None: nowhere."""
+        if self.neighbours is None:
+            return None
+        place, count = os.fspath(self.neighbours), self.neighbour_count
+        return NeighbourOptions(place, self.neighbours_ckpt, count, self.weights, self.runtime)
+
+    @property
+    def lists(self) -> dict[str, StrPath | None]:
+        """The files of what is asked."""
+        return {"concepts": self.concepts, "templates": self.templates}

@@ -1,0 +1,1 @@
+"""Photos of any folder, without a prepared dataset: `magic predict --images`."""
