@@ -13,6 +13,7 @@ from magic_cli.commands.rerun import rerun
 from magic_cli.commands.run_setup import TrainOptions
 from magic_cli.commands.score import ScoreOptions, score
 from magic_cli.commands.train import train
+from magic_cli.data.prepared import open_prepared
 from magic_cli.errors import ConfigError, DataError, SubmissionError
 from magic_cli.io import schema
 from magic_cli.io.json_files import read_json
@@ -146,3 +147,20 @@ def test_mistakes_are_one_line(work: Path) -> None:
     with pytest.raises(DataError, match=r"none of the 18 predicted photos|no photo with"):
         score(work / "predictions", work / "prepared", ScoreOptions(split="train", resamples=100))
     assert not (work / "no").exists()
+
+
+def test_own_photos_are_compared_with_classes_as_those_of_a_split(work: Path) -> None:
+    """Photos of a folder have no gold: without --classes they have vectors alone."""
+    photos = [image.path for image in open_prepared(work / "prepared").images_of("valid")]
+    options = PredictOptions(runtime=QUICK, images=tuple(map(str, photos)), classes=", ".join(CLASSES))
+    result = predict("pretrain", work / "run" / "best.pt", out=work / "own", options=options)
+    split = PredictOptions(runtime=QUICK, classes=", ".join(CLASSES))
+    predict("pretrain", work / "run" / "best.pt", work / "prepared", "valid", work / "asked", split)
+    tables = [(work / name / "zero_shot.csv").read_text().splitlines() for name in ("own", "asked")]
+    assert sorted(tables[0]) == sorted(tables[1])
+    assert result.photos is not None
+    assert result.photos.read == len(photos) == len((work / "own" / "photos.jsonl").read_text().splitlines())
+    silent = PredictOptions(runtime=QUICK, images=(str(photos[0]),))
+    predict("pretrain", work / "run" / "best.pt", out=work / "silent", options=silent)
+    assert (work / "silent" / "embeddings.safetensors").is_file()
+    assert not (work / "silent" / "zero_shot.csv").exists()

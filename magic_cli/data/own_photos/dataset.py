@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from magic_cli.data.issues import IssueLog, counted
-from magic_cli.data.manifest import Counts, PrepareManifest, PrepareSettings
+from magic_cli.data.manifest import PrepareManifest, PrepareSettings
 from magic_cli.data.own_photos.files import OwnPhoto, list_photos
 from magic_cli.data.own_photos.texts import CaseText, read_texts
+from magic_cli.data.preparation.counts import Counts
 from magic_cli.data.preparation.photos import PhotoFacts, Reader
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.questions import QuestionSchema
