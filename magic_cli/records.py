@@ -310,10 +310,9 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointMeta:
-    """Metadata of best.pt, stored as JSON that schemas/checkpoint.schema.json describes.
+    """Metadata of best.pt (schemas/checkpoint.schema.json).
 
-    `chosen` records the settings that the task chose after training (training/selection.py); `config` includes them.
-    `origins` names the run of each encoder that has the weights of an earlier one (`Origin`).
+    `chosen`: what the task chose after training; `origins`: runs that weights are from; `interval`: 95 %, of `score`.
     """
 
     format: int
@@ -328,6 +327,7 @@ class CheckpointMeta:
     versions: Mapping[str, str]
     chosen: Mapping[str, Any] = field(default_factory=dict)
     origins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,8 @@ HEAVY_MODULES = ("models", "training", "tasks.encoding", "tasks.*.model", "tasks
 HEAVY_MODULES += ("tasks.*.graph", "commands.export.onnx_file", "commands.export.hub_folder")
 LIGHT_MODULES = (
     "models.weights",
+    "models.saved_meta",
+    "models.licences",
     "models.cache.store",
     "training.task",
     "training.parts",

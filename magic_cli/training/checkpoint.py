@@ -12,16 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from magic_cli.errors import CheckpointError, problem, redact
-from magic_cli.io import schema
+from magic_cli.errors import CheckpointError, problem
 from magic_cli.io.files import write_atomic
 from magic_cli.io.regular_file import open_regular
 from magic_cli.models.encoders import Encoder
 from magic_cli.models.export import hub_format
+from magic_cli.models.saved_meta import FORMAT as FORMAT
+from magic_cli.models.saved_meta import checked_meta
 from magic_cli.records import CheckpointMeta
 from magic_cli.training.seen import NOTHING, Seen
-
-FORMAT = 2  # format 1 used former setting names
 
 _SEEN = {"learned_from": "learned", "chosen_on": "chosen"}  # entries of the file, and fields of `Seen`
 
@@ -216,27 +215,11 @@ def load_best(path: Path, task: str | None = None) -> tuple[CheckpointMeta, dict
     """
     loaded = load_file(path)
     meta, weights = load_meta(loaded, path), loaded.get("weights")
-    if "format" not in meta and "at" in meta:
-        got, remedy = "the state of a training", "give the best.pt beside it, or finish it with `magic train --resume`"
-        raise CheckpointError(problem(path, got, "a best.pt", remedy))
-    written = meta.get("format")
-    if written != FORMAT:
-        is_newer = type(written) is int and written > FORMAT
-        remedy = "update magic" if is_newer else "train again with this version"
-        got = "no format" if written is None else f"format {redact(written)}"
-        raise CheckpointError(problem(path, got, FORMAT, remedy))
-    lines = schema.problems("checkpoint", meta, str(path))
-    if lines:
-        raise CheckpointError(lines)
-    if task is not None and meta["task"] != task:
-        raise CheckpointError(
-            f"{path}: checkpoint was made for task '{meta['task']}', not '{task}'; give one of '{task}'"
-        )
+    checked = checked_meta(meta, path, task)
     tensors = isinstance(weights, dict) and all(isinstance(t, Tensor) for t in weights.values())
     if not isinstance(weights, dict) or not tensors or not all(isinstance(name, str) for name in weights):
         raise CheckpointError(problem(path, "no tensors by name", "weights", "use a best.pt that `magic train` wrote"))
-    meta["questions"], meta["history"] = tuple(meta["questions"]), tuple(meta["history"])
-    return CheckpointMeta(**meta), weights
+    return checked, weights
 
 
 def load_seen(path: Path) -> Seen:

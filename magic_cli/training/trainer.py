@@ -23,13 +23,14 @@ from magic_cli.io.progress import log, track
 from magic_cli.io.signals import Interrupt
 from magic_cli.models.cache import notes
 from magic_cli.models.cache.features import FeatureCache
-from magic_cli.records import CheckpointMeta, Prediction, Sample
+from magic_cli.records import CheckpointMeta, Prediction, Sample, TaskScores
 from magic_cli.training import checkpoint, resume
 from magic_cli.training.cached_accumulation import ChunkedModel, backward_in_parts
 from magic_cli.training.devices import accelerator_for
 from magic_cli.training.inference import fill_cache, predict
 from magic_cli.training.loader import Batches, ClassBatches, Share, Views, WholeBatches, batches_of, loader_for
 from magic_cli.training.monitoring import out_of_memory
+from magic_cli.training.monitoring.interval import interval_of
 from magic_cli.training.monitoring.outlook import Outlook, Plan
 from magic_cli.training.parts import Data, Part, mean_scores
 from magic_cli.training.restoring import seen_before, start_from
@@ -73,6 +74,7 @@ class Trainer:
         self.ema: ModelEma | None = None
         self.updating = False
         self.stop = Interrupt()
+        self._scored: list[TaskScores] = []  # of the last epoch, by dataset
 
     def run(self, resume: bool, observers: Sequence[Observer] = ()) -> TrainProgress:
         """Train to the end, or to early stopping; return the final progress.
@@ -296,6 +298,7 @@ class Trainer:
     def _scores(self) -> dict[str, float]:
         with phase("scoring"):
             reports = {part.name: self.data.task.score(part.gold, self._predictions(part)) for part in self.data.parts}
+        self._scored = list(reports.values())
         scores = {name: {**report.scores, **report.extra} for name, report in reports.items()}
         return mean_scores(scores, self.data.task.count_score)
 
@@ -339,6 +342,7 @@ class Trainer:
                 for path, encoder in checkpoint.encoders(self.core).items()
                 if encoder.origin is not None
             },
+            interval=interval_of(self._scored[0], self._monitor) if len(self._scored) == 1 else None,
         )
 
     def _save(self, random_states: RandomStates) -> None:

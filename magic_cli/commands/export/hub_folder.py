@@ -1,19 +1,21 @@
 """A trained model as a folder for a model hub: weights, settings, a model card, and whose licences to look at."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from importlib import metadata
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
+from magic_cli import tasks
 from magic_cli.errors import CheckpointError, DataError, printable, problem
 from magic_cli.io import ownership
 from magic_cli.io.files import refuse_existing, sha256, write_text
 from magic_cli.io.staging import replace_results
 from magic_cli.models.export import hub_format
 from magic_cli.models.export.hub_format import CONFIG, WEIGHTS
+from magic_cli.models.licences import licence_of, sources
 from magic_cli.records import CheckpointMeta
+from magic_cli.report.model_card import CardFacts, card
 from magic_cli.training import checkpoint
 
 CARD, LICENCES, SUMS = "README.md", "LICENSE", "SHA256SUMS"
@@ -81,54 +83,13 @@ def write_hub_folder(path: Path, out: Path) -> HubFolder:
         _, again = checkpoint.load_best(folder / WEIGHTS, meta.task)
         if again.keys() != weights.keys() or any(not torch.equal(again[n], weights[n]) for n in weights):
             raise CheckpointError(f"{printable(out)}: other tensors were read than written; check the disk")
-        write_text(folder / CARD, _card(meta))
+        facts = CardFacts(tasks.get(meta.task).title, meta.config.get("monitor") or tasks.get(meta.task).monitor)
+        write_text(folder / CARD, card(meta, replace(facts, licence_file=LICENCES, checkpoint="FOLDER")))
         write_text(folder / LICENCES, _licences(meta))
         write_text(folder / SUMS, f"# Files of a model that `magic export` wrote; check them with: sha256sum -c {SUMS}")
         files = {name: (folder / name).stat().st_size for name in (WEIGHTS, CONFIG, CARD, LICENCES)}
     numbers = sum(tensor.numel() for tensor in weights.values())
     return HubFolder(out, files, len(weights), numbers)
-
-
-def _card(meta: CheckpointMeta) -> str:
-    """Return the model card: what it is, how it was trained and scored, how to use it, and what it is not."""
-    best = next((row for row in meta.history if meta.score in row.values()), {})
-    version, preset = meta.versions.get("mediqa-magic", ""), meta.config.get("preset")
-    scores = [f"| {name} | {value:.4f} |" for name, value in best.items() if isinstance(value, float)]
-    lines = [
-        "---",
-        "library_name: mediqa-magic",
-        "license: other",
-        "license_name: see-license",
-        f"license_link: {LICENCES}",
-        "tags: [dermatology, mediqa-magic]",
-        "---",
-        "",
-        f"# {meta.task}, preset {preset}",
-        "",
-        f"A model of task {meta.task} for the MEDIQA-MAGIC 2025 challenge, trained by mediqa-magic {version}.",
-        "It is no medical device: use it for research only.",
-        "",
-        "## Scores of the epoch that was kept, on validation samples, where they are optimistic",
-        "",
-        "| score | value |",
-        "|---|---|",
-        *scores,
-        "",
-        "## Use",
-        "",
-        "```sh",
-        f"magic predict {meta.task} --ckpt FOLDER --data prepared",
-        "```",
-        "",
-        f"FOLDER: this folder. Encoders that were not trained are not in it; they are {', '.join(_sources(meta))}.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _sources(meta: CheckpointMeta) -> list[str]:
-    """Return where the encoders' weights come from, each once."""
-    return list(dict.fromkeys(name.partition("=")[2] for name in meta.encoders))
 
 
 def _licences(meta: CheckpointMeta) -> str:
@@ -137,27 +98,9 @@ def _licences(meta: CheckpointMeta) -> str:
         "Licences of this model",
         "",
         "1. Encoders. The weights began as, or need, those of:",
-        *(f"   {source}: {_licence_of(source)}" for source in _sources(meta)),
+        *(f"   {source}: {licence_of(source)}" for source in sources(meta.encoders)),
         "2. Training data. What its licence says about models holds too: name the dataset and its licence here.",
         "3. Your own terms: add them here before you share this folder.",
         "",
     ]
     return "\n".join(lines)
-
-
-def _licence_of(source: str) -> str:
-    """Return how an encoder's licence is called, or where it is to be read."""
-    kind, _, name = source.partition(":")
-    if kind == "random":
-        return "random numbers, no licence"
-    if kind != "pypi":
-        return f"see the model card of {source}"
-    try:
-        files = metadata.files(name) or []
-    except metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if file.name.upper().startswith("LICENSE"):
-            first = next((line.strip() for line in file.read_text().splitlines() if line.strip()), "")
-            return f"{first}, the file {file.name} of that package"
-    return "see that package"
