@@ -17,6 +17,8 @@ StrictOnly = Annotated[bool, typer.Option("--strict", help="Only the strict scor
 
 _FILES = "One or more predictions (JSON, folder or zip); gold last."
 
+PhotosShown = Annotated[Literal["all", "worst", "none"], typer.Option("--photos", help="Photos in report.html.")]
+
 PredsAndGold = Annotated[list[Path], typer.Argument(metavar="PRED... GOLD", help=_FILES)]
 
 _BY = "Also by subgroup: attributes of the prepared cases, label, photos, or questions: --by sex,age,CQID011."
@@ -48,6 +50,7 @@ def score(
     out: Annotated[Path | None, typer.Option(help="Folder for report.html, per_item.csv, *.json.")] = None,
     export: Export = None,
     run: Annotated[Path | None, typer.Option(help="Run folder, for training curves in report.html.")] = None,
+    photos: PhotosShown = "all",
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -73,6 +76,7 @@ def score(
         leaderboard=leaderboard,
         out=out,
         run=run,
+        photos=photos,
         overwrite=overwrite,
         export=export or "",
         by=tuple(filter(None, (name.strip() for name in by.split(",")))),

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 from magic_cli import __version__, tasks
 from magic_cli.commands.recording import recorded
@@ -24,6 +25,7 @@ from magic_cli.report import leaderboard
 from magic_cli.report.score_report import (
     FILES,
     Comparison,
+    PhotoChoice,
     Provenance,
     ScoreFiles,
     ScoreReport,
@@ -41,6 +43,8 @@ EMPTY = ("one", "zero", "skip")
 TRACKS = ("both", "official", "strict")
 
 EXPORTS = ("", "fiftyone")
+
+PHOTOS = get_args(PhotoChoice)
 
 MOST_RESAMPLES = 1_000_000
 
@@ -60,12 +64,12 @@ class ScoreOptions:
         seed: seed of both.
         group_identical: retrieval: any photo with the very same text is a hit; False: only the own one is.
         workers: number of masks that are read in parallel; scores do not depend on it.
-        against: other predictions, with which every system is compared encounter by encounter. None: systems of
-            contrastive pretraining are compared with the first of them; of retrieval the first is compared with all
-            others, as with its controls; systems of other tasks with none.
+        against: other predictions, with which every system is compared encounter by encounter. None: the first system
+            of a task is compared with the others; of contrastive pretraining, the others with the first.
         leaderboard: add the published scores of the challenge's test set.
         out: folder for report.html, per_item.csv, report.json and scores.json; None writes nothing.
         run: run folder of `magic train`, for training curves in report.html.
+        photos: "all", "worst" or "none": which photos report.html shows.
         overwrite: replace an earlier report in `out`.
         by: attributes of the cases of a prepared dataset, by whose values scores are divided: names of attributes,
             "label", "photos" (how many a case has), or closed questions as CQID011.
@@ -84,14 +88,15 @@ class ScoreOptions:
     leaderboard: bool = False
     out: StrPath | None = None
     run: StrPath | None = None
+    photos: PhotoChoice = "all"
     overwrite: bool = False
     by: Sequence[str] = ()
     export: str = ""
 
     def __post_init__(self) -> None:
         """Refuse values that the command line cannot check by type."""
-        chosen = (("--empty", self.empty, EMPTY), ("track", self.track, TRACKS), ("--export", self.export, EXPORTS))
-        for name, value, choices in chosen:
+        given = (("--empty", self.empty, EMPTY), ("track", self.track, TRACKS), ("--export", self.export, EXPORTS))
+        for name, value, choices in (*given, ("--photos", self.photos, PHOTOS)):
             if value not in choices:
                 raise ConfigError(problem(name, value, " or ".join(choices), "choose one of these"))
         if self.export and self.out is None:
@@ -150,7 +155,7 @@ def score(preds: StrPath | Sequence[StrPath], gold: StrPath, options: ScoreOptio
         return report
     from magic_cli.commands.score_files import write_report  # the page and Pillow are of no use to the terminal
 
-    return write_report(report, opened)
+    return write_report(report, opened, options.photos)
 
 
 def _divisions(gold: Path, options: ScoreOptions) -> dict[str, dict[str, str]]:
@@ -303,31 +308,31 @@ def _against_annotators(scores: TaskScores, options: ScoreOptions) -> TaskScores
 def _comparisons(
     systems: Sequence[SystemScores], other: SystemScores | None, options: ScoreOptions, notes: list[str]
 ) -> Iterator[Comparison]:
-    """Yield each system compared with `other`; without one, with the first system, where rows are an ablation's.
+    """Yield each system compared with `other`; without one, the first system of each task with the others.
 
-    Of case retrieval the first system is compared with each of the others, which may be its controls. Nobody asked for
-    comparisons with the first system: one that is impossible is told in `notes`.
+    Of contrastive pretraining the others are compared with the first, as the rows of an ablation with its reference.
+    Nobody asked for comparisons with the first system: one that is impossible is told in `notes`.
     """
     if other is not None:
         for system in systems:
             if system.name != other.name:
                 yield from _compare(system, other, options)
         return
-    first, *rest = (_only_compared(system) for system in systems)
-    for system in rest:
-        if system.name != first.name and {row.task for row in system.tasks} & {row.task for row in first.tasks}:
+    for system in systems:
+        for task in (scores.task for scores in system.tasks):
+            first = next(each for each in systems if each.of(task) is not None)
+            if first.name == system.name:
+                continue
+            pair = (system, first) if tasks.get(task).deliverable == "pairs" else (first, system)
             try:
-                is_ranked = any(tasks.get(scores.task).deliverable == "rankings" for scores in first.tasks)
-                pair = (first, system) if is_ranked else (system, first)
-                yield from list(_compare(*pair, options))
+                yield from list(_compare(_only(pair[0], task), _only(pair[1], task), options))
             except DataError:
                 why = "they have not the same photos, or no scores in common"
                 notes.append(f"{system.name} is not compared with {first.name}: {why}")
 
 
-def _only_compared(system: SystemScores) -> SystemScores:
-    kept = (scores for scores in system.tasks if tasks.get(scores.task).deliverable in ("pairs", "rankings"))
-    return replace(system, tasks=tuple(kept))
+def _only(system: SystemScores, task: str) -> SystemScores:
+    return replace(system, tasks=tuple(scores for scores in system.tasks if scores.task == task))
 
 
 def _compare(system: SystemScores, other: SystemScores, options: ScoreOptions) -> Iterator[Comparison]:

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from magic_cli.data.gold import Gold, gold_files
-from magic_cli.data.prepared import MANIFEST, Prepared, open_prepared
+from magic_cli.data.prepared import MANIFEST, open_prepared
 from magic_cli.errors import DataError, printable, problem
 from magic_cli.io.files import sha256, write_parts, write_text
 from magic_cli.io.json_files import read_jsonl, write_json
 from magic_cli.io.staging import replace_results
 from magic_cli.records import Mask
 from magic_cli.report import score_page
-from magic_cli.report.score_report import ITEMS, PAGE, REPORT, SCORES, ScoreReport, SystemScores
+from magic_cli.report.score_report import ITEMS, PAGE, REPORT, SCORES, PhotoChoice, ScoreReport, SystemScores
 from magic_cli.submission.reader import Submission, open_predictions, submitted_files
 
 _ROWS_AT_A_TIME = 4096
@@ -29,7 +29,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would evaluate a ce
 Row = Mapping[str, object]
 
 
-def write_report(report: ScoreReport, gold: Gold) -> ScoreReport:
+def write_report(report: ScoreReport, gold: Gold, choice: PhotoChoice = "all") -> ScoreReport:
     """Write a report to the folder `report.files.out`, and return it with its files and the digests of its inputs.
 
     scores.json holds the official keys of the first system (scores_2.json, ... those of the others), null if the
@@ -53,9 +53,7 @@ def write_report(report: ScoreReport, gold: Gold) -> ScoreReport:
             write_json(folder / names[-1], system.official_json())
         write_json(folder / REPORT, {"schema": 1, **report.to_json()})
         write_parts(folder / ITEMS, items_csv(report.systems))
-        with open_predictions(files.preds[0]) as first:
-            masks, photos = masks_of(first, gold), _photos(report)
-            write_text(folder / PAGE, score_page.html(report, gold, masks, history, photos))
+        write_text(folder / PAGE, _page(report, gold, history, score_page.PagePhotos(choice, files.out)))
         if files.export:
             _write_dataset(report, gold, folder)
     return replace(report, files=replace(files, written=tuple(files.out / name for name in names)))
@@ -70,14 +68,21 @@ def _write_dataset(report: ScoreReport, gold: Gold, folder: Path) -> None:
         fiftyone.write_dataset(report, gold, masks, folder / fiftyone.NAME)
 
 
-def _photos(report: ScoreReport) -> Prepared | None:
-    """Return the dataset with the photos of similar cases; None if none are shown, or the gold is another kind."""
-    errors = (row for system in report.systems for scores in system.tasks for row in scores.errors)
-    is_shown = any(row.get("neighbours") for row in errors) and (report.files.gold / MANIFEST).is_file()
-    return open_prepared(report.files.gold, texts=False) if is_shown else None
+def _page(report: ScoreReport, gold: Gold, history: Sequence[Row], photos: score_page.PagePhotos) -> str:
+    """Return report.html; of a prepared dataset also with photos of cases without masks."""
+    root = report.files.gold
+    prepared = open_prepared(root, texts=False) if photos.choice != "none" and (root / MANIFEST).is_file() else None
+    with ExitStack() as stack:
+        opened = zip(report.systems, report.files.preds, strict=True)
+        masks = {
+            system.name: masks_of(stack.enter_context(open_predictions(path)), gold)
+            for system, path in opened
+            if gold.masks.images and photos.choice != "none"
+        }
+        return score_page.html(report, gold, masks, history, prepared, photos)
 
 
-def _history(run: Path) -> Sequence[Mapping[str, float | None]]:
+def _history(run: Path) -> Sequence[Row]:
     path = run / "metrics.jsonl"
     if not path.is_file():
         raise DataError(problem(run, "no metrics.jsonl", "a folder that `magic train` wrote", "check --run"))

@@ -33,7 +33,9 @@ class Line:
     dashes: tuple[float, ...] = ()
 
 
-PREDICTION = Line("#f0e442", 3.4)
+SYSTEMS = (Line("#f0e442", 3.4), Line("#ffffff", 2.6), Line("#ff7f7f", 2.6), Line("#c7a8ff", 2.6))
+
+PREDICTION = SYSTEMS[0]
 
 ANNOTATORS = (
     Line("#56b4e9", 2.2, (9, 4)),
@@ -80,10 +82,8 @@ def overlay(
     if not masks:
         raise ValueError("no mask to lay on the photo")
     height, width = masks[0].shape
-    longest = max(height, width)
-    scale = max(min(longest, side), side / 2) / longest  # on a tiny picture, lines would hide everything
-    size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    picture = _photo(photo, size, (False, True) if upright is None else (upright,))
+    size = picture_size((height, width), side)
+    picture = photo_at(photo, size, upright) or Image.new("RGB", (size[1], size[0]), GREY)
     lines = [(shrink(mask, size), line_of(number)) for number, mask in enumerate(gold)]
     if prediction is not None and prediction.shape == (height, width):
         lines.insert(0, (shrink(prediction, size), PREDICTION))  # below: it is the thickest
@@ -107,7 +107,8 @@ def filled_overlay(photo: str | Path | None, mask: NDArray[Any], upright: bool, 
     height, width = mask.shape
     scale = min(1.0, side / max(height, width))
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    picture, small = _photo(photo, size, (upright,)), shrink(mask, size)
+    picture = photo_at(photo, size, upright) or Image.new("RGB", (size[1], size[0]), GREY)
+    small = shrink(mask, size)
     veil = Image.new("RGB", picture.size, _VEIL)
     picture.paste(veil, mask=Image.fromarray(small * np.uint8(round(255 * _OPACITY))))
     thick = max(_THINNEST, max(size) / _FOR_LINES)
@@ -116,6 +117,13 @@ def filled_overlay(photo: str | Path | None, mask: NDArray[Any], upright: bool, 
     layer = layer.resize(picture.size, Image.Resampling.BOX)
     picture.paste(layer, mask=layer.getchannel("A"))
     return picture
+
+
+def picture_size(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Return the (height, width) of a picture for masks of `size`: at most `side`, and at least half of it."""
+    longest = max(size)
+    scale = max(min(longest, side), side / 2) / longest  # on a tiny picture, lines would hide everything
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def shrink(mask: NDArray[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -128,23 +136,29 @@ def shrink(mask: NDArray[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
     return small if small.any() else share > 0
 
 
-def _photo(path: str | Path | None, size: tuple[int, int], orientations: Sequence[bool]) -> Image.Image:
-    """Return the photo at `size` (height, width), as stored or turned: the first orientation with these proportions."""
-    for upright in orientations:
+def photo_at(path: str | Path | None, size: tuple[int, int], upright: bool | None = None) -> Image.Image | None:
+    """Return a photo at the `size` (height, width) of its masks, RGB; None where the file is not such a photo.
+
+    Args:
+        path: of the photo; None: there is none.
+        size: of the picture. A photo of other proportions is not that of the masks.
+        upright: apply the EXIF orientation; None: the first of as stored and turned that has these proportions.
+    """
+    for turned in (False, True) if upright is None else (upright,):
         try:
             if path is None:
                 break
-            picture = open_photo(path, upright, at_least=max(size))
+            picture = open_photo(path, turned, at_least=max(size))
         except DataError:
             break
         if abs(picture.width / picture.height * size[0] / size[1] - 1) < _SAME_PROPORTIONS:
             return picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)
-    return Image.new("RGB", (size[1], size[0]), GREY)
+    return None
 
 
 def _draw(layer: Image.Image, mask: NDArray[np.bool_], line: Line, scale: float = 1.0) -> None:
     pen = ImageDraw.Draw(layer)
-    paths = [_smooth(loop) * _FINE for loop in contours(mask)]
+    paths = [smooth(loop) * _FINE for loop in contours(mask)]
     pieces = [piece for path in paths for piece in _dashed(path, tuple(d * _FINE for d in line.dashes))]
     for colour, width in ((_HALO, line.width + 1.6 * scale), (line.colour, line.width)):
         for piece in pieces:
@@ -193,7 +207,7 @@ def _turns_right(step: tuple[int, int], corner: tuple[int, int], end: tuple[int,
     return step[0] * (end[1] - corner[1]) - step[1] * (end[0] - corner[0]) > 0
 
 
-def _smooth(loop: NDArray[np.float64], reach: int = 3) -> NDArray[np.float64]:
+def smooth(loop: NDArray[np.float64], reach: int = 3) -> NDArray[np.float64]:
     """Return a closed path without its stairs: the mean of 2 * reach + 1 corners; short loops stay as they are."""
     if len(loop) < 8 * reach:
         return loop

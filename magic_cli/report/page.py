@@ -127,19 +127,20 @@ def pvalue(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def data_uri(image: Image.Image, side: int = 480, most: int = 30_000) -> str:
+def data_uri(image: Image.Image, side: int = 480, most: int = 30_000, is_photo: bool = False) -> str:
     """Return a picture as a JPEG data URI that holds only its pixels: no EXIF, no comment, no colour profile.
 
     Args:
         image: any mode; transparency is laid on white.
         side: pixels that neither side exceeds; nothing is enlarged.
         most: maximal bytes of the JPEG. Quality is reduced first, then size, down to 64 pixels at least.
+        is_photo: nothing is drawn on it, so that colours may have half its resolution.
     """
     picture = _plain(image)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     while True:
         for quality in _QUALITIES:
-            data = _jpeg(picture, quality)
+            data = _jpeg(picture, quality, is_photo)
             if len(data) <= most:
                 break
         if len(data) <= most or max(picture.size) <= _SMALLEST:
@@ -159,8 +160,8 @@ def _plain(image: Image.Image) -> Image.Image:
     return picture
 
 
-def _jpeg(picture: Image.Image, quality: int) -> bytes:
+def _jpeg(picture: Image.Image, quality: int, is_photo: bool) -> bytes:
     buffer = io.BytesIO()
     # Full colour resolution: thin coloured contours would fade otherwise. No `optimize`: libjpeg then fails on noise.
-    picture.save(buffer, "JPEG", quality=quality, subsampling=0)
+    picture.save(buffer, "JPEG", quality=quality, subsampling=2 if is_photo else 0)
     return buffer.getvalue()

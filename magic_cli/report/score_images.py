@@ -1,14 +1,11 @@
-"""The part of report.html about images: agreement of annotators, distribution, lesion size, a dozen overlays."""
+"""The part of report.html about images in numbers: agreement of annotators, distribution, lesion size."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from magic_cli.data.gold import MaskGold
-from magic_cli.errors import DataError
-from magic_cli.records import Interval, Mask, TaskScores
-from magic_cli.report import overlays, page, plots
+from magic_cli.records import Interval, TaskScores
+from magic_cli.report import plots
 from magic_cli.report.plots import Group
 from magic_cli.report.score_text import SCORE_NAMES, bounds, is_defined
 
@@ -16,20 +13,6 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 Row = Mapping[str, Any]
-
-Masks = Mapping[str, Callable[[], Mask]]
-
-_SHOWN, _SIDE = 4, 480
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A photo with contours: `source` is a data URI, `size` (width, height), `item` its row of the report."""
-
-    item: Row
-    source: str
-    size: tuple[int, int]
-    alt: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +31,6 @@ class ImageContent:
     """The page's content about a task's images.
 
     Attributes:
-        pictures: headings with their overlays.
-        annotator_lines: how the contours of the first, second, ... annotator are drawn.
-        prediction_line: how that of the prediction is drawn.
         plots: inline SVGs with their captions.
         sizes: groups of images by lesion size.
         n_empty: images without a lesion.
@@ -60,9 +40,6 @@ class ImageContent:
         agreement: None without a second annotator.
     """
 
-    pictures: tuple[tuple[str, list[Picture]], ...]
-    annotator_lines: tuple[overlays.Line, ...]
-    prediction_line: overlays.Line
     plots: tuple[tuple["Markup", str], ...]
     sizes: tuple[Group, ...]
     n_empty: int
@@ -72,14 +49,8 @@ class ImageContent:
     agreement: Agreement | None
 
 
-def image_content(scores: TaskScores, gold: MaskGold, masks: Masks) -> ImageContent | None:
-    """Return the page's content about a task's images, None for a task without images.
-
-    Args:
-        scores: of one system.
-        gold: what it was scored against, for annotators' masks and photos of the images shown.
-        masks: reader of the system's mask of each image, (H, W) uint8 {0, 1}; called for a dozen of them.
-    """
+def image_content(scores: TaskScores) -> ImageContent | None:
+    """Return the page's content about the images of one system's scores, None for a task without images."""
     items = [item for item in scores.per_item if "dice_max" in item]
     if not items:
         return None
@@ -87,13 +58,7 @@ def image_content(scores: TaskScores, gold: MaskGold, masks: Masks) -> ImageCont
     sized = [item for item in scored if (item["lesion"] or 0) > 0]
     jaccards = [item["jaccard_max"] for item in scored if is_defined(item["jaccard_max"])]
     sizes, dices = _column(sized, "lesion"), _column(sized, "dice_max")
-    chosen = [(heading, list(_pictures(rows, gold, masks))) for heading, rows in choose(scored)]
-    shown = [picture.item["image"] for _, pictures in chosen for picture in pictures]
-    most = max((len(gold.images[image].annotators) for image in shown), default=0)
     return ImageContent(
-        pictures=tuple((heading, pictures) for heading, pictures in chosen if pictures),
-        annotator_lines=tuple(overlays.line_of(number) for number in range(most)),
-        prediction_line=overlays.PREDICTION,
         plots=tuple(_plots(jaccards, sized)),
         sizes=plots.groups(sizes, dices) if sizes else (),
         n_empty=len(scored) - len(sized),
@@ -102,36 +67,6 @@ def image_content(scores: TaskScores, gold: MaskGold, masks: Masks) -> ImageCont
         annotators=_annotators(scores),
         agreement=_agreement(scores.agreement),
     )
-
-
-def choose(scored: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    """Return the images to show by Dice with the best annotator: four each of the best, the middle and the worst.
-
-    Files that count as zero are left out; of fewer than a dozen images, all are shown.
-    """
-    ranked = sorted((item for item in scored if not item["fault"]), key=lambda i: (i["dice_max"], i["image"]))
-    number = min(_SHOWN, math.ceil(len(ranked) / 3))
-    low = max(number, (len(ranked) - number) // 2)
-    best = ranked[max(len(ranked) - number, low) :]
-    middle = ranked[low : min(low + number, len(ranked) - len(best))]
-    return [("Best", best[::-1]), ("Around the median", middle), ("Worst", ranked[:number])]
-
-
-def _pictures(items: Sequence[Row], gold: MaskGold, masks: Masks) -> Iterator[Picture]:
-    for item in items:
-        name = item["image"]
-        if name not in gold.images:
-            continue
-        try:
-            truth = list(gold.images[name].masks())
-            prediction = masks[name]() if name in masks else None
-        except DataError:
-            continue  # scoring has already reported it
-        photo = gold.photos.get(name)
-        picture = overlays.overlay(photo, truth, prediction, _SIDE, gold.upright.get(name))
-        people = f"{len(truth)} annotator{'s' if len(truth) > 1 else ''}"
-        alt = f"{name}: contours of {people} and of the prediction{'' if photo else ', without the photo'}"
-        yield Picture(item, page.data_uri(picture, _SIDE), picture.size, f"{alt}; Dice {item['dice_max']:.2f}")
 
 
 def _plots(jaccards: Sequence[float], sized: Sequence[Row]) -> Iterator[tuple["Markup", str]]:

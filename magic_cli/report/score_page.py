@@ -1,12 +1,14 @@
 """report.html: one page from a score report, with pictures of where a system succeeds and fails.
 
-It holds ids, scores and pictures, but no patient's text except for the examples of retrieval in contrastive
-pretraining (report/pairs/), above which it says so; and it loads nothing.
+It holds ids, scores and photos, but no patient's text except for the examples of retrieval in contrastive
+pretraining (report/pairs/); it says so at its top. It names no absolute path, and loads nothing.
 """
 
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magic_cli.data.gold import Gold
@@ -15,11 +17,14 @@ from magic_cli.data.prepared import Prepared
 from magic_cli.metrics.bootstrap import FEWEST
 from magic_cli.records import TaskScores
 from magic_cli.report import page, plots
+from magic_cli.report.answers.confusions import Confusion, confusions
+from magic_cli.report.answers.wrong_answers import WrongCase, wrong_cases
+from magic_cli.report.gallery.content import WORST, Gallery, Masks, gallery
+from magic_cli.report.gallery.photos import PhotoStore, relative_link
 from magic_cli.report.leaderboard import Entry
-from magic_cli.report.pairs.content import PairContent, most_successful, pair_content
-from magic_cli.report.score_errors import WrongAnswer, wrong_answers
-from magic_cli.report.score_images import ImageContent, Masks, Row, image_content
-from magic_cli.report.score_report import Comparison, ScoreReport
+from magic_cli.report.pairs.content import PairContent, pair_content
+from magic_cli.report.score_images import ImageContent, Row, image_content
+from magic_cli.report.score_report import Comparison, PhotoChoice, ScoreReport
 from magic_cli.report.score_text import (
     ACCURACY,
     SCORE_NAMES,
@@ -33,12 +38,11 @@ from magic_cli.report.score_text import (
     questions_of,
     verdict_of,
 )
+from magic_cli.report.verdict import detailed_system
 from magic_cli.training.task import Task, of_class
 
 if TYPE_CHECKING:
     from markupsafe import Markup
-
-_MOST_CONFUSIONS = 4
 
 _SAME = 5e-5  # official and strict scores closer than this are shown as the same
 
@@ -64,7 +68,7 @@ class ScoreRow:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A score in the table of several systems; `best` marks the best of its column."""
+    """A score in the table of several systems; `best` marks the best of its row."""
 
     value: float | None
     interval: tuple[float, float] | None
@@ -73,10 +77,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class SystemsTable:
-    """Several systems side by side: names of the columns, then each system's name and cells."""
+    """Several systems side by side: their names, then name, explanation and cells of each score."""
 
-    heads: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+    systems: tuple[str, ...]
+    rows: tuple[tuple[str, str, tuple[Cell, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,31 +96,11 @@ class DifferenceRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Confusion:
-    """Confusion of a parent question as a heat table of the options that occur.
+class PagePhotos:
+    """Photos of a page: "all", "worst" or "none" of the gallery, and the page's folder, for links; None: no links."""
 
-    Attributes:
-        parent, question, accuracy, n: of its row in the report.
-        names: of the options; the last entry is None and stands for no counterpart.
-        rows, columns: indices of the options that occur.
-        table: counts, gold by answer. shares: the same, each row divided by its sum.
-        last: index of "no counterpart".
-        absent: names of the options that are never right and never answered.
-        pairs: count, gold and answer of the most frequent confusions.
-    """
-
-    parent: str
-    question: str
-    accuracy: float | None
-    n: int
-    names: list[str | None]
-    rows: list[int]
-    columns: list[int]
-    table: list[list[float]]
-    shares: list[list[float]]
-    last: int
-    absent: list[str | None]
-    pairs: list[tuple[float, int, int]]
+    choice: PhotoChoice = "all"
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +123,9 @@ class TaskContent:
     comparison: SystemsTable | None
     paired: list[tuple[Comparison, list[DifferenceRow]]]
     images: ImageContent | None
+    gallery: Gallery | None
     confusions: list[Confusion]
-    errors: tuple[WrongAnswer, ...]
+    errors: tuple[WrongCase, ...]
     pairs: PairContent | None
 
 
@@ -169,24 +154,35 @@ class PublishedContent:
 def html(
     report: ScoreReport,
     gold: Gold,
-    masks: Masks,
+    masks: Mapping[str, Masks],
     history: Sequence[Row] = (),
     prepared: Prepared | None = None,
+    photos: PagePhotos = PagePhotos(),
 ) -> str:
     """Return the page of a report.
 
     Args:
         report: what `magic_cli.commands.score` returns.
-        gold: the gold of that report, for annotators' masks and photos of the images shown.
-        masks: reader of the first system's mask of each image, (H, W) uint8 {0, 1}; called for a dozen of them.
+        gold: the gold of that report, for annotators' masks and photos.
+        masks: by system, readers of its mask of each image, (H, W) uint8 {0, 1}; called once for each photo shown.
         history: rows of a run's metrics.jsonl, for training curves; none without a run.
-        prepared: the dataset of the gold, for photos of the cases similar to those of wrong answers.
+        prepared: the dataset of the gold, for photos of cases without masks, and of cases similar to them.
+        photos: which photos are shown.
     """
-    tasks = [_task_content(report, name, gold, masks, prepared) for name in report.tasks]
+    given, shown = [system.name for system in report.systems], report.for_people()
+    readers = {system.name: masks.get(name, {}) for system, name in zip(shown.systems, given, strict=True)}
+    store = PhotoStore(gold.masks, prepared, photos.choice != "none")
+    link = partial(relative_link, folder=photos.folder)
+    galleries = {  # first: what else shows a photo takes it from there
+        name: gallery(shown.by_system(name), gold.masks, readers, store, photos.choice, link)
+        for name, task in report.tasks.items()
+        if task.deliverable == "masks"
+    }
+    tasks = [_task_content(shown, name, gold, store, galleries.get(name)) for name in report.tasks]
     sections = [(content.name, content.title) for content in tasks]
     training = _training(report, history)
     published = [
-        _published(report, name, [entry for entry in rows if entry.table == table])
+        _published(shown, name, [entry for entry in rows if entry.table == table])
         for name, rows in (report.published or {}).items()
         for table in dict.fromkeys(entry.table for entry in rows)
     ]
@@ -194,25 +190,34 @@ def html(
     sections += [("published", "Published scores")] if published else []
     return page.render(
         "report.html.jinja",
-        report=report,
+        report=shown,
+        verdicts=shown.verdicts,
         tasks=tasks,
+        store=store.photos,
+        printed=WORST,
         sections=[*sections, ("reading", "How to read this"), ("provenance", "Provenance")],
         training=training,
         published=published,
         settings=asdict(report.settings),
-        command=shlex.join(report.provenance.argv),
+        command=shlex.join(shown.provenance.argv),
         fewest=FEWEST,
     )
 
 
-def _task_content(report: ScoreReport, name: str, gold: Gold, masks: Masks, prepared: Prepared | None) -> TaskContent:
+def _task_content(
+    report: ScoreReport, name: str, gold: Gold, store: PhotoStore, pictures: Gallery | None
+) -> TaskContent:
     task, systems = report.tasks[name], report.by_system(name)
     is_pairs = task.deliverable == "pairs"
-    system = most_successful(systems, task.monitor) if is_pairs else next(iter(systems))
+    system = detailed_system(task, systems)
     first = systems[system]
-    pairs = pair_content(report, name, system, of_class(task.gold_in(gold), PairGold)) if is_pairs else None
+    pairs = None
+    if is_pairs:
+        pairs = pair_content(report, name, system, of_class(task.gold_in(gold), PairGold), store.are_shown)
     names, questions = list(quality_scores(first, task)), questions_of(first)
     headlines = [key for key in task.headline_scores if key in names] or names[:2]
+    wordings = {row["parent"]: row["question"] for row in questions.values()}
+    wrong = wrong_cases(first.errors, wordings, store)  # before confusions: photos are few, and these come first
     return TaskContent(
         name=name,
         title=task.title.capitalize(),
@@ -225,9 +230,10 @@ def _task_content(report: ScoreReport, name: str, gold: Gold, masks: Masks, prep
         scores=[_score_row(first, task, key) for key in names],
         comparison=_comparison(systems, task) if len(systems) > 1 and not is_pairs else None,
         paired=[(row, _paired(row, questions)) for row in report.comparisons if row.task == name and not is_pairs],
-        images=image_content(first, gold.masks, masks),
-        confusions=[_confusion(row) for row in first.summary_rows if row.get("confusion")],
-        errors=wrong_answers(first.errors, prepared),
+        images=image_content(first),
+        gallery=pictures,
+        confusions=confusions(first.summary_rows, first.per_item, store),
+        errors=wrong,
         pairs=pairs,
     )
 
@@ -261,14 +267,17 @@ def _differ(strict: float | None, printed: float) -> bool:
 
 
 def _comparison(systems: Mapping[str, TaskScores], task: Task) -> SystemsTable:
-    """Return a row per system and a column per score; the best of each column is marked, ties all of them."""
+    """Return a row per score and a column per system; the best of each row is marked, ties all of them."""
     values = [quality_scores(scores, task) for scores in systems.values()]
-    best, keys = best_of(values), names_in(values)
+    best, questions = best_of(values), questions_of(next(iter(systems.values())))
     rows = []
-    for line, ((system, scores), row) in enumerate(zip(systems.items(), values, strict=True)):
-        cells = (Cell(row.get(key), bounds(scores.intervals.get(key)), (line, key) in best) for key in keys)
-        rows.append((system, tuple(cells)))
-    return SystemsTable(tuple(map(_column, keys)), tuple(rows))
+    for key in names_in(values):
+        cells = (
+            Cell(row.get(key), bounds(scores.intervals.get(key)), (line, key) in best)
+            for line, (scores, row) in enumerate(zip(systems.values(), values, strict=True))
+        )
+        rows.append((*_wording(key, questions), tuple(cells)))
+    return SystemsTable(tuple(systems), tuple(rows))
 
 
 def _column(key: str) -> str:
@@ -282,33 +291,6 @@ def _paired(comparison: Comparison, questions: Mapping[str, Row]) -> list[Differ
         words = _wording(key, questions)[0]
         rows.append(DifferenceRow(words, row.difference, row.low, row.high, row.p, verdict_of(row)))
     return rows
-
-
-def _confusion(row: Row) -> Confusion:
-    """Return a parent question's confusion as a heat table, and its most frequent confusions."""
-    table, options = row["confusion"], [*row["options"], "no answer"]
-    last = len(table) - 1
-    names = [options[k] if k < len(row["options"]) else str(k) for k in range(last)] + [None]
-    used = [k for k in range(last) if any(table[k]) or any(line[k] for line in table)]
-    total = [sum(line) for line in table]
-    pairs = sorted(
-        ((n, g, p) for g, line in enumerate(table) for p, n in enumerate(line) if g != p and n >= 1),
-        key=lambda pair: (-pair[0], pair[1], pair[2]),
-    )
-    return Confusion(
-        parent=row["parent"],
-        question=row["question"],
-        accuracy=row["accuracy"],
-        n=row["n"],
-        names=names,
-        rows=[k for k in (*used, last) if k < last or any(table[last])],
-        columns=[k for k in (*used, last) if k < last or any(line[last] for line in table)],
-        table=table,
-        shares=[[n / total[g] if total[g] else 0 for n in line] for g, line in enumerate(table)],
-        last=last,
-        absent=[names[k] for k in range(last) if k not in used],
-        pairs=pairs[:_MOST_CONFUSIONS],
-    )
 
 
 def _training(report: ScoreReport, history: Sequence[Row]) -> TrainingContent | None:

@@ -6,8 +6,9 @@ items, summary rows and rows per item of a task.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from magic_cli.data.gold import gold_files
 from magic_cli.data.prepared_inputs import image_files, table_files
@@ -26,13 +27,18 @@ from magic_cli.report.score_text import (
     side_by_side,
     task_lines,
 )
+from magic_cli.report.short_names import system_names, without_folders
 from magic_cli.report.subgroups import SubgroupScores
+from magic_cli.report.verdict import Paired, Verdict, judge
 from magic_cli.submission.reader import submitted_files
 from magic_cli.training.task import Task
 
 SCORES, REPORT, ITEMS, PAGE = "scores.json", "report.json", "per_item.csv", "report.html"
 
 FILES = (SCORES, REPORT, ITEMS, PAGE)
+
+PhotoChoice = Literal["all", "worst", "none"]
+"""Which photos the page shows."""
 
 _NEXT = "next: rerun with --out report for report.html and per_item.csv"
 
@@ -241,6 +247,59 @@ class ScoreReport:
         scored = ((system.name, system.of(task)) for system in self.systems)
         return {name: scores for name, scores in scored if scores is not None}
 
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """What the scores say about each task, in sentences."""
+        pairs = [(row.task, Paired(row.system, row.other, row.differences)) for row in self.comparisons]
+        names = self._names()
+        return tuple(
+            judge(task, self.by_system(name), [pair for of, pair in pairs if of == name], names)
+            for name, task in self.tasks.items()
+        )
+
+    def _names(self) -> dict[str, str]:
+        """Return short names of all systems, and of those that they are compared with."""
+        return system_names(list(dict.fromkeys([s.name for s in self.systems] + [c.other for c in self.comparisons])))
+
+    def for_people(self) -> "ScoreReport":
+        """Return the report with short names of systems, and no absolute path of the user's machine in its texts."""
+        names, files = self._names(), self.files
+        paths = [str(path) for path in (*files.preds, files.gold, files.against, files.run, files.out) if path]
+
+        def text(line: str) -> str:
+            return without_folders(line, paths)
+
+        def texts(lines: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(map(text, lines))
+
+        def shown(scores: TaskScores) -> TaskScores:
+            return replace(
+                scores,
+                notes=texts(scores.notes),
+                rejected=texts(scores.rejected),
+                official_errors=texts(scores.official_errors),
+                differences=texts(scores.differences),
+            )
+
+        origin = self.provenance
+        digests = {text(path): digest for path, digest in origin.sha256.items()}
+        return replace(
+            self,
+            source=text(self.source),
+            notes=texts(self.notes),
+            systems=tuple(
+                replace(
+                    system, name=names[system.name], notes=texts(system.notes), tasks=tuple(map(shown, system.tasks))
+                )
+                for system in self.systems
+            ),
+            subgroups=tuple(replace(row, system=names[row.system]) for row in self.subgroups),
+            comparisons=tuple(
+                replace(row, system=names[row.system], other=names[row.other]) for row in self.comparisons
+            ),
+            provenance=replace(origin, argv=texts(origin.argv), sha256=digests),
+        )
+
     def to_json(self) -> dict[str, object]:
         """Return what --json prints (schemas/report.schema.json), less "schema" and "command"."""
         report: dict[str, object] = {
@@ -249,6 +308,7 @@ class ScoreReport:
             "settings": asdict(self.settings),
             "systems": [system.to_json() for system in self.systems],
             "comparisons": [comparison.to_json() for comparison in self.comparisons],
+            "verdicts": [verdict.to_json() for verdict in self.verdicts],
             "provenance": self.provenance.to_json(),
             "notes": list(self.notes),
         }
@@ -270,14 +330,18 @@ class ScoreReport:
         return [*text, f"{page}: written, beside per_item.csv and scores.json; next: open it in a browser"]
 
     def _tables(self) -> Iterator[str]:
+        verdicts = {verdict.task: verdict for verdict in self.verdicts if self.settings.track != "official"}
         for name, task in self.tasks.items():
             systems = self.by_system(name)
-            if len(self.systems) > 1:
-                yield from [*side_by_side(task, systems).lines(), *remarks(systems, self.settings.track), ""]
+            if len(systems) > 1:
+                yield from [*side_by_side(task, systems).lines(), *remarks(systems, self.settings.track)]
             else:
                 for scores in systems.values():
-                    yield from [*task_lines(scores, task, self.settings.track, self.settings.empty), ""]
+                    yield from task_lines(scores, task, self.settings.track, self.settings.empty)
+            yield from [*(verdicts[name].lines() if name in verdicts else ()), ""]
         for row in self.comparisons:
+            if self.files.against is None and self.tasks[row.task].deliverable in ("masks", "answers"):
+                continue  # nobody asked for it: the verdict says what matters, report.json and the page have it all
             title = f"{self.tasks[row.task].title}: {row.system} minus {row.other}, {row.n_encounters} encounters"
             shown = {score: value for score, value in row.differences.items() if "[" not in score}  # no single class
             yield from [*difference_table(title, shown).lines(), ""]

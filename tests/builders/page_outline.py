@@ -3,7 +3,7 @@
 import re
 from html.parser import HTMLParser
 
-VOID = {"meta", "link", "img", "br"}
+VOID = {"meta", "link", "img", "br", "input"}
 
 
 class Outline(HTMLParser):
@@ -15,8 +15,10 @@ class Outline(HTMLParser):
         self.headings: list[int] = []
         self.ids: list[str] = []
         self.links: list[str] = []
+        self.uses: list[str] = []
         self.images: list[dict[str, str | None]] = []
-        self.tables, self.captions, self.tags = 0, 0, set()
+        self.tables, self.captions, self.shots, self.tags = 0, 0, 0, set()
+        self.outlines: list[str] = []
         self.text = ""
         self.feed(html)
         self.close()
@@ -35,16 +37,28 @@ class Outline(HTMLParser):
             self.links.append(str(found["href"]))
         if tag == "img":
             self.images.append(found)
+        for name in ("popovertarget", "for"):
+            if found.get(name):
+                self.uses.append(f"#{found[name]}")
         if tag == "th":
             assert found.get("scope") in ("row", "col", "colgroup"), found
         self.tables += tag == "table"
+        self.shots += "shot" in str(found.get("class")).split()
         self.captions += tag == "caption"
         assert not [name for name in found if name.startswith("on")]
 
     def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = dict(attributes)
         self.tags.add(tag)
-        if dict(attributes).get("id"):
-            self.ids.append(str(dict(attributes)["id"]))
+        if found.get("id"):
+            self.ids.append(str(found["id"]))
+        if tag == "use":
+            self.uses.append(str(found["href"]))
+        if tag == "path" and found.get("class") == "o":
+            self.outlines.append(str(found["d"]))
+        if tag == "image":  # embedded once, in what is hidden
+            self.images.append({"src": found["href"], "alt": "drawn by <use>, which has a label"})
+        assert not [name for name in found if name.startswith("on")]
 
     def handle_endtag(self, tag: str) -> None:
         if tag not in VOID:
@@ -62,7 +76,9 @@ def check(html: str) -> Outline:
     assert found.headings.count(1) == 1
     assert all(after - before <= 1 for before, after in zip(found.headings, found.headings[1:], strict=False))
     assert len(found.ids) == len(set(found.ids))
-    assert {link.removeprefix("#") for link in found.links} <= set(found.ids)
+    assert {link.removeprefix("#") for link in (*found.links, *found.uses) if link[0] == "#"} <= set(found.ids)
+    assert all(use.startswith("#") for use in found.uses)
+    assert not [link for link in found.links if link.startswith("/") or ":" in link]  # of files, relative ones only
     assert found.tables == found.captions
     assert all(image["alt"] and str(image["src"]).startswith("data:image/jpeg;base64,") for image in found.images)
     assert not found.tags & {"script", "iframe", "object", "embed", "form", "base", "foreignobject"}

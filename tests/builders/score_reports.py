@@ -62,7 +62,7 @@ class MadeReport:
 
     report: ScoreReport
     gold: Gold
-    masks: dict[str, Callable[[], Mask]] = field(default_factory=dict)
+    masks: dict[str, dict[str, Callable[[], Mask]]] = field(default_factory=dict)
 
 
 def with_photos(gold: Gold, photo: Path) -> Gold:
@@ -108,7 +108,10 @@ def make_report(
         ),
         notes=(_text("a note of the report", hostile),),
     )
-    masks = {name: (lambda n=n: draw_lesion(SIZE, n)) for n, name in enumerate(ids)}
+    masks = {
+        system: {name: (lambda n=n, k=k: draw_lesion(SIZE, n + k)) for n, name in enumerate(ids)}
+        for k, system in enumerate(names)
+    }
     return MadeReport(report if defined else _undefined(report), gold, masks if "seg" in tasks else {})
 
 
@@ -153,6 +156,7 @@ def _seg(ids: list[str], number: int, hostile: bool) -> TaskScores:
             "fault": _text("unreadable", hostile) if n == 3 else "",
             "pixels": 4800,
             "lesion": 0.5 ** (n % 9),
+            "predicted": None if n == 3 else 0.0 if n == 5 else 0.5 ** (n % 7),
             "dice_max": 0.0 if n == 3 else 0.98 - n / 20,
             "dice_mean": 0.0 if n == 3 else 0.9 - n / 20,
             "jaccard_max": 0.0 if n == 3 else 0.9 - n / 20,
@@ -200,7 +204,7 @@ def _cvqa(number: int, hostile: bool) -> TaskScores:
             "encounter": "ENC1",
             "parent": parent,
             "gold": "0",
-            "predicted": "",
+            "predicted": "1",
             "credit": 0.0,
             "fault": _text("", hostile),
         }

@@ -52,8 +52,9 @@ FAINT = """(() => {
   return [count, found.slice(0, 10)];
 })()"""
 
-STOPS = """[...document.querySelectorAll('a[href], [tabindex="0"], summary, input:checked')]
-.filter(e => e.checkVisibility()).length"""
+STOPS = """[...document.querySelectorAll(
+  'a[href], [tabindex="0"], summary, button, input[type=checkbox], input[type=radio]:checked'
+)].filter(e => e.checkVisibility()).length"""
 FOCUS = """(() => {
   const e = document.activeElement, all = [...document.querySelectorAll('*')], style = getComputedStyle(e);
   const visible = style.outlineStyle != 'none' && parseFloat(style.outlineWidth) >= 2;
@@ -208,3 +209,58 @@ def test_a_region_is_chosen_without_a_script(chromium: browser.Browser, pages: d
     assert chromium.run("document.documentElement.scrollWidth") <= 390
     chromium.run("document.querySelector('#region-0').click()")
     assert chromium.run(shown) == 4
+
+
+def test_the_gallery_sorts_filters_and_hides_lines_without_a_script(
+    chromium: browser.Browser, pages: dict[str, Path]
+) -> None:
+    chromium.look(1280)
+    chromium.open(pages["report"])
+    shown = """[...document.querySelectorAll('.shot')].filter(e => e.checkVisibility())
+        .sort((a, b) => a.getBoundingClientRect().top - b.getBoundingClientRect().top
+            || a.getBoundingClientRect().left - b.getBoundingClientRect().left)
+        .map(e => [e.querySelector('p > b').textContent, e.style.getPropertyValue('--d0'), e.className])"""
+    first = chromium.run(shown)
+    assert len(first) == 16
+    assert [int(dice) for _, dice, _ in first] == sorted(int(dice) for _, dice, _ in first)
+    chromium.run("document.querySelector('#sort-best').click()")
+    assert chromium.run(shown)[0][0] == first[-1][0]
+    chromium.run("document.querySelector('#only-small').click()")
+    kept = chromium.run(shown)
+    assert 0 < len(kept) < 16
+    assert all("small" in classes.split() for _, _, classes in kept)
+    chromium.run("document.querySelector('#only-every').click()")
+    line = "getComputedStyle(document.querySelector('.store .{}')).visibility"
+    for switch, key in (("show-s0", "s0"), ("show-a0", "a0")):
+        assert chromium.run(line.format(key)) == "visible"
+        chromium.run(f"document.querySelector('#{switch}').click()")
+        assert chromium.run(line.format(key)) == "hidden"
+    chromium.run("document.querySelector('#show-lines').click()")
+    assert chromium.run(line.format("s1")) == "hidden"
+
+
+def test_a_photo_is_enlarged_and_a_cell_opened_by_the_keyboard(
+    chromium: browser.Browser, pages: dict[str, Path]
+) -> None:
+    chromium.look(390)
+    chromium.open(pages["report"])
+    opened = "[...document.querySelectorAll('[popover]')].filter(e => e.matches(':popover-open')).map(e => e.className)"
+    for button, panel in ((".shot .open", "zoom"), (".heat button", "behind")):
+        assert chromium.run(opened) == []
+        chromium.run(f"document.querySelector('{button}').focus()")
+        press(chromium, "Enter", "\r")
+        assert chromium.run(opened) == [panel]
+        wide = "document.querySelector('[popover]:popover-open').getBoundingClientRect().width"
+        assert 250 < chromium.run(wide) <= 390
+        press(chromium, "Escape")
+    chromium.run("document.querySelector('.shot:nth-child(2) .open').click()")
+    chromium.run("document.querySelector('.zoom:popover-open label[for=show-s0]').click()")
+    assert chromium.run("document.querySelector('#show-s0').checked") is False
+    assert chromium.run(opened) == ["zoom"]  # the switch is in the enlarged view, too
+
+
+def press(chromium: browser.Browser, key: str, text: str = "") -> None:
+    codes = {"Enter": 13, "Escape": 27}
+    for kind in ("keyDown" if text else "rawKeyDown", "keyUp"):
+        words = {"text": text} if text and kind == "keyDown" else {}
+        chromium.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key], **words)

@@ -1,6 +1,5 @@
 """report.html: everything of a report is on it, nothing of it runs or is fetched, whatever is missing or hostile."""
 
-import base64
 import math
 import re
 from dataclasses import replace
@@ -8,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from challenge_folders import draw_photo, save_photo
 from page_outline import check
-from score_reports import HISTORY, HOSTILE, SEG, SIZE, make_report, with_photos
+from score_reports import HISTORY, HOSTILE, SEG, make_report
 
 from magic_cli.data.gold import MaskGold
 from magic_cli.errors import DataError
@@ -33,7 +31,8 @@ def test_any_report_makes_a_page(tmp_path: Path, tasks: tuple[str, ...], hostile
     found = check(score_page.html(made.report, made.gold, made.masks, HISTORY))
     assert ("Segmentation" in found.text) == ("seg" in tasks)
     assert ("Closed questions" in found.text) == ("cvqa" in tasks)
-    assert len(found.images) == (6 - 1 if "seg" in tasks and defined else 0)  # one file counts as zero
+    assert found.shots == (6 if "seg" in tasks else 0)
+    assert found.images == []  # the gold has no photos
     if hostile:
         assert "<script>document.title" in found.text  # as text
         assert "{{ 7*7 }}" in found.text
@@ -43,12 +42,12 @@ def test_any_report_makes_a_page(tmp_path: Path, tasks: tuple[str, ...], hostile
 def test_its_plots_name_what_they_show(tmp_path: Path) -> None:
     made = make_report(tmp_path, images=6)
     html = score_page.html(made.report, made.gold, made.masks, HISTORY)
-    assert html.count('role="img"') == 4
+    assert html.count('<figure class="plot">') == 4
     found = check(html)
     titles = ("Jaccard of each image", "Dice against lesion size", "Training loss", "Score on the valid split")
     for words in (*titles, "median 0.", "median and middle half", "best: epoch"):
         assert words in found.text
-    assert all(f"{name}: " in found.text for name in made.masks if name in made.gold.masks.images)  # of a point
+    assert all(f"{name}: " in found.text for masks in made.masks.values() for name in masks)  # of a point
 
 
 def test_the_headline_holds_all_tracks(tmp_path: Path) -> None:
@@ -67,20 +66,20 @@ def test_the_headline_holds_all_tracks(tmp_path: Path) -> None:
     assert "“option 0” taken for “option 1” (3)" in text
     assert "“option 2” missed (1.5)" in text
     assert "“option 1” added (2)" in text
-    assert "runs/system1 against runs/old" in text
+    assert "system1 against old" in text
     assert "0.010no clear difference" in text  # the interval holds 0
     assert "< 0.001lower" in text
     assert "Training" not in text
 
 
-def test_several_systems_mark_the_best_of_each_column(tmp_path: Path) -> None:
+def test_several_systems_mark_the_best_of_each_score(tmp_path: Path) -> None:
     made = make_report(tmp_path, ("seg",), systems=3)
     first, *others = made.report.systems
     others = [replace(s, tasks=(replace(s.tasks[0], scores={**s.tasks[0].scores, "dice": 0.9}),)) for s in others]
     html = score_page.html(replace(made.report, systems=(first, *others)), made.gold, made.masks)
     assert html.count(" (best)</span>") == 5 + 2  # a tie marks both
     assert html.count(">★ </span>0.9000") == 2
-    assert "Details below are those of <b>runs/system1</b>" in html
+    assert "Details below are those of <b>system1</b>" in html
 
 
 def test_official_that_stops_and_official_nan(tmp_path: Path) -> None:
@@ -96,7 +95,9 @@ def test_official_that_stops_and_official_nan(tmp_path: Path) -> None:
     assert "The official scorer would stop" in stopped
     assert ">stops</td>" in stopped
     assert "≠ NaN" in html(official=dict.fromkeys(scores, math.nan))
-    assert "Official and strict scores agree" in html(official=scores)
+    agreeing = html(official=scores)
+    assert '<p class="quiet">Official and strict scores agree: every item was read' in agreeing
+    assert "box good" not in agreeing
 
 
 def test_many_rejected_items_are_cut_and_counted(tmp_path: Path) -> None:
@@ -106,48 +107,25 @@ def test_many_rejected_items_are_cut_and_counted(tmp_path: Path) -> None:
     assert "And 5 more" in html
 
 
-@pytest.mark.parametrize("images", [0, 1, 2, 3, 7, 12, 40])
-def test_which_images_are_shown(images: int) -> None:
-    items = [{"image": f"i{k:02}", "dice_max": k / 50, "fault": ""} for k in range(images)]
-    items.append({"image": "broken", "dice_max": 0.0, "fault": "unreadable"})
-    found = dict(score_images.choose(items))
-    shown = [item["image"] for rows in found.values() for item in rows]
-    assert "broken" not in shown
-    assert len(shown) == len(set(shown)) == min(images, 12)
-    if images >= 12:
-        assert [len(rows) for rows in found.values()] == [4, 4, 4]
-    if images:
-        assert found["Worst"][0]["image"] == "i00"
-    if images == 40:
-        assert [item["image"] for item in found["Best"]] == ["i39", "i38", "i37", "i36"]
-        assert [item["image"] for item in found["Around the median"]] == ["i18", "i19", "i20", "i21"]
-
-
-def test_pictures_hold_the_photo_and_are_small(tmp_path: Path) -> None:
-    made = make_report(tmp_path, ("seg",), images=3)
-    save_photo(tmp_path / "photo.jpg", draw_photo(SIZE, 1))
-    gold = with_photos(made.gold, tmp_path / "photo.jpg")
-    grey = check(score_page.html(made.report, made.gold, made.masks))
-    photos = check(score_page.html(made.report, gold, made.masks))
-    assert all("without the photo" in str(image["alt"]) for image in grey.images)
-    assert not any("without the photo" in str(image["alt"]) for image in photos.images)
-    for image in [*grey.images, *photos.images]:
-        assert len(base64.b64decode(str(image["src"]).partition(",")[2])) <= 30_000
-
-
-def test_masks_that_cannot_be_read_cost_a_picture_not_the_page(tmp_path: Path) -> None:
+def test_masks_that_cannot_be_read_cost_outlines_not_the_page(tmp_path: Path) -> None:
     made = make_report(tmp_path, ("seg",), images=6)
 
     def broken() -> None:
         raise DataError("broken")
 
-    names = list(made.masks)
-    made.masks[names[0]] = broken  # type: ignore[assignment]
-    del made.masks[names[1]]
+    [masks] = made.masks.values()
+    first, second, third, *_ = masks
+    whole = check(score_page.html(made.report, made.gold, made.masks))
+    masks[first] = broken  # type: ignore[assignment]
+    del masks[second]
     (tmp_path / "2_0.tiff").unlink()
-    assert len(check(score_page.html(made.report, made.gold, made.masks)).images) == 3
+    html = score_page.html(made.report, made.gold, made.masks)
+    found = check(html)
+    assert (whole.shots, found.shots) == (6, 5)  # a photo without gold has none
+    assert f"<b>{third}</b>" not in html
+    assert len(whole.outlines) - len(found.outlines) == 2 + (1 + 3)
     nothing = replace(made.gold, masks=MaskGold("gold"))
-    assert check(score_page.html(made.report, nothing, {})).images == []
+    assert check(score_page.html(made.report, nothing, {})).shots == 0
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from magic_cli.metrics.bootstrap import Difference
 from magic_cli.records import TaskScores
 from magic_cli.report.score_report import Comparison
 from magic_cli.report.score_text import SCORE_NAMES, best_of, bounds, is_defined, verdict_of
+from magic_cli.report.short_names import short_names
 
 Setting = str | int | float
 
@@ -182,18 +182,3 @@ def against_chance(name: str, scores: TaskScores) -> Iterator[str]:
         )
     if parts:
         yield f"{name}: {'; '.join(parts)}."
-
-
-def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Return names without the folders that all have in common, where the rest is still one for each.
-
-    >>> short_names(["runs/clip/valid", "runs/make/valid"])
-    {'runs/clip/valid': 'clip', 'runs/make/valid': 'make'}
-    """
-    parts = [list(PurePosixPath(name).parts) for name in names]
-    while len(parts) > 1 and all(len(row) > 1 for row in parts) and len({row[0] for row in parts}) == 1:
-        parts = [row[1:] for row in parts]
-    while len(parts) > 1 and all(len(row) > 1 for row in parts) and len({row[-1] for row in parts}) == 1:
-        parts = [row[:-1] for row in parts]
-    short = ["/".join(row) if len(parts) > 1 else name for name, row in zip(names, parts, strict=True)]
-    return dict(zip(names, short if len(set(short)) == len(names) else names, strict=True))

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from magic_cli.data.pair_gold import PairGold
 from magic_cli.io import run_record
-from magic_cli.records import TaskScores
-from magic_cli.report.pairs.ablation import Ablation, Setting, ablation, against_chance, short_names
+from magic_cli.report.pairs.ablation import Ablation, Setting, ablation, against_chance
 from magic_cli.report.pairs.classes import ClassContent, ConceptContent, class_content, concept_content
 from magic_cli.report.pairs.examples import RetrievalContent, retrieval_content
 from magic_cli.report.score_report import ScoreReport
+from magic_cli.report.short_names import short_names
 from magic_cli.submission.pairs import PairFiles, find_pairs
 
 
@@ -30,7 +30,7 @@ class PairContent:
     retrieval: RetrievalContent | None
 
 
-def pair_content(report: ScoreReport, task: str, system: str, gold: PairGold) -> PairContent:
+def pair_content(report: ScoreReport, task: str, system: str, gold: PairGold, examples: bool = True) -> PairContent:
     """Return the page's content about a task whose predictions are pairs.
 
     Args:
@@ -38,6 +38,7 @@ def pair_content(report: ScoreReport, task: str, system: str, gold: PairGold) ->
         task: the name of the task.
         system: the name of the system that is shown in detail.
         gold: classes, texts and photos of the report's gold.
+        examples: show photos and texts of patients.
 
     Raises:
         SubmissionError: vectors or maps of the detailed system are damaged.
@@ -48,23 +49,14 @@ def pair_content(report: ScoreReport, task: str, system: str, gold: PairGold) ->
     found = None
     if len(systems) > 1 or comparisons:
         found = ablation(systems, comparisons, {name: _settings(files.get(name)) for name in systems})
+    shown = retrieval_content(scores, gold, files.get(system), report.settings.group_identical) if examples else None
     return PairContent(
         verdicts=(*against_chance(names[system], scores), *(found.verdicts if found else ())),
         ablation=found,
         classes=class_content(scores, {names[name]: other for name, other in systems.items()}),
         concepts=concept_content(scores, {names[name]: other for name, other in systems.items()}),
-        retrieval=retrieval_content(scores, gold, files.get(system), report.settings.group_identical),
+        retrieval=shown,
     )
-
-
-def most_successful(systems: Mapping[str, TaskScores], monitor: str) -> str:
-    """Return the name of the system with the highest score `monitor`; the first one where none is defined."""
-
-    def value(name: str) -> float:
-        score = systems[name].scores.get(monitor, float("nan"))
-        return score if score == score else -1.0  # NaN is below all scores
-
-    return max(systems, key=value)
 
 
 def _files(report: ScoreReport) -> dict[str, PairFiles]:

@@ -219,7 +219,8 @@ def _is_counted(score: ImageScore) -> bool:
 def _item(image: str, encounter: str, score: ImageScore) -> dict[str, Any]:
     fault = f"{score.fault}: {score.detail}" if score.detail else score.fault
     row: dict[str, Any] = {"image": image, "encounter": encounter, "annotators": len(score.annotators), "fault": fault}
-    row |= {"pixels": score.pixels, "lesion": score.lesion}
+    predicted = None if score.predicted_lesion is None else score.predicted_lesion.share
+    row |= {"pixels": score.pixels, "lesion": score.lesion, "predicted": predicted}
     for name in ("dice_max", "dice_mean", "jaccard_max", "jaccard_mean"):
         row[name] = score.strict[TERMS.index(name.replace("_", "_meanof"))] if _is_counted(score) else None
     for annotator, jaccard, dice in zip(score.annotators, score.pairs[::2], score.pairs[1::2], strict=True):

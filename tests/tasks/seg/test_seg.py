@@ -202,12 +202,12 @@ def test_items_and_rows(gold: MaskGold) -> None:
     first = report.per_item[0]
     height, width = VALID[first["image"]]
     assert list(first)[:6] == ["image", "encounter", "annotators", "fault", "pixels", "lesion"]
-    assert list(first)[6:] == ["dice_max", "dice_mean", "jaccard_max", "jaccard_mean"] + [
+    assert list(first)[6:] == ["predicted"] + ["dice_max", "dice_mean", "jaccard_max", "jaccard_mean"] + [
         f"{name}_ann{k}" for k in range(3) for name in ("dice", "jaccard")
     ]
     assert (first["encounter"], first["annotators"], first["fault"]) == ("ENC00011", 3, "")
     assert first["pixels"] == height * width
-    assert first["lesion"] == blob((height, width)).mean()
+    assert first["lesion"] == first["predicted"] == blob((height, width)).mean()
     assert first["dice_ann1"] == first["dice_max"] == 1.0
     assert first["jaccard_mean"] == pytest.approx(np.mean([first[f"jaccard_ann{k}"] for k in range(3)]))
     assert [row["annotator"] for row in report.summary_rows] == ["ann0", "ann1", "ann2"]
