@@ -72,6 +72,11 @@ def test_only_what_can_be_done_is_suggested(drawn: Path, tmp_path: Path) -> None
     assert following(magic(tmp_path, *predict)) == [["score", "predictions/cvqa", "prepared", "--split", "valid"]]
     for path in tmp_path.rglob("*_cvqa.json"):
         path.unlink()
+    [pretrain] = following(magic(tmp_path, "prepare", "--data", "raw", "--out", "texts"))
+    assert pretrain == ["train", "pretrain", "--data", "texts"]
+    assert magic(tmp_path, *pretrain, "--preset", "tiny", "--dry-run", "--device", "cpu").code == 0
+    for path in [*(tmp_path / "raw").rglob("IMG_*")]:
+        path.unlink()
     bare = magic(tmp_path, "prepare", "--data", "raw", "--out", "bare")
     assert following(bare) == []
     assert "nothing to learn from" in bare.out
