@@ -14,6 +14,8 @@ from itertools import chain
 from pathlib import Path
 
 from magic_cli import __version__
+from magic_cli.commands.machine import memory, owners
+from magic_cli.commands.machine.row import MISSING, NOTE, OK, Row
 from magic_cli.commands.recording import refuse_empty_paths
 from magic_cli.errors import ConfigError, MagicError, WeightsError, printable
 from magic_cli.io import environment
@@ -39,22 +41,11 @@ _STORED = {
     "magic-demo": "drawn photos and invented texts, no patients",
 }
 
+_ON_CPU = "small, quick and tiny"
+
 _LEAST_GB = 2.0  # prepared data, features and runs of the whole challenge
 
 _FIRST, _LAST = -62_135_596_800, 253_402_300_799  # 0001-01-01 and 9999-12-31 23:59:59 in seconds since 1970
-
-_OK, _NOTE, _MISSING = "ok", "note", "missing"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One check; `status` is "ok", "note" (optional things) or "missing" (magic cannot work); `remedy` may be ""."""
-
-    group: str
-    name: str
-    value: str
-    status: str = _OK
-    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +93,7 @@ class DoctorReport:
     @property
     def exit_code(self) -> int:
         """5 if default weights are missing or damaged, 3 if a package or folder is unusable, else 0."""
-        missing = [row.group for row in self.rows if row.status == _MISSING]
+        missing = [row.group for row in self.rows if row.status == MISSING]
         if not missing:
             return 0
         return 5 if "weights" in missing else 3
@@ -117,7 +108,7 @@ class DoctorReport:
 
     def lines(self) -> list[str]:
         """Return the report for the terminal: aligned rows with their remedies, and a last line with the next step."""
-        marks = {_OK: "ok", _NOTE: "--", _MISSING: "!!"}
+        marks = {OK: "ok", NOTE: "--", MISSING: "!!"}
         width = max(len(row.name) for row in self.rows)
         text: list[str] = []
         group = ""
@@ -152,7 +143,8 @@ def inspect(deep: bool = False, cache_dir: StrPath | None = None, clear_cache: b
     folder = Path(cache_dir) if cache_dir is not None else cache_root() / "features"
     cleared = store.clear(folder) if clear_cache else None
     cache = _cache(folder)
-    rows = (*_versions(), *_device(deep), *_shipped(deep), *_hub(), *_extras(), *_folders(cache), *_stored())
+    checks = (_versions(), owners.rows(), _device(deep), memory.rows(), _shipped(deep), _hub(), _extras())
+    rows = tuple(chain(*checks, _folders(cache), _stored()))
     return DoctorReport(deep, cache, rows, cleared)
 
 
@@ -168,7 +160,7 @@ def _versions() -> Iterable[Row]:
     for package in PACKAGES:
         installed = environment.version(package)
         if installed == environment.NOT_INSTALLED:
-            yield Row("versions", package, installed, _MISSING, f"run: pip install {package}")
+            yield Row("versions", package, installed, MISSING, f"run: pip install {package}")
         else:
             yield Row("versions", package, installed)
 
@@ -178,24 +170,26 @@ def _device(deep: bool) -> Iterable[Row]:
     if deep:
         yield _torch_device()
     elif Path("/proc/driver/nvidia").exists() or shutil.which("nvidia-smi"):
-        yield Row("device", "cuda", "NVIDIA driver present", _OK, "magic doctor --deep asks torch about it")
+        yield Row("device", "cuda", "NVIDIA driver present", OK, "magic doctor --deep asks torch about it")
     else:
-        yield Row("device", "cuda", "no NVIDIA driver", _NOTE, "presets small and tiny run on the CPU")
+        yield Row("device", "cuda", "no NVIDIA driver", NOTE, f"presets {_ON_CPU} run on the CPU")
 
 
 def _torch_device() -> Row:
     try:
         import torch
     except ImportError as error:
-        return Row("device", "torch", f"cannot be imported ({error})", _MISSING, "run: pip install torch")
+        return Row("device", "torch", f"cannot be imported ({error})", MISSING, "run: pip install torch")
     best = environment.torch_devices(torch)[0]
     if best == "cuda":
         name, bf16 = torch.cuda.get_device_name(0), torch.cuda.is_bf16_supported()
-        return Row("device", "cuda", f"{torch.cuda.device_count()} x {name}, bf16 {'yes' if bf16 else 'no'}")
+        size = torch.cuda.get_device_properties(0).total_memory / 1e9
+        value = f"{torch.cuda.device_count()} x {name}, {size:.1f} GB, bf16 {'yes' if bf16 else 'no'}"
+        return Row("device", "cuda", value)
     if best == "mps":
         return Row("device", "mps", "Apple GPU")
-    remedy = "presets small and tiny run on the CPU; for a GPU install a driver and the matching torch"
-    return Row("device", "cuda", "torch sees no GPU", _NOTE, remedy)
+    remedy = f"presets {_ON_CPU} run on the CPU; for a GPU install a driver and the matching torch"
+    return Row("device", "cuda", "torch sees no GPU", NOTE, remedy)
 
 
 def _shipped(deep: bool) -> Iterable[Row]:
@@ -209,7 +203,7 @@ def _shipped(deep: bool) -> Iterable[Row]:
             if deep:
                 weights.verified(path, shipped.sha256)
         except MagicError as error:
-            yield Row("weights", shipped.distribution, "missing or damaged", _MISSING, error.problems[0])
+            yield Row("weights", shipped.distribution, "missing or damaged", MISSING, error.problems[0])
         else:
             note = "SHA-256 as published" if deep else "size as published; --deep compares the SHA-256"
             yield Row("weights", shipped.distribution, f"{size / 1e6:.0f} MB, {note}")
@@ -224,7 +218,7 @@ def _hub() -> Iterable[Row]:
         except WeightsError:
             files = "config.json, model.safetensors, preprocessor_config.json, tokenizer files"
             remedy = f"bring {files} of https://huggingface.co/{name} to DIR/{name.rsplit('/')[-1]}/; --weights DIR"
-            yield Row("weights", name, f"not in the Hugging Face cache (preset {preset} only)", _NOTE, remedy)
+            yield Row("weights", name, f"not in the Hugging Face cache (preset {preset} only)", NOTE, remedy)
         else:
             yield Row("weights", name, "in the Hugging Face cache")
 
@@ -234,7 +228,7 @@ def _extras() -> Iterable[Row]:
         if find_spec(module):
             yield Row("extras", module, use)
         else:
-            yield Row("extras", module, f"not installed ({use})", _NOTE, f"run: pip install {module}")
+            yield Row("extras", module, f"not installed ({use})", NOTE, f"run: pip install {module}")
 
 
 def _cache(folder: Path) -> CacheState:
@@ -273,9 +267,9 @@ def _folders(cache: CacheState) -> Iterable[Row]:
         free = shutil.disk_usage(parent).free / 1e9
         value = f"{folder}, {free:.1f} GB free"
         if not _writable(parent):
-            yield Row("folders", name, f"{value}, cannot be written", _MISSING, _remedy(name))
+            yield Row("folders", name, f"{value}, cannot be written", MISSING, _remedy(name))
         elif free < _LEAST_GB:
-            yield Row("folders", name, value, _NOTE, f"under {_LEAST_GB:.0f} GB: {_remedy(name)}")
+            yield Row("folders", name, value, NOTE, f"under {_LEAST_GB:.0f} GB: {_remedy(name)}")
         else:
             yield Row("folders", name, value)
     yield _cached(cache)
@@ -290,7 +284,7 @@ def _stored() -> Iterable[Row]:
             continue
         sizes = (p.lstat().st_size for p in chain((path,), path.rglob("*")) if not p.is_dir())
         size, remove = format_bytes(sum(sizes)), f"to remove it: rm -r {shlex.quote(str(path))}"
-        yield Row("stored", name, f"{size}: {content}", _OK, remove)
+        yield Row("stored", name, f"{size}: {content}", OK, remove)
 
 
 def _cached(cache: CacheState) -> Row:
@@ -298,11 +292,11 @@ def _cached(cache: CacheState) -> Row:
     try:
         limit = store.limit_bytes()
     except ConfigError as error:
-        return Row("folders", "cached", text, _MISSING, error.problems[0])
+        return Row("folders", "cached", text, MISSING, error.problems[0])
     if cache.bytes > limit:
         remedy = "over its limit (MAGIC_CACHE_GB): the next run makes room; what was used within 24 hours stays"
-        return Row("folders", "cached", text, _NOTE, remedy)
-    return Row("folders", "cached", text, _OK, "magic doctor --clear-cache removes it" if cache.items else "")
+        return Row("folders", "cached", text, NOTE, remedy)
+    return Row("folders", "cached", text, OK, "magic doctor --clear-cache removes it" if cache.items else "")
 
 
 def _remedy(name: str) -> str:

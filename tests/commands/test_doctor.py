@@ -35,7 +35,8 @@ def test_this_machine_is_usable_and_the_report_fits_its_schema(tmp_path: Path, m
     assert schema_problems(report) == []
     assert report.usable
     assert report.exit_code == 0
-    assert {row.group for row in report.rows} == {"versions", "device", "weights", "extras", "folders", "stored"}
+    groups = {"versions", "device", "presets", "weights", "extras", "folders", "stored"}
+    assert {row.group for row in report.rows} == groups
     text = report.lines()
     assert "magic demo" in text[-1]
     assert all(len(line) < 220 for line in text)

@@ -1,0 +1,1 @@
+"""What `magic doctor` finds out about this machine and this environment: memory, and who owns the names."""
