@@ -46,6 +46,8 @@ VIEWS = {"none": (0,), "flips": (0, 1, 2, 3), "turns": tuple(range(8))}
 
 PREDICTIONS = Path("predictions")
 
+_SMALLER = "give fewer --ckpt at a time, --precision bf16, or --device cpu"  # where memory runs out
+
 _DEFAULTS = PredictOptions()
 
 
@@ -90,7 +92,7 @@ def predict(
     known = known.configured(checkpoint.best_meta(paths[0])["config"], decision)
     ids: list[str] = []
     start = time.monotonic()
-    with report_ends(folder, "run the same command again"):
+    with report_ends(folder, "run the same command again", lambda: _SMALLER):
         made, weight, unknown = _predicted(known, (paths, prepared), split, options)
         beside = files_beside(known, prepared, options)
         files = known.write(_noting(stamps.checked(made), ids), prepared, folder, decision, beside)

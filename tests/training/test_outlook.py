@@ -41,14 +41,15 @@ def test_the_plan_says_what_comes_where_it_goes_and_how_to_stop(monkeypatch: pyt
     monkeypatch.setattr(outlook.memory, "total", lambda: 25_200_000_000)
     assert PLAN.lines(CPU) == [
         "plan: 4 epochs of 77 samples in 10 batches of 8; 20 updates in all",
-        "  each epoch is scored on 5 validation samples; * marks the best dice so far, kept in runs/seg/best.pt",
-        "  memory 1.2 GB at most so far of 25 GB; the time is measured in the first steps",
+        "  scored on 5 validation samples after each epoch; * is the best so far",
+        "  best dice: runs/seg/best.pt",
+        "  memory: 1.2 of 25 GB used at most; the time is measured in the first steps",
         "  Ctrl-C stops and saves; the same command with --resume goes on",
     ]
     alone = Plan(1, 3, 2, 5, 2, 0, "dice", 8, Path("best.pt"))
     assert alone.lines(CPU)[:2] == [
         "plan: 1 epoch of 5 samples in 3 batches of 2; 2 updates in all",
-        "  the weights of the last epoch go to best.pt",
+        "  weights of the last epoch: best.pt",
     ]
     early = Plan(9, 3, 1, 5, 2, 4, "dice", 3, Path("best.pt"))
     assert early.lines(CPU)[0].endswith("27 updates in all; it ends earlier after 3 epochs without a better score")

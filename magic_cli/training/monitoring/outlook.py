@@ -49,13 +49,15 @@ class Plan:
         sizes = f"{self.samples:,} samples in {counted(self.steps, 'batch', 'batches')} of {self.batch_size}"
         early = f"; it ends earlier after {counted(self.patience, 'epoch', 'epochs')} without a better score"
         stops = early if 0 < self.patience < self.epochs and self.valid else ""
-        chosen = f"each epoch is scored on {counted(self.valid, 'validation sample', 'validation samples')}"
-        best = f"{chosen}; * marks the best {self.monitor} so far, kept in {self.best}"
-        last = f"the weights of the last epoch go to {self.best}"
+        if self.valid:
+            valid = counted(self.valid, "validation sample", "validation samples")
+            where = [f"scored on {valid} after each epoch; * is the best so far", f"best {self.monitor}: {self.best}"]
+        else:
+            where = [f"weights of the last epoch: {self.best}"]
         return [
             f"plan: {counted(self.epochs, 'epoch', 'epochs')} of {sizes}; {updates:,} updates in all{stops}",
-            f"  {best if self.valid else last}",
-            f"  memory {memory_text(device)}; the time is measured in the first steps",
+            *(f"  {line}" for line in where),
+            f"  memory: {memory_text(device)}; the time is measured in the first steps",
             f"  Ctrl-C stops and saves; {RESUMES}",
         ]
 
@@ -161,7 +163,7 @@ class Outlook:
 def memory_text(device: torch.device) -> str:
     """Return the most memory that was used so far and what there is: of the process, and of its GPU."""
     used, most = memory.peak(), memory.total()
-    texts = [f"{used / 1e9:.1f} GB at most so far{f' of {most / 1e9:.0f} GB' if most else ''}"] if used else []
+    texts = [f"{used / 1e9:.1f}{f' of {most / 1e9:.0f}' if most else ''} GB used at most"] if used else []
     if device.type == "cuda":
         there = torch.cuda.get_device_properties(device).total_memory
         texts.append(f"GPU {torch.cuda.max_memory_reserved(device) / 1e9:.1f} of {there / 1e9:.0f} GB")
