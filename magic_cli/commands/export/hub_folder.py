@@ -28,12 +28,14 @@ class HubFolder:
     Attributes:
         path: the folder.
         files: bytes of each file by its name.
+        task: of the model.
         tensors: how many there are.
         parameters: how many numbers they hold.
     """
 
     path: Path
     files: Mapping[str, int]
+    task: str
     tensors: int
     parameters: int
 
@@ -49,7 +51,7 @@ class HubFolder:
         return [
             f"{self.path}: {content}",
             f"read {self.path / CARD} before you share it; `hf upload OWNER/NAME {self.path}` would send it",
-            f"next: magic predict ... --ckpt {self.path} gives the same predictions",
+            f"next: magic predict {self.task} --ckpt {self.path} gives the same predictions",
         ]
 
 
@@ -89,7 +91,7 @@ def write_hub_folder(path: Path, out: Path) -> HubFolder:
         write_text(folder / SUMS, f"# Files of a model that `magic export` wrote; check them with: sha256sum -c {SUMS}")
         files = {name: (folder / name).stat().st_size for name in (WEIGHTS, CONFIG, CARD, LICENCES)}
     numbers = sum(tensor.numel() for tensor in weights.values())
-    return HubFolder(out, files, len(weights), numbers)
+    return HubFolder(out, files, meta.task, len(weights), numbers)
 
 
 def _licences(meta: CheckpointMeta) -> str:
