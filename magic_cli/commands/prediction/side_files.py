@@ -125,8 +125,7 @@ class PredictionFiles:
                 chosen = {index: answer for index, answer in sorted(found.items()) if index != unknown} or found
                 cells = ("; ".join(a["text"] for a in chosen.values()), " ".join(map(str, chosen)))
                 sure = " ".join(f"{answer['probability']:.2f}" for answer in chosen.values())
-                asked = next(iter(questions.by_qid[qids[0]].text.values()))
-                self.answers.append((line["encounter_id"], parent, asked, *cells, sure))
+                self.answers.append((line["encounter_id"], parent, questions.wording(parent), *cells, sure))
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         table.writerow(("case_id", "question_id", "question", "answer", "options", "probabilities"))

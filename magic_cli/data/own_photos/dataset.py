@@ -128,5 +128,6 @@ def _notes(facts: Mapping[str, PhotoFacts], cases: Mapping[str, Case], has_cases
         yield f"{counted(number, 'photo is', 'photos are')} {odd}"
     largest = max(cases.values(), key=lambda case: len(case.image_ids))
     if has_cases and len(largest.image_ids) > 1:
-        parts = counted(len(cases), "case", "cases"), f"{len(largest.image_ids)} photos of {largest.case_id}"
-        yield f"{len(facts)} photos are {parts[0]}, the largest {parts[1]}: photos of one folder are one case"
+        many = f"; the largest, {largest.case_id}, has {len(largest.image_ids)}" if len(cases) > 1 else ""
+        total = counted(len(cases), "case", "cases")
+        yield f"{len(facts)} photos are {total}, as photos of one folder are one case{many}"
