@@ -28,6 +28,7 @@ PACKAGES = tuple(name for name in environment.PACKAGES if name != "mediqa-magic"
 
 EXTRAS = {
     "imagecodecs": "rare TIFF compressions, used by tifffile",
+    "onnxruntime": "magic export --onnx, with onnx and onnxscript",
 }
 
 # default outputs of the commands, and what patient data each may contain
