@@ -117,13 +117,14 @@ def _against_trivial(name: str, scores: TaskScores, key: str) -> tuple[str, bool
     best, label = (min if is_rank(key) else max)(known)
     if pair is None:
         return f"{name}: {figures}), {best:.3f} for the best trivial answer, {label}: nothing can be concluded.", None
+    others = "answers that look at no photo" if scores.has_official else "trivial answers"
     if pair[0] <= best <= pair[1]:
         inner = f"{figures}, which includes the {best:.3f} of the best of these, {label})"
-        return f"{name} is not shown to be better than answers that look at no photo: {inner}.", False
+        return f"{name} is not shown to be better than {others}: {inner}.", False
     is_better = (best > pair[1]) if is_rank(key) else (best < pair[0])
     side = "better" if is_better else "worse"
     figures += f") against {best:.3f} of the best of these, {label}"
-    return f"{name} is {side} than answers that look at no photo: {figures}.", is_better
+    return f"{name} is {side} than {others}: {figures}.", is_better
 
 
 def _against_others(system: str, pairs: Sequence[Paired], key: str, names: Mapping[str, str]) -> Iterator[str]:

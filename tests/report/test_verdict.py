@@ -205,11 +205,12 @@ def test_a_contrastive_model_is_judged_by_its_best_system_and_its_worst_class() 
         summary_rows=rows,
         intervals={"mean_of_tasks": Interval(0.4, 0.6)},
         baselines={"chance": {"mean_of_tasks": 0.2}},
+        has_official=False,
     )
     told = verdict(replace(scores, scores={"mean_of_tasks": 0.3}), b=scores)
     assert told.system == "b"
     told = verdict(scores)
-    assert told.sentences[0].startswith("A is better than answers that look at no photo: mean of tasks 0.500")
+    assert told.sentences[0].startswith("A is better than trivial answers: mean of tasks 0.500")
     assert told.sentences[-1] == "The class that is missed most: nevus, recall 0.100 over 9 photos."
     assert verdict(replace(scores, summary_rows=())).sentences == told.sentences[:1]
 
