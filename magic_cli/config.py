@@ -1,20 +1,19 @@
-"""Settings of a run: one frozen dataclass per task; presets/*.toml give values, `--set key=value` overrides them.
+"""Settings of a run: one frozen dataclass per task; presets and config files give values, `--set` overrides them.
 
 A field declares everything about its setting: `name: Annotated[type, bounds, description] = default`. The bounds are a
 `Range` (every number has one) or `Choices`; a `Literal` type needs neither.
 """
 
 import dataclasses
-import difflib
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from magic_cli.errors import ConfigError
-
-PRESETS = Path(__file__).parent / "presets"
+from magic_cli import preset_files
+from magic_cli.errors import ConfigError, did_you_mean
+from magic_cli.io.files import StrPath
+from magic_cli.preset_files import PresetFile
 
 SettingValue = bool | int | float | str
 
@@ -266,16 +265,6 @@ def settings_of(config_class: type[Config]) -> Mapping[str, Setting]:
     return {field.name: Setting.of(field.name, hints[field.name]) for field in dataclasses.fields(config_class)}
 
 
-def _nearest(word: str, words: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, words, n=1)
-    return f"did you mean {close[0]}?" if close else f"known: {', '.join(words)}"
-
-
-def preset_names() -> tuple[str, ...]:
-    """Return the names of the shipped presets."""
-    return tuple(sorted(path.stem for path in PRESETS.glob("*.toml")))
-
-
 def from_dict(config_class: type[AnyConfig], values: Mapping[str, Any], where: str) -> AnyConfig:
     """Build a task's config from plain values; the error for an unknown key suggests the nearest name.
 
@@ -303,7 +292,7 @@ def _checked(config_class: type[Config], values: Mapping[str, Any], where: str) 
             continue
         wanted = settings[name].value_type if name in settings else None
         if wanted is None:
-            known = _nearest(str(name), tuple(settings))
+            known = did_you_mean(str(name), tuple(settings))
             lines.append(f"{where} {name}: no such setting for task '{config_class.task}'; {known}")
         elif wanted is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**300:
             clean[name] = float(value)
@@ -320,31 +309,56 @@ def resolve(
     config_class: type[AnyConfig],
     preset: str,
     settings: Sequence[str] | Mapping[str, SettingValue] = (),
+    config_file: StrPath | None = None,
     **flags: SettingValue | None,
 ) -> AnyConfig:
-    """Return the config of a run: the preset, overridden by flags that are not None, then by settings.
+    """Return the config of a run: the preset, overridden by the file, by flags that are not None, then by settings.
 
     Args:
         config_class: the task's config class.
-        preset: name of a file in presets/.
-        settings: values by name, or the texts "NAME=VALUE" of `--set`.
+        preset: name of a preset, or path of one (preset_files.py).
+        settings: values by name, or the texts "NAME=VALUE" of `--set`. If they are values of all settings, as those of
+            a record are, the preset is only a name, and need not be there.
+        config_file: a file of settings.
         flags: settings that have their own command-line options.
 
     Raises:
         ConfigError: unknown preset or key (with the nearest name), former name of a setting (with the new one),
-            wrong type, value out of range.
+            wrong type, value out of range; for files, with the line.
     """
-    path = PRESETS / f"{preset}.toml"
-    if preset not in preset_names():
-        raise ConfigError(f"--preset {preset}: no such preset; {_nearest(preset, preset_names())}")
-    table = tomllib.loads(path.read_text(encoding="utf-8"))
-    values: dict[str, Any] = {"preset": preset} | table.get("shared", {}) | table.get(config_class.task, {})
+    label = preset_files.label_of(preset)
+    values: dict[str, Any] = {"preset": label}
+    complete = isinstance(settings, Mapping) and settings_of(config_class).keys() <= {*settings, "preset"}
+    for file in () if complete else preset_files.chain(preset):
+        values |= _values(config_class, file)
+    if config_file is not None:
+        values |= _values(config_class, preset_files.read_config_file(config_file))
     values |= {name: value for name, value in flags.items() if value is not None}
     if isinstance(settings, Mapping):
         values |= _checked(config_class, settings, "settings:")
     else:
         values |= _parse(config_class, (settings,) if isinstance(settings, str) else settings)
-    return from_dict(config_class, values, f"preset {preset}:")
+    return from_dict(config_class, values, f"preset {label}:")
+
+
+def _values(config_class: type[Config], file: PresetFile) -> dict[str, SettingValue]:
+    """Return the values of a file for a task; raises ConfigError with a line per fault, which names the file's line."""
+    task, settings = config_class.task, settings_of(config_class)
+    values = file.values(task)
+    if "preset" in values:
+        raise ConfigError(f"{file.place(task, 'preset')}: no setting; write `extends = ...` above all sections")
+    lines: list[str] = []
+    clean: dict[str, SettingValue] = {}
+    for name, value in values.items():
+        place = f"{file.place(task, name)}:"
+        try:
+            clean |= _checked(config_class, {name: value}, place)
+            lines += [f"{place} {line}" for line in settings[name].problems(clean[name])]
+        except ConfigError as error:
+            lines += error.problems
+    if lines:
+        raise ConfigError(lines)
+    return clean
 
 
 def _parse(config_class: type[Config], settings: Sequence[str]) -> dict[str, SettingValue]:
@@ -359,7 +373,7 @@ def _parse(config_class: type[Config], settings: Sequence[str]) -> dict[str, Set
         elif not equals:
             lines.append(f"--set {pair}: expected key=value, such as --set epochs=5")
         elif name not in known:
-            nearest = _nearest(name, tuple(known))
+            nearest = did_you_mean(name, tuple(known))
             lines.append(f"--set {pair}: no such setting for task '{config_class.task}'; {nearest}")
         else:
             try:

@@ -16,6 +16,7 @@ MagicError                1  an error with a message but without a class of its 
 
 import re
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 _LONGEST = 4000  # characters of a line; an id may be as long as its file
 
@@ -83,6 +84,20 @@ def shorten(names: Iterable[str], most: int = 10, total: bool = False) -> str:
     listed = list(names)
     more = f", ... {len(listed)} in all" if total else ", ..."
     return ", ".join(listed[:most]) + (more if len(listed) > most else "")
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """Return a question with the known word nearest to a mistyped one; where none is near, `otherwise`, or all known.
+
+    >>> did_you_mean("Smal", ["small", "tiny"]), did_you_mean("x", ["small", "tiny"]), did_you_mean("x", ["a"], "")
+    ('did you mean small?', 'known: small, tiny', '')
+    """
+    words = [each for each in known if each]
+    by_key = {each.casefold(): each for each in words}
+    close = get_close_matches(word.casefold(), by_key, 1)
+    if close:
+        return f"did you mean {by_key[close[0]]}?"
+    return f"known: {', '.join(words) or 'none'}" if otherwise is None else otherwise
 
 
 def first_lines(lines: Sequence[str], where: object, most: int = 20) -> list[str]:

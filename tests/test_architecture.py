@@ -26,6 +26,7 @@ LAYERS = (
     ("errors",),
     ("records",),
     ("metrics", "io"),
+    ("preset_files",),
     ("config",),
     ("data", "models"),
     ("training", "submission"),

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from magic_cli import config
-from magic_cli.config import FRACTION, Config, Range, from_dict, preset_names, resolve, settings_of
+from magic_cli import preset_files
+from magic_cli.config import FRACTION, Config, Range, from_dict, resolve, settings_of
 from magic_cli.errors import ConfigError
+from magic_cli.preset_files import shipped_presets
 from magic_cli.tasks import NAMES, config_class
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.seg.config import SegConfig
@@ -27,12 +28,12 @@ def lines(task: str, *args: Any, **flags: Any) -> tuple[str, ...]:
 @pytest.fixture
 def presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of presets of the test's own."""
-    monkeypatch.setattr(config, "PRESETS", tmp_path)
+    monkeypatch.setattr(preset_files, "PRESETS", tmp_path)
     return tmp_path
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("preset", preset_names())
+@pytest.mark.parametrize("preset", shipped_presets())
 def test_every_preset_loads_for_every_task(task: str, preset: str) -> None:
     found = resolve(config_class(task), preset)
     assert type(found) is config_class(task)
@@ -43,7 +44,7 @@ def test_every_preset_loads_for_every_task(task: str, preset: str) -> None:
 
 
 def test_shipped_presets_are_the_documented_ones() -> None:
-    assert preset_names() == ("large", "paper", "quick", "small", "tiny")
+    assert shipped_presets() == ("large", "paper", "quick", "small", "tiny")
     seg, cvqa = resolve(SegConfig, "paper"), resolve(CvqaConfig, "paper")
     assert (seg.image_encoder, seg.image_size, seg.lr) == ("CIDAS/clipseg-rd64-refined", 352, 9e-4)
     assert (seg.batch_size, seg.epochs, seg.finetune) == (32, 30, "head")
@@ -57,7 +58,7 @@ def test_shipped_presets_are_the_documented_ones() -> None:
     assert Config().preset == "small"
 
 
-@pytest.mark.parametrize("preset", preset_names())
+@pytest.mark.parametrize("preset", shipped_presets())
 def test_every_preset_is_checked_against_the_ranges(preset: str) -> None:
     """The check is not switched off for what comes from a file: one value out of range, and it fails."""
     for task in TASKS:
@@ -66,11 +67,11 @@ def test_every_preset_is_checked_against_the_ranges(preset: str) -> None:
 
 def test_a_preset_of_ones_own_is_checked_like_all_others(presets: Path) -> None:
     (presets / "mine.toml").write_text('[shared]\nepochs = 3\n[seg]\nlr = 1\nwidth = "wide"\nepoch = 4\n')
-    assert preset_names() == ("mine",)
+    assert shipped_presets() == ("mine",)
     assert resolve(CvqaConfig, "mine").epochs == 3
     assert lines("seg", "mine") == (
-        "preset mine: width: got str, expected int",
-        "preset mine: epoch: no such setting for task 'seg'; did you mean epochs?",
+        "mine.toml:5: width: got str, expected int",
+        "mine.toml:6: epoch: no such setting for task 'seg'; did you mean epochs?",
     )
     (presets / "mine.toml").write_text("[seg]\nlr = 1\n")
     lr = resolve(SegConfig, "mine").lr
@@ -275,3 +276,64 @@ def test_settings_from_python_name_themselves_in_errors() -> None:
     with pytest.raises(ConfigError, match=r"^settings: from an earlier version: clip is now grad_clip_norm"):
         resolve(SegConfig, "tiny", {"clip": 1.0})
     assert resolve(SegConfig, "tiny", "epochs=3").epochs == 3  # one text is one setting
+
+
+def test_a_preset_of_ones_own_extends_another_and_is_recorded_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "mine.toml").write_text('extends = "tiny"\nabout = "ours"\n[seg]\nepochs = 7\n')
+    (tmp_path / "later.toml").write_text('extends = "mine"\n[shared]\nseed = 3\n')
+    mine, later = resolve(SegConfig, "mine"), resolve(SegConfig, str(tmp_path / "later.toml"))
+    assert (mine.preset, mine.epochs, mine.image_encoder) == ("mine", 7, "tiny")
+    assert (later.preset, later.epochs, later.seed) == ("later.toml", 7, 3)
+    assert lines("seg", "mime")[0].endswith("no such preset; did you mean mine?")
+    (tmp_path / "presets" / "mine.toml").write_text('extends = "mine"\n')
+    assert "do they extend each other?" in lines("seg", "mine")[0]
+    # values of all settings, as in a record, need no preset: the file may be gone
+    (tmp_path / "presets" / "mine.toml").unlink()
+    values = {name: value for name, value in mine.as_dict().items() if name != "preset"}
+    assert resolve(SegConfig, "mine", values) == mine
+
+
+def test_set_wins_over_flags_over_the_config_file_over_the_preset(tmp_path: Path) -> None:
+    file = tmp_path / "my.toml"
+    file.write_text("\ufeff[shared]\nepochs = 3\nseed = 3\nviews = 3\n[seg]\nseed = 4\n", encoding="utf-8")
+    found = resolve(SegConfig, "tiny", ("views=5",), file, seed=6)
+    assert (found.epochs, found.seed, found.views, found.batch_size, found.preset) == (3, 6, 5, 8, "tiny")
+    assert preset_files.base_of(file, "") == "small"
+    file.write_text('extends = "quick"\n')
+    assert (preset_files.base_of(file, ""), preset_files.base_of(file, "quick")) == ("quick", "quick")
+    with pytest.raises(ConfigError, match="got quick, expected --preset tiny"):
+        preset_files.base_of(file, "tiny")
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"[seg]\n\nepoch = 3\n", "my.toml:3: epoch: no such setting for task 'seg'; did you mean epochs?"),
+        (b"[shared]\nlr = 0\n", "my.toml:2: lr: got 0.0, expected at least 1e-09"),
+        (b"[seg]\nloss = 'dice'\n", "my.toml:2: loss: got 'dice', expected one of bce, bce+dice, focal"),
+        (b"[seg]\nlr = [1]\n", "my.toml:2: lr: got list, expected float"),
+        (b"[seg]\npreset = 'tiny'\n", "my.toml:2: no setting; write `extends = ...` above all sections"),
+        (b"epochs = 3\n", "my.toml:1: epochs: before any section; settings belong below [shared] or a task's name"),
+        (b"[segg]\n", "my.toml:1: no such section [segg]; did you mean seg?"),
+        (b"extends = 3\n", "my.toml:1: extends: got int, expected text in quotes"),
+        (b"[seg\n", "my.toml: no TOML: "),
+        ("[seg]\n".encode("utf-16"), "my.toml: got text that is not UTF-8, expected TOML in UTF-8"),
+        (None, "--config my.toml: no such file; `magic config TASK > my.toml` writes one"),
+    ],
+)
+def test_a_fault_in_a_config_file_is_one_line_with_its_place(
+    content: bytes | None, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        Path("my.toml").write_bytes(content)
+    [found] = lines("seg", "tiny", (), "my.toml")
+    assert found.startswith(line)
+
+
+def test_sections_of_files_are_the_tasks() -> None:
+    assert set(preset_files.SECTIONS) == {"shared", *NAMES}

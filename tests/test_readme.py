@@ -177,12 +177,12 @@ def test_readme_names_the_test_and_install_commands() -> None:
 
 def test_readme_names_every_exit_code_preset_and_task() -> None:
     from magic_cli import errors, tasks
-    from magic_cli.config import preset_names
+    from magic_cli.preset_files import shipped_presets
 
     codes = {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "exit_code")}
     for code in codes:
         assert re.search(rf"\b{code} [a-z]", README), code
-    for name in (*preset_names(), *tasks.NAMES):
+    for name in (*shipped_presets(), *tasks.NAMES):
         assert f"`{name}`" in README
 
 

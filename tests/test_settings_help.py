@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from magic_cli import preset_files
 from magic_cli.cli.app import app
-from magic_cli.commands.settings_help import settings_help
-from magic_cli.config import settings_of
+from magic_cli.commands.settings.settings_help import settings_help
+from magic_cli.config import resolve, settings_of
 from magic_cli.io import schema
 from magic_cli.tasks import NAMES, config_class
 from magic_cli.tasks.cvqa.config import CvqaConfig
@@ -60,3 +61,38 @@ def test_lines_are_aligned_and_say_the_same() -> None:
 def test_a_preset_that_is_not_there_is_refused() -> None:
     result = CliRunner().invoke(app, ["train", "seg", "--preset", "smal", "--set", "help"])
     assert "did you mean small?" in str(result.exception)
+
+
+@pytest.mark.parametrize("task", NAMES)
+@pytest.mark.parametrize("preset", ["small", "paper"])
+def test_the_file_that_is_written_gives_the_settings_of_its_preset(
+    task: str, preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["config", task, "--preset", preset])
+    assert result.exit_code == 0
+    Path("my.toml").write_text(result.stdout, encoding="utf-8")
+    again = resolve(config_class(task), preset_files.base_of("my.toml", ""), (), "my.toml")
+    assert again == resolve(config_class(task), preset)
+    assert all(len(line) <= 120 for line in result.stdout.splitlines())
+    changed = result.stdout.replace("\nepochs = ", "\nepochs = 1")
+    Path("my.toml").write_text(changed, encoding="utf-8")
+    assert resolve(config_class(task), preset, (), "my.toml").epochs == int(f"1{again.epochs}")
+
+
+def test_presets_are_listed_with_ones_own_and_their_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("presets").mkdir()
+    Path("presets/mine.toml").write_text('extends = "tiny"\nabout = "for our clinic"\n')
+    Path("presets/broken.toml").write_text('extends = "tny"\n')
+    Path("presets/small.toml").write_text("")  # a shipped name is the shipped one's
+    result = CliRunner().invoke(app, ["config", "--list", "--json"])
+    found = json.loads(result.stdout)
+    assert schema.problems("presets", found, "--json") == []
+    rows = {row["name"]: row for row in found["presets"]}
+    assert list(rows) == ["large", "paper", "quick", "small", "tiny", "broken", "mine"]
+    assert all(row["about"] and row["needs"] and row["cost"] for row in found["presets"] if not row["own"])
+    assert (rows["mine"]["about"], rows["mine"]["extends"]) == ("for our clinic", "tiny")
+    assert rows["broken"]["fault"] == "--preset tny: no such preset; did you mean tiny?"
+    assert "mine (yours, extends tiny): for our clinic" in CliRunner().invoke(app, ["config", "--list"]).stdout
+    assert CliRunner().invoke(app, ["config"]).exit_code == 2

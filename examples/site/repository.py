@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 import magic_cli
 from magic_cli import tasks
 from magic_cli.cli.app import app
-from magic_cli.commands.settings_help import settings_help
+from magic_cli.commands.settings.settings_help import settings_help
 from magic_cli.config import Setting
 
 PRESET = "small"

@@ -10,6 +10,7 @@ import typer
 from magic_cli.cli import index
 from magic_cli.cli import options as opt
 from magic_cli.cli.command_line import MagicCommand, MagicGroup
+from magic_cli.cli.config import config
 from magic_cli.cli.export import export
 from magic_cli.cli.output import emit
 from magic_cli.cli.package import package
@@ -99,6 +100,7 @@ _VERBS: list[tuple[Callable[..., None], str]] = [
     (demo, _FIRST),
     (doctor, _FIRST),
     (prepare, _STEPS),
+    (config, _STEPS),
     (train, _STEPS),
     (predict, _STEPS),
     (score, _STEPS),

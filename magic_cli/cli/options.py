@@ -15,6 +15,10 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
+def _task_or_none(name: str | None) -> str | None:
+    return None if name is None else _task(name)
+
+
 def _task(name: str) -> str:
     from magic_cli import tasks
 
@@ -53,6 +57,13 @@ Version = Annotated[
 Task = Annotated[
     str,
     typer.Argument(metavar="TASK", help="seg, cvqa, pretrain or retrieve.", callback=_task, autocompletion=_tasks),
+]
+
+TaskOrNone = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="TASK", help="seg, cvqa, pretrain or retrieve.", callback=_task_or_none, autocompletion=_tasks
+    ),
 ]
 
 Prepared = Annotated[Path, typer.Option("--data", help="Folder written by `magic prepare`.")]

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from magic_cli.cli import options as opt
-from magic_cli.cli.output import emit
+from magic_cli.cli.output import Result, emit
 from magic_cli.errors import printable
+
+if TYPE_CHECKING:
+    from magic_cli.commands.run_setup import TrainOptions
 
 
 def _renamed(value: str | None) -> None:
@@ -58,6 +61,14 @@ Folds = Annotated[
 _DETERMINISTIC = "Fail on non-deterministic operations instead of warning."
 
 Deterministic = Annotated[bool, typer.Option("--deterministic", help=_DETERMINISTIC)]
+
+_PRESET = "small (default), quick, tiny, paper, large, or your own: NAME of presets/NAME.toml, or FILE.toml."
+
+Preset = Annotated[str, typer.Option(help=_PRESET)]
+
+_CONFIG = "File of settings over the preset, as `magic config TASK` writes it."
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help=_CONFIG)]
 
 _SETTINGS = "key=value, repeatable: --set epochs=5; --set help lists all settings."
 
@@ -120,7 +131,8 @@ def train(
     task: opt.Task,
     data: PreparedSets = PREPARED,
     data_weight: DataWeights = None,
-    preset: Annotated[str, typer.Option(help="small (default), quick, tiny, paper or large.")] = "",
+    preset: Preset = "",
+    config: ConfigFile = None,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/TASK.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
@@ -151,9 +163,7 @@ def train(
     """
     if _list_settings(task, preset, settings or [], as_json):
         return
-    from magic_cli.commands.cross_validate import cross_validate
     from magic_cli.commands.run_setup import TrainOptions
-    from magic_cli.commands.train import train as train_task
     from magic_cli.training.runtime import RuntimeOptions
 
     chosen = (*(settings or ()), *ablations(no_subtexts, no_slra, no_dkw))
@@ -169,17 +179,24 @@ def train(
         weights=weights,
         data_weights=data_weight or (),
         log=log or (),
+        config=config,
     )
+    emit(as_json, "train", _trained(task, folds, data, out, options))
+
+
+def _trained(task: str, folds: int | None, data: list[Path], out: Path | None, options: "TrainOptions") -> Result:
+    from magic_cli.commands.cross_validate import cross_validate
+    from magic_cli.commands.train import train as train_task
+
     if folds:
-        emit(as_json, "train", cross_validate(task, folds, one_dataset(data), out, options))
-    else:
-        emit(as_json, "train", train_task(task, data[0] if len(data) == 1 else data, out, options))
+        return cross_validate(task, folds, one_dataset(data), out, options)
+    return train_task(task, data[0] if len(data) == 1 else data, out, options)
 
 
 def _list_settings(task: str, preset: str, settings: Sequence[str], as_json: bool) -> bool:
     """Print all settings of a task if `--set help` asks for them, and return whether it does."""
     from magic_cli import tasks
-    from magic_cli.commands import settings_help
+    from magic_cli.commands.settings import settings_help
 
     if settings_help.WORD not in settings:
         return False

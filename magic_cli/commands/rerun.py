@@ -34,7 +34,7 @@ from magic_cli.io.run_record import ORIGIN, Origin, RunFiles, called_by, relativ
 VERBS = ("prepare", "train", "cross_validate", "predict", "vote", "score", "package")
 _TRAINING = ("train", "cross_validate")
 # options of a training that are settings too: the record's settings hold their values
-_SETTLED = ("modality", "encounter_text", "lang", "finetune", "seed", "weights")
+_SETTLED = ("config", "modality", "encounter_text", "lang", "finetune", "seed", "weights")
 _MOST = 100
 _MOST_BYTES = 1 << 26  # of a record
 _SHOWN = 20

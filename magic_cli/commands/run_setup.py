@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from magic_cli import tasks
+from magic_cli import preset_files, tasks
 from magic_cli.config import AUTO, Config, SettingValue, from_dict, resolve
 from magic_cli.data.datasets import Dataset, open_datasets
 from magic_cli.data.prepared_inputs import image_files, table_files
@@ -31,7 +31,8 @@ class TrainOptions:
     """Options of `train` and `cross_validate`, with the defaults of the command line.
 
     Attributes:
-        preset: name of a preset; "" for "small", or for that of the run that is resumed.
+        preset: name of a preset, or path of one (preset_files.py); "" for "small", the one that `config` extends, or
+            that of the run that is resumed.
         settings: by name, or as texts "NAME=VALUE"; they override the preset and the options below.
         resume: continue where the run stopped.
         overwrite: replace an older run, once the new one is finished.
@@ -45,6 +46,7 @@ class TrainOptions:
             first may send them to a server.
         data_weights: of several datasets, or of one: how often an epoch draws each of its training samples, on average
             (0.001 to 100), in the order of the datasets; (): 1 each. Of n samples, round(weight x n) are drawn.
+        config: a file of settings over the preset, as `magic config TASK` writes one; None: none.
     """
 
     preset: str = ""
@@ -63,6 +65,7 @@ class TrainOptions:
     weights: StrPath | None = None
     data_weights: Sequence[float] = ()
     log: Sequence[str] = ()
+    config: StrPath | None = None
 
     def flags(self) -> dict[str, SettingValue]:
         """Return the settings that have options of their own, and are given."""
@@ -83,7 +86,8 @@ class TrainOptions:
         Raises:
             ConfigError: unknown preset or setting, or a value that is not allowed; all of them at once.
         """
-        return resolve(config_class, self.preset or "small", self._fixed, **self.flags())
+        preset = preset_files.base_of(self.config, self.preset)
+        return resolve(config_class, preset, self._fixed, self.config, **self.flags())
 
     @property
     def seeks_batch_size(self) -> bool:
@@ -102,9 +106,10 @@ class TrainOptions:
             return {name: value for name, value in listed.items() if (name, value) != ("batch_size", AUTO)}
         return [pair for pair in listed if pair != f"batch_size={AUTO}"]
 
-    def given(self) -> set[str]:
-        """Return the names of the settings that these options name, the preset among them."""
+    def given(self, task: str) -> set[str]:
+        """Return the names of the settings of a task that these options name, the preset among them."""
         names = {setting.partition("=")[0] for setting in self._fixed} | self.flags().keys()
+        names |= set() if self.config is None else preset_files.read_config_file(self.config).values(task).keys()
         names |= {f"{part}_weights" for part in ("image", "text") if f"{part}_encoder" in names}  # set by `with_runs`
         return names | ({"preset"} if self.preset else set())
 
@@ -164,7 +169,7 @@ def set_up(
     earlier: Mapping[str, object] = {}
     if options.resume:
         file, earlier = read_earlier(work)
-        config = resolve_or_resume(config, options.given(), file, earlier)
+        config = resolve_or_resume(config, options.given(name), file, earlier)
     if options.deterministic:
         with loading_torch():
             from magic_cli.training.devices import require_determinism

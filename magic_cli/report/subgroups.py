@@ -1,11 +1,10 @@
 """Scores by subgroup (`magic score --by`): which value each encounter has, and the table for the terminal."""
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from magic_cli.data.prepared import Prepared
-from magic_cli.errors import ConfigError, printable, problem
+from magic_cli.errors import ConfigError, did_you_mean, problem
 from magic_cli.io.json_files import finite
 from magic_cli.metrics.bootstrap import FEW
 from magic_cli.metrics.subgroups import MISSING, Subgroup, binned
@@ -92,9 +91,8 @@ def values_by(prepared: Prepared, split: str, name: str) -> dict[str, str]:
     of_case = {case.case_id: value for case in cases if (value := _value(prepared, case, name)) is not None}
     if not of_case:
         known = _known(prepared, cases)
-        close = difflib.get_close_matches(name, known, 1)
-        remedy = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-        raise ConfigError(printable(problem(f"--by {name}", "no case with it", "an attribute of the cases", remedy)))
+        got, expected = "no case with it", "an attribute of the cases"
+        raise ConfigError(problem(f"--by {name}", got, expected, did_you_mean(name, known)))
     of_case = binned(name, of_case)
     of_group: dict[str, str] = {}
     for case in cases:

@@ -140,7 +140,7 @@ def test_the_settings_may_be_texts_or_values() -> None:
     for settings in (["batch_size=auto", "epochs=5"], {"batch_size": "auto", "epochs": 5}):
         options = TrainOptions(preset="tiny", settings=settings)
         assert options.seeks_batch_size
-        assert options.given() == {"epochs", "preset"}
+        assert options.given("seg") == {"epochs", "preset"}
         config = options.resolve(SegConfig)
         assert (config.batch_size, config.epochs) == (8, 5)
     assert TrainOptions(settings="batch_size=auto").seeks_batch_size

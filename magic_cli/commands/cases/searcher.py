@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 
 from magic_cli.commands.index import GROUP, LABEL, licences_of
@@ -13,7 +12,7 @@ from magic_cli.data.index.base import CaseIndex, Hit
 from magic_cli.data.index.where import Where
 from magic_cli.data.retrieval.queries import words_of
 from magic_cli.data.texts.query_text import told_attributes
-from magic_cli.errors import ConfigError, DataError, problem, shorten
+from magic_cli.errors import ConfigError, DataError, did_you_mean, problem, shorten
 from magic_cli.io.ownership import is_file_of, is_inside
 from magic_cli.io.progress import log
 from magic_cli.report.search.result import SearchHit, SearchResult, agreement, is_same_value
@@ -41,9 +40,9 @@ def check_stated(index: CaseIndex, attributes: Mapping[str, str]) -> None:
     kept = [field for field in index.info.fields if field not in (GROUP, LABEL)]
     for name, value in attributes.items():
         if name not in kept and name not in told_attributes():
-            known = get_close_matches(name, [*kept, *told_attributes()], 1) or sorted(kept) or ["none"]
             got = "no attribute of this index, nor one that a query tells"
-            raise ConfigError(problem(f"--attr {shorten([name])}", got, ", ".join(known), "check the name"))
+            remedy = did_you_mean(name, [*kept, *told_attributes()], f"known: {shorten(sorted(kept)) or 'none'}")
+            raise ConfigError(problem(f"--attr {shorten([name])}", got, "an attribute of the cases", remedy))
         if name not in kept:
             log(f"note: no case of the index has {name}: only its words count")
             continue

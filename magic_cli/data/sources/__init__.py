@@ -1,7 +1,6 @@
 """Raw datasets: one folder or module per source, all read into one prepared format."""
 
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from pathlib import Path, PurePath
@@ -12,7 +11,7 @@ from magic_cli.data.sources.files import SourceFiles
 from magic_cli.data.sources.generic.join import join
 from magic_cli.data.sources.generic.suggestions import suggestions
 from magic_cli.data.sources.source import RawDataset, ReadOptions, Source
-from magic_cli.errors import ConfigError, DataError, problem, shorten
+from magic_cli.errors import ConfigError, DataError, did_you_mean, problem, shorten
 
 # --source NAME to the module below this package that has `SOURCE`, in the order of --list-sources
 ADAPTERS = {
@@ -53,8 +52,7 @@ def adapter(name: str) -> Source:
         ConfigError: there is none of this name.
     """
     if name not in ADAPTERS:
-        close = get_close_matches(name.casefold(), ADAPTERS, 1)
-        start = f"did you mean {close[0]}?" if close else "choose one of these;"
+        start = did_you_mean(name, ADAPTERS, "choose one of these;")
         remedy = f"{start} `magic prepare --list-sources` describes them"
         raise ConfigError(problem("--source", name, shorten(list(ADAPTERS), 40), remedy))
     source: Source = import_module(f"{__name__}.{ADAPTERS[name]}").SOURCE

@@ -2,11 +2,10 @@
 
 import csv
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
-from magic_cli.errors import ConfigError, printable, problem, shorten
+from magic_cli.errors import ConfigError, did_you_mean, problem, shorten
 
 KEYS = {  # what a column can be; the text is for people
     "image": "photo: a path or name below --data, several as a list or with |; required unless there is text",
@@ -73,7 +72,9 @@ def parse_mapping(words: Sequence[str]) -> dict[str, str]:
         if not equals or not column:
             lines.append(problem("--map", repr(item), _EXAMPLE, "write KEY=COLUMN, separated by commas"))
         elif key not in KEYS and not _LANGUAGE.fullmatch(key):
-            lines.append(problem("--map", f"key {key!r}", shorten(KEYS, 40), _closest(key, KEYS) or "use one of these"))
+            lines.append(
+                problem("--map", f"key {key!r}", shorten(KEYS, 40), did_you_mean(key, KEYS, "use one of these"))
+            )
         elif key in mapping:
             lines.append(problem("--map", f"{key} twice", "once", f"join columns with +, as {key}=A+B"))
         mapping[key] = column
@@ -116,11 +117,5 @@ def resolve(mapping: Mapping[str, str], columns: Sequence[str], where: str) -> C
 def _unknown(where: str, key: str, name: str, columns: Sequence[str]) -> str:
     expected = f"one of its columns: {shorten([column or '(unnamed)' for column in columns], 40)}"
     return problem(
-        f"--map {key}={name}", f"no such column in {where}", expected, _closest(name, columns) or "choose one"
+        f"--map {key}={name}", f"no such column in {where}", expected, did_you_mean(name, columns, "choose one")
     )
-
-
-def _closest(name: str, names: Iterable[str]) -> str:
-    by_key = {each.casefold(): each for each in names if each}
-    close = get_close_matches(name.casefold(), by_key, 1, 0.6)
-    return f"did you mean {printable(by_key[close[0]])}?" if close else ""

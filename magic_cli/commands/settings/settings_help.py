@@ -34,7 +34,7 @@ class SettingsHelp:
             (
                 setting.name,
                 str(default).lower() if setting.value_type is bool else str(default),
-                "\n".join(wrap(_allowed(setting), _VALUES_WIDTH)),
+                "\n".join(wrap(allowed(setting), _VALUES_WIDTH)),
                 "\n".join(wrap(setting.doc, _DOC_WIDTH)),
             )
             for setting, default in self.settings
@@ -43,7 +43,8 @@ class SettingsHelp:
         table = Table(title, ("setting", "default", "values", "meaning"), rows, words=frozenset({1, 2, 3}))
         epochs = next(default for setting, default in self.settings if setting.name == "epochs")
         line = f"magic train {self.task} --preset {self.preset} --set epochs={epochs}"
-        return [*table.plain(), f"change any of them with --set NAME=VALUE; next: {line}"]
+        change = f"change any of them with --set NAME=VALUE, or in a file: magic config {self.task} > my.toml"
+        return [*table.plain(), f"{change}; next: {line}"]
 
 
 def settings_help(config_class: type[Config], preset: str) -> SettingsHelp:
@@ -57,7 +58,8 @@ def settings_help(config_class: type[Config], preset: str) -> SettingsHelp:
     return SettingsHelp(config_class.task, preset, tuple((s, getattr(config, s.name)) for s in settings))
 
 
-def _allowed(setting: Setting) -> str:
+def allowed(setting: Setting) -> str:
+    """Return which values a setting takes, in words."""
     if setting.choices:
         return " | ".join(setting.choices)
     name = _TYPE_NAMES[setting.value_type]

@@ -1,0 +1,1 @@
+"""Settings as users see them: listed, written as a file, presets, and which of them a run changed."""
