@@ -81,11 +81,11 @@ def test_no_fold_learns_from_an_encounter_that_it_holds_out(
     """Neither training, nor the model's priors, nor the scorer see one; and there is nothing to choose an epoch by."""
     original, seen = Trainer.run, []
 
-    def run(self: Trainer, resume: bool) -> Any:
+    def run(self: Trainer, resume: bool, *observers: Any) -> Any:
         seen.append({sample.case.case_id for sample in self.data.train})
         assert not self.data.valid
         assert [len(part.gold) for part in self.data.parts] == [0]
-        return original(self, resume)
+        return original(self, resume, *observers)
 
     monkeypatch.setattr(Trainer, "run", run)
     parts = cross(drawn_prepared, tmp_path / "cvqa")["parts"]

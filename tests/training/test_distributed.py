@@ -147,7 +147,7 @@ def test_statistics_are_those_of_the_first_process(together: Path) -> None:
 
 
 def test_one_process_speaks(together: Path) -> None:
-    assert (together / "stderr").read_text().count("epoch 1: loss") == 1
+    assert (together / "stderr").read_text().count("epoch 1 of 2: training loss") == 1
 
 
 @pytest.mark.parametrize(
