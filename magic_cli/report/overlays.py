@@ -50,7 +50,9 @@ _VEIL, _OPACITY = "#1f9bff", 0.2  # no skin is blue: it shows on all tones, and 
 
 FULL = 1280  # pixels of the longer side of an overlay as a file
 
-_FOR_LINES, _THINNEST = 560, 0.6  # pixels of the longer side for which the widths of lines are made; their least scale
+_FOR_LINES = 560  # pixels of the longer side for which the widths of lines are made
+
+_THINNEST, _THICKEST = 0.6, 1.2  # how much these widths change at most: a line must not hide the border of a lesion
 
 
 def line_of(number: int) -> Line:
@@ -111,7 +113,7 @@ def filled_overlay(photo: str | Path | None, mask: NDArray[Any], upright: bool, 
     small = shrink(mask, size)
     veil = Image.new("RGB", picture.size, _VEIL)
     picture.paste(veil, mask=Image.fromarray(small * np.uint8(round(255 * _OPACITY))))
-    thick = max(_THINNEST, max(size) / _FOR_LINES)
+    thick = min(max(_THINNEST, max(size) / _FOR_LINES), _THICKEST)
     layer = Image.new("RGBA", (size[1] * _FINE, size[0] * _FINE))
     _draw(layer, small, Line(PREDICTION.colour, PREDICTION.width * thick), thick)
     layer = layer.resize(picture.size, Image.Resampling.BOX)
