@@ -23,6 +23,11 @@ FOLDER = "draft"
 _STATE = "state.pt"
 
 
+def complete_folder(work: Path) -> Path:
+    """Return where the files of a run in a working folder are once it is complete."""
+    return work.parents[1] if work.parent.name == FOLDER else work
+
+
 @dataclass(frozen=True)
 class Draft:
     """Where a new run is written: in the folder `out`, or in a draft while `out` holds an older run.

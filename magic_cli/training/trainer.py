@@ -35,6 +35,7 @@ from magic_cli.training.monitoring.outlook import Outlook, Plan
 from magic_cli.training.parts import Data, Part, mean_scores
 from magic_cli.training.restoring import seen_before, start_from
 from magic_cli.training.resume import RandomStates, StepSnapshot, TrainProgress
+from magic_cli.training.run_folder import complete_folder
 from magic_cli.training.seen import Seen, overlap_lines
 from magic_cli.training.task_model import Batch
 from magic_cli.training.updates import ModelEma, optimizer_for, rate
@@ -154,7 +155,8 @@ class Trainer:
             valid=len(self.data.valid),
             monitor=self._monitor,
             patience=self.config.patience,
-            best=self.out / "best.pt",
+            best=complete_folder(self.out) / "best.pt",
+            work=self.out,
         )
         for line in () if self.progress.finished else plan.lines(self.accelerator.device):
             log(line)

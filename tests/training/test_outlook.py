@@ -9,7 +9,7 @@ from magic_cli.io.progress import Status
 from magic_cli.training.monitoring import outlook
 from magic_cli.training.monitoring.outlook import Outlook, Plan
 
-PLAN = Plan(4, 10, 2, 77, 8, 5, "dice", 0, Path("runs/seg/best.pt"))
+PLAN = Plan(4, 10, 2, 77, 8, 5, "dice", 0, Path("runs/seg/best.pt"), Path("runs/seg"))
 CPU = torch.device("cpu")
 
 
@@ -46,12 +46,12 @@ def test_the_plan_says_what_comes_where_it_goes_and_how_to_stop(monkeypatch: pyt
         "  memory: 1.2 of 25 GB used at most; the time is measured in the first steps",
         "  Ctrl-C stops and saves; the same command with --resume goes on",
     ]
-    alone = Plan(1, 3, 2, 5, 2, 0, "dice", 8, Path("best.pt"))
+    alone = Plan(1, 3, 2, 5, 2, 0, "dice", 8, Path("seg/best.pt"), Path("seg/draft/run"))
     assert alone.lines(CPU)[:2] == [
         "plan: 1 epoch of 5 samples in 3 batches of 2; 2 updates in all",
-        "  weights of the last epoch: best.pt",
+        "  weights of the last epoch: seg/best.pt, until the run is complete in seg/draft/run",
     ]
-    early = Plan(9, 3, 1, 5, 2, 4, "dice", 3, Path("best.pt"))
+    early = Plan(9, 3, 1, 5, 2, 4, "dice", 3, Path("best.pt"), Path())
     assert early.lines(CPU)[0].endswith("27 updates in all; it ends earlier after 3 epochs without a better score")
 
 

@@ -10,7 +10,7 @@ from launchers import launch
 
 from magic_cli.errors import DataError, Interrupted
 from magic_cli.io.locks import folder_lock
-from magic_cli.training.run_folder import Draft
+from magic_cli.training.run_folder import Draft, complete_folder
 
 NAMES = ("best.pt", "folds.json", "fold-1/best.pt", "fold-2/best.pt")
 
@@ -63,6 +63,7 @@ def test_an_older_run_is_refused_or_kept(draft: Draft) -> None:
     record(draft.out, "best.pt")
     work = draft.folder(resume=False, overwrite=True)
     assert work == draft.out / "draft" / "folds"
+    assert complete_folder(work) == complete_folder(draft.out) == draft.out
     assert draft.folder(resume=True, overwrite=False) == draft.out  # nothing was begun: the older run goes on
     with draft.alone(work, resume=False):
         pass

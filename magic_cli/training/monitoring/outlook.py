@@ -30,7 +30,8 @@ class Plan:
         valid: number of validation samples; 0: no epoch is chosen.
         monitor: the score that chooses the best epoch.
         patience: epochs without a better score after which it stops; 0: never.
-        best: where its weights go.
+        best: where its weights go, once it is complete; until then they are in the folder `work`.
+        work: as above.
     """
 
     epochs: int
@@ -42,6 +43,7 @@ class Plan:
     monitor: str
     patience: int
     best: Path
+    work: Path
 
     def lines(self, device: torch.device) -> list[str]:
         """Return the block that is logged before the first step."""
@@ -49,11 +51,15 @@ class Plan:
         sizes = f"{self.samples:,} samples in {counted(self.steps, 'batch', 'batches')} of {self.batch_size}"
         early = f"; it ends earlier after {counted(self.patience, 'epoch', 'epochs')} without a better score"
         stops = early if 0 < self.patience < self.epochs and self.valid else ""
+        draft = f", until the run is complete in {self.work}" if self.work != self.best.parent else ""
         if self.valid:
             valid = counted(self.valid, "validation sample", "validation samples")
-            where = [f"scored on {valid} after each epoch; * is the best so far", f"best {self.monitor}: {self.best}"]
+            where = [
+                f"scored on {valid} after each epoch; * is the best so far",
+                f"best {self.monitor}: {self.best}{draft}",
+            ]
         else:
-            where = [f"weights of the last epoch: {self.best}"]
+            where = [f"weights of the last epoch: {self.best}{draft}"]
         return [
             f"plan: {counted(self.epochs, 'epoch', 'epochs')} of {sizes}; {updates:,} updates in all{stops}",
             *(f"  {line}" for line in where),
