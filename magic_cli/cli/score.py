@@ -47,7 +47,7 @@ def score(
         int, typer.Option(min=100, max=1_000_000, help="Number of bootstrap resamples and of sign flips.")
     ] = 10_000,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Threads that read and score masks.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Folder for report.html, per_item.csv, *.json.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html, per_item.csv, *.json, *.tex, *.md.")] = None,
     export: Export = None,
     run: Annotated[Path | None, typer.Option(help="Run folder, for training curves in report.html.")] = None,
     photos: PhotosShown = "all",

@@ -24,6 +24,7 @@ _MAX_BYTES = 1 << 28  # of a file that is compared as a whole
 # beginnings and ends of the parts of our HTML pages that say when and how they were made
 _VOLATILE = (
     ('<p class="lead">', "</p>"),
+    ('<div class="card time">', "</div>"),
     ('<section aria-labelledby="provenance">', "</section>"),
     ("<p>Made by magic ", "</p>"),
 )

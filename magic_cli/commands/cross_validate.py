@@ -7,21 +7,20 @@ their held-out encounters are written in the submission layout and scored once, 
 runs/TASK/fold-1/ ...   best.pt and metrics.jsonl of each fold
 runs/TASK/folds/        the out-of-fold predictions
 runs/TASK/folds.json    held-out encounters and scores of each fold schemas/folds.schema.json
+runs/TASK/folds.html    the loss of each fold so far, and the time that is left
 """
 
-import math
 import re
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from magic_cli.commands.folds.scores import Parts, score_folds
 from magic_cli.commands.recording import recorded
 from magic_cli.commands.run_setup import RUNS, RunSetup, TrainOptions, no_run, run_files, set_up, with_batch_size
 from magic_cli.commands.train import FILES as RUN_FILES
-from magic_cli.data.prepared import Prepared
 from magic_cli.data.stratify import assign_folds
 from magic_cli.errors import CheckpointError, ConfigError, problem
 from magic_cli.io import ownership, run_record, schema
@@ -29,30 +28,27 @@ from magic_cli.io.files import StrPath, check_watched, sweep, watched
 from magic_cli.io.json_files import read_json, read_jsonl, write_json
 from magic_cli.io.ownership import kind_of
 from magic_cli.io.progress import is_main_process, loading_torch, log
-from magic_cli.metrics import bootstrap
-from magic_cli.records import EncounterScores, Prediction, Review, Sample, TaskScores
-from magic_cli.report.run_text import CrossValidationResult, Fold, FoldScores, PooledScore
+from magic_cli.records import Prediction, Sample
+from magic_cli.report.progress_page import ProgressPage
+from magic_cli.report.run_text import CrossValidationResult, Fold
 from magic_cli.submission import pairs, rankings
 from magic_cli.submission.probabilities import PROBABILITIES_FILE
-from magic_cli.submission.reader import ANSWERS, MASKS, open_predictions
+from magic_cli.submission.reader import ANSWERS, MASKS
 from magic_cli.training.monitoring import trackers
 from magic_cli.training.parts import Data, Part, groups, unique_samples
 from magic_cli.training.run_folder import Draft
-from magic_cli.training.task import Task
 from magic_cli.training.workers import RESUMES, report_ends
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-FILE, PREDICTIONS = "folds.json", "folds"
+FILE, PAGE, PREDICTIONS = "folds.json", "folds.html", "folds"
 
 RECORD = f"{PREDICTIONS}/{run_record.FILE}"
 
 _FOLD = re.compile("fold-[0-9]+")
 
 _DEFAULTS = TrainOptions()
-
-Parts = Sequence[Sequence[Sample]]
 
 
 @dataclass(frozen=True)
@@ -157,8 +153,7 @@ def cross_validate(
         _clear(plan, is_new=not setup.earlier)
         run_record.start(working)
         _begin(plan, result)
-        for fold in range(folds):
-            _train(plan, fold)
+        _train_all(plan)
         held_out = dataset.stamps.checked(_held_out_predictions(plan))
         written = setup.task.write(held_out, dataset.prepared, working.record.parent)
         parts = tuple(_ended(part, plan.folder(fold)) for fold, part in enumerate(result.parts))
@@ -172,7 +167,7 @@ def cross_validate(
 def _outputs(result: CrossValidationResult, predictions: Sequence[Path], work: Path) -> tuple[str, ...]:
     """Return the names of all results below the folder of the runs."""
     names = (f"fold-{part.fold}/{name}" for part in result.parts for name in ("best.pt", "metrics.jsonl"))
-    return (FILE, *names, *(path.relative_to(work).as_posix() for path in predictions))
+    return (FILE, PAGE, *names, *(path.relative_to(work).as_posix() for path in predictions))
 
 
 def _refuse_weights(options: TrainOptions) -> None:
@@ -190,10 +185,8 @@ def _files(folder: Path) -> list[Path]:
     owned = ownership.read(folder / RECORD)
     masks = f"{PREDICTIONS}/{MASKS}/"  # by their list alone: masks of others may be there
     listed = (folder / name for name in (owned.files if owned else ()) if name.startswith(masks))
-    known = (
-        folder / FILE,
-        *(folder / PREDICTIONS / name for name in (ANSWERS, PROBABILITIES_FILE, *pairs.FILES, *rankings.FILES)),
-    )
+    predicted = (ANSWERS, PROBABILITIES_FILE, *pairs.FILES, *rankings.FILES)
+    known = (folder / name for name in (FILE, PAGE, *(f"{PREDICTIONS}/{name}" for name in predicted)))
     folds = [path for path in folder.glob("fold-*") if _FOLD.fullmatch(path.name)]
     return [path for path in (*known, *listed, *(fold / n for fold in folds for n in RUN_FILES)) if path.is_file()]
 
@@ -269,7 +262,16 @@ def _begin(plan: Plan, result: CrossValidationResult) -> None:
     accelerator.wait_for_everyone()
 
 
-def _train(plan: Plan, fold: int) -> None:
+def _train_all(plan: Plan) -> None:
+    """Train every fold, and draw their losses on a page meanwhile."""
+    setup, count = plan.setup, len(plan.parts)
+    curves = ProgressPage(setup.work / PAGE, setup.draft.out.name, setup.task, setup.config, count)
+    with curves.following():
+        for fold in range(count):
+            _train(plan, fold, curves)
+
+
+def _train(plan: Plan, fold: int, curves: ProgressPage) -> None:
     """Train a fold to its last epoch, or continue where it stopped; a finished fold is not touched."""
     from magic_cli.training.trainer import Trainer
 
@@ -277,6 +279,7 @@ def _train(plan: Plan, fold: int) -> None:
     state = out / "state.pt"
     if (out / "best.pt").is_file():  # written once, after the last epoch
         log(f"fold {fold + 1} of {count}: finished before")
+        curves.finished(fold, read_jsonl(out / "metrics.jsonl"))
         sweep(out)
         state.unlink(missing_ok=True)
         return
@@ -288,7 +291,7 @@ def _train(plan: Plan, fold: int) -> None:
     logged = trackers.Logged(setup.task.name, setup.draft.out / out.name, setup.config)
     with watched(out), trackers.logging_to(setup.log, logged) as send:
         trainer = Trainer(setup.task.name, data, setup.config, out, setup.runtime.device, features)
-        trainer.run(state.is_file(), [lambda now: send(now.history)])
+        trainer.run(state.is_file(), [curves.observer(fold), lambda now: send(now.history)])
         check_watched(state)
         state.unlink(missing_ok=True)  # large, and not needed for a finished fold
 
@@ -325,75 +328,3 @@ def _ended(part: Fold, folder: Path) -> Fold:
         remedy = f"remove {path.with_name('best.pt')}, and --resume trains this fold again"
         raise CheckpointError(problem(path, "no row of a finished training", "its epoch and loss", remedy))
     return replace(part, epochs=last["epoch"], loss=last["loss"])
-
-
-def score_folds(
-    task: Task, prepared: Prepared, predictions: Path, parts: Parts, folds: Sequence[Fold]
-) -> tuple[FoldScores, Review]:
-    """Score the held-out predictions of all folds together.
-
-    Args:
-        task: what was predicted.
-        prepared: all of its split train is the gold: samples without a prediction count as zero, as in `magic score`.
-        predictions: a folder in the submission layout.
-        parts: the samples that each fold held out, for trivial answers that are learned in the same way.
-        folds: the encounters that each fold held out.
-
-    Returns:
-        The scores, and the task's review of the predictions.
-    """
-    gold = task.gold(prepared, "train")
-    questions = prepared.questions
-    with open_predictions(predictions) as submission:
-        scored = task.score(gold, submission.of(task.deliverable, questions.by_qid))
-        held_out = [fold.encounters for fold in folds]
-        baselines = task.baseline_predictions(parts, questions)
-        review = task.validation_review(gold, submission.of(task.deliverable, questions.by_qid), baselines, held_out)
-    baselines = task.baseline_predictions(parts, questions)  # again: an iterator of predictions can be read only once
-    trivial = {label: task.score(gold, predicted) for label, predicted in baselines.items()}
-    sums = _sums(scored)
-    scored_folds = tuple(
-        replace(fold, scores=_scores_of(sums, _names(part))) for fold, part in zip(folds, parts, strict=True)
-    )
-    few = bootstrap.remark_on_few(len(sums.ids))
-    rows = {label: {**scores.scores, **scores.extra} for label, scores in trivial.items()} | dict(scored.baselines)
-    scores = FoldScores(
-        monitor=task.monitor,
-        encounters=len(sums.ids),
-        parts=scored_folds,
-        pooled=_pooled(sums, [fold.scores or {} for fold in scored_folds]),
-        baselines={label: {name: row[name] for name in sums.names if name in row} for label, row in rows.items()},
-        differences={label: bootstrap.paired(sums, _sums(other)) for label, other in trivial.items()},
-        notes=(*scored.notes, *(f"counted as zero: {line}" for line in scored.rejected), *([few] if few else [])),
-    )
-    return scores, review
-
-
-def _sums(scores: TaskScores) -> EncounterScores:
-    if scores.encounter_sums is None:
-        raise ValueError(f"task {scores.task} gives no sums over encounters")
-    return scores.encounter_sums
-
-
-def _names(part: Sequence[Sample]) -> list[str]:
-    """Return the encounters of samples, and their groups: scores are of the ones or of the others."""
-    return sorted({name for sample in part for name in (sample.case.case_id, sample.case.group_id) if name})
-
-
-def _scores_of(sums: EncounterScores, encounters: Sequence[str]) -> dict[str, float | None]:
-    """Return the scores on these encounters only."""
-    wanted = set(encounters)
-    rows = [number for number, encounter in enumerate(sums.ids) if encounter in wanted]
-    return dict(zip(sums.names, sums.over(rows).tolist(), strict=True))
-
-
-def _pooled(sums: EncounterScores, by_fold: Sequence[Mapping[str, float | None]]) -> dict[str, PooledScore]:
-    """Return each score pooled, with the bounds of its 95 % interval, and mean and sd over the folds that have it."""
-    bounds = bootstrap.intervals(sums)
-    pooled = {}
-    for name, value in zip(sums.names, sums.over(range(len(sums.ids))).tolist(), strict=True):
-        values = [score for row in by_fold if (score := row[name]) is not None and not math.isnan(score)]
-        mean = statistics.fmean(values) if values else math.nan
-        sd = statistics.stdev(values) if len(values) > 1 else math.nan
-        pooled[name] = PooledScore(value, bounds[name].low, bounds[name].high, mean, sd)
-    return pooled

@@ -67,7 +67,7 @@ class ScoreOptions:
         against: other predictions, with which every system is compared encounter by encounter. None: the first system
             of a task is compared with the others; of contrastive pretraining, the others with the first.
         leaderboard: add the published scores of the challenge's test set.
-        out: folder for report.html, per_item.csv, report.json and scores.json; None writes nothing.
+        out: folder for report.html, per_item.csv, scores.tex, scores.md, report.json and scores.json; None: no files.
         run: run folder of `magic train`, for training curves in report.html.
         photos: "all", "worst" or "none": which photos report.html shows.
         overwrite: replace an earlier report in `out`.

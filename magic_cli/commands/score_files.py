@@ -1,4 +1,4 @@
-"""The files of a score report: scores.json, report.json, per_item.csv and report.html."""
+"""The files of a score report: scores.json, report.json, per_item.csv, scores.tex, scores.md and report.html."""
 
 import hashlib
 import os
@@ -18,8 +18,18 @@ from magic_cli.io.files import sha256, write_parts, write_text
 from magic_cli.io.json_files import read_jsonl, write_json
 from magic_cli.io.staging import replace_results
 from magic_cli.records import Mask
-from magic_cli.report import score_page
-from magic_cli.report.score_report import ITEMS, PAGE, REPORT, SCORES, PhotoChoice, ScoreReport, SystemScores
+from magic_cli.report import score_page, score_tables
+from magic_cli.report.score_report import (
+    ITEMS,
+    LATEX,
+    MARKDOWN,
+    PAGE,
+    REPORT,
+    SCORES,
+    PhotoChoice,
+    ScoreReport,
+    SystemScores,
+)
 from magic_cli.submission.reader import Submission, open_predictions, submitted_files
 
 _ROWS_AT_A_TIME = 4096
@@ -46,13 +56,15 @@ def write_report(report: ScoreReport, gold: Gold, choice: PhotoChoice = "all") -
     digests = {str(path): digest(path, submitted_files(path)) for path in files.preds}
     digests[str(files.gold)] = digest(files.gold, gold_files(files.gold))
     report = replace(report, provenance=replace(report.provenance, sha256=digests))
-    names = [REPORT, ITEMS, PAGE]
+    names, tables = [REPORT, ITEMS, LATEX, MARKDOWN, PAGE], score_tables.score_tables(report)
     with replace_results(files.out) as folder:
         for number, system in enumerate(report.systems, 1):
             names.append(SCORES if number == 1 else f"scores_{number}.json")
             write_json(folder / names[-1], system.official_json())
         write_json(folder / REPORT, {"schema": 1, **report.to_json()})
         write_parts(folder / ITEMS, items_csv(report.systems))
+        write_text(folder / LATEX, score_tables.latex(tables))
+        write_text(folder / MARKDOWN, score_tables.markdown(tables))
         write_text(folder / PAGE, _page(report, gold, history, score_page.PagePhotos(choice, files.out)))
         if files.export:
             _write_dataset(report, gold, folder)

@@ -16,6 +16,7 @@ from magic_cli.io.progress import loading_torch, log
 from magic_cli.io.run_record import RunFiles
 from magic_cli.records import Review
 from magic_cli.report.next_command import after_training
+from magic_cli.report.progress_page import ProgressPage
 from magic_cli.report.train_text import TrainedDataset, TrainResult
 from magic_cli.training.monitoring import trackers
 from magic_cli.training.run_folder import Draft
@@ -24,9 +25,11 @@ from magic_cli.training.workers import RESUMES, report_ends
 if TYPE_CHECKING:
     from magic_cli.training.trainer import Trainer
 
-FILES = ("best.pt", "state.pt", "metrics.jsonl", "review.json")
+PAGE = "progress.html"
 
-OUTPUTS = ("best.pt", "metrics.jsonl", "review.json")  # state.pt is no result
+FILES = ("best.pt", "state.pt", "metrics.jsonl", "review.json", PAGE)
+
+OUTPUTS = ("best.pt", "metrics.jsonl", "review.json", PAGE)  # state.pt is no result
 
 _DEFAULTS = TrainOptions()
 
@@ -73,12 +76,14 @@ def train(
     files = run_files(setup, options, run_record.FILE, OUTPUTS)
     with setup.draft.alone(setup.work, options.resume), report_ends(folder, RESUMES):
         _start(setup, files)
-        with trackers.logging_to(setup.log, trackers.Logged(task, folder, setup.config)) as send:
-            progress = trainer.run(options.resume, [lambda now: send(now.history)])
-        with phase("scoring"):
-            chosen = selection.choose_settings(trainer)
-            baselines = {part.name: setup.task.baseline_scores(part.train, part.gold) for part in parts.parts}
-            review = selection.review_run(trainer, review)
+        curves = ProgressPage(setup.work / PAGE, folder.name, setup.task, setup.config)
+        with curves.following():
+            with trackers.logging_to(setup.log, trackers.Logged(task, folder, setup.config)) as send:
+                progress = trainer.run(options.resume, [curves.observer(), lambda now: send(now.history)])
+            with phase("scoring"):
+                chosen = selection.choose_settings(trainer)
+                baselines = {part.name: setup.task.baseline_scores(part.train, part.gold) for part in parts.parts}
+                review = selection.review_run(trainer, review)
         trainer.accelerator.wait_for_everyone()
         setup.draft.publish(setup.work)
     first = setup.datasets[0]
@@ -141,5 +146,6 @@ def _earlier(work: Path) -> tuple[Path, Mapping[str, object]]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the files of a run that are in a folder."""
-    return [folder / name for name in FILES if os.path.lexists(folder / name)]
+    """Return the files of a run that are in a folder; a page alone belongs to a run that has not begun."""
+    found = [folder / name for name in FILES if os.path.lexists(folder / name)]
+    return found if found != [folder / PAGE] else []

@@ -16,7 +16,7 @@ from magic_cli.data.pair_gold import PairGold
 from magic_cli.data.prepared import Prepared
 from magic_cli.metrics.bootstrap import FEWEST
 from magic_cli.records import TaskScores
-from magic_cli.report import page, plots
+from magic_cli.report import page, plots, score_tables
 from magic_cli.report.answers.confusions import Confusion, confusions
 from magic_cli.report.answers.wrong_answers import WrongCase, wrong_cases
 from magic_cli.report.gallery.content import WORST, Gallery, Masks, gallery
@@ -24,7 +24,7 @@ from magic_cli.report.gallery.photos import PhotoStore, relative_link
 from magic_cli.report.leaderboard import Entry
 from magic_cli.report.pairs.content import PairContent, pair_content
 from magic_cli.report.score_images import ImageContent, Row, image_content
-from magic_cli.report.score_report import Comparison, PhotoChoice, ScoreReport
+from magic_cli.report.score_report import LATEX, MARKDOWN, Comparison, PhotoChoice, ScoreReport
 from magic_cli.report.score_text import (
     ACCURACY,
     SCORE_NAMES,
@@ -43,6 +43,8 @@ from magic_cli.training.task import Task, of_class
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+
+_LONGEST_TABLE = 10_000  # letters of a table to copy; longer ones are in their file alone
 
 _SAME = 5e-5  # official and strict scores closer than this are shown as the same
 
@@ -188,6 +190,7 @@ def html(
     ]
     sections += [("training", "Training")] if training else []
     sections += [("published", "Published scores")] if published else []
+    sections += [("tables", "Tables to copy")] if (copied := _copied(report)) else []
     return page.render(
         "report.html.jinja",
         report=shown,
@@ -201,7 +204,17 @@ def html(
         settings=asdict(report.settings),
         command=shlex.join(shown.provenance.argv),
         fewest=FEWEST,
+        copied=copied,
     )
+
+
+def _copied(report: ScoreReport) -> list[tuple[str, str, "Markup"]]:
+    """Return the tables for working notes: format, name of the file, text; none that is too long for a page."""
+    from markupsafe import escape  # here and not by the page, which would show the ends of lines
+
+    tables = score_tables.score_tables(report)
+    texts = [("LaTeX", LATEX, score_tables.latex(tables)), ("Markdown", MARKDOWN, score_tables.markdown(tables))]
+    return [(kind, name, escape(text)) for kind, name, text in texts if tables and len(text) <= _LONGEST_TABLE]
 
 
 def _task_content(

@@ -35,7 +35,9 @@ from magic_cli.training.task import Task
 
 SCORES, REPORT, ITEMS, PAGE = "scores.json", "report.json", "per_item.csv", "report.html"
 
-FILES = (SCORES, REPORT, ITEMS, PAGE)
+LATEX, MARKDOWN = "scores.tex", "scores.md"
+
+FILES = (SCORES, REPORT, ITEMS, PAGE, LATEX, MARKDOWN)
 
 PhotoChoice = Literal["all", "worst", "none"]
 """Which photos the page shows."""
@@ -324,10 +326,10 @@ class ScoreReport:
         text = [*self._tables(), *self._notes()]
         if self.files.out is None:
             return [*text, _NEXT]
-        page = self.files.out / PAGE
         if self.files.export:
             text.append(f"{self.files.out / self.files.export}: masks and scores as a dataset that FiftyOne reads")
-        return [*text, f"{page}: written, beside per_item.csv and scores.json; next: open it in a browser"]
+        page, beside = self.files.out / PAGE, f"{ITEMS}, {SCORES}, {LATEX} and {MARKDOWN}"
+        return [*text, f"{page}: written, beside {beside}; next: open it in a browser"]
 
     def _tables(self) -> Iterator[str]:
         verdicts = {verdict.task: verdict for verdict in self.verdicts if self.settings.track != "official"}

@@ -5,6 +5,7 @@ import hashlib
 import json
 import signal
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from magic_cli.cli.app import app
 from magic_cli.commands import cross_validate, train
+from magic_cli.commands.compare_results import without_provenance
 from magic_cli.commands.predict import PredictOptions, predict
 from magic_cli.commands.score import ScoreOptions, score
 from magic_cli.config import resolve
@@ -31,7 +33,7 @@ from magic_cli.training import checkpoint
 from magic_cli.training.parts import unique_samples
 from magic_cli.training.runtime import RuntimeOptions
 from magic_cli.training.seen import Exposure
-from magic_cli.training.trainer import Trainer
+from magic_cli.training.trainer import Observer, Trainer
 
 cvqa = get("cvqa")
 seg = get("seg")
@@ -59,12 +61,13 @@ def found(out: Path) -> dict[str, Any]:
 
 
 def files(out: Path) -> dict[str, str]:
-    """A digest of everything in a run folder, but for the paths in folds.json."""
+    """A digest of everything in a run folder, but for the paths in folds.json and the times on the page."""
     read = {
         p.relative_to(out).as_posix(): p.read_bytes()
         for p in sorted(out.rglob("*"))
         if p.is_file() and p.name != "run.json"
     }
+    read["folds.html"] = without_provenance(read["folds.html"].decode()).encode()
     read["folds.json"] = json.dumps({k: v for k, v in found(out).items() if k != "predictions"}).encode()
     return {name: hashlib.sha256(data).hexdigest() for name, data in read.items()}
 
@@ -81,11 +84,11 @@ def test_no_fold_learns_from_an_encounter_that_it_holds_out(
     """Neither training, nor the model's priors, nor the scorer see one; and there is nothing to choose an epoch by."""
     original, seen = Trainer.run, []
 
-    def run(self: Trainer, resume: bool, *observers: Any) -> Any:
+    def run(self: Trainer, resume: bool, observers: Sequence[Observer]) -> Any:
         seen.append({sample.case.case_id for sample in self.data.train})
         assert not self.data.valid
         assert [len(part.gold) for part in self.data.parts] == [0]
-        return original(self, resume, *observers)
+        return original(self, resume, observers)
 
     monkeypatch.setattr(Trainer, "run", run)
     parts = cross(drawn_prepared, tmp_path / "cvqa")["parts"]

@@ -110,7 +110,7 @@ def test_a_call_from_python(tmp_path: Path, prepared: Path) -> None:
     out = tmp_path / "report"
     report = score(path, prepared, ScoreOptions(out=str(out), against=path, resamples=200))
     assert report.files.against == path
-    names = ["report.json", "per_item.csv", "report.html", "scores.json"]
+    names = ["report.json", "per_item.csv", "scores.tex", "scores.md", "report.html", "scores.json"]
     assert report.files.written == tuple(out / name for name in names)
     assert json.loads((out / "report.json").read_text()) == {"schema": 1, **report.to_json()}
     with pytest.raises(DataError, match="already there"):

@@ -65,10 +65,10 @@ def test_the_outputs_are_all_files_of_a_result_but_states(recorded: Path) -> Non
     for name in ("prepared", "report", "valid/cvqa", "valid/seg", "voted"):
         there = {path.relative_to(recorded / name) for path in (recorded / name).rglob("*") if path.is_file()}
         assert outputs(recorded, f"{name}/run.json") == {p.as_posix() for p in there if p.name != "run.json"}
-    assert outputs(recorded, "runs/seg/run.json") == {"best.pt", "metrics.jsonl", "review.json"}
+    assert outputs(recorded, "runs/seg/run.json") == {"best.pt", "metrics.jsonl", "progress.html", "review.json"}
     assert (recorded / "runs" / "seg" / "state.pt").is_file()
     assert outputs(recorded, "folds/folds/run.json") == {
-        *("folds.json", "folds/data_cvqa_sys.json", "folds/predictions.jsonl"),
+        *("folds.json", "folds.html", "folds/data_cvqa_sys.json", "folds/predictions.jsonl"),
         *(f"fold-{k}/{file}" for k in (1, 2) for file in ("best.pt", "metrics.jsonl")),
     }
     assert outputs(recorded, "valid.zip.run.json") == {"valid.zip"}

@@ -1,0 +1,1 @@
+"""Parts of `magic train --folds`."""
