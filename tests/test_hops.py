@@ -24,7 +24,7 @@ PACKAGE = Path(magic_cli.__file__).parent
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 # They note how a verb was called and pass the call on as it is; all other wrappers count.
 RECORDERS = {"io/run_record.py", "commands/recording.py"}
-ENTRY = "cli/app.py"  # lists the verbs; what a verb does begins in its own module beside it
+ENTRY = {"cli/app.py", "cli/command_line.py"}  # list and parse all verbs; what one does begins in a module of its own
 
 
 def files_above(frame: FrameType | None) -> list[str]:
@@ -34,7 +34,7 @@ def files_above(frame: FrameType | None) -> list[str]:
         path = Path(frame.f_code.co_filename)
         files += [path.relative_to(PACKAGE).as_posix()] if path.is_relative_to(PACKAGE) else []
         frame = frame.f_back
-    return [file for file in dict.fromkeys(reversed(files)) if file not in {ENTRY, *RECORDERS}]
+    return [file for file in dict.fromkeys(reversed(files)) if file not in ENTRY | RECORDERS]
 
 
 def first_path(run: Callable[[], object], formula: CodeType) -> list[str]:

@@ -178,8 +178,8 @@ def _subgroups(
             for scores in system.tasks:
                 if scores.encounter_sums is not None:
                     rows = tuple(subgroups(scores.encounter_sums, values, options.resamples, options.seed))
-                    shown = tuple(k for k in report.tasks[scores.task].headline_scores if k in rows[0].scores)
-                    yield SubgroupScores(scores.task, system.name, name, rows, shown)
+                    shown = [k for k in report.tasks[scores.task].headline_scores if k in rows[0].scores][:1]
+                    yield SubgroupScores(scores.task, system.name, name, rows, tuple(shown))
 
 
 def _open_gold(files: ScoreFiles, split: str) -> Gold:

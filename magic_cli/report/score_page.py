@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from magic_cli.data.gold import Gold
 from magic_cli.data.pair_gold import PairGold
 from magic_cli.data.prepared import Prepared
-from magic_cli.metrics.bootstrap import FEWEST
+from magic_cli.metrics.bootstrap import FEW, FEWEST
 from magic_cli.records import TaskScores
 from magic_cli.report import page, plots, score_tables
 from magic_cli.report.answers.confusions import Confusion, confusions
@@ -205,6 +205,7 @@ def html(
         command=shlex.join(shown.provenance.argv),
         fewest=FEWEST,
         copied=copied,
+        few=FEW,
     )
 
 

@@ -9,7 +9,7 @@ from magic_cli.io.json_files import finite
 from magic_cli.metrics.bootstrap import FEW
 from magic_cli.metrics.subgroups import MISSING, Subgroup, binned
 from magic_cli.records import Case
-from magic_cli.report.score_text import bounds, interval, is_defined, number, signed
+from magic_cli.report.score_text import SCORE_NAMES, bounds, interval, is_defined, number, signed
 from magic_cli.report.table import Table
 
 LABEL, PHOTOS = "label", "photos"
@@ -33,6 +33,16 @@ class SubgroupScores:
     by: str
     rows: tuple[Subgroup, ...]
     shown: tuple[str, ...]
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The scores that are shown, with their names for people."""
+        return {key: SCORE_NAMES.get(key, (key, ""))[0] for key in self.shown}
+
+    @staticmethod
+    def bounds(row: Subgroup, score: str) -> tuple[float, float] | None:
+        """Return the interval of a subgroup's score, None if there is none."""
+        return bounds(row.intervals.get(score))
 
     def gap(self, score: str) -> tuple[str, str, float] | None:
         """Return the best and the worst of the subgroups with FEW encounters or more, and the gap between them."""
