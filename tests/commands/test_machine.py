@@ -7,7 +7,7 @@ import pytest
 
 from magic_cli.commands.machine import memory, owners
 from magic_cli.commands.machine.row import Row
-from magic_cli.config import preset_names
+from magic_cli.preset_files import shipped_presets
 
 GB = 10**9
 
@@ -81,7 +81,7 @@ def test_memory_and_what_presets_need(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("PATH", str(tmp_path))  # no nvidia-smi
     found = rows(monkeypatch, 25 * GB, 17 * GB)
     assert found["memory"].value == "25.0 GB, 17.0 GB free"
-    assert {name for name in found if name != "memory"} == set(preset_names())
+    assert {name for name in found if name != "memory"} == set(shipped_presets())
     assert found["small"].status == found["quick"].status == "ok"
     assert found["small"].value.startswith("seg 3.8, cvqa 1.5, ")
     assert found["large"].value == "seg about 20 GB of GPU memory, an estimate"
