@@ -155,8 +155,8 @@ def test_own_photos_are_compared_with_classes_as_those_of_a_split(work: Path) ->
     options = PredictOptions(runtime=QUICK, images=tuple(map(str, photos)), classes=", ".join(CLASSES))
     result = predict("pretrain", work / "run" / "best.pt", out=work / "own", options=options)
     split = PredictOptions(runtime=QUICK, classes=", ".join(CLASSES))
-    predict("pretrain", work / "run" / "best.pt", work / "prepared", "valid", work / "asked", split)
-    tables = [(work / name / "zero_shot.csv").read_text().splitlines() for name in ("own", "asked")]
+    predict("pretrain", work / "run" / "best.pt", work / "prepared", "valid", work / "by-name", split)
+    tables = [(work / name / "zero_shot.csv").read_text().splitlines() for name in ("own", "by-name")]
     assert sorted(tables[0]) == sorted(tables[1])
     assert result.photos is not None
     assert result.photos.read == len(photos) == len((work / "own" / "photos.jsonl").read_text().splitlines())
