@@ -33,7 +33,7 @@ def render(template: str, **context: object) -> str:
     """Return the HTML of a template of report/templates; every value in it is escaped.
 
     Filters besides jinja's: `figure` (0.1234), `signed` (+0.1234), `share` (12.3 %), `count` (1,234), `pvalue`;
-    None and NaN are shown as a dash. Functions: `strip` and `strip_axis` (report/plots/bars.py). HTML of our own
+    None and NaN are shown as a dash. Functions: `strip` and `strip_axis` (report/plots/strips.py). HTML of our own
     making, such as an inline SVG, is passed as `markupsafe.Markup`.
 
     Raises:

@@ -22,20 +22,16 @@ def drawn(word: str = "word", others: str = "others") -> dict[str, str]:
     """Return a plot of each kind, all their texts `word` or `others`."""
     values = np.linspace(0.02, 1, 40).tolist()
     words = {"title": word, "axis": word}
-    box = plots.Box(word, (0.0, 0.1, 0.2, 0.5, 1.0), 12)
     counts = plots.Counts([3, 0, 1], [word] * 3, [(0, word), (3, "3")], [(0.5, word), (2, "b")])
     rows = [{**row, word: row["dice"], others: row["loss"]} for row in ROWS]
     return {
         "histogram": plots.histogram(values, **words, things=word),
-        "shares": plots.share_histogram(values, **words, things=word),
         "counts": plots.count_bars(counts, **words, things=word),
         "scatter": plots.scatter(values, values, title=word, x_axis=word, y_axis=word, names=[word] * 40),
         "curves": plots.curves(rows, [word, others], title=word, axis=word, best=word),
         "lines": plots.lines(
             [plots.Line(f"{word} {k}", [(1, k), (2, 0.5)], 1) for k in range(8)], title=word, x_axis=word, y_axis=word
         ),
-        "bars": plots.bar_chart([(word, (3, 2)), (others, (1, 0))], **words, series=[word, others]),
-        "boxes": plots.boxes([box, box], **words),
     }
 
 
@@ -104,14 +100,6 @@ def test_a_histogram_counts_in_bins_and_marks_the_median() -> None:
     assert heights[1] == pytest.approx(1.5 * heights[0], abs=0.02)
 
 
-def test_shares_are_counted_by_decades() -> None:
-    svg = plots.share_histogram([1e-7, 0.0005, 0.02, 0.021, 1.0], title="Lesions", axis="share", things="photos")
-    assert {"0.01 %", "0.1 %", "1 %", "10 %", "100 %", "median 2 %"} <= texts(svg)
-    said = [element.text or "" for element in root(svg).iter("title")]
-    assert [text.rpartition(": ")[2] for text in said] == ["1 photos", "1 photos", "2 photos", "1 photos"]
-    assert said[2].startswith("1.6 % to 2.5 %")
-
-
 def test_curves_mark_the_best_epoch_and_leave_room_for_the_rest() -> None:
     svg = plots.curves(ROWS, ["dice", "jaccard"], title="Score", axis="score", best="dice", epochs=12)
     assert {"epoch", "score", "Dice, pooled", "Jaccard, pooled", "best: epoch 6", "12"} <= texts(svg)
@@ -129,26 +117,6 @@ def test_no_two_of_many_lines_look_the_same() -> None:
     looks = re.findall(r'fill="none" (stroke="var[^/]*)/>', svg)
     assert len(looks) == 36  # each as a curve and in the legend
     assert len(set(looks)) == 18
-
-
-def test_bars_are_as_long_as_their_numbers_and_boxes_where_their_quartiles_are() -> None:
-    svg = plots.bar_chart([("a", (30, 10)), ("b", (20, 0))], title="t", axis="cases", series=["train", "valid"])
-    widths = numbers(svg, "rect", "width")
-    assert widths[0] == pytest.approx(3 * widths[1], abs=0.05)
-    assert widths[0] == pytest.approx(1.5 * widths[2], abs=0.05)
-    assert {"a", "b", "40", "20", "train", "valid"} <= texts(svg)
-    assert "a, valid: 10 cases" in {element.text for element in root(svg).iter("title")}
-    svg = plots.boxes([plots.Box("a", (0, 0.25, 0.5, 0.75, 1), 9)], title="t", axis="share", is_share=True)
-    [x], [width] = numbers(svg, "rect", "x"), numbers(svg, "rect", "width")
-    whiskers = next(element.get("d", "") for element in root(svg).iter("path") if "M" in element.get("d", "")[1:])
-    assert "a: median 50 % of 9" in {element.text for element in root(svg).iter("title")}
-    assert {"0 %", "100 %"} <= texts(svg)
-    assert whiskers.startswith("M")
-    assert width == pytest.approx(2 * (x - numbers_in(whiskers)[0]), abs=0.05)
-
-
-def numbers_in(path: str) -> list[float]:
-    return [float(number) for number in re.findall(r"[\d.]+", path)]
 
 
 def test_a_strip_shows_a_score_its_interval_and_others() -> None:
@@ -169,11 +137,8 @@ def test_few_values(values: list[float]) -> None:
     for svg in (
         plots.histogram(values, title="t", axis="a"),
         plots.scatter(shares, values, title="t", x_axis="x", y_axis="y"),
-        plots.share_histogram(shares, title="t", axis="a"),
         plots.curves(rows, ["loss"], title="t", axis="a", best="loss"),
         plots.curves([], ["loss"], title="t", axis="a", best="loss"),
-        plots.bar_chart([("a", values)], title="t", axis="a"),
-        plots.boxes([plots.Box("a", (values[0],) * 5, 1)], title="t", axis="a"),
     ):
         assert root(svg).get("viewBox")
         assert "nan" not in svg
@@ -194,7 +159,7 @@ def test_of_many_points_some_are_drawn_and_all_are_counted() -> None:
 
 
 def test_bins_and_groups() -> None:
-    counts = plots.bins([0, 0.049, 0.05, 0.5, 0.999, 1.0])
+    counts = distributions.bins([0, 0.049, 0.05, 0.5, 0.999, 1.0])
     assert counts.sum() == 6
     assert (counts[0], counts[1], counts[10], counts[19]) == (2, 1, 1, 2)
     found = plots.groups([5, 1, 2, 3, 4], [0.5, 0.1, 0.2, 0.3, 0.4], 2)

@@ -16,8 +16,6 @@ POINTS = 2_000  # in one plot: tens of thousands make a page of megabytes that a
 
 _NAMED = 500  # points that say their name when pointed at; names of more would make a page of megabytes
 
-_PER_DECADE = 5  # bins of a histogram of shares
-
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -81,31 +79,6 @@ def histogram(values: Sequence[float], *, title: str, axis: str, things: str = "
         [f"{k / BINS:.2f} to {(k + 1) / BINS:.2f}" for k in range(BINS)],
         [(BINS * k / 4, f"{k / 4:g}") for k in range(5)],
         [(BINS * median, f"median {median:.2f}")],
-    )
-    return count_bars(counts, title=title, axis=axis, things=things)
-
-
-def share_histogram(values: Sequence[float], *, title: str, axis: str, things: str = "images") -> Markup:
-    """Return the histogram of shares in (0, 1] on a log axis, from the decade of the lowest (at least 0.01 %) to 100 %.
-
-    Arguments as for `histogram`; lower shares are counted in the first bin.
-    """
-    median = float(np.median(values))
-    decades = min(4, max(1, math.ceil(-math.log10(max(min(values), 1e-9)))))
-    number = decades * _PER_DECADE
-
-    def place(share: float) -> float:
-        return min(float(number), max(0.0, number + _PER_DECADE * math.log10(max(share, 1e-9))))
-
-    def bound(k: int) -> str:
-        return f"{100 * 10 ** (k / _PER_DECADE - decades):.2g} %"
-
-    numbers = np.bincount([min(number - 1, int(place(value))) for value in values], minlength=number)
-    counts = Counts(
-        numbers.tolist(),
-        [f"{bound(k)} to {bound(k + 1)}" for k in range(number)],
-        [(k * _PER_DECADE, _percent(10.0 ** (k - decades))) for k in range(decades + 1)],
-        [(place(median), f"median {100 * median:.2g} %")],
     )
     return count_bars(counts, title=title, axis=axis, things=things)
 

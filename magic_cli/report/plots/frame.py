@@ -123,8 +123,7 @@ def count_axis(name: str, most: float) -> Axis:
 class Frame:
     """The frame of a plot; `label` is what a screen reader says, `height` that of the plotting area.
 
-    The name of the y axis stands above it, so that it is read without turning the head and takes no width. `begin` is
-    the left end of the plotting area; None leaves room for the ticks of the y axis.
+    The name of the y axis stands above it, so that it is read without turning the head and takes no width.
     """
 
     title: str
@@ -132,16 +131,11 @@ class Frame:
     x: Axis
     y: Axis
     height: float = 150.0
-    begin: float | None = None
 
     @cached_property
     def left(self) -> float:
-        """The left end of the plotting area."""
-        return (
-            self.begin
-            if self.begin is not None
-            else 8.0 + max((width_of(text) for _, text in self.y.ticks), default=0.0)
-        )
+        """The left end of the plotting area: what is left of it is for the ticks of the y axis."""
+        return 8.0 + max((width_of(text) for _, text in self.y.ticks), default=0.0)
 
     @property
     def right(self) -> float:
