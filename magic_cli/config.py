@@ -350,6 +350,8 @@ def _values(config_class: type[Config], file: PresetFile) -> dict[str, SettingVa
     lines: list[str] = []
     clean: dict[str, SettingValue] = {}
     for name, value in values.items():
+        if (name, value) == ("batch_size", AUTO):  # what stands before it, until the number is found
+            continue
         place = f"{file.place(task, name)}:"
         try:
             clean |= _checked(config_class, {name: value}, place)

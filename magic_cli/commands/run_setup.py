@@ -89,10 +89,15 @@ class TrainOptions:
         preset = preset_files.base_of(self.config, self.preset)
         return resolve(config_class, preset, self._fixed, self.config, **self.flags())
 
-    @property
-    def seeks_batch_size(self) -> bool:
-        """Whether the settings ask for the largest batch that fits (batch_size=auto)."""
-        return len(self._fixed) < len(self._listed)
+    def seeks_batch_size(self, task: str) -> bool:
+        """Return whether the largest batch that fits is asked for: by batch_size=auto, here or in the last file."""
+        own = {str(pair).partition("=")[0] for pair in self._listed}
+        if "batch_size" in own:
+            return len(self._fixed) < len(self._listed)
+        files = preset_files.chain(preset_files.base_of(self.config, self.preset))
+        files += [] if self.config is None else [preset_files.read_config_file(self.config)]
+        found = [values["batch_size"] for file in files if "batch_size" in (values := file.values(task))]
+        return found[-1:] == [AUTO]
 
     @property
     def _listed(self) -> Sequence[str] | Mapping[str, SettingValue]:
@@ -109,7 +114,8 @@ class TrainOptions:
     def given(self, task: str) -> set[str]:
         """Return the names of the settings of a task that these options name, the preset among them."""
         names = {setting.partition("=")[0] for setting in self._fixed} | self.flags().keys()
-        names |= set() if self.config is None else preset_files.read_config_file(self.config).values(task).keys()
+        in_file = {} if self.config is None else preset_files.read_config_file(self.config).values(task)
+        names |= {name for name, value in in_file.items() if (name, value) != ("batch_size", AUTO)}
         names |= {f"{part}_weights" for part in ("image", "text") if f"{part}_encoder" in names}  # set by `with_runs`
         return names | ({"preset"} if self.preset else set())
 
@@ -179,7 +185,7 @@ def set_up(
     datasets = open_datasets(data, options.data_weights, SPLITS, masks, shards)
     if task.uses_questions:
         _check_questions(datasets)
-    task, seeks = task.configured(config.as_dict()), options.seeks_batch_size and not earlier
+    task, seeks = task.configured(config.as_dict()), not earlier and options.seeks_batch_size(task.name)
     return RunSetup(task, config, datasets, draft, work, options.runtime.runtime(), earlier, log, seeks)
 
 

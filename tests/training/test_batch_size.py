@@ -136,17 +136,24 @@ def train_samples(data: Path) -> int:
     return len(get("cvqa").training_samples(open_prepared(data), "train", resolve(CvqaConfig, "tiny")))
 
 
-def test_the_settings_may_be_texts_or_values() -> None:
+def test_the_settings_may_be_texts_or_values_or_in_a_file(tmp_path: Path) -> None:
     for settings in (["batch_size=auto", "epochs=5"], {"batch_size": "auto", "epochs": 5}):
         options = TrainOptions(preset="tiny", settings=settings)
-        assert options.seeks_batch_size
+        assert options.seeks_batch_size("seg")
         assert options.given("seg") == {"epochs", "preset"}
         config = options.resolve(SegConfig)
         assert (config.batch_size, config.epochs) == (8, 5)
-    assert TrainOptions(settings="batch_size=auto").seeks_batch_size
-    assert not TrainOptions(settings=["batch_size=16"]).seeks_batch_size
+    assert TrainOptions(settings="batch_size=auto").seeks_batch_size("seg")
+    assert not TrainOptions(settings=["batch_size=16"]).seeks_batch_size("seg")
     with pytest.raises(ConfigError, match="batch_size=many: expected int"):
         TrainOptions(settings=["batch_size=many"]).resolve(SegConfig)
+    file = tmp_path / "my.toml"
+    file.write_text('[seg]\nbatch_size = "auto"\nepochs = 5\n')
+    options = TrainOptions(preset="tiny", config=file)
+    assert (options.seeks_batch_size("seg"), options.seeks_batch_size("cvqa")) == (True, False)
+    assert options.given("seg") == {"epochs", "preset"}
+    assert options.resolve(SegConfig).batch_size == 8
+    assert not replace(options, settings=["batch_size=4"]).seeks_batch_size("seg")
 
 
 def test_the_largest_samples_are_tried(drawn_prepared: Path) -> None:
