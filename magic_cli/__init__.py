@@ -19,6 +19,8 @@ _HOMES = {
     "commands.prepare": ("prepare", "PrepareOptions"),
     "data.preparation.case_texts": ("TextOptions",),
     "commands.rerun": ("rerun", "RerunResult"),
+    "commands.runs.listing": ("runs", "RunList"),
+    "commands.runs.show": ("show", "Shown"),
     "commands.score": ("score", "ScoreOptions"),
     "commands.run_setup": ("TrainOptions",),
     "commands.search": ("search", "SearchOptions", "SearchOutcome"),

@@ -26,6 +26,10 @@ from magic_cli.commands.prepare import prepare as prepare
 from magic_cli.commands.rerun import RerunResult as RerunResult
 from magic_cli.commands.rerun import rerun as rerun
 from magic_cli.commands.run_setup import TrainOptions as TrainOptions
+from magic_cli.commands.runs.listing import RunList as RunList
+from magic_cli.commands.runs.listing import runs as runs
+from magic_cli.commands.runs.show import Shown as Shown
+from magic_cli.commands.runs.show import show as show
 from magic_cli.commands.score import ScoreOptions as ScoreOptions
 from magic_cli.commands.score import score as score
 from magic_cli.commands.search import SearchOptions as SearchOptions

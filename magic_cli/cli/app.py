@@ -17,6 +17,7 @@ from magic_cli.cli.package import package
 from magic_cli.cli.predict import predict
 from magic_cli.cli.prepare import prepare
 from magic_cli.cli.process import open_streams, run_and_exit
+from magic_cli.cli.runs import runs, show
 from magic_cli.cli.score import score
 from magic_cli.cli.search import search
 from magic_cli.cli.train import train
@@ -107,6 +108,8 @@ _VERBS: list[tuple[Callable[..., None], str]] = [
     (package, _STEPS),
     (search, _CASES),
     (export, "Other programs"),
+    (runs, _RECORDS),
+    (show, _RECORDS),
     (rerun, _RECORDS),
 ]
 

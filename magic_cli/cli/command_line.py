@@ -37,6 +37,12 @@ SYNONYMS = {
     "repeat": "rerun",
     "reproduce": "rerun",
     "checks": "doctor",
+    "list": "runs",
+    "ls": "runs",
+    "info": "show",
+    "card": "show --card",
+    "presets": "config --list",
+    "settings": "config",
     "env": "doctor",
 }
 
@@ -62,9 +68,9 @@ _GROUPS = {
     "Data": "ckpt data data_weight split folds limit source list_sources mapping join merge strict images text",
     "Splits": "valid test split_by split_seed duplicates",
     "Texts": "prompt responses knowledge ontology llm_cache overflow query_from query_attributes",
-    "Learning": "preset config list_all settings init finetune seed deterministic",
+    "Learning": "task sort preset config list_all settings init finetune seed deterministic",
     "Machine": "device precision weights cache_dir no_cache workers",
-    "Output": "help out onnx hub_folder export resume overwrite dry_run as_json run html csv trec log",
+    "Output": "help out onnx hub_folder compare card export resume overwrite dry_run as_json run html csv trec log",
 }
 
 _GROUP_OF = {name: group for group, names in _GROUPS.items() for name in names.split()}
