@@ -29,7 +29,7 @@ def runs(
 ) -> None:
     """List trainings: settings that were changed, best score with its interval, epochs, time; compare their curves.
 
-    Example: `magic runs`, `magic runs --task seg --sort score --compare runs.html`
+    Example: `magic runs`, `magic runs --task seg --sort score --compare FILE`
     """
     from magic_cli.commands.runs import listing
 
@@ -44,7 +44,7 @@ def show(
 ) -> None:
     """Describe a trained model: settings, scores, data, encoders and their licences; write its model card.
 
-    Example: `magic show runs/seg`, `magic show runs/seg --card CARD.md`
+    Example: `magic show runs/seg`, `magic show runs/seg --card FILE`
     """
     from magic_cli.commands.runs import show as module
 
