@@ -99,7 +99,7 @@ def test_a_stopped_run_ends_as_an_unbroken_one_and_other_datasets_are_refused(
 
 def test_a_run_is_repeated(together: tuple[Path, Any], tmp_path: Path) -> None:
     again = magic_cli.rerun(together[0], tmp_path / "again")
-    assert (again.identical, again.compared) == (True, 3)
+    assert (again.identical, again.compared) == (True, 4)
 
 
 def test_one_dataset_in_a_list_is_one_dataset(drawn_prepared: Path, tmp_path: Path) -> None:
