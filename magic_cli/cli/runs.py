@@ -1,4 +1,4 @@
-"""`magic runs` and `magic show`: their options, and how they become calls of commands/runs/."""
+"""`magic runs` and `magic show`: their options, and how they become calls of commands/trainings/."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -31,7 +31,7 @@ def runs(
 
     Example: `magic runs`, `magic runs --task seg --sort score --compare FILE`
     """
-    from magic_cli.commands.runs import listing
+    from magic_cli.commands.trainings import listing
 
     emit(as_json, "runs", listing.runs(folders or (), task=task, sort=sort, compare=compare, overwrite=overwrite))
 
@@ -46,6 +46,6 @@ def show(
 
     Example: `magic show runs/seg`, `magic show runs/seg --card FILE`
     """
-    from magic_cli.commands.runs import show as module
+    from magic_cli.commands.trainings import show as module
 
     emit(as_json, "show", module.show(checkpoint, card, overwrite=overwrite))

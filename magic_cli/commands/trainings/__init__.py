@@ -1,0 +1,1 @@
+"""Trainings that are there: listed, compared, and one of them shown."""
