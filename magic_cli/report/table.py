@@ -16,7 +16,7 @@ _MARK = "*"
 class Table:
     """Rows of cells under a heading; the first column is a name, the others are numbers unless in `words`.
 
-    `marked` are (row, column) of cells to emphasise: with an asterisk, and in bold green on a terminal. A cell may
+    `marked` are (row, column) of cells to emphasise: with an asterisk. A cell may
     have several lines.
     """
 
@@ -53,7 +53,7 @@ class Table:
         return [self.title, *(("  " + "  ".join(line)).rstrip() for line in padded)]
 
     def drawn(self) -> list[str]:
-        """Return the lines that Rich draws for this terminal, colours included."""
+        """Return the lines that Rich draws for this terminal, without colour."""
         from rich import box
         from rich.console import Console
         from rich.table import Table as RichTable
@@ -65,9 +65,8 @@ class Table:
             table.add_column(Text(printable(name)), justify=justify, no_wrap=column not in self.words)  # type: ignore[arg-type]
         for number in range(len(self.rows)):
             cells = ["\n".join(self._cell(number, column)) for column in range(len(self.head))]
-            styles = ["bold green" if (number, column) in self.marked else "" for column in range(len(cells))]
-            table.add_row(*(Text(cell, style=style) for cell, style in zip(cells, styles, strict=True)))
-        console = Console()
+            table.add_row(*map(Text, cells))
+        console = Console(color_system=None)  # what prints results shows escape sequences instead of sending them
         with console.capture() as capture:
             console.print(table)
         return capture.get().rstrip("\n").split("\n")

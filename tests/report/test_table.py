@@ -48,3 +48,9 @@ def test_data_cannot_drive_the_terminal_nor_rich() -> None:
 
 def test_no_rows() -> None:
     assert Table("t", ("", "dice"), ()).plain() == ["t", "    dice"]
+
+
+def test_no_escape_sequence_of_our_own_is_in_a_table() -> None:
+    """`emit` shows those of data instead of sending them, and would show ours."""
+    table = Table("t", ("", "score"), (("a", "1"), ("b", "2")), frozenset({(1, 1)}))
+    assert "\x1b" not in "\n".join(table.drawn())
