@@ -227,10 +227,9 @@ def serve() -> None:
             importlib.import_module(name)
     from PIL import Image
 
-    from magic_cli.report import page, plots
+    from magic_cli.report import page
 
     Image.init()
-    plots.histogram([0.2, 0.4], name="warm", title="warm", axis="warm")  # fonts are sought once
     for template in page.TEMPLATES.glob("*.jinja"):
         page._environment().get_template(template.name)
     for one in list(weakref.finalize._registry):

@@ -26,6 +26,7 @@ _CASES = ("--data", "given/labelled/prepared")
 _INDEX = ("index", "build", "cases", "--ckpt", "runs/retrieve", *_CASES)
 _QUERY = ("--image", "given/labelled/raw/val0melanoma0.png", "--text", "dark")
 _PACK = ("package", "--seg", "given/one", "--cvqa", "given/one", *_GIVEN)
+_ONE = ("--limit", "1", "--out", "one")
 EVERY_COMMAND: list[tuple[str, tuple[str, ...]]] = [
     ("doctor", ("doctor", "--deep")),
     ("prepared", ("prepare", "--data", "given/DermaVQA", "--dry-run")),
@@ -56,6 +57,12 @@ EVERY_COMMAND: list[tuple[str, tuple[str, ...]]] = [
     ("search", ("search", "--index", "cases", *_QUERY, "--html", "search.html", "--where", "not missing(group)")),
     ("indexed", ("index", "info", "cases")),
     ("indexed", ("index", "remove", "cases", "nobody")),
+    ("runs", ("runs",)),
+    ("shown", ("show", "runs/cvqa")),
+    ("settings", ("config", "seg")),
+    ("presets", ("config", "--list")),
+    ("exported", ("export", "runs/cvqa/best.pt", "--hub-folder", "hub")),
+    ("predicted", ("predict", "seg", "--images", "given/DermaVQA/images_final", "--ckpt", "best.pt", *_ONE)),
     ("doctor", ("doctor", "--clear-cache")),
 ]
 Magic = Callable[..., Ended]

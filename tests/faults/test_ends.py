@@ -87,10 +87,14 @@ FAILURES = {
     "package of nothing": (2, "package"),
     "rerun": (3, "rerun", "nowhere"),
     "rerun without a record": (2, "rerun"),
-    "demo": (3, "demo", "--preset", "no"),
+    "demo": (2, "demo", "--preset", "no"),
     "index": (3, "index", "info", "nowhere"),
     "index without a model": (3, "index", "build", "cases", "--ckpt", "nowhere.pt"),
     "index without a verb": (2, "index", "--bogus"),
+    "export": (3, "export", "nowhere.pt", "--onnx", "x.onnx"),
+    "runs": (3, "runs", "nowhere"),
+    "show": (3, "show", "nowhere.pt"),
+    "config": (2, "config", "sge"),
     "search": (3, "search", "--text", "dark", "--index", "nowhere"),
     "search for nothing": (3, "search"),
     "search with a filter": (2, "search", "--text", "dark", "--where", "age >="),
@@ -153,7 +157,7 @@ def test_what_nobody_expected_quotes_no_data(
     assert one_object_with(ended.out)["exit_code"] == ended.code == 1
     assert "itches" not in ended.out + ended.err
     assert told in ended.err
-    assert f"unexpected {type(error).__name__} in cli/app.py:" in ended.err
+    assert f"unexpected {type(error).__name__} in cli/prepare.py:" in ended.err
     assert "itches" in magic("prepare", "--data", "given/DermaVQA", "--debug").err or "itches" not in str(error)
 
 
