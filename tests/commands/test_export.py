@@ -156,9 +156,26 @@ def test_places_that_are_taken(files: Mapping[str, OnnxFile], work: Path, tmp_pa
     (tmp_path / "hub" / "README.md").write_text("mine")
     with pytest.raises(DataError, match=r"hub: already there"):
         magic_cli.export(run, hub=tmp_path / "hub")
-    with pytest.raises(DataError, match=r"README\.md: in the way, and not what the record"):
-        magic_cli.export(run, hub=tmp_path / "hub", options=over)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "patient.png").write_bytes(b"a photo")
+    for name in ("hub", "photos"):  # all that lies in the folder would be shared with the model
+        with pytest.raises(DataError, match=rf"{name}: got files, and no older export.*another --hub-folder"):
+            magic_cli.export(run, hub=tmp_path / name, options=over)
     assert (tmp_path / "hub" / "README.md").read_text() == "mine"
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["patient.png"]
+    for name in ("new", "new/model.onnx"):
+        with pytest.raises(DataError, match=r"^--onnx .*got a file in --hub-folder .*two calls"):
+            magic_cli.export(run, tmp_path / name, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_is_read_is_checked_before_what_is_written(work: Path, tmp_path: Path) -> None:
+    run, taken = work / "runs" / "seg" / "best.pt", tmp_path / "taken.onnx"
+    taken.write_bytes(b"not made here")
+    with pytest.raises(CheckpointError, match=r"no_such\.pt: got no such file"):
+        magic_cli.export(tmp_path / "no_such.pt", taken)
+    with pytest.raises(DataError, match=r"nowhere: got no prepared dataset, expected one; give its --data, or none"):
+        magic_cli.export(run, taken, data=tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("task", ["seg", "cvqa"])

@@ -59,14 +59,30 @@ def check_place(out: Path, overwrite: bool) -> None:
     """Refuse a place for the folder before the work begins.
 
     Raises:
-        DataError: it is no folder, is taken, or, with `overwrite`, holds something that is no export of this program.
+        DataError: it is no folder, is taken, or, with `overwrite`, holds something, but no older export: what lies
+            there, such as photos, would be shared with the model.
     """
     if out.exists() and not out.is_dir():
         raise DataError(problem(out, "no folder", "a folder, or a new name", "choose another --hub-folder"))
     refuse_existing(out, overwrite, "--hub-folder")
     if out.is_dir() and any(out.iterdir()):
         owned = ownership.read(out / SUMS)
-        ownership.refuse_foreign(out, owned.files if owned else (), (WEIGHTS, CONFIG, CARD, LICENCES))
+        if owned is None:
+            got, expected = "files, and no older export", "a new folder, or an older export"
+            remedy = "choose another --hub-folder; all in it is shared with the model"
+            raise DataError(problem(out, got, expected, remedy))
+        ownership.refuse_foreign(out, owned.files, (WEIGHTS, CONFIG, CARD, LICENCES))
+
+
+def check_apart(out: Path, onnx: Path | None) -> None:
+    """Refuse an ONNX file that the same call would write into the folder, or in its place.
+
+    Raises:
+        DataError: as said.
+    """
+    if onnx is not None and onnx.resolve().is_relative_to(out.resolve()):
+        got, expected = f"a file in --hub-folder {out}", "one outside of it"
+        raise DataError(problem(f"--onnx {onnx}", got, expected, "or two calls, the one with --hub-folder first"))
 
 
 def write_hub_folder(path: Path, out: Path) -> HubFolder:

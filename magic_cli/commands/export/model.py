@@ -106,6 +106,7 @@ def export(
         DataError: a result is taken. MagicError: any other of its kinds.
     """
     from magic_cli.commands.export import hub_folder, onnx_file
+    from magic_cli.commands.export.photos import check_data
     from magic_cli.models.export import onnx_model
 
     refuse_empty_paths(
@@ -113,13 +114,15 @@ def export(
     )
     if onnx is None and hub is None:
         raise UsageError("magic export: nothing to write, expected --onnx FILE or --hub-folder DIR; give one or both")
+    path = _found(Path(ckpt))
+    task = _task_of(path)
     if onnx is not None:
         onnx_model.require_libraries()
+        check_data(None if data is None else Path(data), task)
         onnx_file.check_place(Path(onnx), options.overwrite)
     if hub is not None:
         hub_folder.check_place(Path(hub), options.overwrite)
-    path = _found(Path(ckpt))
-    task = _task_of(path)
+        hub_folder.check_apart(Path(hub), None if onnx is None else Path(onnx))
     file, folder = None, None
     if onnx is not None:
         made = onnx_file.OnnxOptions(_graph_options(path, task, options), options.photos, options.weights)

@@ -17,7 +17,22 @@ from magic_cli.errors import DataError, EmptySplit, problem
 from magic_cli.records import SPLITS, Case, ImageRecord, Sample
 from magic_cli.training.task import Task
 
+DEFAULT = Path("prepared")
+
 _SIZE = (240, 320)
+
+
+def check_data(data: Path | None, task: Task) -> None:
+    """Refuse a dataset that is not there, before the work begins; the default one may be missing.
+
+    Raises:
+        DataError: as said.
+    """
+    if data is not None and not (data / MANIFEST).is_file() and (task.uses_questions or data != DEFAULT):
+        got = "no prepared dataset"
+        expected = "one with the questions that the model was trained on" if task.uses_questions else "one"
+        remedy = "give its --data" if task.uses_questions else "give its --data, or none for drawn photos"
+        raise DataError(problem(data, got, expected, remedy))
 
 
 def opened(data: Path | None, task: Task) -> Prepared | None:
@@ -30,7 +45,7 @@ def opened(data: Path | None, task: Task) -> Prepared | None:
         return open_prepared(data)
     if task.uses_questions:
         got, expected = "no prepared dataset", "one with the questions that the model was trained on"
-        raise DataError(problem(data or "--data", got, expected, "give its --data"))
+        raise DataError(problem("--data", got, expected, "give its --data"))
     return None
 
 
