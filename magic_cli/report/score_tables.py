@@ -25,6 +25,8 @@ _LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
     '"': "''",
     "`": r"\textasciigrave{}",
     "–": "--",
+    "[": "{[}",  # after a line of a table, a bracket or a star would be an argument of the line before
+    "*": "{*}",
 }
 
 

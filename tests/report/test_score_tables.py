@@ -82,6 +82,15 @@ def test_a_name_is_no_command_and_breaks_no_cell(tmp_path: Path, name: str) -> N
     assert "---" not in latex
 
 
+def test_no_row_begins_with_an_argument_of_the_line_before(tmp_path: Path) -> None:
+    made = make_report(tmp_path, ("seg",), systems=2)
+    latex, markdown = tables(named(made.report, "[a] last", "*b"))  # \\[2pt], \\* and \midrule[2pt] are commands
+    rows = [line for line in latex.splitlines() if line.endswith(r"\\")]
+    assert [row.partition(" & ")[0] for row in rows[:3]] == ["System", "{[}a] last", "{*}b"]
+    assert not any(line.startswith(("[", "*")) for line in latex.splitlines())
+    assert r"| \[a\] last |" in markdown
+
+
 def test_what_is_missing_is_a_dash(tmp_path: Path) -> None:
     made = make_report(tmp_path, ("seg",), systems=1, defined=False)
     latex, markdown = tables(made.report)
