@@ -171,7 +171,7 @@ def test_a_condition_and_beta_change_what_is_ranked(work: Path) -> None:
 def test_misspelt_attributes_and_values_that_no_case_has_are_said(
     work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(ConfigError, match=r"--attr strekas: .*expected streaks"):
+    with pytest.raises(ConfigError, match=r"--attr strekas: .*did you mean streaks"):
         search(asked(work, attributes=("strekas=present",)))
     capsys.readouterr()
     kept = [name for name in index_info(work / "index").info.fields if name not in ("diagnosis", "group")]

@@ -250,11 +250,11 @@ def tree(path: Path) -> Tree:
     """Return the files of a result by name, without the path of the trial's folder in them.
 
     What is hidden, a draft, and records of a run, which name the line that was typed, are no part of it; nor are the
-    date of a case index and the number of the times that it was built.
+    pages of a training, which tell how long it took, the date of a case index and how often it was built.
     """
     if path.is_file():
         return {"": path.read_bytes()}
-    other = re.compile(rf"(^|/)(\.|{DRAFT}/|(.*\.)?run\.json$)")
+    other = re.compile(rf"(^|/)(\.|{DRAFT}/|(.*\.)?run\.json$|progress\.html$|folds\.html$)")
     files = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.is_file()}
     here = os.fsencode(path.resolve().parent)
     found = {name: file.read_bytes().replace(here, b".") for name, file in files.items() if not other.search(name)}
