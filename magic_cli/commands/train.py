@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from magic_cli.commands.machine.memory import expectation
 from magic_cli.commands.recording import recorded
 from magic_cli.commands.run_setup import RUNS, RunSetup, TrainOptions, no_run, run_files, set_up, with_batch_size
 from magic_cli.io import run_record
@@ -72,6 +73,8 @@ def train(
     review = selection.review_data(parts, [dataset.prepared for dataset in setup.datasets], setup.config)
     result = replace(_planned(setup, trainer), review=review)
     if options.dry_run:
+        if needs := expectation(setup.config.preset, task):
+            log(needs)
         return result
     files = run_files(setup, options, run_record.FILE, OUTPUTS)
     with setup.draft.alone(setup.work, options.resume), report_ends(folder, RESUMES):

@@ -22,6 +22,19 @@ _WAIT = 5  # seconds for nvidia-smi, which hangs on a broken driver
 _QUERY = ("nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits")
 
 
+def expectation(preset: str, task: str) -> str:
+    """Return what a training with a shipped preset takes at most, "" where that was neither measured nor counted.
+
+    >>> expectation("quick", "seg")
+    'needs about 1.6 GB of memory at most, measured on a CPU'
+    """
+    if task in MEASURED.get(preset, {}):
+        return f"needs about {MEASURED[preset][task]:.1f} GB of memory at most, measured on a CPU"
+    if task in ESTIMATED.get(preset, {}):
+        return f"needs about {ESTIMATED[preset][task]:.0f} GB of GPU memory, an estimate"
+    return ""
+
+
 def rows() -> Iterable[Row]:
     """Yield the memory of the machine and of each NVIDIA GPU, then the presets."""
     total, free = memory.total(), memory.available()
