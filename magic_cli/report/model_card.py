@@ -26,6 +26,8 @@ _USES = {
     "retrieve": "finding photos of similar skin lesions among photos of known cases, by a photo and words",
 }
 
+_FIRST = "---\nlibrary_name: mediqa-magic\n"
+
 _MOST_SCORES = 12
 
 
@@ -88,9 +90,14 @@ def card(meta: CheckpointMeta, facts: CardFacts | None = None) -> str:
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
+def is_card(head: bytes) -> bool:
+    """Return whether a file that begins with these bytes is a card of this program."""
+    return head.startswith(_FIRST.encode())
+
+
 def _header(meta: CheckpointMeta, facts: CardFacts) -> list[str]:
     """Return the YAML header; every text in it is quoted."""
-    lines = ["---", "library_name: mediqa-magic", "license: other", "license_name: see-model-card"]
+    lines = [*_FIRST.splitlines(), "license: other", "license_name: see-model-card"]
     lines += [f"license_link: {facts.licence_file}"] if facts.licence_file else []
     pipeline = PIPELINES.get(meta.task)
     lines += [f"pipeline_tag: {pipeline}"] if pipeline else []

@@ -129,9 +129,15 @@ def test_runs_on_one_page(work: Path) -> None:
     with pytest.raises(DataError, match="already there"):
         magic_cli.runs(compare="c.html")
     Path("mine.html").write_text("a page of somebody")
-    with pytest.raises(DataError, match="a file of another kind"):
-        magic_cli.runs(compare="mine.html", overwrite=True)
-    assert magic_cli.runs(compare="c.html", overwrite=True).page == "c.html"
+    Path("report.html").write_text('<meta name="generator" content="magic 0.1.0">\n<title>Report</title>')
+    Path("README.md").write_text("How we use magic")
+    for name in ("mine.html", "report.html", "README.md", "runs/seg/best.pt"):
+        before = Path(name).read_bytes()
+        with pytest.raises(DataError, match="a file of another kind"):
+            magic_cli.runs(compare=name, overwrite=True)
+        assert Path(name).read_bytes() == before
+    assert magic_cli.runs([work / "runs"], compare="c.html", overwrite=True).page == "c.html"
+    assert str(work) not in Path("c.html").read_text(encoding="utf-8")
 
 
 def test_what_cannot_be_listed(work: Path) -> None:
@@ -178,6 +184,17 @@ def test_a_model_card_is_markdown_with_a_header_that_hubs_read(work: Path) -> No
     assert CliRunner().invoke(app, ["show", "runs/seg", "--card", "-"]).stdout == text
     with pytest.raises(DataError, match="already there"):
         magic_cli.show("runs/seg", "CARD.md")
+    assert magic_cli.show("runs/seg", "CARD.md", overwrite=True).written == "CARD.md"
+    Path("mine.md").write_text("---\nlicense: mit\n---\n")
+    Path("lesion.jpg").write_bytes(b"a photo")
+    for name in ("mine.md", "lesion.jpg", "runs/seg/best.pt"):  # no card, so never replaced
+        before = Path(name).read_bytes()
+        with pytest.raises(DataError, match=r"^--card .*: got a file of another kind, expected an older card"):
+            magic_cli.show("runs/seg", name, overwrite=True)
+        assert Path(name).read_bytes() == before
+    for name in ("runs", "no/such/CARD.md"):
+        with pytest.raises(DataError, match=r"^--card .*expected a new file"):
+            magic_cli.show("runs/seg", name, overwrite=True)
 
 
 def test_a_strange_checkpoint_runs_nothing(work: Path) -> None:

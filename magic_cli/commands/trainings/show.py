@@ -9,14 +9,14 @@ from magic_cli.commands.recording import refuse_empty_paths
 from magic_cli.commands.run_setup import RUNS
 from magic_cli.commands.settings.presets import changed_settings
 from magic_cli.commands.trainings.folder import times_of
-from magic_cli.errors import CheckpointError, MagicError, problem
+from magic_cli.errors import CheckpointError, DataError, MagicError, problem
 from magic_cli.io import run_record
 from magic_cli.io.files import StrPath, refuse_existing, sha256, write_text
 from magic_cli.io.json_files import finite, read_json
 from magic_cli.io.run_record import VerbResult
 from magic_cli.models.licences import licence_of, sources
 from magic_cli.models.saved_meta import CONFIG, WEIGHTS, SavedModel, read_model
-from magic_cli.report.model_card import CardFacts, TrainingData, card
+from magic_cli.report.model_card import CardFacts, TrainingData, card, is_card
 from magic_cli.report.score_text import SCORE_NAMES
 from magic_cli.report.trainings.table import duration, number
 
@@ -164,7 +164,7 @@ def show(checkpoint: StrPath, card_file: StrPath | None = None, *, overwrite: bo
     prints = str(card_file) == STDOUT
     model = read_model(_found(Path(checkpoint)))
     if card_file is not None and not prints:
-        refuse_existing(Path(card_file), overwrite, "--card")
+        _check_card(Path(card_file), overwrite)
     record = _record(model.path.parent)
     times = times_of(record, model.path.parent)
     facts = card_facts(model, record)
@@ -173,6 +173,16 @@ def show(checkpoint: StrPath, card_file: StrPath | None = None, *, overwrite: bo
         write_text(Path(card_file), text)
     written = None if card_file is None or prints else str(card_file)
     return Shown(model, facts, times.started, times.seconds, text if prints else "", written)
+
+
+def _check_card(file: Path, overwrite: bool) -> None:
+    """Refuse a place for the card that is taken; what is not a card of this program is never replaced."""
+    if file.is_dir() or not file.parent.is_dir():
+        got = "a folder" if file.is_dir() else "no folder to write it in"
+        raise DataError(problem(f"--card {file}", got, "a new file", "give another name"))
+    refuse_existing(file, overwrite, "--card")
+    if file.exists() and not (file.is_file() and is_card(file.read_bytes()[:200])):
+        raise DataError(problem(f"--card {file}", "a file of another kind", "an older card", "give another name"))
 
 
 def card_facts(model: SavedModel, record: Mapping[str, object]) -> CardFacts:

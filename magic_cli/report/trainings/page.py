@@ -1,13 +1,15 @@
 """The page of several trainings: their curves in one plot, their scores, and which settings differ between them."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
 from magic_cli.report import page
 from magic_cli.report.plots import Line, lines
 from magic_cli.report.score_text import SCORE_NAMES
+from magic_cli.report.short_names import short_names, without_folders
 from magic_cli.report.trainings.table import HEAD, Run, rows_of
 
 MOST_CURVES = 18  # of a plot: no more can be told apart
@@ -26,8 +28,18 @@ class TaskPart:
     same: int
 
 
-def html(runs: Sequence[Run]) -> str:
-    """Return the page of runs; nothing in it is a photo, a text or an id of a patient."""
+def is_page(head: bytes) -> bool:
+    """Return whether a file that begins with these bytes is such a page."""
+    return b'<meta name="generator" content="magic ' in head and bool(re.search(rb"<title>\d+ trainings</title>", head))
+
+
+def html(listed: Sequence[Run]) -> str:
+    """Return the page of runs; nothing in it is a photo, a text or an id of a patient, or an absolute path."""
+    names = [run.folder for run in listed]
+    local = [without_folders(name, [name]) for name in names]
+    short = short_names(list(dict.fromkeys(names)))
+    shown = local if len(set(local)) == len(short) else [short[name] for name in names]
+    runs = [replace(run, folder=name) for run, name in zip(listed, shown, strict=True)]
     tasks = list(dict.fromkeys(run.task for run in runs if run.task))
     rows = [(row, run.changes, run.state, run.folds) for run, row in zip(runs, rows_of(runs), strict=True)]
     return page.render(
