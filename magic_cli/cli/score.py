@@ -27,7 +27,7 @@ _EXPORT = "Also write masks and scores as a dataset that FiftyOne reads, in OUT/
 
 Export = Annotated[Literal["fiftyone"] | None, typer.Option("--export", help=_EXPORT)]
 
-By = Annotated[str, typer.Option(metavar="NAME[,NAME]", help=_BY)]
+By = Annotated[str | None, typer.Option(metavar="NAME[,NAME]", help=_BY)]
 
 
 def score(
@@ -41,7 +41,7 @@ def score(
     against: Annotated[
         Path | None, typer.Option(help="Other predictions to compare with: paired differences, p-values.")
     ] = None,
-    by: By = "",
+    by: By = None,
     leaderboard: Annotated[bool, typer.Option("--leaderboard", help="Show the published test-set scores.")] = False,
     resamples: Annotated[
         int, typer.Option(min=100, max=1_000_000, help="Number of bootstrap resamples and of sign flips.")
@@ -61,6 +61,9 @@ def score(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads cost more than they save here
     if len(files) < 2 or (official and strict):
         raise typer.BadParameter("PRED... GOLD needs two paths or more" if len(files) < 2 else "--official or --strict")
+    names = tuple(filter(None, (name.strip() for name in (by or "").split(","))))
+    if by is not None and not names:
+        raise typer.BadParameter("--by: got no name; give attributes, such as sex,age; is a variable unset?")
     from magic_cli.commands import score as module
 
     *preds, gold = files
@@ -79,7 +82,7 @@ def score(
         photos=photos,
         overwrite=overwrite,
         export=export or "",
-        by=tuple(filter(None, (name.strip() for name in by.split(",")))),
+        by=names,
     )
     report = module.score(preds, gold, options)
     emit(as_json, "score", report)

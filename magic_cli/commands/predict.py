@@ -121,7 +121,8 @@ def _opened(
         check_images(task, data, split, options)
     names = (*task.outputs, *names_beside(task, options))
     reading = options.images or (data,)
-    check_target(folder, f"predict {task.name}", options.overwrite, names, (*ckpts, *map(Path, reading)))
+    if options.images or data.exists():  # a dataset that is missing is told instead
+        check_target(folder, f"predict {task.name}", options.overwrite, names, (*ckpts, *map(Path, reading)))
     if options.images:
         return open_images(task, ckpts, options, folder)
     return open_dataset(data, shards=task.reads_shards)

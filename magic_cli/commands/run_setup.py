@@ -6,7 +6,7 @@ from pathlib import Path
 
 from magic_cli import preset_files, tasks
 from magic_cli.config import AUTO, Config, SettingValue, from_dict, resolve
-from magic_cli.data.datasets import Dataset, open_datasets
+from magic_cli.data.datasets import Dataset, open_dataset, open_datasets
 from magic_cli.data.prepared_inputs import image_files, table_files
 from magic_cli.data.shards.dataset import ShardStamps, shard_files
 from magic_cli.errors import CheckpointError, ConfigError, DataError, printable, problem
@@ -171,6 +171,9 @@ def set_up(
     tasks.check_weights(config)
     if not options.dry_run:
         draft.settle()
+    for folder in data:
+        if not Path(folder).exists():  # told before a place that is taken
+            open_dataset(Path(folder))
     work = draft.folder(options.resume, options.overwrite)
     earlier: Mapping[str, object] = {}
     if options.resume:

@@ -143,12 +143,12 @@ def score(preds: StrPath | Sequence[StrPath], gold: StrPath, options: ScoreOptio
         raise UsageError("nothing to score: give the predictions of at least one system")
     against, out, run = (None if path is None else Path(path) for path in (options.against, options.out, options.run))
     files = ScoreFiles(tuple(map(Path, paths)), Path(gold), against, run, out, export=options.export)
+    opened = _open_gold(files, options.split)
+    divisions = _divisions(files.gold, options)
     if out is not None:
         inputs = [path for path in (*files.preds, files.gold, against, run) if path is not None]
         if all(path.exists() for path in inputs):  # one that is missing is told instead
             check_target(out, "score", options.overwrite, FILES, inputs)  # before the work
-    opened = _open_gold(files, options.split)
-    divisions = _divisions(files.gold, options)  # before the work
     report = score_systems(files, opened, options)
     report = replace(report, subgroups=tuple(_subgroups(report, divisions, options)))
     if out is None:

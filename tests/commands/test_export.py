@@ -176,6 +176,10 @@ def test_what_is_read_is_checked_before_what_is_written(work: Path, tmp_path: Pa
         magic_cli.export(tmp_path / "no_such.pt", taken)
     with pytest.raises(DataError, match=r"nowhere: got no prepared dataset, expected one; give its --data, or none"):
         magic_cli.export(run, taken, data=tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"nowhere"):
+        magic_cli.predict("seg", run, tmp_path / "nowhere", out=tmp_path)
+    with pytest.raises(DataError, match=r"nowhere"):
+        magic_cli.train("seg", tmp_path / "nowhere", run.parent, train_options(None))
 
 
 @pytest.mark.parametrize("task", ["seg", "cvqa"])

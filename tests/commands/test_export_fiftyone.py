@@ -43,6 +43,7 @@ def test_samples_and_fields_fit_each_other(report: Path, drawn_prepared: Path) -
     folder, gold = report / "fiftyone", open_gold(drawn_prepared, "valid").masks
     metadata, samples = (json.loads((folder / f"{name}.json").read_text()) for name in ("metadata", "samples"))
     assert (metadata["media_type"], metadata["version"]) == ("image", "1.0.0")
+    assert str(report.parent) not in json.dumps(metadata)
     fields = {field["db_field"]: field for field in metadata["sample_fields"]}
     masks = {name for name, field in fields.items() if field["embedded_doc_type"] == LABEL}
     assert {"prediction", "prediction_2", "ground_truth_ann0"} <= masks == metadata["mask_targets"].keys()

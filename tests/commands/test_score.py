@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from recorded_run import magic
 from tiny_dataset import (
     ANSWERS,
     MASKS,
@@ -213,7 +214,9 @@ def test_scores_are_divided_by_an_attribute_of_the_cases(tmp_path: Path, prepare
     assert min(values) <= whole.scores["dice_meanofmax"] <= max(values)
     assert any("by sex" in line for line in report.lines())
     with pytest.raises(ConfigError, match=r"--by sx: got no case with it.*did you mean sex\?"):
-        score(path, prepared, ScoreOptions(by=("sx",)))
+        score(path, prepared, ScoreOptions(by=("sx",), out=prepared))  # before the place is looked at
+    ended = magic(tmp_path, "score", path, prepared, "--by", " , ")
+    assert (ended.code, ended.errors[0].partition(";")[0]) == (2, "--by: got no name")
     with pytest.raises(DataError, match="expected a prepared dataset"):
         score(EXAMPLES / "preds.json", EXAMPLES / "gold.json", ScoreOptions(by=("sex",)))
 

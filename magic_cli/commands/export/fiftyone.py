@@ -72,6 +72,9 @@ def write_dataset(
         got, expected = "no masks of photos whose place is known", "a prepared dataset with masks as gold"
         raise DataError(problem("--export", got, expected, "give it, or leave --export out"))
     systems = list(_systems(report, masks))
+    if not any(system.scores for system in systems):
+        got, expected = "predictions without masks", "masks, whose scores FiftyOne shows"
+        raise DataError(problem("--export", got, expected, "give some, or leave --export out"))
     annotators = sorted({name for image in images.values() for name in image.annotators})
     place = report.files.out / NAME
     made = [
@@ -158,7 +161,7 @@ def _metadata(report: ScoreReport, annotators: Sequence[str], systems: Sequence[
         *(_mask_field(name) for name in masks),
         *(_field(name, "FloatField") for name in scores),
     ]
-    names = {system.field: row.name for system, row in zip(systems, report.systems, strict=True)}
+    names = {system.field: _without_place(row.name) for system, row in zip(systems, report.systems, strict=True)}
     return {
         "name": NAME,
         "version": _VERSION,
@@ -168,6 +171,11 @@ def _metadata(report: ScoreReport, annotators: Sequence[str], systems: Sequence[
         "mask_targets": {name: {str(_LESION): "lesion"} for name in masks},
         "sample_fields": fields,
     }
+
+
+def _without_place(name: str) -> str:
+    """Return a system's name; of an absolute path, which tells names of users, the last two parts."""
+    return "/".join(Path(name).parts[-2:]) if Path(name).is_absolute() else name
 
 
 def _field(
