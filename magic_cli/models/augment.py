@@ -34,10 +34,12 @@ class Augment:
             changing it doubles the time of a view (tests/benchmarks/mask_step.py).
         coarse: share of views that lose detail, as photos out of focus do: shrunk to 0.25 to 0.75 of their side, and
             enlarged again.
+        zoom_out: share of views that are taken from a canvas around the photo, up to 1.6 times its side, of its mean
+            colour, so that lesions are smaller than in the photo; crops alone only enlarge them.
     """
 
-    def __init__(self, size: int, crop: float, colour: float, coarse: float = 0.0) -> None:
-        self.coarse = coarse
+    def __init__(self, size: int, crop: float, colour: float, coarse: float = 0.0, zoom_out: float = 0.0) -> None:
+        self.coarse, self.zoom_out = coarse, zoom_out
         self.crop = v2.RandomResizedCrop(size, scale=(crop, 1.0), ratio=(0.8, 1.25), antialias=True)
         self.colour = v2.ColorJitter(colour, colour, colour) if colour else None
 
@@ -53,11 +55,23 @@ class Augment:
         both = turn(torch.cat([photo, mask[None]]), generator.randrange(8))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator.randrange(2**31))
+            if generator.random() < self.zoom_out:
+                both = _on_canvas(both, generator)
             both = self.crop(both)
             photo = both[:3] if self.colour is None else self.colour(both[:3])
         if generator.random() < self.coarse:
             photo = _coarsened(photo, generator.uniform(0.25, 0.75))
         return photo.contiguous(), both[3].contiguous()
+
+
+def _on_canvas(both: Tensor, generator: random.Random) -> Tensor:
+    """Return a photo and its mask, uint8 (4, S, S), at a random place of a canvas of 1 to 1.6 times their side."""
+    side = both.shape[-1]
+    room = round(side * generator.uniform(0.0, 0.6))
+    left, top = generator.randint(0, room), generator.randint(0, room)
+    fill = [*both[:3].float().mean((1, 2)).round().tolist(), 0.0]
+    canvas: Tensor = v2.functional.pad(both, [left, top, room - left, room - top], fill=fill)
+    return canvas
 
 
 def _coarsened(photo: Tensor, scale: float) -> Tensor:

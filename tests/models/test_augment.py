@@ -86,6 +86,25 @@ def test_coarse_views_lose_detail_and_nothing_else() -> None:
     assert 10 < changed < 30
 
 
+def test_views_that_are_zoomed_out_show_all_of_a_lesion_and_make_it_smaller() -> None:
+    """The lesion keeps its shape up to a side 1.6 times as large, the canvas has the photo's mean; half are plain."""
+    photo = torch.full((3, 48, 48), 90, dtype=torch.uint8)
+    mask = torch.zeros(48, 48, dtype=torch.uint8)
+    mask[8:40, 8:40] = 255
+    photo[0, 8:40, 8:40] = 210
+    plain, zoomed = Augment(48, 1.0, 0.0), Augment(48, 1.0, 0.0, zoom_out=0.5)
+    whole = plain(photo, mask, 0)[1].float().mean()
+    shares = []
+    for seed in range(60):
+        seen, lesion = zoomed(photo, mask, seed)
+        shares.append(float(lesion.float().mean() / whole))
+        assert seen.dtype == lesion.dtype == torch.uint8
+        assert abs(float(seen[1].float().mean()) - 90) <= 1  # where the photo is even, the canvas is as it
+    assert 15 < sum(share < 0.99 for share in shares) < 45
+    assert 1 / 1.6**2 - 0.03 < min(shares) < 0.6
+    assert max(shares) < 1.03
+
+
 def test_colour_leaves_the_mask_alone() -> None:
     plain, coloured = Augment(32, 0.5, 0.0), Augment(32, 0.5, 0.5)
     changed = 0

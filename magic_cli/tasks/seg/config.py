@@ -31,6 +31,9 @@ class SegConfig(Config):
     coarse: Annotated[
         float, Range(0, 1), "Share of random views that lose detail, by being shrunk and enlarged again."
     ] = 0.0
+    zoom_out: Annotated[
+        float, Range(0, 1), "Share of random views that show the photo smaller, on a canvas of its mean colour."
+    ] = 0.0
     threshold: Annotated[float, FRACTION, "Pixels with a higher probability are lesion."] = 0.5
     threshold_for: Annotated[
         str,
@@ -59,5 +62,5 @@ class SegConfig(Config):
 
     @property
     def random_views(self) -> bool:
-        """Whether photos are cropped, recoloured or coarsened at random."""
-        return self.crop < 1 or self.colour > 0 or self.coarse > 0
+        """Whether photos are cropped, recoloured, coarsened or zoomed out at random."""
+        return self.crop < 1 or self.colour > 0 or self.coarse > 0 or self.zoom_out > 0

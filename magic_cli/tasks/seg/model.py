@@ -92,7 +92,7 @@ class SegModel(TaskModel):
         self.others = nn.ModuleList(Network(images, _decoder(images, self.texts, config)) for images in others)
         for images in self._encoders:
             set_finetuning(images, config.finetune, config.rank, config.frozen_stages)
-        own = config.image_size, config.crop, config.colour, config.coarse
+        own = config.image_size, config.crop, config.colour, config.coarse, config.zoom_out
         self.augment = Augment(*own) if config.random_views else None
 
     @property
