@@ -4,12 +4,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath, PureWindowsPath
 
 from magic_cli.errors import printable
 from magic_cli.models.licences import licence_of, sources
 from magic_cli.records import CheckpointMeta
 from magic_cli.report.score_text import SCORE_NAMES
+from magic_cli.report.short_names import without_place
 
 # What a hub calls the use of each task's models: huggingface.co/tasks.
 PIPELINES = {
@@ -108,7 +108,7 @@ def _header(meta: CheckpointMeta, facts: CardFacts) -> list[str]:
     shown = [facts.monitor] if facts.monitor in best else list(best)[:1]
     lines += _yaml_list("metrics", shown) if shown else []
     bases = [source for source in sources(meta.encoders) if ":" not in source and "/" in source]
-    lines += _yaml_list("base_model", [_without_place(base) for base in bases]) if bases else []
+    lines += _yaml_list("base_model", [without_place(base) for base in bases]) if bases else []
     return [*lines, "---"]
 
 
@@ -162,7 +162,7 @@ def _data(meta: CheckpointMeta, facts: CardFacts) -> list[str]:
 
 def _training(meta: CheckpointMeta, facts: CardFacts) -> list[str]:
     changed = {name: value for name, value in facts.changed.items() if name != "preset"}
-    differ = ", ".join(f"`{_plain(name)}={_plain(_without_place(value))}`" for name, value in changed.items())
+    differ = ", ".join(f"`{_plain(name)}={_plain(without_place(value))}`" for name, value in changed.items())
     versions = ", ".join(f"{_plain(name)} {_plain(version)}" for name, version in meta.versions.items())
     return [
         "## Training",
@@ -204,7 +204,7 @@ def _use(meta: CheckpointMeta, facts: CardFacts) -> list[str]:
 
 def _licences(meta: CheckpointMeta, facts: CardFacts) -> list[str]:
     lines = ["## Licences", "", "The weights began as, or need, those of:", ""]
-    lines += [f"- {_plain(_without_place(source))}: {_plain(licence_of(source))}" for source in sources(meta.encoders)]
+    lines += [f"- {_plain(without_place(source))}: {_plain(licence_of(source))}" for source in sources(meta.encoders)]
     more = f" See {facts.licence_file}." if facts.licence_file else ""
     return [*lines, "", f"What the licence of the training data says about models holds too.{more}"]
 
@@ -220,15 +220,6 @@ def _best(meta: CheckpointMeta, facts: CardFacts) -> dict[str, float]:
         for name, value in row.items()
         if isinstance(value, float) and math.isfinite(value) and name not in ("epoch", "loss")
     }
-
-
-def _without_place(value: object) -> str:
-    """Return a value as text; of an absolute path, which tells names of users and folders, the last name alone."""
-    text = str(value)
-    for kind in (PurePosixPath, PureWindowsPath):
-        if kind(text).is_absolute():
-            return kind(text).name
-    return text
 
 
 def _plain(value: object) -> str:

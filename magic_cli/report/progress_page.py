@@ -20,6 +20,7 @@ from magic_cli.io.files import write_text
 from magic_cli.io.progress import duration, is_main_process, log
 from magic_cli.report import page, plots
 from magic_cli.report.score_text import SCORE_NAMES
+from magic_cli.report.short_names import without_place
 from magic_cli.training.task import Task
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class ProgressPage:
             plots=self._plots(),
             columns=[(key, _name(key)) for key in ("loss", *self._scores())],
             rows=[] if self.folds else list(self.histories[0] if self.histories else ()),
-            settings=self.config.as_dict(),
+            settings={key: without_place(value) for key, value in self.config.as_dict().items()},
         )
 
     @property

@@ -1,7 +1,7 @@
 """Names of systems and files for people: short, and without folders that are only of the user's machine."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 _SHOWN = 2  # last parts of a path that is not below the working folder
 
@@ -32,6 +32,19 @@ def system_names(names: Sequence[str]) -> dict[str, str]:
         return short_names(list(names))
     short = short_names(list(local.values()))
     return {name: short[place] for name, place in local.items()}
+
+
+def without_place(value: object) -> str:
+    """Return a value as text; of an absolute path, which tells names of users and folders, the last name alone.
+
+    >>> without_place("/home/ann/weights"), without_place(0.5)
+    ('weights', '0.5')
+    """
+    text = str(value)
+    for kind in (PurePosixPath, PureWindowsPath):
+        if kind(text).is_absolute():
+            return kind(text).name
+    return text
 
 
 def without_folders(text: str, paths: Iterable[str] = ()) -> str:

@@ -85,6 +85,9 @@ def test_a_page_says_when_and_where_it_was_made(tmp_path: Path) -> None:
     pages = [page.format(*x).encode() for x in (("1", "2", "3", "/home/then/a"), ("4", "2", "5", f"{tmp_path}/a"))]
     assert apart(tmp_path, "report.html", *pages) == ""
     assert apart(tmp_path, "report.html", pages[0], pages[1].replace(b"Dice 2", b"Dice 3")) == "1 of 2 lines differ"
+    links = [f'<a href="{place}data/a.jpg">' for place in ("../../../", "../")]  # from folders of other depths
+    assert apart(tmp_path, "report.html", *(link.encode() for link in links)) == ""
+    assert apart(tmp_path, "report.html", links[0].encode(), links[1].replace("a.jpg", "b.jpg").encode()) != ""
 
 
 def packed(path: Path, members: Mapping[str, bytes], pack: int = zipfile.ZIP_STORED) -> bytes:

@@ -117,14 +117,20 @@ def test_folds_are_one_run(work: Path) -> None:
 
 def test_runs_on_one_page(work: Path) -> None:
     shutil.copytree(work / "runs/seg", work / "runs/<b>other")
-    edited(work / "runs/<b>other/best.pt", (), config=read_model(Path("runs/seg/best.pt")).meta.config | {"lr": 0.5})
+    edited(
+        work / "runs/<b>other/best.pt",
+        (),
+        config=read_model(Path("runs/seg/best.pt")).meta.config | {"lr": 0.5, "weights_dir": "/home/ann/w"},
+    )
     assert magic_cli.runs(compare="c.html").page == "c.html"
     text = Path("c.html").read_text(encoding="utf-8")
     assert text.count("<svg") == 2
     assert "runs/&lt;b&gt;other" in text
     assert "<b>other" not in text
     assert "<script" not in text
+    assert "/home/ann" not in text
     differing = text.split("Settings that differ")[2]
+    assert "<td>w</td>" in differing
     assert "<td>0.5</td><td>0.01</td>" in differing or "<td>0.01</td><td>0.5</td>" in differing
     with pytest.raises(DataError, match="already there"):
         magic_cli.runs(compare="c.html")

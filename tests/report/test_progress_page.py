@@ -179,3 +179,11 @@ def test_hostile_names_stay_words(tmp_path: Path) -> None:
     html, _ = read(page)
     assert "<script" not in html
     assert "&lt;script&gt;" in html
+
+
+def test_no_setting_tells_a_place_of_this_machine(tmp_path: Path) -> None:
+    page = page_of(tmp_path, 0, f"weights_dir={tmp_path}/weights")
+    with page.following():
+        html, found = read(page)
+    assert str(tmp_path) not in html
+    assert "weights_dirweights" in words(found).replace(" ", "")

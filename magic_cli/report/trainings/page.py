@@ -1,7 +1,7 @@
 """The page of several trainings: their curves in one plot, their scores, and which settings differ between them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup
@@ -9,7 +9,7 @@ from markupsafe import Markup
 from magic_cli.report import page
 from magic_cli.report.plots import Line, lines
 from magic_cli.report.score_text import SCORE_NAMES
-from magic_cli.report.short_names import short_names, without_folders
+from magic_cli.report.short_names import short_names, without_folders, without_place
 from magic_cli.report.trainings.table import HEAD, Run, rows_of
 
 MOST_CURVES = 18  # of a plot: no more can be told apart
@@ -39,7 +39,9 @@ def html(listed: Sequence[Run]) -> str:
     local = [without_folders(name, [name]) for name in names]
     short = short_names(list(dict.fromkeys(names)))
     shown = local if len(set(local)) == len(short) else [short[name] for name in names]
-    runs = [replace(run, folder=name) for run, name in zip(listed, shown, strict=True)]
+    changed = (None if run.changed is None else _without_places(run.changed) for run in listed)
+    parts = zip(listed, shown, changed, strict=True)
+    runs = [replace(run, folder=name, changed=row) for run, name, row in parts]
     tasks = list(dict.fromkeys(run.task for run in runs if run.task))
     rows = [(row, run.changes, run.state, run.folds) for run, row in zip(runs, rows_of(runs), strict=True)]
     return page.render(
@@ -84,8 +86,12 @@ def _differing(runs: Sequence[Run]) -> tuple[tuple[tuple[str, tuple[str, ...]], 
     """Return the settings that are not the same in all runs, with their values, and how many are the same."""
     names = list(dict.fromkeys(name for run in runs for name in run.settings))
     rows = [(name, tuple(_shown(run.settings.get(name)) for run in runs)) for name in names]
-    differing = tuple((name, values) for name, values in rows if len(set(values)) > 1)
+    differing = tuple((name, tuple(map(without_place, row))) for name, row in rows if len(set(row)) > 1)
     return differing, len(rows) - len(differing)
+
+
+def _without_places(settings: Mapping[str, object]) -> dict[str, object]:
+    return {name: without_place(value) if isinstance(value, str) else value for name, value in settings.items()}
 
 
 def _shown(value: object) -> str:
