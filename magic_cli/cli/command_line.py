@@ -113,9 +113,9 @@ class MagicGroup(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        """Parse the options before the verb; `magic help`, `magic version` and `magic -V` do what they say."""
+        """Parse the options before the verb; `magic help [VERB]`, `magic version` and `magic -V` do what they say."""
         if ctx.parent is None and args[:1] and args[0] in _SAID_OTHERWISE:
-            args = [_SAID_OTHERWISE[args[0]]]
+            args = [*(args[1:] if args[0] == "help" else ()), _SAID_OTHERWISE[args[0]]]
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

@@ -52,6 +52,13 @@ def test_help_and_version_may_be_asked_for_as_elsewhere(word: str, start: str) -
     assert (found.exit_code, found.output.startswith(start)) == (0, True)
 
 
+def test_help_of_a_verb_may_be_asked_for_as_elsewhere() -> None:
+    for words in (["predict"], ["index", "build"]):
+        found = CliRunner().invoke(app, ["help", *words])
+        assert (found.exit_code, found.output) == (0, CliRunner().invoke(app, [*words, "--help"]).output)
+    assert CliRunner().invoke(app, ["help", "predikt"]).exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
