@@ -99,7 +99,7 @@ def predict(
     record, facts = _run_files(paths, stamps, folder, (split, options)), known.facts()
     if isinstance(prepared, OwnPhotos):
         record = replace(record, inputs=lambda: files_read(prepared, paths, options))
-        result = replace(result, photos=photos_read(prepared, time.monotonic() - start, beside))
+        result = replace(result, photos=photos_read(prepared, time.monotonic() - start, beside, ids))
         following = ""
     else:
         following = after_predicting(known, prepared, data, folder, split, ids)

@@ -32,6 +32,7 @@ class PhotosRead:
         unreadable: a line for each of the others.
         seconds: for all of them, encoding and writing included; 0 where nothing was predicted.
         answers: questions with their answers in words.
+        predicted: how many of those that could be read were predicted; None: all.
     """
 
     read: int
@@ -39,6 +40,7 @@ class PhotosRead:
     unreadable: tuple[str, ...] = ()
     seconds: float = 0.0
     answers: tuple[str, ...] = ()
+    predicted: int | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return `photos` of schemas/predicted.schema.json."""
@@ -97,7 +99,10 @@ def _photo_lines(result: PredictResult, photos: PhotosRead) -> Iterator[str]:
     if result.dry_run:
         yield f"{counts}: {result.samples} samples; nothing written (--dry-run)"
         return
-    each = f"{photos.seconds:.1f} s, {photos.seconds / photos.read:.2f} s a photo"
+    predicted = photos.read if photos.predicted is None else photos.predicted
+    if predicted < photos.read:
+        counts = f"the first {predicted} of {counted(total, 'photo', 'photos')} (--limit)"
+    each = f"{photos.seconds:.1f} s, {photos.seconds / max(predicted, 1):.2f} s a photo"
     yield f"{result.out}: {counted(result.files, 'file', 'files')} from {counts}; {each}"
 
 

@@ -312,6 +312,11 @@ def test_a_call_is_recorded_and_repeated(drawn_prepared: Path, models: dict[str,
     assert schema.problems("run", record, "run.json") == []
     assert {str(photo) for photo in photos} <= {str(Path(name)) for name in record["inputs"]}
     assert magic_cli.rerun(tmp_path / "out").identical
+    options = predict_options(None, images=photos, limit=1, overwrite=True)
+    assert (
+        "4 files from the first 1 of 2 photos (--limit)"
+        in predict("seg", models["seg"], out=tmp_path / "out", options=options).lines()[-1]
+    )
     with pytest.raises(DataError, match="already there"):
         run("seg", models["seg"], tmp_path / "out", *photos)
     (tmp_path / "out" / "overlays" / "mine.png").touch()

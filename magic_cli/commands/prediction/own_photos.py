@@ -66,9 +66,21 @@ def files_read(photos: OwnPhotos, ckpts: Sequence[Path], options: PredictOptions
         yield from hashed([file])
 
 
-def photos_read(photos: OwnPhotos, seconds: float = 0.0, beside: PredictionFiles | None = None) -> PhotosRead:
-    """Return what the result says of own photos; answers in words are shown of a single case."""
+def photos_read(
+    photos: OwnPhotos, seconds: float = 0.0, beside: PredictionFiles | None = None, ids: Sequence[str] = ()
+) -> PhotosRead:
+    """Return what the result says of own photos; answers in words are shown of a single case.
+
+    Args:
+        photos: all that could be read.
+        seconds: that their prediction took.
+        beside: the files beside those of the task.
+        ids: of the photos, or the cases, that were predicted.
+    """
     answers = () if beside is None else beside.answers
     shown = answers if len({row[0] for row in answers}) == 1 else ()
     lines = tuple(f"{parent} {question} {answer} ({sure})" for _, parent, question, answer, _, sure in shown)
-    return PhotosRead(len(photos.images), len(photos.cases), photos.unreadable, seconds, lines)
+    known = set(ids)
+    names = (image.case_id if answers else image.image_id for image in photos.images.values())
+    predicted = sum(name in known for name in names) if known else None
+    return PhotosRead(len(photos.images), len(photos.cases), photos.unreadable, seconds, lines, predicted)
