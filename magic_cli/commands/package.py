@@ -18,6 +18,7 @@ from magic_cli.errors import DataError, SubmissionError, UsageError, printable, 
 from magic_cli.io import ownership, run_record
 from magic_cli.io.files import StrPath, sha256, sweep, temporary_path, write_atomic
 from magic_cli.io.run_record import Hashed, RunFiles, VerbResult, hashed
+from magic_cli.report.next_command import command_line, path_word
 from magic_cli.submission.answers import read_rows
 from magic_cli.submission.archive import Archive, open_archive
 from magic_cli.submission.expected import Expected, expected_of
@@ -113,7 +114,14 @@ class PackageResult(VerbResult):
             return [*self.notes, f"{self.out}: would hold {content}; nothing written (--dry-run)"]
         size = f"{self.size / 1000:,.0f} kB, sha256 {self.sha256[:16]}"
         checked = f"{self.out}: {content}, split {self.split}, {size}; checked, written, read back and checked again"
-        return [*self.notes, checked, *([f"next: upload {self.out} to the challenge platform"] if self.asks else [])]
+        return [*self.notes, checked, *self._next()]
+
+    def _next(self) -> list[str]:
+        """Return what to do with the zip: the platform takes split test; how good others are can be told here."""
+        if self.split != "test":
+            words = ("score", path_word(self.out), path_word(self.data), "--split", self.split)
+            return [f"next: {command_line(*words)} (the challenge platform takes split test)"]
+        return [f"next: upload {self.out} to the challenge platform"] if self.asks else []
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -30,6 +31,7 @@ from magic_cli.report.score_report import (
     ScoreReport,
     SystemScores,
 )
+from magic_cli.report.short_names import system_names
 from magic_cli.submission.reader import Submission, open_predictions, submitted_files
 
 _ROWS_AT_A_TIME = 4096
@@ -42,8 +44,8 @@ Row = Mapping[str, object]
 def write_report(report: ScoreReport, gold: Gold, choice: PhotoChoice = "all") -> ScoreReport:
     """Write a report to the folder `report.files.out`, and return it with its files and the digests of its inputs.
 
-    scores.json holds the official keys of the first system (scores_2.json, ... those of the others), null if the
-    official scorer prints NaN or nothing.
+    scores.json holds the official keys of the first system, those of the others are in files with their number and
+    name, as scores_2_cvqa.json; null if the official scorer prints NaN or nothing.
 
     Raises:
         DataError: the folder cannot be written, or `report.files.run` has no metrics.jsonl.
@@ -57,9 +59,10 @@ def write_report(report: ScoreReport, gold: Gold, choice: PhotoChoice = "all") -
     digests[str(files.gold)] = digest(files.gold, gold_files(files.gold))
     report = replace(report, provenance=replace(report.provenance, sha256=digests))
     names, tables = [REPORT, ITEMS, LATEX, MARKDOWN, PAGE], score_tables.score_tables(report)
+    called = system_names([system.name for system in report.systems])
     with replace_results(files.out) as folder:
         for number, system in enumerate(report.systems, 1):
-            names.append(SCORES if number == 1 else f"scores_{number}.json")
+            names.append(SCORES if number == 1 else f"scores_{number}{_word(called[system.name])}.json")
             write_json(folder / names[-1], system.official_json())
         write_json(folder / REPORT, {"schema": 1, **report.to_json()})
         write_parts(folder / ITEMS, items_csv(report.systems))
@@ -69,6 +72,12 @@ def write_report(report: ScoreReport, gold: Gold, choice: PhotoChoice = "all") -
         if files.export:
             _write_dataset(report, gold, folder)
     return replace(report, files=replace(files, written=tuple(files.out / name for name in names)))
+
+
+def _word(name: str) -> str:
+    """Return a system's name as part of a file name that any system takes: "_" and its letters, or nothing."""
+    plain = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")[:40]
+    return f"_{plain}" if plain else ""
 
 
 def _write_dataset(report: ScoreReport, gold: Gold, folder: Path) -> None:

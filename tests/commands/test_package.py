@@ -3,6 +3,7 @@
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -251,6 +252,13 @@ def test_the_command(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert streams.err.startswith("error: seg/masks_preds/")
     assert "Traceback" not in streams.err
     assert not (root / "new.zip").exists()
+
+
+def test_a_split_that_the_platform_does_not_take_is_scored(root: Path) -> None:
+    build(root)
+    packed = replace(package(cvqa=root / "cvqa", data=root / "prepared", out=root / "v.zip"), split="valid")
+    assert "upload" not in "".join(packed.lines())
+    assert packed.lines()[-1].startswith(f"next: magic score {root / 'v.zip'} {root / 'prepared'} --split valid")
 
 
 def test_314_equal_problems_are_a_line(root: Path, tmp_path: Path) -> None:

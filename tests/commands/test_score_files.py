@@ -76,7 +76,7 @@ def test_several_systems(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     code, out, err = run(monkeypatch, capsys, "s.zip", "t.zip", "prepared", "--out", "report")
     assert code == 0, err
     assert "* is best" in out
-    assert (here / "report" / "scores.json").read_text() == (here / "report" / "scores_2.json").read_text()
+    assert (here / "report" / "scores.json").read_text() == (here / "report" / "scores_2_t.zip.json").read_text()
 
 
 def test_a_run_folder_must_be_one(
