@@ -2,7 +2,10 @@
 
 import ast
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -79,7 +82,7 @@ def test_the_lines_of_the_page_give_the_mask_of_predict(
         for node in ast.walk(ast.parse(code))
         if isinstance(node, ast.Import | ast.ImportFrom)
     }
-    assert imported == {"numpy", "onnxruntime", "PIL"}
+    assert imported == {"os", "numpy", "onnxruntime", "PIL"}
     run, prepared = work / "runs" / "seg" / "best.pt", open_prepared(work / "prepared")
     magic_cli.predict("seg", run, work / "prepared", "valid", tmp_path / "valid", predict_options(None))
     magic_cli.predict("seg", run, work / "prepared", "train", tmp_path / "train", predict_options(None))
@@ -99,6 +102,24 @@ def test_the_lines_of_the_page_give_the_mask_of_predict(
             shares.append(doubtful.mean())
     assert len(shares) >= 6
     assert np.mean(shares) < 0.01  # else nothing was compared
+
+
+def test_onnxruntime_reports_nothing_and_keeps_no_id_of_the_machine(
+    files: Mapping[str, OnnxFile], tmp_path: Path
+) -> None:
+    code = f"""
+import os
+from pathlib import Path
+from magic_cli.models.export.onnx_model import Session
+Session(Path({str(files["seg"].path)!r}).read_bytes())
+print(os.environ["ORT_DISABLE_TELEMETRY"])
+"""
+    places = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    known = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    ended = subprocess.run([sys.executable, "-c", code], env=known | places, capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == ["1"]
+    assert "telemetry" not in ended.stderr
+    assert [path for path in tmp_path.rglob("*") if "icrosoft" in str(path)] == []
 
 
 def test_text_and_views_as_chosen(work: Path, drawn_prepared: Path) -> None:

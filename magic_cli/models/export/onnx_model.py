@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,10 @@ LIBRARIES = ("onnx", "onnxruntime", "onnxscript")
 OPSET = 18  # of 2022: what runs it need not be new
 
 PRODUCER = "magic"
+
+# Before onnxruntime is loaded: its builds since 2026 report their use to Microsoft, and keep an id of the machine in
+# ~/.cache/Microsoft. An older one does not know the variable.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def require_libraries() -> None:
