@@ -81,7 +81,7 @@ def _exit_code_and_lines(error: Exception) -> tuple[int, list[str]]:
             log(usage())
             return 2, [f"no command; see {path} --help"]
         line = printable(usage()).removeprefix("Invalid value: ").replace(": Value error, ", ": ").rstrip(".")
-        return getattr(error, "exit_code", 2), [f"{line}; see {path} --help"]
+        return getattr(error, "exit_code", 2), [f"{_as_setting(line, path)}; see {path} --help"]
     variable = _misread_variable(error)
     if variable:
         reads = f"{variable}={os.environ[variable][:60]}"
@@ -90,6 +90,18 @@ def _exit_code_and_lines(error: Exception) -> tuple[int, list[str]]:
     location = f" in {Path(frames[-1].filename).relative_to(_PACKAGE).as_posix()}:{frames[-1].lineno}" if frames else ""
     text = f": {printable(error)[:300]}" if isinstance(error, _SAFE_TO_QUOTE) and str(error) else ""
     return 1, [f"unexpected {type(error).__name__}{location}{text}; run again with --debug and report it"]
+
+
+def _as_setting(line: str, path: str) -> str:
+    """Return a line about an option that `train` does not have but whose name is a setting's with the way to set it."""
+    from magic_cli import tasks
+    from magic_cli.config import settings_of
+
+    option = re.match(r"No such option: --([a-z][a-z0-9-]*)", line)
+    name = option[1].replace("-", "_") if option else ""
+    if not path.endswith(" train") or not any(name in settings_of(tasks.config_class(task)) for task in tasks.NAMES):
+        return line
+    return f"no option --{name.replace('_', '-')}: it is a setting, --set {name}=VALUE"
 
 
 def _misread_variable(error: Exception) -> str | None:

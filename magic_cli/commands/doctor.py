@@ -229,7 +229,8 @@ def _extras() -> Iterable[Row]:
         if find_spec(module):
             yield Row("extras", module, use)
         else:
-            yield Row("extras", module, f"not installed ({use})", NOTE, f"run: pip install {module}")
+            packages = "onnx onnxruntime onnxscript" if module == "onnxruntime" else module
+            yield Row("extras", module, f"not installed ({use})", NOTE, f"run: pip install {packages}")
 
 
 def _cache(folder: Path) -> CacheState:

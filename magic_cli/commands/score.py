@@ -254,12 +254,17 @@ def _score_system(path: Path, gold: Gold, options: ScoreOptions) -> SystemScores
             task = tasks.get(tasks.BY_DELIVERABLE[deliverable])
             predictions = submission.of(deliverable, gold.answers.questions.by_qid)
             scored.append(task.score(task.gold_in(gold), predictions, options.rules, options.workers))
-        notes = (*submission.notes, *exposure_lines(run_record.recorded_settings(_folder(path))))
+        notes = (*submission.notes, *_exposure(path))
         return SystemScores(printable(path), notes, tuple(_as_one_run(submission, scored)))
 
 
-def _folder(path: Path) -> Path:
-    return path if path.is_dir() else path.parent
+def _exposure(path: Path) -> list[str]:
+    """Return what is recorded of how many samples were learned from or chosen on; of a folder of several, of each."""
+    lines = exposure_lines(run_record.recorded_settings(path if path.is_dir() else path.parent))
+    if lines or not path.is_dir():
+        return lines
+    parts = sorted(part for part in path.iterdir() if part.is_dir())
+    return [f"{part.name}: {line}" for part in parts for line in exposure_lines(run_record.recorded_settings(part))]
 
 
 def _as_one_run(submission: Submission, scored: Sequence[TaskScores]) -> Iterator[TaskScores]:

@@ -121,6 +121,7 @@ def _planned(setup: RunSetup, trainer: "Trainer") -> TrainResult:
         valid_samples=len(data.valid),
         review=Review(),
         datasets=datasets if len(datasets) > 1 else (),
+        monitor=setup.config.monitor or setup.task.monitor,
     )
 
 

@@ -42,7 +42,7 @@ FILES = (SCORES, REPORT, ITEMS, PAGE, LATEX, MARKDOWN)
 PhotoChoice = Literal["all", "worst", "none"]
 """Which photos the page shows."""
 
-_NEXT = "next: rerun with --out report for report.html and per_item.csv"
+_NEXT = "next: add --out report for report.html and per_item.csv"
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ class TrainResult(RecordedResult):
         baselines: scores of trivial answers, by name; of several datasets, the means.
         chosen: settings that were chosen after training, as in schemas/checkpoint.schema.json; {} for none.
         following: the command to type next; "" if there is none.
+        monitor: name of the score that chose the best epoch, and that `baselines` are of.
     """
 
     task: str
@@ -76,6 +77,7 @@ class TrainResult(RecordedResult):
     baselines: Mapping[str, float] = field(default_factory=dict)
     chosen: Mapping[str, object] = field(default_factory=dict)
     following: str = ""
+    monitor: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Return schemas/trained.schema.json without its header; NaN becomes null."""
@@ -112,11 +114,27 @@ class TrainResult(RecordedResult):
             text += _dataset_lines(self, shown)
         else:
             text += [f"  {_title(name):<20} {number(self.best[name])}" for name in shown]
-            text += [f"  {number(value)}  if the answer were: {name}" for name, value in self.baselines.items()]
+            score = f"{self.monitor} " if self.monitor else ""
+            text += [f"  {number(value)}  {score}if the answer were: {name}" for name, value in self.baselines.items()]
+        text += self._remarks()
         text += [chosen_line(self.chosen)] if self.chosen else []
         for name, own in answers.items():
             text += review_lines(own, name)
         return [*text, with_next(f"{self.checkpoint}: saved", self.following)]
+
+    def _remarks(self) -> list[str]:
+        """Return a warning if a trivial answer is as good, and why predictions may score otherwise."""
+        lines = []
+        best, trivial = self.best.get(self.monitor), dict(self.baselines)
+        name = max(trivial, key=trivial.__getitem__, default="")
+        if isinstance(best, float) and name and best <= trivial[name]:
+            found = f"{self.monitor} {number(best)} is not above the {number(trivial[name])} of '{name}'"
+            lines.append(f"warning: {found}, which looks at no photo or text: this model has learned nothing of use")
+        if self.best and self.config.get("tta", "none") != "none":
+            lines.append(
+                "these are scores of one view; `magic predict` averages over flipped ones, and scores otherwise"
+            )
+        return lines
 
     def with_scores(self, best: Scores, baselines: Mapping[str, Mapping[str, float]]) -> "TrainResult":
         """Return the result with the row of the best epoch, and the scores of trivial answers by dataset."""

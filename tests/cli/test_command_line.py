@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from magic_cli.cli.app import app
 from magic_cli.cli.command_line import SYNONYMS, MagicCommand, MagicGroup
+from magic_cli.cli.process import _as_setting
 from magic_cli.errors import DataError
 
 
@@ -65,6 +66,7 @@ def test_help_of_a_verb_may_be_asked_for_as_elsewhere() -> None:
         (["prepare", "--data", "nowhere"], "nowhere: got no such folder"),
         (["score", "no-preds", "no-gold", "--out", "prepared"], "no-gold: no such file or folder"),
         (["train", "segmentation"], "did you mean seg?"),
+        (["train", "seg", "--batch-size", "8"], "No such option: --batch-size"),
         (["predict", "seg", "--ckpt", "x", "--split", "val"], "'val' is not one of 'train', 'valid', 'test'"),
     ],
 )
@@ -79,6 +81,13 @@ def test_a_mistake_in_the_input_is_told_before_one_in_the_output(
     assert found.exit_code in (2, 3) or isinstance(found.exception, DataError)
     assert named in (found.output + str(found.exception or ""))
     assert taken.exists()
+
+
+def test_a_setting_that_is_typed_as_an_option_is_told_how_to_be_set() -> None:
+    line = "No such option: --batch-size Did you mean one of: --data, --device?"
+    assert _as_setting(line, "magic train") == "no option --batch-size: it is a setting, --set batch_size=VALUE"
+    assert _as_setting("No such option: --bath-size", "magic train") == "No such option: --bath-size"
+    assert _as_setting(line, "magic predict") == line
 
 
 @pytest.mark.parametrize(("typed", "value"), [("magic predict seg --split v", "valid"), ("magic train cv", "cvqa")])
