@@ -225,6 +225,7 @@ def test_a_hub_folder_tells_nothing_of_this_machine(work: Path, drawn_prepared: 
     hub = tmp_path / "hub"
     assert str(work) in (tmp_path / "seg" / "run.json").read_text()
     magic_cli.export(tmp_path / "seg", hub=hub)
+    assert "| prepared | train |" in (hub / hub_folder.CARD).read_text()  # the card knows what show --card knows
     for name, content in tree(hub).items():
         assert str(work.parent).encode() not in content, name
     for name, ckpt in (("a", tmp_path / "seg"), ("b", hub)):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from magic_cli import tasks
+from magic_cli.commands.trainings.show import card_facts, run_beside
 from magic_cli.errors import CheckpointError, DataError, printable, problem
 from magic_cli.io import ownership
 from magic_cli.io.files import refuse_existing, sha256, write_text
@@ -14,8 +14,9 @@ from magic_cli.io.staging import replace_results
 from magic_cli.models.export import hub_format
 from magic_cli.models.export.hub_format import CONFIG, WEIGHTS
 from magic_cli.models.licences import licence_of, sources
+from magic_cli.models.saved_meta import read_model
 from magic_cli.records import CheckpointMeta
-from magic_cli.report.model_card import CardFacts, card
+from magic_cli.report.model_card import card
 from magic_cli.training import checkpoint
 
 CARD, LICENCES, SUMS = "README.md", "LICENSE", "SHA256SUMS"
@@ -101,7 +102,7 @@ def write_hub_folder(path: Path, out: Path) -> HubFolder:
         _, again = checkpoint.load_best(folder / WEIGHTS, meta.task)
         if again.keys() != weights.keys() or any(not torch.equal(again[n], weights[n]) for n in weights):
             raise CheckpointError(f"{printable(out)}: other tensors were read than written; check the disk")
-        facts = CardFacts(tasks.get(meta.task).title, meta.config.get("monitor") or tasks.get(meta.task).monitor)
+        facts = card_facts(read_model(path), run_beside(path.parent))
         write_text(folder / CARD, card(meta, replace(facts, licence_file=LICENCES, checkpoint="FOLDER")))
         write_text(folder / LICENCES, _licences(meta))
         write_text(folder / SUMS, f"# Files of a model that `magic export` wrote; check them with: sha256sum -c {SUMS}")

@@ -165,7 +165,7 @@ def show(checkpoint: StrPath, card_file: StrPath | None = None, *, overwrite: bo
     model = read_model(_found(Path(checkpoint)))
     if card_file is not None and not prints:
         _check_card(Path(card_file), overwrite)
-    record = _record(model.path.parent)
+    record = run_beside(model.path.parent)
     times = times_of(record, model.path.parent)
     facts = card_facts(model, record)
     text = card(model.meta, facts) if card_file is not None else ""
@@ -227,7 +227,7 @@ def _found(path: Path) -> Path:
     raise CheckpointError(problem(path, f"no {BEST} in it", "the folder of a run", remedy))
 
 
-def _record(folder: Path) -> Mapping[str, object]:
+def run_beside(folder: Path) -> Mapping[str, object]:
     """Return the run.json beside a checkpoint; {} if there is none that can be read."""
     try:
         row = read_json(folder / run_record.FILE)

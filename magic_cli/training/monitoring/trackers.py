@@ -110,6 +110,7 @@ def logging_to(names: Sequence[str], run: Logged) -> Iterator[Callable[[Rows], N
 def _started(name: str, run: Logged) -> "GeneralTracker":
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # its own reports to its makers
     log(f"note: --log {name}: {_PLACES[name].format(out=run.out)}; no photos, texts or ids are logged")
     kind = LOGGER_TYPE_TO_CLASS[name]
     run.out.mkdir(parents=True, exist_ok=True)
