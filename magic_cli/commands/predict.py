@@ -291,4 +291,10 @@ def predict_views(
     accelerator = accelerator_for(config, runtime.device)
     fill_cache(model, samples, len(views), accelerator)
     model.to(accelerator.device)
-    return [predict_samples(model, samples, config, accelerator, view) for view in views]
+    labels = [
+        f"predicting, view {place} of {len(views)}" if len(views) > 1 else "" for place in range(1, len(views) + 1)
+    ]
+    return [
+        predict_samples(model, samples, config, accelerator, view, label)
+        for view, label in zip(views, labels, strict=True)
+    ]

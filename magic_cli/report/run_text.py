@@ -103,7 +103,8 @@ def _photo_lines(result: PredictResult, photos: PhotosRead) -> Iterator[str]:
     if predicted < photos.read:
         counts = f"the first {predicted} of {counted(total, 'photo', 'photos')} (--limit)"
     each = f"{photos.seconds:.1f} s, {photos.seconds / max(predicted, 1):.2f} s a photo"
-    yield f"{result.out}: {counted(result.files, 'file', 'files')} from {counts}; {each}"
+    look = f"; look at {result.out}/overlays/" if Path(result.out, "overlays").is_dir() else ""
+    yield f"{result.out}: {counted(result.files, 'file', 'files')} from {counts}; {each}{look}"
 
 
 def _fact_lines(facts: Settings) -> Iterator[str]:
