@@ -26,7 +26,7 @@ from magic_cli.models.efficientnet_lite import Lite0, Lite1, Lite2
 from magic_cli.models.encoders import Encoder, Features, ImageEncoder, Output, TextEncoder
 from magic_cli.models.handed_on import JOINT, hand_on
 from magic_cli.models.weights import BACKBONES, CONTRASTIVE, SWINS, is_kind, model_type
-from magic_cli.records import ImageRecord, Origin
+from magic_cli.records import ImageRecord, Origin, Sample
 from magic_cli.tasks.pretraining_runs import TASK as PRETRAIN
 from magic_cli.training import checkpoint
 from magic_cli.training.task_model import Batch
@@ -49,6 +49,11 @@ def photo_item(encoder: ImageEncoder, record: ImageRecord, view: int) -> Item:
         return turn(_pixels(encoder, record), view).contiguous()
 
     return Item(encoder.key(f"photo {record.content_key} {record.upright} {view}"), load)
+
+
+def first_photos(encoder: ImageEncoder, samples: Sequence[Sample]) -> Tensor:
+    """Return the first photo of each sample as it is, stacked as the encoder's inputs."""
+    return torch.stack([photo_item(encoder, sample.images[0], 0).load() for sample in samples])
 
 
 def _pixels(encoder: ImageEncoder, record: ImageRecord) -> Tensor:

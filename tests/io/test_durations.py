@@ -3,19 +3,10 @@
 from contextlib import suppress
 
 import pytest
+from clock import Clock
 
 from magic_cli.io import durations
 from magic_cli.io.durations import phase, so_far, timed
-
-
-class Clock:
-    """time.monotonic() under the test's control."""
-
-    def __init__(self) -> None:
-        self.now = 5.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_a_phase_inside_of_another_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,20 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
 import pytest
+from clock import Clock
 from launchers import launch
 
 from magic_cli.io import progress
 from magic_cli.io.progress import Status, loading_torch, log, track
-
-
-class Clock:
-    """time.monotonic() under the test's control."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from clock import Clock
 from page_outline import Outline, check
 from score_reports import HOSTILE
 
@@ -15,15 +16,6 @@ from magic_cli.report.progress_page import ProgressPage
 from magic_cli.training.resume import TrainProgress
 
 SCORES = (0.5, 0.7, 0.6)
-
-
-class Clock:
-    """Stands for the time: a test sets it."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from clock import Clock
 
 from magic_cli.io.progress import Status
 from magic_cli.training.monitoring import outlook
@@ -11,16 +12,6 @@ from magic_cli.training.monitoring.outlook import Outlook, Plan
 
 PLAN = Plan(4, 10, 2, 77, 8, 5, "dice", 0, Path("runs/seg/best.pt"), Path("runs/seg"))
 CPU = torch.device("cpu")
-
-
-class Clock:
-    """time.monotonic() under the test's control."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

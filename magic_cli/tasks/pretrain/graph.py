@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from magic_cli.models.export.graph import (
@@ -16,7 +15,7 @@ from magic_cli.models.export.graph import (
     pixels_of,
 )
 from magic_cli.records import Sample
-from magic_cli.tasks.encoding import photo_item
+from magic_cli.tasks.encoding import first_photos
 from magic_cli.tasks.pretrain.model.case_encoder import PairEncoder
 from magic_cli.tasks.pretrain.model.contrastive import PretrainModel
 from magic_cli.training.task import of_class
@@ -45,7 +44,7 @@ class PhotoVectorGraph(ExportGraph):
 
     def arguments(self, samples: Sequence[Sample]) -> tuple[Tensor, ...]:
         """Return the samples' first photos."""
-        return (photo_of(torch.stack([photo_item(self.model.images, s.images[0], 0).load() for s in samples])),)
+        return (photo_of(first_photos(self.model.images, samples)),)
 
     def expected(self, samples: Sequence[Sample]) -> Rows:
         """Return the vectors that an index would hold."""

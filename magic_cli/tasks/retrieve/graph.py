@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
-import torch
 from torch import Tensor
 
 from magic_cli.models.export.graph import (
@@ -18,7 +17,7 @@ from magic_cli.models.export.graph import (
 )
 from magic_cli.models.retrieval.levels import last_levels
 from magic_cli.records import Sample
-from magic_cli.tasks.encoding import photo_item
+from magic_cli.tasks.encoding import first_photos
 from magic_cli.tasks.retrieve.model.case_encoder import RetrievalEncoder
 from magic_cli.tasks.retrieve.model.composed import RetrieveModel
 from magic_cli.training.task import of_class
@@ -50,7 +49,7 @@ class GalleryGraph(ExportGraph):
 
     def arguments(self, samples: Sequence[Sample]) -> tuple[Tensor, ...]:
         """Return the samples' first photos."""
-        return (photo_of(torch.stack([photo_item(self.model.images, s.images[0], 0).load() for s in samples])),)
+        return (photo_of(first_photos(self.model.images, samples)),)
 
     def expected(self, samples: Sequence[Sample]) -> Rows:
         """Return the vectors that an index would hold."""
