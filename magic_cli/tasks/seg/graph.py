@@ -20,7 +20,7 @@ from magic_cli.models.export.graph import (
     pixels_of,
 )
 from magic_cli.records import Sample
-from magic_cli.tasks.encoding import encoded, gather, photo_item, text_item
+from magic_cli.tasks.encoding import encoded, first_photos, gather, text_item
 from magic_cli.tasks.seg.model import SegModel
 from magic_cli.training.task import of_class
 from magic_cli.training.task_model import TaskModel
@@ -79,8 +79,7 @@ class MaskGraph(ExportGraph):
 
     def arguments(self, samples: Sequence[Sample]) -> tuple[Tensor, ...]:
         """Return the inputs of samples."""
-        photos = [photo_item(self.model.images, sample.images[0], 0).load() for sample in samples]
-        photo = photo_of(torch.stack(photos))
+        photo = photo_of(first_photos(self.model.images, samples))
         if not self.reads_text:
             return (photo,)
         return photo, self._vectors([(sample.case.question, sample.case.answer) for sample in samples])
