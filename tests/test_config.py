@@ -151,7 +151,7 @@ def test_each_mistake_is_one_line(pair: str, line: str) -> None:
         ("crop=0", "crop: got 0.0, expected a number in (0, 1]"),
         ("colour=1.5", "colour: got 1.5, expected at most 1"),
         ("threshold_for=iou", "threshold_for: got 'iou', expected one of none, jaccard_meanofmax, "),
-        ("loss=dice", "loss: got 'dice', expected one of bce, bce+dice, focal"),
+        ("loss=dice", "loss: got 'dice', expected one of bce, bce+dice"),
     ],
 )
 def test_choices_of_segmentation(pair: str, line: str) -> None:
@@ -314,7 +314,7 @@ def test_set_wins_over_flags_over_the_config_file_over_the_preset(tmp_path: Path
     [
         (b"[seg]\n\nepoch = 3\n", "my.toml:3: epoch: no such setting for task 'seg'; did you mean epochs?"),
         (b"[shared]\nlr = 0\n", "my.toml:2: lr: got 0.0, expected at least 1e-09"),
-        (b"[seg]\nloss = 'dice'\n", "my.toml:2: loss: got 'dice', expected one of bce, bce+dice, focal"),
+        (b"[seg]\nloss = 'dice'\n", "my.toml:2: loss: got 'dice', expected one of bce, bce+dice"),
         (b"[seg]\nlr = [1]\n", "my.toml:2: lr: got list, expected float"),
         (b"[seg]\npreset = 'tiny'\n", "my.toml:2: no setting; write `extends = ...` above all sections"),
         (b"epochs = 3\n", "my.toml:1: epochs: before any section; settings belong below [shared] or a task's name"),

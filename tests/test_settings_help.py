@@ -12,6 +12,7 @@ from magic_cli.cli.app import app
 from magic_cli.commands.settings.settings_help import settings_help
 from magic_cli.config import resolve, settings_of
 from magic_cli.io import schema
+from magic_cli.models.masks.losses import MASK_LOSSES
 from magic_cli.tasks import NAMES, config_class
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.seg.config import SegConfig
@@ -42,7 +43,7 @@ def test_rows_show_types_bounds_choices_and_the_defaults_of_the_preset() -> None
     assert rows["image_size"].items() >= {"type": "integer", "minimum": 32, "maximum": 4096, "default": 352}.items()
     assert rows["dropout"].items() >= {"type": "number", "minimum": 0, "exclusiveMaximum": 1}.items()
     assert rows["crop"].items() >= {"exclusiveMinimum": 0, "maximum": 1, "default": 1.0}.items()
-    assert rows["loss"].items() >= {"enum": ["bce", "bce+dice", "focal"], "default": "bce"}.items()
+    assert rows["loss"].items() >= {"enum": list(MASK_LOSSES), "default": "bce"}.items()
     assert rows["threshold_for"]["enum"][:2] == ["none", "jaccard_meanofmax"]
     assert "enum" not in rows["monitor"]
 

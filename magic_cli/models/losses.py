@@ -1,4 +1,4 @@
-"""Losses as pure functions of tensors."""
+"""Losses of answers to closed questions, as pure functions of tensors."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -6,41 +6,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-
-def mask_loss(logits: Tensor, masks: Tensor, kind: str) -> Tensor:
-    """Return the loss of (B, h, w) logits against (B, H, W) masks in [0, 1]; logits are upsampled first.
-
-    "bce": binary cross-entropy on logits (IReL paper, section 4.1.4). "bce+dice": plus the mean over images of
-    1 - soft Dice (Milletari et al., V-Net, 3DV 2016, with sums in place of sums of squares). "focal": `focal_loss`.
-
-    Soft Dice is not the score of metrics/mask_scores.py, which is of binary masks: it sums probabilities, so
-    that it has a gradient, and adds one pixel to numerator and denominator, so that it is 1 for two empty masks and
-    its gradient stays bounded for small lesions.
-    """
-    logits = logits.float()  # the sums below overflow in half precision
-    if logits.shape[-2:] != masks.shape[-2:]:
-        logits = F.interpolate(logits[:, None], masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
-    if kind == "focal":
-        return focal_loss(logits, masks)
-    loss = F.binary_cross_entropy_with_logits(logits, masks)
-    if kind == "bce+dice":
-        probabilities = torch.sigmoid(logits)
-        overlap = (probabilities * masks).sum((1, 2))
-        soft_dice = (2 * overlap + 1) / (probabilities.sum((1, 2)) + masks.sum((1, 2)) + 1)
-        loss = loss + (1 - soft_dice).mean()
-    return loss
-
-
-def focal_loss(logits: Tensor, masks: Tensor, gamma: float = 2.0, alpha: float = 0.25) -> Tensor:
-    """Return the mean over pixels of -a (1 - p)^gamma log p, with p the probability of the pixel's true class.
-
-    Lin et al., Focal loss for dense object detection, ICCV 2017, equation 5 with its best gamma and alpha: a is alpha
-    for lesion and 1 - alpha for skin. A soft mask mixes both terms. gamma 0 and alpha 0.5 are half of "bce".
-    """
-    lesion = alpha * torch.sigmoid(-logits) ** gamma * F.softplus(-logits)
-    skin = (1 - alpha) * torch.sigmoid(logits) ** gamma * F.softplus(logits)
-    return (masks * lesion + (1 - masks) * skin).mean()
 
 
 def slot_loss(scores: Tensor, starts: list[int], gold: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from magic_cli.models.augment import Augment
 from magic_cli.models.efficientnet_lite import Lite0, Lite2
 from magic_cli.models.fine_tuning import set_finetuning
 from magic_cli.models.heads import PyramidDecoder
-from magic_cli.models.losses import mask_loss
+from magic_cli.models.masks.losses import mask_loss
 from magic_cli.training.devices import keep_memory
 
 BATCH = 16

@@ -23,7 +23,10 @@ class SegConfig(Config):
         "Further image encoders, such as lite2 or lite1+lite2: each learns with a decoder of its own beside the first, "
         "and the mean of their probabilities is predicted.",
     ] = ""
-    loss: Annotated[Literal["bce", "bce+dice", "focal"], "Training loss on the decoder's logits."] = "bce+dice"
+    loss: Annotated[
+        Literal["bce", "bce+dice", "dicece", "focal", "tversky", "lovasz", "bce+dice+boundary"],
+        "Training loss on the decoder's logits.",
+    ] = "bce+dice"
     crop: Annotated[
         float, Range(0, 1, open_low=True), "Smallest fraction of a photo's area in a random training crop; 1: no crops."
     ] = 1.0

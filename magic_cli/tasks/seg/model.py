@@ -20,7 +20,7 @@ from magic_cli.models.encoders import Encoder, ImageEncoder, TextEncoder
 from magic_cli.models.fine_tuning import set_finetuning
 from magic_cli.models.heads import PyramidDecoder
 from magic_cli.models.huggingface import ClipSegHead, clipseg
-from magic_cli.models.losses import mask_loss
+from magic_cli.models.masks.losses import mask_loss
 from magic_cli.models.weights import is_kind
 from magic_cli.records import ImageRecord, Sample
 from magic_cli.tasks.encoding import (

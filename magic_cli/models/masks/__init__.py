@@ -1,0 +1,1 @@
+"""What only the segmentation of masks needs: its losses."""
