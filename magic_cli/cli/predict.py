@@ -36,6 +36,13 @@ def voting(context: typer.Context, task: str, ckpt: list[Path], preds: list[Path
     return vote
 
 
+def _merged(preds: list[Path], where: tuple[Path, str, Path | None], overwrite: bool, dry_run: bool) -> "VoteResult":
+    """Return finished predictions merged; `where` is the dataset, its split and the output folder."""
+    from magic_cli.commands import vote as votes
+
+    return votes.vote(preds, *where, votes.VoteOptions(overwrite, dry_run))
+
+
 _VOTED = {"task", "preds", "vote", "data", "split", "out", "overwrite", "dry_run", "as_json"}
 
 
@@ -56,6 +63,31 @@ Threshold = Annotated[float | None, typer.Option(min=0.001, max=0.999, help=_CUT
 Largest = Annotated[bool, typer.Option("--largest", help="seg: keep only the largest region.")]
 
 FillHoles = Annotated[bool, typer.Option("--fill-holes", help="seg: fill holes in lesions.")]
+
+_PROMPT = "seg: the prepared text (own), or a step of the prompt ladder; default: as in training."
+
+Prompt = Annotated[
+    Literal["own", "p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9"] | None, typer.Option(help=_PROMPT)
+]
+
+_REWORD = "Reword the query (seg, cvqa), the closed questions (cvqa) or zero-shot prompts (pretrain)."
+
+Reword = Annotated[
+    Literal[
+        "synonyms",
+        "case",
+        "punctuation",
+        "frame",
+        "markup",
+        "question-1",
+        "question-2",
+        "question-3",
+        "templates-1",
+        "templates-2",
+    ]
+    | None,
+    typer.Option(help=_REWORD),
+]
 
 _DECODE = "cvqa: decide slot by slot, or choose the set with the highest expected score; default: as in training."
 
@@ -156,6 +188,8 @@ def predict(
     fill_holes: FillHoles = False,
     overlays: Overlays = None,
     probabilities: Depth = None,
+    prompt: Prompt = None,
+    reword: Reword = None,
     decode: Decode = None,
     classes: Classes = None,
     concepts: ConceptsFile = None,
@@ -183,16 +217,13 @@ def predict(
     Example: `magic predict seg --ckpt best.pt`, or of any photos `magic predict seg --ckpt best.pt --images DIR`
     """
     if voting(context, task, ckpt or [], preds or [], vote):
-        from magic_cli.commands import vote as votes
-
-        merge = votes.VoteOptions(overwrite, dry_run)
-        result: VoteResult | PredictResult = votes.vote(preds or [], data, split, out, merge)
+        result: VoteResult | PredictResult = _merged(preds or [], (data, split, out), overwrite, dry_run)
     else:
         with loading_torch():
             from magic_cli.commands import predict as verb
             from magic_cli.training.runtime import RuntimeOptions
         options = verb.PredictOptions(
-            *(tta, threshold, largest, fill_holes, decode, classes, concepts, templates, probe),
+            *(tta, threshold, largest, fill_holes, prompt, reword, decode, classes, concepts, templates, probe),
             *(neighbours, neighbours_ckpt, neighbour_count, neighbour_weight, gallery, controls, beir),
             *(tuple(images or ()), text, overlays, probabilities and int(probabilities), limit, precision),
             *(weights, overwrite, dry_run, RuntimeOptions(device, cache_dir, no_cache)),

@@ -24,6 +24,13 @@ Merge = Annotated[
     Literal["or", "majority", "intersection", "each"], typer.Option(help="How to merge annotators' masks.")
 ]
 
+_PROMPT = "Text per photo; p0 to p9: none, the class, and more of the gold answers at each step, for seg alone."
+
+Prompt = Annotated[
+    Literal["qa", "query", "answer", "fixed", "p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9"],
+    typer.Option(help=_PROMPT),
+]
+
 ListSources = Annotated[bool, typer.Option("--list-sources", help="List the datasets that can be read.")]
 
 _VALID = "Share of the cases for valid, where the data has no splits."
@@ -73,7 +80,7 @@ def prepare(
     join: Join = None,
     list_sources: ListSources = False,
     merge: Merge = "or",
-    prompt: Annotated[Literal["qa", "query", "answer", "fixed"], typer.Option(help="Text per photo.")] = "qa",
+    prompt: Prompt = "qa",
     responses: Annotated[bool, typer.Option("--responses/--no-responses", help="Use the clinicians' answers.")] = True,
     valid: ValidShare = 0.15,
     test: TestShare = 0.15,

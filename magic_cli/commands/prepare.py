@@ -56,7 +56,8 @@ class PrepareOptions:
 
     Attributes:
         merge: how annotators' masks become one: "or", "majority", "intersection", or "each" for no merged mask.
-        prompt: text of a photo: "qa", "query", "answer" or "fixed" (see `prompt_halves`).
+        prompt: text of a photo: "qa", "query", "answer" or "fixed" (see `prompt_halves`), or a step of the
+            ladder, "p0" to "p9" (data/texts/prompt_ladder.py).
         responses: False leaves the clinicians' responses out of prompts and dataset.
         strict: refuse data with any problem, instead of leaving out and counting what cannot be used.
         overwrite: replace an earlier prepared dataset at `out`.

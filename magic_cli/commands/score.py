@@ -12,6 +12,7 @@ from magic_cli.commands.recording import recorded
 from magic_cli.data.gold import AnswerGold, Gold, MaskGold, open_gold
 from magic_cli.data.prepared import open_prepared
 from magic_cli.data.questions import NO_QUESTIONS
+from magic_cli.data.texts.prompt_ladder import tells_gold
 from magic_cli.errors import ConfigError, DataError, UsageError, printable, problem
 from magic_cli.io import environment, run_record
 from magic_cli.io.files import StrPath
@@ -20,6 +21,7 @@ from magic_cli.metrics import bootstrap
 from magic_cli.metrics.resampling import resamples_of
 from magic_cli.metrics.row_scores import shared
 from magic_cli.metrics.subgroups import subgroups
+from magic_cli.metrics.unchanged import unchanged
 from magic_cli.records import Rules, TaskScores
 from magic_cli.report import leaderboard
 from magic_cli.report.score_report import (
@@ -229,7 +231,7 @@ def score_systems(files: ScoreFiles, gold: Gold, options: ScoreOptions) -> Score
         SubmissionError: predictions that cannot be read.
     """
     systems = tuple(_score_system(path, gold, options) for path in files.preds)
-    other = None if files.against is None else _without_rows(_score_system(files.against, gold, options))
+    other = None if files.against is None else _score_system(files.against, gold, options)
     scored = {scores.task: tasks.get(scores.task) for system in systems for scores in system.tasks}
     notes = list(leaderboard.sentences(scored)) if options.leaderboard else []
     comparisons = tuple(_comparisons(systems, other, options, notes))
@@ -260,7 +262,10 @@ def _score_system(path: Path, gold: Gold, options: ScoreOptions) -> SystemScores
 
 def _exposure(path: Path) -> list[str]:
     """Return what is recorded of how many samples were learned from or chosen on; of a folder of several, of each."""
-    lines = exposure_lines(run_record.recorded_settings(path if path.is_dir() else path.parent))
+    settings = run_record.recorded_settings(path if path.is_dir() else path.parent)
+    lines = exposure_lines(settings)
+    if tells_gold(str(settings.get("prompt", ""))):
+        lines.append(f"the text was prompt {settings['prompt']}, which tells gold answers: scores are upper bounds")
     if lines or not path.is_dir():
         return lines
     parts = sorted(part for part in path.iterdir() if part.is_dir())
@@ -275,13 +280,6 @@ def _as_one_run(submission: Submission, scored: Sequence[TaskScores]) -> Iterato
         if stopped and not errors and scores.has_official:
             errors = (f"the official scorer crashes on the other task ({', '.join(stopped)}), so neither is scored",)
         yield replace(scores, official=None, official_errors=errors) if errors else scores
-
-
-def _without_rows(system: SystemScores) -> SystemScores:
-    """Drop the rows per item of a system that others are only compared with, to save memory."""
-    return replace(
-        system, tasks=tuple(replace(scores, summary_rows=(), per_item=(), errors=()) for scores in system.tasks)
-    )
 
 
 def _with_intervals(system: SystemScores, options: ScoreOptions) -> SystemScores:
@@ -348,7 +346,8 @@ def _compare(system: SystemScores, other: SystemScores, options: ScoreOptions) -
         if theirs is not None and mine.encounter_sums is not None and theirs.encounter_sums is not None:
             ours, others = shared(mine.encounter_sums, theirs.encounter_sums)
             differences = bootstrap.paired(ours, others, options.resamples, options.seed)
-            yield Comparison(mine.task, system.name, other.name, len(ours.ids), differences)
+            same = unchanged(mine, theirs, options.resamples, options.seed)
+            yield Comparison(mine.task, system.name, other.name, len(ours.ids), differences, same)
 
 
 def _provenance() -> Provenance:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.shards.dataset import ShardedDataset
 from magic_cli.data.texts.pair_texts import has_text, with_pair_texts
+from magic_cli.data.texts.prompt_ladder import refuse_gold_prompts
 from magic_cli.records import Sample
 
 
@@ -20,10 +21,11 @@ def pair_samples(prepared: Prepared, split: str, needs_text: bool = True) -> Seq
         needs_text: False also returns the photos without any text: they can be predicted.
 
     Raises:
-        DataError: a split other than train, valid, test.
+        DataError: a split other than train, valid, test, or texts that are made from gold answers.
     """
     if isinstance(prepared, ShardedDataset):
         return prepared.samples(split)
+    refuse_gold_prompts(prepared)
     images = prepared.images_of(split)
     cases = {case.case_id: case for case in prepared.cases_of(split) if has_text(case) or not needs_text}
     made = {name: with_pair_texts(case, prepared.questions) for name, case in cases.items()}

@@ -9,7 +9,10 @@ from html.parser import HTMLParser
 from magic_cli.errors import ConfigError, problem
 from magic_cli.records import CONTENT, TITLE, Case
 
-PROMPTS = ("qa", "query", "answer", "fixed")
+LADDER = tuple(f"p{step}" for step in range(10))
+"""Steps of the prompt ladder (data/texts/prompt_ladder.py); all but the first are made from gold answers."""
+
+PROMPTS = ("qa", "query", "answer", "fixed", *LADDER)
 
 FIXED = "skin lesion"
 
@@ -145,15 +148,16 @@ def prompt_halves(
         content: language to text.
         responses: the clinicians' answers, language to text, in order; joined, the answer half. Pass () for
             --no-responses.
-        kind: "qa" both halves, "query" and "answer" one of them, "fixed" the constant `FIXED` as question.
+        kind: "qa" both halves, "query" and "answer" one of them, "fixed" the constant `FIXED` as question; neither for
+            a step of the ladder, which is made once labels and answers are known.
         lang: preferred language; a text without it is taken in its first other language.
 
     Raises:
         ConfigError: an unknown kind.
     """
     check_prompt(kind, responses=True)
-    if kind == "fixed":
-        return FIXED, ""
+    if kind == "fixed" or kind in LADDER:
+        return (FIXED if kind == "fixed" else ""), ""
     question = fold(f"{pick(title, lang)} {pick(content, lang)}") if kind != "answer" else ""
     answer = fold(" ".join(pick(response, lang) for response in responses)) if kind != "query" else ""
     return question, answer

@@ -17,6 +17,7 @@ from magic_cli.io import run_record
 from magic_cli.io.json_files import finite
 from magic_cli.io.run_record import Hashed, RunFiles, hashed
 from magic_cli.metrics.bootstrap import FEWEST, Difference
+from magic_cli.metrics.unchanged import Unchanged
 from magic_cli.records import TaskScores
 from magic_cli.report import leaderboard
 from magic_cli.report.score_text import (
@@ -137,11 +138,21 @@ class Comparison:
     other: str
     n_encounters: int
     differences: Mapping[str, Difference]
+    unchanged: Unchanged | None = None
+
+    def unchanged_line(self) -> str:
+        """Return how many answers are the same, "" for tasks without answers."""
+        if self.unchanged is None:
+            return ""
+        row, found = self.unchanged, bounds(self.unchanged.interval)
+        interval = "" if found is None else f" ({found[0]:.1%} to {found[1]:.1%})"
+        return f"{row.share:.1%}{interval} of {row.answers:,} answers are the same"
 
     def to_json(self) -> dict[str, object]:
         """Return an item of `comparisons` of schemas/report.schema.json."""
         head = {"task": self.task, "system": self.system, "other": self.other, "encounters": self.n_encounters}
-        return head | {"figures": finite({name: asdict(row) for name, row in self.differences.items()})}
+        same = {} if self.unchanged is None else {"unchanged": finite(self.unchanged.to_json())}
+        return head | same | {"figures": finite({name: asdict(row) for name, row in self.differences.items()})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +357,8 @@ class ScoreReport:
                 continue  # nobody asked for it: the verdict says what matters, report.json and the page have it all
             title = f"{self.tasks[row.task].title}: {row.system} minus {row.other}, {row.n_encounters} encounters"
             shown = {score: value for score, value in row.differences.items() if "[" not in score}  # no single class
-            yield from [*difference_table(title, shown).lines(), ""]
+            same = row.unchanged_line()
+            yield from [*difference_table(title, shown).lines(), *([f"  {same}"] if same else []), ""]
         for divided in self.subgroups:
             yield from [*divided.lines(), ""]
         for name, entries in (self.published or {}).items():

@@ -24,6 +24,9 @@ class PredictOptions:
         tta: average over flipped views: four, or those of the setting `tta`; None: as that setting says.
         threshold, largest, fill_holes: for seg: probability above which a pixel is foreground (None: that of the
             checkpoint); keep only the largest region; fill holes.
+        prompt: for seg: "own", the prepared text, or a step of the prompt ladder, "p0" to "p9"; None: as trained.
+        reword: for seg and cvqa, a rule by which the query is reworded; for cvqa, a wording of the closed questions
+            (data/texts/rewording.py); for pretrain, other sentences about classes (tasks/pretrain/prompts.py).
         decode: for cvqa: "slot" or "set"; None: as in training.
         classes, concepts, templates: for pretrain: what is asked, instead of the classes and concepts of the split:
             names divided by commas, or a file; a file of concepts; a file of sentences with {} for the class.
@@ -52,6 +55,8 @@ class PredictOptions:
     threshold: float | None = None
     largest: bool = False
     fill_holes: bool = False
+    prompt: str | None = None
+    reword: str | None = None
     decode: str | None = None
     classes: str | None = None
     concepts: StrPath | None = None
@@ -106,6 +111,7 @@ class PredictOptions:
             "--gallery": self.gallery is not None,
             "--controls": self.controls,
             "--beir": self.beir,
+            "--prompt": self.prompt is not None,
         }
         given = [name for name, is_given in of_datasets.items() if is_given and self.images]
         if given:
@@ -119,8 +125,17 @@ class PredictOptions:
         """The options that only some tasks have (training/task.py, `Decision`)."""
         files = {name: None if path is None else str(path) for name, path in self.lists.items()}
         flags = {"threshold": self.threshold, "largest": self.largest, "fill_holes": self.fill_holes}
+        words = {"prompt": self.prompt, "reword": self.reword}
         ranked = {"gallery": self.gallery, "controls": self.controls, "beir": self.beir}
-        return {**flags, **ranked, "probe": self.probe, "decode": self.decode, "classes": self.classes, **files}
+        return {
+            **flags,
+            **words,
+            **ranked,
+            "probe": self.probe,
+            "decode": self.decode,
+            "classes": self.classes,
+            **files,
+        }
 
     @property
     def similar(self) -> NeighbourOptions | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from magic_cli.data.issues import counted
-from magic_cli.data.prompts import FIXED, in_english, strip_html
+from magic_cli.data.prompts import FIXED, LADDER, in_english, strip_html
 from magic_cli.data.sources.source import RAW, RawDataset
 from magic_cli.data.texts.captions import (
     CONCEPT_TEXT,
@@ -19,6 +19,7 @@ from magic_cli.data.texts.captions import (
 from magic_cli.data.texts.leak_guard import LeakCounts, LeakGuard
 from magic_cli.data.texts.llm_cache import read_llm_cache, says_nothing
 from magic_cli.data.texts.ontology import read_ontology
+from magic_cli.data.texts.prompt_ladder import prompted, tells_gold
 from magic_cli.data.texts.query_text import NAMES, QueryOptions
 from magic_cli.errors import ConfigError, problem, redact_key, shorten
 from magic_cli.io.files import StrPath, sha256
@@ -83,7 +84,8 @@ class CaseTexts:
             raw: the dataset that the cases are of.
             classes: all labels and paths of labels in it, as the source words them.
             options: which texts are made.
-            prompt: of `magic prepare`: "fixed" gives every case the same query, "answer" none.
+            prompt: of `magic prepare`: "fixed" gives every case the same query, "answer" none, "p0" to "p9" a step of
+                the ladder (data/texts/prompt_ladder.py).
 
         Raises:
             DataError: a file is missing or damaged.
@@ -106,13 +108,17 @@ class CaseTexts:
     def restart(self) -> None:
         """Forget what was counted."""
         self._counts, self._made = LeakCounts(), Counter[str]()
+        self._steps = Counter[bool]()  # prompts of the ladder by whether they have words
         self._has_captions = False  # whether an empty query could have been a caption
         if self._knowledge.answers is not None:
             self._knowledge.answers.restart()
 
     def made(self, case: Case) -> Case:
         """Return a case with its texts."""
-        if self._guard is not None:
+        if self._prompt in LADDER:
+            case = prompted(case, self._prompt, self._raw.questions)
+            self._steps[bool(case.question)] += 1
+        elif self._guard is not None:
             case = replace(case, question=self._question(case, self._guard))
         if self.makes_knowledge:
             before = case.texts
@@ -152,6 +158,9 @@ class CaseTexts:
             issues.note(f"texts made for pretraining: {made or 'none, as there is no label, concept or caption'}")
             for line in self._knowledge.answers.notes() if self._knowledge.answers else ():
                 issues.note(line)
+        if tells_gold(self._prompt):
+            told = f"{self._steps[True]:,} of {self._steps.total():,} prompts ({self._prompt})"
+            issues.note(f"{told} are made from gold answers and classes: upper bounds, which only seg reads")
         if counts.queries:
             without = f"; {counts.empty:,} are empty, as {self._nothing()}" if counts.empty else ""
             issues.note(f"{counts.queries - counts.empty:,} queries are made from {self._source()}{without}")

@@ -94,6 +94,7 @@ def ablation(
         rows.append(AblationRow(names[system], system == other, shown, tuple(cells)))
     chance = next(iter(systems.values())).baselines.get("chance", {})
     sentences = (verdict(names[row.system], names[other], row.differences) for row in comparisons)
+    same = (f"{names[row.system]}: {shared}." for row in comparisons if (shared := row.unchanged_line()))
     return Ablation(
         reference=names[other],
         units=comparisons[0].n_encounters if comparisons else None,
@@ -102,7 +103,7 @@ def ablation(
         heads=tuple(SCORE_NAMES.get(key, (key, ""))[0] for key in keys),
         chance=tuple(chance.get(key) for key in keys),
         rows=tuple(rows),
-        verdicts=tuple(filter(None, sentences)),
+        verdicts=tuple(filter(None, (*sentences, *same))),
     )
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from magic_cli.data.imaging.masks import read_mask
 from magic_cli.data.manifest import Inputs, LabelCounts, PrepareManifest, PrepareSettings
 from magic_cli.data.preparation.overview import Overview
+from magic_cli.data.prompts import LADDER
 from magic_cli.errors import DataError
 from magic_cli.records import SPLITS, ImageRecord
 from magic_cli.report import overlays, page
@@ -53,6 +54,8 @@ _PROMPTS = {
     "query": "query: the query alone",
     "answer": "answer: the clinicians' responses alone",
     "fixed": "fixed: the same words for every photo",
+    "p0": "p0: none",
+    **{step: f"{step}: from gold answers and classes, for seg alone" for step in LADDER[1:]},
 }
 
 

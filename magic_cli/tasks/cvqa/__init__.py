@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
@@ -11,6 +11,8 @@ from magic_cli.data.gold import AnswerGold, Gold, TaskGold, answer_gold
 from magic_cli.data.own_photos.side_files import SideFiles
 from magic_cli.data.prepared import MANIFEST, Prepared
 from magic_cli.data.questions import QuestionSchema
+from magic_cli.data.texts.prompt_ladder import refuse_gold_prompts
+from magic_cli.data.texts.rewording import QUERY_RULES, QUESTION_WORDINGS, reworded_case
 from magic_cli.errors import ConfigError, DataError, EmptySplit, problem, shorten
 from magic_cli.records import Case, ImageRecord, Prediction, Review, Sample, Submitted
 from magic_cli.submission.answers import SubmittedRow
@@ -23,7 +25,7 @@ from magic_cli.tasks.cvqa.write import save
 from magic_cli.training.task import Decision, NeighbourWeight, Similar, Task, Validated, of_class
 
 if TYPE_CHECKING:
-    from magic_cli.config import Config
+    from magic_cli.config import Config, SettingValue
     from magic_cli.models.export.graph import ExportGraph, GraphOptions
     from magic_cli.tasks.cvqa.config import CvqaConfig
     from magic_cli.tasks.cvqa.neighbours import Distributions
@@ -32,18 +34,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CvqaDecision(Decision):
-    """How probabilities become answers: "slot", "set", or None for the way that most of the models were trained for."""
+    """How probabilities become answers, and in what words the model is asked.
+
+    `decode`: "slot", "set", or None for the way that most of the models were trained for. `reword`: a rule for the
+    query, or a wording of the questions; None: as they are.
+    """
 
     decode: Decode | None = None
+    reword: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse another way."""
+        """Refuse another way, and another rewording."""
+        rules = (*QUERY_RULES, *QUESTION_WORDINGS)
+        if self.reword not in (None, *rules):
+            expected = f"{', '.join(rules)} for cvqa"
+            raise ConfigError(problem("--reword", self.reword, expected, "choose one of these"))
         if self.decode not in (None, *get_args(Decode)):
             raise ConfigError(problem("--decode", self.decode, " or ".join(get_args(Decode)), "choose one of these"))
 
 
 class CvqaTask(Task):
-    """The closed questions about an encounter."""
+    """The closed questions about an encounter, for one command perhaps in other words (`reword`)."""
 
     name = "cvqa"
     title = "closed questions"
@@ -58,6 +69,9 @@ class CvqaTask(Task):
     supports_vote = True
     supports_neighbours = True
     score = staticmethod(score)
+
+    def __init__(self, reword: str | None = None) -> None:
+        self.reword = reword
 
     @property
     def config_class(self) -> type[CvqaConfig]:
@@ -103,7 +117,27 @@ class CvqaTask(Task):
         """
         modality = of_class(config, self.config_class).modality
         encounters, qids = _asked(prepared, split), tuple(prepared.questions.by_qid)
+        if self.reword in QUERY_RULES:
+            encounters = tuple(reworded_case(case, self.reword) for case in encounters)
         return tuple(Sample(e.case_id, e, _photos(prepared, e, modality), qids) for e in encounters)
+
+    def configured(self, settings: Mapping[str, SettingValue], decision: Decision | None = None) -> CvqaTask:
+        """Return the task with the words that the options name."""
+        return CvqaTask(of_class(decision or CvqaDecision(), CvqaDecision).reword)
+
+    def facts(self) -> Mapping[str, SettingValue]:
+        """Return in what words the model is asked, where an option says so."""
+        return {} if self.reword is None else {"reword": self.reword}
+
+    def before_predicting(
+        self, model: TaskModel, gold: Callable[[], TaskGold], decision: Decision | None = None
+    ) -> None:
+        """Have a model read its questions in the words that the options name; raises ConfigError if it reads none."""
+        if self.reword is not None:
+            from magic_cli.tasks.cvqa.model import CvqaModel
+            from magic_cli.tasks.cvqa.rewording import reword
+
+            reword(of_class(model, CvqaModel), self.reword)
 
     def prediction_warnings(
         self, prepared: Prepared, split: str, samples: Sequence[Sample], config: Config
@@ -231,8 +265,9 @@ def _asked(prepared: Prepared, split: str) -> tuple[Case, ...]:
     """Return the encounters of a split.
 
     Raises:
-        DataError: the dataset has no closed questions. EmptySplit: there are no encounters.
+        DataError: the dataset has no closed questions, or texts that tell the answers. EmptySplit: no encounters.
     """
+    refuse_gold_prompts(prepared)
     if not prepared.questions.slots:
         got, expected = "no closed questions", "a dataset with closed questions"
         raise DataError(problem(prepared.root, got, expected, "choose another task"))

@@ -16,6 +16,7 @@ from magic_cli.data.hashed_words import bag_of_words, idf
 from magic_cli.data.prompts import written_in
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.data.text_rules import BLOCKS, rule_features
+from magic_cli.data.texts.rewording import reworded_questions
 from magic_cli.errors import DataError
 from magic_cli.models.cache.features import Item, encode
 from magic_cli.models.encoders import Encoder
@@ -127,6 +128,13 @@ class CvqaModel(TaskModel):
         slots = self.questions.slots
         lang = "en" if "en" in slots[0].options else next(iter(slots[0].options))
         return {q.qid: [(_one_line(q.text.get(lang, "")), _one_line(o)) for o in q.options[lang]] for q in slots}
+
+    def read_questions_as(self, wording: str) -> None:
+        """Read the questions in other words from now on (data/texts/rewording.py); options keep theirs."""
+        self.questions = reworded_questions(self.questions, wording)
+        self.__dict__.pop("_rows", None)
+        if self.config.option_term:
+            self.options = self._encode_options()
 
     def _encode_options(self) -> Tensor:
         """Return the text vectors (R, T) of all rows; each distinct text is encoded once."""

@@ -23,7 +23,7 @@ from magic_cli.tasks.pretrain.score import MONITOR, score, trivial_scores
 from magic_cli.training.task import RULES, Decision, Task, of_class
 
 if TYPE_CHECKING:
-    from magic_cli.config import Config
+    from magic_cli.config import Config, SettingValue
     from magic_cli.models.export.graph import ExportGraph, GraphOptions
     from magic_cli.tasks.pretrain.config import PretrainConfig
     from magic_cli.tasks.pretrain.matched import Pair
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class PretrainTask(Task):
-    """Contrastive pretraining on photos and texts."""
+    """Contrastive pretraining on photos and texts; `reword` names the wording of zero-shot prompts of one command."""
 
     name = "pretrain"
     title = "contrastive pretraining"
@@ -47,6 +47,9 @@ class PretrainTask(Task):
     deliverable = "pairs"
     whole_batches = True
     reads_shards = True
+
+    def __init__(self, reword: str | None = None) -> None:
+        self.reword = reword
 
     @property
     def config_class(self) -> type[PretrainConfig]:
@@ -62,6 +65,14 @@ class PretrainTask(Task):
     def prediction_samples(self, prepared: Prepared, split: str, config: Config) -> Sequence[Sample]:
         """Return one sample per photo, with a text or without; raises EmptySplit if there are none."""
         return _filled(pair_samples(prepared, split, needs_text=False), prepared, split)
+
+    def configured(self, settings: Mapping[str, SettingValue], decision: Decision | None = None) -> PretrainTask:
+        """Return the task with the wording of classes that the options name."""
+        return PretrainTask(of_class(decision or PretrainDecision(), PretrainDecision).reword)
+
+    def facts(self) -> Mapping[str, SettingValue]:
+        """Return in what words classes are asked for, where an option says so."""
+        return {} if self.reword is None else {"reword": self.reword}
 
     def build(self, config: Config, questions: QuestionSchema) -> TaskModel:
         """Return the untrained model; imports torch."""

@@ -9,7 +9,7 @@ from magic_cli.data.prompts import fold, name_key
 from magic_cli.errors import ConfigError, DataError, printable, problem, shorten
 from magic_cli.io.json_files import parse_json, read_json
 from magic_cli.io.regular_file import read_regular
-from magic_cli.tasks.pretrain.prompts import CLASS_TEMPLATES
+from magic_cli.tasks.pretrain.prompts import CLASS_TEMPLATES, TEMPLATE_WORDINGS
 from magic_cli.training.task import Decision
 
 PLACE = "{}"  # of the class in a template
@@ -49,12 +49,22 @@ class PretrainDecision(Decision):
         concepts: a file with a concept per line, a JSON list, or a JSON object of concepts with lists of synonyms.
         templates: a file with a sentence per line, or a JSON list; {} or {c} is the class.
         probe: fit linear probes instead.
+        reword: one of TEMPLATE_WORDINGS, instead of MAKE's templates.
     """
 
     classes: str | None = None
     concepts: str | None = None
     templates: str | None = None
     probe: bool = False
+    reword: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse another rewording, and one beside templates that are given."""
+        if self.reword not in (None, *TEMPLATE_WORDINGS):
+            expected = f"{' or '.join(TEMPLATE_WORDINGS)} for pretrain"
+            raise ConfigError(problem("--reword", self.reword, expected, "choose one of these"))
+        if self.reword and self.templates:
+            raise ConfigError(problem("--reword", "it with --templates", "one of the two", "leave one out"))
 
 
 def asked(gold: PairGold, decision: PretrainDecision | None = None) -> Asked:
@@ -66,7 +76,7 @@ def asked(gold: PairGold, decision: PretrainDecision | None = None) -> Asked:
     """
     chosen = decision or PretrainDecision()
     classes = gold.class_names if len(gold.class_names) > 1 else ()
-    templates = CLASS_TEMPLATES
+    templates = TEMPLATE_WORDINGS[chosen.reword] if chosen.reword else CLASS_TEMPLATES
     if chosen.classes is not None:
         classes = _classes(chosen.classes)
     if chosen.templates is not None:

@@ -6,6 +6,7 @@ without a concept. Of the sentences, the first three follow MONET's code; the la
 """
 
 import math
+from collections.abc import Mapping
 
 CLASS_TEMPLATES: tuple[str, ...] = (
     "This is a skin image of {}",
@@ -18,6 +19,30 @@ CLASS_TEMPLATES: tuple[str, ...] = (
     "This image depicts {}, a type of skin cancer.",
 )
 """MAKE's eight templates, in the order of its release."""
+
+TEMPLATE_WORDINGS: Mapping[str, tuple[str, ...]] = {
+    "templates-1": (
+        "A photo of {}",
+        "A photo of {}.",
+        "A clinical photograph that shows {}.",
+        "Skin with {}.",
+        "The patient has {}.",
+        "The diagnosis of this lesion is {}.",
+        "On this picture one sees {}.",
+        "A case of {}, photographed by a clinician.",
+    ),
+    "templates-2": (
+        "{}",
+        "{}.",
+        "Diagnosis: {}.",
+        "Dermatology, {}.",
+        "What is visible here is {}.",
+        "A close-up of {} on the skin.",
+        "A typical picture of {}.",
+        "The finding is consistent with {}.",
+    ),
+}
+"""Two other wordings of the eight templates, of our own, by which `magic predict pretrain --reword` asks."""
 
 CLASS_SCALE = 100.0
 """Factor on cosines in zero-shot classification: MAKE's release fixes it, whatever temperature was learned."""

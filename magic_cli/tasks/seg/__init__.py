@@ -13,17 +13,20 @@ from magic_cli.data.gold import Gold, MaskGold, TaskGold, mask_gold
 from magic_cli.data.imaging.masks import write_mask
 from magic_cli.data.own_photos.side_files import SideFiles
 from magic_cli.data.prepared import MANIFEST, Prepared
+from magic_cli.data.prompts import LADDER
 from magic_cli.data.questions import QuestionSchema
+from magic_cli.data.texts.prompt_ladder import prompted, tells_gold, with_ladder
+from magic_cli.data.texts.rewording import QUERY_RULES, reworded_case
 from magic_cli.errors import ConfigError, EmptySplit, problem, shorten
 from magic_cli.io.staging import replace_results
-from magic_cli.records import ImageRecord, Mask, Prediction, Sample
+from magic_cli.records import Case, ImageRecord, Mask, Prediction, Sample
 from magic_cli.submission.reader import MASKS, SUFFIX, mask_name
 from magic_cli.tasks.seg.decide import MaskPrediction, full_map, to_mask
 from magic_cli.tasks.seg.score import score
 from magic_cli.training.task import ChosenSettings, Decision, Task, Validated, of_class
 
 if TYPE_CHECKING:
-    from magic_cli.config import Config
+    from magic_cli.config import Config, SettingValue
     from magic_cli.models.export.graph import ExportGraph, GraphOptions
     from magic_cli.tasks.seg.config import SegConfig
     from magic_cli.training.task_model import TaskModel
@@ -31,20 +34,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SegDecision(Decision):
-    """How probabilities become a mask; see tasks/seg/decide.py. `threshold` None: that of the checkpoint, or 0.5."""
+    """How probabilities become a mask, see tasks/seg/decide.py, and what text the model reads.
+
+    `threshold` None: that of the checkpoint, or 0.5. `prompt`: "own" or a step of the ladder; None: as in training.
+    `reword`: a rule by which the query is reworded; None: as it is.
+    """
 
     threshold: float | None = None
     largest: bool = False
     fill_holes: bool = False
+    prompt: str | None = None
+    reword: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what is no threshold, NaN among it."""
+        """Refuse what is no threshold, NaN among it, no prompt, and no rewording of a query."""
+        for flag, word, words in (("--prompt", self.prompt, ("own", *LADDER)), ("--reword", self.reword, QUERY_RULES)):
+            if word not in (None, *words):
+                raise ConfigError(problem(flag, word, f"{', '.join(words)} for seg", "choose one of these"))
         if self.threshold is not None and not (isinstance(self.threshold, int | float) and 0 <= self.threshold < 1):
             raise ConfigError(problem("--threshold", str(self.threshold), "a number in [0, 1)", "give another one"))
 
 
 class SegTask(Task):
-    """Segmentation of skin lesions."""
+    """Segmentation of skin lesions.
+
+    `decision` says what text is read instead of that of the settings, for one command.
+    """
 
     name = "seg"
     title = "segmentation"
@@ -56,6 +71,9 @@ class SegTask(Task):
     deliverable = "masks"
     outputs = (f"{MASKS}/*{SUFFIX}",)
     score = staticmethod(score)
+
+    def __init__(self, decision: SegDecision | None = None) -> None:
+        self.decision = decision or SegDecision()
 
     @property
     def config_class(self) -> type[SegConfig]:
@@ -74,11 +92,14 @@ class SegTask(Task):
             EmptySplit: there are no such photos.
         """
         each = split == "train" and prepared.manifest.settings.merge == "each"
+        draws = of_class(config, self.config_class).prompt == "any"
         samples = []
         for image in prepared.images_of(split):
             has_gold = image.mask if split == "train" and not each else image.mask or image.annotators
             if image.path is not None and has_gold:
-                encounter = prepared.cases[image.case_id]
+                encounter = self._asked(prepared.cases[image.case_id], prepared, config)
+                if draws and split == "train":
+                    encounter = with_ladder(encounter, prepared.questions)
                 samples += [Sample(image.image_id, encounter, (photo,)) for photo in _photos(image, each)]
         return _filled(samples, prepared, split, "photos with masks")
 
@@ -89,20 +110,47 @@ class SegTask(Task):
             EmptySplit: there are no photos.
         """
         photos = (image for image in prepared.images_of(split) if image.path is not None)
-        samples = [Sample(image.image_id, prepared.cases[image.case_id], (image,)) for image in photos]
+        cases = prepared.cases
+        samples = [Sample(p.image_id, self._asked(cases[p.case_id], prepared, config), (p,)) for p in photos]
         return _filled(samples, prepared, split, "photos")
 
     def prediction_warnings(
         self, prepared: Prepared, split: str, samples: Sequence[Sample], config: Config
     ) -> list[str]:
         """Return a line that names the photos which encounters of the split list, and which cannot be predicted."""
-        predicted = {sample.id for sample in samples}
+        told, predicted = self._told(prepared, config), {sample.id for sample in samples}
         listed = dict.fromkeys(image for case in prepared.cases_of(split) for image in case.image_ids)
         missing = [image for image in listed if image not in predicted]
         if not missing:
-            return []
+            return told
         got = f"{len(missing)} of {len(listed)} listed photos of split {split} are absent or unusable"
-        return [f"{got} and get no mask ({shorten(missing)}); {prepared.root / MANIFEST} says why"]
+        return [*told, f"{got} and get no mask ({shorten(missing)}); {prepared.root / MANIFEST} says why"]
+
+    def data_warnings(self, prepared: Prepared, samples: Sequence[Sample], config: Config) -> list[str]:
+        """Return a line if texts tell gold answers."""
+        return self._told(prepared, config)
+
+    def _told(self, prepared: Prepared, config: Config) -> list[str]:
+        step = self.decision.prompt or of_class(config, self.config_class).prompt
+        step = step if step in LADDER else prepared.manifest.settings.prompt
+        got = f"prompt {step} is made from gold answers and classes"
+        return [f"{got}: its scores are upper bounds of what a text can give"] if tells_gold(step) else []
+
+    def configured(self, settings: Mapping[str, SettingValue], decision: Decision | None = None) -> SegTask:
+        """Return the task with the text that the options name."""
+        return SegTask(of_class(decision or SegDecision(), SegDecision))
+
+    def facts(self) -> Mapping[str, SettingValue]:
+        """Return what text is read, where an option says so."""
+        words = {"prompt": self.decision.prompt, "reword": self.decision.reword}
+        return {name: word for name, word in words.items() if word is not None}
+
+    def _asked(self, case: Case, prepared: Prepared, config: Config) -> Case:
+        """Return a case with the prompt that is read in prediction and validation."""
+        step = self.decision.prompt or of_class(config, self.config_class).prompt
+        if step in LADDER:
+            return prompted(case, step, prepared.questions)
+        return case if self.decision.reword is None else reworded_case(case, self.decision.reword)
 
     def build(self, config: Config, questions: QuestionSchema) -> TaskModel:
         """Return the untrained model; imports torch."""

@@ -37,6 +37,11 @@ class SegConfig(Config):
     zoom_out: Annotated[
         float, Range(0, 1), "Share of random views that show the photo smaller, on a canvas of its mean colour."
     ] = 0.0
+    prompt: Annotated[
+        Literal["own", "any", "p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9"],
+        "Text that is read: the prepared one (own), a step of the prompt ladder (p1 to p9 tell gold answers), or any: "
+        "in training one of these at random, else the prepared one.",
+    ] = "own"
     threshold: Annotated[float, FRACTION, "Pixels with a higher probability are lesion."] = 0.5
     threshold_for: Annotated[
         str,

@@ -13,6 +13,7 @@ from torch.nn import functional
 from magic_cli.data.imaging.images import open_photo
 from magic_cli.data.imaging.masks import read_mask
 from magic_cli.data.questions import QuestionSchema
+from magic_cli.data.texts.prompt_ladder import is_step
 from magic_cli.models.augment import Augment, turn, unturn
 from magic_cli.models.cache.features import Item
 from magic_cli.models.cache.pixels import Pixels, PixelStore
@@ -112,10 +113,17 @@ class SegModel(TaskModel):
                 if images.is_frozen:
                     for view in range(views):
                         yield images, photo_item(images, sample.images[0], view)
-            yield self.texts, self._prompt(sample)
+            for prompt in self._prompts(sample):
+                yield self.texts, prompt
+
+    def _prompts(self, sample: Sample) -> list[Item]:
+        """Return the texts that a training may draw from: the case's own, and the steps that it comes with."""
+        steps = [text_item(self.texts, text["en"], "") for role, text in sample.case.texts.items() if is_step(role)]
+        return [text_item(self.texts, sample.case.question, sample.case.answer), *steps]
 
     def _prompt(self, sample: Sample) -> Item:
-        return text_item(self.texts, sample.case.question, sample.case.answer)
+        prompts = self._prompts(sample)
+        return prompts[int(torch.randint(len(prompts), ()))] if self.training and len(prompts) > 1 else prompts[0]
 
     def collate(self, samples: Sequence[Sample], views: Sequence[int]) -> SegBatch:
         """Return photos and prompts; in training also masks."""

@@ -96,6 +96,17 @@ def test_bad_concepts(written: str, tmp_path: Path) -> None:
         asked(NOTHING, PretrainDecision(concepts=str(tmp_path / "none.txt")))
 
 
+def test_other_wordings_of_the_templates() -> None:
+    found = [asked(NOTHING, PretrainDecision(reword=name)).templates for name in ("templates-1", "templates-2")]
+    assert [len(set(templates)) for templates in (CLASS_TEMPLATES, *found)] == [8, 8, 8]
+    assert len({*CLASS_TEMPLATES, *found[0], *found[1]}) == 24
+    assert all(template.count("{}") == 1 for template in (*found[0], *found[1]))
+    with pytest.raises(ConfigError, match="--reword: got case, expected templates-1 or templates-2 for pretrain"):
+        PretrainDecision(reword="case")
+    with pytest.raises(ConfigError, match="--reword: got it with --templates"):
+        PretrainDecision(reword="templates-1", templates="mine.txt")
+
+
 def test_templates(tmp_path: Path) -> None:
     path = tmp_path / "templates.txt"
     path.write_text("A photo of {c}.\nThis is {}\n")
