@@ -67,10 +67,14 @@ FillHoles = Annotated[bool, typer.Option("--fill-holes", help="seg: fill holes i
 _PROMPT = "seg: the prepared text (own), or a step of the prompt ladder; default: as in training."
 
 Prompt = Annotated[
-    Literal["own", "p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9"] | None, typer.Option(help=_PROMPT)
+    Literal["own", "p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9"] | None,
+    typer.Option(metavar="own|p0...p9", help=_PROMPT),
 ]
 
-_REWORD = "Reword the query (seg, cvqa), the closed questions (cvqa) or zero-shot prompts (pretrain)."
+_REWORD = (
+    "Ask in other words: the query of seg and cvqa (synonyms, case, punctuation, frame, markup), the closed questions "
+    "(question-1 to question-3), or zero-shot prompts of pretrain (templates-1, templates-2)."
+)
 
 Reword = Annotated[
     Literal[
@@ -86,7 +90,7 @@ Reword = Annotated[
         "templates-2",
     ]
     | None,
-    typer.Option(help=_REWORD),
+    typer.Option(metavar="RULE", help=_REWORD),
 ]
 
 _DECODE = "cvqa: decide slot by slot, or choose the set with the highest expected score; default: as in training."

@@ -28,7 +28,7 @@ _PROMPT = "Text per photo; p0 to p9: none, the class, and more of the gold answe
 
 Prompt = Annotated[
     Literal["qa", "query", "answer", "fixed", "p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9"],
-    typer.Option(help=_PROMPT),
+    typer.Option(metavar="qa|query|answer|fixed|p0...p9", help=_PROMPT),
 ]
 
 ListSources = Annotated[bool, typer.Option("--list-sources", help="List the datasets that can be read.")]
