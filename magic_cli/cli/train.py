@@ -58,9 +58,9 @@ Folds = Annotated[
     typer.Option(min=2, help="Cross-validate on split train; encounters of a group (group_id) stay together."),
 ]
 
-_DETERMINISTIC = "Fail on non-deterministic operations instead of warning."
+_DETERMINISTIC = "Fail on operations whose results vary, or allow them (faster on a GPU); default: warn."
 
-Deterministic = Annotated[bool, typer.Option("--deterministic", help=_DETERMINISTIC)]
+Deterministic = Annotated[bool | None, typer.Option("--deterministic/--no-deterministic", help=_DETERMINISTIC)]
 
 _PRESET = "small (default), quick, tiny, paper, large, or your own: NAME of presets/NAME.toml, or FILE.toml."
 
@@ -137,7 +137,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/TASK.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
     folds: Folds = None,
-    deterministic: Deterministic = False,
+    deterministic: Deterministic = None,
     modality: Annotated[Literal["both", "text", "image"] | None, typer.Option(help="cvqa: inputs to use.")] = None,
     encounter_text: EncounterText = None,
     lang: Languages = None,

@@ -37,7 +37,8 @@ class TrainOptions:
         resume: continue where the run stopped.
         overwrite: replace an older run, once the new one is finished.
         dry_run: check everything, train and write nothing.
-        deterministic: fail on non-deterministic operations instead of warning.
+        deterministic: True: fail on operations whose results vary; False: allow them, which is faster on a GPU; None:
+            avoid them where possible, and warn where not.
         runtime: device and cache.
         modality, encounter_text, lang, finetune, seed: settings under their own names; None: as in the preset.
         init: best.pt, or folder, of an earlier run of the task whose weights the training starts from; None: none.
@@ -54,7 +55,7 @@ class TrainOptions:
     resume: bool = False
     overwrite: bool = False
     dry_run: bool = False
-    deterministic: bool = False
+    deterministic: bool | None = None
     runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
     modality: str | None = None
     encounter_text: bool | None = None
@@ -179,11 +180,11 @@ def set_up(
     if options.resume:
         file, earlier = read_earlier(work)
         config = resolve_or_resume(config, options.given(name), file, earlier)
-    if options.deterministic:
+    if options.deterministic is not None:
         with loading_torch():
-            from magic_cli.training.devices import require_determinism
+            from magic_cli.training.devices import set_determinism
 
-        require_determinism()
+        set_determinism(options.deterministic)
     masks, shards = task.deliverable == "masks", task.reads_shards
     datasets = open_datasets(data, options.data_weights, SPLITS, masks, shards)
     if task.uses_questions:

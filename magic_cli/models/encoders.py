@@ -139,6 +139,8 @@ class ImageEncoder(Encoder):
         self.size, self.resample = size, Image.Resampling(resample)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        # As text once: keys are made in workers, which are forked and must not touch a tensor on a GPU.
+        self._scaling = f"{self.mean.tolist()} {self.std.tolist()}"
 
     def tail_modules(self) -> tuple[str, ...]:
         """Return the paths of the modules that `tail` uses; () if this encoder has no stem (models/stem.py)."""
@@ -169,7 +171,7 @@ class ImageEncoder(Encoder):
 
     def preprocessing(self) -> str:
         """Return size, interpolation and normalisation."""
-        return f"{type(self).__name__} {self.size} {self.resample} {self.mean.tolist()} {self.std.tolist()}"
+        return f"{type(self).__name__} {self.size} {self.resample} {self._scaling}"
 
     def pixels(self, photo: Image.Image) -> Tensor:
         """Resize an RGB photo to a uint8 tensor (3, size, size)."""

@@ -35,7 +35,7 @@ def parent_loss(scores: Tensor, starts: list[int], parents: Sequence[Sequence[in
         probabilities = torch.stack([torch.softmax(scores[:, starts[s] : starts[s + 1]].float(), 1) for s in slots], 1)
         missed = torch.log1p(-probabilities.clamp(max=1 - 1e-6)).sum(1)
         hit = torch.log(-torch.expm1(missed.clamp(max=-1e-6)))
-        answers = gold[:, list(slots)]
+        answers = torch.stack([gold[:, slot] for slot in slots], 1)  # a list as index would be copied to the GPU
         is_answer = F.one_hot(answers.clamp(min=0), probabilities.shape[2]).amax(1).float()
         loss = -(is_answer * hit + (1 - is_answer) * missed).mean(1)
         is_whole = (answers >= 0).all(1)

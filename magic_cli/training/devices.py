@@ -38,12 +38,30 @@ def keep_memory() -> None:
             mallopt(name, value)
 
 
-def require_determinism() -> None:
-    """Fail on non-deterministic operations instead of warning (--deterministic).
+_choice: list[bool | None] = [None]  # of this process
 
-    Source: https://docs.pytorch.org/docs/stable/notes/randomness.html; cuBLAS's workspace: accelerator_for.
+
+def set_determinism(required: bool | None) -> None:
+    """Choose what the trainings of this process do about operations whose result varies from run to run.
+
+    Source: https://docs.pytorch.org/docs/stable/notes/randomness.html; cuBLAS's workspace: accelerator_for. On a GPU
+    deterministic algorithms may be slower: enlarging maps by interpolation, for one, has another backward pass.
+
+    Args:
+        required: True: there are none, an operation without a deterministic algorithm is an error (--deterministic).
+            False: the fastest algorithms, convolutions' chosen by trial (--no-deterministic). None: deterministic
+            ones where there are any, and a warning where not.
     """
-    torch.use_deterministic_algorithms(True)
+    _choice[0] = required
+    _apply_determinism()
+
+
+def _apply_determinism() -> None:
+    required = _choice[0]
+    torch.use_deterministic_algorithms(required is not False, warn_only=required is None)
+    torch.backends.cudnn.benchmark = required is False
+    # Filling every new tensor makes reads of unset memory repeatable, but takes a third of a convolution's step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def accelerator_for(config: Config, device: str) -> Accelerator:
@@ -74,10 +92,7 @@ def accelerator_for(config: Config, device: str) -> Accelerator:
     else:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; otherwise sums may vary
     set_seed(config.seed)
-    if not torch.are_deterministic_algorithms_enabled():  # `require_determinism` has set errors, not warnings
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    # Filling every new tensor makes reads of unset memory repeatable, but takes a third of a convolution's step.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    _apply_determinism()
     AcceleratorState._reset_state()  # allows a second run in this process another precision
     with _meeting_others():
         return Accelerator(cpu=on_cpu, mixed_precision=precision, step_scheduler_with_optimizer=False)

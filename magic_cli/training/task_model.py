@@ -11,6 +11,9 @@ from magic_cli.models.cache.features import FeatureCache, Item
 from magic_cli.models.encoders import Encoder
 from magic_cli.records import Prediction, Sample
 
+NOT_FINITE = "half precision may overflow: --precision bf16 or no; else training diverged: lower lr and train again"
+"""What to do about a model whose scores are no finite numbers."""
+
 
 @dataclass(frozen=True)
 class Batch:

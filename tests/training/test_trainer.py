@@ -17,6 +17,7 @@ from magic_cli.commands import train as train_command
 from magic_cli.config import resolve
 from magic_cli.errors import CheckpointError, ConfigError, DataError, EmptySplit, Interrupted, ResourceError
 from magic_cli.tasks.seg.config import SegConfig
+from magic_cli.training.devices import set_determinism
 from magic_cli.training.task_model import TaskModel
 from magic_cli.training.trainer import Trainer
 from magic_cli.training.updates import rate
@@ -237,7 +238,11 @@ def test_deterministic_runs_are_equal_and_mere_warnings_are_errors(
         assert not torch.is_deterministic_algorithms_warn_only_enabled()
         with pytest.raises(RuntimeError, match="deterministic"):
             torch.zeros(3).put_(torch.tensor([0, 0]), torch.ones(2))
+        train(drawn_prepared, tmp_path / "fast", task, settings=settings, deterministic=False)
+        assert not torch.are_deterministic_algorithms_enabled()
+        assert torch.backends.cudnn.benchmark  # on a GPU
     finally:
+        set_determinism(None)
         torch.use_deterministic_algorithms(False)
     for file in ("best.pt", "metrics.jsonl"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "other" / file).read_bytes()

@@ -17,7 +17,7 @@ from magic_cli.data.prompts import written_in
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.data.text_rules import BLOCKS, rule_features
 from magic_cli.data.texts.rewording import reworded_questions
-from magic_cli.errors import DataError
+from magic_cli.errors import DataError, problem
 from magic_cli.models.cache.features import Item, encode
 from magic_cli.models.encoders import Encoder
 from magic_cli.models.fine_tuning import set_finetuning
@@ -30,7 +30,7 @@ from magic_cli.tasks.cvqa.responses import ResponseBatch, ResponseTerm
 from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, photo_item, pretrained, text_encoder, text_item
 from magic_cli.tasks.pretrain.model.concepts import ConceptReader
 from magic_cli.training.task import of_class
-from magic_cli.training.task_model import Batch, TaskModel
+from magic_cli.training.task_model import NOT_FINITE, Batch, TaskModel
 
 # Scales of photos, text, hashed words and rules; the last three chosen by five folds over 300 DermaVQA encounters.
 _CONCEPTS = 0.6  # as photos; not tuned
@@ -245,7 +245,7 @@ class CvqaModel(TaskModel):
         """Return [image; concepts; text; words; rules] (B, D) for the "slots" head."""
         parts = [part for part in (self._photos(batch), self._concepts(batch)) if part is not None]
         if self.reads_text:
-            parts.append(self._text_vectors(batch).float())
+            parts.append(_infinite_unless_finite(self._text_vectors(batch).float()))
         if self.reads_words:
             parts.append(F.normalize(of_class(batch.words, Tensor) * self.rarity))
         if self.reads_rules:
@@ -295,7 +295,7 @@ class CvqaModel(TaskModel):
         """Return the scores of each sample's option rows, in the order of its questions."""
         texts, owner = self._text_vectors(batch), of_class(batch.text_owner, Tensor)
         photos = self._photos(batch)
-        scores = head(texts, None if photos is None else torch.nan_to_num(photos)[owner])
+        scores = head(texts, None if photos is None else torch.where(photos.isnan(), 0.0, photos)[owner])
         return list(torch.split(scores, [sum(self._sizes(qids)) for qids in batch.qids]))
 
     def _sizes(self, qids: Iterable[str]) -> list[int]:
@@ -349,6 +349,8 @@ class CvqaModel(TaskModel):
             scores = list(rows.float().cpu())
         else:
             scores = [row.float().cpu() for row in self._option_scores(self.head, samples)]
+        if wrong := [name for name, row in zip(samples.ids, scores, strict=True) if not np.isfinite(row.numpy()).all()]:
+            raise DataError(problem(wrong[0], "scores that are no numbers", "finite ones", NOT_FINITE))
         decode: Decode = "set" if self.config.decode == "set" else "slot"
         predictions = []
         for name, qids, row in zip(samples.ids, samples.qids, scores, strict=True):
@@ -365,10 +367,16 @@ def _mean_of_photos(batch: CvqaBatch, rows: Tensor | None, width: int) -> Tensor
     owner, count = of_class(batch.photo_owner, Tensor), len(batch.ids)
     if rows is None:
         return torch.full((count, width), float("nan"), device=owner.device)
+    rows = _infinite_unless_finite(rows)
     total = torch.zeros(count, rows.shape[1], device=rows.device).index_add(0, owner, rows)
     # Unlike bincount, this does not synchronise GPU and CPU to determine the length of the result.
     photos = torch.zeros(count, device=rows.device).index_add(0, owner, torch.ones_like(rows[:, 0]))
     return total / photos[:, None]
+
+
+def _infinite_unless_finite(rows: Tensor) -> Tensor:
+    """Return what is no finite number as inf: NaN stands for a missing photo, and an overflow is none."""
+    return torch.where(rows.isfinite(), rows, torch.inf)
 
 
 def _grouped(questions: QuestionSchema) -> list[tuple[list[int], int]]:

@@ -14,6 +14,7 @@ from magic_cli.data.hashed_words import text_hash
 from magic_cli.data.retrieval.gold import RetrievalGold
 from magic_cli.data.retrieval.queries import query_of, without_some
 from magic_cli.data.texts.pair_texts import class_of
+from magic_cli.errors import DataError, problem
 from magic_cli.models.cache.features import Item
 from magic_cli.models.encoders import Encoder
 from magic_cli.models.fine_tuning import keep_batch_statistics
@@ -30,7 +31,7 @@ from magic_cli.tasks.retrieve.model.encoders import level_encoders
 from magic_cli.tasks.retrieve.model.photos import PhotoLevels
 from magic_cli.tasks.retrieve.predictions import RetrievalPrediction
 from magic_cli.training.task import of_class
-from magic_cli.training.task_model import Batch, TaskModel
+from magic_cli.training.task_model import NOT_FINITE, Batch, TaskModel
 
 _UNRANKED = np.float32(np.nan)  # similarity of photos of the query's own group
 
@@ -272,6 +273,8 @@ class RetrieveModel(TaskModel):
             self._gallery = self.gallery_vectors(gold.samples)
         queries = self.query_vectors(self.photos(whole.photos), whole.words, whole.longest)
         scores = (self.query_rows(queries)[0] @ self._gallery.T / len(queries.levels)).float().cpu().numpy()
+        if wrong := [name for name, row in zip(whole.ids, scores, strict=True) if not np.isfinite(row).all()]:
+            raise DataError(problem(wrong[0], "similarities that are no numbers", "finite ones", NOT_FINITE))
         return [
             RetrievalPrediction(name, gold.gallery, np.where(self._groups == gold.groups[name], _UNRANKED, row))
             for name, row in zip(whole.ids, scores, strict=True)
