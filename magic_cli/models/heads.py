@@ -65,6 +65,11 @@ class PyramidDecoder(nn.Module):
         return logits
 
 
+def overflow_as_inf(vectors: Tensor) -> Tensor:
+    """Return what is no finite number as inf: NaN is to stand for a missing vector, and an overflow is none."""
+    return torch.where(vectors.isfinite(), vectors, torch.inf)
+
+
 class SlotHead(nn.Module):
     """Score every option of every slot from one input vector.
 

@@ -21,7 +21,7 @@ from magic_cli.errors import DataError, problem
 from magic_cli.models.cache.features import Item, encode
 from magic_cli.models.encoders import Encoder
 from magic_cli.models.fine_tuning import set_finetuning
-from magic_cli.models.heads import OptionHead, SlotHead
+from magic_cli.models.heads import OptionHead, SlotHead, overflow_as_inf
 from magic_cli.models.losses import allowed_successors, parent_loss, slot_loss
 from magic_cli.records import Sample
 from magic_cli.tasks.cvqa.answers import AnswerPrediction, Decode
@@ -245,7 +245,7 @@ class CvqaModel(TaskModel):
         """Return [image; concepts; text; words; rules] (B, D) for the "slots" head."""
         parts = [part for part in (self._photos(batch), self._concepts(batch)) if part is not None]
         if self.reads_text:
-            parts.append(_infinite_unless_finite(self._text_vectors(batch).float()))
+            parts.append(overflow_as_inf(self._text_vectors(batch).float()))
         if self.reads_words:
             parts.append(F.normalize(of_class(batch.words, Tensor) * self.rarity))
         if self.reads_rules:
@@ -367,16 +367,11 @@ def _mean_of_photos(batch: CvqaBatch, rows: Tensor | None, width: int) -> Tensor
     owner, count = of_class(batch.photo_owner, Tensor), len(batch.ids)
     if rows is None:
         return torch.full((count, width), float("nan"), device=owner.device)
-    rows = _infinite_unless_finite(rows)
+    rows = overflow_as_inf(rows)
     total = torch.zeros(count, rows.shape[1], device=rows.device).index_add(0, owner, rows)
     # Unlike bincount, this does not synchronise GPU and CPU to determine the length of the result.
     photos = torch.zeros(count, device=rows.device).index_add(0, owner, torch.ones_like(rows[:, 0]))
     return total / photos[:, None]
-
-
-def _infinite_unless_finite(rows: Tensor) -> Tensor:
-    """Return what is no finite number as inf: NaN stands for a missing photo, and an overflow is none."""
-    return torch.where(rows.isfinite(), rows, torch.inf)
 
 
 def _grouped(questions: QuestionSchema) -> list[tuple[list[int], int]]:
