@@ -66,7 +66,7 @@ _METAVARS = {
 # Groups of options in the help of all commands, by parameter; what concerns one task alone is told by its help.
 _GROUPS = {
     "Data": "ckpt data data_weight split folds limit source list_sources mapping join merge strict images text",
-    "Splits": "valid test split_by split_seed duplicates",
+    "Splits": "valid test split_by split_seed duplicates shards",
     "Texts": "prompt responses knowledge ontology llm_cache overflow query_from query_attributes",
     "Learning": "task sort preset config list_all settings init finetune seed deterministic",
     "Machine": "device precision weights cache_dir no_cache workers",

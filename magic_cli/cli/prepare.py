@@ -71,6 +71,10 @@ _DUPLICATES = "Duplicate photos: never divided between splits and folds (group),
 
 DuplicatePhotos = Annotated[Literal["keep", "drop", "group"], typer.Option("--duplicates", help=_DUPLICATES)]
 
+_SHARDS = "Also write the pairs of photos and texts into N tars (WebDataset), in shards/ of --out."
+
+Shards = Annotated[int | None, typer.Option("--shards", min=1, metavar="N", help=_SHARDS)]
+
 
 def prepare(
     data: RawData = None,
@@ -93,6 +97,7 @@ def prepare(
     query_from: QueryFrom = "",
     query_attributes: QueryAttributes = "",
     duplicates: DuplicatePhotos = "group",
+    shards: Shards = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on unusable data instead of skipping it.")] = False,
     overwrite: opt.Overwrite = False,
     dry_run: opt.DryRun = False,
@@ -124,6 +129,7 @@ def prepare(
         join=join,
         texts=TextOptions(knowledge, ontology, llm_cache, overflow, query_from, query_attributes.split(",")),
         duplicates=duplicates,
+        shards=shards or 0,
     )
     emit(as_json, "prepare", module.prepare(data, out, options))
 

@@ -32,6 +32,9 @@ from magic_cli.data.preparation.splits import SplitRule
 from magic_cli.data.preparation.store import CaseStore
 from magic_cli.data.prepared import CASES, IMAGES, MANIFEST, MEAN_MASK, PAGE, QUESTIONS, case_row, image_row
 from magic_cli.data.prompt_lengths import PromptStatistics
+from magic_cli.data.shards.shard_plan import ShardPlan, ShardPlanner, check_shards
+from magic_cli.data.shards.tar_writer import FOLDER as SHARDS
+from magic_cli.data.shards.tar_writer import check_room, sizes_of, write_shards
 from magic_cli.data.sources import open_source
 from magic_cli.data.sources.generic.mapping import parse_mapping
 from magic_cli.data.sources.source import RawDataset, ReadOptions
@@ -72,6 +75,7 @@ class PrepareOptions:
         texts: which texts are made of labels, attributes and captions, and what queries tell.
         duplicates: "group": cases that share a photo are never divided between dealt splits and folds; "drop": all
             but one of duplicate photos are left out; "keep": they are listed alone.
+        shards: number of WebDataset tars that the pairs are also written into, below `out`/shards; 0 for none.
     """
 
     merge: str = "or"
@@ -89,6 +93,7 @@ class PrepareOptions:
     seed: int = 0
     texts: TextOptions = field(default_factory=TextOptions)
     duplicates: str = "group"
+    shards: int = 0
 
     @property
     def plan(self) -> PlanOptions:
@@ -115,21 +120,27 @@ def prepare(data: StrPath, out: StrPath = "prepared", options: PrepareOptions = 
         raise ConfigError(problem("--merge", options.merge, " or ".join((*MERGES, "each")), "choose one of these"))
     options.plan.check()
     options.texts.check()
+    check_shards(options.shards)
+    planner = ShardPlanner(options.shards)
     joined = str(options.join) if options.join else ""
     reading = ReadOptions(parse_mapping(options.mapping), joined, options.prompt, options.responses)
     if options.dry_run:
         raw = open_source(data, reading, options.source)
-        return PrepareResult(data, out, _build(raw, options, None, raw.root), options.texts.files(), is_written=False)
+        manifest = _build(raw, options, None, raw.root, planner)
+        return PrepareResult(data, out, manifest, options.texts.files(), planner.plan.by_split(), is_written=False)
     if data.resolve().is_relative_to(out.resolve()):
         raise DataError(problem(out, "the folder that holds --data", "another folder", "choose another --out"))
     if data.is_dir():  # else its absence is told instead
         check_target(out, "prepare", options.overwrite, (CASES, IMAGES, QUESTIONS, MANIFEST, PAGE, MEAN_MASK))
     raw = open_source(data, reading, options.source)
     with replace_results(out) as folder:
-        return PrepareResult(data, out, _build(raw, options, folder, out.resolve()), options.texts.files())
+        manifest = _build(raw, options, folder, out.resolve(), planner)
+        return PrepareResult(data, out, manifest, options.texts.files(), planner.plan.by_split())
 
 
-def _build(raw: RawDataset, options: PrepareOptions, folder: Path | None, root: Path) -> PrepareManifest:
+def _build(
+    raw: RawDataset, options: PrepareOptions, folder: Path | None, root: Path, planner: ShardPlanner
+) -> PrepareManifest:
     """Check everything, return the manifest, and write the dataset if a folder is given, which then becomes `root`."""
     with CaseStore() as store:
         reader = Reader(lambda path: below(path, raw.root), folder, root, options.merge, cleans=not raw.is_challenge)
@@ -140,21 +151,30 @@ def _build(raw: RawDataset, options: PrepareOptions, folder: Path | None, root: 
         texts = CaseTexts(raw, sorted(store.classes), options.texts, options.prompt)
         final = FinalDataset(raw, store, plan(raw, store, options.plan), root, options.merge, texts)
         prompts, counts, overview = PromptCounter(raw.issues), Counts(), OverviewCounter(raw.questions)
-        write_rows(
-            folder, CASES, map(case_row, _passing(final.cases(), prompts.add, counts.add_case, overview.add_case))
-        )
+        cases = _passing(final.cases(), prompts.add, counts.add_case, overview.add_case, planner.add_case)
+        write_rows(folder, CASES, map(case_row, cases))
         texts.report()
-        images = _passing(final.images(), counts.add_image, overview.add_image)
+        images = _passing(final.images(), counts.add_image, overview.add_image, planner.add_image)
         write_rows(folder, IMAGES, (image_row(image, root) for image in images))
         if not counts.images and not counts.has_text:
             raise DataError([*by_kind(raw.issues.lines()), _nothing_usable(raw, counts)])
+        shards = planner.plan
         manifest = _manifest(final, _settings(options, final), counts, prompts.statistics(), overview)
         if options.strict and raw.issues.problems:
             remedy = f"{raw.issues.number} problems; nothing was written: fix them, or leave out --strict"
             raise DataError([*by_kind(manifest.problems), remedy])
         if folder:
+            if shards.pairs:
+                _write_shards(folder, final, shards)
             _write(folder, final, manifest)
         return manifest
+
+
+def _write_shards(folder: Path, final: FinalDataset, plan: ShardPlan) -> None:
+    """Write the pairs as tars into the folder that the dataset is made in."""
+    check_room(folder, sizes_of(final.images_in(folder)))
+    pairs = track(final.pairs_in(folder), "writing shards", sum(plan.pairs))
+    write_shards(folder / SHARDS, pairs, plan, final.raw.questions)
 
 
 def _forget_dropped(folder: Path, final: FinalDataset) -> None:

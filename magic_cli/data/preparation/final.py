@@ -15,6 +15,7 @@ from magic_cli.data.preparation.plan import Plan
 from magic_cli.data.preparation.store import CaseStore, Stored
 from magic_cli.data.preparation.subgroups import with_subgroups
 from magic_cli.data.sources.source import RawDataset
+from magic_cli.data.texts.pair_texts import has_text
 from magic_cli.records import Case, ImageRecord
 
 if TYPE_CHECKING:
@@ -83,6 +84,21 @@ class FinalDataset:
         for image in self.images(plain=False):
             if image.annotators:
                 yield self._moved(image, folder)
+
+    def pairs_in(self, folder: Path) -> Iterator[tuple[Case, ImageRecord]]:
+        """Yield each photo whose case says anything, with the case; paths are as `marked_in` has them."""
+        images = self.images_in(folder)
+        image = next(images, None)
+        for case in self.cases():
+            says = has_text(case)
+            while image is not None and image.case_id == case.case_id:
+                if says:
+                    yield case, image
+                image = next(images, None)
+
+    def images_in(self, folder: Path) -> Iterator[ImageRecord]:
+        """Yield the records of all photos, with paths as `marked_in` has them."""
+        return (self._moved(image, folder) for image in self.images())
 
     def _moved(self, image: ImageRecord, folder: Path) -> ImageRecord:
         def moved(path: str) -> str:

@@ -2,7 +2,8 @@
 
 MAKE's columns are read as in its CSV (data/sources/derm1m.py): caption, truncated_caption, ontology_caption,
 visual_concept_caption, subcaption_1 to subcaption_8, knowledge_masks, sub_caption_mask, as texts or as JSON lists. The
-form {"texts": {"raw", "disease", "concept"}, "subtexts": [...]} is read, too. No cell is evaluated.
+form {"texts": {"raw", "disease", "concept"}, "subtexts": [...], "attributes": {...}} is read, too, which `magic prepare
+--shards` writes. No cell is evaluated.
 """
 
 import json
@@ -13,6 +14,7 @@ from magic_cli.data.prompts import replace_surrogates
 from magic_cli.data.sources.cells import literal
 from magic_cli.data.sources.csv_rows import Row
 from magic_cli.data.sources.derm1m import LABELS, LICENCES, ROLES, SUBTEXTS, attributes_of, first_said, texts_of
+from magic_cli.data.sources.source import LONGEST_ATTRIBUTE
 from magic_cli.data.texts.captions import SUBTEXT
 from magic_cli.errors import DataError, problem
 
@@ -93,9 +95,14 @@ def pair_record(cells: Mapping[str, object], caption: str | None, where: str) ->
         group=first_said(row, GROUPS) or "",
         case_id=row.get("case_id") or "",
         licence=(first_said(row, LICENCES) or "")[:200],
-        attributes={} if cells.keys() <= _TEXTS else attributes_of(row),
+        attributes={} if cells.keys() <= _TEXTS else {**attributes_of(row), **_attributes(cells.get("attributes"))},
         has_knowledge=any(column in row.cells for column in ("ontology_caption", "visual_concept_caption")),
     )
+
+
+def _attributes(given: object) -> dict[str, str]:
+    items = given.items() if isinstance(given, dict) else ()
+    return {str(name): _cell(value)[:LONGEST_ATTRIBUTE] for name, value in items if value is not None}
 
 
 def _subcaptions(row: Row) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from magic_cli.data.manifest import PrepareManifest
 from magic_cli.data.prepared import PAGE
 from magic_cli.data.prepared_inputs import image_files
 from magic_cli.data.prompt_lengths import PromptWindow
+from magic_cli.data.shards.tar_writer import FOLDER as SHARDS
 from magic_cli.data.sources import ADAPTERS, adapter
 from magic_cli.errors import printable, shorten
 from magic_cli.io import run_record
@@ -41,6 +42,7 @@ class PrepareResult(VerbResult):
         out: its folder.
         manifest: prepare.json: counts, problems, notes, agreement of annotators, prompt lengths.
         files: SHA-256 of other files that were read.
+        shards: "tars" and "pairs" of each split that shards were written of.
         is_written: False for a dry run.
     """
 
@@ -48,6 +50,7 @@ class PrepareResult(VerbResult):
     out: Path
     manifest: PrepareManifest
     files: Mapping[Path, str] = field(default_factory=dict)
+    shards: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     is_written: bool = True
 
     def run_files(self) -> RunFiles | None:
@@ -64,14 +67,24 @@ class PrepareResult(VerbResult):
 
     def to_json(self) -> dict[str, object]:
         """Return what --json prints (schemas/prepared.schema.json), less "command"."""
-        return self.manifest.to_json()
+        return self.manifest.to_json() | ({"shards": self.shards} if self.shards else {})
 
     def lines(self) -> list[str]:
         """Return the result for the terminal; the last line names the next command."""
-        lines = summary_lines(self.manifest)
+        lines = [*summary_lines(self.manifest), *self._shard_lines()]
         if not self.is_written:
             return [*lines, "nothing written (--dry-run)"]
         return [*lines, f"look at it: {self.out / PAGE}", *self._ready()]
+
+    def _shard_lines(self) -> list[str]:
+        """Return what shards hold, and where they are."""
+        if not self.shards:
+            return []
+        each = (
+            f"{split} {counted(row['pairs'], 'pair', 'pairs')} in {counted(row['tars'], 'tar', 'tars')}"
+            for split, row in self.shards.items()
+        )
+        return [f"shards: {', '.join(each)}, in {self.out / SHARDS}, to train on as they are"]
 
     def _ready(self) -> list[str]:
         """Return a line per task that the train photos, texts, answers and labels allow to train."""
