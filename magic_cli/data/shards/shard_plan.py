@@ -115,7 +115,8 @@ class ShardPlanner:
         if not len(cases):
             return photos[:0]
         places = np.searchsorted(cases, photos).clip(max=len(cases) - 1)
-        return owners[places[cases[places] == photos]]
+        found: Hashes = owners[places[cases[places] == photos]]
+        return found
 
     def _dealt(self, found: Mapping[str, tuple[int, int]]) -> dict[str, int]:
         """Return the number of shards of each split, in proportion to its pairs, from its groups and pairs."""
@@ -125,7 +126,7 @@ class ShardPlanner:
             got, remedy = "no pair of a photo and a text", "leave it out, or give captions, labels or answers"
             raise DataError(problem("--shards", got, "at least one", remedy))
         if not len(there) <= self.number <= groups:
-            expected = f"{len(there)} to {groups:,}, as splits ({', '.join(there)}) share no tar, and a patient is in one"
+            expected = f"{len(there)} to {groups:,}, as splits ({', '.join(there)}) share none, and a patient is in one"
             raise DataError(problem("--shards", f"{self.number:,}", expected, "choose another number"))
         numbers = {split: int(split in there) for split in SPLITS}
         for _ in range(self.number - len(there)):
