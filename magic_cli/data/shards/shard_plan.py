@@ -118,10 +118,10 @@ class ShardPlanner:
         found: Hashes = owners[places[cases[places] == photos]]
         return found
 
-    def _dealt(self, found: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+    def _dealt(self, sizes: Mapping[str, tuple[int, int]]) -> dict[str, int]:
         """Return the number of shards of each split, in proportion to its pairs, from its groups and pairs."""
-        there = [split for split in SPLITS if found[split][1]]
-        groups = sum(number for number, _ in found.values())
+        there = [split for split in SPLITS if sizes[split][1]]
+        groups = sum(number for number, _ in sizes.values())
         if not there:
             got, remedy = "no pair of a photo and a text", "leave it out, or give captions, labels or answers"
             raise DataError(problem("--shards", got, "at least one", remedy))
@@ -130,8 +130,8 @@ class ShardPlanner:
             raise DataError(problem("--shards", f"{self.number:,}", expected, "choose another number"))
         numbers = {split: int(split in there) for split in SPLITS}
         for _ in range(self.number - len(there)):
-            open_splits = [split for split in there if numbers[split] < found[split][0]]
-            numbers[max(open_splits, key=lambda split: found[split][1] / numbers[split])] += 1
+            open_splits = [split for split in there if numbers[split] < sizes[split][0]]
+            numbers[max(open_splits, key=lambda split: sizes[split][1] / numbers[split])] += 1
         return numbers
 
 
