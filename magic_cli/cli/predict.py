@@ -10,7 +10,11 @@ from magic_cli.cli.output import emit
 from magic_cli.io.progress import loading_torch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from magic_cli.commands.prediction.options import PredictOptions
     from magic_cli.report.run_text import PredictResult, VoteResult
+    from magic_cli.training.runtime import RuntimeOptions
 
 
 def voting(context: typer.Context, task: str, ckpt: list[Path], preds: list[Path], vote: bool) -> bool:
@@ -92,6 +96,21 @@ Reword = Annotated[
     | None,
     typer.Option(metavar="RULE", help=_REWORD),
 ]
+_ZERO_SHOT = "seg: masks of where photos are like this text, by a --ckpt of pretraining."
+
+ZeroShot = Annotated[str | None, typer.Option("--zero-shot", metavar="TEXT", help=_ZERO_SHOT)]
+
+_BACKGROUND = "seg: with --zero-shot, a text whose similarity is taken off, such as 'healthy skin'."
+
+Background = Annotated[str | None, typer.Option(metavar="TEXT", help=_BACKGROUND)]
+
+_SALIENCY = "seg: with --zero-shot, cosines of patches (default) or Grad-CAM."
+
+Saliency = Annotated[Literal["similarity", "gradient"] | None, typer.Option(help=_SALIENCY)]
+
+_SAM = "seg: with --zero-shot, a SAM (facebook/sam-vit-base) that makes a mask of the box around the region."
+
+Sam = Annotated[str | None, typer.Option(metavar="NAME", help=_SAM)]
 
 _DECODE = "cvqa: decide slot by slot, or choose the set with the highest expected score; default: as in training."
 
@@ -108,6 +127,10 @@ ConceptsFile = Annotated[Path | None, typer.Option("--concepts", metavar="FILE",
 _TEMPLATES = "pretrain: sentences with {} for the class, one per line; default: the eight of MAKE."
 
 TemplatesFile = Annotated[Path | None, typer.Option("--templates", metavar="FILE", help=_TEMPLATES)]
+
+_PRESENCE = "pretrain: also write, of each class, the likeness of the likest place; scored as present or absent."
+
+Presence = Annotated[bool, typer.Option("--presence", help=_PRESENCE)]
 
 Probe = Annotated[bool, typer.Option("--probe", help="pretrain: score linear probes of the encoder instead.")]
 
@@ -190,6 +213,10 @@ def predict(
     threshold: Threshold = None,
     largest: Largest = False,
     fill_holes: FillHoles = False,
+    zero_shot: ZeroShot = None,
+    background: Background = None,
+    saliency: Saliency = None,
+    sam: Sam = None,
     overlays: Overlays = None,
     probabilities: Depth = None,
     prompt: Prompt = None,
@@ -198,6 +225,7 @@ def predict(
     classes: Classes = None,
     concepts: ConceptsFile = None,
     templates: TemplatesFile = None,
+    presence: Presence = False,
     probe: Probe = False,
     neighbours: Neighbours = None,
     neighbours_ckpt: NeighboursCkpt = None,
@@ -221,16 +249,24 @@ def predict(
     Example: `magic predict seg --ckpt best.pt`, or of any photos `magic predict seg --ckpt best.pt --images DIR`
     """
     if voting(context, task, ckpt or [], preds or [], vote):
-        result: VoteResult | PredictResult = _merged(preds or [], (data, split, out), overwrite, dry_run)
-    else:
-        with loading_torch():
-            from magic_cli.commands import predict as verb
-            from magic_cli.training.runtime import RuntimeOptions
-        options = verb.PredictOptions(
-            *(tta, threshold, largest, fill_holes, prompt, reword, decode, classes, concepts, templates, probe),
-            *(neighbours, neighbours_ckpt, neighbour_count, neighbour_weight, gallery, controls, beir),
-            *(tuple(images or ()), text, overlays, probabilities and int(probabilities), limit, precision),
-            *(weights, overwrite, dry_run, RuntimeOptions(device, cache_dir, no_cache)),
-        )
-        result = verb.predict(task, ckpt or [], data, split, out, options)
-    emit(as_json, "predict", result)
+        return emit(as_json, "predict", _merged(preds or [], (data, split, out), overwrite, dry_run))
+    options_class, run = _loaded()
+    options = options_class(
+        *(tta, threshold, largest, fill_holes, zero_shot, background, saliency, sam, prompt, reword, decode, classes),
+        *(concepts, templates, presence, probe, neighbours, neighbours_ckpt, neighbour_count, neighbour_weight),
+        *(gallery, controls, beir, tuple(images or ()), text, overlays, probabilities and int(probabilities), limit),
+        *(precision, weights, overwrite, dry_run, _runtime(device, cache_dir, no_cache)),
+    )
+    return emit(as_json, "predict", run(task, ckpt or [], data, split, out, options))
+
+
+def _loaded() -> "tuple[type[PredictOptions], Callable[..., PredictResult]]":
+    with loading_torch():
+        from magic_cli.commands import predict as verb
+    return verb.PredictOptions, verb.predict
+
+
+def _runtime(device: str, cache_dir: Path | None, no_cache: bool) -> "RuntimeOptions":
+    from magic_cli.training.runtime import RuntimeOptions
+
+    return RuntimeOptions(device, cache_dir, no_cache)

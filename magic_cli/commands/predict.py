@@ -64,7 +64,8 @@ def predict(
 
     Args:
         task: "seg", "cvqa" or "pretrain".
-        ckpt: a checkpoint, here or in runs/TASK/, or a folder of runs (folds, seeds); several are averaged.
+        ckpt: a checkpoint, here or in runs/TASK/, or a folder of runs (folds, seeds); several are averaged. With
+            `options.zero_shot` one of task pretrain.
         data: folder that `prepare` wrote; not used with `options.images`.
         split: train, valid or test; not used with `options.images`.
         out: folder of the predictions; None for predictions/TASK, with `probe` predictions/probe.
@@ -76,10 +77,11 @@ def predict(
     """
     known = tasks.get(task)
     decision = known.decision_from(options.decided)
+    known = known.configured({}, decision)  # whose models it takes may depend on the options
     if options.neighbours is not None and not known.supports_neighbours:
         raise ConfigError(f"--neighbours: of another task than '{task}'; leave it out")
     folder = PREDICTIONS / ("probe" if options.probe else task) if out is None else Path(out)
-    paths = _checkpoints([ckpt] if isinstance(ckpt, str | os.PathLike) else ckpt, task)
+    paths = _checkpoints([ckpt] if isinstance(ckpt, str | os.PathLike) else ckpt, known.trained_as)
     prepared, stamps = _opened(known, paths, (Path(data), split, folder), options)
     result = PredictResult(task, split, str(folder), tuple(map(str, paths)), dry_run=options.dry_run)
     if isinstance(prepared, OwnPhotos):

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
 
-from magic_cli.data.gold import TaskGold
+from magic_cli.data.gold import MaskGold, TaskGold, mask_gold
 from magic_cli.data.pairs import pair_samples
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.prompts import name_key
@@ -30,6 +30,7 @@ class PairGold(TaskGold):
         unknown: concepts of which a photo's table does not say whether they are seen.
         known_classes: the classes to choose from where they are known beyond those of the photos, in their order.
         known_concepts: likewise.
+        masks: the annotators' masks of the photos, and the training mean mask; None where they are not known.
         is_numbered: classes are numbers from 0 on, places in a list of classes that the gold does not have.
         is_closed: every class and concept is meant to be scored: predictions that lack one are refused.
         notes: remarks for the reader of the scores.
@@ -45,6 +46,7 @@ class PairGold(TaskGold):
     unknown: Mapping[str, frozenset[str]] = field(default_factory=dict)
     known_classes: tuple[str, ...] = ()
     known_concepts: tuple[str, ...] = ()
+    masks: MaskGold | None = None
     is_numbered: bool = False
     is_closed: bool = False
     notes: tuple[str, ...] = ()
@@ -65,6 +67,7 @@ class PairGold(TaskGold):
             photos=_kept(self.photos, ids),
             upright=self.upright.intersection(ids),
             unknown=_kept(self.unknown, ids),
+            masks=None if self.masks is None else self.masks.only(ids),
         )
 
     @property
@@ -93,6 +96,7 @@ def _kept(values: Mapping[str, T], ids: Collection[str]) -> dict[str, T]:
 def prepared_pair_gold(prepared: Prepared, split: str) -> PairGold:
     """Return the gold of a prepared split; where it has no classes, those of the other splits are the known ones."""
     gold = pair_gold(f"{prepared.root} (split {split})", pair_samples(prepared, split, needs_text=False))
+    gold = replace(gold, masks=mask_gold(prepared, split))
     if gold.classes:
         return gold
     others = (pair_samples(prepared, other, needs_text=False) for other in SPLITS if other != split)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from magic_cli.models.encoders import Features
+from magic_cli.models.masks.scale_attention import ScaleAttention
 
 
 class Film(nn.Module):
@@ -41,15 +42,19 @@ class PyramidDecoder(nn.Module):
         text_dim: dimension of the text vector.
         width: channels inside the decoder.
         dropout: probability to drop a channel before the last block.
+        by_scale: whether the text also weighs the places of every level at several scales.
     """
 
-    def __init__(self, channels: Sequence[int], text_dim: int, width: int, dropout: float) -> None:
+    def __init__(
+        self, channels: Sequence[int], text_dim: int, width: int, dropout: float, by_scale: bool = False
+    ) -> None:
         super().__init__()
         self.lateral = nn.ModuleList([nn.Conv2d(c, width, 1) for c in channels])
         self.film = nn.ModuleList([Film(text_dim, width) for _ in channels])
         self.smooth = nn.ModuleList([_block(width) for _ in channels])
         self.dropout = nn.Dropout2d(dropout)
         self.out = nn.Sequential(_block(width), nn.Conv2d(width, 1, 1))
+        self.scales = nn.ModuleList([ScaleAttention(text_dim, width) for _ in channels] if by_scale else [])
         self.to(memory_format=torch.channels_last)
 
     def forward(self, features: Features, text: Tensor) -> Tensor:
@@ -60,7 +65,8 @@ class PyramidDecoder(nn.Module):
             lateral = self.lateral[level](features[f"p{level}"].contiguous(memory_format=torch.channels_last))
             if x is not None:
                 lateral = lateral + F.interpolate(x, lateral.shape[-2:], mode="bilinear", align_corners=False)
-            x = self.smooth[level](self.film[level](lateral, text))
+            lateral = self.film[level](lateral, text)
+            x = self.smooth[level](self.scales[level](lateral, text) if self.scales else lateral)
         logits: Tensor = self.out(self.dropout(x))[:, 0]
         return logits
 

@@ -3,6 +3,7 @@
 predictions/pretrain/predictions.json          what was asked, and counts     schemas/pairs.schema.json
 predictions/pretrain/zero_shot.csv             image_id, predicted, then the probability of each class
 predictions/pretrain/concepts.csv              image_id, then the score of each concept
+predictions/pretrain/presence.csv              image_id, then the highest similarity of a place to each class; on demand
 predictions/pretrain/embeddings.safetensors    images (N, d), texts (M, d), float32 of length 1; text_of (N,) int64, the
                                                row of each photo's text, -1 for none; metadata "ids": a JSON list
 predictions/pretrain/maps.safetensors          of some photos: similarity of patches to each text, float16 (texts, h, w)
@@ -35,9 +36,11 @@ from magic_cli.records import Submitted
 
 ASKED, ZERO_SHOT, CONCEPTS = "predictions.json", "zero_shot.csv", "concepts.csv"
 
+PRESENCE = "presence.csv"
+
 VECTORS, MAPS, LABELS = "embeddings.safetensors", "maps.safetensors", "labels.csv"
 
-FILES = (ASKED, ZERO_SHOT, CONCEPTS, VECTORS, MAPS, LABELS)
+FILES = (ASKED, ZERO_SHOT, CONCEPTS, PRESENCE, VECTORS, MAPS, LABELS)
 
 _PREDICTED = ("predicted", "prediction", "pred", "pred_label", "predicted_label")
 
@@ -45,7 +48,7 @@ _SUM = 1e-2  # how far the probabilities of a photo may be from 1 altogether
 
 _AGAIN = "predict again"
 
-_READ = (ZERO_SHOT, CONCEPTS, VECTORS, ASKED, MAPS)
+_READ = (ZERO_SHOT, CONCEPTS, VECTORS, ASKED, MAPS, PRESENCE)
 
 Vector = NDArray[np.float32]
 
@@ -61,6 +64,8 @@ class SubmittedPair(Submitted):
         classes: the classes that were asked for; class_scores: of each, float32 (classes,); None without.
         predicted: the class that was chosen, where no scores say it.
         concepts: the concepts that were asked for; concept_scores: of each, float32 (concepts,); None without.
+        presence: the highest similarity of a place on the photo to each class, float32 (classes,); None without.
+        heat: similarity of each place to the photo's own text, float32 (h, w); None without.
     """
 
     image: Vector | None = None
@@ -70,6 +75,8 @@ class SubmittedPair(Submitted):
     predicted: str = ""
     concepts: tuple[str, ...] = ()
     concept_scores: Vector | None = None
+    presence: Vector | None = None
+    heat: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,11 +89,12 @@ class PairFiles:
     vectors: Path | None = None
     asked: Path | None = None
     maps: Path | None = None
+    presence: Path | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The files that are read."""
-        every = (self.asked, self.classes, self.concepts, self.vectors, self.maps)
+        every = (self.asked, self.classes, self.concepts, self.vectors, self.maps, self.presence)
         return tuple(path for path in every if path is not None)
 
 
@@ -139,8 +147,12 @@ def read_pairs(files: PairFiles) -> Iterator[SubmittedPair]:
     concepts = None if files.concepts is None else _read_table(files.concepts)
     if classes is not None and files.asked is None and not classes.are_probabilities:
         classes, concepts = None, classes
+    presence = None if files.presence is None else _read_table(files.presence)
+    if presence is not None and (classes is None or presence.names != classes.names):
+        raise SubmissionError(problem(files.presence, "other classes", f"those of {ZERO_SHOT}", _AGAIN))
     vectors = None if files.vectors is None else read_vectors(files.vectors)
-    ids = _same_ids(files, [part.ids for part in (classes, concepts, vectors) if part is not None])
+    maps = MapFile(files.maps)
+    ids = _same_ids(files, [part.ids for part in (classes, concepts, presence, vectors) if part is not None])
     for row, name in enumerate(ids):
         place = -1 if vectors is None else int(vectors.text_of[row])
         yield SubmittedPair(
@@ -152,6 +164,8 @@ def read_pairs(files: PairFiles) -> Iterator[SubmittedPair]:
             predicted=classes.predicted[row] if classes is not None and classes.predicted else "",
             concepts=() if concepts is None else concepts.names,
             concept_scores=None if concepts is None else concepts.scores[row],
+            presence=None if presence is None else presence.scores[row],
+            heat=maps.maps(name)[0] if name in maps.ids else None,
         )
 
 

@@ -46,7 +46,7 @@ def restored(
         CheckpointError: it is damaged, or belongs to another task, to other questions or to other encoder weights.
         DataError: the task needs closed questions, and the data has none.
     """
-    meta, learned = checkpoint.load_best(path, task.name)
+    meta, learned = checkpoint.load_best(path, task.trained_as)
     moved = {} if weights is None else {"weights_dir": str(Path(weights).resolve())}
     for setting, where in task.config_class.run_settings.items():
         if meta.config.get(setting):  # the checkpoint itself holds the weights that came from a run

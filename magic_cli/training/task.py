@@ -128,6 +128,11 @@ class Task(ABC):
     no_own_photos: ClassVar[str] = ""
 
     @property
+    def trained_as(self) -> str:
+        """Name of the task whose checkpoints are the models: this one, unless it is `configured` to use another's."""
+        return self.name
+
+    @property
     @abstractmethod
     def config_class(self) -> type[Config]:
         """The class of the settings."""

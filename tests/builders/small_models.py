@@ -1,4 +1,4 @@
-"""Small CLIPSeg, CLIP, SigLIP, BERT and Swin checkpoints with random weights, in the same files as on the Hub."""
+"""Small CLIPSeg, CLIP, SigLIP, BERT, Swin and SAM checkpoints with random weights, in the same files as on the Hub."""
 
 import json
 from pathlib import Path
@@ -19,6 +19,8 @@ from transformers import (
     CLIPTokenizerFast,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    SamConfig,
+    SamModel,
     Siglip2Config,
     Siglip2Model,
     SiglipConfig,
@@ -117,3 +119,21 @@ def save_bert(folder: Path) -> None:
 def save_swin(folder: Path) -> None:
     small = {"embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4}
     SwinModel(SwinConfig(image_size=64, patch_size=4, **small)).save_pretrained(folder)
+
+
+def save_sam(folder: Path) -> None:
+    """Save a SAM of photos of 64 pixels, whose maps have 16, with weights far enough apart that boxes matter."""
+    torch.manual_seed(0)
+    vision = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "output_channels": 16, "mlp_dim": 32}
+    vision |= {"image_size": 64, "patch_size": 16, "window_size": 2, "global_attn_indexes": [1], "num_pos_feats": 8}
+    prompts = {"hidden_size": 16, "image_size": 64, "patch_size": 16, "image_embedding_size": 4}
+    masks = {
+        "hidden_size": 16,
+        "mlp_dim": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "iou_head_hidden_dim": 16,
+    }
+    model = SamModel(SamConfig(vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=masks)).eval()
+    _spread(model)
+    model.save_pretrained(folder)

@@ -24,12 +24,16 @@ class PredictOptions:
         tta: average over flipped views: four, or those of the setting `tta`; None: as that setting says.
         threshold, largest, fill_holes: for seg: probability above which a pixel is foreground (None: that of the
             checkpoint); keep only the largest region; fill holes.
+        zero_shot: for seg: a text; masks are where a photo is like it, by a model of pretraining. background: a text
+            whose similarity is taken off. saliency: "similarity" (None) or "gradient". sam: a SAM of the Hub that makes
+            a mask of the box around the largest region.
         prompt: for seg: "own", the prepared text, or a step of the prompt ladder, "p0" to "p9"; None: as trained.
         reword: for seg and cvqa, a rule by which the query is reworded; for cvqa, a wording of the closed questions
             (data/texts/rewording.py); for pretrain, other sentences about classes (tasks/pretrain/prompts.py).
         decode: for cvqa: "slot" or "set"; None: as in training.
         classes, concepts, templates: for pretrain: what is asked, instead of the classes and concepts of the split:
             names divided by commas, or a file; a file of concepts; a file of sentences with {} for the class.
+        presence: for pretrain: also write how like each class the likest place on a photo is (presence.csv).
         probe: for pretrain: fit linear probes on frozen vectors of split train and score them on the split, instead.
         neighbours: for cvqa: a case index (`magic index build`); the answers of similar cases of split train are
             weighed in. neighbours_ckpt: the model that built it; None: the one that its folder keeps.
@@ -55,12 +59,17 @@ class PredictOptions:
     threshold: float | None = None
     largest: bool = False
     fill_holes: bool = False
+    zero_shot: str | None = None
+    background: str | None = None
+    saliency: str | None = None
+    sam: str | None = None
     prompt: str | None = None
     reword: str | None = None
     decode: str | None = None
     classes: str | None = None
     concepts: StrPath | None = None
     templates: StrPath | None = None
+    presence: bool = False
     probe: bool = False
     neighbours: StrPath | None = None
     neighbours_ckpt: StrPath | None = None
@@ -125,12 +134,14 @@ class PredictOptions:
         """The options that only some tasks have (training/task.py, `Decision`)."""
         files = {name: None if path is None else str(path) for name, path in self.lists.items()}
         flags = {"threshold": self.threshold, "largest": self.largest, "fill_holes": self.fill_holes}
-        words = {"prompt": self.prompt, "reword": self.reword}
+        words: dict[str, str | None] = {"prompt": self.prompt, "reword": self.reword}
         ranked = {"gallery": self.gallery, "controls": self.controls, "beir": self.beir}
+        words |= {name: getattr(self, name) for name in ("zero_shot", "background", "saliency", "sam")}
         return {
             **flags,
             **words,
             **ranked,
+            "presence": self.presence,
             "probe": self.probe,
             "decode": self.decode,
             "classes": self.classes,

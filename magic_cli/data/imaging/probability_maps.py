@@ -18,6 +18,32 @@ def resize_map(array: Map, shape: tuple[int, ...]) -> Map:
     return np.asarray(Image.fromarray(array).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
+def otsu(array: Map, bins: int = 256) -> float:
+    """Return the threshold of a map with the largest variance between what is above it and what is not.
+
+    Otsu, A threshold selection method from gray-level histograms, IEEE Trans. SMC 1979.
+
+    Args:
+        array: float32 (h, w), finite.
+        bins: of the histogram between the least and the largest value.
+
+    Returns:
+        An edge between two bins; the value itself of a map that has only one.
+    """
+    least, most = float(array.min()), float(array.max())
+    if not least < most:
+        return least
+    counts, edges = np.histogram(array, bins, (least, most))
+    below = np.cumsum(counts)[:-1]
+    above = counts.sum() - below
+    sums = np.cumsum(np.histogram(array, bins, (least, most), weights=array.astype(np.float64))[0])
+    with np.errstate(invalid="ignore"):
+        gap = sums[:-1] / below - (sums[-1] - sums[:-1]) / above
+    between = np.nan_to_num(below * above * gap**2)
+    best = np.flatnonzero(between >= between.max() * (1 - 1e-12))
+    return float(edges[1 + best[len(best) // 2]])  # the middle of a gap between two values
+
+
 def mean_map(maps: Sequence[NDArray[Any]], shape: tuple[int, int] | None) -> Map:
     """Return the mean of maps, float32; those of different sizes are resized to the photo's (H, W) first.
 

@@ -1,1 +1,1 @@
-"""What only the segmentation of masks needs: its losses."""
+"""What only the segmentation of masks needs: its losses, attention over scales, maps of saliency, and boxes for SAM."""

@@ -33,11 +33,13 @@ class Asked:
         classes: the classes to choose from.
         templates: sentences with {} for the class.
         concepts: what may be seen.
+        presence: whether to say of each class where a photo is most like it, so that absent ones can be told.
     """
 
     classes: tuple[str, ...] = ()
     templates: tuple[str, ...] = CLASS_TEMPLATES
     concepts: tuple[Concept, ...] = ()
+    presence: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class PretrainDecision(Decision):
         classes: names divided by commas, a JSON list, or a file of either kind or with a name per line.
         concepts: a file with a concept per line, a JSON list, or a JSON object of concepts with lists of synonyms.
         templates: a file with a sentence per line, or a JSON list; {} or {c} is the class.
+        presence: also write the highest similarity of a place on each photo to each class.
         probe: fit linear probes instead.
         reword: one of TEMPLATE_WORDINGS, instead of MAKE's templates.
     """
@@ -55,6 +58,7 @@ class PretrainDecision(Decision):
     classes: str | None = None
     concepts: str | None = None
     templates: str | None = None
+    presence: bool = False
     probe: bool = False
     reword: str | None = None
 
@@ -81,9 +85,13 @@ def asked(gold: PairGold, decision: PretrainDecision | None = None) -> Asked:
         classes = _classes(chosen.classes)
     if chosen.templates is not None:
         templates = _templates(chosen.templates)
+    if chosen.presence and not classes:
+        got, remedy = f"{gold.source} without classes", "name some with --classes"
+        raise ConfigError(problem("--presence", got, "two or more classes", remedy))
+    concepts = tuple(Concept(name, (name,)) for name in gold.concept_names)
     if chosen.concepts is not None:
-        return Asked(classes, templates, concepts_in(chosen.concepts))
-    return Asked(classes, templates, tuple(Concept(name, (name,)) for name in gold.concept_names))
+        concepts = concepts_in(chosen.concepts)
+    return Asked(classes, templates, concepts, chosen.presence)
 
 
 def _classes(words: str) -> tuple[str, ...]:

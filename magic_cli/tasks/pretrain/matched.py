@@ -3,7 +3,7 @@
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath, PureWindowsPath
 
 import numpy as np
@@ -61,13 +61,19 @@ class Retrieval:
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """What can be scored; None for what the predictions or the gold lack."""
+    """What can be scored; None for what the predictions or the gold lack.
+
+    `presence` are the classes as concepts: of each photo its own class is there, all others are not. `heat` are maps
+    of photos in files, (h, w); those of a training are not scored.
+    """
 
     ids: Sequence[str]
     classes: Classes | None
     concepts: Concepts | None
     retrieval: Retrieval | None
     notes: tuple[str, ...]
+    presence: Concepts | None = None
+    heat: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 def matched(gold: PairGold, predictions: Iterable[Pair]) -> Matched:
@@ -91,7 +97,8 @@ def matched(gold: PairGold, predictions: Iterable[Pair]) -> Matched:
         got = f"nothing that these predictions are about{''.join(f'; {note}' for note in notes)}"
         expected = "classes, concepts or texts of the predicted photos"
         raise DataError(problem(gold.source, got, expected, "predict what this gold holds, or give another one"))
-    return Matched(tuple(pairs), classes, concepts, retrieval, tuple(notes))
+    heat = {n: pair.heat for n, pair in pairs.items() if isinstance(pair, SubmittedPair) and pair.heat is not None}
+    return Matched(tuple(pairs), classes, concepts, retrieval, tuple(notes), _presence(classes, pairs), heat)
 
 
 def _by_photo(gold: PairGold, predictions: Iterable[Pair]) -> dict[str, Pair]:
@@ -175,6 +182,17 @@ def _classes(gold: PairGold, pairs: Mapping[str, Pair], notes: list[str]) -> Cla
     scores = np.stack([pair.class_scores for pair in kept.values() if pair.class_scores is not None])
     truth = np.array([place[name_key(gold.classes[name])] for name in kept], np.int64)
     return Classes(tuple(kept), names, scores, truth)
+
+
+def _presence(classes: Classes | None, pairs: Mapping[str, Pair]) -> Concepts | None:
+    if classes is None or not classes.are_ranked:
+        return None
+    rows = [pairs[name].presence for name in classes.ids]
+    there = [row for row in rows if row is not None]
+    if len(there) < len(rows):
+        return None
+    positive = np.arange(len(classes.names)) == classes.gold[:, None]
+    return Concepts(classes.ids, classes.names, np.stack(there), positive, np.ones_like(positive))
 
 
 def _chosen(gold: PairGold, rows: Mapping[str, SubmittedPair]) -> Classes | None:

@@ -25,6 +25,7 @@ class PairPrediction(Prediction):
         concept_scores: score of each in [0, 1], float32 (concepts,); 0.5 where target and reference fit the same.
         maps: similarity of the patches to the raw text and to each subtext, float16 (1 + subtexts, h, w) in [-1, 1];
             None where there is no text.
+        presence: the highest similarity of a patch to each class, float32 (classes,) in [-1, 1]; None unless asked.
     """
 
     image: Vector
@@ -34,6 +35,7 @@ class PairPrediction(Prediction):
     concepts: tuple[str, ...] = ()
     concept_scores: Vector | None = None
     maps: NDArray[np.float16] | None = None
+    presence: Vector | None = None
 
     @classmethod
     def mean_of(cls, predictions: Sequence[Self]) -> Self:
@@ -49,6 +51,7 @@ class PairPrediction(Prediction):
             text=None if (text := joined([p.text for p in predictions])) is None else (text / root).astype(np.float32),
             class_scores=_mean([prediction.class_scores for prediction in predictions]),
             concept_scores=_mean([prediction.concept_scores for prediction in predictions]),
+            presence=_mean([prediction.presence for prediction in predictions]),
         )
 
 

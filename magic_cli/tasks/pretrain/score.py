@@ -19,6 +19,7 @@ from magic_cli.metrics.classification import auroc, chance, classify, mean_defin
 from magic_cli.metrics.ranking import Ranking, caption_keys, rank_gallery
 from magic_cli.metrics.row_scores import Groups, JoinedScores, class_scores, concept_scores, joined, ranking_scores
 from magic_cli.records import EncounterScores, EncounterSums, Rules, TaskScores
+from magic_cli.tasks.pretrain.grounding import Grounding, grounding
 from magic_cli.tasks.pretrain.matched import Classes, Concepts, Matched, Pair, Retrieval, matched
 from magic_cli.training.task import RULES
 
@@ -73,9 +74,13 @@ def score(gold: PairGold, predictions: Iterable[Pair], rules: Rules = RULES) -> 
 
     parts = [
         *([] if both.classes is None else [_class_part(both.classes, groups_of(both.classes.ids))]),
+        *([] if both.presence is None else [_presence_part(both.presence, groups_of(both.presence.ids))]),
         *([] if both.concepts is None else [_concept_part(both.concepts, groups_of(both.concepts.ids))]),
         *([] if pairs is None else [_retrieval_part(pairs, groups_of(pairs.ids), rules.group_identical)]),
     ]
+    grounded = grounding(gold, both.heat)
+    if grounded is not None:
+        parts.append(_grounding_part(grounded, groups_of(grounded.ids)))
     resampled = [scores for part in parts for scores in part.resampled]
     scores = {name: value for part in parts for name, value in part.scores.items()}
     return TaskScores(
@@ -194,6 +199,30 @@ def _concept_part(concepts: Concepts, groups: Groups) -> _Part:
         rows=rows,
         notes=notes,
         resampled=[replace(areas, names=(*(f"concept_{name}" for name in areas.names[:-1]), "concept_auroc"))],
+    )
+
+
+def _presence_part(presence: Concepts, groups: Groups) -> _Part:
+    """Return how well the likest place of a photo tells classes that are there from those that are not."""
+    value = float(mean_defined(auroc(presence.scores, presence.positive, presence.known)))
+    areas = concept_scores(presence.scores, presence.positive, presence.known, groups, presence.names)
+    names = (*(f"presence_{name}" for name in areas.names[:-1]), "presence_auroc")
+    return _Part(
+        {},
+        extra={"presence_auroc": value},
+        baselines={"chance": {"presence_auroc": 0.5 if value == value else value}},
+        resampled=[replace(areas, names=names)],
+    )
+
+
+def _grounding_part(grounded: Grounding, groups: Groups) -> _Part:
+    counts = counted(len(grounded.ids), "photo with masks and a map", "photos with masks and a map")
+    return _Part(
+        {},
+        extra=grounded.scores(),
+        baselines=grounded.trivial(),
+        notes=[f"grounding on {counts} of its own text"],
+        resampled=grounded.resampled(groups),
     )
 
 

@@ -25,7 +25,7 @@ from magic_cli.data.prompts import name_key
 from magic_cli.io.json_files import write_json
 from magic_cli.io.progress import log
 from magic_cli.io.staging import replace_results
-from magic_cli.submission.pairs import ASKED, CONCEPTS, LABELS, MAPS, VECTORS, ZERO_SHOT
+from magic_cli.submission.pairs import ASKED, CONCEPTS, LABELS, MAPS, PRESENCE, VECTORS, ZERO_SHOT
 from magic_cli.tasks.pretrain.asked import Asked
 from magic_cli.tasks.pretrain.predictions import PairPrediction, Vector
 
@@ -114,6 +114,8 @@ class _Writer:
             self._row(ZERO_SHOT, ("image_id", "predicted"), prediction.classes, (name, best), prediction.class_scores)
         if prediction.concept_scores is not None:
             self._row(CONCEPTS, ("image_id",), prediction.concepts, (name,), prediction.concept_scores)
+        if prediction.presence is not None:
+            self._row(PRESENCE, ("image_id",), prediction.classes, (name,), prediction.presence)
         self.ids.append(name)
         self.dim = len(prediction.image)
         self._images.write(prediction.image.astype("<f4").tobytes())

@@ -21,28 +21,37 @@ from magic_cli.errors import ConfigError, EmptySplit, problem, shorten
 from magic_cli.io.staging import replace_results
 from magic_cli.records import Case, ImageRecord, Mask, Prediction, Sample
 from magic_cli.submission.reader import MASKS, SUFFIX, mask_name
+from magic_cli.tasks.pretraining_runs import TASK as PRETRAIN
 from magic_cli.tasks.seg.decide import MaskPrediction, full_map, to_mask
+from magic_cli.tasks.seg.mask_prompt import MaskPrompt, mask_prompt
 from magic_cli.tasks.seg.score import score
 from magic_cli.training.task import ChosenSettings, Decision, Task, Validated, of_class
 
 if TYPE_CHECKING:
     from magic_cli.config import Config, SettingValue
     from magic_cli.models.export.graph import ExportGraph, GraphOptions
-    from magic_cli.tasks.seg.config import SegConfig
     from magic_cli.training.task_model import TaskModel
 
 
 @dataclass(frozen=True)
 class SegDecision(Decision):
-    """How probabilities become a mask, see tasks/seg/decide.py, and what text the model reads.
+    """How probabilities become a mask, what text the model reads, and what masks are asked for in words.
 
-    `threshold` None: that of the checkpoint, or 0.5. `prompt`: "own" or a step of the ladder; None: as in training.
-    `reword`: a rule by which the query is reworded; None: as it is.
+    Attributes:
+        threshold: see tasks/seg/decide.py; None: that of the checkpoint, or 0.5; in words, that of each photo.
+        largest, fill_holes: as there.
+        zero_shot, background, saliency, sam: a text, and more (tasks/seg/mask_prompt.py); None for masks as trained.
+        prompt: "own" or a step of the ladder; None: as in training.
+        reword: a rule by which the query is reworded; None: as it is.
     """
 
     threshold: float | None = None
     largest: bool = False
     fill_holes: bool = False
+    zero_shot: str | None = None
+    background: str | None = None
+    saliency: str | None = None
+    sam: str | None = None
     prompt: str | None = None
     reword: str | None = None
 
@@ -53,12 +62,21 @@ class SegDecision(Decision):
                 raise ConfigError(problem(flag, word, f"{', '.join(words)} for seg", "choose one of these"))
         if self.threshold is not None and not (isinstance(self.threshold, int | float) and 0 <= self.threshold < 1):
             raise ConfigError(problem("--threshold", str(self.threshold), "a number in [0, 1)", "give another one"))
+        if self.in_words is not None and (self.prompt, self.reword) != (None, None):
+            got = "--zero-shot with --prompt or --reword"
+            raise ConfigError(problem("magic predict", got, "one text", "leave one out"))
+
+    @property
+    def in_words(self) -> MaskPrompt | None:
+        """What is asked for in words; None: nothing. Raises ConfigError as `mask_prompt`."""
+        return mask_prompt(self.zero_shot, self.background, self.saliency, self.sam)
 
 
 class SegTask(Task):
     """Segmentation of skin lesions.
 
-    `decision` says what text is read instead of that of the settings, for one command.
+    `decision` says what text is read instead of that of the settings, or what masks are asked for in words, for one
+    command: the models are then those of pretraining.
     """
 
     name = "seg"
@@ -76,8 +94,17 @@ class SegTask(Task):
         self.decision = decision or SegDecision()
 
     @property
-    def config_class(self) -> type[SegConfig]:
-        """The class of the settings."""
+    def trained_as(self) -> str:
+        """This task, or for masks in words that of pretraining."""
+        return self.name if self.decision.in_words is None else PRETRAIN
+
+    @property
+    def config_class(self) -> type[Config]:
+        """The class of the models' settings."""
+        if self.decision.in_words is not None:
+            from magic_cli.tasks.pretrain.config import PretrainConfig
+
+            return PretrainConfig
         from magic_cli.tasks.seg.config import SegConfig
 
         return SegConfig
@@ -92,7 +119,7 @@ class SegTask(Task):
             EmptySplit: there are no such photos.
         """
         each = split == "train" and prepared.manifest.settings.merge == "each"
-        draws = of_class(config, self.config_class).prompt == "any"
+        draws = self._step(config) == "any"
         samples = []
         for image in prepared.images_of(split):
             has_gold = image.mask if split == "train" and not each else image.mask or image.annotators
@@ -131,32 +158,48 @@ class SegTask(Task):
         return self._told(prepared, config)
 
     def _told(self, prepared: Prepared, config: Config) -> list[str]:
-        step = self.decision.prompt or of_class(config, self.config_class).prompt
+        if self.decision.in_words is not None:
+            return []
+        step = self._step(config)
         step = step if step in LADDER else prepared.manifest.settings.prompt
         got = f"prompt {step} is made from gold answers and classes"
         return [f"{got}: its scores are upper bounds of what a text can give"] if tells_gold(step) else []
 
     def configured(self, settings: Mapping[str, SettingValue], decision: Decision | None = None) -> SegTask:
-        """Return the task with the text that the options name."""
+        """Return the task with the text that the options name, or what they ask for in words."""
         return SegTask(of_class(decision or SegDecision(), SegDecision))
 
     def facts(self) -> Mapping[str, SettingValue]:
-        """Return what text is read, where an option says so."""
+        """Return what text is read, where an option says so, and what is asked for in words."""
+        if self.decision.in_words is not None:
+            return self.decision.in_words.facts()
         words = {"prompt": self.decision.prompt, "reword": self.decision.reword}
         return {name: word for name, word in words.items() if word is not None}
 
+    def _step(self, config: Config) -> str:
+        """Return the prompt that options or settings name; models of pretraining read none."""
+        from magic_cli.tasks.seg.config import SegConfig
+
+        return self.decision.prompt or (config.prompt if isinstance(config, SegConfig) else "own")
+
     def _asked(self, case: Case, prepared: Prepared, config: Config) -> Case:
         """Return a case with the prompt that is read in prediction and validation."""
-        step = self.decision.prompt or of_class(config, self.config_class).prompt
+        step = self._step(config)
         if step in LADDER:
             return prompted(case, step, prepared.questions)
         return case if self.decision.reword is None else reworded_case(case, self.decision.reword)
 
     def build(self, config: Config, questions: QuestionSchema) -> TaskModel:
         """Return the untrained model; imports torch."""
+        if self.decision.in_words is not None:
+            from magic_cli.tasks.pretrain.config import PretrainConfig
+            from magic_cli.tasks.pretrain.model.zero_shot_masks import build as build_zero_shot
+
+            return build_zero_shot(of_class(config, PretrainConfig), self.decision.in_words)
+        from magic_cli.tasks.seg.config import SegConfig
         from magic_cli.tasks.seg.model import build
 
-        return build(of_class(config, self.config_class), questions)
+        return build(of_class(config, SegConfig), questions)
 
     def graph(self, model: TaskModel, options: GraphOptions) -> ExportGraph:
         """Return the model as a graph of tensors, for `magic export --onnx`."""
@@ -203,7 +246,9 @@ class SegTask(Task):
 
     def choose_settings(self, validated: Sequence[Validated], config: Config) -> ChosenSettings | None:
         """Choose the threshold for the score that the setting `threshold_for` names; None for "none"."""
-        settings = of_class(config, self.config_class)
+        from magic_cli.tasks.seg.config import SegConfig
+
+        settings = of_class(config, SegConfig)
         if settings.threshold_for == "none":
             return None
         datasets = [(of_class(gold, MaskGold), cast(Iterable[MaskPrediction], found)) for gold, found in validated]

@@ -18,6 +18,9 @@ class SegConfig(Config):
     task: ClassVar[str] = "seg"
 
     width: Annotated[int, Range(4, 4096), "Channels of the pyramid decoder."] = 64
+    scale_attention: Annotated[
+        bool, "Whether the text also weighs the places of each level of the pyramid, at several scales."
+    ] = False
     ensemble: Annotated[
         str,
         "Further image encoders, such as lite2 or lite1+lite2: each learns with a decoder of its own beside the first, "

@@ -203,7 +203,7 @@ class SegModel(TaskModel):
 
 
 def _decoder(images: ImageEncoder, texts: TextEncoder, config: SegConfig) -> PyramidDecoder:
-    return PyramidDecoder(images.channels, texts.dim, config.width, config.dropout)
+    return PyramidDecoder(images.channels, texts.dim, config.width, config.dropout, config.scale_attention)
 
 
 def build(config: SegConfig, _questions: QuestionSchema) -> SegModel:

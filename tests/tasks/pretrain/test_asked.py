@@ -115,3 +115,9 @@ def test_templates(tmp_path: Path) -> None:
         path.write_text(bad)
         with pytest.raises(ConfigError):
             asked(NOTHING, PretrainDecision(templates=str(path)))
+
+
+def test_presence_needs_classes() -> None:
+    with pytest.raises(ConfigError, match=r"^--presence: got none without classes, expected two or more classes"):
+        asked(PairGold("none"), PretrainDecision(presence=True))
+    assert asked(PairGold("none"), PretrainDecision(presence=True, classes="a, b")).presence

@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from magic_cli.data.imaging.probability_maps import otsu
+from magic_cli.data.imaging.regions import fill_holes, largest_region
 from magic_cli.tasks.seg.decide import MaskPrediction, cut_of, full_map, to_mask
 from magic_cli.training.inference import average_predictions
 
@@ -103,3 +105,47 @@ def test_the_full_map_is_the_photos_size() -> None:
     small = prediction([[0.0, 1.0]], shape=(3, 8))
     assert full_map(small).shape == (3, 8)
     assert full_map(dataclasses.replace(small, shape=None)).shape == (1, 2)
+
+
+MAPS = arrays(np.float32, (6, 7), elements=st.floats(0, 1, width=32))
+
+
+@settings(deadline=None, derandomize=True)
+@given(MAPS, st.floats(0.01, 0.98), st.floats(0.001, 0.01))
+def test_masks_shrink_as_the_threshold_rises(array: np.ndarray, threshold: float, step: float) -> None:
+    """Regions too: the largest one of a smaller mask is part of a region of the larger mask."""
+    low, high = (to_mask(prediction(array), cut) for cut in (threshold, threshold + step))
+    if array.max() > np.float32(threshold + step):
+        assert not (high & ~low.astype(bool)).any()
+        filled_low, filled_high = (fill_holes(mask) for mask in (low, high))
+        assert filled_high.sum() <= filled_low.sum()
+        assert largest_region(high).sum() <= largest_region(low).sum()
+
+
+@settings(deadline=None, derandomize=True)
+@given(arrays(np.uint8, (6, 7), elements=st.integers(0, 1)))
+def test_deciding_again_changes_nothing(mask: np.ndarray) -> None:
+    assert np.array_equal(largest_region(largest_region(mask)), largest_region(mask))
+    assert np.array_equal(fill_holes(fill_holes(mask)), fill_holes(mask))
+    both = fill_holes(largest_region(mask))
+    assert np.array_equal(fill_holes(largest_region(both)), both)
+    if mask.any():
+        assert np.array_equal(to_mask(prediction(both), 0.5, largest=True, fill_holes=True), both)
+
+
+@settings(deadline=None, derandomize=True)
+@given(arrays(np.float32, (5, 6), elements=st.integers(0, 50).map(float)))
+def test_otsu_divides_best(array: np.ndarray) -> None:
+    """No other threshold leaves less variance within both sides."""
+
+    def within(threshold: float) -> float:
+        sides = [array[array > threshold], array[array <= threshold]]
+        return float(sum(side.size * side.astype(np.float64).var() for side in sides if side.size))
+
+    found = otsu(array)
+    assert within(found) == pytest.approx(min(within(value) for value in np.unique(array)), abs=1e-3)
+
+
+def test_otsu_of_two_values_is_between_them_and_of_one_itself() -> None:
+    assert 0.3 < otsu(np.array([[0.2, 0.2, 0.9]], np.float32)) < 0.8
+    assert otsu(np.full((2, 2), 0.25, np.float32)) == 0.25

@@ -273,11 +273,12 @@ class PretrainModel(ChunkedModel):
         if self._prompts is None:
             self._prompts = encode_prompts(self.asked, self.text_vectors)
         classes, concepts = class_probabilities(images, self._prompts), concept_scores(images, self._prompts)
+        presence = self._presence(photos["patches"])
         maps = unturn(self._maps(photos["patches"], texts), view).half().cpu().numpy()
-        vectors, rows = images.cpu().numpy(), [_numpy(each) for each in (texts[:, 0], classes, concepts)]
+        vectors, rows = images.cpu().numpy(), [_numpy(each) for each in (texts[:, 0], classes, concepts, presence)]
         found = []
         for row, (name, mask) in enumerate(zip(whole.ids, whole.mask.cpu().numpy(), strict=True)):
-            text, of_classes, of_concepts = (None if each is None else each[row].copy() for each in rows)
+            text, of_classes, of_concepts, of_places = (None if each is None else each[row].copy() for each in rows)
             kept = [place for place in (0, *range(3, len(mask))) if mask[place]]
             found.append(
                 PairPrediction(
@@ -288,10 +289,18 @@ class PretrainModel(ChunkedModel):
                     class_scores=of_classes,
                     concepts=tuple(concept.name for concept in self.asked.concepts),
                     concept_scores=of_concepts,
+                    presence=of_places,
                     maps=maps[row][kept].copy() if mask[0] else None,
                 )
             )
         return found
+
+    def _presence(self, patches: Tensor) -> Tensor | None:
+        """Return the highest cosine (N, classes) of a photo's patches (N, P, D) with each class; None unless asked."""
+        if not self.asked.presence or self._prompts is None or self._prompts.classes is None:
+            return None
+        similarity: Tensor = self.image_projection(patches).float() @ self._prompts.classes.float().T
+        return similarity.amax(1)
 
     def _maps(self, patches: Tensor, texts: Tensor) -> Tensor:
         """Return the similarity (N, C, side, side) of patches (N, side * side, D) to texts (N, C, d)."""
