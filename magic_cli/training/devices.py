@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import set_seed
 
 from magic_cli.config import Config
@@ -93,9 +93,19 @@ def accelerator_for(config: Config, device: str) -> Accelerator:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; otherwise sums may vary
     set_seed(config.seed)
     _apply_determinism()
-    AcceleratorState._reset_state()  # allows a second run in this process another precision
+    _forget_runs(on_cpu)
     with _meeting_others():
         return Accelerator(cpu=on_cpu, mixed_precision=precision, step_scheduler_with_optimizer=False)
+
+
+def _forget_runs(on_cpu: bool) -> None:
+    """Allow a further run in this process another precision and, unless it is one of several, another device.
+
+    Accelerate's state is of the process: it would stay on the device of the first run, whatever is asked for.
+    """
+    known = PartialState._shared_state
+    moves = bool(known) and PartialState().num_processes == 1 and known.get("_cpu") is not on_cpu
+    AcceleratorState._reset_state(reset_partial_state=moves)
 
 
 def _require_data_parallel() -> None:

@@ -49,7 +49,7 @@ def save_clipseg(folder: Path, seed: int = 0) -> CLIPSegForImageSegmentation:
     )
     model = CLIPSegForImageSegmentation(config).eval()
     model.save_pretrained(folder)
-    _save_clip_inputs(folder)
+    save_clip_inputs(folder)
     return model
 
 
@@ -62,7 +62,7 @@ def save_clip(folder: Path, half: bool = False) -> CLIPModel:
     model = CLIPModel(CLIPConfig(text_config={**small, **ids}, vision_config=vision, projection_dim=12)).eval()
     _spread(model)
     (model.half() if half else model).save_pretrained(folder)
-    _save_clip_inputs(folder)
+    save_clip_inputs(folder)
     return model.float()
 
 
@@ -95,7 +95,7 @@ def _spread(model: PreTrainedModel) -> None:
                 tensor.add_(torch.randn_like(tensor), alpha=0.3)
 
 
-def _save_clip_inputs(folder: Path) -> None:
+def save_clip_inputs(folder: Path) -> None:
     """Save a tokenizer of letters and a processor."""
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
     words = [*letters, *(f"{c}</w>" for c in letters)]
