@@ -5,6 +5,7 @@ import errno
 import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, NoReturn
 from magic_cli.cli.output import print_text
 from magic_cli.errors import ConfigError, DataError, Interrupted, MagicError, PeerError, ResourceError, printable
 from magic_cli.io.json_files import json_text
-from magic_cli.io.launcher import as_peer_error
+from magic_cli.io.launcher import as_peer_error, launched, says_first
 from magic_cli.io.progress import is_main_process, log
 from magic_cli.io.resources import as_resource_error
 from magic_cli.io.signals import has_raised
@@ -27,6 +28,8 @@ _READ_BY_TORCH = ("TORCH", "PYTORCH_", "CUDA_", "CUBLAS_", "NCCL_", "GLOO_", "OM
 _ALLOCATORS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 _PLAIN = re.compile(r"(?:[a-z0-9_]+:[\w.]+(?:,(?=.)|$))*")  # what torch reads without ending the process
 _ADVISED = ("CUDA_LAUNCH_BLOCKING", "TORCH_USE_CUDA_DSA")  # any CUDA error advises to set them
+
+_FIRST_SPEAKS = 1.0  # seconds that the other processes leave to the first one
 
 _INTERRUPTED = "interrupted; what was there before is kept, and nothing half done"
 
@@ -60,11 +63,27 @@ def run_and_exit(app: Callable[..., Any]) -> NoReturn:
         if has_raised() and not isinstance(error, Interrupted):
             code, lines = 130, [_INTERRUPTED]
     for line in lines:
-        log(f"error: {line}" if code != 130 else line, everywhere)
+        _tell(line, code, everywhere)
     if as_json and lines and is_main_process():
         with contextlib.suppress(MagicError):
             print_text(json_text({"schema": 1, "exit_code": code, "errors": lines}))
     raise SystemExit(code)
+
+
+def _tell(line: str, code: int, everywhere: bool) -> None:
+    """Write the line of an error; of several processes, those after the first name their rank.
+
+    What all of them find, the first one says. What only another one finds, it says a second later.
+    """
+    rank = launched().rank
+    if rank == 0 or code == 130:
+        says_first(line)
+        log(line if code == 130 else f"error: {line}")
+        return
+    if not everywhere:
+        time.sleep(_FIRST_SPEAKS)
+    if everywhere or says_first(line):
+        log(f"error: rank {rank}: {line}", everywhere=True)
 
 
 def _exit_code_and_lines(error: Exception) -> tuple[int, list[str]]:

@@ -32,7 +32,7 @@ from magic_cli.report.next_command import after_predicting
 from magic_cli.report.run_text import PredictResult
 from magic_cli.training import checkpoint
 from magic_cli.training.devices import accelerator_for
-from magic_cli.training.inference import average_predictions, fill_cache
+from magic_cli.training.inference import Watch, average_predictions, fill_cache
 from magic_cli.training.inference import predict as predict_samples
 from magic_cli.training.restoring import restored
 from magic_cli.training.runtime import Runtime
@@ -297,6 +297,6 @@ def predict_views(
         f"predicting, view {place} of {len(views)}" if len(views) > 1 else "" for place in range(1, len(views) + 1)
     ]
     return [
-        predict_samples(model, samples, config, accelerator, view, label)
+        predict_samples(model, samples, config, accelerator, view, Watch(label))
         for view, label in zip(views, labels, strict=True)
     ]

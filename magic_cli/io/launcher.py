@@ -6,6 +6,8 @@ all the variables that a launcher sets are there and fit together; whatever else
 
 import os
 import re
+import sys
+import zlib
 from dataclasses import dataclass
 
 from magic_cli.errors import PeerError
@@ -81,6 +83,21 @@ def as_peer_error(error: BaseException, what: str = "") -> PeerError | None:
         port, names = os.environ["MASTER_PORT"], " ".join(_SET_BY_A_LAUNCHER)
         line = f"MASTER_PORT={port}: another program uses it; choose another, or for a single process unset {names}"
     return PeerError(f"{line}; {what}" if what else line)
+
+
+def says_first(line: str) -> bool:
+    """Return whether no other process of this run has said a line, and note that this one does.
+
+    False before the processes have met: what is wrong until then, all of them find.
+    """
+    distributed = sys.modules.get("torch.distributed")  # to be loaded for this only, it would take seconds
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return False
+    try:
+        store = distributed.distributed_c10d._get_default_store()
+        return bool(store.add(f"magic/said/{zlib.crc32(line.encode())}", 1) == 1)
+    except Exception:
+        return True
 
 
 def ignore_leftovers(alone: bool = False) -> str:

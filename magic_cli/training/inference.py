@@ -1,6 +1,7 @@
 """The prediction loop, for every task: encode for the cache, predict batches on all processes, average models."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
@@ -9,6 +10,7 @@ from accelerate.utils import broadcast, gather_object
 from magic_cli.config import Config
 from magic_cli.io.durations import phase
 from magic_cli.io.progress import track
+from magic_cli.io.signals import Interrupt
 from magic_cli.models.cache import notes
 from magic_cli.models.cache.features import Item
 from magic_cli.models.cache.memo import clear_trainable
@@ -17,6 +19,22 @@ from magic_cli.records import Prediction, Sample
 from magic_cli.training.devices import autocast
 from magic_cli.training.loader import Views, batches_of, loader_for, shared
 from magic_cli.training.task_model import TaskModel
+
+
+@dataclass
+class Watch:
+    """What goes on while a caller predicts.
+
+    Attributes:
+        label: what the progress calls it, where the caller tells how long it took; "" for "predicting".
+        stop: whether a signal came to this process.
+        ends: whether one came to any process; the same on all, and known before the predictions that follow it.
+    """
+
+    label: str = ""
+    stop: Interrupt | None = None
+    ends: bool = False
+
 
 CPU_BATCH = 4  # photos per batch on a CPU: larger batches no longer fit its caches
 
@@ -45,7 +63,7 @@ def predict(
     config: Config,
     accelerator: Accelerator,
     view: int = 0,
-    label: str = "",
+    watch: Watch | None = None,
 ) -> Iterator[Prediction]:
     """Yield one prediction per sample, in order, exactly once however many processes share the work.
 
@@ -55,8 +73,9 @@ def predict(
         config: of the model.
         accelerator: of the run.
         view: of every photo.
-        label: what the progress calls this, where the caller tells how long it took; "" for "predicting".
+        watch: of the caller, who ends it after a signal; None: nobody does.
     """
+    watch = watch or Watch()
     size = min(config.batch_size, CPU_BATCH) if accelerator.device.type == "cpu" else config.batch_size
     parts = shared(len(samples), size, accelerator.process_index, accelerator.num_processes)
     cuda = accelerator.device.type == "cuda"
@@ -66,14 +85,17 @@ def predict(
     model.eval()
     clear_trainable(model)
     with batches_of(loader, accelerator.device) as batches:
-        for part in track(parts, label or "predicting", leaves_line=not label):
+        for part in track(parts, watch.label or "predicting", leaves_line=not watch.label):
             predictions: list[Prediction] = []
             if part:
                 batch = next(batches)
                 with torch.inference_mode(), autocast(config.precision, accelerator.device):
                     predictions = list(model.predict(batch, view))
+            watch.ends = watch.stop is not None and watch.stop.requested
             if accelerator.num_processes > 1:
-                predictions = gather_object(predictions)
+                of_all = gather_object([(predictions, watch.ends)])
+                predictions = [prediction for own, _ in of_all for prediction in own]
+                watch.ends = any(ends for _, ends in of_all)
             yield from predictions
     notes.current().report()
 

@@ -55,7 +55,11 @@ def state_meta(path: Path) -> Meta:
 
 @dataclasses.dataclass
 class TrainProgress:
-    """Progress of a run; `best` is -inf and `best_epoch` -1 before the first epoch's weights are saved."""
+    """Progress of a run; `best` is -inf and `best_epoch` -1 before the first epoch's weights are saved.
+
+    `loss_sum` is that of the epoch's first `step` batches, but for those `left_out`, whose loss float16 could not hold;
+    `skipped` are its updates that changed nothing, as float16 could not hold their gradients.
+    """
 
     epoch: int = 0
     step: int = 0
@@ -65,6 +69,16 @@ class TrainProgress:
     finished: bool = False
     loss_sum: float = 0.0
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    skipped: int = 0
+    left_out: int = 0
+
+    def mean_loss(self, batches: int) -> float:
+        """Return the mean loss of an epoch of so many batches, NaN if all are left out."""
+        return math.nan if 0 < batches <= self.left_out else self.loss_sum / max(1, batches - self.left_out)
+
+    def begin_next(self) -> None:
+        """Go on to the next epoch."""
+        self.epoch, self.step, self.loss_sum, self.skipped, self.left_out = self.epoch + 1, 0, 0.0, 0, 0
 
     def copy(self) -> "TrainProgress":
         """Return a copy that later epochs do not change."""
@@ -124,7 +138,7 @@ def load(path: Path, data: str) -> tuple[TrainProgress, State]:
 
 def _checked(progress: TrainProgress) -> TrainProgress:
     """Return the argument; TypeError if a field has a value of another type."""
-    counts = (progress.epoch, progress.step, progress.updates, progress.best_epoch)
+    counts = (progress.epoch, progress.step, progress.updates, progress.best_epoch, progress.skipped, progress.left_out)
     if not all(type(n) is int and -1 <= n < 2**53 for n in counts) or type(progress.finished) is not bool:
         raise TypeError("no counts")
     if not isinstance(progress.best, float) or not isinstance(progress.loss_sum, float):

@@ -12,7 +12,6 @@ import torch
 from accelerate.utils import send_to_device
 
 from magic_cli.config import Config
-from magic_cli.data.issues import counted
 from magic_cli.data.lazy_samples import blocks_of, window_of
 from magic_cli.errors import CheckpointError, DataError, Interrupted, MagicError, problem
 from magic_cli.io import environment
@@ -27,18 +26,20 @@ from magic_cli.records import CheckpointMeta, Prediction, Sample, TaskScores
 from magic_cli.training import checkpoint, resume
 from magic_cli.training.cached_accumulation import ChunkedModel, backward_in_parts
 from magic_cli.training.devices import accelerator_for
-from magic_cli.training.inference import fill_cache, predict
+from magic_cli.training.inference import Watch, fill_cache, predict
 from magic_cli.training.loader import Batches, ClassBatches, Share, Views, WholeBatches, batches_of, loader_for
 from magic_cli.training.monitoring import out_of_memory
 from magic_cli.training.monitoring.interval import interval_of
 from magic_cli.training.monitoring.outlook import Outlook, Plan
 from magic_cli.training.parts import Data, Part, mean_scores
+from magic_cli.training.processes.batch_norm import share_statistics, uncounted
+from magic_cli.training.processes.steps import EpochLoss, any_process, draw_anew, first_says, has_to_stop
 from magic_cli.training.restoring import seen_before, start_from
 from magic_cli.training.resume import RandomStates, StepSnapshot, TrainProgress
 from magic_cli.training.run_folder import complete_folder
 from magic_cli.training.seen import Seen, overlap_lines
 from magic_cli.training.task_model import Batch
-from magic_cli.training.updates import ModelEma, optimizer_for, rate
+from magic_cli.training.updates import ModelEma, optimizer_for, rate, report_skipped, was_skipped
 from magic_cli.training.workers import RESUMES, report_ends, require_workers
 
 Observer = Callable[[TrainProgress], None]
@@ -73,7 +74,7 @@ class Trainer:
         else:
             self.batches = Batches(self.train_set, *sizes)
         self.ema: ModelEma | None = None
-        self.updating = False
+        self.updating = self.skipped = False
         self.stop = Interrupt()
         self._scored: list[TaskScores] = []  # of the last epoch, by dataset
 
@@ -107,7 +108,7 @@ class Trainer:
                     notes.current().report()
                     self._close()
                 _tell(observers, self.progress)
-            if self.stop.requested:  # the caller's next steps start from what is saved
+            if any_process(self.accelerator, self.stop.requested):  # the next steps start from what is saved
                 raise self._interrupted()
         self.accelerator.wait_for_everyone()  # the main process may still be writing best.pt
         return self.progress
@@ -127,6 +128,8 @@ class Trainer:
             self.core.begin(self.data.train)
             if self.config.init:
                 start_from(self.core, Path(self.config.init), self.name)
+        if self.accelerator.num_processes > 1:
+            share_statistics(self.core)
         cuda = self.accelerator.device.type == "cuda"
         self.loader = loader_for(self.core, self.train_set, self.config, self.batches, cuda)
         self.model, self.optimizer = self.accelerator.prepare(self.core, self.optimizer)
@@ -167,32 +170,44 @@ class Trainer:
         self.train_set.epoch, self.batches.start = self.progress.epoch, self.progress.step
         self.model.train()
         # The sum stays on the device: reading it at every step would stall a GPU. MPS has no float64.
-        total = torch.tensor(self.progress.loss_sum, device=self.accelerator.device)
-        done, snapshot = self.progress.step, StepSnapshot.of(total, self.statistics)
+        loss = EpochLoss(self.accelerator, self.progress.loss_sum)
+        done, snapshot = self.progress.step, StepSnapshot.of(loss.total, self.statistics)
         self.outlook.begin_epoch(self.progress.epoch, done, self.progress.best)
         try:
             label = f"epoch {self.progress.epoch + 1}/{self.config.epochs}"
             with batches_of(self.loader, self.accelerator.device) as batches:
                 for batch in track(batches, label, len(self.loader), self.outlook.status, leaves_line=False):
-                    total += self._step(batch, done)
+                    draw_anew(self.accelerator, self.config.seed, self.progress.epoch, done)
+                    loss.add(self._step(batch, done))
                     done += 1
-                    self.outlook.step(total, done)
+                    self.outlook.step(loss.so_far, done)
                     if self.batches.closes(done - 1):
-                        self.progress.step, snapshot = done, StepSnapshot.of(total, self.statistics)
+                        self._count(loss, done)
+                        snapshot = StepSnapshot.of(loss.total, self.statistics)
                         self.updating = False
-                        if self.stop.requested:
+                        if has_to_stop(self.accelerator, self.stop.requested, done, done == self.batches.total):
                             raise self._interrupted()
         except BaseException as error:
             self.progress.loss_sum = snapshot.loss.item()
             self._save_after(error, snapshot)
             raise
-        self.progress.loss_sum = self.accelerator.reduce(total, "mean").item()
+        self.progress.loss_sum = loss.total.item()
+
+    def _count(self, loss: EpochLoss, done: int) -> None:
+        """Count an update that ends with the first `done` batches of the epoch, or that float16 left out."""
+        counts = loss.close(self.skipped)
+        if self.skipped:
+            self.progress.skipped += 1
+        if not counts:
+            self.progress.left_out += (done - 1) % self.batches.every + 1
+        self.progress.step = done
 
     def _step(self, batch: Batch, number: int) -> torch.Tensor:
         """Train on batch `number` of the epoch; return its loss, whose mean over processes is the batch's."""
         closes = self.batches.closes(number)
         share = 1.0 if self.core.loss_spans_processes else self.batches.share(number)
-        loss = self._backward(batch, share * self.batches.weight(number), closes)
+        with nullcontext() if self.batches.share(number) else uncounted():
+            loss = self._backward(batch, share * self.batches.weight(number), closes)
         if closes:
             self._update()
         scaled: torch.Tensor = loss.detach().float() * share
@@ -238,8 +253,9 @@ class Trainer:
         self.optimizer.step()
         self.core.constrain()
         self.optimizer.zero_grad()
-        self.progress.updates += 1
-        if self.ema:
+        self.skipped = was_skipped(self.optimizer, self.accelerator.scaler, self.out)
+        self.progress.updates += not self.skipped
+        if self.ema and not self.skipped:
             self.ema.update()
 
     def _close(self) -> None:
@@ -258,17 +274,19 @@ class Trainer:
             self._save_after(error, snapshot)
             raise
         self._save(resume.random_states())
-        if self.stop.requested and not self.progress.finished:
+        if any_process(self.accelerator, self.stop.requested) and not self.progress.finished:
             raise self._interrupted()
 
     def _score_epoch(self) -> None:
         """Save the model's current weights if they are the best so far or, without validation data, the last."""
-        loss = self.progress.loss_sum / max(1, self.batches.total)
+        loss = self.progress.mean_loss(self.batches.total)
         if not math.isfinite(loss):
             raise DataError(f"{self.out}: the loss is {loss} in epoch {self.progress.epoch + 1}; use a lower --set lr=")
+        if self.accelerator.scaler is not None:
+            report_skipped(self.progress, self.batches.updates, self.core, self.out)
         start, validated = time.monotonic(), bool(self.data.valid)
         scores = self._scores() if validated else {}
-        score = self._monitored(scores) if validated else -math.inf
+        score = first_says(self.accelerator, self._monitored(scores)) if validated else -math.inf
         self.progress.history.append(finite({"epoch": self.progress.epoch + 1, "loss": loss} | scores))
         last = self.progress.epoch + 1 >= self.config.epochs
         # a score that no epoch has chooses none: the last weights are kept, as without validation data
@@ -277,20 +295,18 @@ class Trainer:
         if is_best:
             self.progress.best, self.progress.best_epoch = score, self.progress.epoch
         stale = self.progress.epoch - self.progress.best_epoch
-        self.progress.epoch, self.progress.step, self.progress.loss_sum = self.progress.epoch + 1, 0, 0.0
+        self.progress.begin_next()
         chosen = self.progress.best_epoch >= 0
         self.progress.finished = last or (chosen and 0 < self.config.patience <= stale)
         if self.accelerator.is_main_process:
             write_jsonl(self.out / "metrics.jsonl", self.progress.history)
             if is_best:  # written last: a fold that has it is complete
                 checkpoint.save_best(self.out / "best.pt", self.core, self._meta(), self.seen)
-        names = {f"{part.name}/{self._monitor}": part.name for part in self.data.parts}
-        each = ", ".join(f"{name} {scores[key]:.4f}" for key, name in names.items() if key in scores)
-        value = f"{score:.4f}" if math.isfinite(score) else "undefined"
-        scored = f"{self._monitor} {value}{' *' if is_best else ''}{f' ({each})' if each else ''}"
-        log(self.outlook.end_epoch(loss, scored if validated else "", time.monotonic() - start))
+        each = {part.name: scores[key] for part in self.data.parts if (key := f"{part.name}/{self._monitor}") in scores}
+        scored = self.outlook.scored(score, is_best, each) if validated else ""
+        log(self.outlook.end_epoch(loss, scored, time.monotonic() - start))
         if validated and self.progress.best == -math.inf and (last or self.progress.epoch == 1):
-            log(self._undefined())
+            log(self.outlook.plan.undefined())
 
     @cached_property
     def seen(self) -> Seen:
@@ -306,9 +322,9 @@ class Trainer:
 
     def _predictions(self, part: Part) -> Iterator[Prediction]:
         self.data.task.before_predicting(self.core, lambda: part.gold)
-        label = f"scoring epoch {self.progress.epoch + 1}"
-        for prediction in predict(self.core, part.valid, self.config, self.accelerator, label=label):
-            if self.stop.requested:
+        watch = Watch(f"scoring epoch {self.progress.epoch + 1}", self.stop)
+        for prediction in predict(self.core, part.valid, self.config, self.accelerator, watch=watch):
+            if watch.ends:
                 raise self._interrupted()
             yield prediction
 
@@ -321,11 +337,6 @@ class Trainer:
             raise DataError(f"--set monitor={self._monitor}: no such score; known: {', '.join(scores)}")
         value = scores[self._monitor]
         return -math.inf if math.isnan(value) else float(value)
-
-    def _undefined(self) -> str:
-        samples = counted(len(self.data.valid), "validation sample", "validation samples")
-        why = f"note: {self._monitor} is undefined on {samples}: no epoch is best so far, and the last weights are kept"
-        return f"{why} if that stays so; give more validation data, or another --set monitor="
 
     def _meta(self) -> CheckpointMeta:
         return CheckpointMeta(

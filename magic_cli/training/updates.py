@@ -1,4 +1,4 @@
-"""What an update of the weights needs: the optimizer, its learning rate, and the average of the weights.
+"""What an update of the weights needs: the optimizer, its learning rate, the average; which ones float16 left out.
 
 The average is an exponential one (EMA) over updates, validated and saved instead of the live weights. Its decay is
 min(d, (1 + n) / (10 + n)) after n updates, so the memory is short at first, as in Polyak averaging for deep networks
@@ -8,13 +8,22 @@ min(d, (1 + n) / (10 + n)) after n updates, so the memory is short at first, as 
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from magic_cli.config import Config
+from magic_cli.errors import DataError, problem
+from magic_cli.io.progress import log
 from magic_cli.training.checkpoint import encoders, live
+from magic_cli.training.resume import TrainProgress
 from magic_cli.training.task_model import TaskModel
+
+_SEARCH = 16  # updates that may be left out while the scale of the loss is sought: halvings from 2^16 to 1
+_MOST = 10  # and one in as many later on
+_LEAST_SCALE = 2.0**-10
+_REMEDY = "use --set precision=bf16 or --set precision=no, or a lower --set lr="
 
 
 def rate(config: Config, update: int, total: int) -> float:
@@ -47,6 +56,38 @@ def optimizer_for(model: TaskModel, config: Config) -> torch.optim.AdamW:
         betas=config.betas,
         eps=config.eps,
     )
+
+
+def was_skipped(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None, out: Path) -> bool:
+    """Return whether the last step of accelerate's optimizer was left out, as float16 could not hold its gradients.
+
+    Raises:
+        DataError: nor can it with the smallest scale of the loss: they are no numbers.
+    """
+    if scaler is None or not getattr(optimizer, "step_was_skipped", False):
+        return False
+    if scaler.get_scale() < _LEAST_SCALE:
+        got, remedy = "gradients that are no numbers, whatever the scale of the loss", _REMEDY
+        raise DataError(problem(out, got, "finite ones", remedy))
+    return True
+
+
+def report_skipped(progress: TrainProgress, updates: int, model: TaskModel, out: Path) -> None:
+    """Log how many updates of an epoch were left out in float16; a few are, until the scale of the loss fits.
+
+    Raises:
+        DataError: it were too many, or weights are not finite.
+    """
+    skipped, epoch = f"{progress.skipped} of {updates} updates", progress.epoch + 1
+    if progress.skipped > max(_SEARCH, updates // _MOST):
+        got = f"gradients beyond float16 in {skipped} of epoch {epoch}"
+        raise DataError(problem(out, got, f"at most one in {_MOST}", _REMEDY))
+    if not all(bool(tensor.isfinite().all()) for tensor in live(model).values()):
+        raise DataError(problem(out, f"weights that are not finite after epoch {epoch}", "finite ones", _REMEDY))
+    if progress.skipped:
+        log(
+            f"note: {skipped} in epoch {epoch} changed nothing: their gradients were beyond float16 (the scale follows)"
+        )
 
 
 class ModelEma:

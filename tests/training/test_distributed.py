@@ -1,4 +1,4 @@
-"""Two CPU processes as torchrun starts them: one run, the same samples and figures as one process, nothing twice."""
+"""Two CPU processes: one run, samples and figures of one process, nothing twice, and a common end."""
 
 import json
 import os
@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from launchers import launched
+from launchers import launched, run_together
+from process_runs import difference, train_all, weights
 from run_options import train_options
 
 from magic_cli.commands import train
@@ -21,32 +22,44 @@ from magic_cli.training.devices import accelerator_for
 
 # 10 training photos in batches of 3: the last batch is one photo, so that one of the processes has none.
 SETTINGS = ("epochs=2", "batch_size=3", "grad_accum_steps=2", "dropout=0", "ema=0.9")
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2")
+NOISY = ("epochs=2", "batch_size=3", "dropout=0.3")
+STEPS = 5
+"""Whole steps before the second process gets a signal: the epochs have four."""
+EQUAL = ("seg", "cvqa", "retrieve")
+LOST = "photo: it cannot be read here"
 # Run by every process: trains, and writes down what its model was asked to collate and to predict.
 DRIVER = """
-import json, os, sys
+import json, os, signal, sys
 from pathlib import Path
-import torch
+import pytest, torch
+from magic_cli.cli.process import run_and_exit
 from magic_cli.commands import train as train_command
-from magic_cli.commands.run_setup import TrainOptions
-from magic_cli.training.runtime import RuntimeOptions
-from magic_cli.__main__ import exit_process
+from magic_cli.errors import DataError, Interrupted
 from magic_cli.config import resolve
 from magic_cli.training.devices import accelerator_for
 from magic_cli.training.inference import average_predictions, predict
+from magic_cli.training.trainer import Trainer
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.model import SegModel
-from test_distributed import SETTINGS
+from process_runs import task_trainer, train_all
+from run_options import train_options
+from stopped_runs import stop_after
+from test_distributed import EQUAL, LOST, NOISY, SETTINGS, STEPS
 from test_inference import Echo, samples
 
 data, out = Path(sys.argv[1]), Path(sys.argv[2])
-rank, seen, collate = os.environ["RANK"], [], SegModel.collate
+rank, seen, collate = int(os.environ["RANK"]), [], SegModel.collate
+written = []
+def opened(event, words):
+    if event == "open" and words[1] and set(words[1]) & set("wax+") and str(out / "runs") in str(words[0]):
+        written.append(str(words[0]))
+sys.addaudithook(opened)
 def noted(self, samples, views):
     seen.append([self.training, [s.id for s in samples], list(views)])
     return collate(self, samples, views)
 SegModel.collate = noted
-options = TrainOptions(preset="tiny", settings=SETTINGS, runtime=RuntimeOptions("cpu", out / "cache"))
-found = train_command.train("seg", data, out / "seg", options).to_json()
+found = train_command.train("seg", data, out / "runs" / "seg", train_options(out / "cache", *SETTINGS)).to_json()
+SegModel.collate = collate
 
 config = resolve(SegConfig, "tiny", ["batch_size=4"])
 accelerator = accelerator_for(config, "cpu")
@@ -58,9 +71,33 @@ for count in (1, 3, 4, 5, 8, 9, 13):
 model = Echo()
 model.register_buffer("mean", torch.tensor([float(rank) + 5]))
 list(predict(model, samples(3), config, accelerator))
-result = {"found": found, "seen": seen, "lengths": lengths, "mean": model.mean.item()}
-(out / f"rank{rank}.json").write_text(json.dumps(result))
-exit_process(0)
+
+train_all(data, out / "runs" / "equal", EQUAL)
+
+step, seeds = Trainer._step, []
+def seeded(self, *words):
+    seeds.append(torch.initial_seed())
+    return step(self, *words)
+Trainer._step = seeded
+noisy = lambda name: task_trainer("seg", data, out / "runs" / name, *NOISY)
+noisy("unbroken").run(False)
+with pytest.MonkeyPatch.context() as patch:
+    if rank == 1:
+        stop_after(patch, STEPS, signal.SIGINT)
+    try:
+        noisy("stopped").run(False)
+    except Interrupted as error:
+        stopped = str(error)
+noisy("stopped").run(True)
+
+result = {"found": found, "seen": seen, "lengths": lengths, "mean": model.mean.item(), "written": written}
+(out / f"rank{rank}.json").write_text(json.dumps(result | {"seeds": seeds, "stopped": stopped}))
+
+def lost(self, *words):
+    raise DataError(LOST)
+if rank == 1:
+    SegModel.collate = lost
+run_and_exit(lambda **_: train_command.train("seg", data, out / "lost", train_options(None, *SETTINGS)))
 """
 
 
@@ -72,13 +109,13 @@ def environment(home: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def together(drawn_prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run by two processes, with what each of them saw."""
+    """The folder of what two processes did, with what each of them saw and wrote to stderr."""
     out = tmp_path_factory.mktemp("together")
     (out / "driver.py").write_text(DRIVER)
-    words = [*TORCHRUN, str(out / "driver.py"), str(drawn_prepared), str(out)]
-    done = subprocess.run(words, capture_output=True, text=True, env=environment(out))
-    assert done.returncode == 0, done.stderr
-    (out / "stderr").write_text(done.stderr)
+    ended = run_together([out / "driver.py", drawn_prepared, out], 2, environment(out))
+    for rank, (code, told) in enumerate(ended):
+        assert (out / f"rank{rank}.json").is_file(), told
+        (out / f"stderr{rank}").write_text(f"{told}exit code {code}\n")
     return out
 
 
@@ -118,10 +155,10 @@ def test_both_see_the_batches_of_one_process(together: Path, alone: tuple[Path, 
 
 def test_figures_and_weights_are_those_of_one_process(together: Path, alone: tuple[Path, list[Any]]) -> None:
     """Up to the order of float sums, which Adam's division by small moments enlarges."""
-    histories = [(out / "seg" / "metrics.jsonl").read_text().splitlines() for out in (together, alone[0])]
+    histories = [(out / "seg" / "metrics.jsonl").read_text().splitlines() for out in (together / "runs", alone[0])]
     for ours, theirs in zip(*(map(json.loads, lines) for lines in histories), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-4)
-    many, one = (torch.load(out / "seg" / "best.pt", weights_only=True)["weights"] for out in (together, alone[0]))
+    many, one = (weights(out / "seg") for out in (together / "runs", alone[0]))
     for name, tensor in one.items():
         assert torch.allclose(many[name], tensor, atol=1e-4), name
 
@@ -146,8 +183,47 @@ def test_statistics_are_those_of_the_first_process(together: Path) -> None:
     assert [rank["mean"] for rank in ranks(together)] == [5, 5]
 
 
-def test_one_process_speaks(together: Path) -> None:
-    assert (together / "stderr").read_text().count("epoch 1 of 2: training loss") == 1
+def test_one_process_speaks_and_writes(together: Path) -> None:
+    """What the second one writes is the cache, and at last its error."""
+    assert (together / "stderr0").read_text().count("epoch 1 of 2: training loss") == 6
+    assert (together / "stderr1").read_text().splitlines() == [f"error: rank 1: {LOST}", "exit code 3"]
+    first, second = (rank["written"] for rank in ranks(together))
+    assert any(str(together / "runs" / "seg") in path for path in first)
+    assert not [path for path in second if "photos-" not in path]
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_every_task_trains_the_weights_of_one_process(name: str, together: Path, drawn_prepared: Path) -> None:
+    """Also where BatchNorm learns, and where a process has no photo; tests/benchmarks/processes.py has more."""
+    alone = together / "alone"
+    train_all(drawn_prepared, alone, [name])
+    of_loss, of_tensor = difference(together / "runs" / "equal" / name, alone / name)
+    assert of_loss < 1e-4
+    assert of_tensor < 1e-3
+
+
+def test_shares_of_a_batch_draw_other_numbers(together: Path) -> None:
+    """Dropout would else be the same for the photos of all processes."""
+    first, second = (rank["seeds"] for rank in ranks(together))
+    assert len({*first, *second}) == 2 * 8  # two epochs of four batches, whether they are interrupted or not
+    assert len(first) == len(second) == 16
+
+
+def test_a_signal_to_one_process_stops_all_after_its_step_and_resuming_is_exact(together: Path) -> None:
+    """Loss, score and weights are those of a run that was not interrupted, although one process alone saved it."""
+    for rank in ranks(together):
+        assert "interrupted at epoch 2, step 2, saved" in rank["stopped"]
+    for name in ("best.pt", "metrics.jsonl"):
+        unbroken, stopped = ((together / "runs" / run / name).read_bytes() for run in ("unbroken", "stopped"))
+        assert stopped == unbroken, name
+
+
+def test_the_error_of_one_process_is_told_and_ends_the_others(together: Path) -> None:
+    """In one line each; the first process has nothing to read that is lost."""
+    last = (together / "stderr0").read_text().splitlines()[-2:]
+    assert last[0].startswith("error: another process of this run ended: its own message is above, or it was killed; ")
+    assert "the same command with --resume goes on" in last[0]
+    assert last[1] == "exit code 1"
 
 
 @pytest.mark.parametrize(

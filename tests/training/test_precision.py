@@ -1,6 +1,9 @@
 """Half precision where a CPU can show it, accumulated gradients, and loaders with workers."""
 
+import json
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,18 +11,21 @@ import torch
 from accelerate import Accelerator
 from run_options import train_options
 from small_models import CLIPSEG, save_clipseg
+from stopped_runs import stop_after
 
 from magic_cli.commands import train as train_command
 from magic_cli.config import Config, resolve
 from magic_cli.data.prepared import open_prepared
 from magic_cli.data.questions import load_questions
+from magic_cli.errors import DataError, Interrupted
 from magic_cli.tasks import get
 from magic_cli.tasks.seg import model as seg_model
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.training import trainer
 from magic_cli.training.devices import accelerator_for
 from magic_cli.training.loader import Views, loader_for
-from magic_cli.training.updates import optimizer_for
+from magic_cli.training.resume import TrainProgress
+from magic_cli.training.updates import optimizer_for, report_skipped, was_skipped
 
 seg = get("seg")
 
@@ -83,6 +89,67 @@ def test_float16_scales_its_loss_skips_what_overflows_and_resumes(
     train_command.train("seg", drawn_prepared, tmp_path / "seg", options)
     assert accelerators[-1].scaler is not None
     assert accelerators[-1].scaler.get_scale() == state["scaler"]["scale"]
+
+
+def test_a_loss_that_overflows_in_float16_is_left_out_and_the_run_goes_on(
+    drawn_prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of five losses is inf: its update changes nothing, counts nowhere and can be resumed after; all are too many.
+
+    One process with the CPU's scaler put in, as above.
+    """
+    loss, calls, overflows = seg_model.SegModel.loss, [], {2}
+
+    def scaled(config: Config, device: str) -> Accelerator:
+        accelerator = accelerator_for(config, device)
+        accelerator.state._mixed_precision, accelerator.native_amp = "fp16", True
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        return accelerator
+
+    def overflowing(self: seg_model.SegModel, batch: Any) -> torch.Tensor:
+        calls.append(1)
+        return loss(self, batch) * (float("inf") if len(calls) in overflows else 1.0)
+
+    monkeypatch.setattr(trainer, "accelerator_for", scaled)
+    monkeypatch.setattr(seg_model.SegModel, "loss", overflowing)
+    found, state = train(drawn_prepared, tmp_path / "one", "batch_size=2", "ema=0.9")
+    progress = json.loads(state["meta"])["at"]
+    assert [row["loss"] < 10 for row in progress["history"]] == [True, True]
+    assert (progress["updates"], int(state["average"][""]), state["scaler"]["scale"]) == (9, 9, 512.0)
+    assert "note: 1 of 5 updates in epoch 1 changed nothing" in capsys.readouterr().err
+    assert found["best"]["loss"] < 10
+
+    calls.clear()
+    stop_after(monkeypatch, 3, signal.SIGINT)
+    with pytest.raises(Interrupted):
+        train(drawn_prepared, tmp_path / "resumed", "batch_size=2", "ema=0.9")
+    options = train_options(drawn_prepared.parent / "cache", preset="", resume=True)
+    train_command.train("seg", drawn_prepared, tmp_path / "resumed", options)
+    for name in ("best.pt", "metrics.jsonl"):
+        assert (tmp_path / "resumed" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+
+    overflows.update(range(1000))
+    with pytest.raises(DataError, match="the loss is nan in epoch 1"):
+        train(drawn_prepared, tmp_path / "all", "batch_size=2")
+
+
+def test_too_many_overflows_end_a_run(tmp_path: Path) -> None:
+    """Halvings that look for the scale are few, and one update in ten at most is left out later."""
+    model = seg_model.build(resolve(SegConfig, "tiny"), load_questions(None))
+    for skipped, updates in ((16, 20), (99, 1000)):
+        report_skipped(TrainProgress(skipped=skipped), updates, model, tmp_path)
+    for skipped, updates in ((17, 20), (101, 1000)):
+        with pytest.raises(DataError, match=rf"beyond float16 in {skipped} of {updates} .*--set precision=bf16"):
+            report_skipped(TrainProgress(skipped=skipped), updates, model, tmp_path)
+    with torch.no_grad():
+        next(model.head.parameters()).fill_(float("nan"))
+    with pytest.raises(DataError, match="weights that are not finite after epoch 1"):
+        report_skipped(TrainProgress(), 20, model, tmp_path)
+    optimizer = SimpleNamespace(step_was_skipped=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**-9)
+    assert was_skipped(optimizer, scaler, tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="gradients that are no numbers, whatever the scale"):
+        was_skipped(optimizer, torch.amp.GradScaler("cpu", init_scale=2.0**-11), tmp_path)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("loss", ["bce", "bce+dice"])

@@ -29,6 +29,7 @@ from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.cvqa.responses import ResponseBatch, ResponseTerm
 from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, photo_item, pretrained, text_encoder, text_item
 from magic_cli.tasks.pretrain.model.concepts import ConceptReader
+from magic_cli.training.processes.unused import nothing_of_photos, shares_steps
 from magic_cli.training.task import of_class
 from magic_cli.training.task_model import NOT_FINITE, Batch, TaskModel
 
@@ -227,7 +228,10 @@ class CvqaModel(TaskModel):
         if self.images is None:
             return None
         vectors = None if batch.photos is None else encoded(self.images, batch.photos)["pooled"].float()
-        return _mean_of_photos(batch, vectors, self.images.channels[0])
+        means = _mean_of_photos(batch, vectors, self.images.channels[0])
+        if vectors is None and self.training and shares_steps():
+            means = means + nothing_of_photos(self.images, means.device)
+        return means
 
     def _concepts(self, batch: CvqaBatch) -> Tensor | None:
         """Return the mean of each encounter's concept scores over its photos; NaN without a photo."""

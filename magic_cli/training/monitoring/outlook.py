@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,6 +67,12 @@ class Plan:
             f"  memory: {memory_text(device)}; the time is measured in the first steps",
             f"  Ctrl-C stops and saves; {RESUMES}",
         ]
+
+    def undefined(self) -> str:
+        """Return what is said where no epoch has the score that chooses the best one."""
+        samples = counted(self.valid, "validation sample", "validation samples")
+        why = f"note: {self.monitor} is undefined on {samples}: no epoch is best so far, and the last weights are kept"
+        return f"{why} if that stays so; give more validation data, or another --set monitor="
 
 
 @dataclass
@@ -138,6 +145,12 @@ class Outlook:
             *([f"best {self.best:.3f}"] if self.best is not None else []),
         ]
         return Status(", ".join(texts), self.left)
+
+    def scored(self, score: float, is_best: bool, each: Mapping[str, float]) -> str:
+        """Return an epoch's score, of several datasets with that of each, as the text of its line."""
+        value = f"{score:.4f}" if math.isfinite(score) else "undefined"
+        parts = ", ".join(f"{name} {own:.4f}" for name, own in each.items())
+        return f"{self.plan.monitor} {value}{' *' if is_best else ''}{f' ({parts})' if parts else ''}"
 
     def end_epoch(self, loss: float, scored: str, seconds: float) -> str:
         """Return the line of an epoch that has ended: its loss, its score, both durations and the time left.

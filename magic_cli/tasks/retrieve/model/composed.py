@@ -185,21 +185,26 @@ class RetrieveModel(TaskModel):
         photos = self.photo_vectors(levels)
         queries = self.query_vectors(levels, whole.words, whole.longest)
         total = torch.zeros((), device=self.log_scale.device)
-        config = self.config
+        config, gather = self.config, self._gather
+        # of what is a mean over this process's samples: its factor in the mean over processes
+        share = gather.processes * len(whole.ids) / gather.total(total + len(whole.ids))
         if config.objective != "classifier":
-            total = total + self._compared(queries, photos, whole)
+            total = total + self._compared(queries, photos, whole, gather)
         if self.classes is not None:
             weight = 1.0 if config.objective == "classifier" else config.class_weight
             losses = [self.classes.loss(side.whole, whole.labels) for side in (photos, queries)]
-            total = total + weight * (losses[0] + losses[1]) / 2
+            total = total + share * weight * (losses[0] + losses[1]) / 2
         if config.diversity:
             masks = [level.masks for side in (queries, photos) for level in side.levels]
-            total = total + config.diversity * torch.stack([diversity(mask) for mask in masks]).mean()
+            total = total + share * config.diversity * torch.stack([diversity(mask) for mask in masks]).mean()
         return total
 
-    def _compared(self, queries: Vectors, photos: Vectors, batch: RetrieveBatch) -> Tensor:
+    @property
+    def _gather(self) -> Gather:
         state = PartialState()
-        gather = ALONE if state.num_processes == 1 else Gather(state.process_index, state.num_processes)
+        return ALONE if state.num_processes == 1 else Gather(state.process_index, state.num_processes)
+
+    def _compared(self, queries: Vectors, photos: Vectors, batch: RetrieveBatch, gather: Gather) -> Tensor:
         labels, groups = gather(batch.labels), gather(batch.groups)
         positive, allowed = batch.labels[:, None] == labels, batch.groups[:, None] != groups
         targets = [gather(term) for term in photos.terms]

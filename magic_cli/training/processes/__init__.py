@@ -1,0 +1,1 @@
+"""What several processes of a training do together, so that it is the training of one process."""
