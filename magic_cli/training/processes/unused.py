@@ -19,7 +19,7 @@ def shares_steps() -> bool:
 
 
 def nothing_of_photos(images: ImageEncoder, device: torch.device) -> Tensor:
-    """Return 0, on a device, whose gradient is 0 for all that an encoder learns: of a grey photo that counts nothing."""
+    """Return 0, with a gradient of 0 for all that an encoder learns: of a grey photo that counts nothing."""
     if images.is_frozen:
         return torch.zeros((), device=device)
     grey = torch.full((1, 3, images.size, images.size), 128, dtype=torch.uint8, device=device)
