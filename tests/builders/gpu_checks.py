@@ -321,7 +321,8 @@ def contrastive_check(
         bool(t.grad is not None and t.grad.isfinite().all()) for t in (pairs.images, pairs.texts, pairs.patches)
     )
     rows.append(Row(name, "gradients", "finite" if finite else "not finite", "finite", finite))
-    by_arithmetic = expected.loss(chunk_rows) + 2 * (expected.gathered + expected.local_vectors)
+    # a vector has two gradients, from two terms of the loss, before they are added
+    by_arithmetic = expected.loss(chunk_rows) + 3 * (expected.gathered + expected.local_vectors)
     if not world.is_cuda:
         return [*rows, Row(name, "by arithmetic", f"{by_arithmetic / 1e9:.2f} GB")]
     peak = torch.cuda.max_memory_allocated() - there
