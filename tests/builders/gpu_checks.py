@@ -46,7 +46,7 @@ TOLERANCE = {"no": 0.005, "fp16": 0.03, "bf16": 0.06}
 """Largest difference of a probability or cosine from the CPU's float32; "no" has TF32 convolutions on a GPU."""
 
 DECISIONS = {"seg": 0.02, "cvqa": 0.1}
-"""Share of pixels, and of answers, that may be decided otherwise; which of several photos alike is first says nothing."""
+"""Share of pixels, and of answers, that may be decided otherwise; the order of photos alike says nothing."""
 
 
 @dataclass(frozen=True)
