@@ -41,7 +41,7 @@ HEAVY = frozenset(
 )
 # The only modules that load a heavy package when they are imported; a name stands for all below it.
 HEAVY_MODULES = ("models", "training", "tasks.encoding", "tasks.*.model", "tasks.cvqa.responses", "commands.predict")
-HEAVY_MODULES += ("tasks.*.graph", "commands.export.onnx_file", "commands.export.hub_folder")
+HEAVY_MODULES += ("tasks.cvqa.bottleneck", "tasks.*.graph", "commands.export.onnx_file", "commands.export.hub_folder")
 LIGHT_MODULES = (
     "models.weights",
     "models.saved_meta",

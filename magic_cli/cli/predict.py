@@ -134,6 +134,18 @@ Presence = Annotated[bool, typer.Option("--presence", help=_PRESENCE)]
 
 Probe = Annotated[bool, typer.Option("--probe", help="pretrain: score linear probes of the encoder instead.")]
 
+_BY = "pretrain: classes by a linear model, fitted on train, of concept scores, sparse units or vectors."
+
+ClassesBy = Annotated[Literal["concepts", "sparse", "joint", "encoder"] | None, typer.Option(help=_BY)]
+
+_SPARSE = "pretrain, with classes by sparse: units of the autoencoder, and how many are active at once; 256,16."
+
+Sparse = Annotated[str | None, typer.Option("--sparse", metavar="N,K", help=_SPARSE)]
+
+_WHAT_IF = 'Concept bottlenecks: the answer to a case with concepts otherwise, "ID: ulcer=absent, scale=present".'
+
+WhatIf = Annotated[str | None, typer.Option("--what-if", metavar="WORDS", help=_WHAT_IF)]
+
 _NEIGHBOURS = "cvqa: case index (magic index build); similar train cases' answers are weighed in."
 
 Neighbours = Annotated[str | None, typer.Option(metavar="PLACE", help=_NEIGHBOURS)]
@@ -227,6 +239,9 @@ def predict(
     templates: TemplatesFile = None,
     presence: Presence = False,
     probe: Probe = False,
+    classes_by: ClassesBy = None,
+    sparse: Sparse = None,
+    what_if: WhatIf = None,
     neighbours: Neighbours = None,
     neighbours_ckpt: NeighboursCkpt = None,
     neighbour_count: NeighbourCount = 10,
@@ -256,6 +271,7 @@ def predict(
         *(concepts, templates, presence, probe, neighbours, neighbours_ckpt, neighbour_count, neighbour_weight),
         *(gallery, controls, beir, tuple(images or ()), text, overlays, probabilities and int(probabilities), limit),
         *(precision, weights, overwrite, dry_run, _runtime(device, cache_dir, no_cache)),
+        *(classes_by, sparse, what_if),
     )
     return emit(as_json, "predict", run(task, ckpt or [], data, split, out, options))
 

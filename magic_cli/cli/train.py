@@ -60,6 +60,8 @@ Folds = Annotated[
 
 _DETERMINISTIC = "Fail on operations whose results vary, or allow them (faster on a GPU); default: warn."
 
+Modality = Annotated[Literal["both", "text", "image", "concepts"] | None, typer.Option(help="cvqa: inputs to use.")]
+
 Deterministic = Annotated[bool | None, typer.Option("--deterministic/--no-deterministic", help=_DETERMINISTIC)]
 
 _PRESET = "small (default), quick, tiny, paper, large, or your own: NAME of presets/NAME.toml, or FILE.toml."
@@ -138,7 +140,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
     folds: Folds = None,
     deterministic: Deterministic = None,
-    modality: Annotated[Literal["both", "text", "image"] | None, typer.Option(help="cvqa: inputs to use.")] = None,
+    modality: Modality = None,
     encounter_text: EncounterText = None,
     lang: Languages = None,
     no_subtexts: NoSubtexts = False,

@@ -89,8 +89,9 @@ def predict(
     if options.dry_run:
         configs = [restored(path, known, prepared, options.weights)[1] for path in paths]
         return replace(result, samples=len(_samples(known, prepared, split, configs[0], options.limit)))
-    if options.probe:
-        return _probed(result, known, (paths, stamps, prepared), options)
+    if options.fits:
+        known = known.configured(checkpoint.best_meta(paths[0])["config"], decision)
+        return _fitted(result, known, (paths, stamps, prepared), options)
     known = known.configured(checkpoint.best_meta(paths[0])["config"], decision)
     ids: list[str] = []
     start = time.monotonic()
@@ -162,17 +163,19 @@ def _predicted(
     return task.with_neighbours(made, similar, prepared, weight.weight), weight, unknown
 
 
-def _probed(
+def _fitted(
     result: PredictResult, task: Task, inputs: tuple[Sequence[Path], PreparedStamps, Prepared], options: PredictOptions
 ) -> PredictResult:
-    """Fit linear probes on one checkpoint's encoder instead of predicting."""
+    """Fit linear models on what one checkpoint's encoder gives, instead of predicting with the checkpoint alone."""
     paths, stamps, prepared = inputs
     if len(paths) > 1:
-        raise ConfigError(problem("--probe", f"{len(paths)} checkpoints", "one", "give a single --ckpt"))
+        option = "--probe" if options.probe else "--classes-by"
+        raise ConfigError(problem(option, f"{len(paths)} checkpoints", "one", "give a single --ckpt"))
     weights = None if options.weights is None else str(Path(options.weights).resolve())
     files = task.probe(paths[0], prepared, result.split, Path(result.out), options.runtime.runtime(), weights)
     record = _run_files(paths, stamps, Path(result.out), (result.split, options))
-    return replace(result, files=len(files), recorded=record)
+    record = replace(record, settings={**(record.settings or {}), **task.facts()})
+    return replace(result, files=len(files), facts=task.facts(), recorded=record)
 
 
 def _noting(predictions: Iterable[Prediction], ids: list[str]) -> Iterator[Prediction]:

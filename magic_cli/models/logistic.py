@@ -42,9 +42,7 @@ def probabilities(
     if len(present) == 1:
         found[:, present[0]] = 1.0
         return found
-    mean, deviation = train.mean(0), train.std(0)
-    constant = deviation <= 1e-9 * np.abs(mean).max(initial=1e-9)
-    scale = np.where(constant, np.inf, deviation)  # what is constant says nothing
+    mean, scale = _standard(train)
     rows, others = torch.from_numpy((train - mean) / scale), torch.from_numpy((features - mean) / scale)
     if len(rows) < rows.shape[1]:  # the solution lies in the span of the rows, which has fewer dimensions
         basis = torch.linalg.svd(rows, full_matrices=False).Vh
@@ -52,6 +50,31 @@ def probabilities(
     weight, bias = _fit(rows, torch.from_numpy(target), (len(present), strength), exact)
     found[:, present] = torch.softmax(others @ weight + bias, 1).numpy()
     return found
+
+
+def linear_model(train: Floats, gold: Classes, strength: float) -> tuple[Classes, Floats, Floats]:
+    """Fit as `probabilities`, and return the classes that have training rows, and their model of features as they are.
+
+    Returns:
+        (C,) indices of these classes, and float64 weight (C, D) and bias (C,), so that softmax(weight @ x + bias) is
+        the probability of each. A single class has weights 0.
+    """
+    present, target = np.unique(gold, return_inverse=True)
+    mean, scale = _standard(train)
+    rows, basis = torch.from_numpy((train - mean) / scale), None
+    if len(rows) < rows.shape[1]:  # as above
+        basis = torch.linalg.svd(rows, full_matrices=False).Vh
+        rows = rows @ basis.T
+    weight, bias = _fit(rows, torch.from_numpy(target), (len(present), strength), True)
+    raw = (weight if basis is None else basis.T @ weight).numpy().T / scale
+    return present, raw, bias.numpy() - raw @ mean
+
+
+def _standard(train: Floats) -> tuple[Floats, Floats]:
+    """Return mean and deviation (D,) of features; the deviation of what is constant, and says nothing, is infinite."""
+    mean, deviation = train.mean(0), train.std(0)
+    constant = deviation <= 1e-9 * np.abs(mean).max(initial=1e-9)
+    return mean, np.where(constant, np.inf, deviation)
 
 
 def _fit(rows: Tensor, target: Tensor, model: tuple[int, float], exact: bool) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from magic_cli.records import TaskScores
 from magic_cli.report import page, plots, score_tables
 from magic_cli.report.answers.confusions import Confusion, confusions
 from magic_cli.report.answers.wrong_answers import WrongCase, wrong_cases
+from magic_cli.report.bottleneck import BottleneckContent, bottleneck_content
 from magic_cli.report.gallery.content import WORST, Gallery, Masks, gallery
 from magic_cli.report.gallery.photos import PhotoStore, relative_link
 from magic_cli.report.leaderboard import Entry
@@ -39,6 +40,7 @@ from magic_cli.report.score_text import (
     verdict_of,
 )
 from magic_cli.report.verdict import detailed_system
+from magic_cli.submission.bottleneck import BOTTLENECK_FILE, read_bottleneck
 from magic_cli.training.task import Task, of_class
 
 if TYPE_CHECKING:
@@ -109,6 +111,7 @@ class PagePhotos:
 class TaskContent:
     """The page's content about a task; its details are those of `system`, the first one that has it.
 
+    `bottleneck` is None unless bottleneck.json is beside the predictions.
     `paired` are comparisons with their rows, `images` is None for a task without images. `pairs` is None but for
     contrastive pretraining; then `system` is the one with the highest score that training goes by.
     """
@@ -129,6 +132,7 @@ class TaskContent:
     confusions: list[Confusion]
     errors: tuple[WrongCase, ...]
     pairs: PairContent | None
+    bottleneck: BottleneckContent | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +253,17 @@ def _task_content(
         confusions=confusions(first.summary_rows, first.per_item, store),
         errors=wrong,
         pairs=pairs,
+        bottleneck=_bottleneck(report, system, task, wordings),
     )
+
+
+def _bottleneck(report: ScoreReport, system: str, task: Task, wordings: Mapping[str, str]) -> BottleneckContent | None:
+    """Return what is shown of a concept bottleneck; None where the system is none."""
+    if BOTTLENECK_FILE not in task.outputs:
+        return None
+    paths = dict(zip((row.name for row in report.systems), report.files.preds, strict=False))  # made reports have none
+    found = read_bottleneck(paths[system]) if system in paths else None
+    return None if found is None else bottleneck_content(found, wordings)
 
 
 def _wording(key: str, questions: Mapping[str, Row]) -> tuple[str, str]:

@@ -53,6 +53,11 @@ class PredictOptions:
         overwrite: replace older predictions.
         dry_run: load the checkpoints and count the samples; write nothing.
         runtime: device and cache.
+        classes_by: for pretrain: fit a linear model on split train that reads "concepts" (a concept bottleneck), units
+            of a "sparse" autoencoder, "joint" vectors, or the "encoder"'s own, and take its classes, not prompts'.
+        sparse: of classes_by="sparse", units and how many are active at once, "256,16"; None: these.
+        what_if: of a concept bottleneck, for pretrain and cvqa: also say what it answers to one case with concepts
+            absent or present, "ENC00001: ulcer=absent, scale=present".
     """
 
     tta: bool | None = None
@@ -88,6 +93,9 @@ class PredictOptions:
     overwrite: bool = False
     dry_run: bool = False
     runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
+    classes_by: str | None = None
+    sparse: str | None = None
+    what_if: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what the command line would refuse."""
@@ -117,6 +125,7 @@ class PredictOptions:
         of_datasets = {
             "--neighbours": self.neighbours is not None,
             "--probe": self.probe,
+            "--classes-by": self.classes_by is not None,
             "--gallery": self.gallery is not None,
             "--controls": self.controls,
             "--beir": self.beir,
@@ -137,16 +146,14 @@ class PredictOptions:
         words: dict[str, str | None] = {"prompt": self.prompt, "reword": self.reword}
         ranked = {"gallery": self.gallery, "controls": self.controls, "beir": self.beir}
         words |= {name: getattr(self, name) for name in ("zero_shot", "background", "saliency", "sam")}
-        return {
-            **flags,
-            **words,
-            **ranked,
-            "presence": self.presence,
-            "probe": self.probe,
-            "decode": self.decode,
-            "classes": self.classes,
-            **files,
-        }
+        read = {"classes_by": self.classes_by, "sparse": self.sparse, "what_if": self.what_if}
+        fitted = {"presence": self.presence, "probe": self.probe, **read}
+        return {**flags, **words, **ranked, **fitted, "decode": self.decode, "classes": self.classes, **files}
+
+    @property
+    def fits(self) -> bool:
+        """Whether linear models are fitted on split train, instead of predicting with checkpoints alone."""
+        return self.probe or self.classes_by is not None
 
     @property
     def similar(self) -> NeighbourOptions | None:

@@ -16,10 +16,14 @@ _MOST_CONFUSIONS = 12
 
 @dataclass(frozen=True, slots=True)
 class NamedScore:
-    """A class or a concept: its photos, its score with interval, and that of every system where there are several."""
+    """A class or a concept: its photos, its score with interval, and that of every system where there are several.
+
+    `known` is the number of photos of which it is known whether they show a concept; None for a class.
+    """
 
     name: str
     photos: int
+    known: int | None
     value: float | None
     interval: tuple[float, float] | None
     auroc: float | None
@@ -127,6 +131,7 @@ def _named(
         NamedScore(
             name=str(row[kind]),
             photos=int(str(row["photos"])),
+            known=int(str(row["known"])) if "known" in row else None,
             value=_number(row[score]),
             interval=bounds(scores.intervals.get(f"{prefix}[{row[kind]}]")),
             auroc=_number(row["auroc"]),

@@ -16,9 +16,11 @@ from magic_cli.data.texts.rewording import QUERY_RULES, QUESTION_WORDINGS, rewor
 from magic_cli.errors import ConfigError, DataError, EmptySplit, problem, shorten
 from magic_cli.records import Case, ImageRecord, Prediction, Review, Sample, Submitted
 from magic_cli.submission.answers import SubmittedRow
+from magic_cli.submission.bottleneck import BOTTLENECK_FILE
 from magic_cli.submission.neighbours import NEIGHBOURS_FILE
 from magic_cli.submission.probabilities import PROBABILITIES_FILE
 from magic_cli.submission.reader import ANSWERS
+from magic_cli.tasks.bottleneck import BesidePredictions
 from magic_cli.tasks.cvqa.answers import AnswerPrediction, Decode, by_encounter, decide
 from magic_cli.tasks.cvqa.score import MONITOR, score, trivial_scores
 from magic_cli.tasks.cvqa.write import save
@@ -34,14 +36,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CvqaDecision(Decision):
-    """How probabilities become answers, and in what words the model is asked.
+    """How probabilities become answers, in what words the model is asked, and what is asked of a concept bottleneck.
 
-    `decode`: "slot", "set", or None for the way that most of the models were trained for. `reword`: a rule for the
-    query, or a wording of the questions; None: as they are.
+    Attributes:
+        decode: "slot", "set", or None for the way that most of the models were trained for.
+        reword: a rule for the query, or a wording of the questions; None: as they are.
+        what_if: an id and concepts, as tasks/bottleneck.py reads them.
     """
 
     decode: Decode | None = None
     reword: str | None = None
+    what_if: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse another way, and another rewording."""
@@ -63,7 +68,7 @@ class CvqaTask(Task):
     decision_class = CvqaDecision
     monitor = MONITOR
     headline_scores = (MONITOR,)
-    outputs = (ANSWERS, PROBABILITIES_FILE, NEIGHBOURS_FILE)
+    outputs = (ANSWERS, PROBABILITIES_FILE, NEIGHBOURS_FILE, BOTTLENECK_FILE)
     deliverable = "answers"
     uses_questions = True
     supports_vote = True
@@ -83,7 +88,7 @@ class CvqaTask(Task):
     def training_samples(self, prepared: Prepared, split: str, config: Config) -> tuple[Sample, ...]:
         """Return one sample per encounter that has answers, with its photos and all questions.
 
-        The setting `modality` "text" leaves photos out; "image" needs at least one per sample. `sample_unit`
+        The setting `modality` "text" leaves photos out; without text at least one per sample is needed. `sample_unit`
         "question" makes one train sample per encounter and slot instead, as in the paper.
 
         Raises:
@@ -98,7 +103,7 @@ class CvqaTask(Task):
             raise EmptySplit(problem(prepared.root, got, "encounters with answers", remedy))
         photos = {e.case_id: _photos(prepared, e, settings.modality) for e in encounters}
         without = [encounter for encounter, records in photos.items() if not records]
-        if without and settings.modality == "image":
+        if without and not settings.reads_text:
             got = f"{len(without)} encounters without a photo ({shorten(without)})"
             raise DataError(problem(prepared.root, got, "one or more", "use --modality both or text"))
         qids = tuple(prepared.questions.by_qid)
@@ -144,7 +149,7 @@ class CvqaTask(Task):
     ) -> list[str]:
         """Return a line that names the encounters which a model that reads photos alone answers without one."""
         without = [sample.id for sample in samples if not sample.images]
-        if not without or of_class(config, self.config_class).modality != "image":
+        if not without or of_class(config, self.config_class).reads_text:
             return []
         got = f"{len(without)} of {len(samples)} encounters of split {split} have no photo ({shorten(without)})"
         return [f"{got}; this model reads photos alone, and answers them all alike, as it learned them on average"]
@@ -179,6 +184,7 @@ class CvqaTask(Task):
         chosen = of_class(decision or CvqaDecision(), CvqaDecision)
         predicted = by_encounter(cast(Iterable[AnswerPrediction], predictions))
         order = [encounter for encounter in prepared.cases if encounter in predicted]
+        beside = _with_bottleneck(predicted, prepared.questions, chosen, beside)
         rows = {encounter: decide(predicted[encounter], prepared.questions, chosen.decode) for encounter in order}
         everything = (prediction for group in predicted.values() for prediction in group)
         return save(out, rows, everything, prepared.questions, beside)
@@ -252,6 +258,29 @@ class CvqaTask(Task):
 
 
 TASK = CvqaTask()
+
+
+def _with_bottleneck(
+    predicted: Mapping[str, Sequence[AnswerPrediction]],
+    questions: QuestionSchema,
+    decision: CvqaDecision,
+    beside: SideFiles | None,
+) -> SideFiles | None:
+    """Return what is written beside answers, with bottleneck.json if the models are concept bottlenecks.
+
+    Raises:
+        ConfigError: `--what-if` of other models, or of what is not there.
+    """
+    seen = {name: group[0].seen for name, group in predicted.items() if group[0].seen}
+    if not seen:
+        if decision.what_if is not None:
+            expected = "a model that was trained with modality=concepts"
+            raise ConfigError(problem("--what-if", "a model without concepts", expected, "train one, or leave it out"))
+        return beside
+    from magic_cli.tasks.cvqa.what_if import bottleneck_file
+
+    decode = decision.decode or next(iter(predicted.values()))[0].decode
+    return BesidePredictions(bottleneck_file(seen, questions, decode, decision.what_if), beside)
 
 
 def _prior(prepared: Prepared) -> Distributions:

@@ -13,6 +13,7 @@ from magic_cli.data.questions import QuestionSchema
 from magic_cli.errors import shorten
 from magic_cli.records import Neighbour, Prediction, Submitted
 from magic_cli.submission.answers import SubmittedRow
+from magic_cli.tasks.bottleneck import Seen
 from magic_cli.tasks.cvqa.decode import best_set
 from magic_cli.training.task import of_class
 
@@ -31,12 +32,14 @@ class AnswerPrediction(Prediction):
     chosen: {qid: option index}, for answers already decided.
     decode: how the model decides: the likeliest option of each slot, or the best set of a parent (`decide`).
     neighbours: the similar cases that were looked at, the most similar one first (`--neighbours`).
+    seen: what concept bottlenecks saw (tasks/bottleneck.py); () of other models.
     """
 
     probabilities: Mapping[str, NDArray[np.floating[Any]]] = field(default_factory=dict)
     chosen: Mapping[str, int] = field(default_factory=dict)
     decode: Decode = "slot"
     neighbours: tuple[Neighbour, ...] = ()
+    seen: Seen = ()
 
     @classmethod
     def mean_of(cls, predictions: Sequence[Self]) -> Self:
@@ -50,7 +53,9 @@ class AnswerPrediction(Prediction):
         first = predictions[0]
         stacks = {qid: [prediction.probabilities[qid] for prediction in predictions] for qid in first.probabilities}
         means = {qid: np.asarray(np.mean(stack, axis=0, dtype=np.float32)) for qid, stack in stacks.items()}
-        return replace(first, probabilities=means, decode=_majority_decode(predictions))
+        every = [prediction.seen for prediction in predictions]
+        seen = tuple(evidence for each in every for evidence in each) if all(every) else ()
+        return replace(first, probabilities=means, decode=_majority_decode(predictions), seen=seen)
 
     def indices(self) -> dict[str, int]:
         """Return the option index of each slot: the likeliest one if there are probabilities."""

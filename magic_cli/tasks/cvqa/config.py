@@ -35,7 +35,10 @@ class CvqaConfig(Config):
     concepts: Annotated[
         str, "Pretraining run (its best.pt) whose scores of the lexicon's concepts are inputs too; empty: none."
     ] = ""
-    modality: Annotated[Literal["both", "text", "image"], "Inputs that the model reads."] = "both"
+    modality: Annotated[
+        Literal["both", "text", "image", "concepts"],
+        "Inputs that the model reads; concepts: scores of the run `concepts` alone (a concept bottleneck).",
+    ] = "both"
     sample_unit: Annotated[
         Literal["encounter", "question"],
         "Training sample: an encounter with all its questions, or one question (as in the paper).",
@@ -79,7 +82,10 @@ class CvqaConfig(Config):
         lines = [] if self.modality == "text" else self.size_conflicts()
         if self.concepts and (self.modality == "text" or self.head == "options"):
             got = f"a run with modality={self.modality} and head={self.head}"
-            lines.append(f"concepts: got {got}, expected none, or modality=both or image with head=slots")
+            lines.append(f"concepts: got {got}, expected none, or modality=both, image or concepts with head=slots")
+        if self.modality == "concepts" and (not self.concepts or self.head == "options" or self.option_term):
+            got = f"concepts={self.concepts!r}, head={self.head}, option_term={self.option_term}"
+            lines.append(f"modality=concepts: got {got}, expected a pretraining run, head=slots and no option_term")
         languages = set(self.languages)
         if languages - set(LANGUAGES) or len(languages) < len(self.languages):
             lines.append(f"lang: got {self.lang!r}, expected one or several of {', '.join(LANGUAGES)}, comma-separated")
@@ -87,6 +93,11 @@ class CvqaConfig(Config):
             got = f"hierarchy={self.hierarchy}, decode={self.decode}"
             lines.append(f"joint_slots: got {got}, expected hierarchy=0 and decode=set; its slots mean nothing alone")
         return lines
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the model reads the encounter's text."""
+        return self.modality in ("both", "text")
 
     @property
     def languages(self) -> tuple[str, ...]:

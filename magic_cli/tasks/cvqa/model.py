@@ -24,7 +24,9 @@ from magic_cli.models.fine_tuning import set_finetuning
 from magic_cli.models.heads import OptionHead, SlotHead, overflow_as_inf
 from magic_cli.models.losses import allowed_successors, parent_loss, slot_loss
 from magic_cli.records import Sample
+from magic_cli.tasks.bottleneck import Seen
 from magic_cli.tasks.cvqa.answers import AnswerPrediction, Decode
+from magic_cli.tasks.cvqa.bottleneck import BottleneckLevels
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.cvqa.responses import ResponseBatch, ResponseTerm
 from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, photo_item, pretrained, text_encoder, text_item
@@ -85,7 +87,7 @@ class CvqaModel(TaskModel):
     def __init__(self, config: CvqaConfig, questions: QuestionSchema) -> None:
         super().__init__()
         self.config, self.questions = config, questions
-        if config.modality == "text":
+        if config.modality in ("text", "concepts"):
             self.images, self.texts = None, text_encoder(config, config.projected)
         else:
             self.images, self.texts = pretrained(config, "pooled", config.projected)
@@ -97,12 +99,15 @@ class CvqaModel(TaskModel):
         self.starts = [0, *accumulate(sizes)]
         self.parents = _grouped(questions)
         image_dim = self.images.channels[0] if self.images else 0
-        self.reads_text = config.modality != "image"
+        self.reads_text = config.reads_text
         self.reads_words = config.hashed_words if self.reads_text and config.head == "slots" else 0
         self.register_buffer("rarity", torch.ones(self.reads_words))
         self.register_buffer("encounters", torch.ones(()))
         self.reads_rules = config.rules and self.reads_text
         self.responses: ResponseTerm | None = None
+        self.bottleneck: BottleneckLevels | None = None
+        if config.modality == "concepts" and self.concepts is not None:
+            self.bottleneck = BottleneckLevels(self.concepts.count)
         if config.head == "slots":
             blocks = [(image_dim, _IMAGE)] if image_dim else []
             blocks += [(self.concepts.count, _CONCEPTS)] if self.concepts else []
@@ -173,14 +178,12 @@ class CvqaModel(TaskModel):
     def collate(self, samples: Sequence[Sample], views: Sequence[int]) -> CvqaBatch:
         """Return the photos and texts of the samples, with all other inputs that the settings enable."""
         batch = CvqaBatch([sample.id for sample in samples], [list(sample.qids) for sample in samples])
-        if self.images is not None:
+        if self.images is not None or self.concepts is not None:
             owned = [(n, r, v) for n, (s, v) in enumerate(zip(samples, views, strict=True)) for r in s.images]
-            photos = [photo_item(self.images, record, view) for _, record, view in owned]
-            batch = replace(
-                batch,
-                photos=gather(self.images, photos, self.cache) if photos else None,
-                photo_owner=torch.tensor([n for n, _, _ in owned], dtype=torch.long),
-            )
+            batch = replace(batch, photo_owner=torch.tensor([n for n, _, _ in owned], dtype=torch.long))
+            if self.images is not None and owned:
+                photos = [photo_item(self.images, record, view) for _, record, view in owned]
+                batch = replace(batch, photos=gather(self.images, photos, self.cache))
             if self.concepts is not None and owned:
                 shown = [photo_item(self.concepts.images, record, view) for _, record, view in owned]
                 batch = replace(batch, seen=gather(self.concepts.images, shown, self.cache))
@@ -263,7 +266,7 @@ class CvqaModel(TaskModel):
         Raises:
             DataError: the modality needs photos, and no sample has any.
         """
-        if self.images is not None and not any(sample.images for sample in samples):
+        if self.config.modality != "text" and not any(sample.images for sample in samples):
             raise DataError("no training encounter has a photo; use --modality text, or prepare the folder with photos")
         if not isinstance(self.head, SlotHead):
             return
@@ -286,6 +289,8 @@ class CvqaModel(TaskModel):
             counts = torch.bincount(asked, minlength=question.size).float() + 0.5
             prior.append(torch.log(counts / counts.sum()))
         self.head.init_from_data(inputs, torch.cat(prior).to(device), self.weights)
+        if self.bottleneck is not None:
+            self.bottleneck.begin(inputs)
 
     def _slot_scores(self, head: SlotHead, batch: CvqaBatch) -> Tensor:
         return self.scores_of(head, self._inputs(batch))
@@ -346,8 +351,12 @@ class CvqaModel(TaskModel):
     def predict(self, batch: Batch, view: int) -> list[AnswerPrediction]:  # noqa: ARG002  scores have no direction to undo
         """Return (options,) float32 probabilities of each sample's slots, and the setting for deciding them."""
         samples = of_class(batch, CvqaBatch)
+        seen: Sequence[Seen] = [()] * len(samples.ids)
         if isinstance(self.head, SlotHead):
-            rows = self._slot_scores(self.head, samples)
+            inputs = self._inputs(samples)
+            rows = self.scores_of(self.head, inputs)
+            if self.bottleneck is not None:
+                seen = self.bottleneck.seen(self.head, inputs)
             if self.responses is not None:
                 rows = self.responses.added(rows, self.texts, of_class(samples.responses, ResponseBatch))
             scores = list(rows.float().cpu())
@@ -357,12 +366,12 @@ class CvqaModel(TaskModel):
             raise DataError(problem(wrong[0], "scores that are no numbers", "finite ones", NOT_FINITE))
         decode: Decode = "set" if self.config.decode == "set" else "slot"
         predictions = []
-        for name, qids, row in zip(samples.ids, samples.qids, scores, strict=True):
+        for name, qids, row, evidence in zip(samples.ids, samples.qids, scores, seen, strict=True):
             asked = list(self.questions.by_qid) if isinstance(self.head, SlotHead) else qids
             parts = torch.split(row, self._sizes(asked))
             # copies: all predictions stay in memory, and each tensor view would take a kilobyte for a few numbers
             probabilities = {q: torch.softmax(p, 0).numpy().copy() for q, p in zip(asked, parts, strict=True)}
-            predictions.append(AnswerPrediction(name, probabilities, decode=decode))
+            predictions.append(AnswerPrediction(name, probabilities, decode=decode, seen=evidence))
         return predictions
 
 

@@ -77,7 +77,8 @@ def weighed(
 ) -> Iterator[AnswerPrediction]:
     """Yield (1 - weight) * model + weight * neighbours for every slot of a prediction, float32, and the neighbours.
 
-    A prediction without neighbours stays as it is; with weight 0, all probabilities do, bit for bit.
+    A prediction without neighbours stays as it is; with weight 0, all probabilities do, bit for bit. What a concept
+    bottleneck saw is no longer all that is answered from, and left out.
     """
     for prediction in predictions:
         neighbours = tuple(similar.get(prediction.id, ()))
@@ -89,7 +90,7 @@ def weighed(
             qid: np.asarray((1 - weight) * np.asarray(own, np.float64) + weight * theirs[qid], np.float32)
             for qid, own in prediction.probabilities.items()
         }
-        yield replace(prediction, probabilities=mixed, neighbours=neighbours)
+        yield replace(prediction, probabilities=mixed, neighbours=neighbours, seen=())
 
 
 def best_weight(

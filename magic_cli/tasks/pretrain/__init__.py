@@ -18,6 +18,8 @@ from magic_cli.data.shards.dataset import ShardedDataset
 from magic_cli.errors import DataError, EmptySplit, problem
 from magic_cli.records import SPLITS, Prediction, Rules, Sample, Submitted, TaskScores
 from magic_cli.submission import pairs
+from magic_cli.submission.bottleneck import BOTTLENECK_FILE
+from magic_cli.tasks.bottleneck import BesidePredictions
 from magic_cli.tasks.pretrain.asked import PretrainDecision, asked
 from magic_cli.tasks.pretrain.score import MONITOR, score, trivial_scores
 from magic_cli.training.task import RULES, Decision, Task, of_class
@@ -43,13 +45,13 @@ class PretrainTask(Task):
     decision_class = PretrainDecision
     monitor = MONITOR
     headline_scores = ("mean_of_tasks", "balanced_accuracy", "concept_auroc", "recall@10")
-    outputs = pairs.FILES
+    outputs = (*pairs.FILES, BOTTLENECK_FILE)
     deliverable = "pairs"
     whole_batches = True
     reads_shards = True
 
-    def __init__(self, reword: str | None = None) -> None:
-        self.reword = reword
+    def __init__(self, decision: PretrainDecision | None = None) -> None:
+        self.decision = decision or PretrainDecision()
 
     @property
     def config_class(self) -> type[PretrainConfig]:
@@ -65,14 +67,6 @@ class PretrainTask(Task):
     def prediction_samples(self, prepared: Prepared, split: str, config: Config) -> Sequence[Sample]:
         """Return one sample per photo, with a text or without; raises EmptySplit if there are none."""
         return _filled(pair_samples(prepared, split, needs_text=False), prepared, split)
-
-    def configured(self, settings: Mapping[str, SettingValue], decision: Decision | None = None) -> PretrainTask:
-        """Return the task with the wording of classes that the options name."""
-        return PretrainTask(of_class(decision or PretrainDecision(), PretrainDecision).reword)
-
-    def facts(self) -> Mapping[str, SettingValue]:
-        """Return in what words classes are asked for, where an option says so."""
-        return {} if self.reword is None else {"reword": self.reword}
 
     def build(self, config: Config, questions: QuestionSchema) -> TaskModel:
         """Return the untrained model; imports torch."""
@@ -122,18 +116,36 @@ class PretrainTask(Task):
         questions = asked(gold, of_class(decision or PretrainDecision(), PretrainDecision))
         return save(chain([first], rest), questions, gold, split, out, beside)
 
+    def configured(self, settings: Mapping[str, SettingValue], decision: Decision | None = None) -> PretrainTask:
+        """Return the task with the options of `magic predict`."""
+        return PretrainTask(of_class(decision or PretrainDecision(), PretrainDecision))
+
+    def facts(self) -> Mapping[str, SettingValue]:
+        """Return in what words classes are asked for, or what they are read from, where an option says so."""
+        given = {"reword": self.decision.reword, "classes_by": self.decision.classes_by}
+        return {name: value for name, value in given.items() if value is not None}
+
     def probe(
         self, path: Path, prepared: Prepared, split: str, out: Path, runtime: Runtime, weights: str | None
     ) -> list[Path]:
         """Write out/probe.json with what a logistic regression reads from frozen vectors.
 
+        With `classes_by`, predictions as `write` does, with the classes of a linear model instead of prompts.
+
         Raises:
             ConfigError: split train. DataError: too few classes, or the folder cannot be written.
         """
-        from magic_cli.tasks.pretrain.model.probe import probe
-        from magic_cli.tasks.pretrain.probe_file import save_probe
+        if self.decision.classes_by is None:
+            from magic_cli.tasks.pretrain.model.probe import probe
+            from magic_cli.tasks.pretrain.probe_file import save_probe
 
-        return save_probe(probe(path, prepared, split, runtime, weights), out)
+            return save_probe(probe(path, prepared, split, runtime, weights), out)
+        from magic_cli.tasks.pretrain.model.linear_classes import classify
+        from magic_cli.tasks.pretrain.write import save
+
+        found = classify(path, prepared, split, (runtime, weights), self.decision)
+        beside = None if found.file is None else BesidePredictions(found.file)
+        return save(found.predictions, found.asked, self.gold(prepared, split), split, out, beside)
 
     def case_encoder(self, model: TaskModel) -> CaseEncoder:
         """Return the pair of encoders as an encoder of cases."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from magic_cli.data.pair_gold import PairGold
 from magic_cli.data.prompts import fold, name_key
@@ -13,6 +14,10 @@ from magic_cli.tasks.pretrain.prompts import CLASS_TEMPLATES, TEMPLATE_WORDINGS
 from magic_cli.training.task import Decision
 
 PLACE = "{}"  # of the class in a template
+
+ClassesBy = Literal["concepts", "sparse", "joint", "encoder"]
+
+UNITS, ACTIVE, MOST_UNITS = 256, 16, 65_536  # of a sparse autoencoder
 
 _MOST = 1 << 24  # bytes of a list
 
@@ -53,6 +58,9 @@ class PretrainDecision(Decision):
         presence: also write the highest similarity of a place on each photo to each class.
         probe: fit linear probes instead.
         reword: one of TEMPLATE_WORDINGS, instead of MAKE's templates.
+        classes_by: what a linear model that is fitted on split train reads, instead of prompts of classes.
+        sparse: of classes_by="sparse", units of the autoencoder and how many are active at once, such as "256,16".
+        what_if: an id and concepts, as tasks/bottleneck.py reads them.
     """
 
     classes: str | None = None
@@ -61,14 +69,45 @@ class PretrainDecision(Decision):
     presence: bool = False
     probe: bool = False
     reword: str | None = None
+    classes_by: ClassesBy | None = None
+    sparse: str | None = None
+    what_if: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse another rewording, and one beside templates that are given."""
+        """Refuse another rewording, one beside templates that are given, and options that do not go together."""
         if self.reword not in (None, *TEMPLATE_WORDINGS):
             expected = f"{' or '.join(TEMPLATE_WORDINGS)} for pretrain"
             raise ConfigError(problem("--reword", self.reword, expected, "choose one of these"))
         if self.reword and self.templates:
             raise ConfigError(problem("--reword", "it with --templates", "one of the two", "leave one out"))
+        self._check_reading()
+
+    def _check_reading(self) -> None:
+        if self.classes_by not in (None, *get_args(ClassesBy)):
+            expected = ", ".join(get_args(ClassesBy))
+            raise ConfigError(problem("--classes-by", self.classes_by, expected, "choose one of these"))
+        if self.sparse is not None and self.classes_by != "sparse":
+            raise ConfigError(problem("--sparse", "it alone", "--classes-by sparse with it", "add it"))
+        if self.sparse is not None:
+            self.units()
+        if self.what_if is not None and self.classes_by not in ("concepts", "sparse"):
+            expected = "--classes-by concepts or sparse with it"
+            raise ConfigError(problem("--what-if", "it alone", expected, "add it, or leave --what-if out"))
+        others = (self.classes, self.templates, self.reword)
+        if self.classes_by is not None and (self.probe or others != (None, None, None)):
+            got, expected = "--probe, --classes, --templates or --reword with it", "the classes of split train"
+            raise ConfigError(problem("--classes-by", got, expected, "leave them out"))
+
+    def units(self) -> tuple[int, int]:
+        """Return the units of a sparse autoencoder, and how many are active at once; raises ConfigError."""
+        if self.sparse is None:
+            return UNITS, ACTIVE
+        first, _, second = self.sparse.partition(",")
+        units, active = (int(part) if part.strip().isdecimal() else 0 for part in (first, second))
+        if not 1 <= active <= units <= MOST_UNITS:
+            expected = f"units, {MOST_UNITS} at most, and fewer that are active at once, such as {UNITS},{ACTIVE}"
+            raise ConfigError(problem("--sparse", self.sparse, expected, "write it like this"))
+        return units, active
 
 
 def asked(gold: PairGold, decision: PretrainDecision | None = None) -> Asked:

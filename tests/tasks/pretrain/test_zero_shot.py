@@ -75,7 +75,17 @@ def test_a_concept_whose_target_is_the_reference_scores_half(images: Tensor, mon
     monkeypatch.setattr(zero_shot, "CONCEPT_TEMPLATES", prompts.REFERENCE_PROMPTS)
     found = concept_scores(images, encode_prompts(Asked(concepts=(Concept("nothing", ("nothing",)),)), encode))
     assert found is not None
-    torch.testing.assert_close(found, torch.full((7, 1), 0.5))
+    assert torch.equal(found, torch.full((7, 1), 0.5))
+
+
+def test_concept_scores_are_in_the_unit_interval_whatever_the_photo(images: Tensor) -> None:
+    asked = encode_prompts(Asked(concepts=(Concept("scale", ("scale",)), Concept("ulcer", ("ulcer",)))), encode)
+    assert asked.targets is not None
+    ends = torch.cat([images, asked.targets.mean(1), -asked.targets.mean(1)])
+    found = concept_scores(F.normalize(ends, dim=1), asked)
+    assert found is not None
+    assert ((found >= 0) & (found <= 1)).all()
+    assert found[7, 0] > 0.99 > 0.01 > found[9, 0]  # a photo that is as the prompts, and its opposite
 
 
 def test_concept_scores_follow_the_protocol(images: Tensor) -> None:

@@ -1,6 +1,6 @@
 """Concept scores of photos as inputs of another task's model, by the encoders of a finished pretraining."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,13 @@ from magic_cli.training import checkpoint
 WHERE = "concepts"  # the attribute of the models that have a reader, in their checkpoints
 
 
+def known_concepts(names: Sequence[str] = ()) -> tuple[Concept, ...]:
+    """Return the lexicon's concepts under a dataset's own names where it has some, and those that the lexicon lacks."""
+    terms = {term.name: name for name in names if (term := lexicon().exact(name)) and term.kind == CONCEPT}
+    ours = (Concept(terms.get(concept.name, concept.name), concept.terms) for concept in lexicon_concepts())
+    return *ours, *(Concept(name, (name,)) for name in names if name not in terms.values())
+
+
 def lexicon_concepts() -> tuple[Concept, ...]:
     """Return the lexicon's concepts with their English words (data/texts/lexicon.py)."""
     terms = lexicon()
@@ -32,7 +39,7 @@ def lexicon_concepts() -> tuple[Concept, ...]:
 
 
 class ConceptReader(nn.Module):
-    """Photos -> scores of the lexicon's concepts (tasks/pretrain/model/zero_shot.py); nothing in it is trained.
+    """Photos -> scores of concepts (tasks/pretrain/model/zero_shot.py); nothing in it is trained.
 
     It holds the run's image encoder, with the projection into the joint space, and the vectors of all prompts, so that
     a checkpoint needs neither the run nor its text encoder.
@@ -40,6 +47,7 @@ class ConceptReader(nn.Module):
     Args:
         config: the settings of the model that it is a part of; their folder of Hub checkpoints goes before the run's.
         file: best.pt of a pretraining run, or of a model whose attribute `concepts` was a reader.
+        concepts: what is scored, for a run; None for the lexicon's. A model keeps what it was trained with.
 
     Raises:
         CheckpointError, WeightsError: as `load_run`.
@@ -48,13 +56,13 @@ class ConceptReader(nn.Module):
     targets: Tensor
     references: Tensor
 
-    def __init__(self, config: Config, file: Path) -> None:
+    def __init__(self, config: Config, file: Path, concepts: Sequence[Concept] | None = None) -> None:
         super().__init__()
         meta, weights = checkpoint.load_best(file)
         if meta.task == TASK:
             kind, size = str(meta.config["image_encoder"]), int(meta.config["image_size"])
             folder = config.weights_dir or str(meta.config.get("weights_dir") or "")
-            targets, references = _prompts(meta, weights, file, folder)
+            targets, references = _prompts((meta, weights), file, folder, concepts or lexicon_concepts())
         else:
             origin, folder = meta.origins[f"{WHERE}.images"], config.weights_dir
             kind, size = str(origin["encoder"]), int(origin["size"])
@@ -81,8 +89,11 @@ class ConceptReader(nn.Module):
 
 
 @torch.no_grad()
-def _prompts(meta: CheckpointMeta, weights: Mapping[str, Tensor], file: Path, folder: str) -> tuple[Tensor, Tensor]:
+def _prompts(
+    read: tuple[CheckpointMeta, Mapping[str, Tensor]], file: Path, folder: str, concepts: Sequence[Concept]
+) -> tuple[Tensor, Tensor]:
     """Return the vectors (concepts, templates, d) of the prompts, and (templates, d) of those that name no concept."""
+    meta, weights = read
     settings: dict[str, Any] = {**meta.config, "weights_dir": folder}
     for setting, where in PretrainConfig.run_settings.items():
         if settings.get(setting):
@@ -90,7 +101,7 @@ def _prompts(meta: CheckpointMeta, weights: Mapping[str, Tensor], file: Path, fo
     model = build(from_dict(PretrainConfig, settings, str(file)))
     checkpoint.check_encoders(model, meta, file)
     checkpoint.load_learned(model, dict(weights), file)
-    prompts = encode_prompts(Asked(concepts=lexicon_concepts()), model.eval().text_vectors)
+    prompts = encode_prompts(Asked(concepts=tuple(concepts)), model.eval().text_vectors)
     assert prompts.targets is not None  # noqa: S101  concepts were asked for
     assert prompts.references is not None  # noqa: S101  as above
     return prompts.targets.float(), prompts.references.float()

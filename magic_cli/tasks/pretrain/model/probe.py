@@ -118,7 +118,7 @@ def _systems(
     output: Output = "patches" if config.image_encoder == "tiny" else "pooled"  # tiny's vector depends on it
     own = published_images(config, output)
     load_run(own, path, "images", projected=False)
-    before, after = (_vectors(own, part.samples, cache, device) for part in parts)
+    before, after = (image_vectors(own, part.samples, cache, device) for part in parts)
     yield "encoder", (before, after)
     if "image_projection.linear.weight" in tensors:
         joint = published_images(config, output)
@@ -128,7 +128,7 @@ def _systems(
         log(f"{path}: the run did not train its image encoder: its own vectors are the published ones")
         return
     published = published_images(config, output)
-    before, after = (_vectors(published, part.samples, cache, device) for part in parts)
+    before, after = (image_vectors(published, part.samples, cache, device) for part in parts)
     yield "published", (before, after)
 
 
@@ -139,7 +139,7 @@ def _projected(encoder: ImageEncoder, vectors: Floats) -> Floats:
 
 
 def photos_with_class(prepared: Prepared, split: str) -> tuple[Photos, Photos]:
-    """Return the photos of split train, and of another one, that have a class; spellings of one name are one class.
+    """Return the photos of split train, and of another one, or train again, that have a class, by any spelling.
 
     Raises:
         DataError: fewer than two classes in train, or no photo of the other split.
@@ -147,12 +147,12 @@ def photos_with_class(prepared: Prepared, split: str) -> tuple[Photos, Photos]:
     golds = {name: prepared_pair_gold(prepared, name) for name in ("train", split)}
     names = distinct_names(label for gold in golds.values() for label in gold.classes.values())
     place = {name_key(name): number for number, name in enumerate(names)}
-    parts = []
+    parts = {}
     for name, gold in golds.items():
         samples = [s for s in pair_samples(prepared, name, needs_text=False) if s.id in gold.classes]
         labels = np.array([place[name_key(gold.classes[sample.id])] for sample in samples], np.intp)
-        parts.append(Photos(samples, labels, [gold.groups[sample.id] for sample in samples], names))
-    train, held = parts
+        parts[name] = Photos(samples, labels, [gold.groups[sample.id] for sample in samples], names)
+    train, held = parts["train"], parts[split]
     if len(set(train.gold.tolist())) < 2 or not len(held.gold):
         classes = counted(len(set(train.gold.tolist())), "class in train", "classes in train")
         got = f"{classes}, {counted(len(held.gold), 'photo', 'photos')} with a class in {split}"
@@ -162,7 +162,7 @@ def photos_with_class(prepared: Prepared, split: str) -> tuple[Photos, Photos]:
 
 
 @torch.inference_mode()
-def _vectors(
+def image_vectors(
     encoder: ImageEncoder, samples: Sequence[Sample], cache: FeatureCache | None, device: torch.device
 ) -> Floats:
     """Return the vectors (N, D) of photos by an encoder, which is frozen."""
