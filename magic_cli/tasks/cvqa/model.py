@@ -105,9 +105,8 @@ class CvqaModel(TaskModel):
         self.register_buffer("encounters", torch.ones(()))
         self.reads_rules = config.rules and self.reads_text
         self.responses: ResponseTerm | None = None
-        self.bottleneck: BottleneckLevels | None = None
-        if config.modality == "concepts" and self.concepts is not None:
-            self.bottleneck = BottleneckLevels(self.concepts.count)
+        levels = BottleneckLevels(self.concepts.count) if self.concepts else None
+        self.bottleneck = levels if config.modality == "concepts" else None
         if config.head == "slots":
             blocks = [(image_dim, _IMAGE)] if image_dim else []
             blocks += [(self.concepts.count, _CONCEPTS)] if self.concepts else []
@@ -355,8 +354,7 @@ class CvqaModel(TaskModel):
         if isinstance(self.head, SlotHead):
             inputs = self._inputs(samples)
             rows = self.scores_of(self.head, inputs)
-            if self.bottleneck is not None:
-                seen = self.bottleneck.seen(self.head, inputs)
+            seen = self.bottleneck.seen(self.head, inputs) if self.bottleneck else seen
             if self.responses is not None:
                 rows = self.responses.added(rows, self.texts, of_class(samples.responses, ResponseBatch))
             scores = list(rows.float().cpu())
