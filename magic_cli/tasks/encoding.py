@@ -154,6 +154,10 @@ class ToEncode(Batch):
         return found
 
 
+Items = Encoded | ToEncode
+"""Items whose features are known, or that are still to be encoded."""
+
+
 def _slices(items: Encoded | ToEncode, count: int) -> list[slice]:
     """Return `count` consecutive slices of items; empty ones come first, so that the last is filled."""
     ends = [len(items) * (number + 1) // count for number in range(count)]
@@ -168,6 +172,14 @@ def gather(encoder: Encoder, items: Sequence[Item], cache: FeatureCache | None) 
         if len(rows) == len(items):
             return Encoded({name: torch.stack([row[name] for row in rows]) for name in rows[0]})
     return ToEncode(encoder.batch([item.load() for item in items]), [item.key for item in items], cache)
+
+
+def gather_all(
+    encoder: ImageEncoder, photos: Sequence[tuple[ImageRecord, int]], cache: FeatureCache | None
+) -> Encoded | ToEncode | None:
+    """Return photos, each in a view, as `gather` does; None without any."""
+    items = [photo_item(encoder, record, view) for record, view in photos]
+    return gather(encoder, items, cache) if items else None
 
 
 def encoded(encoder: Encoder, items: Encoded | ToEncode) -> Features:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from magic_cli.models.heads import SlotHead
 from magic_cli.tasks.bottleneck import Bottleneck, Evidence, Seen, levels
-from magic_cli.tasks.pretrain.model.concepts import lexicon_concepts
+from magic_cli.tasks.pretrain.model.concepts import ConceptReader, lexicon_concepts
 
 
 class BottleneckLevels(nn.Module):
@@ -23,6 +23,13 @@ class BottleneckLevels(nn.Module):
         super().__init__()
         self.register_buffer("absent", torch.zeros(count))
         self.register_buffer("present", torch.ones(count))
+
+    @classmethod
+    def of(cls, reader: ConceptReader | None) -> "BottleneckLevels":
+        """Return the levels of what a reader scores; raises ValueError without one."""
+        if reader is None:
+            raise ValueError("a bottleneck without concepts")
+        return cls(reader.count)
 
     @torch.no_grad()
     def begin(self, scores: Tensor) -> None:

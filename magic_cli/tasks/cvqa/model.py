@@ -29,7 +29,7 @@ from magic_cli.tasks.cvqa.answers import AnswerPrediction, Decode
 from magic_cli.tasks.cvqa.bottleneck import BottleneckLevels
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.cvqa.responses import ResponseBatch, ResponseTerm
-from magic_cli.tasks.encoding import Encoded, ToEncode, encoded, gather, photo_item, pretrained, text_encoder, text_item
+from magic_cli.tasks.encoding import Items, encoded, gather, gather_all, photo_item, pretrained, text_encoder, text_item
 from magic_cli.tasks.pretrain.model.concepts import ConceptReader
 from magic_cli.training.processes.unused import nothing_of_photos, shares_steps
 from magic_cli.training.task import of_class
@@ -62,10 +62,10 @@ class CvqaBatch(Batch):
 
     ids: list[str]
     qids: list[list[str]]
-    photos: Encoded | ToEncode | None = None
+    photos: Items | None = None
     photo_owner: Tensor | None = None
-    seen: Encoded | ToEncode | None = None
-    texts: Encoded | ToEncode | None = None
+    seen: Items | None = None
+    texts: Items | None = None
     text_owner: Tensor | None = None
     words: Tensor | None = None
     rules: Tensor | None = None
@@ -105,8 +105,7 @@ class CvqaModel(TaskModel):
         self.register_buffer("encounters", torch.ones(()))
         self.reads_rules = config.rules and self.reads_text
         self.responses: ResponseTerm | None = None
-        levels = BottleneckLevels(self.concepts.count) if self.concepts else None
-        self.bottleneck = levels if config.modality == "concepts" else None
+        self.bottleneck = BottleneckLevels.of(self.concepts) if config.modality == "concepts" else None
         if config.head == "slots":
             blocks = [(image_dim, _IMAGE)] if image_dim else []
             blocks += [(self.concepts.count, _CONCEPTS)] if self.concepts else []
@@ -179,13 +178,12 @@ class CvqaModel(TaskModel):
         batch = CvqaBatch([sample.id for sample in samples], [list(sample.qids) for sample in samples])
         if self.images is not None or self.concepts is not None:
             owned = [(n, r, v) for n, (s, v) in enumerate(zip(samples, views, strict=True)) for r in s.images]
+            shown = [(record, view) for _, record, view in owned]
             batch = replace(batch, photo_owner=torch.tensor([n for n, _, _ in owned], dtype=torch.long))
-            if self.images is not None and owned:
-                photos = [photo_item(self.images, record, view) for _, record, view in owned]
-                batch = replace(batch, photos=gather(self.images, photos, self.cache))
-            if self.concepts is not None and owned:
-                shown = [photo_item(self.concepts.images, record, view) for _, record, view in owned]
-                batch = replace(batch, seen=gather(self.concepts.images, shown, self.cache))
+            if self.images is not None:
+                batch = replace(batch, photos=gather_all(self.images, shown, self.cache))
+            if self.concepts is not None:
+                batch = replace(batch, seen=gather_all(self.concepts.images, shown, self.cache))
         if self.reads_text or self.config.head == "options":
             texts = [self._texts_of(sample) for sample in samples]
             batch = replace(
@@ -352,8 +350,7 @@ class CvqaModel(TaskModel):
         samples = of_class(batch, CvqaBatch)
         seen: Sequence[Seen] = [()] * len(samples.ids)
         if isinstance(self.head, SlotHead):
-            inputs = self._inputs(samples)
-            rows = self.scores_of(self.head, inputs)
+            rows = self.scores_of(self.head, inputs := self._inputs(samples))
             seen = self.bottleneck.seen(self.head, inputs) if self.bottleneck else seen
             if self.responses is not None:
                 rows = self.responses.added(rows, self.texts, of_class(samples.responses, ResponseBatch))
