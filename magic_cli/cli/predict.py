@@ -239,9 +239,7 @@ def predict(
     templates: TemplatesFile = None,
     presence: Presence = False,
     probe: Probe = False,
-    classes_by: ClassesBy = None,
-    sparse: Sparse = None,
-    what_if: WhatIf = None,
+    classes_by: ClassesBy = None, sparse: Sparse = None, what_if: WhatIf = None,
     neighbours: Neighbours = None,
     neighbours_ckpt: NeighboursCkpt = None,
     neighbour_count: NeighbourCount = 10,
@@ -252,13 +250,9 @@ def predict(
     limit: Annotated[int | None, typer.Option(min=1, max=1_000_000_000, help="Only the first N samples.")] = None,
     precision: Precision = None,
     weights: opt.Weights = None,
-    device: opt.Device = "auto",
-    cache_dir: opt.CacheDir = None,
-    no_cache: opt.NoCache = False,
-    overwrite: opt.Overwrite = False,
-    dry_run: opt.DryRun = False,
-    as_json: opt.Json = False,
-) -> None:
+    device: opt.Device = "auto", cache_dir: opt.CacheDir = None, no_cache: opt.NoCache = False,
+    overwrite: opt.Overwrite = False, dry_run: opt.DryRun = False, as_json: opt.Json = False,
+) -> None:  # fmt: skip
     """Predict a split or any photos: masks, one row of answers per encounter, or classes and vectors.
 
     Example: `magic predict seg --ckpt best.pt`, or of any photos `magic predict seg --ckpt best.pt --images DIR`
