@@ -89,10 +89,9 @@ def predict(
     if options.dry_run:
         configs = [restored(path, known, prepared, options.weights)[1] for path in paths]
         return replace(result, samples=len(_samples(known, prepared, split, configs[0], options.limit)))
-    if options.fits:
-        known = known.configured(checkpoint.best_meta(paths[0])["config"], decision)
-        return _fitted(result, known, (paths, stamps, prepared), options)
     known = known.configured(checkpoint.best_meta(paths[0])["config"], decision)
+    if options.fits:
+        return _fitted(result, known, (paths, stamps, prepared), options)
     ids: list[str] = []
     start = time.monotonic()
     with report_ends(folder, "run the same command again", lambda: _SMALLER):
