@@ -12,6 +12,7 @@ exact expected-F1 maximisation (Dembczyński et al., An exact algorithm for F-me
 import numpy as np
 from numpy.typing import NDArray
 
+from magic_cli.data.questions import QuestionSchema
 from magic_cli.metrics.answer_sets import credit_per_option
 
 Floats = NDArray[np.float64]
@@ -76,3 +77,11 @@ def best_set(slots: Floats, padding: int) -> frozenset[int]:
             if expected > most + 1e-12:
                 best, most = frozenset(candidate), expected
     return best
+
+
+def several_slots(questions: QuestionSchema) -> list[tuple[list[int], int]]:
+    """Return (slot numbers, index of "Not mentioned") of each parent that has several slots and that option."""
+    slot_of = {question.qid: number for number, question in enumerate(questions.slots)}
+    several = [(parent, qids) for parent, qids in questions.parents.items() if len(qids) > 1]
+    padded = [(qids, questions.not_mentioned(parent)) for parent, qids in several]
+    return [([slot_of[qid] for qid in qids], padding) for qids, padding in padded if padding is not None]

@@ -28,6 +28,7 @@ from magic_cli.tasks.bottleneck import Seen
 from magic_cli.tasks.cvqa.answers import AnswerPrediction, Decode
 from magic_cli.tasks.cvqa.bottleneck import BottleneckLevels
 from magic_cli.tasks.cvqa.config import CvqaConfig
+from magic_cli.tasks.cvqa.decode import several_slots
 from magic_cli.tasks.cvqa.responses import ResponseBatch, ResponseTerm
 from magic_cli.tasks.encoding import Items, encoded, gather, gather_all, photo_item, pretrained, text_encoder, text_item
 from magic_cli.tasks.pretrain.model.concepts import ConceptReader
@@ -97,7 +98,7 @@ class CvqaModel(TaskModel):
         self.concepts = ConceptReader(config, Path(config.concepts)) if config.concepts else None
         sizes = [q.size for q in questions.slots]
         self.starts = [0, *accumulate(sizes)]
-        self.parents = _grouped(questions)
+        self.parents = several_slots(questions)
         image_dim = self.images.channels[0] if self.images else 0
         self.reads_text = config.reads_text
         self.reads_words = config.hashed_words if self.reads_text and config.head == "slots" else 0
@@ -380,14 +381,6 @@ def _mean_of_photos(batch: CvqaBatch, rows: Tensor | None, width: int) -> Tensor
     # Unlike bincount, this does not synchronise GPU and CPU to determine the length of the result.
     photos = torch.zeros(count, device=rows.device).index_add(0, owner, torch.ones_like(rows[:, 0]))
     return total / photos[:, None]
-
-
-def _grouped(questions: QuestionSchema) -> list[tuple[list[int], int]]:
-    """Return (slot numbers, index of "Not mentioned") of each parent that has several slots and that option."""
-    slot_of = {question.qid: number for number, question in enumerate(questions.slots)}
-    several = [(parent, qids) for parent, qids in questions.parents.items() if len(qids) > 1]
-    padded = [(qids, questions.not_mentioned(parent)) for parent, qids in several]
-    return [([slot_of[qid] for qid in qids], padding) for qids, padding in padded if padding is not None]
 
 
 def _all_text(sample: Sample) -> str:
