@@ -35,16 +35,26 @@ RUNS: Mapping[str, tuple[str, ...]] = {
 }
 CLOSE = 1e-5
 DRIVER = """
-import os, sys
+import os, signal, sys
 from pathlib import Path
+import pytest
 from magic_cli.__main__ import exit_process
+from magic_cli.errors import Interrupted
 from shape_pairs import shape_pairs, shape_trainer, trainer_of
-from test_training import RUNS
-for name, settings in RUNS.items():
+from stopped_runs import stop_after
+from test_training import RUNS, STOPPED
+def trainer(name, settings):
     out = Path(sys.argv[1]) / name
-    shape_trainer(out / f"photos-{os.environ['RANK']}", out, *settings).run(False)
+    return shape_trainer(out / f"photos-{os.environ['RANK']}", out, *settings)
+for name, settings in RUNS.items():
+    trainer(name, settings).run(False)
+trainer("one, two", RUNS["whole"]).run(resume=True)
+with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+    stop_after(patch, STOPPED, signal.SIGINT)
+    trainer("two, one", RUNS["whole"]).run(False)
 exit_process(0)
 """
+STOPPED = 2  # steps, of two an epoch: in the middle of the second
 
 
 def train(folder: Path, name: str, *settings: str, resume: bool = False) -> Weights:
@@ -155,8 +165,11 @@ def test_the_scale_stays_between_1_and_100(temperature: float, tmp_path: Path) -
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of all runs by two processes, as torchrun starts them."""
+    """The folder of all runs by two processes, as torchrun starts them; "one, two" was begun, and stopped, by one."""
     folder = tmp_path_factory.mktemp("together")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+        stop_after(patch, STOPPED, signal.SIGINT)
+        train(folder, "one, two", *RUNS["whole"])
     (folder / "driver.py").write_text(DRIVER)
     places = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "builders"), os.environ.get("PYTHONPATH", "")]
     variables = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(places)}
@@ -177,3 +190,16 @@ def test_two_processes_train_the_weights_of_one(
     found = torch.load(together / name / "best.pt", weights_only=True)["weights"]
     assert "log_scale" in found
     assert difference(found, {key: weights[name][key] for key in found}) < CLOSE
+
+
+@pytest.mark.parametrize("name", ["one, two", "two, one"])
+def test_a_stopped_run_goes_on_with_another_number_of_processes(
+    name: str, together: Path, alone: tuple[Path, dict[str, Weights]]
+) -> None:
+    """Where it stopped, in the order of an unbroken run of one process."""
+    if name == "two, one":
+        train(together, name, *RUNS["whole"], resume=True)
+    folder, weights = alone
+    assert losses(together / name) == pytest.approx(losses(folder / "whole"), abs=CLOSE)
+    found = torch.load(together / name / "best.pt", weights_only=True)["weights"]
+    assert difference(found, {key: weights["whole"][key] for key in found}) < CLOSE
