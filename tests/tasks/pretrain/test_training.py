@@ -167,9 +167,10 @@ def test_the_scale_stays_between_1_and_100(temperature: float, tmp_path: Path) -
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of all runs by two processes, as torchrun starts them; "one, two" was begun, and stopped, by one."""
     folder = tmp_path_factory.mktemp("together")
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+    with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, STOPPED, signal.SIGINT)
-        train(folder, "one, two", *RUNS["whole"])
+        with pytest.raises(Interrupted):
+            train(folder, "one, two", *RUNS["whole"])
     (folder / "driver.py").write_text(DRIVER)
     places = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "builders"), os.environ.get("PYTHONPATH", "")]
     variables = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(places)}
