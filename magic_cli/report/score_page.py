@@ -50,6 +50,8 @@ _LONGEST_TABLE = 10_000  # letters of a table to copy; longer ones are in their 
 
 _SAME = 5e-5  # official and strict scores closer than this are shown as the same
 
+_NO_SHARES = ("concepts_above_", "grounding_cnr", "grounding_abs_cnr")  # scores that are not between 0 and 1
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreRow:
@@ -286,7 +288,7 @@ def _score_row(scores: TaskScores, task: Task, key: str) -> ScoreRow:
         differs=scores.official is not None and key in scores.official and _differ(value, scores.official[key]),
         trivial=tuple(trivial.values()),
         best_trivial=(min if is_rank(key) else max)(defined, key=lambda pair: pair[1], default=None),
-        beyond=is_rank(key) or key.startswith("concepts_above_") or (value is not None and value > 1),
+        beyond=is_rank(key) or key.startswith(_NO_SHARES) or (value is not None and value > 1),
     )
 
 

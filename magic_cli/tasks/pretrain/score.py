@@ -216,12 +216,12 @@ def _presence_part(presence: Concepts, groups: Groups) -> _Part:
 
 
 def _grounding_part(grounded: Grounding, groups: Groups) -> _Part:
-    counts = counted(len(grounded.ids), "photo with masks and a map", "photos with masks and a map")
+    counts = counted(len(grounded.ids), "photo that has masks and a text", "photos that have masks and a text")
     return _Part(
         {},
         extra=grounded.scores(),
         baselines=grounded.trivial(),
-        notes=[f"grounding on {counts} of its own text"],
+        notes=[f"grounding: maps of {counts}"],
         resampled=grounded.resampled(groups),
     )
 

@@ -68,7 +68,7 @@ def test_maps_on_their_lesions_are_grounded_and_those_of_others_are_not(tmp_path
     assert others["grounding_miou"] < 0.2
     assert prior["grounding_cnr"] == pytest.approx(0)
     assert prior["grounding_miou"] == pytest.approx(0.25 / 5)  # all is above 0.1, nothing above 0.2
-    assert "grounding on 24 photos with masks and a map of its own text" in scores.notes
+    assert "grounding: maps of 24 photos that have masks and a text" in scores.notes
     assert scores.encounter_sums is not None
     found = bootstrap.intervals(scores.encounter_sums, 200, 0)
     for name in NAMES:
