@@ -128,7 +128,7 @@ class CvqaTask(Task):
 
     def configured(self, settings: Mapping[str, SettingValue], decision: Decision | None = None) -> CvqaTask:
         """Return the task with the words that the options name."""
-        return CvqaTask(of_class(decision or CvqaDecision(), CvqaDecision).reword)
+        return self if decision is None else CvqaTask(of_class(decision, CvqaDecision).reword)
 
     def facts(self) -> Mapping[str, SettingValue]:
         """Return in what words the model is asked, where an option says so."""

@@ -167,7 +167,7 @@ class SegTask(Task):
 
     def configured(self, settings: Mapping[str, SettingValue], decision: Decision | None = None) -> SegTask:
         """Return the task with the text that the options name, or what they ask for in words."""
-        return SegTask(of_class(decision or SegDecision(), SegDecision))
+        return self if decision is None else SegTask(of_class(decision, SegDecision))
 
     def facts(self) -> Mapping[str, SettingValue]:
         """Return what text is read, where an option says so, and what is asked for in words."""
