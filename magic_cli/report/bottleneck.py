@@ -54,6 +54,7 @@ class BottleneckContent:
     """What is shown of a concept bottleneck.
 
     Attributes:
+        system: whose it is.
         sparse: whether it reads units of a sparse autoencoder; `autoencoder` has its facts.
         concepts: how many it reads.
         questions: weights by question.
@@ -62,6 +63,7 @@ class BottleneckContent:
             them with an answer that a single concept turns.
     """
 
+    system: str
     sparse: bool
     autoencoder: Mapping[str, float] | None
     concepts: int
@@ -72,10 +74,11 @@ class BottleneckContent:
     turned: int
 
 
-def bottleneck_content(file: BottleneckFile, wordings: Mapping[str, str]) -> BottleneckContent:
+def bottleneck_content(system: str, file: BottleneckFile, wordings: Mapping[str, str]) -> BottleneckContent:
     """Return what is shown of bottleneck.json.
 
     Args:
+        system: the name of the system.
         file: its content.
         wordings: by the name of a parent question, its wording.
     """
@@ -90,6 +93,7 @@ def bottleneck_content(file: BottleneckFile, wordings: Mapping[str, str]) -> Bot
         largest.setdefault((change.case, change.question), change)
     turned = {change.case for change in file.changes if change.becomes != change.answer}
     return BottleneckContent(
+        system=system,
         sparse=file.inputs.kind == "sparse",
         autoencoder=file.inputs.autoencoder,
         concepts=len(file.inputs.names),

@@ -260,12 +260,13 @@ def _task_content(
 
 
 def _bottleneck(report: ScoreReport, system: str, task: Task, wordings: Mapping[str, str]) -> BottleneckContent | None:
-    """Return what is shown of a concept bottleneck; None where the system is none."""
+    """Return what is shown of a concept bottleneck, the detailed system or else the first; None where none is one."""
     if BOTTLENECK_FILE not in task.outputs:
         return None
     paths = dict(zip((row.name for row in report.systems), report.files.preds, strict=False))  # made reports have none
-    found = read_bottleneck(paths[system]) if system in paths else None
-    return None if found is None else bottleneck_content(found, wordings)
+    order = sorted(paths, key=lambda name: name != system)  # the one that is shown in detail, if it is a bottleneck
+    found = next(((name, file) for name in order if (file := read_bottleneck(paths[name]))), None)
+    return None if found is None else bottleneck_content(*found, wordings)
 
 
 def _wording(key: str, questions: Mapping[str, Row]) -> tuple[str, str]:

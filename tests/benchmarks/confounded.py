@@ -31,7 +31,7 @@ from magic_cli.training.runtime import RuntimeOptions
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-DRAWS = 2000
+DRAWS = 500
 
 
 def has(sample: Sample, condition: str) -> bool | None:

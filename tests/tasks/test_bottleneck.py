@@ -223,7 +223,7 @@ def test_units_of_an_autoencoder_are_a_source_of_concepts(
     read_back = read_bottleneck(tmp_path / "sparse")
     assert read_back is not None
     assert read_back.to_json() == found
-    content = bottleneck_content(read_back, {})
+    content = bottleneck_content("sparse", read_back, {})
     assert content.sparse
     assert content.concepts == 12
     (tmp_path / "sparse" / BOTTLENECK_FILE).write_text('{"schema": 1}')
