@@ -67,7 +67,7 @@ _METAVARS = {
 _GROUPS = {
     "Data": "ckpt data data_weight split folds limit source list_sources mapping join merge strict images text",
     "Splits": "valid test split_by split_seed duplicates shards",
-    "Texts": "prompt responses knowledge ontology llm_cache overflow query_from query_attributes",
+    "Texts": "prompt responses knowledge ontology llm_cache overflow query_from query_attributes label_captions",
     "Learning": "task sort preset config list_all settings init finetune seed deterministic",
     "Machine": "device precision weights cache_dir no_cache workers",
     "Output": "help out onnx hub_folder compare card export resume overwrite dry_run as_json run html csv trec log",

@@ -67,6 +67,10 @@ _NAMES = "Attributes that queries tell, such as age,sex,site; default: all that 
 
 QueryAttributes = Annotated[str, typer.Option(metavar="NAME[,NAME]", help=_NAMES)]
 
+_CAPTIONS = "For cases with a label and no text: how many captions are made of the label."
+
+LabelCaptions = Annotated[int, typer.Option("--label-captions", min=0, max=8, help=_CAPTIONS)]
+
 _DUPLICATES = "Duplicate photos: never divided between splits and folds (group), left out (drop), or only listed."
 
 DuplicatePhotos = Annotated[Literal["keep", "drop", "group"], typer.Option("--duplicates", help=_DUPLICATES)]
@@ -95,6 +99,7 @@ def prepare(
     llm_cache: LlmCacheFile = None,
     overflow: Overflow = "drop",
     query_from: QueryFrom = "",
+    label_captions: LabelCaptions = 0,
     query_attributes: QueryAttributes = "",
     duplicates: DuplicatePhotos = "group",
     shards: Shards = None,
@@ -127,7 +132,9 @@ def prepare(
         source=source,
         mapping=tuple(mapping or ()),
         join=join,
-        texts=TextOptions(knowledge, ontology, llm_cache, overflow, query_from, query_attributes.split(",")),
+        texts=TextOptions(
+            knowledge, ontology, llm_cache, overflow, query_from, query_attributes.split(","), label_captions
+        ),
         duplicates=duplicates,
         shards=shards or 0,
     )

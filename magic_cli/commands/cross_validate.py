@@ -69,9 +69,10 @@ class Plan:
         """Return the run folder of a fold, which is counted from 0 and named from 1."""
         return self.setup.work / f"fold-{fold + 1}"
 
-    def train_samples(self, fold: int) -> list[Sample]:
-        """Return the training samples of a fold: all that the other folds hold out."""
-        return [sample for other, part in enumerate(self.parts) if other != fold for sample in part]
+    def train_samples(self, fold: int) -> Sequence[Sample]:
+        """Return the training samples of a fold: those of the other folds that are learned from."""
+        samples = [sample for other, part in enumerate(self.parts) if other != fold for sample in part]
+        return self.setup.task.learned_from(samples, self.setup.config)
 
     def data(self, train: Sequence[Sample]) -> Data:
         """Return training samples as the data of a run that validates on nothing."""

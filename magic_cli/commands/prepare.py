@@ -200,6 +200,7 @@ def _settings(options: PrepareOptions, final: FinalDataset) -> PrepareSettings:
         overflow=options.texts.overflow,
         query_from=final.texts.query_from,
         query_attributes=",".join(options.texts.names),
+        label_captions=options.texts.label_captions,
         text_files=",".join(options.texts.files().values()),
         duplicates=options.duplicates,
     )

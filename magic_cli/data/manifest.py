@@ -54,6 +54,7 @@ class PrepareSettings:
     query_attributes: str = ""
     text_files: str = ""
     duplicates: str = "keep"
+    label_captions: int = 0
 
 
 @dataclass(frozen=True, slots=True)

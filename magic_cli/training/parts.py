@@ -132,7 +132,9 @@ def split_train_valid(task: Task, prepared: Prepared, config: Config) -> Part:
     if not train or not valid:
         got = f"{len(train)} samples to train on, {len(valid)} to validate on"
         raise DataError(f"{prepared.root}: {got}; prepare.json lists what was read and what was left out")
-    return Part(train, valid, task.gold(prepared, split).only({sample.id for sample in valid}))
+    return Part(
+        task.learned_from(train, config), valid, task.gold(prepared, split).only({sample.id for sample in valid})
+    )
 
 
 def _held_out(train: Sequence[Sample], config: Config) -> set[str]:

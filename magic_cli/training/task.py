@@ -223,6 +223,10 @@ class Task(ABC):
         """
         return None
 
+    def learned_from(self, samples: Sequence[Sample], config: Config) -> Sequence[Sample]:
+        """Return the training samples that the settings keep; what is validated on or held out is never asked for."""
+        return samples
+
     def fold_gold(self, gold: TaskGold, ids: Collection[str]) -> TaskGold:
         """Return what the model of a fold is told before it predicts the samples `ids` that the fold holds out."""
         return gold

@@ -153,3 +153,23 @@ def test_a_mapped_text_is_part_of_the_query_as_far_as_it_tells_nothing(tmp_path:
     assert cases["2"].question == "Grows;"
     assert any("2 captions have been cut" in note for note in result.manifest.notes)
     assert result.manifest.settings.query_from == "both"
+
+
+def test_captions_of_labels(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    rows = [{"image": f"{name}.png", "label": "nevus", "sex": "male"} for name in "ab"]
+    write_csv(root / "table.csv", rows)
+    for number, row in enumerate(rows):
+        write_photo(root / row["image"], number)
+    options = PrepareOptions(mapping=("image=image", "label=label"), texts=TextOptions(label_captions=2))
+    result = prepare(root, tmp_path / "out", options)
+    assert "2 captions of labels" in "\n".join(result.manifest.notes)
+    assert result.manifest.settings.label_captions == 2
+    for case in open_prepared(tmp_path / "out").cases.values():
+        assert "nevus" in case.text("raw")["en"]
+        assert "nevus" in case.text("subtext-1")["en"]
+        assert "nevus" not in case.question
+    with pytest.raises(ConfigError, match="--label-captions: got 9"):
+        TextOptions(label_captions=9).check()
+    with pytest.raises(ConfigError, match="--label-captions: got it with --no-knowledge"):
+        TextOptions(knowledge=False, label_captions=1).check()

@@ -16,6 +16,7 @@ from magic_cli.data.texts.captions import (
     KnowledgeOptions,
     with_knowledge,
 )
+from magic_cli.data.texts.label_captions import MOST
 from magic_cli.data.texts.leak_guard import LeakCounts, LeakGuard
 from magic_cli.data.texts.llm_cache import read_llm_cache, says_nothing
 from magic_cli.data.texts.ontology import read_ontology
@@ -40,6 +41,7 @@ class TextOptions:
         overflow: sentences beyond the eighth are dropped ("drop") or join it ("merge").
         query_from: "attributes", "caption" (up to where it tells the class), or "both"; "" for both where `--map text=`
             names a text, else for attributes. The challenge's queries are what patients wrote.
+        label_captions: how many captions are made of the class of a case without a text, 0 to 8.
         query_attributes: names of the attributes that queries tell; () for all (data/texts/query_text.py).
     """
 
@@ -49,6 +51,7 @@ class TextOptions:
     overflow: str = "drop"
     query_from: str = ""
     query_attributes: Sequence[str] = ()
+    label_captions: int = 0
 
     def check(self) -> QueryOptions:
         """Return what queries tell.
@@ -62,6 +65,12 @@ class TextOptions:
         ):
             if word not in words:
                 raise ConfigError(problem(flag, word, " or ".join(words), "choose one of these"))
+        if not (isinstance(self.label_captions, int) and 0 <= self.label_captions <= MOST):
+            expected = f"a whole number from 0 to {MOST}"
+            raise ConfigError(problem("--label-captions", str(self.label_captions), expected, "give another one"))
+        if self.label_captions and self.knowledge is False:
+            got = "it with --no-knowledge"
+            raise ConfigError(problem("--label-captions", got, "texts that are made", "leave out one of the two"))
         return QueryOptions(self.names or NAMES)
 
     @property
@@ -101,6 +110,7 @@ class CaseTexts:
             ontology=None if options.ontology is None else read_ontology(Path(options.ontology)),
             answers=None if options.llm_cache is None else read_llm_cache(Path(options.llm_cache)),
             questions=raw.questions,
+            label_captions=options.label_captions,
         )
         self._guard = None if raw.is_challenge else LeakGuard(classes)
         self.restart()
@@ -124,6 +134,7 @@ class CaseTexts:
             before = case.texts
             case = with_knowledge(case, self._knowledge)
             roles = [role for role in case.texts if role not in before]
+            self._made[RAW] += bool(self._options.label_captions) and RAW in roles and not case.text(CONTENT)
             self._made.update(role for role in roles if role in (DISEASE_TEXT, CONCEPT_TEXT))
             self._made[SUBTEXT] += sum(role.startswith(SUBTEXT) for role in roles)
         return case
@@ -153,7 +164,12 @@ class CaseTexts:
         """Write into the log of the dataset what was made, and what was taken out of queries."""
         issues, counts = self._raw.issues, self._counts
         if self.makes_knowledge:
-            words = {DISEASE_TEXT: "disease texts", CONCEPT_TEXT: "concept texts", SUBTEXT: "sentence texts"}
+            words = {
+                DISEASE_TEXT: "disease texts",
+                CONCEPT_TEXT: "concept texts",
+                SUBTEXT: "sentence texts",
+                RAW: "captions of labels",
+            }
             made = ", ".join(f"{self._made[role]:,} {word}" for role, word in words.items() if self._made[role])
             issues.note(f"texts made for pretraining: {made or 'none, as there is no label, concept or caption'}")
             for line in self._knowledge.answers.notes() if self._knowledge.answers else ():

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from magic_cli.data.prompts import clean, fold, pick
 from magic_cli.data.questions import NO_QUESTIONS, QuestionSchema, plain
 from magic_cli.data.sources.source import CONCEPTS, LABEL_PATH, RAW
+from magic_cli.data.texts.label_captions import label_captions
 from magic_cli.data.texts.lexicon import CONCEPT, DISEASE, Mention, Term, lexicon
 from magic_cli.data.texts.llm_cache import Answer, LlmCache, says_nothing
 from magic_cli.data.texts.ontology import Ontology, parts_of
@@ -65,6 +66,7 @@ class KnowledgeOptions:
         ontology: classes of diseases; None for those of the source and the lexicon.
         answers: what a language model found elsewhere; None without.
         questions: the closed questions that `Case.answers` are about.
+        label_captions: for cases without a text: how many captions are made of their class, the first as raw text.
     """
 
     most: int = MOST_SUBTEXTS
@@ -72,6 +74,7 @@ class KnowledgeOptions:
     ontology: Ontology | None = None
     answers: LlmCache | None = None
     questions: QuestionSchema = NO_QUESTIONS
+    label_captions: int = 0
 
 
 def with_knowledge(case: Case, options: KnowledgeOptions = KnowledgeOptions()) -> Case:
@@ -93,6 +96,11 @@ def with_knowledge(case: Case, options: KnowledgeOptions = KnowledgeOptions()) -
         text = make(case, mentions, answer, options)
         if text:
             texts[role] = {"en": text}
+    if not raw and options.label_captions:
+        path = disease_path(case, (), answer, options.ontology)
+        captions = label_captions(path[-1] if path else "", case.case_id, options.label_captions)
+        roles = (RAW, *(f"{SUBTEXT}{number}" for number in range(1, len(captions))))
+        texts |= {role: {"en": caption} for role, caption in zip(roles, captions, strict=False)}
     if raw and not any(role.startswith(SUBTEXT) for role in texts):
         for number, sentence in enumerate(limited(sentences(raw), options), 1):
             texts[f"{SUBTEXT}{number}"] = {lang: sentence}

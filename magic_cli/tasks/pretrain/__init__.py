@@ -167,8 +167,18 @@ class PretrainTask(Task):
         return trivial_scores(of_class(gold, PairGold))
 
     def data_warnings(self, prepared: Prepared, samples: Sequence[Sample], config: Config) -> Sequence[str]:
-        """Return what makes no pair and, of shards, what is damaged and how they were split."""
-        return [line for split in ("train", "valid") for line in pair_notes(prepared, split)]
+        """Return what makes no pair, what is filtered and, of shards, what is damaged and how they were split."""
+        from magic_cli.tasks.pretrain.pair_filters import filtered
+
+        lines = [line for split in ("train", "valid") for line in pair_notes(prepared, split)]
+        line = filtered(pair_samples(prepared, "train"), of_class(config, self.config_class)).line
+        return [*lines, line] if line else lines
+
+    def learned_from(self, samples: Sequence[Sample], config: Config) -> Sequence[Sample]:
+        """Return the pairs that the filters of the settings keep (tasks/pretrain/pair_filters.py)."""
+        from magic_cli.tasks.pretrain.pair_filters import filtered
+
+        return filtered(samples, of_class(config, self.config_class)).samples
 
     def check_folds(self, prepared: Prepared) -> None:
         """Raise DataError for shards, and for photos without classes and concepts: folds have no joint retrieval."""

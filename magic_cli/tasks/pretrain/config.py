@@ -29,6 +29,16 @@ class PretrainConfig(Config):
         Literal["paper", "templates"],
         "Disease text in training: MAKE's one sentence, or that and the templates of zero-shot prompts in turn.",
     ] = "paper"
+    min_words: Annotated[int, Range(0, 10_000), "Training pairs whose caption has fewer words are left out."] = 0
+    max_words: Annotated[int, Range(0, 1_000_000), "So are those whose caption has more; 0: any number."] = 0
+    keep_pairs: Annotated[
+        float,
+        Range(0, 1, open_low=True),
+        "Fraction of the training pairs that is kept: those whose photo and caption are most similar (DataComp).",
+    ] = 1.0
+    pair_vectors: Annotated[
+        str, "For keep_pairs: folder of predictions for split train, whose vectors tell how similar they are."
+    ] = ""
     local_weight: Annotated[float, Range(0, 1e3), "Weight lambda of the local alignment loss; 0: none (--no-slra)."] = (
         0.7
     )
@@ -69,6 +79,21 @@ class PretrainConfig(Config):
     adam_eps: Annotated[float, Range(1e-12, 1), "AdamW's epsilon."] = 1e-8
     warmup_steps: Annotated[int, Range(0, 2**31), "Updates of the warm-up; 0: the fraction `warmup` of all."] = 0
     gradient_checkpointing: Annotated[bool, "Recompute activations in the backward pass: less memory, slower."] = False
+
+    def conflicts(self) -> list[str]:
+        """Return a line for filters that cannot work."""
+        lines = []
+        if self.keep_pairs < 1 and not self.pair_vectors:
+            got = f"{self.keep_pairs} without pair_vectors"
+            lines.append(f"keep_pairs: got {got}, expected a folder of magic predict pretrain --split train too")
+        if 0 < self.max_words < self.min_words:
+            lines.append(f"max_words: got {self.max_words}, expected at least min_words ({self.min_words}), or 0")
+        return lines
+
+    @property
+    def filters_pairs(self) -> bool:
+        """Whether training pairs are left out."""
+        return self.min_words > 0 or self.max_words > 0 or self.keep_pairs < 1
 
     @property
     def random_views(self) -> bool:

@@ -8,6 +8,7 @@ import pytest
 from magic_cli.data.questions import load_questions
 from magic_cli.data.sources.source import CONCEPTS, LABEL_PATH, RAW
 from magic_cli.data.texts.captions import KnowledgeOptions, with_knowledge
+from magic_cli.data.texts.label_captions import MOST
 from magic_cli.data.texts.llm_cache import read_llm_cache
 from magic_cli.data.texts.ontology import parts_of, read_ontology
 from magic_cli.data.texts.sentences import sentences
@@ -232,3 +233,16 @@ def test_a_caption_that_says_nothing_makes_nothing(text: str) -> None:
     """It stays as the raw text, and is no sentence."""
     case = with_knowledge(Case("c", "train", ("i",), texts={"raw": {"en": text}}))
     assert case.texts == {"raw": {"en": text}}
+
+
+def test_captions_of_a_label_where_there_is_no_text() -> None:
+    texts = made(told("", label="melanocytic_nevus"), label_captions=3)
+    captions = [texts[role] for role in (RAW, "subtext-1", "subtext-2")]
+    assert len(set(captions)) == 3
+    assert all("melanocytic nevus" in caption.casefold() for caption in captions)
+    assert "subtext-3" not in texts
+    others = {made(Case(f"c{n}", "train", (), label="nevus"), label_captions=1)[RAW] for n in range(40)}
+    assert len(others) == MOST  # the captions of a class are not all alike
+    assert made(told("A red plaque.", label="nevus"), label_captions=3)[RAW] == "A red plaque."
+    assert made(told("", label="unknown"), label_captions=3) == {}
+    assert RAW not in made(told("", label="nevus"))
