@@ -134,7 +134,6 @@ Presence = Annotated[bool, typer.Option("--presence", help=_PRESENCE)]
 
 Probe = Annotated[bool, typer.Option("--probe", help="pretrain: score linear probes of the encoder instead.")]
 
-<<<<<<< HEAD
 _BY = "pretrain: classes by a linear model, fitted on train, of concept scores, sparse units or vectors."
 
 ClassesBy = Annotated[Literal["concepts", "sparse", "joint", "encoder"] | None, typer.Option(help=_BY)]
@@ -146,11 +145,6 @@ Sparse = Annotated[str | None, typer.Option("--sparse", metavar="N,K", help=_SPA
 _WHAT_IF = 'Concept bottlenecks: the answer to a case with concepts otherwise, "ID: ulcer=absent, scale=present".'
 
 WhatIf = Annotated[str | None, typer.Option("--what-if", metavar="WORDS", help=_WHAT_IF)]
-=======
-_ATTRIBUTES = "pretrain, with --probe: what vectors may tell instead of classes: sex,age,site, or ruler,hair."
-
-Attributes = Annotated[str | None, typer.Option(metavar="NAME[,NAME]", help=_ATTRIBUTES)]
->>>>>>> 1b454e2 (How sure answers are and whether they are right, gaps with intervals, artefacts on photos, probes of attributes, unimodal controls)
 
 _NEIGHBOURS = "cvqa: case index (magic index build); similar train cases' answers are weighed in."
 
@@ -245,11 +239,7 @@ def predict(
     templates: TemplatesFile = None,
     presence: Presence = False,
     probe: Probe = False,
-<<<<<<< HEAD
     classes_by: ClassesBy = None, sparse: Sparse = None, what_if: WhatIf = None,
-=======
-    attributes: Attributes = None,
->>>>>>> 1b454e2 (How sure answers are and whether they are right, gaps with intervals, artefacts on photos, probes of attributes, unimodal controls)
     neighbours: Neighbours = None,
     neighbours_ckpt: NeighboursCkpt = None,
     neighbour_count: NeighbourCount = 10,
@@ -273,22 +263,9 @@ def predict(
     options = options_class(
         *(tta, threshold, largest, fill_holes, zero_shot, background, saliency, sam, prompt, reword, decode, classes),
         *(concepts, templates, presence, probe, neighbours, neighbours_ckpt, neighbour_count, neighbour_weight),
-<<<<<<< HEAD
         *(gallery, controls, beir, tuple(images or ()), text, overlays, probabilities and int(probabilities), limit),
         *(precision, weights, overwrite, dry_run, _runtime(device, cache_dir, no_cache)),
         *(classes_by, sparse, what_if),
-=======
-        *(gallery, controls, beir, attributes, tuple(images or ()), text, overlays),
-        *(
-            probabilities and int(probabilities),
-            limit,
-            precision,
-            weights,
-            overwrite,
-            dry_run,
-            _runtime(device, cache_dir, no_cache),
-        ),
->>>>>>> 1b454e2 (How sure answers are and whether they are right, gaps with intervals, artefacts on photos, probes of attributes, unimodal controls)
     )
     return emit(as_json, "predict", run(task, ckpt or [], data, split, out, options))
 

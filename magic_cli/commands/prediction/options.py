@@ -35,7 +35,6 @@ class PredictOptions:
             names divided by commas, or a file; a file of concepts; a file of sentences with {} for the class.
         presence: for pretrain: also write how like each class the likest place on a photo is (presence.csv).
         probe: for pretrain: fit linear probes on frozen vectors of split train and score them on the split, instead.
-        attributes: with `probe`: names divided by commas that vectors may tell, such as "sex,age", instead of classes.
         neighbours: for cvqa: a case index (`magic index build`); the answers of similar cases of split train are
             weighed in. neighbours_ckpt: the model that built it; None: the one that its folder keeps.
         neighbour_count: how many cases.
@@ -84,7 +83,6 @@ class PredictOptions:
     gallery: str | None = None
     controls: bool = False
     beir: bool = False
-    attributes: str | None = None
     images: Sequence[StrPath] = ()
     text: str | None = None
     overlays: bool | None = None
@@ -114,9 +112,6 @@ class PredictOptions:
             got = "--neighbours-ckpt or --neighbour-weight alone"
             raise ConfigError(problem("magic predict", got, "--neighbours PLACE with it", "name the index"))
 
-        if self.attributes is not None and not (self.probe and self.attributes.strip(", ")):
-            got = f"--attributes {self.attributes!r}{'' if self.probe else ' without --probe'}"
-            raise ConfigError(problem("magic predict", got, "--probe and names, such as sex,age", "add them"))
         if self.probabilities not in (None, *DEPTHS):
             got, expected = str(self.probabilities), "8 or 16 bits a pixel"
             raise ConfigError(problem("--probabilities", got, expected, "choose one of these"))
@@ -151,7 +146,6 @@ class PredictOptions:
         words: dict[str, str | None] = {"prompt": self.prompt, "reword": self.reword}
         ranked = {"gallery": self.gallery, "controls": self.controls, "beir": self.beir}
         words |= {name: getattr(self, name) for name in ("zero_shot", "background", "saliency", "sam")}
-<<<<<<< HEAD
         read = {"classes_by": self.classes_by, "sparse": self.sparse, "what_if": self.what_if}
         fitted = {"presence": self.presence, "probe": self.probe, **read}
         return {**flags, **words, **ranked, **fitted, "decode": self.decode, "classes": self.classes, **files}
@@ -160,19 +154,6 @@ class PredictOptions:
     def fits(self) -> bool:
         """Whether linear models are fitted on split train, instead of predicting with checkpoints alone."""
         return self.probe or self.classes_by is not None
-=======
-        return {
-            **flags,
-            **words,
-            **ranked,
-            "presence": self.presence,
-            "probe": self.probe,
-            "attributes": self.attributes,
-            "decode": self.decode,
-            "classes": self.classes,
-            **files,
-        }
->>>>>>> 1b454e2 (How sure answers are and whether they are right, gaps with intervals, artefacts on photos, probes of attributes, unimodal controls)
 
     @property
     def similar(self) -> NeighbourOptions | None:

@@ -88,8 +88,6 @@ class AnswerGraph(ExportGraph):
         if "rules" in given:
             parts.append(given["rules"])
         scores = model.scores_of(self._head, torch.cat(parts, 1)).float()
-        if model.config.temperature != 1:
-            scores = scores / model.config.temperature
         sizes = [end - first for first, end in pairwise(self._starts)]
         return torch.cat([part.softmax(1) for part in torch.split(scores, sizes, 1)], 1)
 

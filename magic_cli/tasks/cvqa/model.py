@@ -361,18 +361,13 @@ class CvqaModel(TaskModel):
         if wrong := [name for name, row in zip(samples.ids, scores, strict=True) if not np.isfinite(row.numpy()).all()]:
             raise DataError(problem(wrong[0], "scores that are no numbers", "finite ones", NOT_FINITE))
         decode: Decode = "set" if self.config.decode == "set" else "slot"
-        predictions, warm = [], self.config.temperature
+        predictions = []
         for name, qids, row, evidence in zip(samples.ids, samples.qids, scores, seen, strict=True):
             asked = list(self.questions.by_qid) if isinstance(self.head, SlotHead) else qids
             parts = torch.split(row, self._sizes(asked))
             # copies: all predictions stay in memory, and each tensor view would take a kilobyte for a few numbers
-<<<<<<< HEAD
             probabilities = {q: torch.softmax(p, 0).numpy().copy() for q, p in zip(asked, parts, strict=True)}
             predictions.append(AnswerPrediction(name, probabilities, decode=decode, seen=evidence))
-=======
-            probabilities = {q: torch.softmax(p / warm, 0).numpy().copy() for q, p in zip(asked, parts, strict=True)}
-            predictions.append(AnswerPrediction(name, probabilities, decode=decode))
->>>>>>> 1b454e2 (How sure answers are and whether they are right, gaps with intervals, artefacts on photos, probes of attributes, unimodal controls)
         return predictions
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from magic_cli.tasks.pretrain.matched import Pair
     from magic_cli.tasks.pretrain.predictions import PairPrediction
     from magic_cli.training.case_encoder import CaseEncoder
-    from magic_cli.training.runtime import Probed, Runtime
+    from magic_cli.training.runtime import Runtime
     from magic_cli.training.task_model import TaskModel
 
 
@@ -116,7 +116,6 @@ class PretrainTask(Task):
         questions = asked(gold, of_class(decision or PretrainDecision(), PretrainDecision))
         return save(chain([first], rest), questions, gold, split, out, beside)
 
-<<<<<<< HEAD
     def configured(self, settings: Mapping[str, SettingValue], decision: Decision | None = None) -> PretrainTask:
         """Return the task with the options of `magic predict`."""
         return PretrainTask(of_class(decision or PretrainDecision(), PretrainDecision))
@@ -130,18 +129,12 @@ class PretrainTask(Task):
         self, path: Path, prepared: Prepared, split: str, out: Path, runtime: Runtime, weights: str | None
     ) -> list[Path]:
         """Write out/probe.json with what a logistic regression reads from frozen vectors.
-=======
-    def probe(self, path: Path, prepared: Prepared, asked: Probed, out: Path, runtime: Runtime) -> list[Path]:
-        """Write out/probe.json with what a logistic regression reads from frozen vectors; or out/attributes.json.
->>>>>>> 1b454e2 (How sure answers are and whether they are right, gaps with intervals, artefacts on photos, probes of attributes, unimodal controls)
 
         With `classes_by`, predictions as `write` does, with the classes of a linear model instead of prompts.
 
         Raises:
-            ConfigError: split train; an attribute that no case has. DataError: too few classes, or the folder cannot
-                be written.
+            ConfigError: split train. DataError: too few classes, or the folder cannot be written.
         """
-<<<<<<< HEAD
         if self.decision.classes_by is None:
             from magic_cli.tasks.pretrain.model.probe import probe
             from magic_cli.tasks.pretrain.probe_file import save_probe
@@ -153,17 +146,6 @@ class PretrainTask(Task):
         found = classify(path, prepared, split, (runtime, weights), self.decision)
         beside = None if found.file is None else BesidePredictions(found.file)
         return save(found.predictions, found.asked, self.gold(prepared, split), split, out, beside)
-=======
-        from magic_cli.tasks.pretrain.probe_file import save_attributes, save_probe
-
-        if asked.attributes:
-            from magic_cli.tasks.pretrain.model.attribute_probe import attribute_probe
-
-            return save_attributes(attribute_probe(path, prepared, asked.attributes, runtime, asked.weights), out)
-        from magic_cli.tasks.pretrain.model.probe import probe
-
-        return save_probe(probe(path, prepared, asked.split, runtime, asked.weights), out)
->>>>>>> 1b454e2 (How sure answers are and whether they are right, gaps with intervals, artefacts on photos, probes of attributes, unimodal controls)
 
     def case_encoder(self, model: TaskModel) -> CaseEncoder:
         """Return the pair of encoders as an encoder of cases."""

@@ -58,13 +58,9 @@ class PretrainDecision(Decision):
         presence: also write the highest similarity of a place on each photo to each class.
         probe: fit linear probes instead.
         reword: one of TEMPLATE_WORDINGS, instead of MAKE's templates.
-<<<<<<< HEAD
         classes_by: what a linear model that is fitted on split train reads, instead of prompts of classes.
         sparse: of classes_by="sparse", units of the autoencoder and how many are active at once, such as "256,16".
         what_if: an id and concepts, as tasks/bottleneck.py reads them.
-=======
-        attributes: names that probes are fitted for instead of the class, divided by commas.
->>>>>>> 1b454e2 (How sure answers are and whether they are right, gaps with intervals, artefacts on photos, probes of attributes, unimodal controls)
     """
 
     classes: str | None = None
@@ -73,13 +69,9 @@ class PretrainDecision(Decision):
     presence: bool = False
     probe: bool = False
     reword: str | None = None
-<<<<<<< HEAD
     classes_by: ClassesBy | None = None
     sparse: str | None = None
     what_if: str | None = None
-=======
-    attributes: str | None = None
->>>>>>> 1b454e2 (How sure answers are and whether they are right, gaps with intervals, artefacts on photos, probes of attributes, unimodal controls)
 
     def __post_init__(self) -> None:
         """Refuse another rewording, one beside templates that are given, and options that do not go together."""
