@@ -160,15 +160,20 @@ class Config:
     image_size: Annotated[int, Range(32, 4096), "Height and width of photos in the encoder, in pixels."] = 256
     text_window: Annotated[int, Range(8, 8192), "Longest text that the text encoder sees, in tokens."] = 256
     finetune: Annotated[
-        Literal["head", "last", "all", "lora"],
-        "Encoder weights to train: none (head), the last stage, all, or LoRA adapters (lora).",
+        Literal["head", "last", "all", "lora", "bitfit", "norm", "prompt"],
+        "Encoder weights to train: none (head), the last stage, all, LoRA adapters (lora), biases (bitfit), scale and "
+        "shift of norms (norm), or tokens that are added to those of a transformer (prompt).",
     ] = "head"
+    finetune_encoders: Annotated[
+        Literal["both", "images", "texts"], "Encoders that `finetune` is about; the other one stays as it is."
+    ] = "both"
     frozen_stages: Annotated[
         int,
         Range(0, 16),
         "First stages of the image encoder (of 7 in lite0 to lite2, 4 in Hub backbones) that finetune=all keeps.",
     ] = 0
     rank: Annotated[int, Range(1, 4096), "Rank of the LoRA adapters."] = 8
+    prompt_tokens: Annotated[int, Range(1, 1024), "Learned tokens of finetune=prompt."] = 8
     epochs: Annotated[int, Range(1, 100_000), "Passes over the training samples."] = 20
     batch_size: Annotated[
         int, Range(1, 65_536), "Samples per batch, over all processes together; auto: as many as fit (CUDA)."
@@ -214,7 +219,8 @@ class Config:
 
     def size_conflicts(self) -> list[str]:
         """Return a line if batch normalisation may see a single value of a channel, from which it cannot learn."""
-        if not self.image_encoder.startswith("lite") or self.finetune in ("head", "lora") or self.image_size >= _LEAST:
+        trains_norms = self.finetune in ("last", "all") and self.finetune_encoders != "texts"
+        if not self.image_encoder.startswith("lite") or not trains_norms or self.image_size >= _LEAST:
             return []
         got = f"{self.image_size} with finetune={self.finetune}"
         return [f"image_size: got {got}, expected at least {_LEAST}: the last map of {self.image_encoder} is one pixel"]

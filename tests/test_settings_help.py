@@ -55,7 +55,7 @@ def test_lines_are_aligned_and_say_the_same() -> None:
     rows = {line.split()[0]: line for line in text[2:-1]}
     assert [rows["dropout"][at:].split("  ")[0] for at in columns[:2]] == ["0.1", "number in [0, 1)"]
     assert [rows["rules"][at:].split("  ")[0] for at in columns[:2]] == ["true", "true or false"]
-    assert [rows["finetune"][at:].split("  ")[0] for at in columns[:2]] == ["head", "head | last | all | lora"]
+    assert [rows["finetune"][at:].split("  ")[0] for at in columns[:2]] == ["head", "head | last | all | lora |"]
     assert all(line[at - 1] == " " for line in text[1:-1] if len(line) > columns[2] for at in columns)
 
 

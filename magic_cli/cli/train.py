@@ -80,9 +80,11 @@ _INIT = "Earlier run of the task (folder or best.pt) whose weights training star
 
 Init = Annotated[Path | None, typer.Option("--init", metavar="RUN", help=_INIT)]
 
-_FINETUNE = "Encoder weights to train: head (none), last (stage), all, or lora."
+_FINETUNE = "Encoder weights to train: head (none), last (stage), all, or few: lora, bitfit, norm, prompt."
 
-Finetune = Annotated[Literal["head", "last", "all", "lora"] | None, typer.Option(help=_FINETUNE)]
+_Finetune = Literal["head", "last", "all", "lora", "bitfit", "norm", "prompt"]
+
+Finetune = Annotated[_Finetune | None, typer.Option(help=_FINETUNE)]
 
 FormerTune = Annotated[str | None, typer.Option("--tune", hidden=True, callback=_renamed, help="Renamed: --finetune.")]
 

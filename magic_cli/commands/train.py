@@ -102,7 +102,8 @@ def _planned(setup: RunSetup, trainer: "Trainer") -> TrainResult:
     """Return what is known before the training; log how much of the model learns."""
     sizes = [(p.numel(), p.requires_grad) for p in trainer.core.parameters()]
     learning = sum(size for size, learns in sizes if learns)
-    log(f"{learning:,} of {sum(size for size, _ in sizes):,} parameters learn")
+    total = sum(size for size, _ in sizes)
+    log(f"{learning:,} of {total:,} parameters learn")
     data = trainer.data
     processes, updates = trainer.accelerator.num_processes, trainer.batches.updates * setup.config.epochs
     for line in data.task.training_notes(trainer.core, data.train, setup.config, processes, updates):
@@ -117,6 +118,7 @@ def _planned(setup: RunSetup, trainer: "Trainer") -> TrainResult:
         title=setup.task.title,
         config=setup.config.as_dict(),
         parameters=learning,
+        parameters_total=total,
         train_samples=len(data.train),
         valid_samples=len(data.valid),
         review=Review(),

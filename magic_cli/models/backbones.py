@@ -1,4 +1,4 @@
-"""SegFormer, Swin, ConvNeXt, DINOv2 and DINOv3 of the Hub as image encoders: a pyramid for masks, vectors for answers.
+"""SegFormer, Swin, ConvNeXt, ViT, DINOv2 and DINOv3 of the Hub as image encoders: a pyramid for masks, or vectors.
 
 Checkpoints are read from `--weights DIR` or the local Hugging Face cache, never from the network, as backbones and
 models of transformers.
@@ -7,7 +7,7 @@ models of transformers.
 |--------|-----------------------|----------------------------|
 | SegFormer (MiT), Swin, Swin V2, ConvNeXt, ConvNeXt V2, DINOv3 ConvNeXt | the outputs of its stages, at strides 4, 8, \
 16, 32 | 32 |
-| DINOv2, also with registers, DINOv3 ViT | its blocks in four equal parts; the last map of each part, resampled \
+| DINOv2, also with registers, DINOv3 ViT, ViT | its blocks in four equal parts; the last map of each part, resampled \
 bilinearly to 4, 2, 1 and 1/2 times its side | 14 or 16 |
 
 The second is the simple feature pyramid of ViTDet (Li et al., ECCV 2022), with bilinear resampling, which has no
@@ -31,6 +31,10 @@ from magic_cli.models.weights import LOCAL, model_folder
 _LEVELS = 4
 
 _NORMS = "hidden_states_norms"  # one per level of a backbone, at first scale 1 and shift 0: checkpoints have none
+
+_VIT = "vit"
+
+_ANY_SIZE = {"interpolate_pos_encoding": True}  # the other families do it unasked
 
 _LAST_NORMS = ("layernorm", "layer_norm", "norm")
 
@@ -60,6 +64,7 @@ class Backbone(ImageEncoder):
                 module.mask_token = None  # of pretraining: no output depends on it
         self.stages = _stages(self.net, min(_LEVELS, depth_of(settings)) if self.is_isotropic else _LEVELS)
         self.last_stage = self.stages[-1]
+        self.transformer_blocks = self.stages[0][0].rpartition(".")[0] if self.is_isotropic else ""
 
     def _load(self, name: str, folder: Path, settings: Any) -> Any:
         """Return the network with its weights."""
@@ -84,6 +89,9 @@ class BackbonePyramid(Backbone):
             settings.reshape_last_stage = True
             self.channels = tuple(settings.hidden_sizes)
             return _whole(AutoModel, name, folder, settings)
+        if settings.model_type == _VIT:  # has no backbone in transformers
+            self.channels = (settings.hidden_size,) * min(_LEVELS, settings.num_hidden_layers)
+            return _whole(AutoModel, name, folder, settings)
         depth = len(settings.stage_names) - 1  # the first one is the stem
         count = min(_LEVELS, depth)
         chosen = tuple(depth * number // count for number in range(1, count + 1))
@@ -96,13 +104,24 @@ class BackbonePyramid(Backbone):
     def forward(self, pixels: Tensor) -> Features:
         """Encode uint8 (B, 3, S, S)."""
         normalised = self.normalise(pixels)
-        if hasattr(self.net, "out_indices"):
+        if self.net.config.model_type == _VIT:
+            levels = self._normed(normalised)
+        elif hasattr(self.net, "out_indices"):
             levels = self.net(pixel_values=normalised).feature_maps
         else:
             levels = self.net(pixel_values=normalised, output_hidden_states=True).hidden_states
         if self.is_isotropic:
             levels = simple_pyramid(levels)
         return {f"p{number}": level for number, level in enumerate(levels)}
+
+    def _normed(self, normalised: Tensor) -> list[Tensor]:
+        """Return the last patches of each part of a ViT's blocks after its last norm, as DINOv2's backbone does."""
+        more = {"output_hidden_states": True, **_ANY_SIZE}
+        hidden = self.net(pixel_values=normalised, **more).hidden_states
+        depth, count, side = len(hidden) - 1, len(self.channels), self.size // self.stride
+        chosen = [hidden[depth * number // count] for number in range(1, count + 1)]
+        patches = [self.net.layernorm(level)[:, -side * side :].transpose(1, 2) for level in chosen]
+        return [level.reshape(*level.shape[:2], side, side) for level in patches]
 
 
 class BackboneVectors(Backbone):
@@ -126,7 +145,8 @@ class BackboneVectors(Backbone):
 
     def forward(self, pixels: Tensor) -> Features:
         """Encode uint8 (B, 3, S, S)."""
-        last = self.net(pixel_values=self.normalise(pixels)).last_hidden_state
+        more = _ANY_SIZE if self.net.config.model_type == _VIT else {}
+        last = self.net(pixel_values=self.normalise(pixels), **more).last_hidden_state
         if last.ndim == 4:  # ConvNeXt's map comes before its norm; SegFormer's has none
             places = last.flatten(2).transpose(1, 2)
             norm = getattr(self.net, "layernorm", nn.Identity())
@@ -197,8 +217,9 @@ def _quiet() -> Iterator[None]:
 
 def _whole(kind: Any, name: str, folder: Path, settings: Any) -> Any:
     """Load a network in float32, all of whose weights are in its files, the norms of levels apart."""
+    more = {"add_pooling_layer": False} if settings.model_type == _VIT else {}  # which nothing reads
     with _quiet(), usable(name, folder):
-        net, info = kind.from_pretrained(folder, config=settings, output_loading_info=True, **LOCAL)
+        net, info = kind.from_pretrained(folder, config=settings, output_loading_info=True, **LOCAL, **more)
         if missing := sorted(key for key in info["missing_keys"] if not key.startswith(_NORMS)):
             raise ValueError(f"no weights for {missing[0]} and {len(missing) - 1} others")
     return net.float().eval()

@@ -32,7 +32,8 @@ class ClipImage(ProjectedImage):
         self.vision_model, self.projection = model.vision_model, model.visual_projection
         self.check_size(model.config.vision_config.patch_size)
         self.channels = (model.config.projection_dim,)
-        last = f"vision_model.encoder.layers.{model.config.vision_config.num_hidden_layers - 1}"
+        self.transformer_blocks = "vision_model.encoder.layers"
+        last = f"{self.transformer_blocks}.{model.config.vision_config.num_hidden_layers - 1}"
         self.last_stage = (last, "vision_model.post_layernorm", "projection")
         self.log_scale = model.logit_scale.item()
         self.record_weights()
@@ -58,7 +59,8 @@ class SiglipImage(ProjectedImage):
         self.patch = int(model.config.vision_config.patch_size)
         self.check_size(self.patch)
         self.channels = (model.config.vision_config.hidden_size,)
-        last = f"vision_model.encoder.layers.{model.config.vision_config.num_hidden_layers - 1}"
+        self.transformer_blocks = "vision_model.encoder.layers"
+        last = f"{self.transformer_blocks}.{model.config.vision_config.num_hidden_layers - 1}"
         self.last_stage = (last, "vision_model.post_layernorm", "vision_model.head")
         self.log_scale, self.logit_bias = model.logit_scale.item(), model.logit_bias.item()
         self.record_weights()
@@ -99,7 +101,8 @@ class SiglipText(TextEncoder):
         self.length, self.tokenizer, self.source, self.pad = length, tokenizer, name, tokenizer.pad_token_id
         self.text_model = model.text_model
         self.dim = model.text_model.head.out_features
-        last = f"text_model.encoder.layers.{len(model.text_model.encoder.layers) - 1}"
+        self.transformer_blocks = "text_model.encoder.layers"
+        last = f"{self.transformer_blocks}.{len(model.text_model.encoder.layers) - 1}"
         self.last_stage = (last, "text_model.final_layer_norm", "text_model.head")
         self.record_weights()
 

@@ -42,7 +42,8 @@ class Encoder(nn.Module):
         used: paths of the modules that its outputs depend on, of an encoder without stages; None for all.
         stages: paths of the modules of each stage, from the pixels on, that its outputs depend on, of an encoder of
             which the first ones can be left untrained; () if none can.
-        trainable: paths of the modules that are trained; None for all, () for none (frozen).
+        transformer_blocks: path of the list of blocks of a plain transformer, each (B, L, D) to (B, L, D); "" for none.
+        trainable: paths of the modules and single tensors that are trained; None for all, () for none (frozen).
         weights_sha256: hex SHA-256 of the loaded weights, before any fine-tuning.
         origin: the training run that they come from, so that a checkpoint has to hold them; None for published weights.
     """
@@ -51,6 +52,7 @@ class Encoder(nn.Module):
     last_stage: tuple[str, ...] = ()
     used: tuple[str, ...] | None = None
     stages: tuple[tuple[str, ...], ...] = ()
+    transformer_blocks = ""
     trainable: tuple[str, ...] | None = None
     weights_sha256 = ""
     origin: Origin | None = None
@@ -82,22 +84,27 @@ class Encoder(nn.Module):
         self.set_trainable(())
 
     def set_trainable(self, paths: tuple[str, ...]) -> None:
-        """Train only the modules at these paths from now on."""
+        """Train only the modules, and single tensors, at these paths from now on."""
         self.trainable = paths
         self.requires_grad_(False)
+        tensors = dict(self.named_parameters())
         for path in paths:
-            self.get_submodule(path).requires_grad_(True)
+            (tensors[path] if path in tensors else self.get_submodule(path)).requires_grad_(True)
         self.train(self.training)
 
     def is_trainable(self, name: str) -> bool:
         """Return whether training may change the tensor of this name in the state dict."""
-        return self.trainable is None or name.startswith(tuple(f"{path}." for path in self.trainable))
+        if self.trainable is None:
+            return True
+        return name in self.trainable or name.startswith(tuple(f"{path}." for path in self.trainable))
 
     def train(self, mode: bool = True) -> "Encoder":
-        """Set the mode as nn.Module does, except that parts that are not trained stay in eval mode."""
+        """Set the mode as nn.Module does, except that modules that are not trained as a whole stay in eval mode."""
         super().train(mode and self.trainable is None)
+        modules = dict(self.named_modules()) if self.trainable else {}
         for path in self.trainable or ():
-            self.get_submodule(path).train(mode)
+            if path in modules:
+                modules[path].train(mode)
         return self
 
     def batch(self, items: Sequence[Any]) -> Any:
@@ -299,7 +306,8 @@ class BertText(TextEncoder):
         self.tokenizer, self.pooling, self.source = tokenizer, pooling, source
         self.net = AutoModel.from_pretrained(folder, **LOCAL)
         self.dim, self.pad = self.net.config.hidden_size, tokenizer.pad_token_id or 0
-        self.last_stage = (f"net.encoder.layer.{len(self.net.encoder.layer) - 1}",)
+        self.transformer_blocks = "net.encoder.layer"
+        self.last_stage = (f"{self.transformer_blocks}.{len(self.net.encoder.layer) - 1}",)
         self.window = min(window, self.net.config.max_position_embeddings)
         self.record_weights()
 

@@ -1,4 +1,4 @@
-"""Which weights of an encoder are trained: none, the last stage, all, or low-rank adapters.
+"""Which weights of an encoder are trained: none, some of its own, or a few that are added to it.
 
 | mode | trained weights of an encoder |
 |------|-------------------------------|
@@ -9,8 +9,12 @@ its norm; DINOv2, DINOv3: the last quarter of the blocks and the norm. BERT, CLI
 norm and projection or pooling after it |
 | all  | all that its outputs depend on, without its first `frozen_stages` |
 | lora | adapters on the attention projections of transformers, on the pointwise convolutions of Lite0 and ConvNeXt |
+| bitfit | biases (Ben Zaken et al., ACL 2022), those of norms too |
+| norm | scale and shift of its norms: layer, batch, group, root mean square (Frankle et al., ICLR 2021) |
+| prompt | learned tokens that transformers read beside the usual ones (models/tuning/prompts.py) |
 
-All other weights stay bit-identical: no gradients, and eval mode, so that no running statistics change.
+All other weights stay bit-identical: no gradients, and eval mode, so that no running statistics change and nothing is
+dropped out; of batch norms `norm` and `bitfit` train scale and shift only.
 """
 
 import re
@@ -19,8 +23,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from magic_cli.config import Config
 from magic_cli.errors import ConfigError, problem
 from magic_cli.models.encoders import BertText, Encoder, ImageEncoder
+from magic_cli.models.tuning.prompts import NAME, add_prompt
 
 # Attention in CLIP, Swin, DINOv2 and BERT (transformers 5, then 4 where it differs), pointwise convolutions.
 _ATTENTION = r"(q_proj|k_proj|v_proj|o_proj|out_proj|(self|attention)\.(query|key|value)|attention\.output\.dense)"
@@ -29,6 +35,8 @@ _POINTWISE = r"(blocks\..*conv_pwl?|layers\.\d+\.(pwconv|pointwise_conv)[12])"  
 
 # open_clip and timm: their attention is one parameter or one layer
 _MLP = r"(resblocks\.\d+\.mlp\.c_(fc|proj)|trunk\.blocks\.\d+\.attn\.(qkv|proj))"
+
+_NORMS = (nn.LayerNorm, nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.RMSNorm)
 
 _SWITCH = "set_grad_checkpointing"  # of open_clip and timm
 
@@ -115,20 +123,53 @@ def used_modules(encoder: Encoder) -> tuple[str, ...] | None:
     return later_stages(encoder, 0) if encoder.stages else encoder.used
 
 
-def set_finetuning(encoder: Encoder, mode: str, rank: int, frozen_stages: int = 0) -> None:
+def _used_tensors(encoder: Encoder) -> dict[str, nn.Parameter]:
+    """Return the parameters that an encoder's outputs depend on, by name."""
+    used = used_modules(encoder)
+    start = None if used is None else tuple(f"{path}." for path in used)
+    return {name: p for name, p in encoder.named_parameters() if start is None or name.startswith(start)}
+
+
+def biases(encoder: Encoder) -> tuple[str, ...]:
+    """Return the names of the biases that an encoder's outputs depend on."""
+    return tuple(name for name in _used_tensors(encoder) if name.endswith("bias"))
+
+
+def norm_weights(encoder: Encoder) -> tuple[str, ...]:
+    """Return the names of scale and shift of the norms that an encoder's outputs depend on."""
+    norms = tuple(f"{name}." for name, module in encoder.named_modules() if isinstance(module, _NORMS))
+    return tuple(name for name in _used_tensors(encoder) if name.startswith(norms))
+
+
+def tune(encoder: Encoder, config: Config) -> None:
+    """Set which weights of an encoder are trained, as the settings say; raises as `set_finetuning`."""
+    part = "images" if isinstance(encoder, ImageEncoder) else "texts"
+    mode = config.finetune if config.finetune_encoders in ("both", part) else "head"
+    set_finetuning(encoder, mode, config.rank, config.frozen_stages, config.prompt_tokens)
+
+
+def set_finetuning(encoder: Encoder, mode: str, rank: int = 8, frozen_stages: int = 0, prompt_tokens: int = 8) -> None:
     """Set which weights of an encoder are trained; called once, after the weights were loaded.
 
     Args:
         encoder: changed in place.
-        mode: "head", "last", "all" or "lora".
+        mode: "head", "last", "all", "lora", "bitfit", "norm" or "prompt".
         rank: rank of the adapters; more than the channels of a layer is allowed, but useless.
         frozen_stages: number of first stages that mode "all" leaves as they are, of an image encoder.
+        prompt_tokens: number of learned tokens of mode "prompt".
 
     Raises:
-        ConfigError: mode "last" for an encoder without stages, or more frozen stages than it has.
+        ConfigError: mode "last" for an encoder without stages, "prompt" for one that is no plain transformer, or more
+            frozen stages than it has.
     """
     if mode == "head":
         encoder.freeze()
+    elif mode == "bitfit":
+        encoder.set_trainable(biases(encoder))
+    elif mode == "norm":
+        encoder.set_trainable(norm_weights(encoder))
+    elif mode == "prompt":
+        encoder.set_trainable(add_prompt(encoder, prompt_tokens))
     elif mode == "last":
         encoder.set_trainable(last_stage(encoder))
     elif mode == "lora":
@@ -150,13 +191,14 @@ def checkpoint_activations(encoder: Encoder) -> bool:
     """Compute activations anew in the backward pass from now on: less memory, and about a third more time.
 
     Only blocks in training mode do it: with adapters (finetune=lora) it has no effect. Networks with batch
-    normalisation cannot, as their statistics would count every batch twice.
+    normalisation cannot, as their statistics would count every batch twice; nor can those with learned prompts, which
+    are handed on from block to block.
 
     Returns:
         Whether this encoder can.
     """
     modules = list(encoder.modules())
-    if any(isinstance(module, nn.BatchNorm2d) for module in modules):
+    if any(isinstance(module, nn.BatchNorm2d) or hasattr(module, NAME) for module in modules):
         return False
     of_transformers = [module for module in modules if _switch(module)]
     for module in of_transformers:

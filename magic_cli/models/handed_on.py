@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from magic_cli.errors import CheckpointError, problem
 from magic_cli.models.encoders import Encoder, Features, ImageEncoder, TextEncoder
 from magic_cli.models.projection import Projection
+from magic_cli.models.tuning.prompts import NAME as PROMPT
+from magic_cli.models.tuning.prompts import add_prompt
 from magic_cli.records import Origin
 
 JOINT = "joint"  # the name of the projection among an encoder's modules
@@ -45,6 +47,9 @@ def hand_on(encoder: Encoder, tensors: Mapping[str, Tensor], origin: Origin) -> 
     if not tensors:
         return
     complete = merged(encoder, tensors)
+    learned_tokens = [tensor for name, tensor in complete.items() if name.endswith(f".{PROMPT}.tokens")]
+    if learned_tokens and learned_tokens[0].ndim:
+        add_prompt(encoder, len(learned_tokens[0]))
     weight = complete.get(f"{JOINT}.linear.weight")
     if weight is not None and weight.ndim == 2:
         _add_projection(encoder, *reversed(weight.shape))

@@ -1,4 +1,4 @@
-"""Light heads on top of the encoders: a text-conditioned pyramid decoder and two answer heads."""
+"""Light heads on top of the encoders: a text-conditioned pyramid decoder and three answer heads."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from magic_cli.models.encoders import Features
 from magic_cli.models.masks.scale_attention import ScaleAttention
+from magic_cli.models.projection import MOST_LOG_SCALE
 
 
 class Film(nn.Module):
@@ -76,39 +77,31 @@ def overflow_as_inf(vectors: Tensor) -> Tensor:
     return torch.where(vectors.isfinite(), vectors, torch.inf)
 
 
-class SlotHead(nn.Module):
-    """Score every option of every slot from one input vector.
+class AnswerHead(nn.Module):
+    """A head that scores every option of every slot from one input vector.
 
-    score(slot, option) = log prior + linear(slot, option) · x, where x (B, D) is [image; encounter text; rules],
-    centred and scaled block by block. With `width`, <A x, B e(question || option)> / width is added, where e (R, T)
-    are the texts of all R (slot, option) rows. linear and A start at zero, so that the untrained head predicts
-    the prior (examples/closed-questions.md, "Constants to beat").
+    x (B, D) is [image; encounter text; rules], centred and scaled block by block.
 
     Args:
         blocks: dimension of each part of x.
         sizes: number of options of each slot.
-        text_dim: T.
-        width: dimension of the option-scoring term; 0 for none.
         dropout: probability to drop an element of x.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, blocks: Sequence[int], sizes: Sequence[int], text_dim: int, width: int, dropout: float) -> None:
+    def __init__(self, blocks: Sequence[int], sizes: Sequence[int], dropout: float) -> None:
         super().__init__()
         self.blocks, self.sizes = list(blocks), list(sizes)
-        inputs, rows = sum(blocks), sum(sizes)
-        self.register_buffer("mean", torch.zeros(inputs))
-        self.register_buffer("scale", torch.ones(inputs))
+        self.register_buffer("mean", torch.zeros(sum(blocks)))
+        self.register_buffer("scale", torch.ones(sum(blocks)))
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(inputs, rows)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-        self.query, self.option = None, None
-        if width:
-            self.query, self.option = nn.Linear(inputs, width, bias=False), nn.Linear(text_dim, width, bias=False)
-            nn.init.zeros_(self.query.weight)
+
+    @property
+    def prior(self) -> nn.Parameter:
+        """What is added to the score of each (slot, option) row, (R,)."""
+        raise NotImplementedError
 
     @torch.no_grad()
     def init_from_data(self, inputs: Tensor, prior: Tensor, weights: Sequence[float]) -> None:
@@ -126,11 +119,54 @@ class SlotHead(nn.Module):
             norm = part.pow(2).sum(1).mean().sqrt()
             # A block that is constant in training, up to rounding, must not be scaled up.
             scale.fill_((norm if norm > 1e-5 else 1.0) / weight)
-        self.linear.bias.copy_(prior)
+        self.prior.copy_(prior)
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Return centred and scaled inputs, in training without those that dropout leaves out."""
+        dropped: Tensor = self.dropout((x - self.mean) / self.scale)
+        return dropped
 
     def forward(self, x: Tensor, options: Tensor) -> Tensor:
         """Return scores (B, R) for inputs (B, D) and option texts (R, T)."""
-        x = self.dropout((x - self.mean) / self.scale)
+        raise NotImplementedError
+
+    def group_norms(self) -> Tensor:
+        """Return norms of weights, for a group lasso: (groups, blocks)."""
+        raise NotImplementedError
+
+
+class SlotHead(AnswerHead):
+    """Score every option of every slot linearly.
+
+    score(slot, option) = log prior + linear(slot, option) · x. With `width`, <A x, B e(question || option)> / width is
+    added, where e (R, T) are the texts of all R (slot, option) rows. linear and A start at zero, so that the untrained
+    head predicts the prior (examples/closed-questions.md, "Constants to beat").
+
+    Args:
+        blocks, sizes, dropout: as of `AnswerHead`.
+        text_dim: T.
+        width: dimension of the option-scoring term; 0 for none.
+    """
+
+    def __init__(self, blocks: Sequence[int], sizes: Sequence[int], text_dim: int, width: int, dropout: float) -> None:
+        super().__init__(blocks, sizes, dropout)
+        inputs = sum(blocks)
+        self.linear = nn.Linear(inputs, sum(sizes))
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.query, self.option = None, None
+        if width:
+            self.query, self.option = nn.Linear(inputs, width, bias=False), nn.Linear(text_dim, width, bias=False)
+            nn.init.zeros_(self.query.weight)
+
+    @property
+    def prior(self) -> nn.Parameter:
+        """The bias (R,)."""
+        return self.linear.bias
+
+    def forward(self, x: Tensor, options: Tensor) -> Tensor:
+        """Return scores (B, R) for inputs (B, D) and option texts (R, T)."""
+        x = self.scaled(x)
         scores: Tensor = self.linear(x)
         if self.query is not None and self.option is not None:
             scores = scores + self.query(x) @ self.option(options).T / self.option.out_features
@@ -145,6 +181,46 @@ class SlotHead(nn.Module):
         squares = torch.stack([part.pow(2).sum(1) for part in torch.split(self.linear.weight, self.blocks, 1)], 1)
         slots = torch.stack([part.sum(0) for part in torch.split(squares, self.sizes)])
         return (slots + 1e-6).sqrt()
+
+
+class AnchoredHead(AnswerHead):
+    """Score options by their texts: a projection of x against the options' embeddings, which stay as they are.
+
+    score(slot, option) = log prior + cos(P x, a(slot, option)) / temperature, after CITE (Zhang et al., MICCAI 2023),
+    which classifies photos by the names of classes. a is the text's embedding minus the mean of its slot's, of unit
+    length: what a slot's texts have in common tells nothing. P is all that learns beside prior and temperature, so
+    options that are rare learn from those that are worded alike.
+
+    Args:
+        blocks, sizes, dropout: as of `AnswerHead`.
+        text_dim: T.
+    """
+
+    def __init__(self, blocks: Sequence[int], sizes: Sequence[int], text_dim: int, dropout: float) -> None:
+        super().__init__(blocks, sizes, dropout)
+        self.projection = nn.Linear(sum(blocks), text_dim, bias=False)
+        self.bias = nn.Parameter(torch.zeros(sum(sizes)))
+        self.log_scale = nn.Parameter(torch.zeros(()))  # 1 / temperature is 1 at first: close to the prior
+
+    @property
+    def prior(self) -> nn.Parameter:
+        """The bias (R,)."""
+        return self.bias
+
+    def anchors(self, options: Tensor) -> Tensor:
+        """Return unit vectors (R, T) of option texts (R, T)."""
+        slots = [texts - texts.mean(0) for texts in torch.split(options, self.sizes)]
+        return F.normalize(torch.cat(slots), dim=1)
+
+    def forward(self, x: Tensor, options: Tensor) -> Tensor:
+        """Return scores (B, R) for inputs (B, D) and option texts (R, T)."""
+        vectors = F.normalize(self.projection(self.scaled(x)), dim=1)
+        scores: Tensor = self.bias + self.log_scale.clamp(max=MOST_LOG_SCALE).exp() * vectors @ self.anchors(options).T
+        return scores
+
+    def group_norms(self) -> Tensor:
+        """Return zero, (1, blocks): the length of P x has no effect, so neither would a penalty on P."""
+        return self.bias.new_zeros(1, len(self.blocks))
 
 
 class OptionHead(nn.Module):

@@ -72,6 +72,7 @@ class ClipVision(ImageEncoder):
         self.channels = (model.config.vision_config.hidden_size,) * len(self.taps)
         before = sorted(self.taps)[-2] if len(self.taps) > 1 else len(self.blocks) - 2
         self.last_stage = tuple(f"blocks.{number}" for number in range(before + 1, len(self.blocks)))
+        self.transformer_blocks = "blocks"
         self.record_weights()
 
     def forward(self, pixels: Tensor) -> Features:
@@ -99,7 +100,8 @@ class ClipText(TextEncoder):
         self.text_model, self.projection = clip.text_model, clip.text_projection
         self.dim = clip.config.projection_dim
         last = len(self.text_model.encoder.layers) - 1
-        self.last_stage = (f"text_model.encoder.layers.{last}", "text_model.final_layer_norm", "projection")
+        self.transformer_blocks = "text_model.encoder.layers"
+        self.last_stage = (f"{self.transformer_blocks}.{last}", "text_model.final_layer_norm", "projection")
         self.record_weights()
 
     def ids(self, text: str) -> list[int]:

@@ -43,7 +43,8 @@ class OpenClipImage(ProjectedImage):
             *(f"visual.trunk.{part}" for part in ("norm", "attn_pool", "fc_norm")),
             "visual.head",
         )
-        self.last_stage = _last_stage(self, ("visual.trunk.blocks", "visual.transformer.resblocks"), after)
+        self.transformer_blocks = "visual.trunk.blocks" if self.is_timm else "visual.transformer.resblocks"
+        self.last_stage = _last_stage(self, self.transformer_blocks, after)
         self.record_weights()
 
     def forward(self, pixels: Tensor) -> Features:
@@ -80,8 +81,11 @@ class OpenClipText(TextEncoder):
         self.tokenizer, self.wrapped = tokenizer.tokenizer if is_hub else None, tokenizer
         self.pad = tokenizer.tokenizer.pad_token_id if is_hub else 0
         self.length = 0 if hasattr(self.text, "config") else int(tokenizer.context_length)
-        blocks = ("text.transformer.encoder.layer", "text.transformer.resblocks")
-        self.last_stage = _last_stage(self, blocks, ("text.ln_final", "text.text_projection", "text.proj"))
+        is_bert = hasattr(self.text, "config")
+        self.transformer_blocks = "text.transformer.encoder.layer" if is_bert else "text.transformer.resblocks"
+        self.last_stage = _last_stage(
+            self, self.transformer_blocks, ("text.ln_final", "text.text_projection", "text.proj")
+        )
         self.record_weights()
 
     def ids(self, text: str) -> list[int]:
@@ -179,12 +183,11 @@ def _patch(visual: Any) -> int:
     return int(visual.patch_size[0]) if hasattr(visual, "ln_post") and visual.attn_pool is None else 0
 
 
-def _last_stage(encoder: nn.Module, blocks: Sequence[str], after: Sequence[str]) -> tuple[str, ...]:
-    """Return the path of the last of the blocks, at the first of these paths that exists, and those after it.
+def _last_stage(encoder: nn.Module, path: str, after: Sequence[str]) -> tuple[str, ...]:
+    """Return the path of the last of the blocks at a path, and those after it that exist.
 
     Projections that are no modules but bare matrices, as in open_clip's own encoders, are not among them.
     """
     modules = dict(encoder.named_modules())
-    path = next(path for path in blocks if path in modules)
     last = f"{path}.{len(list(modules[path].children())) - 1}"
     return (last, *(name for name in after if name in modules and any(True for _ in modules[name].parameters())))

@@ -101,6 +101,8 @@ _OPEN_CLIP_WEIGHTS = (
 # model_type in config.json of the checkpoints whose image and text encoder share one space
 CONTRASTIVE = ("clip", "siglip", "siglip2")
 
+TIMM = "timm"  # for folders whose config.json names an architecture of that library
+
 SWINS = ("swin", "swinv2")
 
 # model_type of the checkpoints that models/backbones.py reads
@@ -112,8 +114,12 @@ BACKBONES = (
     "dinov2",
     "dinov2_with_registers",
     "dinov3_vit",
+    "vit",
     "dinov3_convnext",
 )
+
+
+IMAGE_KINDS = (*BACKBONES, TIMM, *CONTRASTIVE, "open_clip", "clipseg")
 
 
 def locate(shipped: Shipped) -> Path:
@@ -220,7 +226,7 @@ def model_folder(name: str, weights: Path | None) -> Path:
 
 
 def model_type(name: str, weights: Path | None) -> str:
-    """Return what kind of checkpoint a Hub model is: `model_type` of its config.json, or "open_clip".
+    """Return what kind of checkpoint a Hub model is: `model_type` of its config.json, "open_clip" or "timm".
 
     A folder in both formats is read as the former, which needs no further library.
 
@@ -231,7 +237,7 @@ def model_type(name: str, weights: Path | None) -> str:
     kind = ""
     if (folder / "config.json").is_file():
         config = _json_object(folder / "config.json", name)
-        kind = str(config.get("model_type", ""))
+        kind = str(config.get("model_type", TIMM if config.get("architecture") else ""))
     is_open_clip = kind not in CONTRASTIVE or not _has_weights(folder, _WEIGHT_FILES)
     kind = "open_clip" if is_open_clip and (folder / OPEN_CLIP_CONFIG).is_file() else kind
     for file in _OPEN_CLIP_WEIGHTS if kind == "open_clip" else _WEIGHT_FILES:

@@ -50,7 +50,7 @@ class TrainResult(RecordedResult):
     Attributes:
         task: its name; `title` is its name for people.
         config: the settings, in full.
-        parameters: number of trainable parameters.
+        parameters, parameters_total: number of trainable parameters, and of all.
         train_samples, valid_samples: numbers of samples.
         review: warnings about the data, and the task's review of the validation predictions.
         checkpoint: path of best.pt.
@@ -70,6 +70,7 @@ class TrainResult(RecordedResult):
     train_samples: int
     valid_samples: int
     review: Review
+    parameters_total: int = 0
     datasets: tuple[TrainedDataset, ...] = ()
     checkpoint: str | None = None
     best: Scores = field(default_factory=dict)
@@ -85,6 +86,7 @@ class TrainResult(RecordedResult):
             "task": self.task,
             "config": dict(self.config),
             "parameters": self.parameters,
+            "parameters_total": self.parameters_total,
             "train_samples": self.train_samples,
             "valid_samples": self.valid_samples,
             "review": self.review.to_json(),
@@ -100,7 +102,8 @@ class TrainResult(RecordedResult):
         """Return the best epoch beside trivial answers, and the next command."""
         samples = f"{self.train_samples} training, {self.valid_samples} validation samples"
         if self.checkpoint is None:
-            return [f"{self.title}: {samples}; {self.parameters:,} trainable parameters (--dry-run)"]
+            learning = f"{self.parameters:,} of {self.parameters_total:,} parameters learn"
+            return [f"{self.title}: {samples}; {learning} (--dry-run)"]
         best = f"epoch {self.best['epoch']}" if "epoch" in self.best else "none"
         chosen = f"best: {best} of {self.epochs}"
         if self.epochs > 1 and "epoch" in self.best:

@@ -17,6 +17,9 @@ NAMES = ("seg", "cvqa", "pretrain", "retrieve")
 BY_DELIVERABLE = {"masks": "seg", "answers": "cvqa", "pairs": "pretrain", "rankings": "retrieve"}
 
 
+_OTHER = "give the folder of another checkpoint (examples/encoders.md)"
+
+
 def get(name: str) -> Task:
     """Return a task by its name, one of NAMES; its package is imported on this call, without torch.
 
@@ -45,16 +48,24 @@ def check_weights(config: Config) -> None:
     """Check that the Hub checkpoints that a run needs are on this machine, before the slow import of torch.
 
     Raises:
-        WeightsError: some are missing or cut off; one line per checkpoint lists the files to copy.
+        WeightsError: some are missing or cut off, one line per checkpoint lists the files to copy; or one is of another
+            kind than its setting asks for.
     """
-    from magic_cli.models.weights import model_type
+    from magic_cli.models.weights import BACKBONES, IMAGE_KINDS, TIMM, model_type
 
     lines: list[str] = []
+    kinds: dict[str, str] = {}
     for hub_name in dict.fromkeys((config.image_encoder, config.text_encoder)):
         try:
             if "/" in hub_name:
-                model_type(hub_name, config.weights_path)
+                kinds[hub_name] = model_type(hub_name, config.weights_path)
         except WeightsError as error:
             lines += error.problems
+    images, texts = kinds.get(config.image_encoder), kinds.get(config.text_encoder)
+    if images is not None and images not in IMAGE_KINDS:
+        expected = f"one of {', '.join(IMAGE_KINDS)}"
+        lines.append(problem(f"image_encoder {config.image_encoder}", f"model_type {images[:40]!r}", expected, _OTHER))
+    if texts in (*BACKBONES, TIMM):
+        lines.append(problem(f"text_encoder {config.text_encoder}", f"model_type {texts!r}", "one of texts", _OTHER))
     if lines:
         raise WeightsError(lines)

@@ -25,7 +25,8 @@ from magic_cli.models.contrastive_encoders import contrastive_pair
 from magic_cli.models.efficientnet_lite import Lite0, Lite1, Lite2
 from magic_cli.models.encoders import Encoder, Features, ImageEncoder, Output, TextEncoder
 from magic_cli.models.handed_on import JOINT, hand_on
-from magic_cli.models.weights import BACKBONES, CONTRASTIVE, SWINS, is_kind, model_type
+from magic_cli.models.hub.timm_folder import TimmImage
+from magic_cli.models.weights import BACKBONES, CONTRASTIVE, SWINS, TIMM, is_kind, model_folder, model_type
 from magic_cli.records import ImageRecord, Origin, Sample
 from magic_cli.tasks.pretraining_runs import TASK as PRETRAIN
 from magic_cli.training import checkpoint
@@ -242,11 +243,13 @@ def _published(config: Config, output: Output) -> tuple[ImageEncoder, TextEncode
 def _hub_images(config: Config, output: Output) -> ImageEncoder:
     name, weights, size = config.image_encoder, config.weights_path, config.image_size
     kind = model_type(name, weights)
+    if kind == TIMM:
+        return TimmImage(name, model_folder(name, weights), size, output)
     if kind in BACKBONES and not (kind in SWINS and output == "pooled"):
         return backbones.backbone(name, weights, size, output)
-    if output == "pooled":
+    if kind in SWINS:
         return huggingface.SwinPooled(name, weights, size)
-    expected = f"for {output}, one of {', '.join(BACKBONES)}"
+    expected = f"for {output}, one of {', '.join((*BACKBONES, TIMM))}"
     raise ConfigError(f"image_encoder {name!r}: got model_type {kind[:40]!r}, expected {expected}")
 
 

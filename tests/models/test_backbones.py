@@ -43,8 +43,9 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {  # as the weights on the Hub
     "dinov2_with_registers": ("Dinov2WithRegistersModel", {**VIT, "patch_size": 14, "num_register_tokens": 2}),
     "dinov3_vit": ("DINOv3ViTModel", {**VIT, "patch_size": 16, "num_register_tokens": 2}),
     "dinov3_convnext": ("DINOv3ConvNextModel", WIDTHS),
+    "vit": ("ViTForImageClassification", {**VIT, "patch_size": 16, "image_size": 32}),
 }
-ISOTROPIC = ("dinov2", "dinov2_with_registers", "dinov3_vit")
+ISOTROPIC = ("dinov2", "dinov2_with_registers", "dinov3_vit", "vit")
 SIZE = {kind: 56 if "dinov2" in kind else 64 for kind in FAMILIES}
 
 
@@ -106,6 +107,11 @@ def test_levels_are_those_of_transformers_own_forward(kind: str, folder: Path) -
         if kind == "segformer":
             whole = getattr(transformers, name).from_pretrained(folder / kind)
             theirs = whole(pixel_values=encoder.normalise(pixels), output_hidden_states=True).hidden_states
+        elif kind == "vit":  # transformers has no backbone of it; as DINOv2's: each through the last norm
+            whole = transformers.ViTModel.from_pretrained(folder / kind, add_pooling_layer=False).eval()
+            more = {"output_hidden_states": True, "interpolate_pos_encoding": True}
+            hidden = whole(pixel_values=encoder.normalise(pixels), **more).hidden_states[1:]
+            theirs = [whole.layernorm(level)[:, 1:].transpose(1, 2).unflatten(2, (4, 4)) for level in hidden]
         else:
             config = transformers.AutoConfig.from_pretrained(folder / kind, out_indices=[1, 2, 3, 4])
             whole = transformers.MODEL_FOR_BACKBONE_MAPPING[type(config)].from_pretrained(folder / kind, config=config)
@@ -125,13 +131,15 @@ def test_the_vector_is_the_one_that_the_networks_classifier_reads(kind: str, fol
     assert features["patches"].shape == (2, patches, encoder.channels[0])
     normalised = encoder.normalise(photos(SIZE[kind]))
     with torch.no_grad():
-        whole = transformers.AutoModel.from_pretrained(folder / kind)(pixel_values=normalised)
+        more = {"interpolate_pos_encoding": True} if kind == "vit" else {}
+        whole = transformers.AutoModel.from_pretrained(folder / kind).eval()(pixel_values=normalised, **more)
         if kind == "segformer":
             classifier = transformers.SegformerForImageClassification.from_pretrained(folder / kind)
             logits = classifier(pixel_values=normalised).logits
             assert torch.allclose(classifier.classifier(features["pooled"]), logits, atol=1e-6)
         else:
-            assert torch.allclose(features["pooled"], whole.pooler_output, atol=1e-6)
+            reads = whole.last_hidden_state[:, 0] if kind == "vit" else whole.pooler_output
+            assert torch.allclose(features["pooled"], reads, atol=1e-6)
     alone = make(kind, folder, "pooled").eval()
     assert list(alone(photos(SIZE[kind]))) == ["pooled"]
     assert len({encoder.fingerprint, alone.fingerprint, make(kind, folder).fingerprint}) == 3
@@ -156,12 +164,16 @@ def test_a_simple_pyramid_keeps_a_constant_and_halves_each_side() -> None:
     assert torch.equal(simple_pyramid([ramp, ramp])[0], ramp)
 
 
-@pytest.mark.parametrize("mode", ["head", "last", "all", "lora"])
+@pytest.mark.parametrize("mode", ["head", "last", "all", "lora", "bitfit", "norm", "prompt"])
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_gradients_reach_what_is_trained_and_all_of_it(kind: str, mode: str, folder: Path) -> None:
     """A parameter without a gradient would stop several processes, and be saved in vain."""
-    for output in ("pyramid", "patches") if mode == "all" else ("pyramid",):
+    for output in ("pyramid", "patches") if mode in ("all", "bitfit", "norm", "prompt") else ("pyramid",):
         encoder = make(kind, folder, output)
+        if mode == "prompt" and kind not in ISOTROPIC:
+            with pytest.raises(ConfigError, match="finetune=prompt: got an encoder without"):
+                set_finetuning(encoder, mode)
+            continue
         set_finetuning(encoder, mode, 2)
         encoder.train()
         total = sum(level.float().pow(2).mean() for level in encoder.features(photos(SIZE[kind])).values())
@@ -172,8 +184,8 @@ def test_gradients_reach_what_is_trained_and_all_of_it(kind: str, mode: str, fol
             continue
         total.backward()
         assert learning == {name for name, p in encoder.named_parameters() if p.grad is not None}
-        if mode == "lora":
-            assert all(".lora." in name for name in learning)
+        if mode in ("lora", "prompt"):
+            assert all(f".{mode}." in name for name in learning)
         if mode == "last":
             stage = tuple(f"{path}." for path in encoder.last_stage)
             assert learning == {name for name, _ in encoder.named_parameters() if name.startswith(stage)}

@@ -165,7 +165,7 @@ def loss_of(encoder: Encoder) -> Tensor:
     return torch.stack([t.pow(2).mean() for t in encoder.features(inputs).values()]).sum()
 
 
-@pytest.mark.parametrize("mode", ["head", "last", "all", "lora"])
+@pytest.mark.parametrize("mode", ["head", "last", "all", "lora", "bitfit", "norm", "prompt"])
 def test_what_is_not_trained_stays_bit_identical_and_the_rest_has_gradients(mode: str, folders: Path) -> None:
     """A parameter without a gradient would stop DistributedDataParallel."""
     for encoder in sides(folders):
@@ -185,6 +185,8 @@ def test_what_is_not_trained_stays_bit_identical_and_the_rest_has_gradients(mode
         assert changed <= {name for name in before if encoder.is_trainable(name)}
         # what softmax cancels has no gradient but rounding
         assert {name for name in learning if name not in changed and "k_proj.bias" not in name} == set()
+        if mode in ("lora", "prompt"):
+            assert all(f".{mode}." in name for name in learning)
         if mode == "last":
             assert not any(".layers.0." in name or "embeddings" in name for name in changed)
 

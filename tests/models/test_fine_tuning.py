@@ -1,24 +1,29 @@
 """models/fine_tuning.py: what learns in each mode, what stays bit-identical, what best.pt holds."""
 
+import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from run_options import predict_options, train_options
-from small_models import BERT, CLIPSEG, SWIN
+from small_models import BERT, CLIPSEG, SWIN, save_clip
+from stopped_runs import stop_after
 from torch import Tensor, nn
 
 from magic_cli.commands import predict
 from magic_cli.commands import train as train_command
+from magic_cli.commands.export.model import export
 from magic_cli.config import resolve
 from magic_cli.data.prepared import open_prepared
 from magic_cli.data.questions import load_questions
-from magic_cli.errors import ConfigError
+from magic_cli.errors import ConfigError, Interrupted
 from magic_cli.models import huggingface
 from magic_cli.models.efficientnet_lite import Lite0
 from magic_cli.models.encoders import Encoder, TextEncoder, TinyImage, TinyText, minilm
 from magic_cli.models.fine_tuning import Adapter, last_stage, set_finetuning
+from magic_cli.models.handed_on import merged
 from magic_cli.tasks import get
 from magic_cli.tasks.cvqa import model as cvqa_model
 from magic_cli.tasks.cvqa.config import CvqaConfig
@@ -29,7 +34,7 @@ from magic_cli.training.updates import ModelEma
 
 seg = get("seg")
 
-MODES = ("head", "last", "all", "lora")
+MODES = ("head", "last", "all", "lora", "bitfit", "norm")
 QUESTIONS = load_questions(None)
 
 
@@ -167,6 +172,122 @@ def test_lora_starts_as_nothing_and_trains_adapters_only(kind: str, places: int,
     assert any(not torch.equal(before[name], trained[name]) for name in before)
 
 
+def norms_of(encoder: Encoder) -> set[str]:
+    kinds = (nn.LayerNorm, nn.BatchNorm2d)
+    found = (f"{n}." for n, m in encoder.named_modules() if isinstance(m, kinds))
+    return {f"{start}{leaf}" for start in found for leaf in ("weight", "bias")}
+
+
+FEW = {  # numbers that learn: biases; scale and shift of norms
+    "tiny": (8 + 16, 0),
+    "tiny text": (0, 0),
+    "lite0 pooled": (21_008, 2 * 21_008),
+    "minilm": (6 * (4 * 384 + 1536 + 384 + 2 * 384) + 384, 2 * 384 * 13),
+    "clip vision": (4 * (4 * 16 + 32 + 16 + 2 * 16) + 16, 16 * 2 * (4 * 2 + 1)),
+    "swin": (None, None),
+    "bert": (4 * 16 + 16 + 16 + 3 * 16, 2 * 16 * 3),
+}
+
+
+@pytest.mark.parametrize("mode", ["bitfit", "norm"])
+@pytest.mark.parametrize("kind", list(FEW))
+def test_biases_or_norms_learn_and_nothing_else_moves(kind: str, mode: str, weights: Path) -> None:
+    """All that the outputs depend on, each with a gradient; running statistics stay, as they are no parameters."""
+    encoder = make(kind, weights)
+    names = set(encoder.state_dict())
+    set_finetuning(encoder, mode)
+    learning = {name: p for name, p in encoder.named_parameters() if p.requires_grad}
+    assert set(encoder.state_dict()) == names
+    assert {name for name in names if encoder.is_trainable(name)} == set(learning)
+    wanted = {n for n in names if n.endswith("bias")} if mode == "bitfit" else norms_of(encoder) & names
+    assert set(learning) == {n for n in wanted if "pooler" not in n}
+    count = FEW[kind][mode == "norm"]
+    assert count is None or sum(p.numel() for p in learning.values()) == count
+    assert encoder.is_frozen == (not learning)
+    if learning:
+        changed = train(encoder)
+        assert changed <= set(learning)
+        assert all(p.grad is not None for p in learning.values())
+        assert {n for n in set(learning) - changed if "k_proj.bias" not in n and "key.bias" not in n} == set()
+        assert not any(module.training for name, module in encoder.named_modules() if name)
+
+
+@pytest.mark.parametrize("kind", ["minilm", "bert", "clip text", "clip vision"])
+def test_a_prompt_is_read_beside_the_usual_tokens_and_only_it_learns(kind: str, weights: Path) -> None:
+    encoder = make(kind, weights).eval()
+    names = set(encoder.state_dict())
+    with torch.no_grad():
+        before = encoder(batch_of(encoder))
+    set_finetuning(encoder, "prompt", prompt_tokens=3)
+    new = set(encoder.state_dict()) - names
+    assert new == {f"{encoder.transformer_blocks}.0.prompt.tokens"}
+    assert encoder.get_parameter(next(iter(new))).shape[0] == 3
+    with torch.no_grad():
+        start = encoder(batch_of(encoder))
+    assert {n: t.shape for n, t in start.items()} == {n: t.shape for n, t in before.items()}
+    assert train(encoder) == new
+    with torch.no_grad():
+        after = encoder.eval()(batch_of(encoder))
+    assert not any(torch.equal(after[name], start[name]) for name in after)
+
+
+def test_a_prompt_of_a_text_is_what_it_says(weights: Path) -> None:
+    """Written out: embedded tokens, the prompt after the first, every layer over all of them, then the mean without."""
+    encoder = make("minilm", weights).eval()
+    set_finetuning(encoder, "prompt", prompt_tokens=2)
+    prompt = encoder.get_parameter("net.encoder.layer.0.prompt.tokens")
+    batch = batch_of(encoder)
+    ours = encoder.features(batch)["text"]
+    plain = make("minilm", weights).eval().net
+    hidden = plain.embeddings(input_ids=batch["input_ids"])
+    hidden = torch.cat([hidden[:, :1], prompt.expand(2, -1, -1), hidden[:, 1:]], 1)
+    mask = batch["attention_mask"].bool()
+    seen = torch.cat([mask[:, :1], torch.ones(2, 2, dtype=torch.bool), mask[:, 1:]], 1)
+    for layer in plain.encoder.layer:
+        hidden = layer(hidden, seen[:, None, None, :])
+    hidden = torch.cat([hidden[:, :1], hidden[:, 3:]], 1) * mask[..., None]
+    wanted = nn.functional.normalize(hidden.sum(1) / mask.sum(1, keepdim=True), dim=1)
+    assert torch.allclose(ours, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["minilm", "clip text"])
+def test_with_a_prompt_a_text_has_one_vector_beside_any_other(kind: str, weights: Path) -> None:
+    encoder = make(kind, weights).eval()
+    set_finetuning(encoder, "prompt", prompt_tokens=2)
+    items = [encoder.join(encoder.ids(text), []) for text in ("no", "red itch yes red itch")]
+    with torch.no_grad():
+        both = encoder(encoder.batch(items))["text"]
+        alone = torch.cat([encoder(encoder.batch([item]))["text"] for item in items])
+    assert torch.allclose(both, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["tiny", "lite0", "swin", "tiny text"])
+def test_a_prompt_for_another_network_is_one_line(kind: str, weights: Path) -> None:
+    with pytest.raises(ConfigError, match=r"finetune=prompt: got an encoder without .*expected a plain vision") as told:
+        set_finetuning(make(kind, weights), "prompt")
+    assert len(told.value.problems) == 1
+
+
+@pytest.mark.parametrize("kind", ["tiny", "lite0", "minilm", "clip vision", "swin"])
+def test_merged_adapters_give_what_unmerged_ones_do(kind: str, weights: Path) -> None:
+    encoder, plain = make(kind, weights), make(kind, weights).eval()
+    set_finetuning(encoder, "lora", 2)
+    train(encoder)
+    plain.load_state_dict(merged(plain, encoder.state_dict()))
+    with torch.no_grad():
+        apart, together = encoder.eval()(batch_of(encoder)), plain(batch_of(plain))
+    assert all(torch.allclose(apart[name], together[name], atol=1e-4, rtol=1e-3) for name in apart)
+
+
+def test_only_one_of_both_encoders_can_be_tuned() -> None:
+    for part, learns in (("both", (True, True)), ("images", (True, False)), ("texts", (False, True))):
+        config = resolve(CvqaConfig, "tiny", ["finetune=last", f"finetune_encoders={part}"])
+        model = cvqa_model.build(config, QUESTIONS)
+        assert (not model.images.is_frozen, not model.texts.is_frozen) == learns
+    with pytest.raises(ConfigError, match="finetune_encoders: got texts"):
+        resolve(SegConfig, "tiny", ["finetune_encoders=texts"])
+
+
 @pytest.mark.parametrize("base", [nn.Linear(6, 5), nn.Conv2d(6, 5, 1), nn.Conv2d(6, 5, 3, 2, 1)])
 def test_an_adapter_is_a_change_of_the_weight_of_its_rank(base: nn.Linear | nn.Conv2d) -> None:
     """base(x) + up(down(x)) = the same layer with weight W + B A, whose rank is no higher than asked."""
@@ -206,7 +327,7 @@ def test_dropout_and_statistics_follow_what_learns(weights: Path) -> None:
     assert not any(module.training for module in encoder.eval().modules())
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [*MODES, "prompt"])
 def test_a_model_saves_what_it_trained_and_loads_it_back_exactly(mode: str, weights: Path, tmp_path: Path) -> None:
     """CLIPSeg: the same photo gives the same logits, bit by bit, after a trip through a file."""
     settings = ["image_size=64", f"finetune={mode}", "rank=3"]
@@ -221,8 +342,8 @@ def test_a_model_saves_what_it_trained_and_loads_it_back_exactly(mode: str, weig
     assert not any(name.startswith("texts.") for name in kept)
     assert inside == {f"images.{name}" for name in model.images.state_dict() if model.images.is_trainable(name)}
     assert (mode == "head") == (not inside)
-    if mode == "lora":
-        assert all(".lora." in name for name in inside)
+    if mode in ("lora", "prompt"):
+        assert all(f".{mode}." in name for name in inside)
     checkpoint.load_learned(other, torch.load(tmp_path / "w.pt", weights_only=True), tmp_path)
     result = [m.eval().head(m.images(batch_of(m.images)), torch.ones(2, m.texts.dim)) for m in (model, other)]
     assert torch.equal(*result)
@@ -257,6 +378,8 @@ def test_whole_runs(task: str, mode: str, drawn_prepared: Path, tmp_path: Path) 
         "last": {"images.second.weight", "images.second.bias"},
         "all": {f"images.{part}.{name}" for part in ("first", "second") for name in ("weight", "bias")},
         "lora": {f"images.{p}.lora.{name}.weight" for p in ("first", "second") for name in ("down", "up")},
+        "bitfit": {"images.first.bias", "images.second.bias"},
+        "norm": set(),
     }
     assert photos == expected[mode]
     assert made.parameters == sum(
@@ -276,11 +399,14 @@ def test_only_frozen_encoders_are_cached(mode: str, drawn_prepared: Path) -> Non
     config = resolve(SegConfig, "tiny", [f"finetune={mode}"])
     model = seg_model.build(config, QUESTIONS)
     asked = [encoder for encoder, _ in model.frozen(seg.training_samples(prepared, "train", config), 1)]
-    assert (model.images in asked) == (mode == "head")
+    assert (model.images in asked) == (mode in ("head", "norm"))  # "tiny" has no norm
     assert model.texts in asked
     for head in ("slots", "options"):
         both = cvqa_model.build(resolve(CvqaConfig, "tiny", [f"finetune={mode}", f"head={head}"]), QUESTIONS)
-        assert [e.is_frozen for e in (both.images, both.texts)] == [mode == "head", mode in ("head", "lora")]
+        assert [e.is_frozen for e in (both.images, both.texts)] == [
+            mode in ("head", "norm"),
+            mode not in ("last", "all"),
+        ]
 
 
 def test_frozen_bytes_are_the_same_after_a_run(drawn_prepared: Path, tmp_path: Path) -> None:
@@ -300,3 +426,28 @@ def test_frozen_bytes_are_the_same_after_a_run(drawn_prepared: Path, tmp_path: P
         assert same == {n for n in base if mode == "lora" or n.startswith("first.")}
         texts, fresh = trainer.core.texts.state_dict(), TinyText(64).state_dict()
         assert np.array_equal(texts["table.weight"].numpy(), fresh["table.weight"].numpy())
+
+
+@pytest.mark.parametrize("mode", ["lora", "bitfit", "norm", "prompt"])
+def test_a_run_that_tunes_few_weights_resumes_and_is_exported(mode: str, drawn_prepared: Path, tmp_path: Path) -> None:
+    """CLIP's two transformers: best.pt holds the few, a resumed run has the same, the exported graph has them in."""
+    weights, cache = tmp_path / "weights", tmp_path / "cache"
+    save_clip(weights / "clip")
+    settings = ("epochs=2", f"finetune={mode}", "rank=2", "prompt_tokens=3", "encoder_lr=1e-2", "image_size=32")
+    names = ("image_encoder=owner/clip", "text_encoder=owner/clip", "batch_size=3")
+    options = train_options(cache, *settings, *names, weights=weights)
+    train_command.train("cvqa", drawn_prepared, tmp_path / "whole", options)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 4, signal.SIGINT)
+        with pytest.raises(Interrupted):
+            train_command.train("cvqa", drawn_prepared, tmp_path / "stopped", options)
+    train_command.train("cvqa", drawn_prepared, tmp_path / "stopped", replace(options, resume=True))
+    (_, whole), (_, resumed) = (checkpoint.load_best(tmp_path / run / "best.pt") for run in ("whole", "stopped"))
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    tuned = [name for name in whole if name.startswith(("images.", "texts."))]
+    marks = {"lora": ".lora.", "bitfit": "bias", "norm": "norm", "prompt": ".0.prompt.tokens"}
+    assert tuned
+    assert all(marks[mode] in name for name in tuned)
+    exported = export(tmp_path / "stopped" / "best.pt", tmp_path / "clip.onnx", None, drawn_prepared)
+    assert exported.onnx.difference <= 1e-4

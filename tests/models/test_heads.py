@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from magic_cli.models.heads import Film, OptionHead, PyramidDecoder, SlotHead
+from magic_cli.models.answers.stand_in import StandIn, hide
+from magic_cli.models.heads import AnchoredHead, Film, OptionHead, PyramidDecoder, SlotHead
 
 
 @pytest.fixture(autouse=True)
@@ -246,3 +247,81 @@ def test_option_head_gradients_reach_every_parameter() -> None:
     head = OptionHead(image_dim=6, text_dim=4, width=8, dropout=0.0)
     head(torch.randn(50, 4), torch.randn(50, 6)).pow(2).sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in head.parameters())
+
+
+# --- AnchoredHead
+
+
+def anchored() -> AnchoredHead:
+    return AnchoredHead((2, 4), sizes=(3, 2), text_dim=4, dropout=0.0).eval()
+
+
+def test_anchored_scores_are_the_prior_and_cosines_with_what_tells_options_of_a_slot_apart() -> None:
+    head, x, options = anchored(), torch.randn(3, 6), torch.randn(5, 4) + 3
+    head.init_from_data(torch.randn(20, 6) * 4 + 1, PRIOR, [1.0, 3.0])
+    with torch.no_grad():
+        head.log_scale.fill_(1.5)
+    scaled = (x - head.mean) / head.scale
+    expected = torch.empty(3, 5)
+    for b in range(3):
+        for r in range(5):
+            own = options[:3] if r < 3 else options[3:]
+            anchor = options[r] - own.mean(0)
+            cosine = torch.cosine_similarity(head.projection.weight @ scaled[b], anchor, 0)
+            expected[b, r] = PRIOR[r] + 2.718281828**1.5 * cosine
+    assert torch.allclose(head(x, options), expected, atol=1e-4)
+    assert torch.allclose(head(x, options + torch.randn(4)), expected, atol=1e-4)  # what all texts share tells nothing
+
+
+def test_options_worded_alike_are_scored_alike_and_only_few_weights_learn() -> None:
+    head, options = anchored(), torch.randn(5, 4)
+    options[1] = options[0]
+    scores = head(torch.randn(4, 6), options)
+    assert torch.allclose(scores[:, 0], scores[:, 1], atol=1e-6)
+    assert {name for name, _ in head.named_parameters()} == {"projection.weight", "bias", "log_scale"}
+    before = options.clone()
+    torch.nn.functional.cross_entropy(scores[:, :3], torch.tensor([0, 1, 2, 0])).backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())
+    assert torch.equal(options, before)
+
+
+# --- what stands in for a missing input
+
+BLOCKS = ((0, 3), (4, 6))
+
+
+def test_an_untrained_pool_is_the_mean_and_leaves_what_is_there() -> None:
+    pool, mean, scale = StandIn(8, BLOCKS, 5), torch.randn(8), torch.rand(8) + 0.5
+    inputs = torch.randn(4, 8)
+    inputs[1, :3], inputs[2, 4:] = torch.nan, torch.nan
+    assert torch.equal(pool(inputs, mean, scale), torch.where(inputs.isnan(), mean, inputs))
+
+
+def test_a_pool_is_weighed_by_what_is_there_and_by_nothing_else() -> None:
+    pool, mean, scale = StandIn(8, BLOCKS, 5), torch.randn(8), torch.rand(8) + 0.5
+    for each in pool.pools:
+        torch.nn.init.normal_(each.values)
+    inputs = torch.randn(3, 8)
+    inputs[:, :3] = torch.nan
+    inputs[1] = inputs[0]
+    made = pool(inputs, mean, scale)
+    assert torch.equal(made[:, 3:], inputs[:, 3:])
+    assert torch.equal(made[0], made[1])
+    assert not torch.allclose(made[0, :3], made[2, :3])
+    own, present = pool.pools[0], torch.where(inputs.isnan(), 0, (inputs - mean) / scale)
+    weights = torch.softmax(own.query(present) @ own.keys.T / 32**0.5, 1)
+    assert torch.allclose((made[:, :3] - mean[:3]) / scale[:3], weights @ own.values, atol=1e-5)
+    assert torch.allclose(weights.sum(1), torch.ones(3))
+
+
+def test_whole_rows_lose_one_group_or_none() -> None:
+    inputs = torch.randn(4000, 8)
+    inputs[:10, :3] = torch.nan
+    kept = hide(inputs, ((0, 4), (4, 8)), 0.5)
+    photos, texts = kept[:, :4].isnan().all(1), kept[:, 4:].isnan().all(1)
+    assert torch.equal(kept[:10].isnan(), inputs[:10].isnan())
+    assert not (photos & texts).any()
+    assert torch.equal(kept[~(photos | texts)].nan_to_num(), inputs[~(photos | texts)].nan_to_num())
+    assert 0.2 < photos.float().mean().item() < 0.3
+    assert 0.2 < texts.float().mean().item() < 0.3
+    assert torch.equal(hide(inputs, ((0, 4), (4, 8)), 0.0).nan_to_num(), inputs.nan_to_num())

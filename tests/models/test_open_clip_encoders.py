@@ -136,7 +136,7 @@ def test_photos_of_another_size(kind: str, folders: Path) -> None:
     assert images.features(photos(64))["patches"].shape == (2, 16, images.dim)
 
 
-@pytest.mark.parametrize("mode", ["last", "all", "lora"])
+@pytest.mark.parametrize("mode", ["last", "all", "lora", "bitfit", "norm", "prompt"])
 @pytest.mark.parametrize("kind", list(MODELS))
 def test_what_is_not_trained_stays_bit_identical(kind: str, mode: str, folders: Path) -> None:
     for encoder in contrastive_pair(f"owner/{kind}", folders, 32, 256):

@@ -11,7 +11,7 @@ from magic_cli.report.train_text import TrainedDataset, TrainResult
 
 PARENTS = (ParentReview("CQID010", 40, 0.75, 0.25, None),)
 ANSWERS = AnswerReview(40, 0.6875, 0.5, 0.0625, 15, 2, 16, 1, PARENTS)
-PLANNED = TrainResult("seg", "segmentation", {"epochs": 5}, 12345, 9, 4, Review())
+PLANNED = TrainResult("seg", "segmentation", {"epochs": 5}, 12345, 9, 4, Review(), 99_999)
 BEST = {"epoch": 3, "loss": 0.5, "dice_meanofmax": 0.75, "dice": None}
 TRAINED = replace(
     PLANNED,
@@ -50,7 +50,7 @@ def test_a_chosen_threshold_has_a_line() -> None:
 def test_a_dry_run(number: int) -> None:
     planned = replace(PLANNED, parameters=number)
     [line] = planned.lines()
-    assert f"{number:,} trainable parameters" in line
+    assert f"{number:,} of 99,999 parameters learn" in line
     assert fits("trained", planned.to_json(), "train")
     assert "best" not in planned.to_json()
 

@@ -26,6 +26,8 @@ STDOUT = "-"
 
 _LAST = 12  # epochs that are shown
 
+_PARTS = 4  # parts of the model whose numbers are shown
+
 
 @dataclass(frozen=True)
 class Shown(VerbResult):
@@ -97,7 +99,14 @@ class Shown(VerbResult):
         meta, tensors = self.model.meta, self.model.tensors
         title = self.facts.title or meta.task
         lines = [f"{self.model.path}: {title} (task {meta.task}), preset {meta.config.get('preset', '?')}"]
-        lines.append(f"{len(tensors)} tensors, {self.model.numbers:,} numbers; seed {meta.seed}")
+        parts: dict[str, int] = {}
+        for name, tensor in tensors.items():
+            part = name.partition(".")[0]
+            parts[part] = parts.get(part, 0) + tensor.numbers
+        most = sorted(parts, key=lambda part: -parts[part])[:_PARTS]
+        held = ", ".join(f"{part} {parts[part]:,}" for part in most)
+        tuned = f"finetune={meta.config.get('finetune', '?')}"
+        lines.append(f"{len(tensors)} tensors, {self.model.numbers:,} numbers ({held}); {tuned}; seed {meta.seed}")
         if self.started:
             took = "" if self.seconds is None else f", in {duration(self.seconds)}"
             lines.append(f"trained {self.started[:16].replace('T', ' ')} UTC{took}")

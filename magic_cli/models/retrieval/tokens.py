@@ -27,6 +27,7 @@ class TokenText(TextEncoder):
         super().__init__(whole.window, (whole.head, whole.tail))
         self.layers, self.dim, self.pad, self.source = layers, whole.dim, whole.pad, whole.source
         self.last_stage, self.weights_sha256, self.origin = whole.last_stage, whole.weights_sha256, whole.origin
+        self.transformer_blocks = whole.transformer_blocks
         self._whole = (whole,)  # a tuple: its modules are registered below, under their own names
         if isinstance(whole, BertText):
             self.net, self.used = whole.net, ("net.embeddings", "net.encoder")

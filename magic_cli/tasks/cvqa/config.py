@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from magic_cli.config import Config, Range
+from magic_cli.config import FRACTION, Config, Range
 
 LANGUAGES = ("en", "es", "zh")
 
@@ -15,8 +15,9 @@ LANGUAGES = ("en", "es", "zh")
 class CvqaConfig(Config):
     """Settings of the answer head and of its inputs; examples/ablation.md measures the effect of each.
 
-    Head "slots" is a log-prior bias + a linear head per (slot, option); head "options" is the paper's
-    FFN([text; image]) over question || option. The settings from `hashed_words` on apply to head "slots" only.
+    Head "slots" is a log-prior bias + a linear head per (slot, option), head "anchored" compares a projection of the
+    same inputs with the options' texts; head "options" is the paper's FFN([text; image]) over question || option. The
+    settings from `hashed_words` on do not apply to head "options".
     """
 
     task: ClassVar[str] = "cvqa"
@@ -44,8 +45,9 @@ class CvqaConfig(Config):
         "Training sample: an encounter with all its questions, or one question (as in the paper).",
     ] = "encounter"
     head: Annotated[
-        Literal["slots", "options"],
-        "slots: a linear score per slot and option; options: the paper's score of each option's text.",
+        Literal["slots", "options", "anchored"],
+        "slots: a linear score per slot and option; options: the paper's score of each option's text; anchored: the "
+        "cosine of a projection with the frozen embedding of the option's text (CITE).",
     ] = "slots"
     width: Annotated[int, Range(4, 4096), "Hidden units of head=options and of option_term."] = 128
     encounter_text: Annotated[bool, "Whether head=options also reads the query (the paper's does not)."] = True
@@ -77,15 +79,29 @@ class CvqaConfig(Config):
         bool, "Whether a slot chooses only among options that may follow the previous slot, so that slots form one set."
     ] = False
 
+    missing: Annotated[
+        Literal["mean", "pool"],
+        "What stands in for the photo or the text of an encounter without: the mean photo (and the empty text), or a "
+        "learned pool that the other one attends to (PTUnifier).",
+    ] = "mean"
+    pool_size: Annotated[int, Range(1, 4096), "Vectors of the pool for photos, and of that for texts."] = 16
+    modality_dropout: Annotated[
+        float, FRACTION, "Probability that training hides the photo, or the text, of an encounter with both."
+    ] = 0.0
+
     def conflicts(self) -> list[str]:
         """Return one line per conflict: concepts without photos, languages, joint slots slot by slot, small photos."""
         lines = [] if self.modality == "text" else self.size_conflicts()
         if self.concepts and (self.modality == "text" or self.head == "options"):
             got = f"a run with modality={self.modality} and head={self.head}"
             lines.append(f"concepts: got {got}, expected none, or modality=both, image or concepts with head=slots")
-        if self.modality == "concepts" and (not self.concepts or self.head == "options" or self.option_term):
+        if self.modality == "concepts" and (not self.concepts or self.head != "slots" or self.option_term):
             got = f"concepts={self.concepts!r}, head={self.head}, option_term={self.option_term}"
             lines.append(f"modality=concepts: got {got}, expected a pretraining run, head=slots and no option_term")
+        if (self.missing == "pool" or self.modality_dropout) and (self.modality != "both" or self.head == "options"):
+            name = "missing=pool" if self.missing == "pool" else f"modality_dropout={self.modality_dropout}"
+            got = f"modality={self.modality} and head={self.head}"
+            lines.append(f"{name}: got {got}, expected modality=both with head=slots or anchored")
         languages = set(self.languages)
         if languages - set(LANGUAGES) or len(languages) < len(self.languages):
             lines.append(f"lang: got {self.lang!r}, expected one or several of {', '.join(LANGUAGES)}, comma-separated")

@@ -31,7 +31,7 @@ def data_warnings(prepared: Prepared, samples: Sequence[Sample], config: "CvqaCo
     own = {sample.case.case_id: sample.case for sample in samples}
     lines = [*_languages(prepared.questions), *_order(prepared.questions, own), *_left_out(prepared)]
     lines += _photos(prepared, own) if config.modality != "text" else ()
-    if config.reads_text and (config.head == "slots" or config.encounter_text):
+    if config.reads_text and (config.head != "options" or config.encounter_text):
         bare = [name for name, encounter in own.items() if not (encounter.question + encounter.answer).strip()]
         lines += [f"{len(bare)} of {len(own)} encounters with answers have no text ({shorten(bare)})"] if bare else []
     return [*lines, *_unread(own, config)]
@@ -39,7 +39,7 @@ def data_warnings(prepared: Prepared, samples: Sequence[Sample], config: "CvqaCo
 
 def _unread(encounters: Mapping[str, Case], config: "CvqaConfig") -> Iterator[str]:
     """Yield one line per text setting without effect."""
-    if config.head != "slots" or not config.reads_text:
+    if config.head == "options" or not config.reads_text:
         return
     if not config.encounter_text:
         yield "encounter_text=false applies to head=options only; this model reads the text unless --modality image"

@@ -21,7 +21,7 @@ from magic_cli.models.export.graph import (
     photo_port,
     pixels_of,
 )
-from magic_cli.models.heads import SlotHead
+from magic_cli.models.heads import AnswerHead
 from magic_cli.records import Sample
 from magic_cli.tasks.cvqa.model import CvqaModel
 from magic_cli.tasks.encoding import ToEncode, encoded
@@ -39,10 +39,10 @@ class AnswerGraph(ExportGraph):
 
     def __init__(self, model: CvqaModel) -> None:
         super().__init__()
-        if not isinstance(model.head, SlotHead) or model.concepts is not None or not model.reads_text:
-            read = "a text per option" if not isinstance(model.head, SlotHead) else "concepts"
+        if not isinstance(model.head, AnswerHead) or model.concepts is not None or not model.reads_text:
+            read = "a text per option" if not isinstance(model.head, AnswerHead) else "concepts"
             got = f"a model that reads {read}" if model.reads_text else "a model of photos alone"
-            expected = "head=slots, and texts without concepts"
+            expected = "head=slots or anchored, and texts without concepts"
             raise ConfigError(problem("--onnx", got, expected, "export another one, or its weights with --hub-folder"))
         self.model, self._head, self._starts = model.eval(), model.head, model.starts
         self.inputs = self._ports()
@@ -66,7 +66,8 @@ class AnswerGraph(ExportGraph):
         if model.images is not None:
             owner = Port("owner", "int64", ("photos",), "number of the encounter that each photo is of, from 0")
             ports += [photo_port(model.images, "photos"), owner]
-        ports.append(Port("text", "float32", ("batch", model.texts.dim), "vector of each encounter's text"))
+        nan = "; NaN for an encounter without text" if model.stand_in is not None else ""
+        ports.append(Port("text", "float32", ("batch", model.texts.dim), f"vector of each encounter's text{nan}"))
         if model.reads_words:
             ports.append(Port("words", "float32", ("batch", model.reads_words), "counts of hashed words"))
         if model.reads_rules:
@@ -105,6 +106,10 @@ class AnswerGraph(ExportGraph):
             given["words"] = batch.words
         if batch.rules is not None:
             given["rules"] = batch.rules
+        if batch.wordless is not None:
+            for name in ("text", "words", "rules"):
+                if name in given:
+                    given[name] = given[name].masked_fill(batch.wordless[:, None], torch.nan)
         return tuple(given[port.name] for port in self.inputs)
 
     def expected(self, samples: Sequence[Sample]) -> Rows:

@@ -1,7 +1,7 @@
 """The closed-question model: an encounter's text, hashed words, rule features and photos -> a score per option."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -18,19 +18,21 @@ from magic_cli.data.questions import QuestionSchema
 from magic_cli.data.text_rules import BLOCKS, rule_features
 from magic_cli.data.texts.rewording import reworded_questions
 from magic_cli.errors import DataError, problem
+from magic_cli.models.answers.stand_in import StandIn, hide
 from magic_cli.models.cache.features import Item, encode
 from magic_cli.models.encoders import Encoder
-from magic_cli.models.fine_tuning import set_finetuning
-from magic_cli.models.heads import OptionHead, SlotHead, overflow_as_inf
+from magic_cli.models.fine_tuning import tune
+from magic_cli.models.heads import AnchoredHead, AnswerHead, OptionHead, SlotHead, overflow_as_inf
 from magic_cli.models.losses import allowed_successors, parent_loss, slot_loss
 from magic_cli.records import Sample
 from magic_cli.tasks.bottleneck import Seen
 from magic_cli.tasks.cvqa.answers import AnswerPrediction, Decode
+from magic_cli.tasks.cvqa.batch import CvqaBatch, mean_of_photos
 from magic_cli.tasks.cvqa.bottleneck import BottleneckLevels
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.cvqa.decode import several_slots
 from magic_cli.tasks.cvqa.responses import ResponseBatch, ResponseTerm
-from magic_cli.tasks.encoding import Items, encoded, gather, gather_all, photo_item, pretrained, text_encoder, text_item
+from magic_cli.tasks.encoding import encoded, gather, gather_all, photo_item, pretrained, text_encoder, text_item
 from magic_cli.tasks.pretrain.model.concepts import ConceptReader
 from magic_cli.training.processes.unused import nothing_of_photos, shares_steps
 from magic_cli.training.task import of_class
@@ -45,38 +47,8 @@ _FEW = 240  # training encounters: the size of a training fold of those 300
 _BARRED = -1e4  # score of an impossible option, within half precision
 
 
-@dataclass(frozen=True)
-class CvqaBatch(Batch):
-    """B samples; their photos and texts are concatenated, with the index of the sample that owns each.
-
-    ids, qids: encounter ids, and the slots that each sample asks for.
-    photos, photo_owner: items for the image encoder, int64 (photos,); None without an image encoder, and `photos` None
-        if no sample has a photo.
-    seen: the same photos for the encoder that scores concepts; None if the model does not read them, or as `photos`.
-    texts, text_owner: items for the text encoder, int64 (texts,); None if the model reads no text.
-    words: counts of hashed words, float32 (B, hashed words); None if the model does not read them.
-    rules: float32 (B, rule features); None if the model does not read them.
-    responses: the clinicians' responses, where they are inputs of their own.
-    gold: in training of the head "slots", int64 (B, slots) option indices, -1 for slots not asked for.
-    asked: in training of the head "options", one int64 (1, slots asked for) of option indices per sample.
-    """
-
-    ids: list[str]
-    qids: list[list[str]]
-    photos: Items | None = None
-    photo_owner: Tensor | None = None
-    seen: Items | None = None
-    texts: Items | None = None
-    text_owner: Tensor | None = None
-    words: Tensor | None = None
-    rules: Tensor | None = None
-    responses: ResponseBatch | None = None
-    gold: Tensor | None = None
-    asked: list[Tensor] = field(default_factory=list)
-
-
 class CvqaModel(TaskModel):
-    """Two heads over the same encoders (config.head): "slots" and the paper's "options".
+    """Three heads over the same encoders (config.head): "slots", "anchored" and the paper's "options".
 
     Rows are the (slot, option) pairs in the order of the definitions; slot i owns rows starts[i]:starts[i+1].
     """
@@ -94,20 +66,21 @@ class CvqaModel(TaskModel):
             self.images, self.texts = pretrained(config, "pooled", config.projected)
         for encoder in (self.images, self.texts):
             if encoder is not None:
-                set_finetuning(encoder, config.finetune, config.rank, config.frozen_stages)
+                tune(encoder, config)
         self.concepts = ConceptReader(config, Path(config.concepts)) if config.concepts else None
         sizes = [q.size for q in questions.slots]
         self.starts = [0, *accumulate(sizes)]
         self.parents = several_slots(questions)
         image_dim = self.images.channels[0] if self.images else 0
         self.reads_text = config.reads_text
-        self.reads_words = config.hashed_words if self.reads_text and config.head == "slots" else 0
+        self.reads_words = config.hashed_words if self.reads_text and config.head != "options" else 0
         self.register_buffer("rarity", torch.ones(self.reads_words))
         self.register_buffer("encounters", torch.ones(()))
         self.reads_rules = config.rules and self.reads_text
         self.responses: ResponseTerm | None = None
+        self.stand_in: StandIn | None = None
         self.bottleneck = BottleneckLevels.of(self.concepts) if config.modality == "concepts" else None
-        if config.head == "slots":
+        if config.head != "options":
             blocks = [(image_dim, _IMAGE)] if image_dim else []
             blocks += [(self.concepts.count, _CONCEPTS)] if self.concepts else []
             blocks += [(self.texts.dim, _TEXT)] if self.reads_text else []
@@ -115,10 +88,19 @@ class CvqaModel(TaskModel):
             blocks += [(width, _RULES) for width in BLOCKS] if self.reads_rules else []
             widths, self.weights = zip(*blocks, strict=True)
             term = config.width if config.option_term else 0
-            self.head: SlotHead | OptionHead = SlotHead(widths, sizes, self.texts.dim, term, config.dropout)
-            options = self._encode_options() if term else torch.zeros(self.starts[-1], 0)
+            self.head: AnswerHead | OptionHead
+            if config.head == "anchored":
+                self.head = AnchoredHead(widths, sizes, self.texts.dim, config.dropout)
+            else:
+                self.head = SlotHead(widths, sizes, self.texts.dim, term, config.dropout)
+            by_text = bool(term) or config.head == "anchored"
+            options = self._encode_options() if by_text else torch.zeros(self.starts[-1], 0)
             # A text encoder of an earlier run that is trained on is no longer there as it was.
-            self.register_buffer("options", options, persistent=bool(term) and self.texts.origin is not None)
+            self.register_buffer("options", options, persistent=by_text and self.texts.origin is not None)
+            self._photo_end = image_dim + (self.concepts.count if self.concepts else 0)
+            if config.missing == "pool":
+                places = [(0, image_dim), (self._photo_end, self._photo_end + self.texts.dim)]
+                self.stand_in = StandIn(sum(widths), places, config.pool_size)
             if self.reads_text and config.responses == "apart":
                 self.responses = ResponseTerm(self.texts.dim, self.reads_words, sizes, config.dropout)
         else:
@@ -138,7 +120,7 @@ class CvqaModel(TaskModel):
         """Read the questions in other words from now on (data/texts/rewording.py); options keep theirs."""
         self.questions = reworded_questions(self.questions, wording)
         self.__dict__.pop("_rows", None)
-        if self.config.option_term:
+        if self.options.shape[1]:
             self.options = self._encode_options()
 
     def _encode_options(self) -> Tensor:
@@ -151,8 +133,8 @@ class CvqaModel(TaskModel):
         return vectors[[index[row] for row in rows]]
 
     def _texts_of(self, sample: Sample) -> list[Item]:
-        """Return the encounter's text (head "slots"), or one text per option of its questions (head "options")."""
-        if self.config.head == "slots":
+        """Return the encounter's text, or one text per option of its questions (head "options")."""
+        if self.config.head != "options":
             return [text_item(self.texts, sample.case.question, "" if self.responses else sample.case.answer)]
         context = _all_text(sample) if self.config.encounter_text and self.reads_text else ""
         rows = [row for qid in sample.qids for row in self._rows[qid]]
@@ -177,6 +159,7 @@ class CvqaModel(TaskModel):
     def collate(self, samples: Sequence[Sample], views: Sequence[int]) -> CvqaBatch:
         """Return the photos and texts of the samples, with all other inputs that the settings enable."""
         batch = CvqaBatch([sample.id for sample in samples], [list(sample.qids) for sample in samples])
+        batch = replace(batch, wordless=self._wordless(samples))
         if self.images is not None or self.concepts is not None:
             owned = [(n, r, v) for n, (s, v) in enumerate(zip(samples, views, strict=True)) for r in s.images]
             shown = [(record, view) for _, record, view in owned]
@@ -203,7 +186,7 @@ class CvqaModel(TaskModel):
         if not self.training:
             return batch
         gold = [self._gold(sample) for sample in samples]
-        if self.config.head == "slots":
+        if self.config.head != "options":
             return replace(batch, gold=torch.tensor(gold))
         return replace(batch, asked=[torch.tensor([[index for index in row if index >= 0]]) for row in gold])
 
@@ -218,6 +201,10 @@ class CvqaModel(TaskModel):
         """Return what words and rules read: the query, and the responses unless they are inputs of their own."""
         return sample.case.question if self.responses else _all_text(sample)
 
+    def _wordless(self, samples: Sequence[Sample]) -> Tensor | None:
+        """Return which samples have no text, bool (B,); None if nothing stands in for it."""
+        return None if self.stand_in is None else torch.tensor([not self._own_text(sample) for sample in samples])
+
     def _gold(self, sample: Sample) -> list[int]:
         """Return the canonical option index of each slot, -1 for slots that the sample does not ask for."""
         row = self.questions.canonical(sample.case.answers or {})
@@ -229,7 +216,7 @@ class CvqaModel(TaskModel):
         if self.images is None:
             return None
         vectors = None if batch.photos is None else encoded(self.images, batch.photos)["pooled"].float()
-        means = _mean_of_photos(batch, vectors, self.images.channels[0])
+        means = mean_of_photos(batch, vectors, self.images.channels[0])
         if vectors is None and self.training and shares_steps():
             means = means + nothing_of_photos(self.images, means.device)
         return means
@@ -239,7 +226,7 @@ class CvqaModel(TaskModel):
         if self.concepts is None:
             return None
         vectors = None if batch.seen is None else encoded(self.concepts.images, batch.seen)["pooled"]
-        return _mean_of_photos(batch, None if vectors is None else self.concepts(vectors), self.concepts.count)
+        return mean_of_photos(batch, None if vectors is None else self.concepts(vectors), self.concepts.count)
 
     def _text_vectors(self, batch: CvqaBatch) -> Tensor:
         if batch.texts is None:
@@ -247,7 +234,7 @@ class CvqaModel(TaskModel):
         return encoded(self.texts, batch.texts)["text"]
 
     def _inputs(self, batch: CvqaBatch) -> Tensor:
-        """Return [image; concepts; text; words; rules] (B, D) for the "slots" head."""
+        """Return [image; concepts; text; words; rules] (B, D), NaN where something stands in."""
         parts = [part for part in (self._photos(batch), self._concepts(batch)) if part is not None]
         if self.reads_text:
             parts.append(overflow_as_inf(self._text_vectors(batch).float()))
@@ -255,7 +242,13 @@ class CvqaModel(TaskModel):
             parts.append(F.normalize(of_class(batch.words, Tensor) * self.rarity))
         if self.reads_rules:
             parts.append(of_class(batch.rules, Tensor))
-        return torch.cat(parts, 1)
+        inputs = torch.cat(parts, 1)
+        if batch.wordless is not None:
+            inputs[batch.wordless, self._photo_end :] = torch.nan
+        if self.training and self.config.modality_dropout:
+            groups = (0, self._photo_end), (self._photo_end, inputs.shape[1])
+            inputs = hide(inputs, groups, self.config.modality_dropout)
+        return inputs
 
     @torch.no_grad()
     def begin(self, samples: Sequence[Sample]) -> None:
@@ -266,7 +259,7 @@ class CvqaModel(TaskModel):
         """
         if self.config.modality != "text" and not any(sample.images for sample in samples):
             raise DataError("no training encounter has a photo; use --modality text, or prepare the folder with photos")
-        if not isinstance(self.head, SlotHead):
+        if not isinstance(self.head, AnswerHead):
             return
         self.eval()
         device = self.head.mean.device
@@ -280,6 +273,8 @@ class CvqaModel(TaskModel):
         batches = (self.collate(part, [0] * len(part)) for part in parts)
         inputs = torch.cat([self._inputs(send_to_device(batch, device)) for batch in batches])
         inputs = inputs[~inputs.isnan().any(1)]
+        if not len(inputs):
+            raise DataError("no training encounter has a photo and a text; use --set missing=mean, or one modality")
         gold = torch.tensor([self._gold(sample) for sample in samples])
         prior = []
         for slot, question in enumerate(self.questions.slots):
@@ -290,11 +285,13 @@ class CvqaModel(TaskModel):
         if self.bottleneck is not None:
             self.bottleneck.begin(inputs)
 
-    def _slot_scores(self, head: SlotHead, batch: CvqaBatch) -> Tensor:
+    def _slot_scores(self, head: AnswerHead, batch: CvqaBatch) -> Tensor:
         return self.scores_of(head, self._inputs(batch))
 
-    def scores_of(self, head: SlotHead, inputs: Tensor) -> Tensor:
-        """Return scores (B, R) of inputs (B, D); an encounter without a photo, NaN there, gets the mean vector."""
+    def scores_of(self, head: AnswerHead, inputs: Tensor) -> Tensor:
+        """Return scores (B, R) of inputs (B, D); NaN is what is missing: the mean stands for it, or a pool."""
+        if self.stand_in is not None:
+            inputs = self.stand_in(inputs, head.mean, head.scale)
         scores: Tensor = head(torch.where(inputs.isnan(), head.mean, inputs), self.options)
         return scores
 
@@ -311,7 +308,7 @@ class CvqaModel(TaskModel):
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean cross-entropy over the questions of the batch (paper section 4.2.4)."""
         samples = of_class(batch, CvqaBatch)
-        if isinstance(self.head, SlotHead):
+        if isinstance(self.head, AnswerHead):
             return self._slot_loss(self.head, samples)
         losses = []
         scores = self._option_scores(self.head, samples)
@@ -319,7 +316,7 @@ class CvqaModel(TaskModel):
             losses.append(slot_loss(rows[None], [0, *accumulate(self._sizes(qids))], gold))
         return torch.stack(losses).mean()
 
-    def _slot_loss(self, head: SlotHead, batch: CvqaBatch) -> Tensor:
+    def _slot_loss(self, head: AnswerHead, batch: CvqaBatch) -> Tensor:
         """Return the loss over slots, plus the losses over parents' sets and weight norms that the settings enable.
 
         Responses apart: the term of the responses learns what the rest, which does not learn from them, leaves open.
@@ -350,9 +347,9 @@ class CvqaModel(TaskModel):
         """Return (options,) float32 probabilities of each sample's slots, and the setting for deciding them."""
         samples = of_class(batch, CvqaBatch)
         seen: Sequence[Seen] = [()] * len(samples.ids)
-        if isinstance(self.head, SlotHead):
+        if isinstance(self.head, AnswerHead):
             rows = self.scores_of(self.head, inputs := self._inputs(samples))
-            seen = self.bottleneck.seen(self.head, inputs) if self.bottleneck else seen
+            seen = self.bottleneck.seen(of_class(self.head, SlotHead), inputs) if self.bottleneck else seen
             if self.responses is not None:
                 rows = self.responses.added(rows, self.texts, of_class(samples.responses, ResponseBatch))
             scores = list(rows.float().cpu())
@@ -363,24 +360,12 @@ class CvqaModel(TaskModel):
         decode: Decode = "set" if self.config.decode == "set" else "slot"
         predictions = []
         for name, qids, row, evidence in zip(samples.ids, samples.qids, scores, seen, strict=True):
-            asked = list(self.questions.by_qid) if isinstance(self.head, SlotHead) else qids
+            asked = list(self.questions.by_qid) if isinstance(self.head, AnswerHead) else qids
             parts = torch.split(row, self._sizes(asked))
             # copies: all predictions stay in memory, and each tensor view would take a kilobyte for a few numbers
             probabilities = {q: torch.softmax(p, 0).numpy().copy() for q, p in zip(asked, parts, strict=True)}
             predictions.append(AnswerPrediction(name, probabilities, decode=decode, seen=evidence))
         return predictions
-
-
-def _mean_of_photos(batch: CvqaBatch, rows: Tensor | None, width: int) -> Tensor:
-    """Return the mean (B, width) over each encounter's photos of what they have in `rows`; NaN without a photo."""
-    owner, count = of_class(batch.photo_owner, Tensor), len(batch.ids)
-    if rows is None:
-        return torch.full((count, width), float("nan"), device=owner.device)
-    rows = overflow_as_inf(rows)
-    total = torch.zeros(count, rows.shape[1], device=rows.device).index_add(0, owner, rows)
-    # Unlike bincount, this does not synchronise GPU and CPU to determine the length of the result.
-    photos = torch.zeros(count, device=rows.device).index_add(0, owner, torch.ones_like(rows[:, 0]))
-    return total / photos[:, None]
 
 
 def _all_text(sample: Sample) -> str:

@@ -23,12 +23,12 @@ def reword(model: CvqaModel, rule: str) -> None:
     """
     config = model.config
     if rule not in QUESTION_WORDINGS:
-        if not model.reads_text or not (config.head == "slots" or config.encounter_text):
+        if not model.reads_text or not (config.head != "options" or config.encounter_text):
             raise _unread(rule, "no query", "reads queries")
         return
     if config.head == "slots" and not config.option_term:
         raise _unread(rule, "no question: head=slots has weights for each slot", "reads them (head=options)")
-    if config.head == "slots" and not model.texts.is_frozen:
+    if config.head != "options" and not model.texts.is_frozen:
         raise _unread(rule, "options as they were encoded before training", "has a frozen text encoder")
     model.read_questions_as(rule)
 

@@ -53,7 +53,10 @@ class SegConfig(Config):
     ] = "none"
 
     def conflicts(self) -> list[str]:
-        """Return a line for photos too small to learn from, and for a pretraining run without a pyramid."""
+        """Return a line for photos too small to learn from, runs without a pyramid, and tuning of texts alone."""
+        if self.finetune_encoders == "texts":
+            remedy = "texts are never trained here; leave it out"
+            return [f"finetune_encoders: got texts, expected both or images; {remedy}"]
         unknown = [kind for kind in self.ensemble_kinds if kind not in ENSEMBLE_KINDS]
         is_hub_model = "/" in self.image_encoder and not is_run(self.image_encoder)
         if unknown or (self.ensemble and is_hub_model):

@@ -18,7 +18,7 @@ from magic_cli.models.augment import Augment, turn, unturn
 from magic_cli.models.cache.features import Item
 from magic_cli.models.cache.pixels import Pixels, PixelStore
 from magic_cli.models.encoders import Encoder, ImageEncoder, TextEncoder
-from magic_cli.models.fine_tuning import set_finetuning
+from magic_cli.models.fine_tuning import tune
 from magic_cli.models.heads import PyramidDecoder
 from magic_cli.models.huggingface import ClipSegHead, clipseg
 from magic_cli.models.masks.losses import mask_loss
@@ -92,7 +92,7 @@ class SegModel(TaskModel):
         others = (published_images(replace(config, image_encoder=kind), "pyramid") for kind in config.ensemble_kinds)
         self.others = nn.ModuleList(Network(images, _decoder(images, self.texts, config)) for images in others)
         for images in self._encoders:
-            set_finetuning(images, config.finetune, config.rank, config.frozen_stages)
+            tune(images, config)
         own = config.image_size, config.crop, config.colour, config.coarse, config.zoom_out
         self.augment = Augment(*own) if config.random_views else None
 

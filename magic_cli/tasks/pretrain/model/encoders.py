@@ -4,7 +4,7 @@ from torch import nn
 
 from magic_cli.errors import ConfigError, problem
 from magic_cli.models.encoders import ImageEncoder, TextEncoder
-from magic_cli.models.fine_tuning import checkpoint_activations, set_finetuning
+from magic_cli.models.fine_tuning import checkpoint_activations, tune
 from magic_cli.models.projection import Normalised, Projection
 from magic_cli.tasks.encoding import pretrained
 from magic_cli.tasks.pretrain.config import PretrainConfig
@@ -18,7 +18,7 @@ def pair_encoders(config: PretrainConfig) -> tuple[ImageEncoder, TextEncoder]:
     """
     both = pretrained(config, "patches")
     for encoder in both:
-        set_finetuning(encoder, config.finetune, config.rank, config.frozen_stages)
+        tune(encoder, config)
     can = [checkpoint_activations(encoder) for encoder in both] if config.gradient_checkpointing else [True]
     if not any(can):
         got, remedy = "encoders that cannot do it", "use --set gradient_checkpointing=false"

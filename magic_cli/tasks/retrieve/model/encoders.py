@@ -4,7 +4,7 @@ from pathlib import Path
 
 from magic_cli.models import huggingface
 from magic_cli.models.encoders import ImageEncoder
-from magic_cli.models.fine_tuning import set_finetuning
+from magic_cli.models.fine_tuning import tune
 from magic_cli.models.retrieval.tokens import TokenText
 from magic_cli.models.weights import SWINS, is_kind
 from magic_cli.tasks.encoding import load_run, pretrained, text_encoder
@@ -29,9 +29,9 @@ def level_encoders(config: RetrieveConfig) -> tuple[ImageEncoder, TokenText]:
     else:
         images, texts = pretrained(config, "pyramid")
     tokens = TokenText(texts, 3 if config.text_layers == "three" else 1)
-    set_finetuning(images, config.finetune, config.rank, config.frozen_stages)
+    tune(images, config)
     if config.composition == "none":
         tokens.freeze()
     else:
-        set_finetuning(tokens, config.finetune, config.rank, config.frozen_stages)
+        tune(tokens, config)
     return images, tokens

@@ -1,0 +1,1 @@
+"""What a model of closed questions has beside its head."""

@@ -1,0 +1,1 @@
+"""Image encoders in the folders of other libraries than transformers."""

@@ -1,0 +1,1 @@
+"""What fine-tuning adds to an encoder beside its own weights."""
