@@ -40,7 +40,15 @@ HEAVY = frozenset(
     {"matplotlib", "torch", "torchvision", "transformers", "timm", "accelerate", "pandas", "scipy", "sklearn"}
 )
 # The only modules that load a heavy package when they are imported; a name stands for all below it.
-HEAVY_MODULES = ("models", "training", "tasks.encoding", "tasks.*.model", "tasks.cvqa.responses", "commands.predict")
+HEAVY_MODULES = (
+    "models",
+    "training",
+    "tasks.encoding",
+    "tasks.*.model",
+    "tasks.cvqa.batch",
+    "tasks.cvqa.responses",
+    "commands.predict",
+)
 HEAVY_MODULES += ("tasks.cvqa.bottleneck", "tasks.*.graph", "commands.export.onnx_file", "commands.export.hub_folder")
 LIGHT_MODULES = (
     "models.weights",

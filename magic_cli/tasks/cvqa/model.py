@@ -120,7 +120,7 @@ class CvqaModel(TaskModel):
         """Read the questions in other words from now on (data/texts/rewording.py); options keep theirs."""
         self.questions = reworded_questions(self.questions, wording)
         self.__dict__.pop("_rows", None)
-        if self.options.shape[1]:
+        if self.config.head == "anchored" or self.config.option_term:
             self.options = self._encode_options()
 
     def _encode_options(self) -> Tensor:
