@@ -22,6 +22,7 @@ from magic_cli.errors import ConfigError, Interrupted
 from magic_cli.models import huggingface
 from magic_cli.models.efficientnet_lite import Lite0
 from magic_cli.models.encoders import Encoder, TextEncoder, TinyImage, TinyText, minilm
+from magic_cli.models.export.graph import GraphOptions
 from magic_cli.models.fine_tuning import Adapter, last_stage, set_finetuning
 from magic_cli.models.handed_on import merged
 from magic_cli.tasks import get
@@ -30,6 +31,7 @@ from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.seg import model as seg_model
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.training import checkpoint
+from magic_cli.training.restoring import restored
 from magic_cli.training.updates import ModelEma
 
 seg = get("seg")
@@ -451,3 +453,36 @@ def test_a_run_that_tunes_few_weights_resumes_and_is_exported(mode: str, drawn_p
     assert all(marks[mode] in name for name in tuned)
     exported = export(tmp_path / "stopped" / "best.pt", tmp_path / "clip.onnx", None, drawn_prepared)
     assert exported.onnx.difference <= 1e-4
+
+
+def test_a_pool_and_options_as_texts_train_predict_and_are_exported(drawn_prepared: Path, tmp_path: Path) -> None:
+    """The graph gives what the model gives, for encounters without photo or text too; options' texts stay."""
+    settings = ("head=anchored", "missing=pool", "modality_dropout=0.5", "pool_size=3", "epochs=1")
+    run = tmp_path / "run" / "best.pt"
+    train_command.train("cvqa", drawn_prepared, tmp_path / "run", train_options(None, *settings))
+    exported = export(run, tmp_path / "cvqa.onnx", None, drawn_prepared)
+    assert exported.onnx is not None
+    assert exported.onnx.difference <= 1e-4
+    prepared = open_prepared(drawn_prepared)
+    model, config = restored(run, get("cvqa"), prepared)
+    samples = list(get("cvqa").prediction_samples(prepared, "test", config))[:2]
+    bare = [replace(s, case=replace(s.case, question="", answer="", texts={})) for s in samples]
+    blind = [replace(s, images=()) for s in samples]
+    model.eval()
+    with torch.inference_mode():
+        rows = [model._inputs(model.collate(own, [0, 0])) for own in (samples, bare, blind)]
+        assert [row.isnan().any().item() for row in rows] == [False, True, True]
+        filled = model.stand_in(rows[1], model.head.mean, model.head.scale)
+        assert not filled.isnan().any()
+        wanted = model.predict(model.collate(bare, [0, 0]), 0)
+        graph = get("cvqa").graph(model, GraphOptions())
+        found = graph(*graph.arguments(bare)).numpy()
+    rows_of = [np.concatenate(list(each.probabilities.values())) for each in wanted]
+    assert np.allclose(found, np.stack(rows_of), atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [("modality=text",), ("head=options",)])
+def test_a_pool_without_another_modality_is_refused(settings: tuple[str, ...]) -> None:
+    for own in ("missing=pool", "modality_dropout=0.1"):
+        with pytest.raises(ConfigError, match="expected modality=both with head=slots or anchored"):
+            resolve(CvqaConfig, "tiny", [own, *settings])
