@@ -259,14 +259,14 @@ class TaskScores:
     `scores` are the strict scores under the official keys, in the official order; `official` those that the
     official scorer prints, NaN included, None if it stops or does not apply. `official_errors` lists what it stops
     at, `differences` gives one line per reason why the two differ, `rejected` lists the items that count as zero.
-    `summary_rows` is a table for people (seg: a row per annotator; cvqa: a row per parent question), `per_item` has a
-    row per image, or per encounter and parent; all rows are flat except for the confusion of a parent.
-    `notes` are remarks for the reader. `extra` holds scores that the official scorer does not have.
+    `summary_rows` is a table for people (a row per annotator or parent question), `per_item` has a row per image, or
+    per encounter and parent; all rows are flat except for the confusion of a parent. `notes` are remarks for the
+    reader. `extra` holds scores that the official scorer does not have.
     `errors` are the wrong answers with the highest probability, if predictions come with probabilities (cvqa).
     `baselines` are the scores of trivial answers, `agreement` those of annotators scored as if they were systems.
     `agreement_sums` are those of the system and of the annotators on the photos of `agreement`, for resampling.
     `intervals` are 95 % intervals of `scores` and `extra` by name, if there are `encounter_sums`; NaN if undefined.
-    `has_official` is False for tasks that are not the challenge's; then there are no official keys.
+    `has_official` is False for tasks that are not the challenge's; `confidence` is of answers with probabilities.
 
     report.json calls these fields `figures`, `stops`, `refused`, `rows` and `items`: its format is documented
     (schemas/report.schema.json), so the keys stay (report/score_report.py).
@@ -289,6 +289,7 @@ class TaskScores:
     encounter_sums: EncounterScores | None = None
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     has_official: bool = True
+    confidence: EncounterScores | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,8 +297,7 @@ class Origin:
     """The training run that an encoder's weights come from.
 
     Attributes:
-        run: its best.pt, as it was named.
-        sha256: hex SHA-256 of that file.
+        run, sha256: its best.pt, as it was named; hex SHA-256 of that file.
         encoder: the kind of encoder, as settings name it.
         size: the run's image size in pixels, or text window in tokens.
     """

@@ -146,6 +146,10 @@ _WHAT_IF = 'Concept bottlenecks: the answer to a case with concepts otherwise, "
 
 WhatIf = Annotated[str | None, typer.Option("--what-if", metavar="WORDS", help=_WHAT_IF)]
 
+_ATTRIBUTES = "pretrain, with --probe: what vectors may tell instead of classes: sex,age,site, or ruler,hair."
+
+Attributes = Annotated[str | None, typer.Option(metavar="NAME[,NAME]", help=_ATTRIBUTES)]
+
 _NEIGHBOURS = "cvqa: case index (magic index build); similar train cases' answers are weighed in."
 
 Neighbours = Annotated[str | None, typer.Option(metavar="PLACE", help=_NEIGHBOURS)]
@@ -239,7 +243,7 @@ def predict(
     templates: TemplatesFile = None,
     presence: Presence = False,
     probe: Probe = False,
-    classes_by: ClassesBy = None, sparse: Sparse = None, what_if: WhatIf = None,
+    classes_by: ClassesBy = None, sparse: Sparse = None, what_if: WhatIf = None, attributes: Attributes = None,
     neighbours: Neighbours = None,
     neighbours_ckpt: NeighboursCkpt = None,
     neighbour_count: NeighbourCount = 10,
@@ -265,7 +269,7 @@ def predict(
         *(concepts, templates, presence, probe, neighbours, neighbours_ckpt, neighbour_count, neighbour_weight),
         *(gallery, controls, beir, tuple(images or ()), text, overlays, probabilities and int(probabilities), limit),
         *(precision, weights, overwrite, dry_run, _runtime(device, cache_dir, no_cache)),
-        *(classes_by, sparse, what_if),
+        *(classes_by, sparse, what_if, attributes),
     )
     return emit(as_json, "predict", run(task, ckpt or [], data, split, out, options))
 

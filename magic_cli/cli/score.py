@@ -21,7 +21,10 @@ PhotosShown = Annotated[Literal["all", "worst", "none"], typer.Option("--photos"
 
 PredsAndGold = Annotated[list[Path], typer.Argument(metavar="PRED... GOLD", help=_FILES)]
 
-_BY = "Also by subgroup: attributes of the prepared cases, label, photos, or questions: --by sex,age,CQID011."
+_BY = (
+    "Also by subgroup: attributes of the prepared cases, label, photos, questions, or what photos show (ruler, pen,"
+    " hair, corners, patch; artefact: all of these): --by sex,age,CQID011,hair."
+)
 
 _EXPORT = "Also write masks and scores as a dataset that FiftyOne reads, in OUT/fiftyone; photos are not copied."
 

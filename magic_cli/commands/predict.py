@@ -35,7 +35,7 @@ from magic_cli.training.devices import accelerator_for
 from magic_cli.training.inference import Watch, average_predictions, fill_cache
 from magic_cli.training.inference import predict as predict_samples
 from magic_cli.training.restoring import restored
-from magic_cli.training.runtime import Runtime
+from magic_cli.training.runtime import Probed, Runtime
 from magic_cli.training.seen import Exposure, ids_among
 from magic_cli.training.task import NeighbourWeight, Task
 from magic_cli.training.task_model import TaskModel
@@ -171,7 +171,9 @@ def _fitted(
         option = "--probe" if options.probe else "--classes-by"
         raise ConfigError(problem(option, f"{len(paths)} checkpoints", "one", "give a single --ckpt"))
     weights = None if options.weights is None else str(Path(options.weights).resolve())
-    files = task.probe(paths[0], prepared, result.split, Path(result.out), options.runtime.runtime(), weights)
+    names = tuple(filter(None, (name.strip() for name in (options.attributes or "").split(","))))
+    asked = Probed(result.split, tuple(dict.fromkeys(names)), weights)
+    files = task.probe(paths[0], prepared, asked, Path(result.out), options.runtime.runtime())
     record = _run_files(paths, stamps, Path(result.out), (result.split, options))
     record = replace(record, settings={**(record.settings or {}), **task.facts()})
     return replace(result, files=len(files), facts=task.facts(), recorded=record)

@@ -20,10 +20,12 @@ from magic_cli.io.ownership import check_target
 from magic_cli.metrics import bootstrap
 from magic_cli.metrics.resampling import resamples_of
 from magic_cli.metrics.row_scores import shared
-from magic_cli.metrics.subgroups import subgroups
+from magic_cli.metrics.subgroups import subgroups, widest_gaps
 from magic_cli.metrics.unchanged import unchanged
 from magic_cli.records import Rules, TaskScores
 from magic_cli.report import leaderboard
+from magic_cli.report.controls.calibration import CalibrationScores
+from magic_cli.report.controls.unimodal import UnimodalControl, unimodal_controls
 from magic_cli.report.score_report import (
     FILES,
     Comparison,
@@ -34,7 +36,7 @@ from magic_cli.report.score_report import (
     ScoreSettings,
     SystemScores,
 )
-from magic_cli.report.subgroups import SubgroupScores, values_by
+from magic_cli.report.subgroups import SubgroupScores, by_name
 from magic_cli.submission.pairs import find_pairs
 from magic_cli.submission.rankings import RankingFiles, asked_of, find_rankings, ranked_ids
 from magic_cli.submission.reader import Submission, holds_only_pairs, holds_only_rankings, open_predictions
@@ -74,7 +76,7 @@ class ScoreOptions:
         photos: "all", "worst" or "none": which photos report.html shows.
         overwrite: replace an earlier report in `out`.
         by: attributes of the cases of a prepared dataset, by whose values scores are divided: names of attributes,
-            "label", "photos" (how many a case has), or closed questions as CQID011.
+            "label", "photos" (how many a case has), closed questions as CQID011, or artefacts: "artefact" for all.
         export: "fiftyone": masks and their scores also as a dataset that FiftyOne reads, in the folder `out`; "": none.
     """
 
@@ -152,7 +154,8 @@ def score(preds: StrPath | Sequence[StrPath], gold: StrPath, options: ScoreOptio
         if all(path.exists() for path in inputs):  # one that is missing is told instead
             check_target(out, "score", options.overwrite, FILES, inputs)  # before the work
     report = score_systems(files, opened, options)
-    report = replace(report, subgroups=tuple(_subgroups(report, divisions, options)))
+    divided, sure = tuple(_subgroups(report, divisions, options)), tuple(_calibration(report, options))
+    report = replace(report, subgroups=divided, calibration=sure, unimodal=tuple(_unimodal(report)))
     if out is None:
         return report
     from magic_cli.commands.score_files import write_report  # the page and Pillow are of no use to the terminal
@@ -169,7 +172,7 @@ def _divisions(gold: Path, options: ScoreOptions) -> dict[str, dict[str, str]]:
     if not options.by:
         return {}
     prepared = open_prepared(gold, texts=False)
-    return {name: values_by(prepared, options.split, name) for name in dict.fromkeys(options.by)}
+    return by_name(prepared, options.split, options.by)
 
 
 def _subgroups(
@@ -181,7 +184,26 @@ def _subgroups(
                 if scores.encounter_sums is not None:
                     rows = tuple(subgroups(scores.encounter_sums, values, options.resamples, options.seed))
                     shown = [k for k in report.tasks[scores.task].headline_scores if k in rows[0].scores][:1]
-                    yield SubgroupScores(scores.task, system.name, name, rows, tuple(shown))
+                    gaps = widest_gaps(scores.encounter_sums, values, options.resamples, options.seed)
+                    yield SubgroupScores(scores.task, system.name, name, rows, tuple(shown), gaps)
+
+
+def _calibration(report: ScoreReport, options: ScoreOptions) -> Iterator[CalibrationScores]:
+    for system in report.systems:
+        for scores in system.tasks:
+            if scores.confidence is not None:
+                of = scores.confidence
+                yield CalibrationScores.of(scores.task, system.name, of, options.resamples, options.seed)
+
+
+def _unimodal(report: ScoreReport) -> Iterator[UnimodalControl]:
+    for name, task in report.tasks.items():
+        found = report.by_system(name)
+        pairs = zip(report.systems, report.files.preds, strict=True)
+        folders = {
+            system.name: path if path.is_dir() else path.parent for system, path in pairs if system.name in found
+        }
+        yield from unimodal_controls(task, {of: run_record.recorded_settings(at) for of, at in folders.items()})
 
 
 def _open_gold(files: ScoreFiles, split: str) -> Gold:

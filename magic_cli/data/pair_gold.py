@@ -10,7 +10,7 @@ from magic_cli.data.pairs import pair_samples
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.prompts import name_key
 from magic_cli.data.texts.pair_texts import class_of, concepts_of, pair_texts
-from magic_cli.records import SPLITS, Sample
+from magic_cli.records import SPLITS, Case, Sample
 
 T = TypeVar("T")
 
@@ -34,6 +34,7 @@ class PairGold(TaskGold):
         is_numbered: classes are numbers from 0 on, places in a list of classes that the gold does not have.
         is_closed: every class and concept is meant to be scored: predictions that lack one are refused.
         notes: remarks for the reader of the scores.
+        majority: the most frequent class of the training photos, "" where these are not known.
     """
 
     classes: Mapping[str, str] = field(default_factory=dict)
@@ -50,6 +51,7 @@ class PairGold(TaskGold):
     is_numbered: bool = False
     is_closed: bool = False
     notes: tuple[str, ...] = ()
+    majority: str = ""
 
     def __len__(self) -> int:
         """Return the number of photos that have a class, concepts or a text."""
@@ -98,10 +100,19 @@ def prepared_pair_gold(prepared: Prepared, split: str) -> PairGold:
     gold = pair_gold(f"{prepared.root} (split {split})", pair_samples(prepared, split, needs_text=False))
     gold = replace(gold, masks=mask_gold(prepared, split))
     if gold.classes:
-        return gold
+        return replace(gold, majority=_most_frequent(prepared.cases_of("train")))
     others = (pair_samples(prepared, other, needs_text=False) for other in SPLITS if other != split)
     names = (name for samples in others for sample in samples if (name := class_of(sample.case)))
     return replace(gold, known_classes=distinct_names(names))
+
+
+def _most_frequent(cases: Iterable[Case]) -> str:
+    """Return the class of the most photos, the first by name of several; "" without any."""
+    photos: Counter[str] = Counter()
+    for case in cases:
+        if name := class_of(case):
+            photos[name_key(name)] += len(case.image_ids)
+    return min(photos, key=lambda name: (-photos[name], name), default="")
 
 
 def pair_gold(source: str, samples: Iterable[Sample]) -> PairGold:

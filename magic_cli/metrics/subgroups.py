@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from magic_cli.metrics.bootstrap import FEWEST, Difference, against_rest, intervals
+from magic_cli.metrics.bootstrap import FEW, FEWEST, Difference, against_rest, intervals
 from magic_cli.metrics.row_scores import leaves
 from magic_cli.records import EncounterScores, EncounterSums, Interval
 
@@ -22,6 +23,8 @@ OTHERS = "others"
 MOST = 12
 
 """At most this many subgroups; the smallest ones are put together as "others"."""
+
+_SAME = 1e-10  # gaps closer than this differ by rounding only
 
 _AGES = (30, 45, 60, 75)
 
@@ -78,6 +81,77 @@ def subgroups(
                 gaps |= against_rest(part, inside, resamples, seed)
         found.append(Subgroup(value, len(rows), own, bounds, gaps))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """The best subgroup's score minus the worst one's: a simple measure of unequal performance.
+
+    Attributes:
+        best, worst: what their encounters share.
+        difference, low, high: with its 95 % interval, for these two subgroups as if they had been named beforehand.
+        p: share of deals of the labels among all encounters with a gap as large between any two subgroups; the
+            observed one counts. The gap of many small subgroups is large by chance alone: this allows for it.
+    """
+
+    best: str
+    worst: str
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def widest_gaps(
+    scores: EncounterScores, value_of: Mapping[str, str], resamples: int = 10_000, seed: int = 2025
+) -> dict[str, Gap]:
+    """Return the gap of each score that is a sum over encounters, between the subgroups of FEW encounters or more.
+
+    "not stated" is no subgroup here. A score that is undefined in a subgroup has no gap; {} with fewer than two.
+
+    Args:
+        scores, value_of, resamples, seed: as for `subgroups`; at most GAP_DEALS deals of the labels.
+    """
+    order = sorted(range(len(scores.ids)), key=scores.ids.__getitem__)
+    values = np.array([value_of.get(scores.ids[at], MISSING) for at in order])
+    names = [value for value in _ordered(values.tolist()) if value != MISSING and (values == value).sum() >= FEW]
+    if len(names) < 2:
+        return {}
+    gaps: dict[str, Gap] = {}
+    for part in leaves(scores):
+        if isinstance(part, EncounterSums):
+            gaps |= _gaps_of(part.ordered(order), values, names, resamples, seed)
+    return gaps
+
+
+GAP_DEALS = 2_000
+
+
+def _gaps_of(
+    part: EncounterSums, values: NDArray[np.str_], names: Sequence[str], resamples: int, seed: int
+) -> dict[str, Gap]:
+    kept = np.flatnonzero(np.isin(values, names))
+    part, places = part.ordered(kept.tolist()), np.array([names.index(value) for value in values[kept]])
+    reached = np.stack([part.over(np.flatnonzero(places == k).tolist()) for k in range(len(names))])
+    rng, deals = np.random.default_rng([seed, 3]), min(resamples, GAP_DEALS)
+    as_large = np.ones(len(part.names))
+    observed = reached.max(0) - reached.min(0)  # NaN where a subgroup has none
+    for _ in range(deals):
+        dealt = rng.permutation(places)
+        of_each = part.weighted((dealt == np.arange(len(names))[:, None]).astype(np.float64))
+        as_large += ~(of_each.max(0) - of_each.min(0) < observed - _SAME)
+    gaps = {}
+    pairs: dict[tuple[int, int], dict[str, Difference]] = {}
+    for at, name in enumerate(part.names):
+        if np.isfinite(observed[at]):
+            best, worst = int(reached[:, at].argmax()), int(reached[:, at].argmin())
+            if (best, worst) not in pairs:
+                both = np.flatnonzero((places == best) | (places == worst))
+                pairs[best, worst] = against_rest(part.ordered(both.tolist()), places[both] == best, resamples, seed)
+            row = pairs[best, worst][name]
+            p = float(as_large[at] / (deals + 1))
+            gaps[name] = Gap(names[best], names[worst], float(observed[at]), row.low, row.high, p)
+    return gaps
 
 
 def _ordered(values: Sequence[str]) -> list[str]:

@@ -20,6 +20,8 @@ from magic_cli.metrics.bootstrap import FEWEST, Difference
 from magic_cli.metrics.unchanged import Unchanged
 from magic_cli.records import TaskScores
 from magic_cli.report import leaderboard
+from magic_cli.report.controls.calibration import CalibrationScores
+from magic_cli.report.controls.unimodal import UnimodalControl
 from magic_cli.report.score_text import (
     bounds,
     difference_table,
@@ -216,6 +218,8 @@ class ScoreReport:
         notes: remarks on the report as a whole.
         published: published runs of each task; None unless asked for.
         subgroups: scores by the values of attributes, where asked for.
+        calibration: of the systems whose answers have probabilities.
+        unimodal: controls that read one input alone, of tasks with several.
     """
 
     source: str
@@ -229,6 +233,8 @@ class ScoreReport:
     notes: tuple[str, ...] = ()
     published: Mapping[str, tuple[leaderboard.Entry, ...]] | None = None
     subgroups: tuple[SubgroupScores, ...] = ()
+    calibration: tuple[CalibrationScores, ...] = ()
+    unimodal: tuple[UnimodalControl, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -307,6 +313,8 @@ class ScoreReport:
                 for system in self.systems
             ),
             subgroups=tuple(replace(row, system=names[row.system]) for row in self.subgroups),
+            calibration=tuple(replace(row, system=names[row.system]) for row in self.calibration),
+            unimodal=tuple(replace(row, systems=tuple(names[of] for of in row.systems)) for row in self.unimodal),
             comparisons=tuple(
                 replace(row, system=names[row.system], other=names[row.other]) for row in self.comparisons
             ),
@@ -330,6 +338,10 @@ class ScoreReport:
             report["leaderboard"] = [{"task": task, **entry.to_json()} for task, entry in entries]
         if self.subgroups:
             report["subgroups"] = [scores.to_json() for scores in self.subgroups]
+        if self.calibration:
+            report["calibration"] = [scores.to_json() for scores in self.calibration]
+        if self.unimodal:
+            report["unimodal"] = [control.to_json() for control in self.unimodal]
         return report
 
     def lines(self) -> list[str]:
@@ -359,8 +371,8 @@ class ScoreReport:
             shown = {score: value for score, value in row.differences.items() if "[" not in score}  # no single class
             same = row.unchanged_line()
             yield from [*difference_table(title, shown).lines(), *([f"  {same}"] if same else []), ""]
-        for divided in self.subgroups:
-            yield from [*divided.lines(), ""]
+        for lines in (*(part.lines() for part in self.calibration), *(part.lines() for part in self.subgroups)):
+            yield from [*lines, ""]
         for name, entries in (self.published or {}).items():
             if entries:
                 for table in published_tables(self.tasks[name], entries):
@@ -369,6 +381,7 @@ class ScoreReport:
     def _notes(self) -> Iterator[str]:
         yield from (f"note: {note}" for system in self.systems for note in system.notes)
         yield from (f"note: {note}" for note in self.notes)
+        yield from (line for control in self.unimodal for line in control.lines())
         if self.comparisons:
             yield "p-values: each encounter's results swapped at random; no allowance for looking at several scores"
         scored = [task for system in self.systems for task in system.tasks]

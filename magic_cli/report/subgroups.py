@@ -1,18 +1,19 @@
 """Scores by subgroup (`magic score --by`): which value each encounter has, and the table for the terminal."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
+from magic_cli.data.imaging.artefacts import ARTEFACTS
 from magic_cli.data.prepared import Prepared
 from magic_cli.errors import ConfigError, did_you_mean, problem
 from magic_cli.io.json_files import finite
 from magic_cli.metrics.bootstrap import FEW
-from magic_cli.metrics.subgroups import MISSING, Subgroup, binned
+from magic_cli.metrics.subgroups import MISSING, Gap, Subgroup, binned
 from magic_cli.records import Case
-from magic_cli.report.score_text import SCORE_NAMES, bounds, interval, is_defined, number, signed
+from magic_cli.report.score_text import SCORE_NAMES, between, bounds, interval, is_defined, number, signed
 from magic_cli.report.table import Table
 
-LABEL, PHOTOS = "label", "photos"
+LABEL, PHOTOS, ARTEFACT = "label", "photos", "artefact"
 
 _SEVERAL = "several"
 
@@ -26,6 +27,7 @@ class SubgroupScores:
         by: the attribute, "label", "photos" (number of photos), or a closed question, as CQID011.
         rows: the subgroups.
         shown: names of the scores to show first.
+        gaps: of each score, between the best and the worst subgroup of FEW encounters or more.
     """
 
     task: str
@@ -33,6 +35,7 @@ class SubgroupScores:
     by: str
     rows: tuple[Subgroup, ...]
     shown: tuple[str, ...]
+    gaps: Mapping[str, Gap] = field(default_factory=dict)
 
     @property
     def names(self) -> dict[str, str]:
@@ -44,14 +47,9 @@ class SubgroupScores:
         """Return the interval of a subgroup's score, None if there is none."""
         return bounds(row.intervals.get(score))
 
-    def gap(self, score: str) -> tuple[str, str, float] | None:
-        """Return the best and the worst of the subgroups with FEW encounters or more, and the gap between them."""
-        known = [row for row in self.rows if row.encounters >= FEW and row.value != MISSING]
-        known = [row for row in known if is_defined(row.scores.get(score))]
-        if len(known) < 2:
-            return None
-        best, worst = (choose(known, key=lambda row: row.scores[score]) for choose in (max, min))
-        return best.value, worst.value, best.scores[score] - worst.scores[score]
+    def gap(self, score: str) -> Gap | None:
+        """Return the gap between the best and the worst of the subgroups with FEW encounters or more."""
+        return self.gaps.get(score)
 
     def to_json(self) -> dict[str, object]:
         """Return an item of `subgroups` of schemas/report.schema.json."""
@@ -65,7 +63,8 @@ class SubgroupScores:
             }
             for row in self.rows
         ]
-        return {"task": self.task, "system": self.system, "by": self.by, "rows": finite(rows)}
+        gaps = finite({name: asdict(gap) for name, gap in self.gaps.items()})
+        return {"task": self.task, "system": self.system, "by": self.by, "rows": finite(rows), "gaps": gaps}
 
     def lines(self) -> Iterator[str]:
         """Yield the table, and the gap of each score that is shown."""
@@ -78,12 +77,44 @@ class SubgroupScores:
         for name in self.shown:
             gap = self.gap(name)
             if gap is not None:
-                yield f"{name}: {gap[0]} is {gap[2]:.4f} above {gap[1]} (of subgroups of {FEW} or more)"
+                of = f"{name}: {gap.best} is {gap.difference:.4f} above {gap.worst}"
+                shown = f"95 % interval {between(gap.low, gap.high)}, " if is_defined(gap.low) else ""
+                yield f"{of} ({shown}p {gap.p:.3f} of so wide a gap by chance; of subgroups of {FEW} or more)"
 
     @staticmethod
     def _against(row: Subgroup, name: str) -> str:
         gap = row.differences.get(name)
         return "" if gap is None or not is_defined(gap.difference) else f"{signed(gap.difference)}\np {gap.p:.3f}"
+
+
+def by_name(prepared: Prepared, split: str, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return the values of the encounters of a split by each name, for `metrics.subgroups`.
+
+    Args:
+        prepared: the dataset.
+        split: its split that is scored.
+        names: attributes, "label", "photos" for the number of photos, closed questions; or artefacts, which are looked
+            for on the photos (data/imaging/artefacts/) if no case has an attribute of that name; "artefact": all.
+
+    Raises:
+        ConfigError: no case has such an attribute; with the nearest name.
+    """
+    stated = {name for case in prepared.cases_of(split) for name in case.attributes}
+    wanted = [each for name in names for each in (ARTEFACTS if name == ARTEFACT else (name,))]
+    on_photos = [name for name in wanted if name in ARTEFACTS and name not in stated]
+    seen: dict[str, frozenset[str]] = {}
+    if on_photos:
+        from magic_cli.data.imaging.artefacts.cases import artefacts_by_case  # not at the top: Pillow takes time
+
+        seen = artefacts_by_case(prepared, split)
+    found = {}
+    for name in dict.fromkeys(wanted):
+        if name in on_photos:
+            words = {case: name if name in artefacts else f"no {name}" for case, artefacts in seen.items()}
+            found[name] = _with_groups(prepared.cases_of(split), words)
+        else:
+            found[name] = values_by(prepared, split, name)
+    return found
 
 
 def values_by(prepared: Prepared, split: str, name: str) -> dict[str, str]:
@@ -103,20 +134,24 @@ def values_by(prepared: Prepared, split: str, name: str) -> dict[str, str]:
         known = _known(prepared, cases)
         got, expected = "no case with it", "an attribute of the cases"
         raise ConfigError(problem(f"--by {name}", got, expected, did_you_mean(name, known)))
-    of_case = binned(name, of_case)
+    return _with_groups(cases, binned(name, of_case))
+
+
+def _with_groups(cases: Sequence[Case], of_case: Mapping[str, str]) -> dict[str, str]:
+    """Return the values of cases, and of groups; a group of cases with several values has its own."""
     of_group: dict[str, str] = {}
     for case in cases:
         value = of_case.get(case.case_id, MISSING)
         group = case.group_id or case.case_id
         of_group[group] = value if of_group.get(group, value) == value else _SEVERAL
-    return of_group | of_case
+    return of_group | dict(of_case)
 
 
 def _known(prepared: Prepared, cases: Sequence[Case]) -> list[str]:
     stated = {name for case in cases for name in case.attributes}
     labels = [LABEL] if any(case.label for case in cases) else []
     questions = list(prepared.questions.parents) if any(case.answers for case in cases) else []
-    return [*sorted(stated), *labels, PHOTOS, *questions]
+    return [*sorted(stated), *labels, PHOTOS, ARTEFACT, *ARTEFACTS, *questions]
 
 
 def _value(prepared: Prepared, case: Case, name: str) -> str | None:

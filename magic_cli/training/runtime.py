@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from magic_cli.config import Config
 from magic_cli.io.files import StrPath, cache_root
@@ -44,3 +44,11 @@ class RuntimeOptions:
         if self.no_cache:
             return Runtime(self.device)
         return Runtime(self.device, cache_root() / "features" if self.cache_dir is None else Path(self.cache_dir))
+
+
+class Probed(NamedTuple):
+    """What probes are scored on, attributes to probe instead of classes, and Hub checkpoints (None: the training's)."""
+
+    split: str
+    attributes: tuple[str, ...] = ()
+    weights: str | None = None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from magic_cli.config import Config, SettingValue
     from magic_cli.models.export.graph import ExportGraph, GraphOptions
     from magic_cli.training.case_encoder import CaseEncoder
-    from magic_cli.training.runtime import Runtime
+    from magic_cli.training.runtime import Probed, Runtime
     from magic_cli.training.task_model import TaskModel
 
 T = TypeVar("T")
@@ -282,18 +282,14 @@ class Task(ABC):
         """
         return
 
-    def probe(
-        self, path: Path, prepared: Prepared, split: str, out: Path, runtime: Runtime, weights: str | None
-    ) -> list[Path]:
+    def probe(self, path: Path, prepared: Prepared, asked: Probed, out: Path, runtime: Runtime) -> list[Path]:
         """Fit linear probes on what a checkpoint's encoder gives, and write their scores to the folder `out`.
 
         Args:
             path: the checkpoint.
-            prepared: the dataset: probes are trained on split train.
-            split: what they are scored on.
-            out: the folder.
+            prepared: the dataset.
+            asked: what is probed; out: the folder.
             runtime: device and cache.
-            weights: folder of Hub checkpoints; None for that of the training.
 
         Raises:
             ConfigError: the task has no probe.

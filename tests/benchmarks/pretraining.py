@@ -2,12 +2,17 @@
 
     python tests/benchmarks/pretraining.py PREPARED... [--folds 3] [--seeds 0 1 2] [--rotate]
         [--rows clip mkcl slra make] [--set key=value ...] [--row NAME key=value,key=value] [--resamples 2000]
+        [--novel-classes]
 
 Photos are those of splits train and valid; split test is left alone. Folds are dealt by group, the same for all rows
 and seeds: each photo is predicted by models that saw none of its group. A line per row: zero-shot accuracy and balanced
 accuracy among the dataset's classes, and the share of photos whose own text (any photo's with the same words) is
 among the first 50 of the fold's texts, and the other way round; means over seeds with 95 % intervals over groups.
 Then every row minus the first, and the last minus each, with p-values (metrics/bootstrap.py).
+
+With --novel-classes whole classes are dealt to the folds (as in the reality check of vision-language pretraining, A-row
+10 of the related work): each photo is classified, among all classes, by models that saw no photo and no text of its
+class; groups with photos of several classes are left out.
 """
 
 import argparse
@@ -61,17 +66,30 @@ class Set:
         return [sample for sample in self.samples if self.fold[self.gold.groups[sample.id]] == number]
 
 
-def opened(path: Path, folds: int) -> Set:
-    """Return a dataset with its folds: groups shuffled, dealt class by class."""
+def opened(path: Path, folds: int, by_class: bool = False) -> Set:
+    """Return a dataset with its folds: groups shuffled, dealt class by class; or whole classes, if `by_class`."""
     prepared: Prepared = open_prepared(path)
     task, config = tasks.get("pretrain"), resolve(PretrainConfig, "small")
     samples = [s for split in ("train", "valid") for s in task.training_samples(prepared, split, config)]
     gold = pair_gold(str(path), samples)
+    if by_class:
+        return _by_class(path.name, samples, gold, folds)
     groups = {gold.groups[sample.id]: gold.classes.get(sample.id, "") for sample in samples}
     order = sorted(groups)
     random.Random(0).shuffle(order)  # noqa: S311
     order.sort(key=lambda group: groups[group])
     return Set(path.name, samples, gold, {group: number % folds for number, group in enumerate(order)})
+
+
+def _by_class(name: str, samples: Sequence[Sample], gold: PairGold, folds: int) -> Set:
+    """Return a dataset whose folds are whole classes; photos without a class and mixed groups are left out."""
+    found: dict[str, set[str]] = {}
+    for sample in samples:
+        found.setdefault(gold.groups[sample.id], set()).add(gold.classes.get(sample.id, ""))
+    number = {label: at % folds for at, label in enumerate(gold.class_names)}
+    fold = {group: number[next(iter(of))] for group, of in found.items() if len(of) == 1 and "" not in of}
+    kept = [sample for sample in samples if gold.groups[sample.id] in fold]
+    return Set(name, kept, gold, fold)
 
 
 def terms(known: Set, held: Sequence[Sample], found: Sequence[PairPrediction]) -> dict[str, NDArray[np.float64]]:
@@ -184,6 +202,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--only", type=int, nargs="+", help="train these folds only")
+    parser.add_argument("--novel-classes", action="store_true", help="folds of whole classes")
     parser.add_argument("--rotate", action="store_true", help="one training per fold: fold k with the k-th seed")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rows", nargs="*", default=["clip", "mkcl", "slra", "make"], choices=list(ROWS))
@@ -192,7 +211,7 @@ def main() -> None:
     parser.add_argument("--preset", default="small")
     parser.add_argument("--resamples", type=int, default=2000)
     given = parser.parse_args()
-    sets = [opened(path, given.folds) for path in given.data]
+    sets = [opened(path, given.folds, given.novel_classes) for path in given.data]
     results: dict[str, list[dict[str, dict[str, NDArray[np.float64]]]]] = {}
     for row, settings in rows_of(given.rows, given.row).items():
         config = resolve(PretrainConfig, given.preset, [*given.settings, *settings])

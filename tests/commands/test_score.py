@@ -22,11 +22,13 @@ from tiny_dataset import (
     write_zip,
 )
 
+from magic_cli import tasks
 from magic_cli.commands.score import ScoreOptions, score
 from magic_cli.errors import ConfigError, DataError, SubmissionError, UsageError
 from magic_cli.io import schema
 from magic_cli.records import TaskScores
 from magic_cli.report import leaderboard
+from magic_cli.report.controls.unimodal import unimodal_controls
 from magic_cli.report.score_report import ScoreFiles, ScoreReport
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -213,6 +215,7 @@ def test_scores_are_divided_by_an_attribute_of_the_cases(tmp_path: Path, prepare
     values = [row.scores["dice_meanofmax"] for row in divided.rows]
     assert min(values) <= whole.scores["dice_meanofmax"] <= max(values)
     assert any("by sex" in line for line in report.lines())
+    assert divided.gap("dice_meanofmax") is None  # of subgroups of 20 encounters or more
     with pytest.raises(ConfigError, match=r"--by sx: got no case with it.*did you mean sex\?"):
         score(path, prepared, ScoreOptions(by=("sx",), out=prepared))  # before the place is looked at
     ended = magic(tmp_path, "score", path, prepared, "--by", " , ")
@@ -253,3 +256,33 @@ def test_workers_change_nothing(tmp_path: Path, prepared: Path) -> None:
     path = write_zip(tmp_path / "s.zip", files_of("valid"))
     many, single = (run([path], prepared, workers=number).to_json()["systems"] for number in (3, 1))
     assert many == single
+
+
+def test_answers_with_probabilities_have_their_calibration(recorded: Path, tmp_path: Path) -> None:
+    preds, prepared = recorded / "valid" / "cvqa", recorded / "prepared"
+    report = score(preds, prepared, ScoreOptions(out=tmp_path / "report", by=("artefact",), resamples=100))
+    (sure,) = report.calibration
+    assert sure.answers == sure.encounters * len(by_task(report)["cvqa"].summary_rows)
+    assert sum(row.answers for row in sure.bins) == sure.answers
+    assert sure.scores["gain"] == pytest.approx(sure.scores["aurc_random"] - sure.scores["aurc"])
+    found = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert schema.problems("report", found, "report.json") == []
+    assert found["calibration"][0]["curve"][-1]["risk"] == pytest.approx(sure.scores["aurc_random"])
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert {"Selective prediction", "Reliability"} <= set(page.replace("<", ">").split(">"))
+    assert [divided.by for divided in report.subgroups] == ["ruler", "pen", "hair", "corners", "patch"]
+    for divided in report.subgroups:
+        assert {row.value for row in divided.rows} <= {divided.by, f"no {divided.by}"}
+        assert sum(row.encounters for row in divided.rows) == sure.encounters
+    assert report.unimodal == ()  # this system reads texts alone
+
+
+def test_a_missing_unimodal_control_is_told_with_its_command() -> None:
+    settings = {"a": {"modality": "both"}, "b": {"modality": "text"}, "c": {}}
+    text, image = unimodal_controls(tasks.get("cvqa"), settings)
+    assert (text.systems, list(text.lines())) == (("b",), [])
+    command = "magic train cvqa --modality image --out runs/cvqa-image"
+    assert image.to_json() == {"task": "cvqa", "reads": "image", "systems": [], "command": command}
+    assert list(image.lines()) == [f"no control that reads image alone is among the systems; to make one: {command}"]
+    assert list(unimodal_controls(tasks.get("cvqa"), {"a": {"modality": "text"}, "b": {}})) == []
+    assert list(unimodal_controls(tasks.get("seg"), {"a": {"modality": "both"}})) == []

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from magic_cli.metrics.calibration import ece
+from magic_cli.metrics.calibration import COVERAGES, best_temperature, confidence_scores, ece, reliability, tempered
 
 
 def slow(confidence: list[float], correct: list[bool], bins: int) -> float:
@@ -52,3 +52,69 @@ def test_against_a_slow_reference(pairs: list[tuple[int, bool]], bins: int) -> N
     correct = [right for _, right in pairs]
     expected = slow(confidence, correct, bins)
     assert ece(np.array(confidence), np.array(correct), bins) == pytest.approx(expected, abs=1e-12)
+
+
+def drawn(size: int, decimals: int = 1) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Answers whose confidence is what it says, with ties; two of each encounter."""
+    rng = np.random.default_rng(3)
+    confidence = np.round(rng.random(size), decimals)
+    return [f"e{number // 2}" for number in range(size)], confidence, rng.random(size) < confidence
+
+
+def test_selective_prediction_is_the_mean_over_orders_of_ties() -> None:
+    encounters, confidence, correct = drawn(40)
+    scores = confidence_scores(encounters, confidence, correct)
+    found = dict(zip(scores.names, scores.over(range(20)), strict=True))
+    rng, areas, risks = np.random.default_rng(0), [], []
+    for _ in range(3000):
+        shuffled = rng.permutation(40)
+        order = shuffled[np.argsort(-confidence[shuffled], kind="stable")]
+        curve = (~correct[order]).cumsum() / np.arange(1, 41)
+        areas.append(curve.mean())
+        risks.append(curve[[9, 29]])
+    assert found["aurc"] == pytest.approx(np.mean(areas), abs=0.002)
+    assert [found["risk@0.25"], found["risk@0.75"]] == pytest.approx(np.mean(risks, 0), abs=0.005)
+    best = (~np.sort(correct)[::-1]).cumsum() / np.arange(1, 41)
+    assert found["aurc_oracle"] == pytest.approx(best.mean())
+    assert found["risk@1"] == found["aurc_random"] == pytest.approx((~correct).mean())
+    assert (found["accuracy"], found["ece"]) == pytest.approx((correct.mean(), ece(confidence, correct)))
+    assert found["gain"] == pytest.approx(found["aurc_random"] - found["aurc"])
+    assert len(scores.names) == 6 + len(COVERAGES)
+
+
+def test_an_encounter_of_weight_two_is_there_twice() -> None:
+    encounters, confidence, correct = drawn(20)
+    weights = np.ones((1, 10))
+    weights[0, 4] = 2
+    twice = [*range(20), 8, 9]
+    repeated = confidence_scores([str(at) for at in range(22)], confidence[twice], correct[twice])
+    weighted = confidence_scores(encounters, confidence, correct).weighted(weights)[0]
+    np.testing.assert_allclose(weighted, repeated.over(range(22)), atol=1e-12)
+
+
+def test_doubt_that_tells_nothing_has_the_risk_of_chance() -> None:
+    scores = confidence_scores(["a", "b", "c", "d"], np.full(4, 0.7), np.array([True, False, True, True]))
+    found = dict(zip(scores.names, scores.over(range(4)), strict=True))
+    assert (found["aurc"], found["gain"]) == (pytest.approx(0.25), pytest.approx(0))
+    assert {found[f"risk@{c:g}"] for c in COVERAGES} == {0.25}
+
+
+def test_the_bins_of_the_plot_sum_to_the_error() -> None:
+    _, confidence, correct = drawn(60, 3)
+    bins = reliability(confidence, correct)
+    assert sum(row.answers for row in bins) == 60
+    gaps = sum(row.answers * abs(row.correct - row.confidence) for row in bins)
+    assert gaps / 60 == pytest.approx(ece(confidence, correct))
+
+
+def test_the_temperature_that_made_answers_too_sure_is_found() -> None:
+    rng = np.random.default_rng(1)
+    logits = [rng.normal(size=(4000, options)) for options in (2, 5)]
+    gold = [np.array([rng.choice(len(p), p=p) for p in np.exp(z) / np.exp(z).sum(1, keepdims=True)]) for z in logits]
+    assert best_temperature([3 * z for z in logits], gold) == pytest.approx(3, rel=0.06)
+    assert best_temperature([], []) == 1
+    sharp = np.array([[0.9, 0.1], [0.2, 0.8]], np.float32)
+    assert tempered(sharp, 1.0) is sharp
+    cooled = tempered(sharp, 2.0)
+    assert cooled.dtype == np.float32
+    assert cooled.max(1) == pytest.approx([0.75, 2 / 3])

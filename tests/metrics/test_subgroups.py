@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from magic_cli.metrics.bootstrap import against_rest
-from magic_cli.metrics.subgroups import MISSING, MOST, OTHERS, binned, subgroups
+from magic_cli.metrics.subgroups import MISSING, MOST, OTHERS, binned, subgroups, widest_gaps
 from magic_cli.records import EncounterSums
 
 
@@ -80,3 +80,27 @@ def test_rare_values_are_put_together() -> None:
     assert len(set(found.values())) == MOST
     assert found["e0"] == "site 00"
     assert found["e39"] == OTHERS
+
+
+def test_subgroups_add_up_to_the_whole() -> None:
+    rows = subgroups(means(VALUES), SITES, 200)
+    assert sum(row.encounters for row in rows) == len(VALUES)
+    total = sum(row.encounters * row.scores["mean"] for row in rows)
+    assert total / len(VALUES) == pytest.approx(np.mean(VALUES))
+
+
+def test_the_widest_gap_has_an_interval_and_a_p_value_that_knows_how_many_subgroups_there_are() -> None:
+    rng = np.random.default_rng(0)
+    site = {f"e{n}": ["arm", "leg", "hand", "rare"][min(n // 30, 3)] for n in range(95)}  # 30, 30, 30 and 5
+    values = rng.random(95).tolist()
+    gap = widest_gaps(means(values), site, 500)["mean"]
+    of_each = {
+        name: np.mean([values[n] for n in range(95) if site[f"e{n}"] == name]) for name in ("arm", "leg", "hand")
+    }
+    assert (gap.best, gap.worst) == (max(of_each, key=of_each.__getitem__), min(of_each, key=of_each.__getitem__))
+    assert gap.difference == pytest.approx(max(of_each.values()) - min(of_each.values()))
+    assert gap.low < gap.difference < gap.high
+    assert gap.p > 0.05  # they are drawn alike, and the widest of three gaps is expected to be wide
+    unlike = [value + (0.5 if site[f"e{n}"] == "leg" else 0) for n, value in enumerate(values)]
+    assert widest_gaps(means(unlike), site, 500)["mean"].p == pytest.approx(1 / 501)
+    assert widest_gaps(means(values), dict.fromkeys(site, "arm"), 500) == {}

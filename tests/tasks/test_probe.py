@@ -10,11 +10,15 @@ from labelled_photos import make_labelled
 from sklearn.linear_model import LogisticRegression
 
 from magic_cli import PredictOptions, TrainOptions, predict, train
+from magic_cli.data.pairs import pair_samples
 from magic_cli.data.prepared import open_prepared
 from magic_cli.errors import ConfigError
 from magic_cli.io import schema
 from magic_cli.models.logistic import STRENGTHS, best_strength, probabilities
+from magic_cli.records import SPLITS
+from magic_cli.tasks.pretrain.model.attribute_probe import attribute_of, scored
 from magic_cli.tasks.pretrain.model.probe import photos_with_class
+from magic_cli.tasks.pretrain.probe_file import save_attributes
 from magic_cli.training.runtime import RuntimeOptions
 
 
@@ -93,6 +97,31 @@ def test_the_probe_of_a_run(drawn_prepared: Path, tmp_path: Path, capsys: pytest
         predict("pretrain", tmp_path / "run", drawn_prepared, "train", tmp_path / "no", asked)
     with pytest.raises(ConfigError, match="--probe: of another task"):
         predict("seg", tmp_path / "run", drawn_prepared, "valid", tmp_path / "no", asked)
+    told = replace(asked, attributes="sex, ruler")
+    with pytest.raises(ConfigError, match=r"--attributes sex: got groups by value: not stated: \d+, expected two"):
+        predict("pretrain", tmp_path / "run", drawn_prepared, "valid", tmp_path / "no", told)
+    with pytest.raises(ConfigError, match="--attributes 'sex' without --probe"):
+        PredictOptions(attributes="sex")
+
+
+def test_vectors_tell_an_attribute_that_they_depend_on(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    prepared = open_prepared(make_labelled(tmp_path))
+    samples = [sample for split in SPLITS for sample in pair_samples(prepared, split, needs_text=False)]
+    known = [replace(sample.case, attributes={"sex": ("female", "male")[at % 2]}) for at, sample in enumerate(samples)]
+    found = attribute_of([replace(s, case=case) for s, case in zip(samples, known, strict=True)], "sex")
+    assert list(found.names) == ["female", "male"]
+    told = np.column_stack([found.gold + rng.normal(0, 0.4, len(found.gold)), rng.normal(size=(len(found.gold), 6))])
+    for vectors, reads in ((told, True), (rng.normal(size=told.shape), False)):
+        row = scored(vectors, found)
+        assert (row["chance"], row["photos"]) == (0.5, len(found.gold))
+        score = row["balanced_accuracy"]
+        assert (score["low"] > 0.5) == reads
+        assert score["low"] < score["value"] <= score["high"]
+    result = {"schema": 1, "format": "magic-attributes", "folds": 5, "photos": len(samples)}
+    result["rows"] = [{"attribute": "sex", "system": "encoder", **scored(told, found)}]
+    assert schema.problems("attributes", result, "attributes.json") == []
+    assert save_attributes(result, tmp_path / "out") == [tmp_path / "out" / "attributes.json"]
 
 
 CURVE = ((0.01, 5), (0.1, 5), (1.0, 1))

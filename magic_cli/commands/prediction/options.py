@@ -35,6 +35,7 @@ class PredictOptions:
             names divided by commas, or a file; a file of concepts; a file of sentences with {} for the class.
         presence: for pretrain: also write how like each class the likest place on a photo is (presence.csv).
         probe: for pretrain: fit linear probes on frozen vectors of split train and score them on the split, instead.
+        attributes: with `probe`: names divided by commas that vectors may tell, such as "sex,age", instead of classes.
         neighbours: for cvqa: a case index (`magic index build`); the answers of similar cases of split train are
             weighed in. neighbours_ckpt: the model that built it; None: the one that its folder keeps.
         neighbour_count: how many cases.
@@ -96,6 +97,7 @@ class PredictOptions:
     classes_by: str | None = None
     sparse: str | None = None
     what_if: str | None = None
+    attributes: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what the command line would refuse."""
@@ -112,6 +114,9 @@ class PredictOptions:
             got = "--neighbours-ckpt or --neighbour-weight alone"
             raise ConfigError(problem("magic predict", got, "--neighbours PLACE with it", "name the index"))
 
+        if self.attributes is not None and not (self.probe and self.attributes.strip(", ")):
+            got = f"--attributes {self.attributes!r}{'' if self.probe else ' without --probe'}"
+            raise ConfigError(problem("magic predict", got, "--probe and names, such as sex,age", "add them"))
         if self.probabilities not in (None, *DEPTHS):
             got, expected = str(self.probabilities), "8 or 16 bits a pixel"
             raise ConfigError(problem("--probabilities", got, expected, "choose one of these"))
@@ -147,7 +152,7 @@ class PredictOptions:
         ranked = {"gallery": self.gallery, "controls": self.controls, "beir": self.beir}
         words |= {name: getattr(self, name) for name in ("zero_shot", "background", "saliency", "sam")}
         read = {"classes_by": self.classes_by, "sparse": self.sparse, "what_if": self.what_if}
-        fitted = {"presence": self.presence, "probe": self.probe, **read}
+        fitted = {"presence": self.presence, "probe": self.probe, "attributes": self.attributes, **read}
         return {**flags, **words, **ranked, **fitted, "decode": self.decode, "classes": self.classes, **files}
 
     @property

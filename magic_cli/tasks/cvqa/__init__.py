@@ -24,7 +24,7 @@ from magic_cli.tasks.bottleneck import BesidePredictions
 from magic_cli.tasks.cvqa.answers import AnswerPrediction, Decode, by_encounter, decide
 from magic_cli.tasks.cvqa.score import MONITOR, score, trivial_scores
 from magic_cli.tasks.cvqa.write import save
-from magic_cli.training.task import Decision, NeighbourWeight, Similar, Task, Validated, of_class
+from magic_cli.training.task import ChosenSettings, Decision, NeighbourWeight, Similar, Task, Validated, of_class
 
 if TYPE_CHECKING:
     from magic_cli.config import Config, SettingValue
@@ -222,6 +222,16 @@ class CvqaTask(Task):
         from magic_cli.tasks.cvqa import data_checks
 
         return data_checks.data_warnings(prepared, samples, of_class(config, self.config_class))
+
+    def choose_settings(self, validated: Sequence[Validated], config: Config) -> ChosenSettings | None:
+        """Choose the temperature of the probabilities if the setting `temperature_for` is "valid"."""
+        settings = of_class(config, self.config_class)
+        if settings.temperature_for == "none":
+            return None
+        datasets = [(of_class(gold, AnswerGold), cast(Iterable[AnswerPrediction], found)) for gold, found in validated]
+        from magic_cli.tasks.cvqa.confidence import chosen_temperature
+
+        return chosen_temperature(datasets, settings.temperature)
 
     def validation_review(
         self,

@@ -72,6 +72,14 @@ class CvqaConfig(Config):
         Literal["slot", "set"],
         "Decide a parent question slot by slot, or as the set with the highest expected accuracy.",
     ] = "set"
+    temperature: Annotated[
+        float, Range(0.1, 10), "Probabilities are softmax(scores / temperature): above 1 less sure, 1 as trained."
+    ] = 1.0
+    temperature_for: Annotated[
+        Literal["none", "valid"],
+        "Whether the temperature is chosen by the likelihood of the validation answers after training (not with "
+        "--folds).",
+    ] = "none"
     hierarchy: Annotated[
         float, Range(0, 1_000_000), "Weight of the loss over a parent's options beside that over its slots."
     ] = 0.0

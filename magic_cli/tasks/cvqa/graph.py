@@ -90,7 +90,7 @@ class AnswerGraph(ExportGraph):
             parts.append(given["rules"])
         scores = model.scores_of(self._head, torch.cat(parts, 1)).float()
         sizes = [end - first for first, end in pairwise(self._starts)]
-        return torch.cat([part.softmax(1) for part in torch.split(scores, sizes, 1)], 1)
+        return torch.cat([(part / model.config.temperature).softmax(1) for part in torch.split(scores, sizes, 1)], 1)
 
     def arguments(self, samples: Sequence[Sample]) -> tuple[Tensor, ...]:
         """Return the photos of encounters and the features of their texts."""

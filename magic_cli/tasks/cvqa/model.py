@@ -358,12 +358,12 @@ class CvqaModel(TaskModel):
         if wrong := [name for name, row in zip(samples.ids, scores, strict=True) if not np.isfinite(row.numpy()).all()]:
             raise DataError(problem(wrong[0], "scores that are no numbers", "finite ones", NOT_FINITE))
         decode: Decode = "set" if self.config.decode == "set" else "slot"
-        predictions = []
+        predictions, warm = [], self.config.temperature
         for name, qids, row, evidence in zip(samples.ids, samples.qids, scores, seen, strict=True):
             asked = list(self.questions.by_qid) if isinstance(self.head, AnswerHead) else qids
             parts = torch.split(row, self._sizes(asked))
             # copies: all predictions stay in memory, and each tensor view would take a kilobyte for a few numbers
-            probabilities = {q: torch.softmax(p, 0).numpy().copy() for q, p in zip(asked, parts, strict=True)}
+            probabilities = {q: torch.softmax(p / warm, 0).numpy().copy() for q, p in zip(asked, parts, strict=True)}
             predictions.append(AnswerPrediction(name, probabilities, decode=decode, seen=evidence))
         return predictions
 

@@ -19,6 +19,7 @@ from magic_cli.records import EncounterSums, Prediction, Rules, Sample, Submitte
 from magic_cli.submission.answers import SubmittedRow
 from magic_cli.submission.expected import respelled_note
 from magic_cli.tasks.cvqa.answers import Answer, read_answers, rejected, rows_of
+from magic_cli.tasks.cvqa.confidence import answer_confidence
 from magic_cli.tasks.cvqa.official import compare
 from magic_cli.tasks.cvqa.write import surest_errors
 from magic_cli.training.task import RULES, of_class
@@ -138,6 +139,7 @@ def score(
         errors=surest_errors(gold, predictions),
         baselines=_trivial(key, gold.majority),
         encounter_sums=EncounterSums(tuple(gold.answers), key.names, sums, key.terms.scores),
+        confidence=answer_confidence(gold, predictions),
     )
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from magic_cli.tasks.pretrain.matched import Pair
     from magic_cli.tasks.pretrain.predictions import PairPrediction
     from magic_cli.training.case_encoder import CaseEncoder
-    from magic_cli.training.runtime import Runtime
+    from magic_cli.training.runtime import Probed, Runtime
     from magic_cli.training.task_model import TaskModel
 
 
@@ -125,27 +125,31 @@ class PretrainTask(Task):
         given = {"reword": self.decision.reword, "classes_by": self.decision.classes_by}
         return {name: value for name, value in given.items() if value is not None}
 
-    def probe(
-        self, path: Path, prepared: Prepared, split: str, out: Path, runtime: Runtime, weights: str | None
-    ) -> list[Path]:
-        """Write out/probe.json with what a logistic regression reads from frozen vectors.
+    def probe(self, path: Path, prepared: Prepared, asked: Probed, out: Path, runtime: Runtime) -> list[Path]:
+        """Write out/probe.json with what a logistic regression reads from frozen vectors; or out/attributes.json.
 
         With `classes_by`, predictions as `write` does, with the classes of a linear model instead of prompts.
 
         Raises:
-            ConfigError: split train. DataError: too few classes, or the folder cannot be written.
+            ConfigError: split train; an attribute that no case has. DataError: too few classes, or the folder cannot
+                be written.
         """
+        if asked.attributes:
+            from magic_cli.tasks.pretrain.model.attribute_probe import attribute_probe
+            from magic_cli.tasks.pretrain.probe_file import save_attributes
+
+            return save_attributes(attribute_probe(path, prepared, asked.attributes, runtime, asked.weights), out)
         if self.decision.classes_by is None:
             from magic_cli.tasks.pretrain.model.probe import probe
             from magic_cli.tasks.pretrain.probe_file import save_probe
 
-            return save_probe(probe(path, prepared, split, runtime, weights), out)
+            return save_probe(probe(path, prepared, asked.split, runtime, asked.weights), out)
         from magic_cli.tasks.pretrain.model.linear_classes import classify
         from magic_cli.tasks.pretrain.write import save
 
-        found = classify(path, prepared, split, (runtime, weights), self.decision)
+        found = classify(path, prepared, asked.split, (runtime, asked.weights), self.decision)
         beside = None if found.file is None else BesidePredictions(found.file)
-        return save(found.predictions, found.asked, self.gold(prepared, split), split, out, beside)
+        return save(found.predictions, found.asked, self.gold(prepared, asked.split), asked.split, out, beside)
 
     def case_encoder(self, model: TaskModel) -> CaseEncoder:
         """Return the pair of encoders as an encoder of cases."""

@@ -61,6 +61,7 @@ class PretrainDecision(Decision):
         classes_by: what a linear model that is fitted on split train reads, instead of prompts of classes.
         sparse: of classes_by="sparse", units of the autoencoder and how many are active at once, such as "256,16".
         what_if: an id and concepts, as tasks/bottleneck.py reads them.
+        attributes: names that probes are fitted for instead of the class, divided by commas.
     """
 
     classes: str | None = None
@@ -72,6 +73,7 @@ class PretrainDecision(Decision):
     classes_by: ClassesBy | None = None
     sparse: str | None = None
     what_if: str | None = None
+    attributes: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse another rewording, one beside templates that are given, and options that do not go together."""

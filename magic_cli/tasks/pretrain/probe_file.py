@@ -9,7 +9,7 @@ from magic_cli.io.progress import log
 from magic_cli.io.staging import replace_results
 from magic_cli.metrics.bootstrap import remark_on_few
 
-FILE = "probe.json"
+FILE, ATTRIBUTES = "probe.json", "attributes.json"
 
 
 def save_probe(scores: Mapping[str, Any], out: Path) -> list[Path]:
@@ -30,6 +30,28 @@ def save_probe(scores: Mapping[str, Any], out: Path) -> list[Path]:
     if few:
         log(few)
     return [out / FILE]
+
+
+def save_attributes(scores: Mapping[str, Any], out: Path) -> list[Path]:
+    """Write attributes.json to the folder `out` in one step, and log a line per attribute and system.
+
+    Args:
+        scores: as tasks/pretrain/model/attribute_probe.py returns them.
+        out: the folder.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    with replace_results(out) as stage:
+        write_json(stage / ATTRIBUTES, dict(scores))
+    log(f"{'attribute':14} {'system':10} {'photos':>6}  chance  balanced accuracy [95 % interval]")
+    for row in scores["rows"]:
+        score = row["balanced_accuracy"]
+        tells = "above chance" if score["low"] is not None and score["low"] > row["chance"] else ""
+        bounds = f"[{_number(score['low'])}, {_number(score['high'])}]"
+        head = f"{row['attribute']:14} {row['system']:10} {row['photos']:6}  {row['chance']:.4f}"
+        log(f"{head}  {score['value']:.4f} {bounds:16} {tells}".rstrip())
+    return [out / ATTRIBUTES]
 
 
 def _lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:

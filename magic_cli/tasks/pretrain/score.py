@@ -14,10 +14,20 @@ from numpy.typing import NDArray
 
 from magic_cli.data.issues import counted
 from magic_cli.data.pair_gold import PairGold
+from magic_cli.data.prompts import name_key
 from magic_cli.errors import shorten
+from magic_cli.metrics.calibration import confidence_scores
 from magic_cli.metrics.classification import auroc, chance, classify, mean_defined
 from magic_cli.metrics.ranking import Ranking, caption_keys, rank_gallery
-from magic_cli.metrics.row_scores import Groups, JoinedScores, class_scores, concept_scores, joined, ranking_scores
+from magic_cli.metrics.row_scores import (
+    Groups,
+    JoinedScores,
+    RowScores,
+    class_scores,
+    concept_scores,
+    joined,
+    ranking_scores,
+)
 from magic_cli.records import EncounterScores, EncounterSums, Rules, TaskScores
 from magic_cli.tasks.pretrain.grounding import Grounding, grounding
 from magic_cli.tasks.pretrain.matched import Classes, Concepts, Matched, Pair, Retrieval, matched
@@ -26,6 +36,8 @@ from magic_cli.training.task import RULES
 MONITOR, RECALL = "mean_of_tasks", "recall@10"
 
 KS = (10, 50, 100)
+
+_SUM = 1e-3  # as far as the scores of a photo's classes may be from a sum of 1, to be probabilities
 
 HIGH = 0.7
 """AUROC above which concepts are counted, as in MAKE's public code."""
@@ -73,7 +85,7 @@ def score(gold: PairGold, predictions: Iterable[Pair], rules: Rules = RULES) -> 
         return Groups.of([gold.groups[name] for name in ids], every)
 
     parts = [
-        *([] if both.classes is None else [_class_part(both.classes, groups_of(both.classes.ids))]),
+        *([] if both.classes is None else [_class_part(both.classes, groups_of(both.classes.ids), gold.majority)]),
         *([] if both.presence is None else [_presence_part(both.presence, groups_of(both.presence.ids))]),
         *([] if both.concepts is None else [_concept_part(both.concepts, groups_of(both.concepts.ids))]),
         *([] if pairs is None else [_retrieval_part(pairs, groups_of(pairs.ids), rules.group_identical)]),
@@ -93,7 +105,17 @@ def score(gold: PairGold, predictions: Iterable[Pair], rules: Rules = RULES) -> 
         baselines=_baselines(parts),
         encounter_sums=joined(resampled) if resampled else None,
         has_official=False,
+        confidence=None if both.classes is None else _confidence(both.classes, gold.groups),
     )
+
+
+def _confidence(classes: Classes, groups: Mapping[str, str]) -> RowScores | None:
+    """Return how sure the chosen classes are; None where the scores of the classes are no probabilities."""
+    scores = np.asarray(classes.scores, np.float64)
+    if not classes.are_ranked or scores.min() < 0 or np.abs(scores.sum(1) - 1).max() > _SUM:
+        return None
+    correct = scores.argmax(1) == classes.gold
+    return confidence_scores([groups[name] for name in classes.ids], scores.max(1), correct)
 
 
 def mean_of_tasks(scores: Mapping[str, float]) -> float:
@@ -134,7 +156,7 @@ def _baselines(parts: Sequence[_Part]) -> dict[str, dict[str, float]]:
     return joined
 
 
-def _class_part(classes: Classes, groups: Groups) -> _Part:
+def _class_part(classes: Classes, groups: Groups, majority: str) -> _Part:
     result, level = classify(classes.scores, classes.gold), chance(classes.gold, len(classes.names))
     hidden = () if classes.are_ranked else ("macro_auroc", "top5")
     scores = {name: value for name, value in result.scores.items() if name not in hidden}
@@ -158,7 +180,7 @@ def _class_part(classes: Classes, groups: Groups) -> _Part:
         }
         for row, name in enumerate(classes.ids)
     }
-    baselines = {"chance": level.uniform.scores, "majority": level.majority.scores}
+    baselines = {"chance": level.uniform.scores, **_majority(classes, majority)}
     empty = [name for name, photos in zip(classes.names, result.photos, strict=True) if not photos]
     counts = counted(len(empty), "class has", "classes have")
     notes = [f"{counts} no photo and no recall: {shorten(empty, most=5)}"] if empty else []
@@ -170,6 +192,14 @@ def _class_part(classes: Classes, groups: Groups) -> _Part:
         notes=notes,
         resampled=_without_areas(resampled) if hidden else [resampled],
     )
+
+
+def _majority(classes: Classes, training: str) -> dict[str, Mapping[str, float]]:
+    """Return the scores of the most frequent class of training; where that is not known, of that of these photos."""
+    if not training:
+        return {"majority": chance(classes.gold, len(classes.names)).majority.scores}
+    is_it = np.array([name_key(name) == training for name in classes.names], np.float64)
+    return {"training majority": classify(np.tile(is_it, (len(classes.gold), 1)), classes.gold).scores}
 
 
 def _without_areas(scores: JoinedScores) -> list[EncounterScores]:

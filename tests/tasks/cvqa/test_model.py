@@ -12,6 +12,7 @@ from tiny_dataset import QUESTIONS, answers
 from magic_cli.config import resolve
 from magic_cli.data.text_rules import BLOCKS
 from magic_cli.errors import ConfigError
+from magic_cli.metrics.calibration import tempered
 from magic_cli.records import Case, Sample
 from magic_cli.tasks.cvqa import model as cvqa_model
 from magic_cli.tasks.cvqa.config import CvqaConfig
@@ -175,3 +176,9 @@ def test_a_joint_set_is_decided_as_a_set() -> None:
         resolve(CvqaConfig, "small", ["joint_slots=true", "decode=slot"])
     with pytest.raises(ConfigError, match="hierarchy"):
         resolve(CvqaConfig, "small", ["joint_slots=true", "hierarchy=1"])
+
+
+def test_a_temperature_makes_answers_less_sure_and_no_others() -> None:
+    (plain,), (warm,) = predicted(shaken(), SAMPLES[:1]), predicted(shaken("temperature=2"), SAMPLES[:1])
+    for qid, values in plain.probabilities.items():
+        np.testing.assert_allclose(warm.probabilities[qid], tempered(values, 2.0), atol=1e-5)

@@ -2,12 +2,15 @@
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from tiny_dataset import QUESTIONS, answers
 
+from magic_cli import tasks
+from magic_cli.config import resolve
 from magic_cli.data.gold import AnswerGold
 from magic_cli.io import schema
 from magic_cli.metrics.calibration import ece
@@ -132,3 +135,21 @@ def test_decisions_have_no_calibration() -> None:
 def test_encounters_without_gold_are_left_aside() -> None:
     extra = [soft(f"ENC{n:05}", answers("ENC00001")) for n in range(90, 95)]
     assert judged([soft(e, answers(e)) for e in IDS] + extra) == judged([soft(e, answers(e)) for e in IDS])
+
+
+def test_the_temperature_is_chosen_by_the_likelihood_of_the_validation_answers() -> None:
+    task = tasks.get("cvqa")
+    right, wrong = [answers(e) for e in IDS], answers("ENC00002")
+    sure = [soft(e, row if at % 3 else wrong, 0.98) for at, (e, row) in enumerate(zip(IDS, right, strict=True))]
+    asked = resolve(task.config_class, "tiny", ["temperature_for=valid"])
+    chosen = task.choose_settings([(GOLD, iter(sure))], asked)
+    assert chosen is not None
+    assert chosen.settings["temperature"] > 1  # a part of what is 0.98 sure is wrong
+    assert chosen.after < chosen.before
+    assert chosen.score == "calibration_error"
+    cooler = replace(asked, temperature=2.0)  # the same probabilities, made at another temperature
+    again = task.choose_settings([(GOLD, iter(sure))], cooler)
+    assert again is not None
+    assert again.settings["temperature"] == pytest.approx(2 * float(chosen.settings["temperature"]), rel=0.02)
+    assert task.choose_settings([(GOLD, iter(sure))], resolve(task.config_class, "tiny")) is None
+    assert task.choose_settings([(GOLD, iter(()))], asked) is None

@@ -87,8 +87,8 @@ def probe(path: Path, prepared: Prepared, split: str, runtime: Runtime, weights:
         raise ConfigError(problem("--probe --split", split, "valid or test", "a probe is trained on train"))
     train, held = photos_with_class(prepared, split)
     rows: list[dict[str, object]] = []
-    for name, vectors in _systems(path, (train, held), runtime, weights):
-        rows += _curve(name, vectors, train, held)
+    for name, (before, after) in vectors_by_system(path, (train.samples, held.samples), runtime, weights):
+        rows += _curve(name, (before, after), train, held)
     level = chance(held.gold, len(held.names))
     majority = np.bincount(train.gold, minlength=len(train.names)).argmax()
     answers = np.tile(np.eye(len(train.names))[majority], (len(held.gold), 1))
@@ -107,10 +107,10 @@ def probe(path: Path, prepared: Prepared, split: str, runtime: Runtime, weights:
     }
 
 
-def _systems(
-    path: Path, parts: tuple[Photos, Photos], runtime: Runtime, weights: str | None
-) -> Iterator[tuple[str, tuple[Floats, Floats]]]:
-    """Yield the name of each kind of vectors, and those of the training and of the held-out photos."""
+def vectors_by_system(
+    path: Path, parts: Sequence[Sequence[Sample]], runtime: Runtime, weights: str | None
+) -> Iterator[tuple[str, tuple[Floats, ...]]]:
+    """Yield the name of each kind of vectors, and the vectors of each part of the photos; arguments as of `probe`."""
     meta, tensors = checkpoint.load_best(path, TASK)
     moved = {} if weights is None else {"weights_dir": weights}
     config = replace(from_dict(PretrainConfig, {**meta.config, **moved}, str(path)), image_weights="", text_weights="")
@@ -118,18 +118,17 @@ def _systems(
     output: Output = "patches" if config.image_encoder == "tiny" else "pooled"  # tiny's vector depends on it
     own = published_images(config, output)
     load_run(own, path, "images", projected=False)
-    before, after = (image_vectors(own, part.samples, cache, device) for part in parts)
-    yield "encoder", (before, after)
+    found = tuple(image_vectors(own, part, cache, device) for part in parts)
+    yield "encoder", found
     if "image_projection.linear.weight" in tensors:
         joint = published_images(config, output)
         load_run(joint, path, "images", projected=True)
-        yield "joint", (_projected(joint, before), _projected(joint, after))
+        yield "joint", tuple(_projected(joint, rows) for rows in found)
     if own.origin is None:
         log(f"{path}: the run did not train its image encoder: its own vectors are the published ones")
         return
     published = published_images(config, output)
-    before, after = (image_vectors(published, part.samples, cache, device) for part in parts)
-    yield "published", (before, after)
+    yield "published", tuple(image_vectors(published, part, cache, device) for part in parts)
 
 
 @torch.no_grad()
