@@ -132,7 +132,7 @@ def test_set_converts_to_the_settings_type(pair: str, name: str, value: object) 
         ("dropout=-0.1", "dropout: got -0.1, expected a number in [0, 1)"),
         ("dropout=1.5", "dropout: got 1.5, expected a number in [0, 1)"),
         ("warmup=1", "warmup: got 1.0, expected a number in [0, 1)"),
-        ("modality=images", "modality: got 'images', expected one of both, text, image"),
+        ("modality=images", "modality: got 'images', expected one of both, text, image, concepts"),
         ("finetune=none", "finetune: got 'none', expected one of head, last, all, lora"),
         ("rank=0", "rank: got 0, expected at least 1"),
         (f"seed={2**32}", f"seed: got {2**32}, expected at most {2**32 - 1}"),
@@ -198,7 +198,8 @@ def test_unknown_presets_name_the_nearest() -> None:
 
 
 def test_flags_are_range_checked_too() -> None:
-    assert lines("cvqa", "tiny", (), modality="sound") == ("modality: got 'sound', expected one of both, text, image",)
+    expected = "modality: got 'sound', expected one of both, text, image, concepts"
+    assert lines("cvqa", "tiny", (), modality="sound") == (expected,)
 
 
 @pytest.mark.parametrize("task", ["seg", "cvqa"])

@@ -7,6 +7,7 @@ from magic_cli.data.imaging.artefacts import ARTEFACTS
 from magic_cli.data.prepared import Prepared
 from magic_cli.errors import ConfigError, did_you_mean, problem
 from magic_cli.io.json_files import finite
+from magic_cli.io.progress import log
 from magic_cli.metrics.bootstrap import FEW
 from magic_cli.metrics.subgroups import MISSING, Gap, Subgroup, binned
 from magic_cli.records import Case
@@ -96,8 +97,10 @@ def by_name(prepared: Prepared, split: str, names: Sequence[str]) -> dict[str, d
         names: attributes, "label", "photos" for the number of photos, closed questions; or artefacts, which are looked
             for on the photos (data/imaging/artefacts/) if no case has an attribute of that name; "artefact": all.
 
+    A name that no case has is left out, and told on stderr, if cases have any of the others.
+
     Raises:
-        ConfigError: no case has such an attribute; with the nearest name.
+        ConfigError: no case has any of the attributes; a line for each, with the nearest name.
     """
     stated = {name for case in prepared.cases_of(split) for name in case.attributes}
     wanted = [each for name in names for each in (ARTEFACTS if name == ARTEFACT else (name,))]
@@ -107,13 +110,20 @@ def by_name(prepared: Prepared, split: str, names: Sequence[str]) -> dict[str, d
         from magic_cli.data.imaging.artefacts.cases import artefacts_by_case  # not at the top: Pillow takes time
 
         seen = artefacts_by_case(prepared, split)
-    found = {}
+    found, missing = dict[str, dict[str, str]](), list[str]()
     for name in dict.fromkeys(wanted):
         if name in on_photos:
             words = {case: name if name in artefacts else f"no {name}" for case, artefacts in seen.items()}
             found[name] = _with_groups(prepared.cases_of(split), words)
         else:
-            found[name] = values_by(prepared, split, name)
+            try:
+                found[name] = values_by(prepared, split, name)
+            except ConfigError as error:
+                missing.extend(error.problems)
+    if not found:
+        raise ConfigError(missing)
+    for line in missing:
+        log(f"{line}; left out")
     return found
 
 

@@ -218,6 +218,13 @@ def test_scores_are_divided_by_an_attribute_of_the_cases(tmp_path: Path, prepare
     assert divided.gap("dice_meanofmax") is None  # of subgroups of 20 encounters or more
     with pytest.raises(ConfigError, match=r"--by sx: got no case with it.*did you mean sex\?"):
         score(path, prepared, ScoreOptions(by=("sx",), out=prepared))  # before the place is looked at
+    ended = magic(tmp_path, "score", path, prepared, "--by", "site,sex", "--out", tmp_path / "report")
+    told = [line for line in ended.err.splitlines() if line.startswith("--by")]
+    assert (ended.code, len(told)) == (0, 1)
+    assert told[0].startswith("--by site: got no case with it")
+    assert told[0].endswith("left out")
+    ended = magic(tmp_path, "score", path, prepared, "--by", "site,skin")
+    assert (ended.code, [line.partition(":")[0] for line in ended.errors]) == (3, ["--by site", "--by skin"])
     ended = magic(tmp_path, "score", path, prepared, "--by", " , ")
     assert (ended.code, ended.errors[0].partition(";")[0]) == (2, "--by: got no name")
     with pytest.raises(DataError, match="expected a prepared dataset"):
