@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -24,7 +25,7 @@ from magic_cli.errors import ConfigError, UsageError, printable, problem
 from magic_cli.io import run_record
 from magic_cli.io.files import StrPath
 from magic_cli.io.ownership import check_target
-from magic_cli.io.progress import log
+from magic_cli.io.progress import is_main_process, log
 from magic_cli.io.run_record import Hashed, RunFiles, hashed
 from magic_cli.models.weights import encoder_digests
 from magic_cli.records import Prediction, Sample
@@ -97,7 +98,11 @@ def predict(
     with report_ends(folder, "run the same command again", lambda: _SMALLER):
         made, weight, unknown = _predicted(known, (paths, prepared), split, options)
         beside = files_beside(known, prepared, options)
-        files = known.write(_noting(stamps.checked(made), ids), prepared, folder, decision, beside)
+        noted, files = _noting(stamps.checked(made), ids), []
+        if is_main_process():
+            files = known.write(noted, prepared, folder, decision, beside)
+        else:  # of several processes: all have the predictions of all
+            deque(noted, maxlen=0)
     record, facts = _run_files(paths, stamps, folder, (split, options)), known.facts()
     if isinstance(prepared, OwnPhotos):
         record = replace(record, inputs=lambda: files_read(prepared, paths, options))

@@ -10,6 +10,7 @@ An older result is what its record lists (io/ownership.py): that goes, and every
 
 import os
 import shutil
+import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -30,6 +31,7 @@ from magic_cli.io.files import (
 )
 from magic_cli.io.json_files import read_json, write_json
 from magic_cli.io.locks import folder_lock
+from magic_cli.io.progress import is_main_process
 
 _NEW, _OLD, _PLAN = "new", "old", "plan.json"
 
@@ -43,7 +45,8 @@ def replace_results(out: Path, record: str = run_record.FILE) -> Iterator[Path]:
     The result comes with a record that lists its files, and the older result is what the record in `out` lists.
     Everything else in `out` is kept: the same files, as they are linked, not copied. A kill leaves the complete older
     result or the complete new one. Only if `out` contains other folders, or cannot be exchanged for another folder,
-    each file is replaced separately; if that is interrupted, the next command that writes there completes it.
+    each file is replaced separately; if that is interrupted, the next command that writes there completes it. What
+    the other ones of several processes write is not kept.
 
     Args:
         out: the folder, which may not exist yet.
@@ -53,6 +56,10 @@ def replace_results(out: Path, record: str = run_record.FILE) -> Iterator[Path]:
         DataError: the folder cannot be made or written, or holds another kind of result, or something of somebody's
             in the place of a new file. Then `out` is as before.
     """
+    if not is_main_process():
+        with tempfile.TemporaryDirectory(prefix="magic-") as discarded:
+            yield Path(discarded)
+        return
     named, typed = out.absolute(), out
     check_watched(named / record)
     out = out.resolve()
