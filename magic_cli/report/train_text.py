@@ -116,7 +116,8 @@ class TrainResult(RecordedResult):
         if self.datasets:
             text += _dataset_lines(self, shown)
         else:
-            text += [f"  {_title(name):<20} {number(self.best[name])}" for name in shown]
+            width = max(map(len, shown), default=0)
+            text += [f"  {_title(name):<{max(20, width)}} {number(self.best[name])}" for name in shown]
             score = f"{self.monitor} " if self.monitor else ""
             text += [f"  {number(value)}  {score}if the answer were: {name}" for name, value in self.baselines.items()]
         text += self._remarks()

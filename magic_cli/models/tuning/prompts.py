@@ -99,8 +99,9 @@ def add_prompt(encoder: Encoder, count: int) -> tuple[str, ...]:
     """
     if not encoder.transformer_blocks:
         got = f"an encoder without a sequence of tokens ({encoder.source or type(encoder).__name__})"
-        expected, remedy = "a plain vision transformer, or a transformer of texts", "bitfit, norm or lora go with it"
-        raise ConfigError(problem("finetune=prompt", got, expected, f"{remedy}; or tune one encoder only"))
+        expected = "a plain vision transformer, or a transformer of texts"
+        remedy = "bitfit, norm or lora go with it; for the text encoder alone: --set finetune_encoders=texts"
+        raise ConfigError(problem("finetune=prompt", got, expected, remedy))
     blocks = list(encoder.get_submodule(encoder.transformer_blocks).children())
     first = blocks[0]
     path = f"{encoder.transformer_blocks}.0.{NAME}"

@@ -84,7 +84,9 @@ class PrepareResult(VerbResult):
             f"{split} {counted(row['pairs'], 'pair', 'pairs')} in {counted(row['tars'], 'tar', 'tars')}"
             for split, row in self.shards.items()
         )
-        return [f"shards: {', '.join(each)}, in {self.out / SHARDS}, to train on as they are"]
+        line = f"shards: {', '.join(each)}, in {self.out / SHARDS}"
+        training = command_line("train", "pretrain", *data_words(self.out / SHARDS))
+        return [f"{line}; to train from them: {training}" if training else line]
 
     def _ready(self) -> list[str]:
         """Return a line per task that the train photos, texts, answers and labels allow to train."""

@@ -101,7 +101,8 @@ def test_shards_say_and_show_what_the_dataset_does(raw: Path, tmp_path: Path) ->
         "test": {"tars": 1, "pairs": 7},
     }
     assert not schema.problems("prepared", result.to_json(), "--json")
-    assert any(line.startswith("shards: train 24 pairs in 4 tars, valid 8 pairs") for line in result.lines())
+    line = next(line for line in result.lines() if line.startswith("shards: train 24 pairs in 4 tars, valid 8 pairs"))
+    assert "magic train pretrain --data" in line
 
 
 def test_challenge_data_say_what_answers_and_prompts_say(challenge: Path, prepared: Path, tmp_path: Path) -> None:
