@@ -27,7 +27,7 @@ def reword(model: CvqaModel, rule: str) -> None:
             raise _unread(rule, "no query", "reads queries")
         return
     if config.head == "slots" and not config.option_term:
-        raise _unread(rule, "no question: head=slots has weights for each slot", "reads them (trained with --set head=options)")
+        raise _unread(rule, "no question: head=slots has weights for each slot", "reads them (--set head=options)")
     if config.head != "options" and not model.texts.is_frozen:
         raise _unread(rule, "options as they were encoded before training", "has a frozen text encoder")
     model.read_questions_as(rule)
