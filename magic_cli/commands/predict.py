@@ -24,6 +24,7 @@ from magic_cli.data.shards.dataset import ShardStamps, shard_files
 from magic_cli.errors import ConfigError, UsageError, printable, problem
 from magic_cli.io import run_record
 from magic_cli.io.files import StrPath
+from magic_cli.io.launcher import launched
 from magic_cli.io.ownership import check_target
 from magic_cli.io.progress import is_main_process, log
 from magic_cli.io.run_record import Hashed, RunFiles, hashed
@@ -172,8 +173,10 @@ def _fitted(
 ) -> PredictResult:
     """Fit linear models on what one checkpoint's encoder gives, instead of predicting with the checkpoint alone."""
     paths, stamps, prepared = inputs
+    option = "--probe" if options.probe else "--classes-by"
+    if launched().processes > 1:
+        raise ConfigError(problem(option, f"{launched().processes} processes", "one", "start it without a launcher"))
     if len(paths) > 1:
-        option = "--probe" if options.probe else "--classes-by"
         raise ConfigError(problem(option, f"{len(paths)} checkpoints", "one", "give a single --ckpt"))
     weights = None if options.weights is None else str(Path(options.weights).resolve())
     names = tuple(filter(None, (name.strip() for name in (options.attributes or "").split(","))))

@@ -16,9 +16,15 @@ from process_runs import difference, train_all, weights
 from run_options import train_options
 
 from magic_cli.commands import train
+from magic_cli.commands.predict import predict
+from magic_cli.commands.prediction.options import PredictOptions
 from magic_cli.config import resolve
+from magic_cli.data.index import open_index
+from magic_cli.data.prepared import open_prepared
+from magic_cli.data.retrieval.queries import photo_samples
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.training.devices import accelerator_for
+from magic_cli.training.runtime import RuntimeOptions
 
 # 10 training photos in batches of 3: the last batch is one photo, so that one of the processes has none.
 SETTINGS = ("epochs=2", "batch_size=3", "grad_accum_steps=2", "dropout=0", "ema=0.9")
@@ -30,17 +36,20 @@ WAITS = "waiting for the other process"
 LOST = "photo: it cannot be read here"
 # Run by every process: trains, and writes down what its model was asked to collate and to predict.
 DRIVER = """
-import json, os, signal, sys
+import json, os, signal, sys, time
 from pathlib import Path
 import pytest, torch
 from magic_cli.cli.process import run_and_exit
-from magic_cli.commands import predict as predict_command, train as train_command
-from magic_cli.commands.predict import PredictOptions
-from magic_cli.training.runtime import RuntimeOptions
+from magic_cli.commands import predict as predict_command
+from magic_cli.commands import train as train_command
+from magic_cli.commands.cases import build
+from magic_cli.commands.prediction.options import PredictOptions
 from magic_cli.errors import DataError, Interrupted
 from magic_cli.config import resolve
 from magic_cli.training.devices import accelerator_for
+from magic_cli.models.cache.features import FeatureCache
 from magic_cli.training.inference import average_predictions, predict
+from magic_cli.training.runtime import RuntimeOptions
 from magic_cli.training.trainer import Trainer
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.model import SegModel
@@ -63,8 +72,6 @@ def noted(self, samples, views):
 SegModel.collate = noted
 found = train_command.train("seg", data, out / "runs" / "seg", train_options(out / "cache", *SETTINGS)).to_json()
 SegModel.collate = collate
-read = PredictOptions(runtime=RuntimeOptions("cpu", out / "cache"))
-predict_command.predict("seg", out / "runs" / "seg", data, "valid", out / "runs" / "predicted", read)
 
 config = resolve(SegConfig, "tiny", ["batch_size=4"])
 accelerator = accelerator_for(config, "cpu")
@@ -95,8 +102,39 @@ with pytest.MonkeyPatch.context() as patch:
         stopped = str(error)
 noisy("stopped").run(True)
 
-result = {"found": found, "seen": seen, "lengths": lengths, "mean": model.mean.item(), "written": written}
-(out / f"rank{rank}.json").write_text(json.dumps(result | {"seeds": seeds, "stopped": stopped}))
+encoded, fill = [], FeatureCache.fill
+def counted(self, *words):
+    encoded.append(fill(self, *words))
+    return encoded[-1]
+FeatureCache.fill = counted
+def predicted():
+    encoded.clear()
+    options = PredictOptions(runtime=RuntimeOptions("cpu", out / "features"))
+    predict_command.predict("seg", out / "runs" / "seg", data, "valid", out / "runs" / "predicted", options)
+    return sum(encoded)
+def interrupted(*words):
+    raise KeyboardInterrupt
+with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(SegModel, "predict", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predicted()
+    first = [sum(encoded), (out / "runs" / "predicted").exists()]
+again = predicted()
+
+look = build.unchanged
+def late(*words):
+    time.sleep(rank)  # the other one has added its first photos by then, if it does not wait
+    return look(*words)
+build.unchanged, build._AT_ONCE = late, 2
+indexed = []
+for limit in (3, None):
+    options = build.IndexOptions(limit=limit, runtime=RuntimeOptions("cpu", None, True))
+    row = build.index_build(out / "index", out / "runs" / "equal" / "retrieve", data, options)
+    indexed.append([row.added, row.skipped, row.cases])
+
+result = {"first": first, "again": again, "indexed": indexed, "found": found, "seen": seen, "lengths": lengths}
+result |= {"mean": model.mean.item(), "written": written, "seeds": seeds, "stopped": stopped}
+(out / f"rank{rank}.json").write_text(json.dumps(result))
 
 def lost(self, *words):
     raise DataError(LOST)
@@ -142,6 +180,10 @@ def alone(drawn_prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     return out, seen
 
 
+def tree(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 def ranks(out: Path) -> list[dict[str, Any]]:
     return [json.loads((out / f"rank{rank}.json").read_text()) for rank in (0, 1)]
 
@@ -182,6 +224,29 @@ def test_predictions_are_gathered_once_and_in_order(together: Path) -> None:
     for rank in ranks(together):
         for count, rows in rank["lengths"].items():
             assert rows == [[n, 1.0] for n in range(1, int(count) + 1)]
+
+
+def test_files_of_predictions_are_written_by_one_process(together: Path, drawn_prepared: Path) -> None:
+    """They are those of one process; a stopped call leaves none, and its features are not computed again."""
+    options = PredictOptions(runtime=RuntimeOptions("cpu", together / "features"))
+    predict("seg", together / "runs" / "seg", drawn_prepared, "valid", together / "alone-predicted", options)
+    ours, alone = (tree(together / name / "masks_preds") for name in ("runs/predicted", "alone-predicted"))
+    assert ours == alone
+    record = json.loads((together / "runs" / "predicted" / "run.json").read_text())
+    assert (len(record["outputs"]), record["machine"]["processes"]) == (len(ours), 2)
+    first, second = ranks(together)
+    assert first["first"][0] + second["first"][0] >= len(ours) > 0
+    assert not first["first"][1]
+    assert first["again"] == second["again"] == 0
+
+
+def test_an_index_has_every_photo_once_also_where_a_process_is_late(together: Path, drawn_prepared: Path) -> None:
+    """What is there of a build that was stopped is skipped by both."""
+    count = len(photo_samples(open_prepared(drawn_prepared), "train"))
+    with open_index(together / "index") as index:
+        assert len(index.contents()) == count
+    for rank in ranks(together):
+        assert rank["indexed"] == [[3, 0, 3], [count - 3, 3, count]]
 
 
 def test_statistics_are_those_of_the_first_process(together: Path) -> None:

@@ -330,7 +330,8 @@ def _filled(
     about, folder = target.info, folder_of(place)
     cases = {sample.id: _case(sample, about, options.thumbs and folder is not None) for sample in samples}
     there = unchanged(target, cases.values())
-    wanted = [sample for sample in samples if sample.id not in there]
+    wanted, before = [sample for sample in samples if sample.id not in there], target.contents()
+    _wait_for_others()  # what one adds before another has looked would be missing in the shares of that one
     share = wanted[model.rank :: model.processes]
 
     def batches() -> Iterator[Batch]:
@@ -343,7 +344,8 @@ def _filled(
     result = add_batches(str(place), target, batches())
     _wait_for_others()
     own = replace(result, skipped=result.skipped + len(there), cases=len(target))
-    return own if model.processes == 1 else replace(own, added=len(wanted) - result.replaced)
+    replaced = sum(sample.id in before for sample in wanted)
+    return own if model.processes == 1 else replace(own, added=len(wanted) - replaced, replaced=replaced)
 
 
 def _case(sample: Sample, about: IndexInfo, has_thumb: bool) -> IndexedCase:

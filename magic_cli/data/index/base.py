@@ -7,7 +7,7 @@ weigh the parts by scaling its own. All that every kind of index must refuse, ro
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self, TypeVar
 
 import numpy as np
@@ -80,8 +80,11 @@ class IndexInfo:
         return {part.name: slice(end - part.width, end) for part, end in zip(self.parts, ends, strict=True)}
 
     def is_same(self, other: "IndexInfo") -> bool:
-        """Return whether two differ in their dates at most."""
-        return {**self.to_json(), "created": ""} == {**other.to_json(), "created": ""}
+        """Return whether two differ in their dates at most, and `low_score` by what devices and threads round."""
+        ours, theirs = self.low_score, other.low_score
+        if ours is None or theirs is None or abs(ours - theirs) > _NORM:
+            return {**self.to_json(), "created": ""} == {**other.to_json(), "created": ""}
+        return replace(self, created="", low_score=0.0) == replace(other, created="", low_score=0.0)
 
     def to_json(self) -> dict[str, object]:
         """Return the "index" object of schemas/index.schema.json."""
