@@ -123,6 +123,25 @@ def test_the_slurm_script_goes_on_with_a_stopped_run(tmp_path: Path) -> None:
     assert subprocess.run(command[:3], env=env, capture_output=True, text=True).returncode != 0  # no TASK: usage
 
 
+def test_the_script_for_several_nodes_meets_on_the_first(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    stand_ins = {"srun": 'exec "$@"\n', "torchrun": 'echo "$@" >> notes\n', "scontrol": "printf 'n7\\nn8\\n'\n"}
+    for name, text in stand_ins.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}")
+        (tmp_path / "bin" / name).chmod(0o755)
+    env = os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "SLURM_JOB_ID": "5", "SLURM_NNODES": "2"}
+    env |= {"SLURM_JOB_NODELIST": "n[7-8]"}
+    command = ["bash", str(ROOT / "examples" / "train_nodes.sbatch"), "data", "seg", "--seed", "3"]
+    subprocess.run(command, env=env, cwd=tmp_path, check=True, timeout=60)
+    (tmp_path / "runs" / "seg").mkdir(parents=True)
+    (tmp_path / "runs" / "seg" / "state.pt").touch()
+    subprocess.run(command, env=env, cwd=tmp_path, check=True, timeout=60)
+    first, second = (tmp_path / "notes").read_text().splitlines()
+    meet = "--nnodes 2 --nproc_per_node 4 --rdzv_id 5 --rdzv_backend c10d --rdzv_endpoint n7:29500 --no-python magic"
+    assert first == f"{meet} train seg --data data --out runs/seg --seed 3"
+    assert second == f"{meet} train seg --data data --out runs/seg --resume --seed 3"
+
+
 def listed_modules(text: str) -> list[str]:
     """The paths of the modules in the tree of architecture.md that have a description."""
     tree = text[text.index("## The modules") :].split("```")[1]
