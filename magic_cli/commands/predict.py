@@ -98,12 +98,8 @@ def predict(
     start = time.monotonic()
     with report_ends(folder, "run the same command again", lambda: _SMALLER):
         made, weight, unknown = _predicted(known, (paths, prepared), split, options)
-        beside = files_beside(known, prepared, options)
-        noted, files = _noting(stamps.checked(made), ids), []
-        if is_main_process():
-            files = known.write(noted, prepared, folder, decision, beside)
-        else:  # of several processes: all have the predictions of all
-            deque(noted, maxlen=0)
+        beside, noted = files_beside(known, prepared, options), _noting(stamps.checked(made), ids)
+        files = known.write(noted, prepared, folder, decision, beside) if is_main_process() else _shared(noted)
     record, facts = _run_files(paths, stamps, folder, (split, options)), known.facts()
     if isinstance(prepared, OwnPhotos):
         record = replace(record, inputs=lambda: files_read(prepared, paths, options))
@@ -185,6 +181,12 @@ def _fitted(
     record = _run_files(paths, stamps, Path(result.out), (result.split, options))
     record = replace(record, settings={**(record.settings or {}), **task.facts()})
     return replace(result, files=len(files), facts=task.facts(), recorded=record)
+
+
+def _shared(predictions: Iterable[Prediction]) -> list[Path]:
+    """Compute this process's share of the predictions; the first of several processes writes those of all."""
+    deque(predictions, maxlen=0)
+    return []
 
 
 def _noting(predictions: Iterable[Prediction], ids: list[str]) -> Iterator[Prediction]:
