@@ -32,6 +32,7 @@ from magic_cli.training.monitoring import out_of_memory
 from magic_cli.training.monitoring.interval import interval_of
 from magic_cli.training.monitoring.outlook import Outlook, Plan
 from magic_cli.training.parts import Data, Part, mean_scores
+from magic_cli.training.processes.agreement import require_same
 from magic_cli.training.processes.batch_norm import share_statistics, uncounted
 from magic_cli.training.processes.steps import EpochLoss, any_process, draw_anew, first_says, has_to_stop
 from magic_cli.training.restoring import seen_before, start_from
@@ -58,6 +59,7 @@ class Trainer:
         """Build the model, after the seeds are set, so that a seed determines its initial weights."""
         self.name, self.data, self.config, self.out = name, data, config, out
         self.accelerator = accelerator_for(config, device)
+        require_same(self.accelerator, {"task": name, "data": data.sha256, **config.as_dict()})
         self.core = data.task.build(config, data.questions)
         self.core.cache = cache
         self.progress = TrainProgress()
@@ -124,6 +126,7 @@ class Trainer:
         self.core.to(self.accelerator.device)
         self.optimizer = optimizer_for(self.core, self.config)
         saved = self._load() if resume else None
+        require_same(self.accelerator, {"state.pt, its epoch": self.progress.epoch, "step": self.progress.step})
         if saved is None:
             self.core.begin(self.data.train)
             if self.config.init:
@@ -244,9 +247,8 @@ class Trainer:
 
     def _update(self) -> None:
         self.updating = True
-        factor = rate(self.config, self.progress.updates, self.total)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["base"] * factor
+            group["lr"] = group["base"] * rate(self.config, self.progress.updates, self.total)
         self.accelerator.clip_grad_norm_(
             (p for p in self.model.parameters() if p.requires_grad), self.config.grad_clip_norm
         )
@@ -296,8 +298,7 @@ class Trainer:
             self.progress.best, self.progress.best_epoch = score, self.progress.epoch
         stale = self.progress.epoch - self.progress.best_epoch
         self.progress.begin_next()
-        chosen = self.progress.best_epoch >= 0
-        self.progress.finished = last or (chosen and 0 < self.config.patience <= stale)
+        self.progress.finished = last or (self.progress.best_epoch >= 0 and 0 < self.config.patience <= stale)
         if self.accelerator.is_main_process:
             write_jsonl(self.out / "metrics.jsonl", self.progress.history)
             if is_best:  # written last: a fold that has it is complete
@@ -362,8 +363,7 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         tensors: resume.State = {"optimizer": self.optimizer.state_dict(), "random": random_states}
-        if self.accelerator.scaler is not None:
-            tensors["scaler"] = self.accelerator.scaler.state_dict()
+        tensors |= {} if self.accelerator.scaler is None else {"scaler": self.accelerator.scaler.state_dict()}
         tensors["weights"] = checkpoint.learned(self.core)
         if self.ema:
             tensors["average"] = self.ema.state()
@@ -375,8 +375,8 @@ class Trainer:
         if not path.is_file():
             return None
         self.progress, tensors = resume.load(path, self.data.sha256)
-        best = self.out / "best.pt"
-        if self.progress.best_epoch >= 0 and not best.is_file():  # it is written before the state that knows of it
+        best = self.out / "best.pt"  # it is written before the state that knows of it
+        if self.progress.best_epoch >= 0 and not best.is_file():
             expected = f"the weights of epoch {self.progress.best_epoch + 1}, the best before the interruption"
             raise CheckpointError(problem(best, "no such file", expected, "put it back, or train without --resume"))
         with resume.fitting(path):
@@ -396,5 +396,5 @@ class Trainer:
         log(f"resumed at epoch {self.progress.epoch + 1}, step {self.progress.step}")
 
     def _interrupted(self) -> Interrupted:
-        where = f"epoch {self.progress.epoch + 1}, step {self.progress.step}"
-        return Interrupted(f"{self.out}: interrupted at {where}, saved; the same command with --resume goes on")
+        where = f"interrupted at epoch {self.progress.epoch + 1}, step {self.progress.step}, saved"
+        return Interrupted(f"{self.out}: {where}; {RESUMES}")

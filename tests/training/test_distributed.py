@@ -339,3 +339,19 @@ def test_a_process_that_waits_for_others_says_so_and_ends_at_a_signal(prepared: 
         ended = subprocess.run(words, env=variables, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 1
     assert f"error: MASTER_PORT={port}: another program uses it" in ended.stderr
+
+
+def test_processes_with_other_settings_end_with_one_line(drawn_prepared: Path, tmp_path: Path) -> None:
+    """Whichever setting it is: with another number of epochs one would wait, with another rate both would train."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys\nfrom pathlib import Path\nfrom process_runs import task_trainer\n"
+        "from magic_cli.cli.process import run_and_exit\n"
+        "settings = ('lr=0.5', 'epochs=2') if os.environ['RANK'] == '1' else ()\n"
+        "run_and_exit(lambda **_: task_trainer('seg', Path(sys.argv[1]), Path(sys.argv[2]), *settings).run(False))\n"
+    )
+    ended = run_together([script, drawn_prepared, tmp_path / "run"], 2, environment(tmp_path))
+    assert [code for code, _ in ended] == [3, 3]
+    told = "".join(text for _, text in ended)  # by the first one that finds it, or by both
+    assert "several processes: got lr=0.5, not " in told
+    assert "expected the same in all; give all processes the same command" in told
