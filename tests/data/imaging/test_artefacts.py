@@ -65,6 +65,13 @@ def test_bare_skin_has_none(side: int) -> None:
     assert measured(skin(side)).found == frozenset()
 
 
+def test_thin_blue_light_is_no_ink() -> None:
+    for colour, is_ink in (((70, 60, 160), True), ((170, 190, 250), False)):  # ink takes green away, light does not
+        photo = skin()
+        ImageDraw.Draw(photo).ellipse([90, 90, 300, 300], outline=colour, width=6)
+        assert ("pen" in measured(photo).found) == is_ink
+
+
 def test_photos_of_any_mode_and_size_are_measured() -> None:
     for photo in (Image.new("L", (3, 200), 120), Image.new("RGBA", (1, 1)), Image.new("RGB", (500, 40), (255, 0, 0))):
         assert measured(photo).found <= set(ARTEFACTS)

@@ -12,6 +12,10 @@ _STROKE = 25  # pixels: ink is drawn thinner, a patch is wider
 
 _OTHER, _INK = (52.0, 300.0), (215.0, 315.0)  # hues in degrees that skin does not have, and those of ink
 
+_INK_GREEN = 0.75  # of the photo's green at most: ink takes it away; blue light, stickers and fringes do not
+
+_PATCH_BLUE = 1.45  # of its red, both as shares of the photo's, at least: a blue-grey lesion has less
+
 _DARK, _CENTRE = 45.0, 80.0  # median grey values of a dark corner at most, and of the middle at least
 
 
@@ -26,9 +30,9 @@ def ink_of(photo: Image.Image) -> Bools:
         photo: RGB, about 384 pixels on its longer side.
     """
     hue, saturation, value = _hue_saturation_value(photo)
-    red, _, blue = _balanced(photo)
+    red, green, blue = _balanced(photo)
     is_violet = (hue > _INK[0]) & (hue < _INK[1]) & (saturation > 0.28) & (value > 0.15)
-    ink = opened(is_violet & (blue > 1.15 * red), 3)
+    ink = opened(is_violet & (blue > 1.15 * red) & (green < _INK_GREEN), 3)
     wide = grown(opened(ink | _coloured(photo), _STROKE), 2 * _STROKE - 1)
     black = grown(opened(value < 0.28, 3), _STROKE)
     return ink & ~wide & ~black
@@ -41,7 +45,7 @@ def patch_share(photo: Image.Image) -> float:
         photo: RGB, about 384 pixels on its longer side.
     """
     red, green, blue = _balanced(photo)
-    is_other = (np.maximum(green, blue) > 1.25 * red) | (green > 1.5 * blue)
+    is_other = (np.maximum(green, blue) > _PATCH_BLUE * red) | (green > 1.5 * blue)
     wide = opened(_coloured(photo) & is_other, _STROKE)
     at_edge = wide[0].any() or wide[-1].any() or wide[:, 0].any() or wide[:, -1].any()
     return float(wide.mean()) if at_edge else 0.0

@@ -1,8 +1,8 @@
 """Which artefacts a photo has: ruler, pen, hair, corners, patch; for scores with and without each.
 
-Simple rules, whose errors are known from looking at every detection on 240 random photos of ISIC 2017 and 240 of
-PAD-UFES-20 that no rule was fitted to (512 pixels); examples/scoring.md has the precisions. What they miss is not
-counted: rulers without an edge line, fair or short hair, faint ink.
+Simple rules, whose thresholds were set after looking at what they found on 480 photos of ISIC 2017 and as many of
+PAD-UFES-20. examples/scoring.md has their precision on photos that were looked at only afterwards. What they miss is
+not counted: rulers without an edge line, fair or short hair, faint ink.
 """
 
 from dataclasses import dataclass
