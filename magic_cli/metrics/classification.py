@@ -5,8 +5,9 @@ depends on the order of classes, and a scorer that knows nothing gets chance lev
 half, which is the rank formula with mid ranks (Mann & Whitney 1947; Hanley & McNeil, Radiology 1982).
 """
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from magic_cli.errors import DataError, problem
 
 TOP = 5
+
+SENSITIVITY = 0.9
+"""At which the specificity of a class is told: of its photos, the least share that must be found."""
 
 Floats = NDArray[np.float64]
 
@@ -164,6 +168,40 @@ def auroc(scores: NDArray[Any], positive: NDArray[Any], known: NDArray[Any] | No
     weights = np.ones((len(known), 1))
     areas = [float(pairs.auroc(weights)[0]) for pairs in ordered_pairs(columns[0], columns[1], columns[2])]
     return np.array(areas, np.float64).reshape(known.shape[1:])
+
+
+class OperatingPoint(NamedTuple):
+    """A threshold of one class's score, from which on a photo is taken for the class, and what it reaches."""
+
+    threshold: float
+    sensitivity: float
+    specificity: float
+
+
+def operating_point(
+    scores: NDArray[np.floating], positive: NDArray[Any], sensitivity: float = SENSITIVITY
+) -> OperatingPoint:
+    """Return the point of the ROC curve with the highest threshold that finds a share of the positive photos, or more.
+
+    A threshold that is chosen on the photos it is judged on is optimistic, the more so with few positive ones.
+
+    Args:
+        scores: (N,), of any range.
+        positive: (N,) bool or 0/1: whether the photo has the class.
+        sensitivity: in (0, 1], at least.
+
+    Returns:
+        NaN throughout where all photos have the class, or none.
+
+    >>> operating_point(np.array([0.9, 0.6, 0.7, 0.2]), np.array([1, 1, 0, 0]))
+    OperatingPoint(threshold=0.6, sensitivity=1.0, specificity=0.5)
+    """
+    has_it = np.asarray(positive, bool)
+    found, others = np.sort(np.asarray(scores, np.float64)[has_it])[::-1], np.asarray(scores, np.float64)[~has_it]
+    if not len(found) or not len(others):
+        return OperatingPoint(float("nan"), float("nan"), float("nan"))
+    threshold = float(found[math.ceil(round(sensitivity * len(found), 9)) - 1])
+    return OperatingPoint(threshold, float((found >= threshold).mean()), float((others < threshold).mean()))
 
 
 @dataclass(frozen=True, eq=False)

@@ -149,9 +149,14 @@ def _named_rows(kind: str, rows: Sequence[Mapping[str, Any]], scores: TaskScores
         pair = bounds(scores.intervals.get(f"{prefix}[{row[kind]}]"))
         recall = (number(row["recall"]),) if kind == "class" else ()
         area = number(row["auroc"]) or "undefined"
-        values = (*recall, interval(pair), area) if kind == "class" else (area, interval(pair))
+        rest = number(row.get("specificity")) or "undefined"
+        values = (*recall, interval(pair), area, rest) if kind == "class" else (area, interval(pair))
         cells.append((_cut(row[kind]), str(row["photos"]), *values))
-    head = ("recall", "95 % interval", "AUROC") if kind == "class" else ("AUROC", "95 % interval")
+    head = (
+        ("recall", "95 % interval", "AUROC", "specificity at sensitivity 0.9")
+        if kind == "class"
+        else ("AUROC", "95 % interval")
+    )
     more = f"; {len(rows) - _MOST_ROWS} more in --json and --out" if len(rows) > _MOST_ROWS else ""
     return Table(f"per {kind}{more}", ("", "photos", *head), tuple(cells))
 

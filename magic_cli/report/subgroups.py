@@ -123,7 +123,7 @@ def by_name(prepared: Prepared, split: str, names: Sequence[str]) -> dict[str, d
     if not found:
         raise ConfigError(missing)
     for line in missing:
-        log(f"{line}; left out")
+        log(f"left out: {line}")
     return found
 
 

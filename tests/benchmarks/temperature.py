@@ -4,7 +4,7 @@
 
 FOLDS is the folder of `magic train cvqa --folds K`; its answers to split train are dealt into parts, by encounter. For
 each part the temperature is chosen as `--set temperature_for=valid` chooses it, on the answers to all other parts.
-Expected calibration error over slots and over option sets, the latter decided anew, with 95 % intervals over encounters.
+Expected calibration error over slots and over option sets, which are decided anew; 95 % intervals are over encounters.
 """
 
 import argparse

@@ -11,7 +11,15 @@ from hypothesis.extra.numpy import arrays
 from sklearn import metrics
 
 from magic_cli.errors import DataError
-from magic_cli.metrics.classification import ClassTerms, auroc, chance, classify, one_hot, ordered_pairs
+from magic_cli.metrics.classification import (
+    ClassTerms,
+    auroc,
+    chance,
+    classify,
+    one_hot,
+    operating_point,
+    ordered_pairs,
+)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -151,3 +159,16 @@ def test_nan_is_refused() -> None:
         auroc(np.array([np.nan, 1.0]), np.array([0, 1]))
     with pytest.raises(ValueError):
         auroc(np.ones(3), np.ones(2))
+
+
+@pytest.mark.parametrize("sensitivity", [0.5, 0.8, 0.9, 1.0])
+@pytest.mark.parametrize("decimals", [1, 6])
+def test_the_operating_point_is_the_best_of_the_roc_curve(sensitivity: float, decimals: int) -> None:
+    rng = np.random.default_rng(3)
+    positive = rng.random(200) < 0.3
+    scores = np.round(rng.normal(size=200) + positive, decimals)  # few decimals: many ties
+    point = operating_point(scores, positive, sensitivity)
+    fpr, tpr, thresholds = metrics.roc_curve(positive, scores, drop_intermediate=False)
+    at = int(np.argmax(tpr >= sensitivity))
+    assert point == pytest.approx((thresholds[at], tpr[at], 1 - fpr[at]))
+    assert np.isnan(operating_point(scores, np.ones(200), sensitivity)).all()

@@ -21,10 +21,19 @@ if TYPE_CHECKING:
 RESAMPLES = 1000
 """At most: every resample sorts all answers; bounds vary by about a thirtieth of an interval's width."""
 
+LABELS = {
+    "accuracy": "Accuracy",
+    "ece": "Expected calibration error (ECE)",
+    "aurc": "Area under the risk-coverage curve (AURC)",
+    "aurc_random": "AURC by chance",
+    "aurc_oracle": "AURC at best",
+    "gain": "Gain over chance",
+}
+
 ROWS = {
-    "accuracy": "answers that are right, whole",
-    "ece": f"expected calibration error, {BINS} bins; 0 is perfect",
-    "aurc": "area under the risk-coverage curve; 0 is perfect",
+    "accuracy": "answers that are right",
+    "ece": f"distance of confidence and share of right answers, {BINS} bins; 0 is perfect",
+    "aurc": "mean share of wrong answers among the surest; 0 is perfect",
     "aurc_random": "the same in an order by chance",
     "aurc_oracle": "the same with all wrong answers last: no confidence is better",
     "gain": "random minus system: above 0, doubt tells wrong answers",
@@ -64,6 +73,11 @@ class CalibrationScores:
     def rows(self) -> list[tuple[str, str, float, tuple[float, float] | None]]:
         """The scores for a table: name, meaning, value, interval."""
         return [(name, text, self.scores[name], bounds(self.intervals.get(name))) for name, text in ROWS.items()]
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The names of the scores for people."""
+        return LABELS
 
     def to_json(self) -> dict[str, object]:
         """Return an item of `calibration` of schemas/report.schema.json."""

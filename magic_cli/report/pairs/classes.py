@@ -18,7 +18,8 @@ _MOST_CONFUSIONS = 12
 class NamedScore:
     """A class or a concept: its photos, its score with interval, and that of every system where there are several.
 
-    `known` is the number of photos of which it is known whether they show a concept; None for a class.
+    `known` is the number of photos of which it is known whether they show a concept; None for a class. `specificity` is
+    that of a class at the sensitivity of metrics/classification.py, None where it is not known.
     """
 
     name: str
@@ -28,6 +29,7 @@ class NamedScore:
     interval: tuple[float, float] | None
     auroc: float | None
     others: tuple[float | None, ...]
+    specificity: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,7 @@ def _named(
             interval=bounds(scores.intervals.get(f"{prefix}[{row[kind]}]")),
             auroc=_number(row["auroc"]),
             others=tuple(_number(values.get(row[kind])) for values in of_system) if len(systems) > 1 else (),
+            specificity=_number(row.get("specificity")),
         )
         for row in rows
     )

@@ -17,7 +17,7 @@ from magic_cli.data.pair_gold import PairGold
 from magic_cli.data.prompts import name_key
 from magic_cli.errors import shorten
 from magic_cli.metrics.calibration import confidence_scores
-from magic_cli.metrics.classification import auroc, chance, classify, mean_defined
+from magic_cli.metrics.classification import auroc, chance, classify, mean_defined, operating_point
 from magic_cli.metrics.ranking import Ranking, caption_keys, rank_gallery
 from magic_cli.metrics.row_scores import (
     Groups,
@@ -167,6 +167,7 @@ def _class_part(classes: Classes, groups: Groups, majority: str) -> _Part:
             "recall": result.recall[place],
             "auroc": result.auroc[place] if classes.are_ranked else float("nan"),
             "chance": 1 / len(classes.names),
+            **(_operating(classes, place) if classes.are_ranked else {}),
         }
         for place, name in enumerate(classes.names)
     ]
@@ -192,6 +193,12 @@ def _class_part(classes: Classes, groups: Groups, majority: str) -> _Part:
         notes=notes,
         resampled=_without_areas(resampled) if hidden else [resampled],
     )
+
+
+def _operating(classes: Classes, place: int) -> dict[str, float]:
+    """Return specificity and threshold of a class at the sensitivity of metrics/classification.py."""
+    point = operating_point(classes.scores[:, place], classes.gold == place)
+    return {"specificity": point.specificity, "threshold": point.threshold}
 
 
 def _majority(classes: Classes, training: str) -> dict[str, Mapping[str, float]]:
