@@ -69,7 +69,9 @@ def test_training_draws_the_prompt_and_validation_does_not(drawn_prepared: Path)
 
 def test_prepared_steps_have_their_words_and_a_caution(tmp_path: Path) -> None:
     raw = make_challenge(tmp_path / "raw", splits={"train": 3, "valid": 2})
-    found = prepare(raw, tmp_path / "out", PrepareOptions(prompt="p9")).to_json()
+    result = prepare(raw, tmp_path / "out", PrepareOptions(prompt="p9"))
+    assert not any("train cvqa" in line for line in result.lines())  # it refuses these texts
+    found = result.to_json()
     written = json.loads((tmp_path / "out" / "prepare.json").read_text(encoding="utf-8"))
     assert schema.problems("prepared", written, "prepare.json") == []
     prepared = open_prepared(tmp_path / "out")

@@ -104,6 +104,7 @@ def test_own_photos_in_words(run: Path, drawn_prepared: Path, tmp_path: Path) ->
     [
         ({"background": "skin", "sam": "a/b"}, r"got --background, --sam without --zero-shot"),
         ({"zero_shot": " "}, r"^--zero-shot: got no words"),
+        ({"zero_shot": "skin", "background": "skin "}, r"^--background: got the same text"),
         ({"zero_shot": "spot", "saliency": "magic"}, r"^--saliency: got magic, expected similarity or gradient"),
     ],
 )

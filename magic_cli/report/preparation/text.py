@@ -11,6 +11,7 @@ from magic_cli.data.prepared_inputs import image_files
 from magic_cli.data.prompt_lengths import PromptWindow
 from magic_cli.data.shards.tar_writer import FOLDER as SHARDS
 from magic_cli.data.sources import ADAPTERS, adapter
+from magic_cli.data.texts.prompt_ladder import tells_gold
 from magic_cli.errors import printable, shorten
 from magic_cli.io import run_record
 from magic_cli.io.run_record import Hashed, RunFiles, VerbResult
@@ -102,6 +103,8 @@ class PrepareResult(VerbResult):
         manifest, train = self.manifest, self.manifest.counts["train"]
         if train.masks:
             yield ("seg",)
+        if tells_gold(manifest.settings.prompt):  # other tasks refuse its texts
+            return
         if train.answered:
             yield ("cvqa",) if train.images else ("cvqa", "--modality", "text")
         if manifest.settings.source == _CHALLENGE and (train.masks or train.answered):

@@ -96,8 +96,11 @@ class PretrainDecision(Decision):
             expected = "--classes-by concepts or sparse with it"
             raise ConfigError(problem("--what-if", "it alone", expected, "add it, or leave --what-if out"))
         others = (self.classes, self.templates, self.reword)
-        if self.classes_by is not None and (self.probe or others != (None, None, None)):
-            got, expected = "--probe, --classes, --templates or --reword with it", "the classes of split train"
+        if self.classes_by is not None and (self.probe or self.presence or others != (None, None, None)):
+            got, expected = (
+                "--probe, --presence, --classes, --templates or --reword with it",
+                "the classes of split train",
+            )
             raise ConfigError(problem("--classes-by", got, expected, "leave them out"))
 
     def units(self) -> tuple[int, int]:

@@ -46,6 +46,9 @@ def mask_prompt(text: str | None, background: str | None, saliency: str | None, 
     for option, words in (("--zero-shot", text), ("--background", background)):
         if words is not None and not words.strip():
             raise ConfigError(problem(option, "no words", "a text, such as 'skin lesion'", "write one"))
+    if background is not None and background.strip() == text.strip():
+        expected = "another text than that of --zero-shot"
+        raise ConfigError(problem("--background", "the same text", expected, "leave it out, or write another"))
     if saliency is not None and saliency not in SALIENCY:
         raise ConfigError(problem("--saliency", saliency, " or ".join(SALIENCY), "choose one of these"))
     return MaskPrompt(text.strip(), (background or "").strip(), saliency or SALIENCY[0], sam or "")
