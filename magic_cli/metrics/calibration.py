@@ -182,8 +182,8 @@ def _negative_log_likelihood(logits: Floats, gold: NDArray[np.integer]) -> float
 def tempered(probabilities: NDArray[np.floating], temperature: float) -> NDArray[np.floating]:
     """Return (..., options) probabilities as softmax(log p / T): T above 1 makes them less sure, 1 changes nothing.
 
-    >>> [round(float(p), 3) for p in tempered(np.array([0.8, 0.2]), 2.0)]
-    [0.667, 0.333]
+    >>> tuple(round(float(p), 3) for p in tempered(np.array([0.8, 0.2]), 2.0))
+    (0.667, 0.333)
     """
     if temperature == 1.0:
         return probabilities
