@@ -88,6 +88,8 @@ def test_sam_makes_masks_of_the_boxes(run: Path, drawn_prepared: Path, tmp_path:
     save_clip(tmp_path / "wrong" / "sam-vit-base")
     with pytest.raises(WeightsError, match="a model of type 'clip'"):
         predict("seg", run, drawn_prepared, "valid", tmp_path / "x", words(sam=options.sam, weights=tmp_path / "wrong"))
+    with pytest.raises(WeightsError, match=r"^--sam /nowhere: got no such name, expected owner/model"):
+        predict("seg", run, drawn_prepared, "valid", tmp_path / "x", words(sam="/nowhere", weights=tmp_path / "dir"))
 
 
 def test_own_photos_in_words(run: Path, drawn_prepared: Path, tmp_path: Path) -> None:

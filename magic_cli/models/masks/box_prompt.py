@@ -1,5 +1,6 @@
 """SAM of transformers: the mask of what is in a box; from files only, and never trained here."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ class BoxPrompt:
     def __init__(self, name: str, weights: Path | None) -> None:
         from transformers import SamModel
 
+        if not re.fullmatch(r"[^/\\]+/[^/\\]+", name):
+            expected = "owner/model, such as facebook/sam-vit-base, below --weights DIR"
+            raise WeightsError(problem(f"--sam {name}", "no such name", expected, "name it so"))
         kind = model_type(name, weights)
         if kind != "sam":
             raise WeightsError(problem(name, f"a model of type {kind!r}", "a SAM (model_type sam)", "name another one"))

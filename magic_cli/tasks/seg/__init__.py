@@ -11,6 +11,7 @@ import numpy as np
 
 from magic_cli.data.gold import Gold, MaskGold, TaskGold, mask_gold
 from magic_cli.data.imaging.masks import write_mask
+from magic_cli.data.issues import counted
 from magic_cli.data.own_photos.side_files import SideFiles
 from magic_cli.data.prepared import MANIFEST, Prepared
 from magic_cli.data.prompts import LADDER
@@ -18,6 +19,7 @@ from magic_cli.data.questions import QuestionSchema
 from magic_cli.data.texts.prompt_ladder import prompted, tells_gold, with_ladder
 from magic_cli.data.texts.rewording import QUERY_RULES, reworded_case
 from magic_cli.errors import ConfigError, EmptySplit, problem, shorten
+from magic_cli.io.progress import log
 from magic_cli.io.staging import replace_results
 from magic_cli.records import Case, ImageRecord, Mask, Prediction, Sample
 from magic_cli.submission.reader import MASKS, SUFFIX, mask_name
@@ -224,9 +226,11 @@ class SegTask(Task):
             DataError: a prediction is not a valid mask, or the folder cannot be written.
         """
         chosen = of_class(decision or SegDecision(), SegDecision)
-        names = []
+        names, flat = [], []
         with replace_results(out) as folder:
             for prediction in cast(Iterable[MaskPrediction], predictions):
+                if prediction.probability is not None and prediction.probability.min() == prediction.probability.max():
+                    flat.append(prediction.id)
                 mask: Mask = to_mask(prediction, chosen.threshold, chosen.largest, chosen.fill_holes)
                 if beside is not None:
                     probabilities = None if prediction.probability is None else full_map(prediction)
@@ -234,6 +238,9 @@ class SegTask(Task):
                 names.append(f"{MASKS}/{mask_name(prediction.id)}")
                 write_mask(folder / names[-1], mask)
             names += () if beside is None else beside.finish(folder)
+        if flat:
+            masks = counted(len(flat), "mask is", "masks are")
+            log(f"note: {masks} the whole photo, as the map is the same everywhere: {shorten(flat)}")
         return [out / name for name in names]
 
     def gold(self, prepared: Prepared, split: str) -> MaskGold:

@@ -85,6 +85,18 @@ def test_photos_without_a_mask_are_predicted_but_not_learned_from(prepared: Prep
     assert seg.prediction_samples(dataclasses.replace(prepared, images=none), split, CONFIG)
 
 
+def test_masks_of_maps_without_any_difference_are_named(
+    prepared: Prepared, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flat, other = (np.full((8, 8), 0.0, np.float32) for _ in range(2))
+    other[2:4, 2:4] = 1.0
+    rows = [MaskPrediction(name, each, shape=(8, 8)) for name, each in (("IMG_FLAT", flat), ("IMG_OTHER", other))]
+    get("seg").write(rows, prepared, tmp_path / "out")
+    assert "note: 1 mask is the whole photo" in (told := capsys.readouterr().err)
+    assert "IMG_FLAT" in told
+    assert "IMG_OTHER" not in told
+
+
 def test_photos_that_are_listed_but_cannot_be_predicted_are_named(prepared: Prepared) -> None:
     """Absent, or left out by `magic prepare`: one is recorded without a file, the other is not recorded."""
     gone, lost, *others = images_of("train")
