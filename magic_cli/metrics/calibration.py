@@ -179,6 +179,12 @@ def _negative_log_likelihood(logits: Floats, gold: NDArray[np.integer]) -> float
     return float((np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(gold)), gold]).sum())
 
 
+def softmax(logits: Floats) -> Floats:
+    """Return probabilities (..., options) of logits (..., options), float64, which sum to 1 over the last axis."""
+    raised = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.asarray(raised / raised.sum(-1, keepdims=True), np.float64)
+
+
 def tempered(probabilities: NDArray[np.floating], temperature: float) -> NDArray[np.floating]:
     """Return (..., options) probabilities as softmax(log p / T): T above 1 makes them less sure, 1 changes nothing.
 
@@ -188,6 +194,5 @@ def tempered(probabilities: NDArray[np.floating], temperature: float) -> NDArray
     if temperature == 1.0:
         return probabilities
     logits = np.log(np.maximum(np.asarray(probabilities, np.float64), 1e-12)) / temperature
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    found: NDArray[np.floating] = (powers / powers.sum(-1, keepdims=True)).astype(np.asarray(probabilities).dtype)
+    found: NDArray[np.floating] = softmax(logits).astype(np.asarray(probabilities).dtype)
     return found

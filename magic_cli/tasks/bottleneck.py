@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from magic_cli.data.own_photos.side_files import SideFiles
 from magic_cli.errors import ConfigError, problem, shorten
 from magic_cli.io.json_files import write_json
+from magic_cli.metrics.calibration import softmax
 from magic_cli.records import Mask
 from magic_cli.submission.bottleneck import BOTTLENECK_FILE, BottleneckFile
 
@@ -92,7 +93,7 @@ def probabilities(seen: Seen, sizes: Sequence[int], states: Mapping[str, str]) -
         states: by concept "absent" or "present"; {} for what was seen.
     """
     rows = [np.split(evidence.logits(states), np.cumsum(sizes)[:-1]) for evidence in seen]
-    return [np.mean([_softmax(part) for part in parts], 0) for parts in zip(*rows, strict=True)]
+    return [np.mean([softmax(part) for part in parts], 0) for parts in zip(*rows, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +123,7 @@ def flips(seen: Seen, sizes: Sequence[int]) -> Flips:
     rows = np.array([evidence.logits({}) for evidence in seen])
     steps = np.array([_steps(evidence, states) for evidence in seen])
     pairs = zip(np.split(rows, ends, 1), np.split(rows[:, None] + steps, ends, 2), strict=True)
-    moved = [_softmax(after).mean(0) - _softmax(before).mean(0) for before, after in pairs]
+    moved = [softmax(after).mean(0) - softmax(before).mean(0) for before, after in pairs]
     return Flips(states, np.array([np.abs(each).sum(1) / 2 for each in moved]))
 
 
@@ -131,12 +132,6 @@ def _steps(evidence: Evidence, states: Sequence[tuple[str, str]]) -> Floats:
     model = evidence.model
     wanted = np.where([state == PRESENT for _, state in states], model.present, model.absent)
     return np.asarray((wanted - evidence.scores)[:, None] * model.weight.T)
-
-
-def _softmax(logits: Floats) -> Floats:
-    """Return probabilities over the last axis."""
-    raised = np.exp(logits - logits.max(-1, keepdims=True))
-    return np.asarray(raised / raised.sum(-1, keepdims=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from magic_cli.data.hashed_words import bag_of_words
 from magic_cli.data.retrieval.attributes import agreement_table
 from magic_cli.data.retrieval.gold import RetrievalGold
+from magic_cli.metrics.calibration import softmax
 from magic_cli.metrics.retrieval import rank_classes
 
 BITS = 64
@@ -236,7 +237,7 @@ def class_probabilities(rows: Floats, classes: NDArray[np.int64], others: Floats
     weights = np.zeros((design.shape[1], len(present)))
     ahead, momentum = weights, 1.0
     for _ in range(_STEPS):
-        gradient = design.T @ (is_class - _softmax(design @ ahead)) - penalty[:, None] * ahead
+        gradient = design.T @ (is_class - softmax(design @ ahead)) - penalty[:, None] * ahead
         stepped = ahead + bound @ gradient
         moved = stepped - weights
         if np.abs(gradient).max() < _LEAST:
@@ -245,13 +246,8 @@ def class_probabilities(rows: Floats, classes: NDArray[np.int64], others: Floats
         following = 1.0 if is_back else (1 + np.sqrt(1 + 4 * momentum**2)) / 2
         ahead = stepped if is_back else stepped + (momentum - 1) / following * moved
         weights, momentum = stepped, following
-    found[:, present] = _softmax(np.hstack([others[:, used], np.ones((len(others), 1))]) @ weights)
+    found[:, present] = softmax(np.hstack([others[:, used], np.ones((len(others), 1))]) @ weights)
     return found
-
-
-def _softmax(logits: Floats) -> Floats:
-    raised = np.exp(logits - logits.max(1, keepdims=True))
-    return np.asarray(raised / raised.sum(1, keepdims=True), np.float64)
 
 
 def snf(given: ControlInput) -> Similar:
