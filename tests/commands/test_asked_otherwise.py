@@ -19,8 +19,10 @@ from magic_cli.data.texts.prompt_ladder import ladder
 from magic_cli.errors import ConfigError, DataError
 from magic_cli.io import schema
 from magic_cli.tasks import get
+from magic_cli.tasks.encoding import ToEncode
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.model import build
+from magic_cli.training.task import of_class
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +62,16 @@ def test_training_draws_the_prompt_and_validation_does_not(drawn_prepared: Path)
     sample = get("seg").training_samples(prepared, "train", config)[0]
     offered = [item.load() for _, item in model.frozen([sample], 1)][-11:]
     assert len({tuple(ids) for ids in offered}) == len({sample.case.question, *ladder(sample.case, prepared.questions)})
-    torch.manual_seed(0)
     model.train()
-    assert len({model._prompt(sample).key for _ in range(40)}) > 2
+    drawn = [model._prompt(sample, view).key for view in range(40)]
+    assert len(set(drawn)) > 2
+    torch.manual_seed(1)  # a resumed run draws the same, whatever ran before
+    assert [model._prompt(sample, view).key for view in range(40)] == drawn
+    assert config.n_views == 2**31
+    photos = [model.collate([sample], [view]).photos[0] for view in (0, 6)]
+    assert torch.equal(*(of_class(photo, ToEncode).inputs for photo in photos))  # 2 views of a photo, more of its text
     model.eval()
-    assert {model._prompt(sample).key for _ in range(9)} == {model._prompts(sample)[0].key}
+    assert {model._prompt(sample, view).key for view in range(9)} == {model._prompts(sample)[0].key}
 
 
 def test_prepared_steps_have_their_words_and_a_caution(tmp_path: Path) -> None:

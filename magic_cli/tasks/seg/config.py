@@ -78,3 +78,8 @@ class SegConfig(Config):
     def random_views(self) -> bool:
         """Whether photos are cropped, recoloured, coarsened or zoomed out at random."""
         return self.crop < 1 or self.colour > 0 or self.coarse > 0 or self.zoom_out > 0
+
+    @property
+    def n_views(self) -> int:
+        """Number of views that training draws from; each draws the text, too, with `prompt=any`."""
+        return 2**31 if self.prompt == "any" else super().n_views

@@ -1,5 +1,6 @@
 """The segmentation model: image pyramid + text condition -> lesion probabilities."""
 
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -121,15 +122,20 @@ class SegModel(TaskModel):
         steps = [text_item(self.texts, text["en"], "") for role, text in sample.case.texts.items() if is_step(role)]
         return [text_item(self.texts, sample.case.question, sample.case.answer), *steps]
 
-    def _prompt(self, sample: Sample) -> Item:
+    def _prompt(self, sample: Sample, view: int) -> Item:
+        """Return the case's own text; in training one of those it comes with, the same for the same view."""
         prompts = self._prompts(sample)
-        return prompts[int(torch.randint(len(prompts), ()))] if self.training and len(prompts) > 1 else prompts[0]
+        draw = random.Random(f"prompt {view}")  # noqa: S311  not a secret
+        return draw.choice(prompts) if self.training else prompts[0]
 
     def collate(self, samples: Sequence[Sample], views: Sequence[int]) -> SegBatch:
         """Return photos and prompts; in training also masks."""
         ids = [sample.id for sample in samples]
         shapes = [(sample.images[0].height, sample.images[0].width) for sample in samples]
-        prompts = gather(self.texts, [self._prompt(sample) for sample in samples], self.cache)
+        drawn = [self._prompt(sample, view) for sample, view in zip(samples, views, strict=True)]
+        prompts = gather(self.texts, drawn, self.cache)
+        if self.training and self.augment is None:  # of more views than of the photo if the text is drawn, too
+            views = [view % self.config.views for view in views]
         pairs = list(zip((sample.images[0] for sample in samples), views, strict=True))
         if self.training and self.augment is not None:
             seen = [self.augment(*self._pair(photo, ROOM), view) for photo, view in pairs]
