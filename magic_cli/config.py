@@ -1,123 +1,29 @@
 """Settings of a run: one frozen dataclass per task; presets and config files give values, `--set` overrides them.
 
-A field declares everything about its setting: `name: Annotated[type, bounds, description] = default`. The bounds are a
-`Range` (every number has one) or `Choices`; a `Literal` type needs neither.
+Fields declare everything about their settings (setting.py).
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
 
 from magic_cli import preset_files
 from magic_cli.errors import ConfigError, did_you_mean
 from magic_cli.io.files import StrPath
 from magic_cli.preset_files import PresetFile
-
-SettingValue = bool | int | float | str
+from magic_cli.setting import FRACTION, OnlyWith, Range, Setting, SettingValue
 
 AnyConfig = TypeVar("AnyConfig", bound="Config")
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Bounds of a number; each is included unless it is open."""
-
-    low: float
-    high: float
-    open_low: bool = False
-    open_high: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        """Return whether a number is in the range; NaN never is."""
-        above = self.low < value if self.open_low else self.low <= value
-        return above and (value < self.high if self.open_high else value <= self.high)
-
-    def __str__(self) -> str:
-        """Return the range in interval notation, such as [0, 1)."""
-        left, right = "(" if self.open_low else "[", ")" if self.open_high else "]"
-        return f"{left}{self.low:.10g}, {self.high:.10g}{right}"
-
-    def expected(self, value: float) -> str:
-        """Return what a message gives as expected instead of `value`, which is out of range."""
-        if self.open_low or self.open_high:
-            return f"a number in {self}"
-        return f"at most {self.high:.10g}" if value > self.high else f"at least {self.low:.10g}"
-
 
 AUTO = "auto"
 """What --set batch_size= takes beside numbers: training/monitoring/batch_size.py finds the number that is stored."""
 
-FRACTION = Range(0, 1, open_high=True)
-
 _LEAST = 64
 """Pixels: EfficientNet-Lite0 makes one pixel of 32."""
 
-
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """The allowed values of a text, where they are computed; `Literal` lists fixed ones."""
-
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """A setting as its field declares it; empty `choices` allow any value of the type within `bounds`."""
-
-    name: str
-    value_type: type[SettingValue]
-    doc: str
-    bounds: Range | None = None
-    choices: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, name: str, annotation: Any) -> "Setting":
-        """Read an `Annotated` type."""
-        declared, *marks = get_args(annotation)
-        literal = get_origin(declared) is Literal
-        choices = get_args(declared) if literal else ()
-        bounds, doc = None, ""
-        for mark in marks:
-            match mark:
-                case Range():
-                    bounds = mark
-                case Choices():
-                    choices = mark.values
-                case str():
-                    doc = mark
-        return cls(name, str if literal else declared, doc, bounds, choices)
-
-    def problems(self, value: Any) -> list[str]:
-        """Return one line per problem with a value of the setting's type; [] if it is allowed."""
-        lines = []
-        if self.choices and value not in self.choices:
-            lines.append(f"{self.name}: got {value!r}, expected one of {', '.join(self.choices)}")
-        if self.bounds is not None and value not in self.bounds:
-            lines.append(f"{self.name}: got {str(value)[:40]}, expected {self.bounds.expected(value)}")
-        if isinstance(value, str) and not value.isprintable():
-            lines.append(f"{self.name}: got control characters, expected plain text")
-        return lines
-
-    def parse(self, text: str) -> SettingValue:
-        """Convert the text of `--set NAME=TEXT` to the setting's type.
-
-        Raises:
-            ConfigError: it is not of that type.
-        """
-        if self.value_type is bool:
-            if text.lower() in ("true", "yes", "1", "on"):
-                return True
-            if text.lower() in ("false", "no", "0", "off"):
-                return False
-            raise ConfigError(f"--set {self.name}={text[:60]}: expected true or false")
-        try:
-            if self.value_type is not str and ("_" in text or not text.isascii()):
-                raise ValueError  # Python reads 1_0 as ten
-            return self.value_type(text)
-        except ValueError:
-            raise ConfigError(f"--set {self.name}={text[:60]}: expected {self.value_type.__name__}") from None
+_TUNED = ("last", "all", "lora", "bitfit", "norm", "prompt")
 
 
 @dataclass(frozen=True)
@@ -165,27 +71,39 @@ class Config:
         "shift of norms (norm), or tokens that are added to those of a transformer (prompt).",
     ] = "head"
     finetune_encoders: Annotated[
-        Literal["both", "images", "texts"], "Encoders that `finetune` is about; the other one stays as it is."
+        Literal["both", "images", "texts"],
+        "Encoders that `finetune` is about; the other one stays as it is.",
+        OnlyWith("finetune", _TUNED),
     ] = "both"
     frozen_stages: Annotated[
         int,
         Range(0, 16),
         "First stages of the image encoder (of 7 in lite0 to lite2, 4 in Hub backbones) that finetune=all keeps.",
+        OnlyWith("finetune", ("all",)),
     ] = 0
-    rank: Annotated[int, Range(1, 4096), "Rank of the LoRA adapters."] = 8
-    prompt_tokens: Annotated[int, Range(1, 1024), "Learned tokens of finetune=prompt."] = 8
+    rank: Annotated[int, Range(1, 4096), "Rank of the LoRA adapters.", OnlyWith("finetune", ("lora",))] = 8
+    prompt_tokens: Annotated[
+        int, Range(1, 1024), "Learned tokens of finetune=prompt.", OnlyWith("finetune", ("prompt",))
+    ] = 8
     epochs: Annotated[int, Range(1, 100_000), "Passes over the training samples."] = 20
     batch_size: Annotated[
         int, Range(1, 65_536), "Samples per batch, over all processes together; auto: as many as fit (CUDA)."
     ] = 16
     grad_accum_steps: Annotated[int, Range(1, 65_536), "Batches per optimizer update."] = 1
     lr: Annotated[float, Range(1e-9, 1e6), "Learning rate of the head."] = 1e-3
-    encoder_lr: Annotated[float, Range(0, 1e6), "Learning rate of the trained encoder weights."] = 1e-4
+    encoder_lr: Annotated[
+        float, Range(0, 1e6), "Learning rate of the trained encoder weights.", OnlyWith("finetune", _TUNED)
+    ] = 1e-4
     weight_decay: Annotated[float, Range(0, 1e6), "AdamW's weight decay; none on biases and norms."] = 0.01
     schedule: Annotated[
         Literal["constant", "cosine"], "Learning rate over time: constant, or a linear warm-up and a cosine to 0."
     ] = "cosine"
-    warmup: Annotated[float, FRACTION, "Fraction of the updates that the warm-up of schedule=cosine takes."] = 0.1
+    warmup: Annotated[
+        float,
+        FRACTION,
+        "Fraction of the updates that the warm-up of schedule=cosine takes.",
+        OnlyWith("schedule", ("cosine",)),
+    ] = 0.1
     grad_clip_norm: Annotated[float, Range(1e-9, 1e6), "Gradients of a larger norm are scaled down to it."] = 1.0
     patience: Annotated[int, Range(0, 1_000_000), "Stop after this many epochs without a better score; 0: never."] = 8
     monitor: Annotated[str, "Score that chooses the best epoch; empty: the task's official one."] = ""
@@ -216,6 +134,16 @@ class Config:
     def conflicts(self) -> list[str]:
         """Return one line per setting that conflicts with another one."""
         return []
+
+    def without_effect(self, names: Collection[str]) -> list[str]:
+        """Return one line per setting of these names that has no effect, as another one is as it is."""
+        lines = []
+        for name, setting in settings_of(type(self)).items():
+            need = setting.only_with
+            if name in names and need is not None and (value := getattr(self, need.name)) not in need.values:
+                wanted = " or ".join(_shown(each) for each in need.values)
+                lines.append(f"{name} has no effect with {need.name}={_shown(value)}, only with {wanted}")
+        return lines
 
     def size_conflicts(self) -> list[str]:
         """Return a line if batch normalisation may see a single value of a channel, from which it cannot learn."""
@@ -263,6 +191,11 @@ class Config:
     def as_dict(self) -> dict[str, Any]:
         """Return the resolved settings as plain JSON values."""
         return dataclasses.asdict(self)
+
+
+def _shown(value: SettingValue) -> str:
+    """Return a value as it is typed."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def settings_of(config_class: type[Config]) -> Mapping[str, Setting]:

@@ -26,7 +26,7 @@ LAYERS = (
     ("errors",),
     ("records",),
     ("metrics", "io"),
-    ("preset_files",),
+    ("preset_files", "setting"),
     ("config",),
     ("data", "models"),
     ("training", "submission"),

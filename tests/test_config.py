@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from magic_cli import preset_files
-from magic_cli.config import FRACTION, Config, Range, from_dict, resolve, settings_of
+from magic_cli.config import Config, from_dict, resolve, settings_of
 from magic_cli.errors import ConfigError
 from magic_cli.preset_files import shipped_presets
+from magic_cli.setting import FRACTION, Range
 from magic_cli.tasks import NAMES, config_class
 from magic_cli.tasks.cvqa.config import CvqaConfig
 from magic_cli.tasks.seg.config import SegConfig
@@ -257,6 +258,36 @@ def test_every_field_declares_a_plain_type_its_bounds_and_a_sentence(task: str) 
         assert setting.value_type in (int, float, str, bool)
         assert (setting.bounds is not None) == (setting.value_type in (int, float)), name
         assert setting.doc.endswith("."), name
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_a_setting_needs_is_a_value_of_another_setting(task: str) -> None:
+    declared = settings_of(config_class(task))
+    for setting in declared.values():
+        if setting.only_with is not None:
+            other = declared[setting.only_with.name]
+            for value in setting.only_with.values:
+                assert type(value) is other.value_type
+                assert other.problems(value) == []
+
+
+def test_settings_that_others_make_idle_are_told() -> None:
+    config = resolve(SegConfig, "tiny", ["finetune=head", "rank=4", "prompt_tokens=3"])
+    assert config.without_effect({"rank", "prompt_tokens", "epochs"}) == [
+        "rank has no effect with finetune=head, only with lora",
+        "prompt_tokens has no effect with finetune=head, only with prompt",
+    ]
+    assert resolve(SegConfig, "tiny", ["finetune=lora", "rank=4"]).without_effect({"rank"}) == []
+    rules = resolve(CvqaConfig, "tiny", ["rules=false", "lang=es"])
+    assert rules.without_effect({"lang"}) == ["lang has no effect with rules=false, only with true"]
+
+
+@pytest.mark.parametrize(("modality", "encoders"), [("text", "images"), ("image", "texts"), ("concepts", "texts")])
+def test_encoders_that_a_modality_does_not_read_cannot_be_tuned(modality: str, encoders: str) -> None:
+    settings = [f"modality={modality}", f"finetune_encoders={encoders}", "finetune=bitfit", "concepts=best.pt"]
+    settings = settings[:3] if modality == "text" else settings
+    with pytest.raises(ConfigError, match=rf"finetune_encoders: got {encoders} with modality={modality}"):
+        resolve(CvqaConfig, "tiny", settings)
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -14,7 +14,7 @@ from magic_cli.commands.prediction.options import PredictOptions as PredictOptio
 from magic_cli.commands.prediction.own_photos import check_images, files_read, open_images, photos_read
 from magic_cli.commands.prediction.side_files import files_beside, names_beside
 from magic_cli.commands.recording import recorded
-from magic_cli.config import Config, SettingValue, from_dict
+from magic_cli.config import Config, from_dict
 from magic_cli.data.datasets import open_dataset
 from magic_cli.data.own_photos.dataset import OwnPhotos
 from magic_cli.data.prepared import Prepared
@@ -32,6 +32,7 @@ from magic_cli.models.weights import encoder_digests
 from magic_cli.records import Prediction, Sample
 from magic_cli.report.next_command import after_predicting
 from magic_cli.report.run_text import PredictResult
+from magic_cli.setting import SettingValue
 from magic_cli.training import checkpoint
 from magic_cli.training.devices import accelerator_for
 from magic_cli.training.inference import Watch, average_predictions, fill_cache

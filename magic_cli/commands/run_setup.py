@@ -5,16 +5,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from magic_cli import preset_files, tasks
-from magic_cli.config import AUTO, Config, SettingValue, from_dict, resolve
+from magic_cli.config import AUTO, Config, from_dict, resolve
 from magic_cli.data.datasets import Dataset, open_dataset, open_datasets
 from magic_cli.data.prepared_inputs import image_files, table_files
 from magic_cli.data.shards.dataset import ShardStamps, shard_files
 from magic_cli.errors import CheckpointError, ConfigError, DataError, printable, problem
 from magic_cli.io import run_record
 from magic_cli.io.files import StrPath
-from magic_cli.io.progress import loading_torch
+from magic_cli.io.progress import loading_torch, log
 from magic_cli.io.run_record import Hashed, RunFiles
 from magic_cli.models.weights import encoder_digests
+from magic_cli.setting import SettingValue
 from magic_cli.training.monitoring import trackers
 from magic_cli.training.parts import Data
 from magic_cli.training.run_folder import Draft
@@ -112,9 +113,15 @@ class TrainOptions:
             return {name: value for name, value in listed.items() if (name, value) != ("batch_size", AUTO)}
         return [pair for pair in listed if pair != f"batch_size={AUTO}"]
 
+    @property
+    def typed(self) -> set[str]:
+        """The names of the settings that stand on the command line."""
+        texts = () if isinstance(self._fixed, Mapping) else self._fixed
+        return {text.partition("=")[0] for text in texts} | self.flags().keys()
+
     def given(self, task: str) -> set[str]:
         """Return the names of the settings of a task that these options name, the preset among them."""
-        names = {setting.partition("=")[0] for setting in self._fixed} | self.flags().keys()
+        names = self.typed | (set(self._fixed) if isinstance(self._fixed, Mapping) else set())
         in_file = {} if self.config is None else preset_files.read_config_file(self.config).values(task)
         names |= {name for name, value in in_file.items() if (name, value) != ("batch_size", AUTO)}
         names |= {f"{part}_weights" for part in ("image", "text") if f"{part}_encoder" in names}  # set by `with_runs`
@@ -167,9 +174,11 @@ def set_up(
     Raises:
         MagicError: any of its kinds.
     """
-    task, log = tasks.get(name), trackers.require(options.log)
+    task, log_to = tasks.get(name), trackers.require(options.log)
     config = tasks.with_runs(options.resolve(task.config_class))
     tasks.check_weights(config)
+    for line in config.without_effect(options.typed):
+        log(f"note: {line}")
     if not options.dry_run:
         draft.settle()
     for folder in data:
@@ -190,7 +199,7 @@ def set_up(
     if task.uses_questions:
         _check_questions(datasets)
     task, seeks = task.configured(config.as_dict()), not earlier and options.seeks_batch_size(task.name)
-    return RunSetup(task, config, datasets, draft, work, options.runtime.runtime(), earlier, log, seeks)
+    return RunSetup(task, config, datasets, draft, work, options.runtime.runtime(), earlier, log_to, seeks)
 
 
 def with_batch_size(setup: RunSetup, data: Data, dry_run: bool) -> RunSetup:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from magic_cli.config import SettingValue
 from magic_cli.data.hashed_words import text_hash
 from magic_cli.data.lazy_samples import LazySamples
 from magic_cli.records import Sample
+from magic_cli.setting import SettingValue
 
 Hashes = NDArray[np.int64]
 

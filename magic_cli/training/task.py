@@ -20,14 +20,14 @@ from magic_cli.errors import ConfigError, problem
 from magic_cli.records import Neighbour, Prediction, Review, Rules, Sample, Submitted, TaskScores
 
 if TYPE_CHECKING:
-    from magic_cli.config import Config, SettingValue
+    from magic_cli.config import Config
     from magic_cli.models.export.graph import ExportGraph, GraphOptions
+    from magic_cli.setting import SettingValue
     from magic_cli.training.case_encoder import CaseEncoder
     from magic_cli.training.runtime import Probed, Runtime
     from magic_cli.training.task_model import TaskModel
 
 T = TypeVar("T")
-
 RULES = Rules()
 
 Validated = tuple[TaskGold, Iterable[Prediction]]

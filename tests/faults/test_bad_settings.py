@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from harness import Magic, left, refused
 
-from magic_cli.config import Setting, from_dict, settings_of
+from magic_cli.config import from_dict, settings_of
 from magic_cli.errors import ConfigError
+from magic_cli.setting import Setting
 from magic_cli.tasks import NAMES, config_class
 
 SETTINGS = [(task, setting) for task in NAMES for setting in settings_of(config_class(task)).values()]

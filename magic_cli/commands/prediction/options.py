@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from magic_cli.commands.cases.neighbours import NeighbourOptions
-from magic_cli.config import SettingValue
 from magic_cli.errors import ConfigError, problem
 from magic_cli.io.files import StrPath
+from magic_cli.setting import SettingValue
 from magic_cli.training.runtime import RuntimeOptions
 
 MOST_NEIGHBOURS = 1000

@@ -6,8 +6,8 @@ from textwrap import wrap
 
 from magic_cli import preset_files, tasks
 from magic_cli.commands.settings.settings_help import SettingsHelp, allowed, settings_help
-from magic_cli.config import SettingValue
 from magic_cli.io.run_record import VerbResult
+from magic_cli.setting import SettingValue
 
 _WIDTH = 100  # characters of a comment
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from textwrap import wrap
 
-from magic_cli.config import Config, Range, Setting, SettingValue, resolve, settings_of
+from magic_cli.config import Config, resolve, settings_of
 from magic_cli.report.table import Table
+from magic_cli.setting import Range, Setting, SettingValue
 
 WORD = "help"
 

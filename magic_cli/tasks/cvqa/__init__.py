@@ -27,8 +27,9 @@ from magic_cli.tasks.cvqa.write import save
 from magic_cli.training.task import ChosenSettings, Decision, NeighbourWeight, Similar, Task, Validated, of_class
 
 if TYPE_CHECKING:
-    from magic_cli.config import Config, SettingValue
+    from magic_cli.config import Config
     from magic_cli.models.export.graph import ExportGraph, GraphOptions
+    from magic_cli.setting import SettingValue
     from magic_cli.tasks.cvqa.config import CvqaConfig
     from magic_cli.tasks.cvqa.neighbours import Distributions
     from magic_cli.training.task_model import TaskModel

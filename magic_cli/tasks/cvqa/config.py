@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from magic_cli.config import FRACTION, Config, Range
+from magic_cli.config import Config
+from magic_cli.setting import FRACTION, OnlyWith, Range
 
 LANGUAGES = ("en", "es", "zh")
-
 """Languages with word lists in data/words."""
+
+_OWN_INPUTS = OnlyWith("head", ("slots", "anchored"))
 
 
 @dataclass(frozen=True)
@@ -52,20 +54,23 @@ class CvqaConfig(Config):
     width: Annotated[int, Range(4, 4096), "Hidden units of head=options and of option_term."] = 128
     encounter_text: Annotated[bool, "Whether head=options also reads the query (the paper's does not)."] = True
     hashed_words: Annotated[
-        int, Range(0, 1_000_000), "Number of buckets for hashed words of the text; 0: no words."
+        int, Range(0, 1_000_000), "Number of buckets for hashed words of the text; 0: no words.", _OWN_INPUTS
     ] = 2048
-    rules: Annotated[bool, "Whether rule features of the text are inputs."] = True
+    rules: Annotated[bool, "Whether rule features of the text are inputs.", _OWN_INPUTS] = True
     responses: Annotated[
         Literal["joined", "apart"],
         "Clinicians' responses in the data: one text with the query, or a term of their own that is added to what is "
         "learned without them.",
     ] = "joined"
-    lang: Annotated[str, "Languages of the texts that the rules read: en, es, zh, comma-separated."] = "en"
+    lang: Annotated[
+        str, "Languages of the texts that the rules read: en, es, zh, comma-separated.", OnlyWith("rules", (True,))
+    ] = "en"
     group_lasso: Annotated[
         float,
         Range(0, 1_000_000),
         "Penalty on the norm of weights per (slot, block of inputs), divided by the number n of training "
         "encounters, or by sqrt(240 n) if n is below 240.",
+        _OWN_INPUTS,
     ] = 5.0
     option_term: Annotated[bool, "Whether a score of the text question || option is added to the linear score."] = False
     decode: Annotated[
@@ -92,7 +97,9 @@ class CvqaConfig(Config):
         "What stands in for the photo or the text of an encounter without: the mean photo (and the empty text), or a "
         "learned pool that the other one attends to (PTUnifier).",
     ] = "mean"
-    pool_size: Annotated[int, Range(1, 4096), "Vectors of the pool for photos, and of that for texts."] = 16
+    pool_size: Annotated[
+        int, Range(1, 4096), "Vectors of the pool for photos, and of that for texts.", OnlyWith("missing", ("pool",))
+    ] = 16
     modality_dropout: Annotated[
         float, FRACTION, "Probability that training hides the photo, or the text, of an encounter with both."
     ] = 0.0
@@ -100,6 +107,10 @@ class CvqaConfig(Config):
     def conflicts(self) -> list[str]:
         """Return one line per conflict: concepts without photos, languages, joint slots slot by slot, small photos."""
         lines = [] if self.modality == "text" else self.size_conflicts()
+        unread = "images" if self.modality == "text" else "both" if self.reads_text else "texts"
+        if self.finetune_encoders == unread != "both":
+            got = f"{unread} with modality={self.modality}"
+            lines.append(f"finetune_encoders: got {got}, which reads none; leave it out")
         if self.concepts and (self.modality == "text" or self.head == "options"):
             got = f"a run with modality={self.modality} and head={self.head}"
             lines.append(f"concepts: got {got}, expected none, or modality=both, image or concepts with head=slots")

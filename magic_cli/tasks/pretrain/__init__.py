@@ -25,8 +25,9 @@ from magic_cli.tasks.pretrain.score import MONITOR, score, trivial_scores
 from magic_cli.training.task import RULES, Decision, Task, of_class
 
 if TYPE_CHECKING:
-    from magic_cli.config import Config, SettingValue
+    from magic_cli.config import Config
     from magic_cli.models.export.graph import ExportGraph, GraphOptions
+    from magic_cli.setting import SettingValue
     from magic_cli.tasks.pretrain.config import PretrainConfig
     from magic_cli.tasks.pretrain.matched import Pair
     from magic_cli.tasks.pretrain.predictions import PairPrediction

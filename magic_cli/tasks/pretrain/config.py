@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from magic_cli.config import FRACTION, Config, Range
+from magic_cli.config import Config
+from magic_cli.setting import FRACTION, OnlyWith, Range
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,23 @@ class PretrainConfig(Config):
         "Other photos with the very same text: negatives (paper), left out of the denominators, or positives.",
     ] = "negative"
     ontology_beta: Annotated[
-        float, Range(0, 1), "Share of the disease text's target in mkcl that related diseases get (O-MAKE); 0: none."
+        float,
+        Range(0, 1),
+        "Share of the disease text's target in mkcl that related diseases get (O-MAKE); 0: none.",
+        OnlyWith("objective", ("mkcl",)),
     ] = 0.0
     soft_temperature: Annotated[
-        float, Range(0, 100, open_low=True), "Of soft targets: softmax(cosine of photos' concepts / temperature)."
+        float,
+        Range(0, 100, open_low=True),
+        "Of soft targets: softmax(cosine of photos' concepts / temperature).",
+        OnlyWith("objective", ("soft",)),
     ] = 0.07
-    hardness: Annotated[float, Range(0, 10), "How much more near negatives count in dhn (beta); 0: all alike."] = 0.15
+    hardness: Annotated[
+        float,
+        Range(0, 10),
+        "How much more near negatives count in dhn (beta); 0: all alike.",
+        OnlyWith("objective", ("dhn",)),
+    ] = 0.15
     chunk_rows: Annotated[
         int, Range(1, 2**31), "Rows of logits that are in memory at once; more are computed chunk by chunk."
     ] = 8192

@@ -24,8 +24,9 @@ from magic_cli.tasks.retrieve.score import MONITOR, Ranking, score, trivial_scor
 from magic_cli.training.task import RULES, Decision, Task, of_class
 
 if TYPE_CHECKING:
-    from magic_cli.config import Config, SettingValue
+    from magic_cli.config import Config
     from magic_cli.models.export.graph import ExportGraph, GraphOptions
+    from magic_cli.setting import SettingValue
     from magic_cli.tasks.retrieve.config import RetrieveConfig
     from magic_cli.tasks.retrieve.predictions import RetrievalPrediction
     from magic_cli.training.case_encoder import CaseEncoder

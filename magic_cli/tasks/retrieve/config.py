@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from magic_cli.config import FRACTION, Config, Range
+from magic_cli.config import Config
+from magic_cli.setting import FRACTION, OnlyWith, Range
+
+_TRANSFORMER = OnlyWith("composition", ("transformer",))
 
 
 @dataclass(frozen=True)
@@ -14,7 +17,9 @@ class RetrieveConfig(Config):
 
     classes: Annotated[str, "Attribute that is the class of a case, such as diagnosis_3; empty: its diagnosis."] = ""
     dim: Annotated[int, Range(8, 65_536), "Width D that all levels and words are projected to."] = 128
-    depth: Annotated[int, Range(1, 64), "Layers of the cross-modal transformer (4 in the cited code)."] = 1
+    depth: Annotated[
+        int, Range(1, 64), "Layers of the cross-modal transformer (4 in the cited code).", _TRANSFORMER
+    ] = 1
     heads: Annotated[int, Range(1, 1024), "Attention heads of each layer; they divide `dim`."] = 8
     side: Annotated[int, Range(2, 1024), "Most places that a level is high and wide; finer ones are averaged."] = 14
     levels: Annotated[

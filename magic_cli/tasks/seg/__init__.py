@@ -30,8 +30,9 @@ from magic_cli.tasks.seg.score import score
 from magic_cli.training.task import ChosenSettings, Decision, Task, Validated, of_class
 
 if TYPE_CHECKING:
-    from magic_cli.config import Config, SettingValue
+    from magic_cli.config import Config
     from magic_cli.models.export.graph import ExportGraph, GraphOptions
+    from magic_cli.setting import SettingValue
     from magic_cli.training.task_model import TaskModel
 
 

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from magic_cli.config import FRACTION, Choices, Config, Range
+from magic_cli.config import Config
 from magic_cli.metrics.mask_scores import MASK_SCORES
 from magic_cli.models.weights import LITES
+from magic_cli.setting import FRACTION, Choices, Range
 from magic_cli.tasks.pretraining_runs import is_run
 
 ENSEMBLE_KINDS = (*LITES, "tiny")

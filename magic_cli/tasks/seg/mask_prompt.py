@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from magic_cli.config import SettingValue
 from magic_cli.errors import ConfigError, problem
+from magic_cli.setting import SettingValue
 
 SALIENCY = ("similarity", "gradient")
 

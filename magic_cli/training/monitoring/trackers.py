@@ -16,9 +16,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from magic_cli.config import Config, SettingValue
+from magic_cli.config import Config
 from magic_cli.errors import ConfigError, ExtraError, problem
 from magic_cli.io.progress import is_main_process, log
+from magic_cli.setting import SettingValue
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
