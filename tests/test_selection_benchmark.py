@@ -5,11 +5,13 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 from benchmark_scripts import benchmark
 
 from magic_cli import tasks
 from magic_cli.config import resolve
 from magic_cli.data.prepared import open_prepared
+from magic_cli.records import Prediction
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +58,23 @@ def test_rows_are_paired_and_a_stopped_selection_goes_on(
     opened = selection.Selection.opened(task, drawn_prepared, 2, resolve(task.config_class, "tiny"))
     held = {sample.case.case_id for fold in (0, 1) for sample in opened.held(fold)}
     assert held == {case.case_id for split in ("train", "valid") for case in prepared.cases_of(split)}
+
+
+def test_models_predict_with_the_averaged_weights_that_a_run_saves(
+    selection: ModuleType, drawn_prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights: list[float] = []
+
+    def predict_views(model: torch.nn.Module, *_: object) -> list[list[Prediction]]:
+        weights.append(sum(float(p.detach().abs().sum()) for p in model.parameters()))
+        return [[]]
+
+    monkeypatch.setattr(selection, "predict_views", predict_views)
+    monkeypatch.setattr(selection.Selection, "scored", lambda *_: None)
+    opened = selection.Selection.opened(
+        tasks.get("seg"), drawn_prepared, 2, resolve(tasks.get("seg").config_class, "tiny")
+    )
+    for ema in (0.0, 0.9):  # the same training: averaging changes no step
+        config = resolve(tasks.get("seg").config_class, "tiny", ["epochs=1", f"ema={ema}"])
+        opened.trained(None, {"row": config}, 0)
+    assert weights[0] != weights[1]

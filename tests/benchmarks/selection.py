@@ -5,11 +5,11 @@
 
 A row is the preset with its own settings; the first one is the preset itself. `also=FOLDER` trains on split train of a
 second dataset beside it. Folds are dealt by patient (or other group), the same for all rows and seeds, and split test
-is left alone. All models learn to the last epoch, so nothing is chosen on what they are scored on, and predict over
-the views of their own setting `tta`; rows that differ in it alone share their trainings. Each training leaves its sums
-in DIR/ROW/FOLD-SEED.npz: stopped, the same line goes on, and --table prints what is there. Figures are means over the
-seeds that all rows have for a fold; intervals are over encounters. (A file named like Python's module `select` would
-hide it from all benchmarks.)
+is left alone. All models learn to the last epoch, so nothing is chosen on what they are scored on, and predict with the
+weights that a run saves (averaged ones with `ema`), over the views of their own setting `tta`; rows that differ in it
+alone share their trainings. Each training leaves its sums in DIR/ROW/FOLD-SEED.npz: stopped, the same line goes on, and
+--table prints what is there. Figures are means over the seeds that all rows have for a fold; intervals are over
+encounters. (A file named like Python's module `select` would hide it from all benchmarks.)
 """
 
 import argparse
@@ -35,6 +35,7 @@ from magic_cli.records import EncounterSums, Prediction, Sample
 from magic_cli.training import runtime
 from magic_cli.training.inference import average_predictions
 from magic_cli.training.parts import Data, Part, groups, unique_samples
+from magic_cli.training.restoring import restored
 from magic_cli.training.task import Task, of_class
 from magic_cli.training.trainer import Trainer
 
@@ -111,12 +112,9 @@ class Selection:
             parts.append(Part(task.training_samples(other, "train", config), (), golds[0].only(()), "also"))
         data = Data(task, parts, self.prepared.questions, "folds")
         with tempfile.TemporaryDirectory() as out:
-            trainer = Trainer(task.name, data, config, Path(out), "cpu", place.features(config))
-            trainer.run(resume=False)
-            views = {
-                name: predict_views(trainer.core, config, held, place, VIEWS[each.tta])
-                for name, each in configs.items()
-            }
+            Trainer(task.name, data, config, Path(out), "cpu", place.features(config)).run(resume=False)
+            model, _ = restored(Path(out) / "best.pt", task, self.prepared)  # with averaged weights, if they are
+            views = {name: predict_views(model, config, held, place, VIEWS[each.tta]) for name, each in configs.items()}
             return {name: self.scored(list(average_predictions(runs)), golds, held) for name, runs in views.items()}
 
     def scored(self, found: Sequence[Prediction], golds: Sequence[TaskGold], held: Sequence[Sample]) -> EncounterSums:
