@@ -22,6 +22,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from magic_cli.config import settings_of
+from magic_cli.tasks.seg.config import SegConfig
+
 Magic = Callable[[Sequence[str], Path], str]
 """Run the words of a `magic` command in a folder; return its stdout, raise if it fails."""
 
@@ -46,7 +49,7 @@ class Choice:
 CHOICES = (
     Choice("default"),
     *(Choice(f"merge-{rule}", merge=rule) for rule in ("majority", "intersection", "each")),
-    *(Choice(f"loss-{loss}", train=("--set", f"loss={loss}")) for loss in ("bce", "bce+dice", "focal")),
+    *(Choice(f"loss-{loss}", train=("--set", f"loss={loss}")) for loss in settings_of(SegConfig)["loss"].choices),
     Choice("threshold-chosen", predict=("--no-tta",)),
     Choice("tta", predict=("--threshold", "0.5", "--tta")),
     Choice("largest", predict=("--threshold", "0.5", "--no-tta", "--largest")),
