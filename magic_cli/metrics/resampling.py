@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from magic_cli.metrics.row_scores import RowScores, leaves
+from magic_cli.metrics.row_scores import JoinedScores, RowScores, leaves
 from magic_cli.records import EncounterScores, EncounterSums
 
 WORK = 100_000_000
@@ -145,6 +145,8 @@ def _of_rows(scores: EncounterScores, weighted: Scores, total: Floats, limits: F
         return weighted((np.arange(n) % groups != np.arange(first, last)[:, None]).astype(np.float64))
 
     smooth = [not isinstance(part, RowScores) or part.smooth for part in parts for _ in part.names]
+    if isinstance(scores, JoinedScores) and scores.mean_of:
+        smooth.append(all(smooth[place] for place in scores.mean_of))
     width = max([n, *(len(part.index) for part in parts if isinstance(part, RowScores))])
     width = min(width, BLOCK // (8 * _LEAST_ROWS))
     return Resampled(n, total, limits, np.array(smooth), weighted, groups, without, width, width)
@@ -153,4 +155,7 @@ def _of_rows(scores: EncounterScores, weighted: Scores, total: Floats, limits: F
 def _limits(scores: EncounterScores) -> Floats:
     """Return the lowest and highest value of each score, (2, scores)."""
     limits = [part.limits if isinstance(part, RowScores) else (0.0, 1.0) for part in leaves(scores) for _ in part.names]
-    return np.array(limits, np.float64).T
+    own = np.array(limits, np.float64)
+    if isinstance(scores, JoinedScores) and scores.mean_of:
+        own = np.concatenate([own, own[list(scores.mean_of)].mean(0)[None]])
+    return own.T

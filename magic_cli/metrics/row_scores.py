@@ -113,19 +113,29 @@ class RowScores(EncounterScores):
 
 @dataclass(frozen=True, eq=False)
 class JoinedScores(EncounterScores):
-    """Scores of several kinds on the same encounters; made by `joined`."""
+    """Scores of several kinds on the same encounters; made by `joined`.
+
+    The last score is the mean of those at the places `mean_of` that are defined, if there are any places.
+    """
 
     ids: tuple[str, ...]
     names: tuple[str, ...]
     parts: tuple[EncounterScores, ...]
+    mean_of: tuple[int, ...] = ()
 
     def over(self, rows: Sequence[int]) -> Floats:
         """Return the scores of all parts, one after the other."""
-        return np.concatenate([part.over(rows) for part in self.parts])
+        return self._with_mean(np.concatenate([part.over(rows) for part in self.parts]))
 
     def weighted(self, weights: Floats) -> Floats:
         """Return the scores of all parts for weights (R, encounters)."""
-        return np.concatenate([part.weighted(weights) for part in self.parts], 1)
+        return self._with_mean(np.concatenate([part.weighted(weights) for part in self.parts], 1))
+
+    def _with_mean(self, scores: Floats) -> Floats:
+        """Return scores (..., names without the last) with the mean, if one is asked for."""
+        if not self.mean_of:
+            return scores
+        return np.concatenate([scores, mean_defined(scores[..., list(self.mean_of)])[..., None]], -1)
 
     def ordered(self, order: Sequence[int]) -> Self:
         """Return all parts with the encounters in this order."""
@@ -138,8 +148,13 @@ class JoinedScores(EncounterScores):
         return replace(self, ids=parts[0].ids, parts=parts)
 
 
-def joined(parts: Sequence[EncounterScores]) -> JoinedScores:
+def joined(parts: Sequence[EncounterScores], mean: str = "", mean_of: Sequence[str] = ()) -> JoinedScores:
     """Return the scores of all parts as one; parts of parts are taken apart.
+
+    Args:
+        parts: scores of the same encounters.
+        mean: name of a further score; "" for none.
+        mean_of: names of the scores that it is the mean of, where they are there and defined.
 
     Raises:
         ValueError: no parts, other encounters in a part, or two scores of one name.
@@ -148,7 +163,8 @@ def joined(parts: Sequence[EncounterScores]) -> JoinedScores:
     names = tuple(name for part in flat for name in part.names)
     if len({part.ids for part in flat}) != 1 or len(set(names)) != len(names):
         raise ValueError(f"{len(flat)} parts with scores {names}: other encounters, or a name twice")
-    return JoinedScores(flat[0].ids, names, tuple(flat))
+    places = tuple(place for place, name in enumerate(names) if mean and name in mean_of)
+    return JoinedScores(flat[0].ids, (*names, mean) if places else names, tuple(flat), places)
 
 
 def leaves(scores: EncounterScores) -> tuple[EncounterScores, ...]:

@@ -47,6 +47,27 @@ def total(scores: EncounterScores) -> dict[str, float]:
     return dict(zip(scores.names, scores.over(range(len(scores.ids))).tolist(), strict=True))
 
 
+def test_a_mean_of_scores_is_of_those_that_are_defined() -> None:
+    gold, groups = np.arange(12) % 2, photos(12)
+    rng = np.random.default_rng(0)
+    parts = [
+        class_scores(rng.normal(size=(12, 2)), gold, groups, "ab"),
+        concept(rng.normal(size=12), gold == 1, groups),
+    ]
+    both = joined(parts, "mean", ("balanced_accuracy", "auroc[x]", "not there"))
+    assert both.names[-1] == "mean"
+    assert len(joined(parts, "mean", ("not there",)).names) == len(both.names) - 1
+    row = total(both)
+    assert row["mean"] == pytest.approx((row["balanced_accuracy"] + row["auroc[x]"]) / 2)
+    one_class = dict(zip(both.names, both.over([0, 2, 4]), strict=True))
+    assert math.isnan(one_class["auroc[x]"])
+    assert one_class["mean"] == one_class["balanced_accuracy"]
+    found, other = intervals(both, 200)["mean"], joined([parts[0].ordered(range(12)), parts[1]], "mean", both.names[:1])
+    assert found.low < row["mean"] < found.high
+    assert paired(both, both, 200)["mean"].difference == 0
+    assert total(other)["mean"] == pytest.approx(row[both.names[0]])
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_weights_are_repeated_encounters(seed: int) -> None:

@@ -35,6 +35,9 @@ from magic_cli.training.task import RULES
 
 MONITOR, RECALL = "mean_of_tasks", "recall@10"
 
+TASKS = ("balanced_accuracy", "concept_auroc", RECALL)
+"""Scores that `mean_of_tasks` is the mean of."""
+
 KS = (10, 50, 100)
 
 _SUM = 1e-3  # as far as the scores of a photo's classes may be from a sum of 1, to be probabilities
@@ -103,7 +106,7 @@ def score(gold: PairGold, predictions: Iterable[Pair], rules: Rules = RULES) -> 
         extra={name: value for part in parts for name, value in part.extra.items()},
         per_item=tuple(_items(both, gold, parts)),
         baselines=_baselines(parts),
-        encounter_sums=joined(resampled) if resampled else None,
+        encounter_sums=joined(resampled, MONITOR, TASKS) if resampled else None,
         has_official=False,
         confidence=None if both.classes is None else _confidence(both.classes, gold.groups),
     )
@@ -120,7 +123,7 @@ def _confidence(classes: Classes, groups: Mapping[str, str]) -> RowScores | None
 
 def mean_of_tasks(scores: Mapping[str, float]) -> float:
     """Return the mean of those of balanced accuracy, mean concept AUROC and recall@10 that are defined; NaN if none."""
-    values = np.array([scores.get(name, np.nan) for name in ("balanced_accuracy", "concept_auroc", RECALL)])
+    values = np.array([scores.get(name, np.nan) for name in TASKS])
     return float(mean_defined(values))
 
 

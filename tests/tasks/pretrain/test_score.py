@@ -96,6 +96,11 @@ def test_intervals_are_of_patients() -> None:
     intervals = bootstrap.intervals(scores.encounter_sums, 200)
     for name in ("top1", "macro_auroc", "recall[acne]", "concept_auroc", "concept_auroc[scale]", "i2t_recall_any@10"):
         assert name in intervals
+    resampled = dict(zip(scores.encounter_sums.names, scores.encounter_sums.over(range(20)), strict=True))
+    assert resampled["mean_of_tasks"] == pytest.approx(scores.scores["mean_of_tasks"])
+    assert intervals["mean_of_tasks"].low < scores.scores["mean_of_tasks"] < intervals["mean_of_tasks"].high
+    wide = max(intervals[name].high - intervals[name].low for name in ("balanced_accuracy", "concept_auroc"))
+    assert intervals["mean_of_tasks"].high - intervals["mean_of_tasks"].low < wide
     assert intervals["top1"].low <= scores.scores["top1"] <= intervals["top1"].high
     assert intervals["macro_auroc"].low < scores.scores["macro_auroc"] < intervals["macro_auroc"].high
 
