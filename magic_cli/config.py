@@ -170,6 +170,11 @@ class Config:
         return False
 
     @property
+    def second_look(self) -> float:
+        """How far a second look at a photo reaches around what the first one found; 0 for one look."""
+        return 0.0
+
+    @property
     def betas(self) -> tuple[float, float]:
         """AdamW's decays of the gradient's mean and of its square."""
         return 0.9, 0.999

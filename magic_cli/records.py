@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 SPLITS = ("train", "valid", "test")
-
 TITLE, CONTENT, RESPONSE = "title", "content", "response-"  # roles of texts; a number from 1 follows the last
 
 
@@ -60,10 +59,10 @@ class ImageRecord:
 
     A photo in a shard is `packed`: its bytes are a part of `path`; its size and its SHA-256 are not known (0, "").
     Paths are absolute and stored as text: with five per photo, `Path` objects would take half of a dataset's memory.
-    `path` is None if the photo is missing (text-only data).
+    `path` is None if the photo is missing. `sha256` is the hex digest of its bytes ("" without), part of cache keys.
     `upright` says whether the EXIF orientation has to be applied to get (height, width).
     `mask` is the merged mask, `annotators` maps "ann0".."ann3" to the annotators' own files.
-    `sha256` is the hex digest of the photo's bytes ("" without a photo), part of cache keys.
+    `box` is the part that is looked at: left, top, right, bottom as fractions of the upright photo; None for all of it.
     """
 
     image_id: str
@@ -77,11 +76,13 @@ class ImageRecord:
     annotators: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""
     packed: PackedPhoto | None = None
+    box: tuple[float, float, float, float] | None = None
 
     @property
     def content_key(self) -> str:
         """What tells the photo's content from that of all others: part of cache keys."""
-        return self.sha256 if self.packed is None else self.packed.key
+        key = self.sha256 if self.packed is None else self.packed.key
+        return f"{key} {self.box}" if key and self.box else key
 
 
 _EMPTY: Mapping[str, Any] = {}  # shared: separate empty dicts would take 64 bytes per case and field
@@ -268,8 +269,7 @@ class TaskScores:
     `intervals` are 95 % intervals of `scores` and `extra` by name, if there are `encounter_sums`; NaN if undefined.
     `has_official` is False for tasks that are not the challenge's; `confidence` is of answers with probabilities.
 
-    report.json calls these fields `figures`, `stops`, `refused`, `rows` and `items`: its format is documented
-    (schemas/report.schema.json), so the keys stay (report/score_report.py).
+    report.json calls these fields `figures`, `stops`, `refused`, `rows` and `items` (schemas/report.schema.json).
     """
 
     task: str

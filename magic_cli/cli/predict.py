@@ -60,6 +60,10 @@ _TTA = "Average over flipped views, or predict one; default: as the preset says.
 
 Tta = Annotated[bool | None, typer.Option("--tta/--no-tta", help=_TTA)]
 
+_ZOOM = "seg: look again at small lesions, at a part of so many sides of the first mask; 0: do not; default: preset's."
+
+Zoom = Annotated[float | None, typer.Option(metavar="FACTOR", help=_ZOOM)]
+
 _CUT = "seg: probability above which a pixel is lesion; default: the checkpoint's own."
 
 Threshold = Annotated[float | None, typer.Option(min=0.001, max=0.999, help=_CUT)]
@@ -225,7 +229,7 @@ def predict(
     data: opt.Prepared = Path("prepared"),
     split: opt.Split = "test",
     out: Annotated[Path | None, typer.Option(help="Output folder; default predictions/TASK.")] = None,
-    tta: Tta = None,
+    tta: Tta = None, zoom: Zoom = None,
     threshold: Threshold = None,
     largest: Largest = False,
     fill_holes: FillHoles = False,
@@ -269,7 +273,7 @@ def predict(
         *(concepts, templates, presence, probe, neighbours, neighbours_ckpt, neighbour_count, neighbour_weight),
         *(gallery, controls, beir, tuple(images or ()), text, overlays, probabilities and int(probabilities), limit),
         *(precision, weights, overwrite, dry_run, _runtime(device, cache_dir, no_cache)),
-        *(classes_by, sparse, what_if, attributes),
+        *(classes_by, sparse, what_if, attributes, zoom),
     )
     return emit(as_json, "predict", run(task, ckpt or [], data, split, out, options))
 

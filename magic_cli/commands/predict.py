@@ -35,7 +35,7 @@ from magic_cli.report.run_text import PredictResult
 from magic_cli.setting import SettingValue
 from magic_cli.training import checkpoint
 from magic_cli.training.devices import accelerator_for
-from magic_cli.training.inference import Watch, average_predictions, fill_cache
+from magic_cli.training.inference import Look, Watch, average_predictions, fill_cache, look_again
 from magic_cli.training.inference import predict as predict_samples
 from magic_cli.training.restoring import restored
 from magic_cli.training.runtime import Probed, Runtime
@@ -260,21 +260,49 @@ def predictions(
         options: how to predict.
     """
     task = tasks.get(name) if isinstance(name, str) else name
-    runtime, runs = options.runtime.runtime(), []
-    learned: list[frozenset[str]] = []
+    runtime, runs, looks = options.runtime.runtime(), [], list[Look]()
+    samples: Sequence[Sample] = ()
     gold, decision = cache(lambda: task.gold(prepared, split)), task.decision_from(options.decided)
     for path in ckpts:
         model, config = restored(path, task, prepared, options.weights)
         task.before_predicting(model, gold, decision)
-        if options.precision:
-            config = from_dict(type(config), config.as_dict() | {"precision": options.precision}, "--precision")
+        config = _as_asked(config, options)
         samples = _samples(task, prepared, split, config, options.limit, warn=path == ckpts[0])
         model.cache = runtime.features(config) if options.precision in (None, "no") else None
-        views = predict_views(model, config, samples, runtime, _views(config, options.tta))
-        runs += views
-        if len(ckpts) > 1:
-            learned += [ids_among(samples, checkpoint.load_seen(path).learned)] * len(views)
-    return average_predictions(runs, learned) if len(runs) > 1 else runs[0]
+        seen = ids_among(samples, checkpoint.load_seen(path).learned) if len(ckpts) > 1 else ()
+        looks.append(Look(model, config, _views(config, options.tta), seen))
+        runs += predict_views(model, config, samples, runtime, looks[-1].views)
+    return of_all_looks(runs, samples, looks, runtime)
+
+
+def _as_asked(config: Config, options: PredictOptions) -> Config:
+    """Return the settings of a model with those that the options replace.
+
+    Raises:
+        ConfigError: its task has no such setting.
+    """
+    asked = {"precision": options.precision or None, "zoom": options.zoom}
+    for name, value in asked.items():
+        if value is not None:
+            config = from_dict(type(config), config.as_dict() | {name: value}, f"--{name}")
+    return config
+
+
+def of_all_looks(
+    runs: Sequence[Iterator[Prediction]], samples: Sequence[Sample], looks: Sequence[Look], runtime: Runtime
+) -> Iterator[Prediction]:
+    """Return the mean of predictions over models and views, refined by a second look where models ask for one.
+
+    Args:
+        runs: the predictions of each model, view by view, as `predict_views` returns them.
+        samples: what is predicted.
+        looks: the models, in the same order.
+        runtime: device and cache.
+    """
+    learned = [look.learned for look in looks for _ in look.views]
+    found = average_predictions(runs, learned) if len(runs) > 1 else runs[0]
+    again = [look for look in looks if look.config.second_look]
+    return look_again(found, samples, again, accelerator_for(again[0].config, runtime.device)) if again else found
 
 
 def _views(config: Config, asked: bool | None) -> Sequence[int]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast, gather_object
+from accelerate.utils import broadcast, gather_object, send_to_device
 
 from magic_cli.config import Config
 from magic_cli.io.durations import phase
@@ -98,6 +98,80 @@ def predict(
                 watch.ends = any(ends for _, ends in of_all)
             yield from predictions
     notes.current().report()
+
+
+@dataclass(frozen=True)
+class Look:
+    """A model that looks again at samples that it has predicted.
+
+    Attributes:
+        model: on the device.
+        config: its settings; one with `second_look` 0 does not look again.
+        views: of a photo, that its predictions are averaged over.
+        learned: ids of samples that it learned from.
+    """
+
+    model: TaskModel
+    config: Config
+    views: Sequence[int] = (0,)
+    learned: Collection[str] = ()
+
+
+_AT_ONCE, _WAITING = 8, 64  # samples that are looked at again together; predictions that wait for them
+
+
+def look_again(
+    predictions: Iterable[Prediction], samples: Sequence[Sample], looks: Sequence[Look], accelerator: Accelerator
+) -> Iterator[Prediction]:
+    """Yield predictions in order; where a model asks for a closer look (`TaskModel.closer`), those of both looks.
+
+    Several processes share the second looks, as all of them have all of the first ones.
+
+    Args:
+        predictions: of the first look, one per sample.
+        samples: in the same order.
+        looks: at least one model with a second look; the first one says what is seen again.
+        accelerator: of the run.
+    """
+    first, waiting, count = looks[0], list[tuple[Prediction, Sample | None]](), 0
+    for prediction, sample in zip(predictions, samples, strict=True):
+        closer = first.model.closer(sample, prediction, first.config.second_look)
+        waiting.append((prediction, closer))
+        count += closer is not None
+        if count == _AT_ONCE or len(waiting) == _WAITING:
+            yield from _of_both(waiting, looks, accelerator)
+            waiting, count = [], 0
+    yield from _of_both(waiting, looks, accelerator)
+
+
+def _of_both(
+    waiting: Sequence[tuple[Prediction, Sample | None]], looks: Sequence[Look], accelerator: Accelerator
+) -> Iterator[Prediction]:
+    again = [sample for _, sample in waiting if sample is not None]
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    found = dict(_second(again[rank::processes], looks, accelerator))
+    if processes > 1:
+        found = dict(gather_object(list(found.items())))
+    for prediction, sample in waiting:
+        yield prediction if sample is None else looks[0].model.both_looks(prediction, found[sample.id], sample)
+
+
+def _second(
+    samples: Sequence[Sample], looks: Sequence[Look], accelerator: Accelerator
+) -> Iterator[tuple[str, Prediction]]:
+    """Yield the second prediction of each sample with its id, the mean over models and views."""
+    if not samples:
+        return
+    runs, learned = [], []
+    for look in looks:
+        look.model.eval()
+        for view in look.views:
+            batch = look.model.collate(samples, [view] * len(samples))
+            with torch.inference_mode(), autocast(look.config.precision, accelerator.device):
+                runs.append(list(look.model.predict(send_to_device(batch, accelerator.device), view)))
+            learned.append(look.learned)
+    for prediction in average_predictions(runs, learned):
+        yield prediction.id, prediction
 
 
 def average_predictions(

@@ -79,6 +79,14 @@ class TaskModel(nn.Module):
         """Return one prediction per sample, with the view undone; no gradients."""
         raise NotImplementedError
 
+    def closer(self, sample: Sample, first: Prediction, factor: float) -> Sample | None:  # noqa: ARG002
+        """Return what a second look should see of a sample, given the first prediction; None: one look is enough."""
+        return None
+
+    def both_looks(self, first: Prediction, second: Prediction, closer: Sample) -> Prediction:
+        """Return the prediction of two looks: at a sample, and at what `closer` returned for it."""
+        raise NotImplementedError
+
     def constrain(self) -> None:
         """Bring weights back into their bounds; called after every update."""
 

@@ -22,6 +22,8 @@ class PredictOptions:
 
     Attributes:
         tta: average over flipped views: four, or those of the setting `tta`; None: as that setting says.
+        zoom: for seg: look again at small lesions, at a part of the photo of so many sides of the first mask; 0: do
+            not; None: as the setting `zoom` says.
         threshold, largest, fill_holes: for seg: probability above which a pixel is foreground (None: that of the
             checkpoint); keep only the largest region; fill holes.
         zero_shot: for seg: a text; masks are where a photo is like it, by a model of pretraining. background: a text
@@ -98,6 +100,7 @@ class PredictOptions:
     sparse: str | None = None
     what_if: str | None = None
     attributes: str | None = None
+    zoom: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what the command line would refuse."""

@@ -336,16 +336,26 @@ def open_photo(path: str | Path, upright: bool, at_least: int | None = None, sha
 
 
 def open_record(record: ImageRecord, at_least: int | None = None) -> Image.Image:
-    """Return a photo of a dataset as `open_photo`, also one inside a shard.
+    """Return a photo of a dataset as `open_photo`, also one inside a shard; of one with a `box`, that part.
 
     Raises:
         DataError: as `open_photo`, and for a record without a photo.
     """
     if record.path is None:
         raise DataError(f"{record.image_id}: no photo; run `magic prepare` on the folder that has it")
+    at_least = at_least if record.box is None else None
     if record.packed is None:
-        return open_photo(record.path, record.upright, at_least, record.sha256)
-    return _decoded(record.packed.read(), record.packed.place, record.upright, at_least, is_checked=False)
+        photo = open_photo(record.path, record.upright, at_least, record.sha256)
+    else:
+        photo = _decoded(record.packed.read(), record.packed.place, record.upright, at_least, is_checked=False)
+    return photo if record.box is None else photo.crop(_in_pixels(record.box, photo.size))
+
+
+def _in_pixels(box: tuple[float, ...], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return a box of fractions in whole pixels of a photo of (width, height), at least one wide and high."""
+    left, top, right, bottom = (round(part * side) for part, side in zip(box, size * 2, strict=True))
+    left, top = min(left, size[0] - 1), min(top, size[1] - 1)
+    return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
 def photo_of(data: bytes, where: str, at_least: int | None = None) -> Image.Image:

@@ -41,6 +41,11 @@ class SegConfig(Config):
     zoom_out: Annotated[
         float, Range(0, 1), "Share of random views that show the photo smaller, on a canvas of its mean colour."
     ] = 0.0
+    zoom: Annotated[
+        float,
+        Range(0, 16),
+        "Prediction looks again at small lesions, at a part of the photo of so many sides of the first mask; 0: not.",
+    ] = 0.0
     prompt: Annotated[
         Literal["own", "any", "p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9"],
         "Text that is read: the prepared one (own), a step of the prompt ladder (p1 to p9 tell gold answers), or any: "
@@ -64,6 +69,8 @@ class SegConfig(Config):
             got, kinds = f"{self.ensemble} beside {self.image_encoder}", ", ".join(ENSEMBLE_KINDS)
             remedy = "--set ensemble= for one network"
             return [f"ensemble: got {got}, expected {kinds}, joined by +, beside one of these; {remedy}"]
+        if 0 < self.zoom <= 1:
+            return [f"zoom: got {self.zoom}, expected above 1, to see what is around the lesion, or 0 for one look"]
         run = self.image_weights or self.text_weights
         if not run or "/" not in self.image_encoder:
             return self.size_conflicts()
@@ -79,6 +86,11 @@ class SegConfig(Config):
     def random_views(self) -> bool:
         """Whether photos are cropped, recoloured, coarsened or zoomed out at random."""
         return self.crop < 1 or self.colour > 0 or self.coarse > 0 or self.zoom_out > 0
+
+    @property
+    def second_look(self) -> float:
+        """The setting `zoom`."""
+        return self.zoom
 
     @property
     def n_views(self) -> int:

@@ -24,7 +24,7 @@ from magic_cli.models.heads import PyramidDecoder
 from magic_cli.models.huggingface import ClipSegHead, clipseg
 from magic_cli.models.masks.losses import mask_loss
 from magic_cli.models.weights import is_kind
-from magic_cli.records import ImageRecord, Sample
+from magic_cli.records import ImageRecord, Prediction, Sample
 from magic_cli.tasks.encoding import (
     Encoded,
     ToEncode,
@@ -35,6 +35,7 @@ from magic_cli.tasks.encoding import (
     published_images,
     text_item,
 )
+from magic_cli.tasks.seg import second_look
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.decide import MaskPrediction
 from magic_cli.training.task import of_class
@@ -142,7 +143,8 @@ class SegModel(TaskModel):
             photos = ToEncode(self.images.batch([photo for photo, _ in seen]))
             each: list[Encoded | ToEncode] = [photos] * len(self.networks)
             return SegBatch(ids, shapes, prompts, each, torch.stack([mask for _, mask in seen]))
-        cache = self.cache if self.augment is None else None
+        is_part = any(photo.box for photo, _ in pairs)  # of a photo, and seen once
+        cache = self.cache if self.augment is None and not is_part else None
         items = [
             gather(images, [photo_item(images, photo, view) for photo, view in pairs], cache)
             for images in self._encoders
@@ -206,6 +208,14 @@ class SegModel(TaskModel):
         maps = unturn(self.probabilities(self._logits(photos)), view).cpu().numpy()
         rows = zip(photos.ids, maps, photos.shapes, strict=True)
         return [MaskPrediction(i, array, shape=shape, threshold=self.config.threshold) for i, array, shape in rows]
+
+    def closer(self, sample: Sample, first: Prediction, factor: float) -> Sample | None:
+        """Return the sample with its photo cut to the surroundings of a small lesion."""
+        return second_look.closer(sample, of_class(first, MaskPrediction), factor)
+
+    def both_looks(self, first: Prediction, second: Prediction, closer: Sample) -> Prediction:
+        """Return the first look with the part that the second one saw averaged into it."""
+        return second_look.both_looks(of_class(first, MaskPrediction), of_class(second, MaskPrediction), closer)
 
 
 def _decoder(images: ImageEncoder, texts: TextEncoder, config: SegConfig) -> PyramidDecoder:
