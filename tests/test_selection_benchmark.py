@@ -37,7 +37,7 @@ def test_rows_are_paired_and_a_stopped_selection_goes_on(
         "epochs=1",
         "--row",
         "flips",
-        "tta=flips",
+        "tta=flips,zoom=2",
         "--row",
         "slow",
         "lr=1e-4",
@@ -65,11 +65,11 @@ def test_models_predict_with_the_averaged_weights_that_a_run_saves(
 ) -> None:
     weights: list[float] = []
 
-    def predict_views(model: torch.nn.Module, *_: object) -> list[list[Prediction]]:
+    def predicted(model: torch.nn.Module, *_: object) -> list[Prediction]:
         weights.append(sum(float(p.detach().abs().sum()) for p in model.parameters()))
-        return [[]]
+        return []
 
-    monkeypatch.setattr(selection, "predict_views", predict_views)
+    monkeypatch.setattr(selection, "predicted", predicted)
     monkeypatch.setattr(selection.Selection, "scored", lambda *_: None)
     opened = selection.Selection.opened(
         tasks.get("seg"), drawn_prepared, 2, resolve(tasks.get("seg").config_class, "tiny")

@@ -134,10 +134,10 @@ class TrainResult(RecordedResult):
         if isinstance(best, float) and name and best <= trivial[name]:
             found = f"{self.monitor} {number(best)} is not above the {number(trivial[name])} of '{name}'"
             lines.append(f"warning: {found}, which looks at no photo or text: this model has learned nothing of use")
-        if self.best and self.config.get("tta", "none") != "none":
-            lines.append(
-                "these are scores of one view; `magic predict` averages over flipped ones, and scores otherwise"
-            )
+        more = ["averages over flipped ones"] if self.config.get("tta", "none") != "none" else []
+        more += ["looks again at small lesions"] if self.config.get("zoom") else []
+        if self.best and more:
+            lines.append(f"these are scores of one view; `magic predict` {' and '.join(more)}, and scores otherwise")
         return lines
 
     def with_scores(self, best: Scores, baselines: Mapping[str, Mapping[str, float]]) -> "TrainResult":

@@ -6,25 +6,25 @@
 A row is the preset with its own settings; the first one is the preset itself. `also=FOLDER` trains on split train of a
 second dataset beside it. Folds are dealt by patient (or other group), the same for all rows and seeds, and split test
 is left alone. All models learn to the last epoch, so nothing is chosen on what they are scored on, and predict with the
-weights that a run saves (averaged ones with `ema`), over the views of their own setting `tta`; rows that differ in it
-alone share their trainings. Each training leaves its sums in DIR/ROW/FOLD-SEED.npz: stopped, the same line goes on, and
---table prints what is there. Figures are means over the seeds that all rows have for a fold; intervals are over
-encounters. (A file named like Python's module `select` would hide it from all benchmarks.)
+weights that a run saves (averaged ones with `ema`), over the views and looks of their own settings `tta` and `zoom`;
+rows that differ in these alone share their trainings. Each training leaves its sums in DIR/ROW/FOLD-SEED.npz: stopped,
+the same line goes on, and --table prints what is there. Figures are means over the seeds that all rows have for a fold;
+intervals are over encounters. (A file named like Python's module `select` would hide it from all benchmarks.)
 """
 
 import argparse
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from magic_cli import tasks
-from magic_cli.commands.predict import VIEWS, predict_views
-from magic_cli.config import Config, resolve
+from magic_cli.commands.predict import VIEWS, of_all_looks, predict_views
+from magic_cli.config import Config, from_dict, resolve
 from magic_cli.data.gold import TaskGold
 from magic_cli.data.prepared import Prepared, open_prepared
 from magic_cli.data.stratify import assign_folds
@@ -33,13 +33,17 @@ from magic_cli.io.files import write_atomic
 from magic_cli.metrics import bootstrap
 from magic_cli.records import EncounterSums, Prediction, Sample
 from magic_cli.training import runtime
-from magic_cli.training.inference import average_predictions
+from magic_cli.training.inference import Look
 from magic_cli.training.parts import Data, Part, groups, unique_samples
 from magic_cli.training.restoring import restored
+from magic_cli.training.runtime import Runtime
 from magic_cli.training.task import Task, of_class
+from magic_cli.training.task_model import TaskModel
 from magic_cli.training.trainer import Trainer
 
 SPLITS = ("train", "valid")
+
+ONE_VIEW: dict[str, object] = {"tta": "none", "zoom": 0.0}
 
 SHOWN = {"seg": ("dice_meanofmax", "dice_meanofmean", "dice"), "cvqa": ("accuracy_all",)}
 
@@ -101,7 +105,7 @@ class Selection:
         return of_class(self.task.score(self.gold(held[0])[0], trivial).encounter_sums, EncounterSums)
 
     def trained(self, also: Path | None, configs: Mapping[str, Config], fold: int) -> dict[str, EncounterSums]:
-        """Train without a fold, and return the sums of what it holds out, for settings that differ in `tta` alone."""
+        """Train without a fold, and return the sums of what it holds out, for each of settings with other views."""
         task, place = self.task, runtime.RuntimeOptions("cpu").runtime()
         held = self.held(fold)
         golds, learned = self.gold(held), [s for s in self.samples if self.fold_of[s.case.case_id] != fold]
@@ -114,8 +118,8 @@ class Selection:
         with tempfile.TemporaryDirectory() as out:
             Trainer(task.name, data, config, Path(out), "cpu", place.features(config)).run(resume=False)
             model, _ = restored(Path(out) / "best.pt", task, self.prepared)  # with averaged weights, if they are
-            views = {name: predict_views(model, config, held, place, VIEWS[each.tta]) for name, each in configs.items()}
-            return {name: self.scored(list(average_predictions(runs)), golds, held) for name, runs in views.items()}
+            found = {name: predicted(model, each, held, place) for name, each in configs.items()}
+            return {name: self.scored(list(rows), golds, held) for name, rows in found.items()}
 
     def scored(self, found: Sequence[Prediction], golds: Sequence[TaskGold], held: Sequence[Sample]) -> EncounterSums:
         """Return the sums of predictions, split by split."""
@@ -125,6 +129,12 @@ class Selection:
             own = of_class(scored.encounter_sums, EncounterSums)
             sums = own if sums is None else sums.beside(own)
         return of_class(sums, EncounterSums)
+
+
+def predicted(model: TaskModel, config: Config, held: Sequence[Sample], place: Runtime) -> Iterator[Prediction]:
+    """Return predictions as `magic predict` makes them: over all views and looks of the settings."""
+    looks = [Look(model, config, VIEWS[config.tta])]
+    return of_all_looks(predict_views(model, config, held, place, looks[0].views), held, looks, place)
 
 
 def _ids(gold: TaskGold, held: Sequence[Sample]) -> set[str]:
@@ -184,7 +194,10 @@ def alike(
     for row in rows:
         settings = [*given.settings, *row.settings, f"seed={seed}"]
         config = tasks.with_runs(resolve(tasks.config_class(given.task), given.preset, settings))
-        together.setdefault((row.also, replace(config, tta="none")), {})[row.name] = config
+        same = from_dict(
+            type(config), {**config.as_dict(), **{n: v for n, v in ONE_VIEW.items() if hasattr(config, n)}}, ""
+        )
+        together.setdefault((row.also, same), {})[row.name] = config
     return together
 
 

@@ -54,6 +54,8 @@ class MaskGraph(ExportGraph):
             "threshold": model.config.threshold,
             "tta": [f"view {view}" for view in self.views] if len(self.views) > 1 else [],
             "tta_in_graph": len(self.views) > 1,
+            "zoom": model.config.zoom,
+            "zoom_in_graph": False,
             "networks": [images.source for images in self.encoders],
             "postprocessing": (
                 "resize the probabilities to the photo's size (Pillow, mode F, BILINEAR); lesion: above the threshold; "
