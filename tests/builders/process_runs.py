@@ -16,7 +16,9 @@ from magic_cli.config import resolve
 from magic_cli.data.prepared import open_prepared
 from magic_cli.io.json_files import read_jsonl
 from magic_cli.io.launcher import launched
+from magic_cli.records import Prediction, Sample
 from magic_cli.tasks import config_class, get
+from magic_cli.tasks.seg.model import SegModel
 from magic_cli.training.parts import Data, split_train_valid
 from magic_cli.training.resume import State
 from magic_cli.training.trainer import Trainer
@@ -113,3 +115,11 @@ if __name__ == "__main__":
 
     train_all(Path(sys.argv[1]), Path(sys.argv[2]))
     exit_process(0)
+
+
+def at_the_middle(_: SegModel, sample: Sample, first: Prediction, factor: float) -> Sample | None:
+    """Stand in for `SegModel.closer`: every photo but those with an even last digit is seen again in the middle."""
+    assert (sample.id, factor) == (first.id, 2.0)
+    if sample.id[-1] in "02468":
+        return None
+    return replace(sample, images=(replace(sample.images[0], box=(0.25, 0.25, 0.75, 0.75)), *sample.images[1:]))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from launchers import launched, run_together
-from process_runs import difference, train_all, weights
+from process_runs import at_the_middle, difference, train_all, weights
 from run_options import train_options
 
 from magic_cli.commands import train
@@ -23,6 +23,7 @@ from magic_cli.data.index import open_index
 from magic_cli.data.prepared import open_prepared
 from magic_cli.data.retrieval.queries import photo_samples
 from magic_cli.tasks.seg.config import SegConfig
+from magic_cli.tasks.seg.model import SegModel
 from magic_cli.training.devices import accelerator_for
 from magic_cli.training.runtime import RuntimeOptions
 
@@ -53,7 +54,7 @@ from magic_cli.training.runtime import RuntimeOptions
 from magic_cli.training.trainer import Trainer
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.model import SegModel
-from process_runs import task_trainer, train_all
+from process_runs import at_the_middle, task_trainer, train_all
 from run_options import train_options
 from stopped_runs import stop_after
 from test_distributed import EQUAL, LOST, NOISY, SETTINGS, STEPS
@@ -102,6 +103,7 @@ with pytest.MonkeyPatch.context() as patch:
         stopped = str(error)
 noisy("stopped").run(True)
 
+SegModel.closer = at_the_middle
 encoded, fill = [], FeatureCache.fill
 def counted(self, *words):
     encoded.append(fill(self, *words))
@@ -109,7 +111,7 @@ def counted(self, *words):
 FeatureCache.fill = counted
 def predicted():
     encoded.clear()
-    options = PredictOptions(runtime=RuntimeOptions("cpu", out / "features"))
+    options = PredictOptions(zoom=2.0, runtime=RuntimeOptions("cpu", out / "features"))
     predict_command.predict("seg", out / "runs" / "seg", data, "valid", out / "runs" / "predicted", options)
     return sum(encoded)
 def interrupted(*words):
@@ -226,9 +228,12 @@ def test_predictions_are_gathered_once_and_in_order(together: Path) -> None:
             assert rows == [[n, 1.0] for n in range(1, int(count) + 1)]
 
 
-def test_files_of_predictions_are_written_by_one_process(together: Path, drawn_prepared: Path) -> None:
-    """They are those of one process; a stopped call leaves none, and its features are not computed again."""
-    options = PredictOptions(runtime=RuntimeOptions("cpu", together / "features"))
+def test_files_of_predictions_are_written_by_one_process(
+    together: Path, drawn_prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are those of one process, of both looks; a stopped call leaves none, its features are not computed again."""
+    monkeypatch.setattr(SegModel, "closer", at_the_middle)
+    options = PredictOptions(zoom=2.0, runtime=RuntimeOptions("cpu", together / "features"))
     predict("seg", together / "runs" / "seg", drawn_prepared, "valid", together / "alone-predicted", options)
     ours, alone = (tree(together / name / "masks_preds") for name in ("runs/predicted", "alone-predicted"))
     assert ours == alone
