@@ -23,6 +23,8 @@ AUTO = "auto"
 _LEAST = 64
 """Pixels: EfficientNet-Lite0 makes one pixel of 32."""
 
+_MANY = 3  # values, of which a note does not list all
+
 _TUNED = ("last", "all", "lora", "bitfit", "norm", "prompt")
 
 
@@ -141,8 +143,8 @@ class Config:
         for name, setting in settings_of(type(self)).items():
             need = setting.only_with
             if name in names and need is not None and (value := getattr(self, need.name)) not in need.values:
-                wanted = " or ".join(_shown(each) for each in need.values)
-                lines.append(f"{name} has no effect with {need.name}={_shown(value)}, only with {wanted}")
+                wanted = f", only with {' or '.join(map(_shown, need.values))}" if len(need.values) < _MANY else ""
+                lines.append(f"{name} has no effect with {need.name}={_shown(value)}{wanted}")
         return lines
 
     def size_conflicts(self) -> list[str]:

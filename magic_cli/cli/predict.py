@@ -60,7 +60,9 @@ _TTA = "Average over flipped views, or predict one; default: as the preset says.
 
 Tta = Annotated[bool | None, typer.Option("--tta/--no-tta", help=_TTA)]
 
-_ZOOM = "seg: look again at small lesions, at a part of so many sides of the first mask; 0: do not; default: preset's."
+_ZOOM = (
+    "seg: look again at small lesions, at a part of FACTOR sides of the first mask; 0: do not; default: the model's."
+)
 
 Zoom = Annotated[float | None, typer.Option(metavar="FACTOR", help=_ZOOM)]
 

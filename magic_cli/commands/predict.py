@@ -14,7 +14,7 @@ from magic_cli.commands.prediction.options import PredictOptions as PredictOptio
 from magic_cli.commands.prediction.own_photos import check_images, files_read, open_images, photos_read
 from magic_cli.commands.prediction.side_files import files_beside, names_beside
 from magic_cli.commands.recording import recorded
-from magic_cli.config import Config, from_dict
+from magic_cli.config import Config, from_dict, settings_of
 from magic_cli.data.datasets import open_dataset
 from magic_cli.data.own_photos.dataset import OwnPhotos
 from magic_cli.data.prepared import Prepared
@@ -81,8 +81,7 @@ def predict(
     known = tasks.get(task)
     decision = known.decision_from(options.decided)
     known = known.configured({}, decision)  # whose models it takes may depend on the options
-    if options.neighbours is not None and not known.supports_neighbours:
-        raise ConfigError(f"--neighbours: of another task than '{task}'; leave it out")
+    _check_applies(known, options)
     folder = PREDICTIONS / ("probe" if options.probe else task) if out is None else Path(out)
     paths = _checkpoints([ckpt] if isinstance(ckpt, str | os.PathLike) else ckpt, known.trained_as)
     prepared, stamps = _opened(known, paths, (Path(data), split, folder), options)
@@ -109,12 +108,21 @@ def predict(
     else:
         following = after_predicting(known, prepared, data, folder, split, ids)
     exposure = _exposure(known, (paths, prepared), split, options)
-    record = replace(record, settings={**(record.settings or {}), **facts, **exposure.to_json()})
+    asked = {"zoom": options.zoom} if options.zoom is not None else {}
+    record = replace(record, settings={**(record.settings or {}), **asked, **facts, **exposure.to_json()})
     result = replace(result, facts=facts, exposure=exposure)
     if weight is not None:
         record = replace(record, settings={**record.settings, **_settings_of(weight)})
         result = replace(result, neighbours=weight, unknown=unknown)
     return replace(result, files=len(files), following=following, recorded=record)
+
+
+def _check_applies(task: Task, options: PredictOptions) -> None:
+    """Raise ConfigError if options were given that the task, as these options make it, does not have."""
+    if options.neighbours is not None and not task.supports_neighbours:
+        raise ConfigError(f"--neighbours: of another task than '{task.name}'; leave it out")
+    if options.zoom is not None and "zoom" not in settings_of(task.config_class):
+        raise ConfigError(f"--zoom: of another task than '{task.name}', or of other options; leave it out")
 
 
 def _opened(
@@ -261,7 +269,6 @@ def predictions(
     """
     task = tasks.get(name) if isinstance(name, str) else name
     runtime, runs, looks = options.runtime.runtime(), [], list[Look]()
-    samples: Sequence[Sample] = ()
     gold, decision = cache(lambda: task.gold(prepared, split)), task.decision_from(options.decided)
     for path in ckpts:
         model, config = restored(path, task, prepared, options.weights)
@@ -270,39 +277,31 @@ def predictions(
         samples = _samples(task, prepared, split, config, options.limit, warn=path == ckpts[0])
         model.cache = runtime.features(config) if options.precision in (None, "no") else None
         seen = ids_among(samples, checkpoint.load_seen(path).learned) if len(ckpts) > 1 else ()
-        looks.append(Look(model, config, _views(config, options.tta), seen))
+        looks.append(Look(model, config, samples, _views(config, options.tta), seen))
         runs += predict_views(model, config, samples, runtime, looks[-1].views)
-    return of_all_looks(runs, samples, looks, runtime)
+    return of_all_looks(runs, looks, runtime)
 
 
 def _as_asked(config: Config, options: PredictOptions) -> Config:
-    """Return the settings of a model with those that the options replace.
-
-    Raises:
-        ConfigError: its task has no such setting.
-    """
+    """Return the settings of a model with those that the options replace."""
     asked = {"precision": options.precision or None, "zoom": options.zoom}
-    for name, value in asked.items():
-        if value is not None:
-            config = from_dict(type(config), config.as_dict() | {name: value}, f"--{name}")
-    return config
+    given = {name: value for name, value in asked.items() if value is not None}
+    return from_dict(type(config), config.as_dict() | given, "the options") if given else config
 
 
-def of_all_looks(
-    runs: Sequence[Iterator[Prediction]], samples: Sequence[Sample], looks: Sequence[Look], runtime: Runtime
-) -> Iterator[Prediction]:
+def of_all_looks(runs: Sequence[Iterator[Prediction]], looks: Sequence[Look], runtime: Runtime) -> Iterator[Prediction]:
     """Return the mean of predictions over models and views, refined by a second look where models ask for one.
 
     Args:
         runs: the predictions of each model, view by view, as `predict_views` returns them.
-        samples: what is predicted.
         looks: the models, in the same order.
         runtime: device and cache.
     """
     learned = [look.learned for look in looks for _ in look.views]
     found = average_predictions(runs, learned) if len(runs) > 1 else runs[0]
-    again = [look for look in looks if look.config.second_look]
-    return look_again(found, samples, again, accelerator_for(again[0].config, runtime.device)) if again else found
+    if not any(look.config.second_look for look in looks):
+        return found
+    return look_again(found, looks, accelerator_for(looks[0].config, runtime.device))
 
 
 def _views(config: Config, asked: bool | None) -> Sequence[int]:

@@ -115,7 +115,7 @@ class RowScores(EncounterScores):
 class JoinedScores(EncounterScores):
     """Scores of several kinds on the same encounters; made by `joined`.
 
-    The last score is the mean of those at the places `mean_of` that are defined, if there are any places.
+    The last score is the mean of those at the places `mean_of`, if there are any places.
     """
 
     ids: tuple[str, ...]
@@ -135,7 +135,7 @@ class JoinedScores(EncounterScores):
         """Return scores (..., names without the last) with the mean, if one is asked for."""
         if not self.mean_of:
             return scores
-        return np.concatenate([scores, mean_defined(scores[..., list(self.mean_of)])[..., None]], -1)
+        return np.concatenate([scores, scores[..., list(self.mean_of)].mean(-1, keepdims=True)], -1)
 
     def ordered(self, order: Sequence[int]) -> Self:
         """Return all parts with the encounters in this order."""
@@ -154,7 +154,8 @@ def joined(parts: Sequence[EncounterScores], mean: str = "", mean_of: Sequence[s
     Args:
         parts: scores of the same encounters.
         mean: name of a further score; "" for none.
-        mean_of: names of the scores that it is the mean of, where they are there and defined.
+        mean_of: names of the scores that it is the mean of: of those that are there, and defined for all encounters
+            together. Where one of these is not defined, as in a resample, neither is the mean.
 
     Raises:
         ValueError: no parts, other encounters in a part, or two scores of one name.
@@ -163,8 +164,12 @@ def joined(parts: Sequence[EncounterScores], mean: str = "", mean_of: Sequence[s
     names = tuple(name for part in flat for name in part.names)
     if len({part.ids for part in flat}) != 1 or len(set(names)) != len(names):
         raise ValueError(f"{len(flat)} parts with scores {names}: other encounters, or a name twice")
-    places = tuple(place for place, name in enumerate(names) if mean and name in mean_of)
-    return JoinedScores(flat[0].ids, (*names, mean) if places else names, tuple(flat), places)
+    whole = JoinedScores(flat[0].ids, names, tuple(flat))
+    if not set(mean_of) & set(names):
+        return whole
+    values = whole.over(range(len(whole.ids)))
+    places = tuple(k for k, name in enumerate(names) if name in mean_of and not np.isnan(values[k]))
+    return replace(whole, names=(*names, mean), mean_of=places) if places else whole
 
 
 def leaves(scores: EncounterScores) -> tuple[EncounterScores, ...]:

@@ -1,13 +1,14 @@
 """The prediction loop, for every task: encode for the cache, predict batches on all processes, average models."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object, send_to_device
 
 from magic_cli.config import Config
+from magic_cli.data.imaging.images import Box
 from magic_cli.io.durations import phase
 from magic_cli.io.progress import track
 from magic_cli.io.signals import Interrupt
@@ -102,76 +103,100 @@ def predict(
 
 @dataclass(frozen=True)
 class Look:
-    """A model that looks again at samples that it has predicted.
+    """A model that predicts samples, and may look at them again.
 
     Attributes:
         model: on the device.
-        config: its settings; one with `second_look` 0 does not look again.
+        config: its settings; with `second_look` 0 it does not look again.
+        samples: as the model reads them; those of other models have the same ids, in the same order.
         views: of a photo, that its predictions are averaged over.
         learned: ids of samples that it learned from.
     """
 
     model: TaskModel
     config: Config
+    samples: Sequence[Sample]
     views: Sequence[int] = (0,)
     learned: Collection[str] = ()
 
 
-_AT_ONCE, _WAITING = 8, 64  # samples that are looked at again together; predictions that wait for them
+_AT_ONCE = 8  # samples that are looked at again together; as many photos are kept decoded (tasks/encoding.py)
+
+_WAITING = 32  # predictions that wait for one that is looked at again
+
+
+@dataclass(frozen=True)
+class _Again:
+    """A prediction, its place among the samples, and the part that is to be seen again; None: one look was enough."""
+
+    first: Prediction
+    place: int
+    box: Box | None
 
 
 def look_again(
-    predictions: Iterable[Prediction], samples: Sequence[Sample], looks: Sequence[Look], accelerator: Accelerator
+    predictions: Iterable[Prediction], looks: Sequence[Look], accelerator: Accelerator
 ) -> Iterator[Prediction]:
     """Yield predictions in order; where a model asks for a closer look (`TaskModel.closer`), those of both looks.
 
-    Several processes share the second looks, as all of them have all of the first ones.
+    Who learned from a sample looks at it again only if all models learned from it, as in `average_predictions`. Several
+    processes share the second looks, as all of them have all of the first ones.
 
     Args:
         predictions: of the first look, one per sample.
-        samples: in the same order.
-        looks: at least one model with a second look; the first one says what is seen again.
+        looks: the models, of which at least one looks again.
         accelerator: of the run.
     """
-    first, waiting, count = looks[0], list[tuple[Prediction, Sample | None]](), 0
-    for prediction, sample in zip(predictions, samples, strict=True):
-        closer = first.model.closer(sample, prediction, first.config.second_look)
-        waiting.append((prediction, closer))
-        count += closer is not None
-        if count == _AT_ONCE or len(waiting) == _WAITING:
+    waiting: list[_Again] = []
+    for place, first in enumerate(predictions):
+        held_out = [look for look in looks if first.id not in look.learned] or looks
+        again = [look for look in held_out if look.config.second_look]
+        box = again[0].model.closer(first, again[0].config.second_look) if again else None
+        waiting.append(_Again(first, place, box))
+        count = sum(each.box is not None for each in waiting)
+        if count in (0, _AT_ONCE) or len(waiting) == _WAITING:
             yield from _of_both(waiting, looks, accelerator)
-            waiting, count = [], 0
+            waiting = []
     yield from _of_both(waiting, looks, accelerator)
 
 
-def _of_both(
-    waiting: Sequence[tuple[Prediction, Sample | None]], looks: Sequence[Look], accelerator: Accelerator
-) -> Iterator[Prediction]:
-    again = [sample for _, sample in waiting if sample is not None]
+def _of_both(waiting: Sequence[_Again], looks: Sequence[Look], accelerator: Accelerator) -> Iterator[Prediction]:
+    asked = [each for each in waiting if each.box is not None]
+    twice = [look for look in looks if look.config.second_look]
     rank, processes = accelerator.process_index, accelerator.num_processes
-    found = dict(_second(again[rank::processes], looks, accelerator))
-    if processes > 1:
+    size = CPU_BATCH if accelerator.device.type == "cpu" else _AT_ONCE
+    size = min(size, *(look.config.batch_size for look in twice))
+    own = asked[rank::processes]
+    found: dict[str, Prediction] = {}
+    for start in range(0, len(own), size):
+        found |= _second(own[start : start + size], twice, accelerator)
+    if processes > 1 and asked:
         found = dict(gather_object(list(found.items())))
-    for prediction, sample in waiting:
-        yield prediction if sample is None else looks[0].model.both_looks(prediction, found[sample.id], sample)
+    for each in waiting:
+        yield each.first if each.box is None else twice[0].model.both_looks(each.first, found[each.first.id], each.box)
 
 
-def _second(
-    samples: Sequence[Sample], looks: Sequence[Look], accelerator: Accelerator
-) -> Iterator[tuple[str, Prediction]]:
-    """Yield the second prediction of each sample with its id, the mean over models and views."""
-    if not samples:
-        return
+def _second(asked: Sequence[_Again], looks: Sequence[Look], accelerator: Accelerator) -> dict[str, Prediction]:
+    """Return the second prediction of samples by their ids, the mean over models and views."""
     runs, learned = [], []
     for look in looks:
+        parts = [_part(look.samples[each.place], each.box) for each in asked]
         look.model.eval()
         for view in look.views:
-            batch = look.model.collate(samples, [view] * len(samples))
+            batch = send_to_device(look.model.collate(parts, [view] * len(parts)), accelerator.device)
             with torch.inference_mode(), autocast(look.config.precision, accelerator.device):
-                runs.append(list(look.model.predict(send_to_device(batch, accelerator.device), view)))
+                runs.append(list(look.model.predict(batch, view)))
             learned.append(look.learned)
-    for prediction in average_predictions(runs, learned):
-        yield prediction.id, prediction
+    return {prediction.id: prediction for prediction in average_predictions(runs, learned)}
+
+
+def _part(sample: Sample, box: Box | None) -> Sample:
+    """Return a sample whose first photo is a part of what it was."""
+    photo, (left, top, right, bottom) = sample.images[0], box or (0.0, 0.0, 1.0, 1.0)
+    height, width = (
+        max(1, round(part * side)) for part, side in ((bottom - top, photo.height), (right - left, photo.width))
+    )
+    return replace(sample, images=(replace(photo, box=box, height=height, width=width), *sample.images[1:]))
 
 
 def average_predictions(

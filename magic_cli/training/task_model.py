@@ -7,6 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from magic_cli.data.imaging.images import Box
 from magic_cli.models.cache.features import FeatureCache, Item
 from magic_cli.models.encoders import Encoder
 from magic_cli.records import Prediction, Sample
@@ -79,12 +80,12 @@ class TaskModel(nn.Module):
         """Return one prediction per sample, with the view undone; no gradients."""
         raise NotImplementedError
 
-    def closer(self, sample: Sample, first: Prediction, factor: float) -> Sample | None:  # noqa: ARG002
-        """Return what a second look should see of a sample, given the first prediction; None: one look is enough."""
+    def closer(self, first: Prediction, factor: float) -> Box | None:  # noqa: ARG002
+        """Return the part of a photo that a second look should see, given the first prediction; None for one look."""
         return None
 
-    def both_looks(self, first: Prediction, second: Prediction, closer: Sample) -> Prediction:
-        """Return the prediction of two looks: at a sample, and at what `closer` returned for it."""
+    def both_looks(self, first: Prediction, second: Prediction, box: Box) -> Prediction:
+        """Return the prediction of two looks: at a photo, and at the part of it that `closer` returned."""
         raise NotImplementedError
 
     def constrain(self) -> None:

@@ -36,7 +36,7 @@ class Choice:
     name: str
     merge: str = "or"
     train: tuple[str, ...] = ()
-    predict: tuple[str, ...] = ("--threshold", "0.5", "--no-tta")
+    predict: tuple[str, ...] = ("--threshold", "0.5", "--no-tta", "--zoom", "0")
     seeds: tuple[int, ...] = (0,)
 
     def runs(self) -> list[tuple[str, tuple[str, ...]]]:
@@ -50,12 +50,13 @@ CHOICES = (
     Choice("default"),
     *(Choice(f"merge-{rule}", merge=rule) for rule in ("majority", "intersection", "each")),
     *(Choice(f"loss-{loss}", train=("--set", f"loss={loss}")) for loss in settings_of(SegConfig)["loss"].choices),
-    Choice("threshold-chosen", predict=("--no-tta",)),
-    Choice("tta", predict=("--threshold", "0.5", "--tta")),
-    Choice("largest", predict=("--threshold", "0.5", "--no-tta", "--largest")),
-    Choice("fill-holes", predict=("--threshold", "0.5", "--no-tta", "--fill-holes")),
+    Choice("threshold-chosen", predict=("--no-tta", "--zoom", "0")),
+    Choice("tta", predict=("--threshold", "0.5", "--tta", "--zoom", "0")),
+    Choice("zoom", predict=("--threshold", "0.5", "--no-tta", "--zoom", "2")),
+    Choice("largest", predict=("--threshold", "0.5", "--no-tta", "--zoom", "0", "--largest")),
+    Choice("fill-holes", predict=("--threshold", "0.5", "--no-tta", "--zoom", "0", "--fill-holes")),
     Choice("ensemble-of-3", seeds=(0, 1, 2)),
-    Choice("ensemble-of-3-tta", predict=("--threshold", "0.5", "--tta"), seeds=(0, 1, 2)),
+    Choice("ensemble-of-3-tta", predict=("--threshold", "0.5", "--tta", "--zoom", "0"), seeds=(0, 1, 2)),
     Choice("all-of-it", predict=("--tta", "--largest", "--fill-holes"), seeds=(0, 1, 2)),
     *(Choice(f"finetune-{mode}", train=("--finetune", mode)) for mode in ("head", "last", "all", "lora")),
 )

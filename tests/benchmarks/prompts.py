@@ -39,11 +39,13 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("ckpt", type=Path)
     parser.add_argument("prepared", type=Path)
     parser.add_argument("--out", type=Path, default=Path("prompts"))
-    parser.add_argument("--tta", action="store_true")
+    parser.add_argument("--tta", action="store_true", help="over all views and looks of the run, not one of each")
     given = parser.parse_args(words)
     prepared = open_prepared(given.prepared)
     for kind in KINDS:
-        options = predict.PredictOptions(tta=given.tta, runtime=RuntimeOptions("cpu", no_cache=True))
+        options = predict.PredictOptions(
+            tta=given.tta, zoom=None if given.tta else 0.0, runtime=RuntimeOptions("cpu", no_cache=True)
+        )
         found = predict.predictions("seg", [given.ckpt], prompted(prepared, kind), "valid", options)
         seg.write(found, prepared, given.out / kind)
     line = [sys.executable, "-m", "magic_cli", "score", *KINDS, str(given.prepared.resolve()), "--against", "own"]

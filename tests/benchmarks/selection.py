@@ -118,6 +118,7 @@ class Selection:
         with tempfile.TemporaryDirectory() as out:
             Trainer(task.name, data, config, Path(out), "cpu", place.features(config)).run(resume=False)
             model, _ = restored(Path(out) / "best.pt", task, self.prepared)  # with averaged weights, if they are
+            model.cache = place.features(config)
             found = {name: predicted(model, each, held, place) for name, each in configs.items()}
             return {name: self.scored(list(rows), golds, held) for name, rows in found.items()}
 
@@ -133,8 +134,8 @@ class Selection:
 
 def predicted(model: TaskModel, config: Config, held: Sequence[Sample], place: Runtime) -> Iterator[Prediction]:
     """Return predictions as `magic predict` makes them: over all views and looks of the settings."""
-    looks = [Look(model, config, VIEWS[config.tta])]
-    return of_all_looks(predict_views(model, config, held, place, looks[0].views), held, looks, place)
+    look = Look(model, config, held, VIEWS[config.tta])
+    return of_all_looks(predict_views(model, config, held, place, look.views), [look], place)
 
 
 def _ids(gold: TaskGold, held: Sequence[Sample]) -> set[str]:

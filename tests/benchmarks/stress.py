@@ -242,13 +242,16 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--split", default="valid")
     parser.add_argument("--limit", type=int, help="the first so many photos or encounters only")
-    parser.add_argument("--tta", choices=("none", "own"), default="own", help="one view, or those of the run's setting")
+    parser.add_argument(
+        "--tta", choices=("none", "own"), default="own", help="one view and look, or those of the run's settings"
+    )
     parser.add_argument("--only", nargs="+", default=list(STRESSES), choices=list(STRESSES), metavar="NAME")
     given = parser.parse_args(words)
     task, prepared = tasks.get(given.task), open_prepared(given.data)
     with tempfile.TemporaryDirectory() as cache:
-        tta = False if given.tta == "none" else None
-        options = PredictOptions(tta=tta, limit=given.limit, runtime=RuntimeOptions(cache_dir=cache))
+        is_one = given.tta == "none"
+        tta, zoom = False if is_one else None, 0.0 if is_one and task.name == "seg" else None
+        options = PredictOptions(tta=tta, zoom=zoom, limit=given.limit, runtime=RuntimeOptions(cache_dir=cache))
         names = dict.fromkeys(["none", *given.only])
         systems = ((name, scores(task, given.ckpt, prepared, given.split, name, options)) for name in names)
         for line in table(task.name, systems):

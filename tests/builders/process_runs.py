@@ -13,10 +13,11 @@ from lesion_cases import lesion_cases, lesion_trainer
 from shape_pairs import shape_trainer
 
 from magic_cli.config import resolve
+from magic_cli.data.imaging.images import Box
 from magic_cli.data.prepared import open_prepared
 from magic_cli.io.json_files import read_jsonl
 from magic_cli.io.launcher import launched
-from magic_cli.records import Prediction, Sample
+from magic_cli.records import Prediction
 from magic_cli.tasks import config_class, get
 from magic_cli.tasks.seg.model import SegModel
 from magic_cli.training.parts import Data, split_train_valid
@@ -110,16 +111,14 @@ def train_all(prepared: Path, out: Path, names: Iterable[str] = RUNS) -> None:
         RUNS[name][1](prepared, out / name).run(resume=False)
 
 
+def at_the_middle(_: SegModel, first: Prediction, factor: float) -> Box | None:
+    """Stand in for `SegModel.closer`: every photo but those with an even last digit is seen again in the middle."""
+    assert factor == 2.0
+    return None if first.id[-1] in "02468" else (0.25, 0.25, 0.75, 0.75)
+
+
 if __name__ == "__main__":
     from magic_cli.__main__ import exit_process
 
     train_all(Path(sys.argv[1]), Path(sys.argv[2]))
     exit_process(0)
-
-
-def at_the_middle(_: SegModel, sample: Sample, first: Prediction, factor: float) -> Sample | None:
-    """Stand in for `SegModel.closer`: every photo but those with an even last digit is seen again in the middle."""
-    assert (sample.id, factor) == (first.id, 2.0)
-    if sample.id[-1] in "02468":
-        return None
-    return replace(sample, images=(replace(sample.images[0], box=(0.25, 0.25, 0.75, 0.75)), *sample.images[1:]))

@@ -12,6 +12,8 @@ from magic_cli.training.runtime import RuntimeOptions
 
 MOST_NEIGHBOURS = 1000
 
+MOST_ZOOM = 16
+
 DEPTHS = (8, 16)
 """Bits of a pixel of probabilities."""
 
@@ -22,8 +24,8 @@ class PredictOptions:
 
     Attributes:
         tta: average over flipped views: four, or those of the setting `tta`; None: as that setting says.
-        zoom: for seg: look again at small lesions, at a part of the photo of so many sides of the first mask; 0: do
-            not; None: as the setting `zoom` says.
+        zoom: for seg: look again at small lesions, at a part of the photo of so many sides of the first mask (at the
+            checkpoint's threshold), above 1 to 16; 0: do not; None: as the checkpoint's setting `zoom` says.
         threshold, largest, fill_holes: for seg: probability above which a pixel is foreground (None: that of the
             checkpoint); keep only the largest region; fill holes.
         zero_shot: for seg: a text; masks are where a photo is like it, by a model of pretraining. background: a text
@@ -106,6 +108,9 @@ class PredictOptions:
         """Refuse what the command line would refuse."""
         if self.limit is not None and not (isinstance(self.limit, int) and self.limit >= 1):
             raise ConfigError(problem("--limit", str(self.limit), "a whole number from 1", "give a larger one"))
+        if self.zoom is not None and not (self.zoom == 0 or 1 < self.zoom <= MOST_ZOOM):
+            expected = f"0 for one look, or a number above 1 to {MOST_ZOOM}"
+            raise ConfigError(problem("--zoom", str(self.zoom), expected, "2 is that of the presets"))
         if self.gallery not in (None, "train", "loo"):
             raise ConfigError(problem("--gallery", str(self.gallery), "train or loo", "choose one of these"))
         if not (isinstance(self.neighbour_count, int) and 1 <= self.neighbour_count <= MOST_NEIGHBOURS):

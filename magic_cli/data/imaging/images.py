@@ -27,6 +27,9 @@ from magic_cli.io.files import known_sha256
 from magic_cli.io.regular_file import read_regular
 from magic_cli.records import ImageRecord
 
+Box = tuple[float, float, float, float]
+"""A part of a photo: left, top, right and bottom, as fractions of its width and height."""
+
 _LARGE = 40_000_000  # pixels; larger photos are decoded one at a time, whatever the number of threads
 
 # decided by content, not by name; not all formats of Pillow: its EPS would start Ghostscript
@@ -351,7 +354,7 @@ def open_record(record: ImageRecord, at_least: int | None = None) -> Image.Image
     return photo if record.box is None else photo.crop(_in_pixels(record.box, photo.size))
 
 
-def _in_pixels(box: tuple[float, ...], size: tuple[int, int]) -> tuple[int, int, int, int]:
+def _in_pixels(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Return a box of fractions in whole pixels of a photo of (width, height), at least one wide and high."""
     left, top, right, bottom = (round(part * side) for part, side in zip(box, size * 2, strict=True))
     left, top = min(left, size[0] - 1), min(top, size[1] - 1)

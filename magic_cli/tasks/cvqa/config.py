@@ -1,6 +1,6 @@
 """Settings of the closed-question task."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -107,10 +107,6 @@ class CvqaConfig(Config):
     def conflicts(self) -> list[str]:
         """Return one line per conflict: concepts without photos, languages, joint slots slot by slot, small photos."""
         lines = [] if self.modality == "text" else self.size_conflicts()
-        unread = "images" if self.modality == "text" else "both" if self.reads_text else "texts"
-        if self.finetune_encoders == unread != "both":
-            got = f"{unread} with modality={self.modality}"
-            lines.append(f"finetune_encoders: got {got}, which reads none; leave it out")
         if self.concepts and (self.modality == "text" or self.head == "options"):
             got = f"a run with modality={self.modality} and head={self.head}"
             lines.append(f"concepts: got {got}, expected none, or modality=both, image or concepts with head=slots")
@@ -127,6 +123,15 @@ class CvqaConfig(Config):
         if self.joint_slots and (self.hierarchy or self.decode == "slot"):
             got = f"hierarchy={self.hierarchy}, decode={self.decode}"
             lines.append(f"joint_slots: got {got}, expected hierarchy=0 and decode=set; its slots mean nothing alone")
+        return lines
+
+    def without_effect(self, names: Collection[str]) -> list[str]:
+        """Return also a line if the encoders that are to be tuned are not read."""
+        lines = super().without_effect(names)
+        reads = {"texts": self.reads_text or self.head == "options", "images": self.modality in ("both", "image")}
+        part = self.finetune_encoders
+        if {"finetune", "finetune_encoders"} & set(names) and self.finetune != "head" and not reads.get(part, True):
+            lines.append(f"finetune_encoders={part} tunes nothing with modality={self.modality}")
         return lines
 
     @property

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from magic_cli.data.imaging.images import open_photo
+from magic_cli.data.imaging.images import Box, open_photo
 from magic_cli.data.imaging.masks import read_mask
 from magic_cli.data.questions import QuestionSchema
 from magic_cli.data.texts.prompt_ladder import is_step
@@ -209,13 +209,13 @@ class SegModel(TaskModel):
         rows = zip(photos.ids, maps, photos.shapes, strict=True)
         return [MaskPrediction(i, array, shape=shape, threshold=self.config.threshold) for i, array, shape in rows]
 
-    def closer(self, sample: Sample, first: Prediction, factor: float) -> Sample | None:
-        """Return the sample with its photo cut to the surroundings of a small lesion."""
-        return second_look.closer(sample, of_class(first, MaskPrediction), factor)
+    def closer(self, first: Prediction, factor: float) -> Box | None:
+        """Return the surroundings of a small lesion."""
+        return second_look.closer(of_class(first, MaskPrediction), factor)
 
-    def both_looks(self, first: Prediction, second: Prediction, closer: Sample) -> Prediction:
+    def both_looks(self, first: Prediction, second: Prediction, box: Box) -> Prediction:
         """Return the first look with the part that the second one saw averaged into it."""
-        return second_look.both_looks(of_class(first, MaskPrediction), of_class(second, MaskPrediction), closer)
+        return second_look.both_looks(of_class(first, MaskPrediction), of_class(second, MaskPrediction), box)
 
 
 def _decoder(images: ImageEncoder, texts: TextEncoder, config: SegConfig) -> PyramidDecoder:
