@@ -70,7 +70,7 @@ def test_rows_and_records_are_inverse(prepared: Path) -> None:
     assert [image_row(i, found.root) for i in found.images.values()] == read_jsonl(prepared / "images.jsonl")
     fields = {field.name for field in dataclasses.fields(Case)}
     assert all(set(row) == fields for row in read_jsonl(prepared / "cases.jsonl"))
-    fields = {field.name for field in dataclasses.fields(ImageRecord)} - {"packed", "box"}  # of shards, and of second looks
+    fields = {field.name for field in dataclasses.fields(ImageRecord)} - {"packed", "box"}  # not in files
     assert all(set(row) == fields for row in read_jsonl(prepared / "images.jsonl"))
 
 
