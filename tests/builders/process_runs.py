@@ -7,11 +7,14 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from lesion_cases import lesion_cases, lesion_trainer
 from shape_pairs import shape_trainer
 
+from magic_cli.__main__ import exit_process
+from magic_cli.cli.process import run_and_exit
 from magic_cli.config import resolve
 from magic_cli.data.imaging.images import Box
 from magic_cli.data.prepared import open_prepared
@@ -117,8 +120,18 @@ def at_the_middle(_: SegModel, first: Prediction, factor: float) -> Box | None:
     return None if first.id[-1] in "02468" else (0.25, 0.25, 0.75, 0.75)
 
 
-if __name__ == "__main__":
-    from magic_cli.__main__ import exit_process
+def exit_after(run: Callable[[], object]) -> NoReturn:
+    """Run a function as `magic` runs a command, and exit as it does: without the interpreter's shutdown."""
 
+    def command(**_: object) -> None:
+        run()
+
+    try:
+        run_and_exit(command)
+    except SystemExit as leaving:
+        exit_process(leaving.code if isinstance(leaving.code, int) else 1)
+
+
+if __name__ == "__main__":
     train_all(Path(sys.argv[1]), Path(sys.argv[2]))
     exit_process(0)

@@ -66,6 +66,24 @@ def test_every_level_reaches_the_output() -> None:
         assert not torch.allclose(head(levels | {name: levels[name] + 1}, text), before)
 
 
+def test_coarser_levels_give_maps_for_deep_supervision() -> None:
+    """The finest map is the one that is predicted, with or without them; a coarser one does not see finer levels."""
+    channels = (4, 6, 8)
+    torch.manual_seed(0)
+    plain = PyramidDecoder(channels, 3, 8, 0.0).eval()
+    head = PyramidDecoder(channels, 3, 8, 0.0, deeply=True).eval()
+    head.load_state_dict(plain.state_dict() | {k: v for k, v in head.state_dict().items() if "coarser" in k})
+    levels, text = pyramid(channels, 16), torch.randn(2, 3)
+    finest, middle, coarsest = head.maps(levels, text)
+    assert [map_.shape for map_ in (finest, middle, coarsest)] == [(2, 16, 16), (2, 8, 8), (2, 4, 4)]
+    (only,) = plain.maps(levels, text)
+    assert torch.equal(finest, only)
+    assert torch.equal(finest, head(levels, text))
+    moved = head.maps(levels | {"p1": levels["p1"] + 1}, text)
+    assert torch.equal(moved[2], coarsest)
+    assert not torch.allclose(moved[1], middle)
+
+
 def test_text_changes_nothing_at_first_and_decides_after_training() -> None:
     """The same photo with two texts and opposite masks: only the text can tell them apart."""
     head = PyramidDecoder((4, 6), 2, 8, 0.0)

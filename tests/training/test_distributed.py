@@ -40,7 +40,6 @@ DRIVER = """
 import json, os, signal, sys, time
 from pathlib import Path
 import pytest, torch
-from magic_cli.cli.process import run_and_exit
 from magic_cli.commands import predict as predict_command
 from magic_cli.commands import train as train_command
 from magic_cli.commands.cases import build
@@ -54,7 +53,7 @@ from magic_cli.training.runtime import RuntimeOptions
 from magic_cli.training.trainer import Trainer
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.model import SegModel
-from process_runs import at_the_middle, task_trainer, train_all
+from process_runs import at_the_middle, exit_after, task_trainer, train_all
 from run_options import train_options
 from stopped_runs import stop_after
 from test_distributed import EQUAL, LOST, NOISY, SETTINGS, STEPS
@@ -142,7 +141,7 @@ def lost(self, *words):
     raise DataError(LOST)
 if rank == 1:
     SegModel.collate = lost
-run_and_exit(lambda **_: train_command.train("seg", data, out / "lost", train_options(None, *SETTINGS)))
+exit_after(lambda: train_command.train("seg", data, out / "lost", train_options(None, *SETTINGS)))
 """
 
 
@@ -350,10 +349,9 @@ def test_processes_with_other_settings_end_with_one_line(drawn_prepared: Path, t
     """Whichever setting it is: with another number of epochs one would wait, with another rate both would train."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import os, sys\nfrom pathlib import Path\nfrom process_runs import task_trainer\n"
-        "from magic_cli.cli.process import run_and_exit\n"
+        "import os, sys\nfrom pathlib import Path\nfrom process_runs import exit_after, task_trainer\n"
         "settings = ('lr=0.5', 'epochs=2') if os.environ['RANK'] == '1' else ()\n"
-        "run_and_exit(lambda **_: task_trainer('seg', Path(sys.argv[1]), Path(sys.argv[2]), *settings).run(False))\n"
+        "exit_after(lambda: task_trainer('seg', Path(sys.argv[1]), Path(sys.argv[2]), *settings).run(False))\n"
     )
     ended = run_together([script, drawn_prepared, tmp_path / "run"], 2, environment(tmp_path))
     assert [code for code, _ in ended] == [3, 3]

@@ -31,6 +31,9 @@ class SegConfig(Config):
         Literal["bce", "bce+dice", "dicece", "focal", "tversky", "lovasz", "bce+dice+boundary"],
         "Training loss on the decoder's logits.",
     ] = "bce+dice"
+    deep_supervision: Annotated[
+        float, Range(0, 100), "Weight of the mean loss of maps from the coarser levels of the pyramid; 0: none."
+    ] = 0.0
     crop: Annotated[
         float, Range(0, 1, open_low=True), "Smallest fraction of a photo's area in a random training crop; 1: no crops."
     ] = 1.0

@@ -1,7 +1,7 @@
 """The segmentation model: image pyramid + text condition -> lesion probabilities."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from magic_cli.data.texts.prompt_ladder import is_step
 from magic_cli.models.augment import Augment, turn, unturn
 from magic_cli.models.cache.features import Item
 from magic_cli.models.cache.pixels import Pixels, PixelStore
-from magic_cli.models.encoders import Encoder, ImageEncoder, TextEncoder
+from magic_cli.models.encoders import Encoder, Features, ImageEncoder, TextEncoder
 from magic_cli.models.fine_tuning import tune
 from magic_cli.models.heads import PyramidDecoder
 from magic_cli.models.huggingface import ClipSegHead, clipseg
@@ -184,9 +184,13 @@ class SegModel(TaskModel):
 
     def _logits(self, batch: SegBatch) -> list[Tensor]:
         """Return the logits (B, h, w) of each network."""
+        return [head(features, text) for head, features, text in self._features(batch)]
+
+    def _features(self, batch: SegBatch) -> Iterator[tuple[PyramidDecoder | ClipSegHead, Features, Tensor]]:
+        """Yield the decoder of each network with what it reads: the photos' features, and the text's."""
         text = encoded(self.texts, batch.prompts)["text"]
-        pairs = zip(self.networks, batch.photos, strict=True)
-        return [head(encoded(images, photos), text) for (images, head), photos in pairs]
+        for (images, head), photos in zip(self.networks, batch.photos, strict=True):
+            yield head, encoded(images, photos), text
 
     def probabilities(self, each: Sequence[Tensor]) -> Tensor:
         """Return foreground probabilities (B, S, S), float32: the mean over networks, of their logits (B, h, w)."""
@@ -197,10 +201,18 @@ class SegModel(TaskModel):
         return torch.stack([torch.sigmoid(logits) for logits in enlarged]).mean(0)[:, 0]
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the mask loss against soft masks in [0, 1], the mean over networks."""
+        """Return the mask loss against soft masks in [0, 1], the mean over networks.
+
+        With `deep_supervision`, the mean loss of the maps of a decoder's coarser levels is added with that weight.
+        """
         photos = of_class(batch, SegBatch)
         masks = of_class(photos.masks, Tensor).float() / 255
-        return torch.stack([mask_loss(logits, masks, self.config.loss) for logits in self._logits(photos)]).mean()
+        losses = []
+        for head, features, text in self._features(photos):
+            maps = head.maps(features, text) if isinstance(head, PyramidDecoder) else [head(features, text)]
+            finest, *coarser = (mask_loss(logits, masks, self.config.loss) for logits in maps)
+            losses.append(finest + self.config.deep_supervision * torch.stack(coarser).mean() if coarser else finest)
+        return torch.stack(losses).mean()
 
     def predict(self, batch: Batch, view: int) -> list[MaskPrediction]:
         """Return foreground probabilities (S, S), float32, with the settings' threshold and the photo's (H, W)."""
@@ -219,7 +231,8 @@ class SegModel(TaskModel):
 
 
 def _decoder(images: ImageEncoder, texts: TextEncoder, config: SegConfig) -> PyramidDecoder:
-    return PyramidDecoder(images.channels, texts.dim, config.width, config.dropout, config.scale_attention)
+    deeply = config.deep_supervision > 0
+    return PyramidDecoder(images.channels, texts.dim, config.width, config.dropout, config.scale_attention, deeply)
 
 
 def build(config: SegConfig, _questions: QuestionSchema) -> SegModel:

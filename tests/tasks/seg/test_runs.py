@@ -21,12 +21,14 @@ from magic_cli.data.gold import mask_gold
 from magic_cli.data.imaging.masks import merge_masks, read_mask
 from magic_cli.data.prepared import open_prepared
 from magic_cli.errors import ConfigError, MagicError
+from magic_cli.models.masks.losses import mask_loss
 from magic_cli.records import Sample
 from magic_cli.report import train_text
 from magic_cli.submission.reader import open_predictions
 from magic_cli.tasks import get
 from magic_cli.tasks.cvqa import CvqaDecision
 from magic_cli.tasks.cvqa.answers import decide
+from magic_cli.tasks.encoding import encoded
 from magic_cli.tasks.seg import SegDecision
 from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.tasks.seg.decide import to_mask
@@ -110,6 +112,30 @@ def test_a_frozen_ensemble_reads_its_cache(drawn_prepared: Path, tmp_path: Path)
     plain = list(predict_command.predictions("seg", best, open_prepared(drawn_prepared), "valid", uncached))
     for one, other in zip(cached, plain, strict=True):
         assert np.allclose(one.probability, other.probability, atol=1e-6)
+
+
+def test_deep_supervision_adds_the_mean_loss_of_coarser_maps(drawn_prepared: Path, tmp_path: Path) -> None:
+    """Each network's coarser levels learn from the same masks; the prediction is the finest map's alone."""
+    settings = ("ensemble=tiny", "finetune=all", "crop=0.5", "dropout=0", "deep_supervision=2")
+    prepared = open_prepared(drawn_prepared)
+    model = build(resolve(SegConfig, "tiny", settings), prepared.questions)
+    samples = seg.training_samples(prepared, "train", model.config)[:3]
+    batch = model.collate(samples, [0] * len(samples))
+    text = encoded(model.texts, batch.prompts)["text"]
+    masks, losses = batch.masks.float() / 255, []
+    for images, head in model.networks:
+        finest, coarser = head.maps(encoded(images, batch.photos[0]), text)
+        losses.append(mask_loss(finest, masks, "bce+dice") + 2 * mask_loss(coarser, masks, "bce+dice"))
+    loss = model.loss(batch)
+    assert loss.item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
+    loss.backward()
+    assert all(weight.grad.abs().sum() > 0 for _, head in model.networks for weight in head.coarser.parameters())
+    train(drawn_prepared, tmp_path / "run", *settings)
+    _, weights = load_best(tmp_path / "run" / "best.pt")
+    assert {name for name in weights if ".coarser." in name} == {
+        f"{network}head.coarser.0.{part}" for network in ("", "others.0.") for part in ("weight", "bias")
+    }
+    assert len(maps([tmp_path / "run" / "best.pt"], drawn_prepared)) == 4
 
 
 @pytest.mark.parametrize(
