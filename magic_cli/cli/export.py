@@ -16,7 +16,7 @@ _DATA = "Prepared dataset with photos to check the ONNX file on; without it, dra
 
 _TEXT = "seg: none: the text is fixed to no text; input: its vector is an input."
 
-_TTA = "seg: average over flipped views inside the graph, or not; default: as the preset says."
+_TTA = "seg: average over flipped views inside the graph, or not; default: the model's."
 
 
 def export(

@@ -56,7 +56,7 @@ def _given(context: typer.Context) -> set[str]:
     return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
-_TTA = "Average over flipped views, or predict one; default: as the preset says."
+_TTA = "Average over flipped views, or predict one; default: the model's."
 
 Tta = Annotated[bool | None, typer.Option("--tta/--no-tta", help=_TTA)]
 
