@@ -180,7 +180,7 @@ def test_the_remedy_has_this_runs_values(monkeypatch: pytest.MonkeyPatch) -> Non
         replace(seg, batch_size=5, grad_accum_steps=1, precision="bf16"), CPU, False, monkeypatch
     )
     alone = told(replace(seg, batch_size=1, workers=0), CPU, False, monkeypatch)
-    assert alone.endswith("use --set image_size=128, or --finetune head, or another machine")
+    assert alone.endswith("use --set image_size=160, or --finetune head, or another machine")
     assert told(replace(seg, batch_size=1, workers=3), CPU, False, monkeypatch).endswith("and --set workers=0")
 
 
