@@ -32,12 +32,12 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def step(kind: type[Lite0], size: int, frozen: int) -> Callable[[], None]:
-    """Return a training step on a batch of noise."""
+def step(kind: type[Lite0], size: int, frozen: int, deeply: bool = False) -> Callable[[], None]:
+    """Return a training step on a batch of noise, with or without deep supervision."""
     encoder = kind(size, "pyramid")
     set_finetuning(encoder, "all", 8, frozen)
     encoder.train()
-    decoder = PyramidDecoder(encoder.channels, 384, 64, 0.1)
+    decoder = PyramidDecoder(encoder.channels, 384, 64, 0.1, deeply=deeply)
     pixels = torch.randint(0, 256, (BATCH, 3, size, size)).to(torch.uint8)
     masks, text = torch.rand(BATCH, size, size), torch.randn(BATCH, 384)
     learning = [p for module in (encoder, decoder) for p in module.parameters() if p.requires_grad]
@@ -45,7 +45,10 @@ def step(kind: type[Lite0], size: int, frozen: int) -> Callable[[], None]:
 
     def run() -> None:
         optimizer.zero_grad()
-        mask_loss(decoder(encoder.features(pixels), text), masks, "bce+dice").backward()
+        finest, *coarser = (
+            mask_loss(logits, masks, "bce+dice") for logits in decoder.maps(encoder.features(pixels), text)
+        )
+        (finest + 0.5 * torch.stack(coarser).mean() if coarser else finest).backward()
         optimizer.step()
 
     return run
@@ -86,6 +89,7 @@ def main(words: Sequence[str] | None = None) -> None:
     torch.set_flush_denormal(True)
     for kind in (Lite0, Lite2):
         rows = [(f"{frozen} frozen stages", step(kind, given.size, frozen)) for frozen in (0, 2, 3)]
+        rows.append(("2 frozen stages, deep supervision", step(kind, given.size, 2, deeply=True)))
         compare(f"network, {kind.kind}", rows, given.rounds)
     jitters = [("with hue", views(given.size, 0.025)), ("without", views(given.size, 0.0))]
     compare("views", jitters, given.rounds)
