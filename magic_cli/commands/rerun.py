@@ -167,9 +167,10 @@ class _Plan:
         self.arguments = from_json(self.function, self.record.arguments, f"{file}:arguments")
         default = inspect.signature(self.function).parameters["options"].default
         self.options: Any = self.arguments.setdefault("options", default)
+        self.config: Config | None = None  # what is newer than the record has its default, which changes nothing
         if self.verb in _TRAINING and self.record.settings:
             config = _config_class(file, str(self.arguments["task"]))
-            from_dict(config, self.record.settings, f"{file}:settings")
+            self.config = from_dict(config, self.record.settings, f"{file}:settings")
         self.folder = _folder(self.record, file)
         self.old_root = file.parents[1] if self.verb == "cross_validate" else file.parent
         self.name = _zip_name(self.arguments, file) if self.verb == "package" else ""
@@ -187,10 +188,9 @@ class _Plan:
             changes["out"] = new
         else:
             self.arguments["out"] = new
-        settings = self.record.settings
-        if self.verb in _TRAINING and settings:  # --resume may leave them out, and presets may have changed since
-            values = {name: value for name, value in settings.items() if name != "preset"}
-            changes |= {"preset": settings.get("preset", ""), "settings": values, **dict.fromkeys(_SETTLED)}
+        if self.config is not None:  # --resume may leave them out, and presets may have changed since
+            values = {name: value for name, value in self.config.as_dict().items() if name != "preset"}
+            changes |= {"preset": self.config.preset, "settings": values, **dict.fromkeys(_SETTLED)}
         names = {field.name for field in dataclasses.fields(self.options)}
         self.options = dataclasses.replace(self.options, **{k: v for k, v in changes.items() if k in names})
         self.arguments["options"] = self.options

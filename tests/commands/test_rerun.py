@@ -17,6 +17,8 @@ from recorded_run import LINES, magic, record, tree, write_record
 from magic_cli.io import schema
 from magic_cli.io.files import sha256
 from magic_cli.io.json_files import write_json
+from magic_cli.tasks.cvqa.config import CvqaConfig
+from magic_cli.tasks.seg.config import SegConfig
 from magic_cli.training.checkpoint import load_best, save_best
 from magic_cli.training.trainer import Trainer
 
@@ -250,6 +252,21 @@ def test_the_settings_of_then_are_used_whatever_a_preset_says_now(here: Path) ->
     arguments["options"]["settings"] = []
     write_record(here, "runs/cvqa/run.json", arguments=arguments)
     assert magic(here, "rerun", "runs/cvqa").code == 0
+
+
+@pytest.mark.parametrize("name", ["runs/seg/run.json", "folds/folds/run.json"])
+def test_settings_newer_than_the_record_have_their_defaults(here: Path, name: str) -> None:
+    """As in a checkpoint of then: the preset may give them another value now (here 16)."""
+    settings = record(here, name)["settings"]
+    assert settings.pop("width") == 16
+    write_record(here, name, settings=settings)
+    assert magic(here, "rerun", name, "--out", "again").code == 4
+    made = [*here.glob("again/**/best.pt")]
+    assert made
+    for path in made:
+        meta, _ = load_best(path)
+        assert meta.config["width"] in (SegConfig().width, CvqaConfig().width)
+        assert meta.config | {"width": 16} == record(here, name)["settings"] | {"width": 16}
 
 
 @pytest.mark.parametrize("out", [".", "..", "/", "link", "link/new", "link/more/new", "dangling"])
