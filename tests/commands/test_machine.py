@@ -83,7 +83,7 @@ def test_memory_and_what_presets_need(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert found["memory"].value == "25.0 GB, 17.0 GB free"
     assert {name for name in found if name != "memory"} == set(shipped_presets())
     assert found["small"].status == found["quick"].status == "ok"
-    assert found["small"].value.startswith("seg 3.8, cvqa 1.5, ")
+    assert found["small"].value.startswith("seg 5.2, cvqa 1.5, ")
     assert found["large"].value == "seg about 20 GB of GPU memory, an estimate"
     assert (found["large"].status, "there is no GPU here" in found["large"].remedy) == ("note", True)
     small = rows(monkeypatch, 2 * GB, None)
