@@ -127,6 +127,10 @@ class ClipSegHead(nn.Module):
         logits: Tensor = self.decoder(tuple(taps), text).logits
         return logits
 
+    def maps(self, features: Features, text: Tensor) -> list[Tensor]:
+        """Return the logits of `forward`, the only map: there are no coarser levels to supervise."""
+        return [self(features, text)]
+
 
 def clipseg(name: str, weights: Path | None, size: int, window: int) -> tuple[ClipVision, ClipText, ClipSegHead]:
     """Load CLIPSeg once and return its two encoders and its decoder.

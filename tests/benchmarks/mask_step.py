@@ -19,7 +19,7 @@ from magic_cli.models.augment import Augment
 from magic_cli.models.efficientnet_lite import Lite0, Lite2
 from magic_cli.models.fine_tuning import set_finetuning
 from magic_cli.models.heads import PyramidDecoder
-from magic_cli.models.masks.losses import mask_loss
+from magic_cli.models.masks.losses import supervised_loss
 from magic_cli.training.devices import keep_memory
 
 BATCH = 16
@@ -45,10 +45,7 @@ def step(kind: type[Lite0], size: int, frozen: int, deeply: bool = False) -> Cal
 
     def run() -> None:
         optimizer.zero_grad()
-        finest, *coarser = (
-            mask_loss(logits, masks, "bce+dice") for logits in decoder.maps(encoder.features(pixels), text)
-        )
-        (finest + 0.5 * torch.stack(coarser).mean() if coarser else finest).backward()
+        supervised_loss(decoder.maps(encoder.features(pixels), text), masks, "bce+dice", 0.5).backward()
         optimizer.step()
 
     return run

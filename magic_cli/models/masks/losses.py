@@ -1,6 +1,6 @@
 """Losses of masks: what the decoder's logits are compared with the annotators' masks by."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -27,6 +27,18 @@ def mask_loss(logits: Tensor, masks: Tensor, kind: str) -> Tensor:
     if logits.shape[-2:] != masks.shape[-2:]:
         logits = F.interpolate(logits[:, None], masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
     return MASK_LOSSES[kind](logits, masks)
+
+
+def supervised_loss(maps: Sequence[Tensor], masks: Tensor, kind: str, weight: float) -> Tensor:
+    """Return the `mask_loss` of the finest map, and `weight` times its mean over the coarser ones, if there are any.
+
+    Args:
+        maps: logits (B, h, w), fine to coarse.
+        masks, kind: as of `mask_loss`.
+        weight: of deep supervision (Lee et al., Deeply-supervised nets, AISTATS 2015).
+    """
+    finest, *coarser = (mask_loss(logits, masks, kind) for logits in maps)
+    return finest + weight * torch.stack(coarser).mean() if coarser else finest
 
 
 def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:

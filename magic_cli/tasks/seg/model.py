@@ -22,7 +22,7 @@ from magic_cli.models.encoders import Encoder, Features, ImageEncoder, TextEncod
 from magic_cli.models.fine_tuning import tune
 from magic_cli.models.heads import PyramidDecoder
 from magic_cli.models.huggingface import ClipSegHead, clipseg
-from magic_cli.models.masks.losses import mask_loss
+from magic_cli.models.masks.losses import supervised_loss
 from magic_cli.models.weights import is_kind
 from magic_cli.records import ImageRecord, Prediction, Sample
 from magic_cli.tasks.encoding import (
@@ -207,12 +207,9 @@ class SegModel(TaskModel):
         """
         photos = of_class(batch, SegBatch)
         masks = of_class(photos.masks, Tensor).float() / 255
-        losses = []
-        for head, features, text in self._features(photos):
-            maps = head.maps(features, text) if isinstance(head, PyramidDecoder) else [head(features, text)]
-            finest, *coarser = (mask_loss(logits, masks, self.config.loss) for logits in maps)
-            losses.append(finest + self.config.deep_supervision * torch.stack(coarser).mean() if coarser else finest)
-        return torch.stack(losses).mean()
+        maps = (head.maps(features, text) for head, features, text in self._features(photos))
+        config = self.config
+        return torch.stack([supervised_loss(each, masks, config.loss, config.deep_supervision) for each in maps]).mean()
 
     def predict(self, batch: Batch, view: int) -> list[MaskPrediction]:
         """Return foreground probabilities (S, S), float32, with the settings' threshold and the photo's (H, W)."""
