@@ -89,7 +89,7 @@ def test_closed_questions_are_refused(masks_only: Path, drawn_prepared: Path, tm
 def test_labels_alone_are_predicted_and_neither_learned_nor_scored(
     labels_only: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(EmptySplit, match="got none in split 'train', expected photos with masks"):
+    with pytest.raises(EmptySplit, match="got none in split 'train', expected photos with masks; prepare"):
         magic_cli.train("seg", labels_only, tmp_path / "run", train_options(None, "epochs=1"))
     predicted = magic_cli.predict("seg", checkpoint, labels_only, out=tmp_path / "test", options=predict_options(None))
     assert (predicted.files, predicted.following) == (len(open_prepared(labels_only).images_of("test")), "")

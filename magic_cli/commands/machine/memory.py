@@ -18,6 +18,8 @@ MEASURED: Mapping[str, Mapping[str, float]] = {
 # GPU memory in GB: counted, never measured (examples/encoders.md, "Backbones for a GPU").
 ESTIMATED: Mapping[str, Mapping[str, float]] = {"large": {"seg": 20.0}}
 
+_NO_GPU = "there is no GPU here: --set batch_size=auto, --finetune lora, or preset small"
+
 _WAIT = 5  # seconds for nvidia-smi, which hangs on a broken driver
 _QUERY = ("nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits")
 
@@ -49,7 +51,8 @@ def rows() -> Iterable[Row]:
     room = max((most for _, most, _ in gpus), default=0.0)
     yield from (_measured(preset, of_tasks, total) for preset, of_tasks in MEASURED.items())
     yield from (_estimated(preset, of_tasks, room) for preset, of_tasks in ESTIMATED.items())
-    yield Row("presets", "paper", "not measured; meant for a GPU (magic train pretrain prints an estimate)")
+    text = "not measured; meant for a GPU (magic train pretrain prints an estimate)"
+    yield Row("presets", "paper", text) if room else Row("presets", "paper", text, NOTE, _NO_GPU)
 
 
 def _measured(preset: str, of_tasks: Mapping[str, float], total: int | None) -> Row:
@@ -66,9 +69,8 @@ def _estimated(preset: str, of_tasks: Mapping[str, float], room: float) -> Row:
     needs = ", ".join(f"{task} about {size:.0f}" for task, size in of_tasks.items())
     text = f"{needs} GB of GPU memory, an estimate"
     if room < max(of_tasks.values()):
-        there = f"the GPU here has {room:.0f} GB" if room else "there is no GPU here"
-        remedy = f"{there}: --set batch_size=auto, --finetune lora, or preset small"
-        return Row("presets", preset, text, NOTE, remedy)
+        there = f"the GPU here has {room:.0f} GB: --set batch_size=auto, --finetune lora, or preset small"
+        return Row("presets", preset, text, NOTE, there if room else _NO_GPU)
     return Row("presets", preset, text)
 
 

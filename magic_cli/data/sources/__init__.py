@@ -127,7 +127,10 @@ def _unknown(files: SourceFiles, options: ReadOptions) -> RawDataset:
         tables = suggestions(files)
         is_other = not files.archives and not any("encounter_id" in line for line in tables)
         line = _why_unknown(files, bool(tables), len(error.problems) > 1) if is_other else ""
-        others = "`magic prepare --list-sources` names the datasets that are known; any table is read with --map"
+        others = (
+            "`magic prepare --list-sources` names the datasets that are known; any table is read with --map, "
+            "photos with masks beside them with --source mask-pairs"
+        )
         raise DataError([*([line] if line else [*error.problems, others]), *tables]) from None
 
 

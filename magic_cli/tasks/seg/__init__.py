@@ -131,7 +131,8 @@ class SegTask(Task):
                 if draws and split == "train":
                     encounter = with_ladder(encounter, prepared.questions)
                 samples += [Sample(image.image_id, encounter, (photo,)) for photo in _photos(image, each)]
-        return _filled(samples, prepared, split, "photos with masks")
+        remedy = f"prepare photos with masks, one each beside or in masks/; {MANIFEST} says what was left out"
+        return _filled(samples, prepared, split, "photos with masks", remedy)
 
     def prediction_samples(self, prepared: Prepared, split: str, config: Config) -> tuple[Sample, ...]:
         """Return one sample per photo, with a mask or without.
@@ -142,7 +143,7 @@ class SegTask(Task):
         photos = (image for image in prepared.images_of(split) if image.path is not None)
         cases = prepared.cases
         samples = [Sample(p.image_id, self._asked(cases[p.case_id], prepared, config), (p,)) for p in photos]
-        return _filled(samples, prepared, split, "photos")
+        return _filled(samples, prepared, split, "photos", f"see its {MANIFEST}")
 
     def prediction_warnings(
         self, prepared: Prepared, split: str, samples: Sequence[Sample], config: Config
@@ -293,9 +294,11 @@ class SegTask(Task):
 TASK = SegTask()
 
 
-def _filled(samples: Sequence[Sample], prepared: Prepared, split: str, expected: str) -> tuple[Sample, ...]:
+def _filled(
+    samples: Sequence[Sample], prepared: Prepared, split: str, expected: str, remedy: str
+) -> tuple[Sample, ...]:
     if not samples:
-        raise EmptySplit(problem(prepared.root, f"none in split {split!r}", expected, f"see its {MANIFEST}"))
+        raise EmptySplit(problem(prepared.root, f"none in split {split!r}", expected, remedy))
     return tuple(samples)
 
 

@@ -139,7 +139,7 @@ def test_the_challenge_without_its_tables_is_told_as_such(tmp_path: Path) -> Non
     root = make_challenge(tmp_path)
     for path in root.rglob("*.json"):
         path.unlink()
-    with pytest.raises(DataError, match="encounter"):
+    with pytest.raises(DataError, match=r"encounter(.|\n)*--source mask-pairs"):
         opened(root)
 
 
