@@ -18,8 +18,6 @@ MEASURED: Mapping[str, Mapping[str, float]] = {
 # GPU memory in GB: counted, never measured (examples/encoders.md, "Backbones for a GPU").
 ESTIMATED: Mapping[str, Mapping[str, float]] = {"large": {"seg": 20.0}}
 
-_NO_GPU = "there is no GPU here: --set batch_size=auto, --finetune lora, or preset small"
-
 _WAIT = 5  # seconds for nvidia-smi, which hangs on a broken driver
 _QUERY = ("nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits")
 
@@ -52,7 +50,7 @@ def rows() -> Iterable[Row]:
     yield from (_measured(preset, of_tasks, total) for preset, of_tasks in MEASURED.items())
     yield from (_estimated(preset, of_tasks, room) for preset, of_tasks in ESTIMATED.items())
     text = "not measured; meant for a GPU (magic train pretrain prints an estimate)"
-    yield Row("presets", "paper", text) if room else Row("presets", "paper", text, NOTE, _NO_GPU)
+    yield _for_gpu("paper", text, 0.0, room)
 
 
 def _measured(preset: str, of_tasks: Mapping[str, float], total: int | None) -> Row:
@@ -67,11 +65,16 @@ def _measured(preset: str, of_tasks: Mapping[str, float], total: int | None) -> 
 
 def _estimated(preset: str, of_tasks: Mapping[str, float], room: float) -> Row:
     needs = ", ".join(f"{task} about {size:.0f}" for task, size in of_tasks.items())
-    text = f"{needs} GB of GPU memory, an estimate"
-    if room < max(of_tasks.values()):
-        there = f"the GPU here has {room:.0f} GB: --set batch_size=auto, --finetune lora, or preset small"
-        return Row("presets", preset, text, NOTE, there if room else _NO_GPU)
-    return Row("presets", preset, text)
+    return _for_gpu(preset, f"{needs} GB of GPU memory, an estimate", max(of_tasks.values()), room)
+
+
+def _for_gpu(preset: str, text: str, needs: float, room: float) -> Row:
+    """Return the row of a preset that is meant for a GPU, with a note if there is none, or one of less than `needs`."""
+    if room and room >= needs:
+        return Row("presets", preset, text)
+    there = f"the GPU here has {room:.0f} GB" if room else "there is no GPU here"
+    remedy = f"{there}: --set batch_size=auto, --finetune lora, or preset small"
+    return Row("presets", preset, text, NOTE, remedy)
 
 
 def _gpus() -> Iterable[tuple[str, float, float]]:

@@ -131,7 +131,7 @@ class SegTask(Task):
                 if draws and split == "train":
                     encounter = with_ladder(encounter, prepared.questions)
                 samples += [Sample(image.image_id, encounter, (photo,)) for photo in _photos(image, each)]
-        remedy = f"prepare photos with masks, one each beside or in masks/; {MANIFEST} says what was left out"
+        remedy = f"prepare photos with a mask each, beside them or in masks/; {MANIFEST} says what was left out"
         return _filled(samples, prepared, split, "photos with masks", remedy)
 
     def prediction_samples(self, prepared: Prepared, split: str, config: Config) -> tuple[Sample, ...]:
