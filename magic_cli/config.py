@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
 
 from magic_cli import preset_files
-from magic_cli.errors import ConfigError, did_you_mean
+from magic_cli.errors import ConfigError, did_you_mean, kind_in_words
 from magic_cli.io.files import StrPath
 from magic_cli.preset_files import PresetFile
 from magic_cli.setting import FRACTION, OnlyWith, Range, Setting, SettingValue
@@ -243,7 +243,7 @@ def _checked(config_class: type[Config], values: Mapping[str, Any], where: str) 
         elif wanted is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**300:
             clean[name] = float(value)
         elif type(value) is not wanted:
-            lines.append(f"{where} {name}: got {type(value).__name__}, expected {wanted.__name__}")
+            lines.append(f"{where} {name}: got {kind_in_words(type(value))}, expected {kind_in_words(wanted)}")
         else:
             clean[name] = value
     if lines:

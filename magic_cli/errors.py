@@ -25,6 +25,16 @@ _WORD = re.compile(r"[\w.,:+-]{0,40}", re.ASCII)
 # ids, qids and numbers have a digit and no blank; letters with accents are allowed, scripts without blanks are not
 _ID = re.compile(r"(?=\D*\d)[A-Za-z0-9\u00c0-\u024f_.,+-]{1,64}")
 
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    type(None): "null",
+    list: "a list",
+    dict: "an object",
+}
+
 _FIELD = re.compile(
     r"|train|valid|val|validation|dev|test|encounter_id|author_id|image_ids|responses|qid"
     r"|(?:query_title|query_content|content|question|options)_[a-z]{2}"
@@ -67,7 +77,16 @@ def redact(value: object, words: bool = False) -> str:
         return repr(value) if is_plain else f"text of {len(value)} characters"
     if value is None or isinstance(value, bool | int | float):
         return f"{value!r:.40}"
-    return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else type(value).__name__
+    return kind_in_words(type(value))
+
+
+def kind_in_words(kind: type) -> str:
+    """Return what a message calls a type of values, of settings or JSON; types of other values keep their names.
+
+    >>> kind_in_words(int), kind_in_words(dict)
+    ('a whole number', 'an object')
+    """
+    return _KINDS.get(kind, kind.__name__)
 
 
 def redact_key(key: object, words: bool = False) -> str:

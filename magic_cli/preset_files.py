@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from magic_cli.errors import ConfigError, did_you_mean, problem
+from magic_cli.errors import ConfigError, did_you_mean, kind_in_words, problem
 from magic_cli.io.files import StrPath
 from magic_cli.io.regular_file import open_regular
 
@@ -174,7 +174,7 @@ def _check_top(table: Mapping[str, object], name: str, lines: Mapping[tuple[str,
             remedy = f"settings belong below [shared] or a task's name, such as [{SECTIONS[1]}]"
             faults.append(f"{where}: {key}: before any section; {remedy}")
         elif key in _TOP and not isinstance(value, str):
-            faults.append(problem(f"{where}: {key}", type(value).__name__, "text in quotes", "put it in quotes"))
+            faults.append(problem(f"{where}: {key}", kind_in_words(type(value)), "text in quotes", "put it in quotes"))
     if faults:
         raise ConfigError(faults)
 

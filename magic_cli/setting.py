@@ -7,7 +7,7 @@ A field is `name: Annotated[type, bounds, description] = default`. The bounds ar
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
-from magic_cli.errors import ConfigError
+from magic_cli.errors import ConfigError, kind_in_words
 
 SettingValue = bool | int | float | str
 
@@ -108,10 +108,10 @@ class Setting:
                 return True
             if text.lower() in ("false", "no", "0", "off"):
                 return False
-            raise ConfigError(f"--set {self.name}={text[:60]}: expected true or false")
+            raise ConfigError(f"--set {self.name}={text[:60]}: expected {kind_in_words(bool)}")
         try:
             if self.value_type is not str and ("_" in text or not text.isascii()):
                 raise ValueError  # Python reads 1_0 as ten
             return self.value_type(text)
         except ValueError:
-            raise ConfigError(f"--set {self.name}={text[:60]}: expected {self.value_type.__name__}") from None
+            raise ConfigError(f"--set {self.name}={text[:60]}: expected {kind_in_words(self.value_type)}") from None

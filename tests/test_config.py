@@ -71,7 +71,7 @@ def test_a_preset_of_ones_own_is_checked_like_all_others(presets: Path) -> None:
     assert shipped_presets() == ("mine",)
     assert resolve(CvqaConfig, "mine").epochs == 3
     assert lines("seg", "mine") == (
-        "mine.toml:5: width: got str, expected int",
+        "mine.toml:5: width: got text, expected a whole number",
         "mine.toml:6: epoch: no such setting for task 'seg'; did you mean epochs?",
     )
     (presets / "mine.toml").write_text("[seg]\nlr = 1\n")
@@ -115,9 +115,9 @@ def test_set_converts_to_the_settings_type(pair: str, name: str, value: object) 
     [
         ("epochs", "--set epochs: expected key=value, such as --set epochs=5"),
         ("", "--set : expected key=value, such as --set epochs=5"),
-        ("epochs=", "--set epochs=: expected int"),
-        ("epochs=2.5", "--set epochs=2.5: expected int"),
-        ("lr=fast", "--set lr=fast: expected float"),
+        ("epochs=", "--set epochs=: expected a whole number"),
+        ("epochs=2.5", "--set epochs=2.5: expected a whole number"),
+        ("lr=fast", "--set lr=fast: expected a number"),
         ("rules=maybe", "--set rules=maybe: expected true or false"),
         ("epoch=5", "--set epoch=5: no such setting for task 'cvqa'; did you mean epochs?"),
         ("batchsize=5", "--set batchsize=5: no such setting for task 'cvqa'; did you mean batch_size?"),
@@ -180,13 +180,13 @@ def test_from_dict_lists_all_wrong_types_and_unknown_keys() -> None:
     with pytest.raises(ConfigError) as raised:
         from_dict(CvqaConfig, values, "best.pt:")
     assert raised.value.problems == (
-        "best.pt: epochs: got bool, expected int",
-        "best.pt: lr: got str, expected float",
-        "best.pt: rules: got int, expected bool",
-        "best.pt: preset: got NoneType, expected str",
+        "best.pt: epochs: got true or false, expected a whole number",
+        "best.pt: lr: got text, expected a number",
+        "best.pt: rules: got a whole number, expected true or false",
+        "best.pt: preset: got null, expected text",
         "best.pt: widht: no such setting for task 'cvqa'; did you mean width?",
-        "best.pt: seed: got float, expected int",
-        "best.pt: dropout: got bool, expected float",
+        "best.pt: seed: got a number, expected a whole number",
+        "best.pt: dropout: got true or false, expected a number",
     )
 
 
@@ -309,7 +309,7 @@ def test_settings_from_python_name_themselves_in_errors() -> None:
     with pytest.raises(ConfigError) as caught:
         resolve(SegConfig, "tiny", {"epochs": "two", "bach_size": 4, 3: 1})  # type: ignore[dict-item]
     assert [line.split(";")[0] for line in caught.value.problems] == [
-        "settings: epochs: got str, expected int",
+        "settings: epochs: got text, expected a whole number",
         "settings: bach_size: no such setting for task 'seg'",
         "settings: 3: no such setting for task 'seg'",
     ]
@@ -355,11 +355,11 @@ def test_set_wins_over_flags_over_the_config_file_over_the_preset(tmp_path: Path
         (b"[seg]\n\nepoch = 3\n", "my.toml:3: epoch: no such setting for task 'seg'; did you mean epochs?"),
         (b"[shared]\nlr = 0\n", "my.toml:2: lr: got 0.0, expected at least 1e-09"),
         (b"[seg]\nloss = 'dice'\n", "my.toml:2: loss: got 'dice', expected one of bce, bce+dice"),
-        (b"[seg]\nlr = [1]\n", "my.toml:2: lr: got list, expected float"),
+        (b"[seg]\nlr = [1]\n", "my.toml:2: lr: got a list, expected a number"),
         (b"[seg]\npreset = 'tiny'\n", "my.toml:2: no setting; write `extends = ...` above all sections"),
         (b"epochs = 3\n", "my.toml:1: epochs: before any section; settings belong below [shared] or a task's name"),
         (b"[segg]\n", "my.toml:1: no such section [segg]; did you mean seg?"),
-        (b"extends = 3\n", "my.toml:1: extends: got int, expected text in quotes"),
+        (b"extends = 3\n", "my.toml:1: extends: got a whole number, expected text in quotes"),
         (b"[seg\n", "my.toml: no TOML: "),
         ("[seg]\n".encode("utf-16"), "my.toml: got text that is not UTF-8, expected TOML in UTF-8"),
         (None, "--config my.toml: no such file; `magic config TASK > my.toml` writes one"),

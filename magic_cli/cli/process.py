@@ -29,6 +29,8 @@ _ALLOCATORS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 _PLAIN = re.compile(r"(?:[a-z0-9_]+:[\w.]+(?:,(?=.)|$))*")  # what torch reads without ending the process
 _ADVISED = ("CUDA_LAUNCH_BLOCKING", "TORCH_USE_CUDA_DSA")  # any CUDA error advises to set them
 
+_OPTIONS = {".pt": "ckpt", ".jpg": "image", ".jpeg": "image", ".png": "image"}  # by the suffix of what they take
+
 _FIRST_SPEAKS = 1.0  # seconds that the other processes leave to the first one
 
 _INTERRUPTED = "interrupted; what was there before is kept, and nothing half done"
@@ -100,7 +102,8 @@ def _exit_code_and_lines(error: Exception) -> tuple[int, list[str]]:
             log(usage())
             return 2, [f"no command; see {path} --help"]
         line = printable(usage()).removeprefix("Invalid value: ").replace(": Value error, ", ": ").rstrip(".")
-        return getattr(error, "exit_code", 2), [f"{_as_setting(line, path)}; see {path} --help"]
+        line = _as_option(_as_setting(line, path), error)
+        return getattr(error, "exit_code", 2), [f"{line}; see {path} --help"]
     variable = _misread_variable(error)
     if variable:
         reads = f"{variable}={os.environ[variable][:60]}"
@@ -121,6 +124,18 @@ def _as_setting(line: str, path: str) -> str:
     if not path.endswith(" train") or not any(name in settings_of(tasks.config_class(task)) for task in tasks.NAMES):
         return line
     return f"no option --{name.replace('_', '-')}: it is a setting, --set {name}=VALUE"
+
+
+def _as_option(line: str, error: Exception) -> str:
+    """Return a line about words that follow no option with the option that takes them, if the command has it."""
+    words = re.fullmatch(r"Got unexpected extra argument\(s\) \((.*)\)", line)
+    if words is None:
+        return line
+    command = getattr(getattr(error, "ctx", None), "command", None)
+    options = {parameter.name for parameter in getattr(command, "params", ())}
+    name = _OPTIONS.get(Path(words[1]).suffix.lower(), "data")
+    remedy = f"write --{name} before it" if name in options else "it belongs to no option"
+    return f"got {words[1]!r} without the name of an option; {remedy}"
 
 
 def _misread_variable(error: Exception) -> str | None:

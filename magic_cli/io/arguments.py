@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from magic_cli.errors import DataError, MagicError, problem
+from magic_cli.errors import DataError, MagicError, kind_in_words, problem
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 _SCALARS: tuple[type, ...] = (bool, int, float, str)
@@ -95,7 +95,7 @@ def _scalar(kind: Any, value: Json, where: str) -> object:
         return float(value)
     if kind in _SCALARS and type(value) is kind:
         return value
-    raise DataError(problem(where, f"a {type(value).__name__}", _name(kind), "is it a run.json of this version?"))
+    raise DataError(problem(where, kind_in_words(type(value)), _name(kind), "is it a run.json of this version?"))
 
 
 def _alternative(kinds: Sequence[Any], value: Json, where: str) -> object:
@@ -108,7 +108,7 @@ def _alternative(kinds: Sequence[Any], value: Json, where: str) -> object:
         except DataError as error:
             problems = error.problems
     names = " or ".join(_name(kind) for kind in kinds if get_origin(kind) is not os.PathLike)
-    got = f"a {type(value).__name__}"
+    got = kind_in_words(type(value))
     raise DataError(
         problems if isinstance(value, dict) else problem(where, got, names, "is it a run.json of this version?")
     )
@@ -137,4 +137,4 @@ def _options(kind: Any, values: Mapping[str, Json], where: str) -> object:
 
 
 def _name(kind: Any) -> str:
-    return "nothing" if kind is type(None) else getattr(kind, "__name__", str(kind))
+    return kind_in_words(kind) if isinstance(kind, type) else str(kind)

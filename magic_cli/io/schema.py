@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from magic_cli.errors import is_shown, printable, redact, redact_key
+from magic_cli.errors import is_shown, kind_in_words, printable, redact, redact_key
 
 _MOST_SORTED = 10_000
 
@@ -98,7 +98,7 @@ def _place(error: Any) -> list[tuple[bool, Any]]:
 
 def _short(error: Any) -> str:
     if error.validator == "type":
-        return f"got {type(error.instance).__name__}, expected {error.validator_value}"
+        return f"got {kind_in_words(type(error.instance))}, expected {error.validator_value}"
     if error.validator == "required":
         return f"{str(error.message)[:200]}; complete this entry"
     if error.validator == "additionalProperties" and not all(

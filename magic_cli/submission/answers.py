@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from magic_cli.data.questions import whole_number
-from magic_cli.errors import SubmissionError, problem, redact_key, shorten
+from magic_cli.errors import SubmissionError, kind_in_words, problem, redact_key, shorten
 from magic_cli.io.file_kinds import kind_of_no_json
 from magic_cli.io.json_files import MAX_ANSWERS, MAX_ROWS, PairsHook, TooManyValues, parse_json
 from magic_cli.io.regular_file import binary_size
@@ -39,7 +39,7 @@ def read_rows(archive: Archive, name: str, notes: list[str]) -> list[Any]:
     if rows == {}:
         rows = []
     if not isinstance(rows, list):
-        got = f"a JSON {type(rows).__name__}"
+        got = kind_in_words(type(rows))
         raise SubmissionError(problem(where, got, "a list of objects with an encounter_id", "one row per encounter"))
     if not rows:
         notes.append(f"{where}: empty; the official scorer gives 0 for the closed questions.")
@@ -122,7 +122,7 @@ def read_row(row: Any, qids: Collection[str], where: str) -> SubmittedRow:
     """
     encounter = row.get("encounter_id") if isinstance(row, dict) else None
     if not isinstance(encounter, str):
-        got = "no encounter_id" if isinstance(row, dict) else f"a JSON {type(row).__name__}"
+        got = "no encounter_id" if isinstance(row, dict) else kind_in_words(type(row))
         return SubmittedRow("", problem(where, got, "an object with an encounter_id", "fix the row"), row)
     encounter = unicodedata.normalize("NFC", encounter)
     indices = {qid: whole_number(value) for qid, value in row.items() if qid in qids}
@@ -138,4 +138,4 @@ def _problem(where: str, row: Mapping[str, Any], bad: Sequence[str]) -> str:
 
 
 def _kind(value: Any) -> str:
-    return {str: "text", bool: "true or false", list: "a list", dict: "an object"}.get(type(value), f"{value!r:.20}")
+    return f"{value!r:.20}" if type(value) in (int, float, type(None)) else kind_in_words(type(value))

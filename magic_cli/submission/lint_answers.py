@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from magic_cli.data.questions import QuestionSchema, load_questions
-from magic_cli.errors import SubmissionError, redact, redact_key
+from magic_cli.errors import SubmissionError, kind_in_words, redact, redact_key
 from magic_cli.io import schema
 from magic_cli.io.json_files import repeated_keys
 from magic_cli.submission.answers import not_json, parse_answers, read_bytes
@@ -70,7 +70,7 @@ def _parse(findings: Findings, name: str) -> list[Any] | None:
         findings.add(name, not_json(data, error)[:100], "a JSON list", remedy)
         return None
     if not isinstance(rows, list):
-        got = f"a JSON {'object' if isinstance(rows, dict) else type(rows).__name__}"
+        got = kind_in_words(type(rows))
         remedy = 'write [{"encounter_id": ...}, ...] (the official scorer stops, or gives 0)'
         findings.add(name, got, "a JSON list, one object per encounter", remedy)
         return None

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from magic_cli.cli.app import app
 from magic_cli.cli.command_line import SYNONYMS, MagicCommand, MagicGroup
-from magic_cli.cli.process import _as_setting
+from magic_cli.cli.process import _as_setting, _exit_code_and_lines
 from magic_cli.errors import DataError
 
 
@@ -88,6 +88,24 @@ def test_a_setting_that_is_typed_as_an_option_is_told_how_to_be_set() -> None:
     assert _as_setting(line, "magic train") == "no option --batch-size: it is a setting, --set batch_size=VALUE"
     assert _as_setting("No such option: --bath-size", "magic train") == "No such option: --bath-size"
     assert _as_setting(line, "magic predict") == line
+
+
+@pytest.mark.parametrize(
+    ("verb", "word", "remedy"),
+    [
+        ("prepare", "DermaVQA/", "write --data before it"),
+        ("train", "other", "write --data before it"),
+        ("predict", "best.pt", "write --ckpt before it"),
+        ("search", "a.JPG", "write --image before it"),
+        ("doctor", "now", "it belongs to no option"),
+    ],
+)
+def test_a_word_without_its_option_is_told_which_one_takes_it(verb: str, word: str, remedy: str) -> None:
+    task = {"train": ["seg"], "predict": ["seg", "--ckpt", "a.pt"]}.get(verb, [])
+    with pytest.raises(Exception, match="unexpected extra") as caught:
+        get_command(app).main([verb, *task, word], standalone_mode=False, prog_name="magic")
+    told = f"got {word!r} without the name of an option; {remedy}; see magic {verb} --help"
+    assert _exit_code_and_lines(caught.value) == (2, [told])
 
 
 @pytest.mark.parametrize(("typed", "value"), [("magic predict seg --split v", "valid"), ("magic train cv", "cvqa")])

@@ -341,7 +341,7 @@ def test_all_rows_with_missing_keys_are_named() -> None:
     assert refused(rows) == [
         "d.json:2: 'qid' is a required property; complete this entry",
         "d.json:7: 'options_en' is a required property; complete this entry",
-        "d.json:9: got str, expected object",
+        "d.json:9: got text, expected object",
         "d.json:11: 'question_en' is a required property; complete this entry",
     ]
 

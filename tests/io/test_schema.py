@@ -223,11 +223,11 @@ def test_a_valid_value_has_no_problems() -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ({}, "d.json: got dict, expected array"),
+        ({}, "d.json: got an object, expected array"),
         ([], "d.json: got a list, expected minItems 1"),
-        ([ROW, 3], "d.json:1: got int, expected object"),
-        ([ROW, ROW | {"options_zh": "text"}], "d.json:1.options_zh: got str, expected array"),
-        ([ROW | {"options_en": ["a", 1]}], "d.json:0.options_en.1: got int, expected string"),
+        ([ROW, 3], "d.json:1: got a whole number, expected object"),
+        ([ROW, ROW | {"options_zh": "text"}], "d.json:1.options_zh: got text, expected array"),
+        ([ROW | {"options_en": ["a", 1]}], "d.json:0.options_en.1: got a whole number, expected string"),
         ([{k: v for k, v in ROW.items() if k != "qid"}], "d.json:0: 'qid' is a required property; complete this entry"),
         ([ROW | {"qid": "x\ty"}], r"d.json:0.qid: got text of 3 characters, expected pattern ^[A-Za-z0-9_-]{1,64}$"),
     ],

@@ -145,7 +145,7 @@ def test_the_settings_may_be_texts_or_values_or_in_a_file(tmp_path: Path) -> Non
         assert (config.batch_size, config.epochs) == (8, 5)
     assert TrainOptions(settings="batch_size=auto").seeks_batch_size("seg")
     assert not TrainOptions(settings=["batch_size=16"]).seeks_batch_size("seg")
-    with pytest.raises(ConfigError, match="batch_size=many: expected int"):
+    with pytest.raises(ConfigError, match="batch_size=many: expected a whole number"):
         TrainOptions(settings=["batch_size=many"]).resolve(SegConfig)
     file = tmp_path / "my.toml"
     file.write_text('[seg]\nbatch_size = "auto"\nepochs = 5\n')

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from magic_cli.data.texts.terms import words_of
-from magic_cli.errors import DataError, problem
+from magic_cli.errors import DataError, kind_in_words, problem
 from magic_cli.io.json_files import MAX_JSON, read_json
 from magic_cli.io.regular_file import open_regular
 
@@ -53,7 +53,7 @@ def read_ontology(path: Path) -> Ontology:
     if isinstance(value, dict) and value and all(isinstance(parent, str | None) for parent in value.values()):
         return Ontology(_paths({child: parent or "" for child, parent in value.items()}, path))
     if not isinstance(value, dict | list) or not value:
-        raise DataError(problem(path, type(value).__name__ if value else "nothing", _EXPECTED, "fix the file"))
+        raise DataError(problem(path, kind_in_words(type(value)) if value else "nothing", _EXPECTED, "fix the file"))
     return Ontology({names[-1]: names for names in _nested(value, (), path)})
 
 
@@ -74,7 +74,7 @@ def _nested(value: object, above: tuple[str, ...], path: Path, depth: int = 0) -
         if value.strip():
             yield (*above, value.strip())
     elif value is not None:
-        raise DataError(problem(path, f"a {type(value).__name__} as a name", _EXPECTED, "fix the file"))
+        raise DataError(problem(path, f"{kind_in_words(type(value))} as a name", _EXPECTED, "fix the file"))
 
 
 def _pairs(path: Path) -> Iterator[tuple[str, str]]:

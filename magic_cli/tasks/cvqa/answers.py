@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from magic_cli.data.gold import AnswerGold
 from magic_cli.data.questions import QuestionSchema
-from magic_cli.errors import shorten
+from magic_cli.errors import kind_in_words, shorten
 from magic_cli.records import Neighbour, Prediction, Submitted
 from magic_cli.submission.answers import SubmittedRow
 from magic_cli.tasks.bottleneck import Seen
@@ -18,8 +18,6 @@ from magic_cli.tasks.cvqa.decode import best_set
 from magic_cli.training.task import of_class
 
 P = TypeVar("P", bound=Prediction | Submitted)
-
-_KINDS = {str: "text", bool: "true or false", type(None): "null", list: "a list", dict: "an object"}
 
 Decode = Literal["slot", "set"]
 
@@ -213,5 +211,5 @@ def _element(row: SubmittedRow, qid: str, size: int) -> tuple[Hashable, str]:
     if value is not None and 0 <= value < size:
         return value, ""
     raw = row.raw[qid]
-    kind = _KINDS.get(type(raw)) or str(raw)
+    kind = str(raw) if type(raw) in (int, float) else kind_in_words(type(raw))
     return ("wrong", raw if isinstance(raw, Hashable) else repr(raw)), kind
