@@ -28,10 +28,13 @@ def voting(context: typer.Context, task: str, ckpt: list[Path], preds: list[Path
     if vote and not tasks.get(task).supports_vote:
         able = " or ".join(name for name in tasks.NAMES if tasks.get(name).supports_vote)
         raise typer.BadParameter(f"--vote merges closed answers: magic predict {able} --vote ..., not {task}")
-    if ckpt and (vote or preds):
+    if ckpt and vote:
         raise typer.BadParameter("--ckpt or --vote PRED..., not both")
+    if preds and not vote:
+        name = "--ckpt before each checkpoint" if preds[0].suffix == ".pt" else "--vote to merge predictions"
+        raise typer.BadParameter(f"got {str(preds[0])!r} without the name of an option; write {name}")
     if not ckpt and not vote:
-        raise typer.BadParameter("--ckpt FILE is missing" + (" (or --vote, for predictions)" if preds else ""))
+        raise typer.BadParameter("--ckpt FILE is missing")
     if vote and len(preds) < 2:
         raise typer.BadParameter(f"--vote needs two predictions or more, got {len(preds)}")
     if vote and (unused := _given(context) - _VOTED):

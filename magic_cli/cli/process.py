@@ -29,8 +29,6 @@ _ALLOCATORS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 _PLAIN = re.compile(r"(?:[a-z0-9_]+:[\w.]+(?:,(?=.)|$))*")  # what torch reads without ending the process
 _ADVISED = ("CUDA_LAUNCH_BLOCKING", "TORCH_USE_CUDA_DSA")  # any CUDA error advises to set them
 
-_OPTIONS = {".pt": "ckpt", ".jpg": "image", ".jpeg": "image", ".png": "image"}  # by the suffix of what they take
-
 _FIRST_SPEAKS = 1.0  # seconds that the other processes leave to the first one
 
 _INTERRUPTED = "interrupted; what was there before is kept, and nothing half done"
@@ -132,9 +130,9 @@ def _as_option(line: str, error: Exception) -> str:
     if words is None:
         return line
     command = getattr(getattr(error, "ctx", None), "command", None)
-    options = {parameter.name for parameter in getattr(command, "params", ())}
-    name = _OPTIONS.get(Path(words[1]).suffix.lower(), "data")
-    remedy = f"write --{name} before it" if name in options else "it belongs to no option"
+    options = {each.name for each in getattr(command, "params", ()) if each.param_type_name == "option"}
+    name = "image" if Path(words[1]).suffix.lower() in (".jpg", ".jpeg", ".png") else "data"
+    remedy = f"write --{name} before it" if name in options else "leave it out"
     return f"got {words[1]!r} without the name of an option; {remedy}"
 
 
