@@ -102,8 +102,13 @@ def read_config_file(path: StrPath) -> PresetFile:
     """Return a file of settings (--config).
 
     Raises:
-        ConfigError: there is none, or it is not valid.
+        ConfigError: there is none (with the preset that may be meant), or it is a folder, or not valid.
     """
+    if Path(path).is_dir():
+        remedy = "give a file; `magic config TASK` shows how it looks"
+        raise ConfigError(problem(f"--config {path}", "a folder", "a file of settings", remedy))
+    if not Path(path).exists() and str(path) in (*shipped_presets(), *own_presets()):
+        raise ConfigError(f"--config {path}: no such file; did you mean --preset {path}?")
     if not Path(path).is_file():
         raise ConfigError(f"--config {path}: no such file; `magic config TASK > {path}` writes one")
     return _read(Path(path), str(path))

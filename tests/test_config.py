@@ -375,5 +375,15 @@ def test_a_fault_in_a_config_file_is_one_line_with_its_place(
     assert found.startswith(line)
 
 
+def test_what_is_no_config_file_says_what_may_be_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("presets").mkdir()
+    Path("presets/mine.toml").write_bytes(b"[seg]\nlr = 0.1\n")
+    for name in ("tiny", "mine"):
+        assert lines("seg", "tiny", (), name) == (f"--config {name}: no such file; did you mean --preset {name}?",)
+    got = "got a folder, expected a file of settings; give a file; `magic config TASK` shows how it looks"
+    assert lines("seg", "tiny", (), "presets") == (f"--config presets: {got}",)
+
+
 def test_sections_of_files_are_the_tasks() -> None:
     assert set(preset_files.SECTIONS) == {"shared", *NAMES}

@@ -8,6 +8,7 @@ from typing import Any
 from typer import BadParameter
 from typer.core import TyperCommand, TyperGroup
 
+from magic_cli.cli import usage_errors
 from magic_cli.cli.process import require_loadable_torch
 from magic_cli.errors import DataError, printable
 
@@ -85,6 +86,12 @@ _FIRST_COLUMN = 26  # 80 columns leave 50 for the help
 class MagicCommand(TyperCommand):
     """A command whose help has its options in groups, in two columns that fit a terminal of 80."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Parse the command line; an option that takes one path may stand there once."""
+        if not ctx.resilient_parsing:
+            usage_errors.check(self, ctx, args)
+        return super().parse_args(ctx, args)
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, then the options of each group."""
         _write_options(self, ctx, formatter)
@@ -94,11 +101,10 @@ class MagicGroup(TyperGroup):
     """All commands; they need an existing working folder, as relative paths start from it."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command whose paths may not be empty: `--data "$UNSET"` would mean the working folder."""
+        """Return a command whose values are checked and, where they are invalid, named."""
         command: Any = super().get_command(ctx, cmd_name)
         for parameter in () if command is None else command.params:
-            if parameter.type_descriptor.annotation in (Path, list[Path]):
-                setattr(parameter, "process_value", functools.partial(_given, parameter))  # noqa: B010
+            setattr(parameter, "process_value", functools.partial(usage_errors.process_value, parameter))  # noqa: B010
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -145,13 +151,6 @@ class MagicGroup(TyperGroup):
             line = f"the working folder cannot be used ({error.strerror}); cd to a folder that exists"
             raise DataError(line) from None
         return super().invoke(ctx)
-
-
-def _given(parameter: Any, context: Any, value: Any) -> Any:
-    if value == "" or (isinstance(value, list | tuple) and "" in value):
-        line = "got an empty path, expected a file or folder; is a variable unset?"
-        raise BadParameter(line, ctx=context, param=parameter)
-    return type(parameter).process_value(parameter, context, value)
 
 
 def _write_options(command: Any, ctx: Any, formatter: Any) -> None:

@@ -7,9 +7,13 @@ import typer
 
 from magic_cli.cli import options as opt
 from magic_cli.cli.output import emit
+from magic_cli.errors import UsageError
+
+_OF_WRITING = ("seg", "cvqa", "out", "overwrite")
 
 
 def package(
+    context: typer.Context,
     seg: Annotated[Path | None, typer.Option(help="Folder of predicted masks.")] = None,
     cvqa: Annotated[Path | None, typer.Option(help="data_cvqa_sys.json, or the folder that contains it.")] = None,
     data: opt.Prepared = Path("prepared"),
@@ -27,8 +31,22 @@ def package(
     from magic_cli.commands import package as module
 
     if check_only is not None:
+        _refuse_writing(context)
         checked = module.check_submission(check_only, data, split)
         emit(as_json, "package", checked)
         return
     packed = module.package(seg, cvqa, data, split, out, module.PackageOptions(overwrite, dry_run))
     emit(as_json, "package", packed)
+
+
+def _refuse_writing(context: typer.Context) -> None:
+    """Refuse options that say what is packed, and where to, beside --check-only, which would ignore them.
+
+    Raises:
+        UsageError: with those that are given.
+    """
+    sources = {name: context.get_parameter_source(name) for name in _OF_WRITING}
+    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    if given:
+        names = ", ".join(f"--{name}" for name in given)
+        raise UsageError(f"--check-only writes nothing; leave out {names}")

@@ -7,6 +7,7 @@ import typer
 
 from magic_cli.cli import options as opt
 from magic_cli.cli.output import emit
+from magic_cli.cli.usage_errors import stray_word
 from magic_cli.io.progress import loading_torch
 
 if TYPE_CHECKING:
@@ -31,8 +32,7 @@ def voting(context: typer.Context, task: str, ckpt: list[Path], preds: list[Path
     if ckpt and vote:
         raise typer.BadParameter("--ckpt or --vote PRED..., not both")
     if preds and not vote:
-        name = "--ckpt before each checkpoint" if preds[0].suffix == ".pt" else "--vote to merge predictions"
-        raise typer.BadParameter(f"got {str(preds[0])!r} without the name of an option; write {name}")
+        raise typer.BadParameter(stray_word(str(preds[0]), context.command))
     if not ckpt and not vote:
         raise typer.BadParameter("--ckpt FILE is missing")
     if vote and len(preds) < 2:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from magic_cli.cli.output import print_text
+from magic_cli.cli.usage_errors import in_words
 from magic_cli.errors import ConfigError, DataError, Interrupted, MagicError, PeerError, ResourceError, printable
 from magic_cli.io.json_files import json_text
 from magic_cli.io.launcher import as_peer_error, launched, says_first
@@ -100,8 +101,7 @@ def _exit_code_and_lines(error: Exception) -> tuple[int, list[str]]:
             log(usage())
             return 2, [f"no command; see {path} --help"]
         line = printable(usage()).removeprefix("Invalid value: ").replace(": Value error, ", ": ").rstrip(".")
-        line = _as_option(_as_setting(line, path), error)
-        return getattr(error, "exit_code", 2), [f"{line}; see {path} --help"]
+        return getattr(error, "exit_code", 2), [f"{in_words(line, error)}; see {path} --help"]
     variable = _misread_variable(error)
     if variable:
         reads = f"{variable}={os.environ[variable][:60]}"
@@ -110,30 +110,6 @@ def _exit_code_and_lines(error: Exception) -> tuple[int, list[str]]:
     location = f" in {Path(frames[-1].filename).relative_to(_PACKAGE).as_posix()}:{frames[-1].lineno}" if frames else ""
     text = f": {printable(error)[:300]}" if isinstance(error, _SAFE_TO_QUOTE) and str(error) else ""
     return 1, [f"unexpected {type(error).__name__}{location}{text}; run again with --debug and report it"]
-
-
-def _as_setting(line: str, path: str) -> str:
-    """Return a line about an option that `train` does not have but whose name is a setting's with the way to set it."""
-    from magic_cli import tasks
-    from magic_cli.config import settings_of
-
-    option = re.match(r"No such option: --([a-z][a-z0-9-]*)", line)
-    name = option[1].replace("-", "_") if option else ""
-    if not path.endswith(" train") or not any(name in settings_of(tasks.config_class(task)) for task in tasks.NAMES):
-        return line
-    return f"no option --{name.replace('_', '-')}: it is a setting, --set {name}=VALUE"
-
-
-def _as_option(line: str, error: Exception) -> str:
-    """Return a line about words that follow no option with the option that takes them, if the command has it."""
-    words = re.fullmatch(r"Got unexpected extra argument\(s\) \((.*)\)", line)
-    if words is None:
-        return line
-    command = getattr(getattr(error, "ctx", None), "command", None)
-    options = {each.name for each in getattr(command, "params", ()) if each.param_type_name == "option"}
-    name = "image" if Path(words[1]).suffix.lower() in (".jpg", ".jpeg", ".png") else "data"
-    remedy = f"write --{name} before it" if name in options else "leave it out"
-    return f"got {words[1]!r} without the name of an option; {remedy}"
 
 
 def _misread_variable(error: Exception) -> str | None:

@@ -23,6 +23,27 @@ from magic_cli.io.json_files import json_text
 LABEL, GROUP = "diagnosis", "group"
 """Fields: the class of a case, and a hash of its patient, lesion, or cluster of duplicates."""
 
+_DIFFERS = {
+    "model_sha256": "another model",
+    "preprocessing": "another way to read photos",
+    "parts": "vectors of other parts",
+    "beta": "another weight of the parts",
+    "regions": "another number of regions",
+    "dataset": "another dataset",
+    "low_score": "other photos",
+    "licences": "other photos",
+    "fields": "other fields",
+    "dtype": "another --dtype",
+    "schema": "another version of the format",
+}
+"""What a message says of an entry of `IndexInfo` that differs; `low_score` is measured on the photos."""
+
+_OF_MODEL = {"preprocessing", "parts", "beta", "regions", "low_score"}
+"""Entries of `IndexInfo` that differ because the model does."""
+
+_OF_PHOTOS = {"dataset", "low_score", "licences", "fields"}
+"""Entries of `IndexInfo` that follow from what is indexed, and not from how."""
+
 Batch = tuple[Sequence[IndexedCase], NDArray[np.float32]]
 """Cases, and their vectors: float32 (cases, width), each part of norm 1."""
 
@@ -38,6 +59,7 @@ class IndexAdded:
         skipped: cases that were there as they are.
         cases: number of cases in the index now.
         not_kept: how many of the cases had a field that the index does not keep, by its name.
+        ckpt: the model's file, which the next command names where the index does not keep it; "": not known.
     """
 
     location: str
@@ -46,6 +68,7 @@ class IndexAdded:
     skipped: int
     cases: int
     not_kept: Mapping[str, int]
+    ckpt: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Return schemas/indexed.schema.json without its header."""
@@ -61,7 +84,7 @@ class IndexAdded:
         if self.not_kept:
             names = shorten((f"{name} ({count})" for name, count in self.not_kept.items()), total=True)
             lines.insert(1, f"fields that this index does not keep (cases): {names}")
-        return [*lines, _next(self.location)]
+        return [*lines, _next(self.location, self.ckpt)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +152,9 @@ def licences_of(info: IndexInfo) -> str:
     return adapter(info.dataset).licence if info.dataset in ADAPTERS else ""
 
 
-def _next(location: str) -> str:
+def _next(location: str, ckpt: str = "") -> str:
     """Return the command line of a search; only a folder keeps the model that it needs."""
-    model = "" if kind_of(location) == "folder" else " --ckpt best.pt"
+    model = "" if kind_of(location) == "folder" else f" --ckpt {shlex.quote(ckpt) if ckpt else 'FILE'}"
     return f"next: magic search --index {shlex.quote(location)}{model} --image PHOTO"
 
 
@@ -160,6 +183,7 @@ def building(
     rebuild: bool = False,
     is_first: bool = True,
     wait: Callable[[], None] = lambda: None,
+    add_line: str = "",
 ) -> Iterator[CaseIndex]:
     """Open an index to fill: a new one, or one that was begun with the same `info`, its date aside.
 
@@ -169,6 +193,7 @@ def building(
         rebuild: fill a new index in the place of one that is there, which is searched until the block ends.
         is_first: whether this process makes and publishes it, of several that fill it together.
         wait: returns when all of them have called it.
+        add_line: the command line that adds the photos to another index of this model; "" for none.
 
     Raises:
         DataError: there is another index, and not `rebuild`.
@@ -181,20 +206,27 @@ def building(
         create_index(location, info).close()
     wait()
     with rebuild_index(location, info) if rebuilds else open_index(location) as index:
-        _refuse_other(index, info)
+        _refuse_other(index, info, add_line)
         yield index
         if is_first:
             index.publish()
 
 
-def _refuse_other(index: CaseIndex, info: IndexInfo) -> None:
-    """Refuse to go on with an index of other vectors or fields; raises DataError that names what differs."""
+def _refuse_other(index: CaseIndex, info: IndexInfo, add_line: str = "") -> None:
+    """Refuse to go on with an index of other vectors or fields; raises DataError that says what differs."""
     if index.info.is_same(info):
         return
     before, after = index.info.to_json(), info.to_json()
-    names = [name for name in after if name != "created" and before[name] != after[name]]
-    got = f"an index of another {shorten(names)}"
-    raise DataError(problem(index.place, got, "the same, to go on with it", "use --rebuild, or another place"))
+    names = {name for name in after if name != "created" and before[name] != after[name]}
+    if "model_sha256" in names:
+        names -= _OF_MODEL
+    words = dict.fromkeys(word for name, word in _DIFFERS.items() if name in names)
+    cases = "its 1 case" if len(index) == 1 else f"its {len(index):,} cases"
+    remedy = f"--rebuild replaces {cases}; or use another place"
+    if add_line and names != {"fields"} and names <= _OF_PHOTOS:
+        own = ", with the fields that it has" if "fields" in names else ""
+        remedy = f"to add them{own}: {add_line}"
+    raise DataError(problem(index.place, " and ".join(words), f"the same as for {cases}, to go on with it", remedy))
 
 
 def add_batches(location: str, index: CaseIndex, batches: Iterable[Batch]) -> IndexAdded:

@@ -223,13 +223,13 @@ def _check_out(out: Path, overwrite: bool) -> None:
     if owned is not None and owned.kind != "package":
         line = problem(run_record.beside(out), f"a record of `magic {owned.kind}`", "none", "choose another --out")
         raise DataError(line)
-    if os.path.lexists(out) and not overwrite:
-        raise DataError(f"{printable(out)}: already there; use --overwrite, or another --out")
     files = {} if owned is None else owned.files
     names = [name for name in files if ownership.is_file_of(out.parent, name)]
     if out.is_file() and out.is_symlink() and files.get(out.name) == sha256(out):
         names.append(out.name)
     ownership.refuse_foreign(out.parent, names, [out.name])
+    if os.path.lexists(out) and not overwrite:
+        raise DataError(f"{printable(out)}: already there; use --overwrite, or another --out")
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from magic_cli.io.arguments import Json, from_json
 from magic_cli.io.files import StrPath, sha256
 from magic_cli.io.json_files import read_json
 from magic_cli.io.progress import is_main_process, log, track
-from magic_cli.io.regular_file import binary_size, open_regular
+from magic_cli.io.regular_file import binary_size, is_regular, open_regular
 from magic_cli.io.run_record import ORIGIN, Origin, RunFiles, called_by, relative_name
 
 VERBS = ("prepare", "train", "cross_validate", "predict", "vote", "score", "package")
@@ -76,8 +76,15 @@ def _read(file: Path) -> RunRecord:
     Raises:
         DataError: it is none, belongs to an older version, to a call that has not ended, or to a rerun.
     """
-    row = read_json(file, _MOST_BYTES)
-    if isinstance(row, dict) and (row.get("format"), row.get("schema")) == ("magic-run", 1):
+    try:
+        row = read_json(file, _MOST_BYTES)
+    except DataError:
+        if file.name.endswith(run_record.FILE) or not (is_regular(file) and os.access(file, os.R_OK)):
+            raise
+        row = None
+    if not (isinstance(row, dict) and (row.get("format") == "magic-run" or row.get("verb") in VERBS)):
+        raise DataError(problem(file, "no record of a magic call", "the run.json beside a result", "give that"))
+    if (row.get("format"), row.get("schema")) == ("magic-run", 1):
         raise DataError(problem(file, "a record of an older version", "one of this version", "run the command again"))
     lines = schema.problems("run", row, str(file))
     if lines:
@@ -212,9 +219,8 @@ def rerun(record: StrPath, out: StrPath | None = None, dry_run: bool = False) ->
     file = Path(record)
     plan = _Plan((file / run_record.FILE if file.is_dir() else file).resolve())
     target = plan.default_out() if out is None else _target(out)
-    if is_main_process() and not dry_run and os.path.lexists(target):  # the first of several processes makes it
-        line = f"{target}: already exists, and nothing is replaced; delete it, or use another --out"
-        raise DataError(printable(line))
+    if is_main_process() and os.path.lexists(target):  # the first of several processes makes it
+        raise DataError(printable(f"{target}: already exists, and nothing is replaced; use another --out"))
     with contextlib.chdir(plan.folder):
         _check_inputs(plan)
         notes = tuple(_notes(plan))

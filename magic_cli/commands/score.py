@@ -37,6 +37,7 @@ from magic_cli.report.score_report import (
     SystemScores,
 )
 from magic_cli.report.subgroups import SubgroupScores, by_name
+from magic_cli.submission.expected import OtherSplit
 from magic_cli.submission.pairs import find_pairs
 from magic_cli.submission.rankings import RankingFiles, asked_of, find_rankings, ranked_ids
 from magic_cli.submission.reader import Submission, holds_only_pairs, holds_only_rankings, open_predictions
@@ -277,7 +278,10 @@ def _score_system(path: Path, gold: Gold, options: ScoreOptions) -> SystemScores
         for deliverable in submission.deliverables_with(gold):
             task = tasks.get(tasks.BY_DELIVERABLE[deliverable])
             predictions = submission.of(deliverable, gold.answers.questions.by_qid)
-            scored.append(task.score(task.gold_in(gold), predictions, options.rules, options.workers))
+            try:
+                scored.append(task.score(task.gold_in(gold), predictions, options.rules, options.workers))
+            except OtherSplit as error:
+                raise OtherSplit(error.got, path) from None
         notes = (*submission.notes, *_exposure(path))
         return SystemScores(printable(path), notes, tuple(_as_one_run(submission, scored)))
 

@@ -4,6 +4,7 @@ No run.json: a query is a patient's, and what a result depends on is in its prov
 """
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,11 +18,26 @@ from magic_cli.errors import ConfigError, DataError, problem
 from magic_cli.io.files import StrPath, refuse_existing, sha256, write_text
 from magic_cli.io.ownership import is_same
 from magic_cli.io.progress import log
+from magic_cli.io.regular_file import open_regular
 from magic_cli.report.search import page, serve
 from magic_cli.report.search.result import SearchResult
 from magic_cli.training.runtime import RuntimeOptions
 
 MOST_CASES = 1000
+
+# what a file of each kind is called, and how one that this program wrote begins; no hits make an empty TREC run
+_OURS = {
+    "html": (
+        "page",
+        re.compile(
+            rb'<!doctype html>.*<meta name="generator" content="magic .*'
+            rb"<title>(?:The [\d,]+ cases most like this one|No case to compare with)</title>",
+            re.DOTALL,
+        ),
+    ),
+    "csv": ("table", re.compile(rb"rank,id,case,label,")),
+    "trec": ("TREC run", re.compile(rb"query Q0 \S+ 1 \d+ magic\n|\Z")),
+}
 
 
 class Searcher(Protocol):
@@ -53,9 +69,9 @@ class SearchOptions:
         where: which cases, such as "age >= 40 and site in ('back', 'chest')"; "": all.
         beta: weight of local similarity, 0 to 1; None: the index's own.
         html, csv, trec: files to write.
-        ckpt: the model that built the index; None: the one that its folder keeps.
+        ckpt: the model that built the index; None: the one that its folder keeps, or that of a run in runs/.
         weights: folder of Hugging Face checkpoints; None: as in training.
-        overwrite: replace files.
+        overwrite: replace older files of the same kind.
         runtime: device.
     """
 
@@ -138,8 +154,8 @@ def search(options: SearchOptions = _DEFAULTS, searcher: Searcher | None = None)
         searcher: None: that of `options.index`.
 
     Raises:
-        ConfigError: an option is invalid, or there is no query. DataError: a file is there already or cannot be
-            written, or the photo cannot be read. MagicError: any other of its kinds.
+        ConfigError: an option is invalid, or there is no query. DataError: a file is there already, is of another
+            kind or cannot be written, or the photo cannot be read. MagicError: any other of its kinds.
     """
     stated, where = options.stated, parse_where(options.where) if options.where else None
     if options.image is None and not options.text.strip() and not stated:
@@ -153,7 +169,7 @@ def search(options: SearchOptions = _DEFAULTS, searcher: Searcher | None = None)
     if len(set(map(Path.absolute, files.values()))) < len(files):
         raise ConfigError(problem("--html, --csv, --trec", "one file twice", "a file each", "give other names"))
     for kind, path in files.items():
-        refuse_existing(path, options.overwrite, f"--{kind}")
+        _check_place(path, kind, options.overwrite)
     used = open_searcher(options) if searcher is None else searcher
     result = used.search(photo, options.text.strip(), stated, options.k, where)
     result = replace(result, provenance={**result.provenance, "command": command_line(options)})
@@ -161,6 +177,25 @@ def search(options: SearchOptions = _DEFAULTS, searcher: Searcher | None = None)
     for kind, path in files.items():
         write_text(path, texts[kind]())
     return SearchOutcome(result, files)
+
+
+def _check_place(path: Path, kind: str, overwrite: bool) -> None:
+    """Refuse a place for a file that is taken; what is no older file of this kind is never replaced."""
+    name, begins = _OURS[kind]
+    if path.is_dir():
+        raise DataError(problem(path, "a folder", f"a new file for --{kind}", "give another name"))
+    if os.path.lexists(path) and not begins.match(_head(path)):
+        raise DataError(problem(path, "a file of another kind", f"an older {name}", "give another name"))
+    refuse_existing(path, overwrite, f"--{kind}")
+
+
+def _head(path: Path) -> bytes:
+    """Return the first bytes of a file; of one that cannot be read, such as a device, some that are of no kind."""
+    try:
+        with open_regular(path) as file:
+            return file.read(2000)
+    except OSError:
+        return b"?"
 
 
 def serve_page(options: SearchOptions = _DEFAULTS, searcher: Searcher | None = None, port: int = 0) -> None:

@@ -25,6 +25,12 @@ from magic_cli.records import SPLITS, Case
 
 MASKS, ANSWERS = "masks_refs", "data_cvqa_ref.json"
 
+_PREDICTED = "data_cvqa_sys.json"
+
+_PREDICTIONS = (_PREDICTED, f"*/{_PREDICTED}", "*_mask_sys.tiff", "*/*_mask_sys.tiff", "*/*/*_mask_sys.tiff")
+
+_SWAPPED = "give them first, and the gold last"
+
 CONCEPT_TABLE = "meta.csv"  # of MONET's folders: the concepts of photos (data/sources/photo_tables.py)
 
 _TABLES = (*SPLITS, "val", "dev")  # beginnings of the names of tables
@@ -269,6 +275,8 @@ def _from_file(path: Path) -> Gold:
         kind = kind_of(path)
         remedy = "rename it to .json" if kind.endswith("holds JSON") else "check the path"
         raise DataError(problem(path, kind, "a .json file or a folder", remedy))
+    if path.name == _PREDICTED:
+        raise DataError(problem(path, "predictions", f"gold answers, such as {ANSWERS}", _SWAPPED))
     questions = load_questions(_definitions(path.parent))
     source = printable(path)
     return Gold(source, MaskGold(source), AnswerGold(source, questions, _read_answers(path, questions)))
@@ -304,8 +312,8 @@ def _from_folder(path: Path, split: str) -> Gold:
     if not images and not files:
         expected = f"IMG_*_mask_ann*.tiff, .tif or .png, {ANSWERS} or a prepared dataset"
         got, remedy = "a folder without gold", "check the path"
-        if any(next(path.glob(name), None) for name in ("data_cvqa_sys.json", "*_mask_sys.tiff", "*/*_mask_sys.tiff")):
-            got, remedy = "predictions", "give them first, and the gold last"
+        if any(next(path.glob(name), None) for name in _PREDICTIONS):
+            got, remedy = "predictions", _SWAPPED
         raise DataError(problem(path, got, expected, remedy))
     source, answers = printable(path), _read_answers(files[0], questions) if files else {}
     return Gold(source, MaskGold(source, images, notes=_notes(images)), AnswerGold(source, questions, answers))

@@ -1,5 +1,6 @@
 """Files: atomic writes, temporary names, hashes."""
 
+import errno
 import hashlib
 import os
 import re
@@ -25,6 +26,8 @@ _TEMPORARY = re.compile(r"\.magic-([0-9a-f]{10})([0-9a-f]{6})(\.tmp)?")
 STAGE_MARK = "made-by-magic.txt"  # in each temporary folder: the name of the result that is built in it
 
 _OPEN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # neither a link nor a pipe is opened
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _watched: dict[Path, tuple[int, int]] = {}  # folders that must stay the ones they were: device and inode
 
@@ -54,11 +57,20 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object], around: Aroun
     except (OSError, RuntimeError, ValueError) as error:
         if not is_open:  # ValueError: a null byte in the path
             reason = getattr(error, "strerror", None) or error
-            raise DataError(f"{path}: cannot be written ({reason}); choose another --out") from None
+            raise DataError(f"{path}: cannot be written ({reason}); {elsewhere(error)}") from None
         cause = error if isinstance(error, OSError) else error.__context__  # torch.save hides a full disk
         if not isinstance(cause, OSError):
             raise
-        raise DataError(f"{path}: cannot be written ({cause.strerror or cause}); free space or --out") from None
+        raise DataError(f"{path}: cannot be written ({cause.strerror or cause}); {elsewhere(cause)}") from None
+
+
+def elsewhere(error: Exception) -> str:
+    """Return what helps where something cannot be written: space can be freed only on a disk that is full.
+
+    No option is named: what is written may be that of --html, --card or --onnx, or of none.
+    """
+    remedy = "choose another place"
+    return f"free space, or {remedy}" if isinstance(error, OSError) and error.errno in _FULL else remedy
 
 
 @contextmanager

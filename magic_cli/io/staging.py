@@ -21,6 +21,7 @@ from magic_cli.io.exchange import exchange, move
 from magic_cli.io.files import (
     STAGE_MARK,
     check_watched,
+    elsewhere,
     is_temporary_name,
     keep_mode,
     sha256,
@@ -241,7 +242,7 @@ def _stage(out: Path, typed: Path) -> Iterator[Path]:
             yield made
         _sweep(out)
     except OSError as error:
-        line = f"{typed}: cannot be written ({error.strerror or error}); free space, or choose another --out"
+        line = f"{typed}: cannot be written ({error.strerror or error}); {elsewhere(error)}"
         raise DataError(printable(line)) from None
     except DataError as error:  # about a file in the hidden folder, whose name means nothing to the user
         names = printable(f"{made}/{_NEW}"), printable(out)

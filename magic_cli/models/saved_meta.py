@@ -117,7 +117,11 @@ def _pickled(path: Path) -> tuple[Mapping[str, object], dict[str, SavedTensor]]:
     remedy = "copy it again or train again; nothing in it was run"
     try:
         with open_regular(path) as opened, zipfile.ZipFile(opened) as file:
-            member = next(info for info in file.infolist() if info.filename.endswith("data.pkl"))
+            member = next((info for info in file.infolist() if info.filename.endswith("data.pkl")), None)
+            if member is None:
+                raise CheckpointError(
+                    problem(path, "a zip of another kind", "a best.pt of `magic train`", "give that one")
+                )
             if member.compress_type or member.file_size > _MOST:
                 raise CheckpointError(problem(path, "packed members", "a file as torch.save wrote it", remedy))
             content = _Reader(io.BytesIO(file.read(member))).load()
@@ -131,10 +135,22 @@ def _pickled(path: Path) -> tuple[Mapping[str, object], dict[str, SavedTensor]]:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}); give a best.pt") from None
     except Exception as error:
         got = f"a damaged checkpoint ({type(error).__name__})"
+        if isinstance(error, zipfile.BadZipFile) and not may_be_cut(path):
+            got, remedy = "a file of another kind", "give a best.pt"
         raise CheckpointError(problem(path, got, "a best.pt of `magic train`", remedy)) from None
     if not isinstance(meta, dict) or not isinstance(weights, dict):
         raise CheckpointError(problem(path, "a file without meta data", "a best.pt of `magic train`", remedy))
     return meta, {name: tensor for name, tensor in weights.items() if isinstance(tensor, SavedTensor)}
+
+
+def may_be_cut(path: Path) -> bool:
+    """Return whether a file that is no zip begins as one, or holds zeros or nothing, as a broken copy leaves it."""
+    try:
+        with open_regular(path) as file:
+            head = file.read(4)
+    except OSError:
+        return True
+    return head.startswith(b"PK") or not head.strip(b"\0")
 
 
 @dataclass(frozen=True)

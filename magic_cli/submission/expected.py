@@ -1,13 +1,13 @@
 """The required content of a submission, and a list of its problems in which equal ones share a line."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from magic_cli.data.issues import by_kind, together
 from magic_cli.data.names import key_of
 from magic_cli.data.prepared import Prepared
 from magic_cli.data.questions import QuestionSchema
-from magic_cli.errors import DataError, printable, problem, redact_key, shorten
+from magic_cli.errors import DataError, SubmissionError, printable, problem, redact_key, shorten
 from magic_cli.submission.archive import Archive
 
 Size = tuple[int, int]
@@ -45,6 +45,18 @@ def expected_of(prepared: Prepared, split: str) -> Expected:
     return Expected(split, prepared.questions, required, images, sizes)
 
 
+class OtherSplit(SubmissionError):  # noqa: N818  the name says what it is
+    """Predictions of which none is for what is scored.
+
+    `got` is the line without the path of the predictions, which only the command knows that opened them.
+    """
+
+    def __init__(self, got: str, path: object = "predictions") -> None:
+        """Name the predictions by their path, if it is known."""
+        self.got = got
+        super().__init__(f"{path}: {got}")
+
+
 @dataclass
 class Findings:
     """Problems by kind: of equal ones, the first ten are named and the others counted."""
@@ -68,16 +80,6 @@ class Findings:
         return lines
 
 
-def missing_lines(missing: Sequence[str], wanted: Collection[str], kind: str) -> list[str]:
-    """Return a line that names the missing items, [] if there are none; `kind` is "images" or "encounters"."""
-    if not missing:
-        return []
-    got = f"{len(missing)} of {len(wanted)} {kind} have no prediction (the official scorer stops with KeyError)"
-    if len(missing) == len(wanted) > 10:
-        return [f"{got}: {shorten(missing)}; are these predictions of another split?"]
-    return [f"{got}: {', '.join(missing)}"]
-
-
 def respelled_note(ids: Iterable[str], wanted: Collection[str], kind: str) -> str:
     """Return a hint about predicted ids that differ from wanted ones in capitals or blanks only; "" without any."""
     meant = {key_of(name): name for name in wanted}
@@ -87,3 +89,18 @@ def respelled_note(ids: Iterable[str], wanted: Collection[str], kind: str) -> st
     named = shorten((f"{redact_key(name)} for {meant[key_of(name)]}" for name in found), most=3)
     rule = "ids are compared as written: write them as the gold does"
     return f"{len(found)} of the predicted {kind} differ from the gold's in capitals or blanks only ({named}); {rule}"
+
+
+def other_split(source: str, wanted: Collection[str], predicted: Iterable[str], kind: str) -> OtherSplit:
+    """Return the error of predictions without any for the gold.
+
+    Args:
+        source: what messages call the gold.
+        wanted: its ids.
+        predicted: the ids that are predicted instead.
+        kind: "images" or "encounters".
+    """
+    none = f"got a prediction for none of {len(wanted)} {kind} ({shorten(wanted)})"
+    remedy = "each system must predict the split that is scored: predict that one, or choose another --split"
+    hint = respelled_note(predicted, wanted, kind)
+    return OtherSplit(f"{none}, expected predictions for {source}; {hint or remedy}")

@@ -18,7 +18,7 @@ from magic_cli.io.regular_file import open_regular
 from magic_cli.models.encoders import Encoder
 from magic_cli.models.export import hub_format
 from magic_cli.models.saved_meta import FORMAT as FORMAT
-from magic_cli.models.saved_meta import checked_meta
+from magic_cli.models.saved_meta import checked_meta, may_be_cut
 from magic_cli.records import CheckpointMeta
 from magic_cli.training.seen import NOTHING, Seen
 
@@ -146,7 +146,7 @@ def _check(path: Path, checksums: bool) -> None:
         if isinstance(error, OSError) and error.filename:  # a folder, a pipe or /proc/kmsg, which would be waited for
             raise CheckpointError(f"{path}: cannot be read ({error.strerror}); give a best.pt") from None
         got, remedy = f"a damaged checkpoint ({type(error).__name__})", "copy it again or train again"
-        if not _may_be_cut(path):
+        if not may_be_cut(path):
             got, remedy = "a file of another kind", "give a best.pt"
         raise CheckpointError(
             problem(path, got, "a best.pt of `magic train`", f"{remedy}; nothing in it was run")
@@ -156,16 +156,6 @@ def _check(path: Path, checksums: bool) -> None:
     if packed or bad:
         got = "packed members" if packed else f"changed bytes in {bad}"
         raise CheckpointError(problem(path, got, "a file as torch.save wrote it", "copy it again or train again"))
-
-
-def _may_be_cut(path: Path) -> bool:
-    """Return whether a file that is no zip begins as one, or holds zeros or nothing, as a broken copy leaves it."""
-    try:
-        with open_regular(path) as file:
-            head = file.read(4)
-    except OSError:
-        return True
-    return head.startswith(b"PK") or not head.strip(b"\0")
 
 
 def load_file(path: Path, mapped: bool = False) -> Loaded:

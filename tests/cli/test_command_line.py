@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from magic_cli.cli.app import app
 from magic_cli.cli.command_line import SYNONYMS, MagicCommand, MagicGroup
-from magic_cli.cli.process import _as_setting, _exit_code_and_lines
+from magic_cli.cli.process import _exit_code_and_lines
 from magic_cli.errors import DataError
 
 
@@ -83,31 +83,77 @@ def test_a_mistake_in_the_input_is_told_before_one_in_the_output(
     assert taken.exists()
 
 
-def test_a_setting_that_is_typed_as_an_option_is_told_how_to_be_set() -> None:
-    line = "No such option: --batch-size Did you mean one of: --data, --device?"
-    assert _as_setting(line, "magic train") == "no option --batch-size: it is a setting, --set batch_size=VALUE"
-    assert _as_setting("No such option: --bath-size", "magic train") == "No such option: --bath-size"
-    assert _as_setting(line, "magic predict") == line
+@pytest.mark.parametrize(
+    ("typed", "word", "remedy"),
+    [
+        ("prepare folder", "folder", "write --data before it"),
+        ("prepare no-such/folder", "no-such/folder", "write --data before it"),
+        ("doctor now", "now", ""),
+        ("train seg tiny", "tiny", "write --preset before it"),
+        ("train seg epochs=5", "epochs=5", "write --set before each NAME=VALUE, without blanks"),
+        ("train seg --set epochs 5", "5", "write --set before each NAME=VALUE, without blanks"),
+        ("train seg --resume run", "run", "write --out before the folder of a run"),
+        ("predict seg a.jpg b.jpg", "a.jpg", "write --images before each photo, or before their folder"),
+        ("predict seg best.pt", "best.pt", "write --ckpt before it"),
+        ("predict seg --ckpt=a.pt b.pt", "b.pt", "write --ckpt before it"),
+        ("predict seg --ckpt=a.pt --text a flat mole", "flat", "write --text before words, in quotation marks"),
+        ("predict cvqa folder", "folder", "write --vote before predictions that are to be merged"),
+        ("package folder", "folder", "write --seg or --cvqa before the folder of predictions"),
+        ("package sent.zip", "sent.zip", "write --check-only before it"),
+        ("export best.pt model.onnx", "model.onnx", "write --onnx before it"),
+        ("search a.JPG", "a.JPG", "write --image before it"),
+        ("search folder --image a.jpg", "folder", "write --index before it"),
+        (f"search {'mole' * 999}", "mole" * 999, "write --text before words, in quotation marks"),
+        ("search mole", "mole", "write --text before words, in quotation marks"),
+    ],
+)
+def test_a_word_that_belongs_to_no_option_is_told_which_one_takes_it(
+    typed: str, word: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("run").mkdir()
+    Path("run/best.pt").touch()
+    assert f"got {word!r}, which belongs to no option; {remedy}".rstrip("; ") in told(typed)
 
 
 @pytest.mark.parametrize(
-    ("verb", "word", "remedy"),
+    ("typed", "expected"),
     [
-        ("prepare", "DermaVQA/", "write --data before it"),
-        ("train", "other", "write --data before it"),
-        ("predict", "best.pt", "write --ckpt before each checkpoint"),
-        ("predict", "--ckpt=a.pt b.pt", "write --ckpt before each checkpoint"),
-        ("predict", "mine.json", "write --vote to merge predictions"),
-        ("search", "a.JPG", "write --image before it"),
-        ("doctor", "now", "leave it out"),
+        ("train --batch-size 4", "no option --batch-size: it is a setting, --set batch_size=VALUE"),
+        ("train --batch_size 4", "no option --batch-size: it is a setting, --set batch_size=VALUE"),
+        ("train --bath-size 4", "No such option: --bath-size"),
+        ("predict seg --batch-size 4", "No such option: --batch-size"),
+        ("prepare --data", "--data: got nothing, expected a value after it"),
+        ("train seg --overwrite=yes", "--overwrite: got a value, expected none; write --overwrite alone"),
+        ("predict seg --threshold 0,5", "--threshold: got '0,5', expected a number, such as 0.5"),
+        ("predict seg --limit four", "--limit: got 'four', expected a whole number"),
+        ("predict seg --limit 0", "--limit: got 0, expected at least 1"),
+        ("prepare --data x --valid 20", "--valid: got 20, expected at most 1"),
+        ("predict seg --decode slut", "--decode: got 'slut', expected one of 'slot', 'set'"),
+        ("prepare -data x", "got -data, expected --data, with two dashes"),
+        ("prepare --data x --data y", "--data: given 2 times, expected once"),
+        ("package --seg --cvqa x", "--seg: got --cvqa, the name of an option, expected a path"),
     ],
 )
-def test_a_word_without_its_option_is_told_which_one_takes_it(verb: str, word: str, remedy: str) -> None:
-    task = ["seg"] if verb in ("train", "predict") else []
-    with pytest.raises(Exception, match=r"extra argument|without the name") as caught:
-        get_command(app).main([verb, *task, *word.split()], standalone_mode=False, prog_name="magic")
-    told = f"got {word.split()[-1]!r} without the name of an option; {remedy}; see magic {verb} --help"
-    assert _exit_code_and_lines(caught.value) == (2, [told])
+def test_an_invalid_command_line_is_one_line_with_its_remedy(typed: str, expected: str) -> None:
+    assert told(typed).startswith(expected)
+
+
+def told(typed: str) -> str:
+    """Return the line about an invalid command line; it ends with the help that belongs to it."""
+    with pytest.raises(Exception, match=r"\S") as caught:
+        get_command(app).main(typed.split(), standalone_mode=False, prog_name="magic")
+    code, [line] = _exit_code_and_lines(caught.value)
+    assert code == 2
+    assert line.endswith(f"; see magic {typed.split()[0]} --help")
+    return line
+
+
+def test_what_may_be_repeated_is_not_refused() -> None:
+    typed = "train seg --set epochs=1 --set lr=1 --data no-such --data other --dry-run --dry-run"
+    with pytest.raises(DataError, match="no-such"):
+        get_command(app).main(typed.split(), standalone_mode=False, prog_name="magic")
 
 
 @pytest.mark.parametrize(("typed", "value"), [("magic predict seg --split v", "valid"), ("magic train cv", "cvqa")])

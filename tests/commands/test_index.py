@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,13 +83,51 @@ def test_another_model_is_refused_and_a_rebuild_replaces_the_index_at_its_end(tm
     with pytest.raises(DataError, match="a model of checksum cdcdcdcdcdcd, expected abababababab"):
         add_cases(place, "cd" * 32, batches("a"))
     other = IndexInfo("cd" * 32, INFO.parts, fields=("age", "sex"))
-    with pytest.raises(DataError, match="another model_sha256, licences, fields, dataset, expected the same"):
+    said = (
+        "got another model and another dataset and other photos and other fields, expected the same as for its 3 cases"
+    )
+    with pytest.raises(DataError, match=f"{said}, to go on with it; --rebuild replaces its 3 cases; or use another"):
         build_index(place, other, batches("a"))
     with pytest.raises(KeyboardInterrupt):
         build_index(place, other, batches(*"vwxyz", kill_after=2), rebuild=True)
     assert index_info(place).info == INFO
     result = build_index(place, other, batches(*"vwxyz"), rebuild=True)
     assert (result.added, result.skipped, index_info(place).info.fields) == (1, 4, ("age", "sex"))
+
+
+@pytest.mark.parametrize(
+    ("change", "got", "remedy"),
+    [
+        ({"low_score": 0.5}, "other photos", "to add them: magic index add"),
+        ({"licences": ()}, "other photos", "to add them: magic index add"),
+        ({"dataset": "more"}, "another dataset", "to add them: magic index add"),
+        (
+            {"low_score": 0.5, "fields": ("sex",)},
+            "other photos and other fields",
+            "to add them, with the fields that it has: magic index add",
+        ),
+        ({"fields": ("sex",)}, "other fields", "--rebuild replaces its 1 case; or use another place"),
+        (
+            {"dtype": "float16", "low_score": 0.5},
+            "other photos and another --dtype",
+            "--rebuild replaces its 1 case; or",
+        ),
+        (
+            {"model_sha256": "cd" * 32, "beta": 0.1, "low_score": 0.5},
+            "another model",
+            "--rebuild replaces its 1 case; or use another place",
+        ),
+    ],
+)
+def test_what_differs_from_an_index_is_said_in_words(
+    tmp_path: Path, change: dict[str, Any], got: str, remedy: str
+) -> None:
+    place, info = tmp_path / "index", replace(INFO, low_score=0.25)
+    build_index(place, info, batches("a"))
+    with pytest.raises(DataError) as told, building(place, replace(info, **change), add_line="magic index add"):
+        pass
+    line = f"{place}: got {got}, expected the same as for its 1 case, to go on with it; {remedy}"
+    assert str(told.value).startswith(line)
 
 
 def test_content_changes_with_the_photo_and_the_kept_fields_alone() -> None:

@@ -72,7 +72,13 @@ def test_a_stopped_build_goes_on_and_a_finished_one_encodes_nothing(work: Path, 
     rest = verb.index_build(tmp_path / "index", work / "retrieve", work / "prepared", OPTIONS)
     again = verb.index_build(tmp_path / "index", work / "retrieve", work / "prepared", OPTIONS)
     assert (first.added, rest.added, rest.skipped, again.added, again.skipped) == (7, 11, 7, 0, 18)
-    more = verb.index_add(tmp_path / "index", work / "prepared", options=replace(OPTIONS, splits=("valid",)))
+    valid = replace(OPTIONS, splits=("valid",))
+    with pytest.raises(DataError) as told:
+        verb.index_build(tmp_path / "index", work / "retrieve", work / "prepared", valid)
+    add = f"magic index add {tmp_path / 'index'} --data {work / 'prepared'} --split valid"
+    expected = f"the same as for its 18 cases, to go on with it; to add them: {add}"
+    assert str(told.value) == f"{tmp_path / 'index'}: got other photos, expected {expected}"
+    more = verb.index_add(tmp_path / "index", work / "prepared", options=valid)
     assert (more.added, more.cases) == (18, 36)
 
 
@@ -87,7 +93,7 @@ def test_removed_cases_are_gone_with_their_pictures(work: Path, tmp_path: Path) 
 
 
 def test_vectors_of_another_model_are_refused(work: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="another model_sha256"):
+    with pytest.raises(DataError, match=r"got another model, expected .* --rebuild replaces its 18 cases"):
         verb.index_build(work / "index", work / "pretrain", work / "prepared", OPTIONS)
     with pytest.raises(DataError, match="checksum"):
         verb.index_add(work / "index", work / "prepared", work / "pretrain" / "best.pt", OPTIONS)
@@ -182,16 +188,26 @@ def test_misspelt_attributes_and_values_that_no_case_has_are_said(
     assert "femal;" not in err
 
 
-def test_words_alone_need_a_pretrained_pair(work: Path, tmp_path: Path) -> None:
+def test_words_alone_need_a_pretrained_pair(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(ConfigError, match="give --image"):
         search(asked(work, image=None, text="a brown spot"))
-    verb.index_build(f"lance:{tmp_path / 'pairs'}", work / "pretrain", work / "prepared", OPTIONS)
     index, ckpt = f"lance:{tmp_path / 'pairs'}", work / "pretrain" / "best.pt"
+    built = verb.index_build(index, work / "pretrain", work / "prepared", OPTIONS)
+    assert built.lines()[-1] == f"next: magic search --index {index} --ckpt {ckpt} --image PHOTO"
+    assert index_info(index).lines()[-1] == f"next: magic search --index {index} --ckpt FILE --image PHOTO"
     result = search(asked(work, image=None, text="a melanoma spot", index=index, ckpt=ckpt, k=3)).result
     assert len(result.hits) == 3
     assert sum(result.prior.values()) == 18
-    with pytest.raises(ConfigError, match="--ckpt"):
+    with pytest.raises(ConfigError, match="got no model, expected the model that built it; give its file with --ckpt"):
         search(asked(work, index=index))
+    monkeypatch.chdir(tmp_path)
+    for task in ("seg", "retrieve", "pretrain"):  # the one that built it is found among the runs; no task but these
+        shutil.copytree(work / ("pretrain" if task == "seg" else task), tmp_path / "runs" / task)
+    assert search(asked(work, index=index, k=3)).result.hits[0].id
+    assert "using runs/pretrain/best.pt, which built the index" in capsys.readouterr().err
+    assert verb.one_checkpoint("best.pt") == Path("runs/retrieve/best.pt")
 
 
 def test_what_has_no_index_or_no_class_is_said(work: Path, tmp_path: Path) -> None:

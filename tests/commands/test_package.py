@@ -134,6 +134,7 @@ def test_a_file_of_somebody_is_not_replaced(root: Path, what: str) -> None:
             package(root / "seg", root / "cvqa", root / "prepared", "test", out, PackageOptions(overwrite=overwrite))
         assert len(error.value.problems) == 1
         assert str(out) in error.value.problems[0]
+        assert "--overwrite" not in error.value.problems[0]
     assert {path: path.lstat().st_ino if path.is_symlink() else path.read_bytes() for path in files_in(root)} == before
 
 
@@ -199,8 +200,8 @@ def test_dry_run_checks_and_writes_nothing(root: Path) -> None:
 
 
 def test_nothing_is_overwritten_unasked(root: Path) -> None:
-    (root / "out.zip").write_bytes(b"old")
-    with pytest.raises(DataError, match="--overwrite"):
+    build(root)
+    with pytest.raises(DataError, match=r"out\.zip: already there; use --overwrite, or another --out"):
         build(root)
 
 
@@ -252,6 +253,26 @@ def test_the_command(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert streams.err.startswith("error: seg/masks_preds/")
     assert "Traceback" not in streams.err
     assert not (root / "new.zip").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("--seg", "seg"), "--seg"),
+        (("--out", "submission.zip"), "--out"),  # also as it is by default
+        (("--overwrite", "--cvqa", "cvqa", "--seg", "seg"), "--seg, --cvqa, --overwrite"),
+    ],
+)
+def test_a_check_refuses_what_it_would_ignore(
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    named: str,
+) -> None:
+    monkeypatch.chdir(root)
+    assert command(monkeypatch, "package", "--check-only", "submission.zip", *words) == 2
+    assert capsys.readouterr().err == f"error: --check-only writes nothing; leave out {named}\n"
 
 
 def test_a_split_that_the_platform_does_not_take_is_scored(root: Path) -> None:

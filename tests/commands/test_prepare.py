@@ -494,7 +494,7 @@ def test_kill_at_any_moment_leaves_a_whole_dataset(folder: Path, tmp_path: Path)
 
 def test_unwritable_target(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    with pytest.raises(DataError, match=r"cannot be written \(.*\); free space, or choose another --out"):
+    with pytest.raises(DataError, match=r"cannot be written \(.*\); choose another place$"):
         prepare(folder, tmp_path / "file" / "prepared")
 
 

@@ -90,13 +90,15 @@ def test_a_rerun_leaves_a_record_that_is_not_repeated(here: Path) -> None:
 
 
 def test_a_dry_run_checks_and_writes_nothing(here: Path) -> None:
-    (here / "runs" / "seg.rerun").mkdir()  # in the way of a rerun, not of this
     before = tree(here)
     ended = magic(here, "rerun", "runs/seg", "--dry-run", "--json")
     assert (ended.code, ended.json["identical"], ended.json["compared"]) == (0, None, 0)
     assert schema.problems("rerun", ended.json, "rerun") == []
     assert "nothing run" in magic(here, "rerun", "runs/seg", "--dry-run").out
     assert tree(here) == before
+    line = f"{here / 'prepared'}: already exists, and nothing is replaced; use another --out"
+    for words in ((), ("--dry-run",)):
+        assert refused(here, "runs/seg", "--out", "prepared", *words) == [line]
 
 
 def test_all_inputs_that_differ_are_named_before_anything_runs(here: Path) -> None:
@@ -379,6 +381,23 @@ def test_a_record_that_says_something_else(alone: Path, how: str) -> None:
 def test_a_record_that_is_none(alone: Path, text: str) -> None:
     (alone / SCORE).write_text(text)
     assert refused(alone, SCORE)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("run.json", "[]"),
+        ("run.json", '{"schema": 1, "verb": ["score"]}'),
+        ("prepare.json", '{"schema": 3, "seed": 0, "cases": 7}'),
+        ("cases.jsonl", '{"case_id": "a"}\n{"case_id": "b"}\n'),
+        ("best.pt", "PK\x03\x04"),
+        ("note.txt", "some words"),
+    ],
+)
+def test_a_file_of_another_kind_gets_one_line(alone: Path, name: str, text: str) -> None:
+    (alone / name).write_text(text)
+    said = "got no record of a magic call, expected the run.json beside a result; give that"
+    assert refused(alone, name) == [f"{alone / name}: {said}"]
 
 
 def test_no_record(alone: Path) -> None:

@@ -139,8 +139,9 @@ def test_runs_on_one_page(work: Path) -> None:
     Path("README.md").write_text("How we use magic")
     for name in ("mine.html", "report.html", "README.md", "runs/seg/best.pt"):
         before = Path(name).read_bytes()
-        with pytest.raises(DataError, match="a file of another kind"):
-            magic_cli.runs(compare=name, overwrite=True)
+        for overwrite in (False, True):  # the first line is the true one already
+            with pytest.raises(DataError, match="a file of another kind"):
+                magic_cli.runs(compare=name, overwrite=overwrite)
         assert Path(name).read_bytes() == before
     assert magic_cli.runs([work / "runs"], compare="c.html", overwrite=True).page == "c.html"
     assert str(work) not in Path("c.html").read_text(encoding="utf-8")
@@ -173,6 +174,28 @@ def test_a_checkpoint_is_shown_with_its_data_and_its_changes(work: Path, drawn_p
     assert "  width = 16" in lines
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "got"),
+    [
+        (
+            "lesion.jpg",
+            b"\xff\xd8\xff\xe0",
+            "a file of another kind, expected a best.pt of `magic train`; give a best.pt",
+        ),
+        ("metrics.jsonl", b'{"epoch": 1}\n', "a file of another kind, "),
+        ("cut.pt", b"PK\x03\x04", "a damaged checkpoint (BadZipFile), "),
+        ("zeros.pt", bytes(9), "a damaged checkpoint (BadZipFile), "),
+        ("masks.zip", b"PK\x05\x06" + bytes(18), "a zip of another kind, "),
+    ],
+)
+def test_what_is_no_checkpoint_is_told_from_a_damaged_one(tmp_path: Path, name: str, content: bytes, got: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError) as error:
+        magic_cli.show(path)
+    assert str(error.value).startswith(f"{path}: got {got}")
+
+
 def test_a_model_card_is_markdown_with_a_header_that_hubs_read(work: Path) -> None:
     assert magic_cli.show("runs/seg/best.pt", "CARD.md").written == "CARD.md"
     text = Path("CARD.md").read_text(encoding="utf-8")
@@ -195,8 +218,9 @@ def test_a_model_card_is_markdown_with_a_header_that_hubs_read(work: Path) -> No
     Path("lesion.jpg").write_bytes(b"a photo")
     for name in ("mine.md", "lesion.jpg", "runs/seg/best.pt"):  # no card, so never replaced
         before = Path(name).read_bytes()
-        with pytest.raises(DataError, match=r"^--card .*: got a file of another kind, expected an older card"):
-            magic_cli.show("runs/seg", name, overwrite=True)
+        for overwrite in (False, True):
+            with pytest.raises(DataError, match=r"^--card .*: got a file of another kind, expected an older card"):
+                magic_cli.show("runs/seg", name, overwrite=overwrite)
         assert Path(name).read_bytes() == before
     for name in ("runs", "no/such/CARD.md"):
         with pytest.raises(DataError, match=r"^--card .*expected a new file"):

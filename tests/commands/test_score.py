@@ -254,8 +254,16 @@ def test_options_that_make_no_sense(options: dict[str, Any], text: str) -> None:
 
 
 def test_predictions_of_another_split(tmp_path: Path, prepared: Path) -> None:
-    with pytest.raises(SubmissionError, match="no prediction"):
-        run([write_zip(tmp_path / "s.zip", files_of("test"))], prepared)
+    names = [name for name in files_of("valid") if name.endswith(".tiff")]
+    masks = {name: files_of("valid")[name] for name in names}
+    paths = [write_zip(tmp_path / "valid.zip", masks)]
+    paths += [write_zip(tmp_path / "test.zip", {name.replace("ENC", "OTH"): data for name, data in masks.items()})]
+    with pytest.raises(SubmissionError) as error:
+        run(paths, prepared)
+    line = f"{paths[1]}: got a prediction for none of {len(names)} images ("
+    assert error.value.problems == (str(error.value),)
+    assert str(error.value).startswith(line)
+    assert f"), expected predictions for {prepared} (split valid); each system must predict" in str(error.value)
 
 
 def test_workers_change_nothing(tmp_path: Path, prepared: Path) -> None:

@@ -1,8 +1,9 @@
 """`magic search` around any searcher: what it asks, what it writes, and what it refuses."""
 
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from magic_cli.cli.search import search as cli_search
 from magic_cli.commands import search as module
 from magic_cli.commands.search import SearchOptions, search, serve_page
 from magic_cli.data.index.where import Where
-from magic_cli.errors import ConfigError, MagicError
+from magic_cli.errors import ConfigError, DataError, MagicError
 from magic_cli.io import schema
 from magic_cli.report.search.result import SearchResult
 
@@ -60,6 +61,35 @@ def test_a_query_and_all_files(searcher: Fixed, tmp_path: Path) -> None:
     assert schema.problems("search", json.loads(json.dumps({"schema": 1, **outcome.to_json()})), "x") == []
     with pytest.raises(MagicError, match="--overwrite"):
         search(options, searcher)
+    empty = replace(searcher.result, hits=())
+    for answer in (empty, searcher.result):  # a page, a table and a run without cases are replaced too
+        search(replace(options, overwrite=True), Fixed(answer))
+        assert trec.read_text() == answer.trec()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(("kind", "name"), [("html", "page"), ("csv", "table"), ("trec", "TREC run")])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"PK\x03\x04 a checkpoint",
+        b'{"case_id": "ENC00001"}\n',
+        b"\xff\xd8\xff\xe0 a photo",
+        b'<!doctype html>\n<meta name="generator" content="magic 0.1.0">\n<title>3 trainings</title>\n',
+        b"rank,name\n1,Alice\n",
+        b"q1 Q0 doc7 1 9.5 bm25\n",
+    ],
+)
+def test_a_file_of_another_kind_is_never_replaced(
+    searcher: Fixed, tmp_path: Path, content: bytes, kind: str, name: str, overwrite: bool
+) -> None:
+    path = tmp_path / "best.pt"
+    path.write_bytes(content)
+    options = SearchOptions(text="x", overwrite=overwrite, **{kind: path})  # type: ignore[arg-type]
+    with pytest.raises(DataError) as told:
+        search(options, searcher)
+    assert str(told.value) == f"{path}: got a file of another kind, expected an older {name}; give another name"
+    assert (path.read_bytes(), searcher.asked) == (content, [])
 
 
 def test_attributes_alone_are_a_query_and_a_filter_is_parsed(searcher: Fixed) -> None:
@@ -78,6 +108,11 @@ def test_attributes_alone_are_a_query_and_a_filter_is_parsed(searcher: Fixed) ->
         ({"image": "no.jpg"}, "no.jpg: got no such file, expected a photo"),
         ({"image": "."}, "got a folder, expected a photo"),
         ({"text": "x", "html": "a", "csv": "a"}, "one file twice"),
+        ({"text": "x", "html": "..", "overwrite": True}, "got a folder, expected a new file for --html"),
+        (
+            {"text": "x", "trec": os.devnull, "overwrite": True},
+            "got a file of another kind, expected an older TREC run",
+        ),
         *(({"image": "a.jpg", kind: "./a.jpg"}, f"--{kind}: got the photo itself") for kind in ("html", "csv", "trec")),
         ({"text": "x", "trec": "index/manifest.json"}, "--trec: got a file in the folder of the index"),
     ],

@@ -383,13 +383,20 @@ def test_damaged_json(tmp_path: Path, value: object, text: str) -> None:
         ("nowhere", "no such file"),
         ("a.txt", "a .txt file"),
         ("e", "without gold"),
-        ("masks", "got predictions, .*; give them first"),
+        ("masks", "got predictions, .*; give them first, and the gold last"),
+        ("deep/seg", "got predictions, .*; give them first, and the gold last"),
+        ("deep", "got predictions, .*; give them first, and the gold last"),
+        ("answers", "got predictions, .*; give them first, and the gold last"),
+        ("masks/data_cvqa_sys.json", "got predictions, expected gold answers, such as .*; give them first, and"),
     ],
 )
 def test_nothing_there(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / "a.txt").write_text("x")
     write_folder(tmp_path / "e", {"readme.md": b"x", **files_of("test")})
     (tmp_path / "e").rename(tmp_path / "masks")
+    write_folder(tmp_path / "deep" / "seg", {n: b for n, b in files_of("test").items() if n.endswith(".tiff")})
+    (tmp_path / "answers" / "cvqa").mkdir(parents=True)
+    (tmp_path / "answers" / "cvqa" / "data_cvqa_sys.json").write_text("[]")
     write_folder(tmp_path / "e", {"readme.md": b"x"})
     with pytest.raises(DataError, match=text):
         open_gold(tmp_path / name, "valid")

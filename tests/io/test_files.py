@@ -63,9 +63,23 @@ def test_a_writer_that_raises_leaves_the_old_file(tmp_path: Path, error: BaseExc
     with pytest.raises(DataError if isinstance(error, OSError) else type(error)) as raised:
         files.write_atomic(path, write)
     if isinstance(error, OSError):
-        assert str(raised.value) == f"{path}: cannot be written (No space left); free space or --out"
+        assert str(raised.value) == f"{path}: cannot be written (No space left); free space, or choose another place"
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (OSError(errno.ENOSPC, ""), "free space, or choose another place"),
+        (OSError(errno.EDQUOT, ""), "free space, or choose another place"),
+        (OSError(errno.EACCES, ""), "choose another place"),
+        (OSError("cannot write mode F as JPEG"), "choose another place"),
+        (ValueError("embedded null byte"), "choose another place"),
+    ],
+)
+def test_only_a_full_disk_has_space_to_free(error: Exception, remedy: str) -> None:
+    assert files.elsewhere(error) == remedy
 
 
 def test_an_error_without_a_number_still_says_what_it_is(tmp_path: Path) -> None:
@@ -109,7 +123,9 @@ def test_the_umask_is_never_asked_for(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_unwritable_places_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder" / "sub").mkdir(parents=True)
-    assert "cannot be written (" in one_line(lambda: files.write_text(tmp_path / "file" / "x", ""))
+    line = one_line(lambda: files.write_text(tmp_path / "file" / "x", ""))
+    assert "cannot be written (" in line
+    assert line.endswith("); choose another place")
     assert "cannot be written (" in one_line(lambda: files.write_text(tmp_path / "folder" / "sub", ""))
     assert "\\x0a" in one_line(lambda: files.write_text(tmp_path / "file" / "new\nline", ""))
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "folder", "sub"]
@@ -344,8 +360,8 @@ def test_a_disk_that_is_full_until_the_file_is_closed(tmp_path: Path) -> None:
         os.close(file.fileno())
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(DataError, match="free space or --out"):
-        files.write_atomic(tmp_path / "x", write)
+    line = one_line(lambda: files.write_atomic(tmp_path / "x", write))
+    assert line.endswith("x: cannot be written (Bad file descriptor); choose another place")  # of the last error
     assert list(tmp_path.iterdir()) == []
 
 

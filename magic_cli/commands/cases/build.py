@@ -6,6 +6,7 @@ when it is given again, and several processes (accelerate launch) share the phot
 
 import hashlib
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ import numpy as np
 
 from magic_cli import tasks
 from magic_cli.commands.index import GROUP, LABEL, Batch, IndexAdded, add_batches, building, content_hash, unchanged
+from magic_cli.commands.run_setup import RUNS
 from magic_cli.data.datasets import open_dataset
 from magic_cli.data.imaging.images import open_record
 from magic_cli.data.index import kind_of, open_index
@@ -41,6 +43,8 @@ _EXACT = "diagnosis_exact"  # the diagnosis itself, where a coarser one is the c
 _THUMB = 320  # pixels, the longer side
 
 _AT_ONCE = 64  # photos between two commits: what a kill costs
+
+_ENCODERS = ("retrieve", "pretrain")  # tasks whose models encode cases, in the order in which runs/ is looked through
 
 _PAIRS = (200, 300)  # validation queries and photos from which the scores of one class are measured
 
@@ -102,7 +106,8 @@ def index_build(
     model = _Model.load(ckpt, prepared, options)
     samples = _samples(prepared, options, model.classes)
     about = _info(model, prepared, samples, _fields(str(index), samples, options), options)
-    with building(location_of(index), about, options.rebuild, model.is_first, _wait_for_others) as target:
+    line = _add_line(index, ckpt, data, options)
+    with building(location_of(index), about, options.rebuild, model.is_first, _wait_for_others, line) as target:
         model.keep(index)
         result = _filled(target, index, model, samples[: options.limit], options)
     model.keep_alone(index)
@@ -117,7 +122,7 @@ def index_add(
     Args:
         index: as for `index_build`.
         data: folder that `prepare` wrote.
-        ckpt: the model that built it; None: the one that the index folder keeps.
+        ckpt: the model that built it; None: the one that the index folder keeps, or that of a run in runs/.
         options: `fields`, `dtype` and `rebuild` do not matter: the index has its own.
 
     Raises:
@@ -128,6 +133,18 @@ def index_add(
         model = _Model.load(model_of(index, target.info, ckpt), prepared, options)
         target.check_model(model.sha256)
         return _filled(target, index, model, _samples(prepared, options, model.classes)[: options.limit], options)
+
+
+def _add_line(index: StrPath, ckpt: StrPath, data: StrPath, options: IndexOptions) -> str:
+    """Return the command line that adds the photos of a call of `index_build`; a folder keeps the model."""
+    words = ["magic", "index", "add", os.fspath(index)]
+    words += ["--data", os.fspath(data)] if Path(data) != Path("prepared") else []
+    words += ["--ckpt", os.fspath(ckpt)] if folder_of(index) is None else []
+    words += [word for split in options.splits for word in ("--split", split)]
+    words += ["--limit", str(options.limit)] if options.limit is not None else []
+    words += [] if options.thumbs else ["--no-thumbs"]
+    words += ["--weights", os.fspath(options.weights)] if options.weights is not None else []
+    return shlex.join(words)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,8 +196,8 @@ def one_checkpoint(ckpt: StrPath) -> Path:
         from magic_cli.training import checkpoint
 
     name = Path(ckpt)
-    kinds = [task for task in tasks.NAMES if (Path("runs") / task / name).exists()]
-    paths, note = checkpoint.find(name, kinds[0] if kinds else "retrieve")
+    tasks_there = [task for task in _ENCODERS if (RUNS / task / name).exists()]
+    paths, note = checkpoint.find(name, tasks_there[0] if tasks_there else _ENCODERS[0])
     if note:
         log(note)
     if len(paths) != 1:
@@ -217,7 +234,7 @@ def folder_of(index: StrPath) -> Path | None:
 
 
 def model_of(index: StrPath, about: IndexInfo, ckpt: StrPath | None) -> Path:
-    """Return the checkpoint to read an index with: the one given, or the one in its folder.
+    """Return the checkpoint to read an index with: the one given, the one in its folder, or that of a run here.
 
     Raises:
         ConfigError: there is none.
@@ -226,10 +243,14 @@ def model_of(index: StrPath, about: IndexInfo, ckpt: StrPath | None) -> Path:
         return one_checkpoint(ckpt)
     folder = folder_of(index)
     kept = None if folder is None else folder / model_name(about.model_sha256)
-    if kept is None or not kept.is_file():
-        got = "no model" if kept is None else f"no {kept.name} in it"
-        raise ConfigError(problem(os.fspath(index), got, "the model that built it", "give --ckpt best.pt"))
-    return kept
+    if kept is not None and kept.is_file():
+        return kept
+    for path in (RUNS / task / "best.pt" for task in _ENCODERS):
+        if path.is_file() and sha256(path) == about.model_sha256:
+            log(f"note: using {path}, which built the index")
+            return path
+    got = "no model" if kept is None else f"no {kept.name} in it"
+    raise ConfigError(problem(os.fspath(index), got, "the model that built it", "give its file with --ckpt FILE"))
 
 
 def location_of(index: StrPath) -> str | Path:
@@ -343,7 +364,7 @@ def _filled(
 
     result = add_batches(str(place), target, batches())
     _wait_for_others()
-    own = replace(result, skipped=result.skipped + len(there), cases=len(target))
+    own = replace(result, skipped=result.skipped + len(there), cases=len(target), ckpt=str(model.file))
     replaced = sum(sample.id in before for sample in wanted)
     return own if model.processes == 1 else replace(own, added=len(wanted) - replaced, replaced=replaced)
 

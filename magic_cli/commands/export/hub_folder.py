@@ -60,12 +60,11 @@ def check_place(out: Path, overwrite: bool) -> None:
     """Refuse a place for the folder before the work begins.
 
     Raises:
-        DataError: it is no folder, is taken, or, with `overwrite`, holds something, but no older export: what lies
-            there, such as photos, would be shared with the model.
+        DataError: it is no folder, or holds something, but no older export (what lies there, such as photos, would be
+            shared with the model), or an older export that `overwrite` does not allow to replace.
     """
     if out.exists() and not out.is_dir():
         raise DataError(problem(out, "no folder", "a folder, or a new name", "choose another --hub-folder"))
-    refuse_existing(out, overwrite, "--hub-folder")
     if out.is_dir() and any(out.iterdir()):
         owned = ownership.read(out / SUMS)
         if owned is None:
@@ -73,6 +72,7 @@ def check_place(out: Path, overwrite: bool) -> None:
             remedy = "choose another --hub-folder; all in it is shared with the model"
             raise DataError(problem(out, got, expected, remedy))
         ownership.refuse_foreign(out, owned.files, (WEIGHTS, CONFIG, CARD, LICENCES))
+    refuse_existing(out, overwrite, "--hub-folder")
 
 
 def check_apart(out: Path, onnx: Path | None) -> None:

@@ -91,14 +91,15 @@ def check_place(out: Path, overwrite: bool) -> None:
     """Refuse a place for the file before the work begins.
 
     Raises:
-        DataError: it is a folder, is taken, or, with `overwrite`, holds a file that is no export of this program.
+        DataError: it is a folder, or a file that is no export of this program, or an older export that `overwrite` does
+            not allow to replace.
     """
     if out.is_dir():
         raise DataError(problem(out, "a folder", "the name of a file, such as model.onnx", "choose another --onnx"))
-    refuse_existing(out, overwrite, "--onnx")
     if out.exists() and onnx_model.producer(out) != PRODUCER:
         line = "not made by `magic export`, so it is not replaced; move it away, or choose another --onnx"
         raise DataError(f"{printable(out)}: {line}")
+    refuse_existing(out, overwrite, "--onnx")
 
 
 def write_onnx(checkpoint: Path, task: Task, out: Path, data: Path | None, options: OnnxOptions) -> OnnxFile:

@@ -103,6 +103,6 @@ def _check_page(file: Path, overwrite: bool) -> None:
     if file.is_dir() or not file.parent.is_dir():
         got = "a folder" if file.is_dir() else "no folder to write it in"
         raise DataError(problem(f"--compare {file}", got, "a new file", "give another name"))
-    refuse_existing(file, overwrite, "--compare")
     if file.exists() and not (file.is_file() and page.is_page(file.read_bytes()[:2000])):
         raise DataError(problem(f"--compare {file}", "a file of another kind", "an older page", "give another name"))
+    refuse_existing(file, overwrite, "--compare")

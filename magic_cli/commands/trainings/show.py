@@ -189,9 +189,9 @@ def _check_card(file: Path, overwrite: bool) -> None:
     if file.is_dir() or not file.parent.is_dir():
         got = "a folder" if file.is_dir() else "no folder to write it in"
         raise DataError(problem(f"--card {file}", got, "a new file", "give another name"))
-    refuse_existing(file, overwrite, "--card")
     if file.exists() and not (file.is_file() and is_card(file.read_bytes()[:200])):
         raise DataError(problem(f"--card {file}", "a file of another kind", "an older card", "give another name"))
+    refuse_existing(file, overwrite, "--card")
 
 
 def card_facts(model: SavedModel, record: Mapping[str, object]) -> CardFacts:

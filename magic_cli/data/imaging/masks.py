@@ -15,6 +15,7 @@ from magic_cli.data.imaging.appearance import AS_STORED, Appearance, tiff_appear
 from magic_cli.data.imaging.fast_tiff import read_simple_tiff
 from magic_cli.data.limits import COMPRESSION, FAX, MAX_PIXELS, claims
 from magic_cli.errors import ConfigError, DataError, printable, problem, shorten
+from magic_cli.io.files import elsewhere
 from magic_cli.io.regular_file import open_regular
 from magic_cli.records import Mask
 
@@ -284,4 +285,4 @@ def write_mask(path: Path, mask: Mask) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(buffer.getbuffer())
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); free space, or choose another --out") from None
+        raise DataError(f"{path}: cannot be written ({error.strerror}); {elsewhere(error)}") from None

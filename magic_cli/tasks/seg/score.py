@@ -30,7 +30,7 @@ from magic_cli.metrics.overlap import (
     pack,
 )
 from magic_cli.records import Prediction, Rules, Submitted, TaskScores
-from magic_cli.submission.expected import missing_lines, respelled_note
+from magic_cli.submission.expected import other_split
 from magic_cli.submission.reader import SubmittedMask
 from magic_cli.tasks.seg.decide import MaskPrediction, mean_mask, to_mask
 from magic_cli.tasks.seg.image_score import (
@@ -123,8 +123,7 @@ def score_images(gold: MaskGold, predictions: Iterable[Predicted], rules: Rules,
                 seen.add(prediction.id)
                 yield prediction.id, prediction
         if ignored and not seen:
-            hint = respelled_note(ignored, gold.images, "images")
-            raise SubmissionError([*missing_lines(list(gold.images), gold.images, "images"), *([hint] if hint else [])])
+            raise other_split(gold.source, gold.images, ignored, "images")
         yield from ((image, None) for image in gold.images if image not in seen)
 
     results = dict(_spread(score_photo, work(), workers))

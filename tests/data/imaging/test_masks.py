@@ -1,5 +1,6 @@
 """Masks: every kind people have is read as {0, 1}, other things are refused in one line."""
 
+import errno
 import importlib.util
 import io
 import os
@@ -243,6 +244,21 @@ def test_only_binary_masks_are_written(array: np.ndarray, tmp_path: Path) -> Non
     with pytest.raises(DataError, match=r"\(H, W\) of 0 and 1"):
         write_mask(tmp_path / "m.tiff", array)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [(errno.ENOSPC, "free space, or choose another place"), (errno.EACCES, "choose another place")],
+)
+def test_a_mask_that_cannot_be_written(
+    number: int, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(number, "why")
+
+    monkeypatch.setattr(Path, "write_bytes", refused)
+    with pytest.raises(DataError, match=rf"m\.tiff: cannot be written \(why\); {remedy}$"):
+        write_mask(tmp_path / "m.tiff", BIG)
 
 
 def test_a_plain_mask_in_memory_is_read_without_a_tiff_library(monkeypatch: pytest.MonkeyPatch) -> None:
