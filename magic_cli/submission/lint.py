@@ -66,7 +66,9 @@ def _lint_root(findings: Findings, layout: Layout) -> None:
     for place, official in ((layout.masks, f"{MASKS}/"), (layout.answers, ANSWERS)):
         if place not in (None, official):
             got = f"{official} at another place"
-            findings.add(place or ".", got, root, "zip the files inside the folder, not the folder")
+            findings.add(
+                place or ".", got, root, "put both at the root of the zip, as `magic package --seg DIR --cvqa DIR` does"
+            )
     if layout.answers is None:
         got, remedy = "no such file", "add it; [] leaves the task out (the official scorer stops without the file)"
         findings.add(ANSWERS, got, "the JSON list of answers", remedy)

@@ -218,7 +218,7 @@ MASK_CASES: dict[str, tuple[Callable[[Files], Any], list[str]]] = {
 ROOT_CASES: dict[str, tuple[Callable[[Files], Any], list[str]]] = {
     "top-level folder": (
         lambda f: [f.update({f"sub/{name}": f.pop(name)}) for name in list(f)],
-        [f"sub/{MASKS}/: got {MASKS}/ at another place", "zip the files inside the folder"],
+        [f"sub/{MASKS}/: got {MASKS}/ at another place", "put both at the root of the zip"],
     ),
     "macOS folder": (
         lambda f: f.update({f"__MACOSX/{MASKS}/._x": b"x"}),
