@@ -35,6 +35,7 @@ _REMEDIES = {
     "memory to load a library": _OF_A_LIBRARY,
     "memory": _MEMORY,
 }
+_OF_THE_PATH = {errno.ENAMETOOLONG, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.EINVAL}
 _OF_STEPS = ("memory of the GPU", "memory")  # what smaller steps of a training need less of
 _ERRNOS = {
     errno.ENOMEM: "memory",
@@ -83,6 +84,8 @@ def _kind(error: BaseException) -> str | None:
         return "shared memory"
     if number in _ERRNOS:
         return _ERRNOS[number]
+    if number in _OF_THE_PATH and getattr(error, "filename", None):  # wherever it lies, /dev/shm too
+        return None
     text = printable(str(error)[:2000])
     return next((kind for kind, pattern in _PATTERNS.items() if re.search(pattern, text, re.IGNORECASE)), None)
 

@@ -1,5 +1,6 @@
 """How every command ends: documented exit codes, one JSON object where it is asked for, logs on stderr alone."""
 
+import errno
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from magic_cli.commands.prepare import PrepareOptions, prepare
 from magic_cli.errors import MagicError, WeightsError
 from magic_cli.io import schema
 from magic_cli.io.locks import folder_lock
+from magic_cli.io.resources import as_resource_error
 from magic_cli.training.trainer import Trainer
 
 COMMANDS = {command.callback.__name__ for command in app.registered_commands if command.callback}
@@ -193,6 +195,12 @@ def test_what_the_machine_lacks_is_said_with_a_remedy(
     monkeypatch.setattr("magic_cli.commands.prepare.prepare", Mock(side_effect=error))
     [line] = refused(magic("prepare", "--data", "given/DermaVQA"), 3, told)
     assert "--set" in line or "ulimit" in line
+
+
+def test_a_path_in_shared_memory_is_a_path_like_any_other() -> None:
+    place = "/dev/shm/x"  # noqa: S108
+    assert as_resource_error(OSError(errno.ENAMETOOLONG, "File name too long", place)) is None
+    assert as_resource_error(OSError(errno.EACCES, "Permission denied for shm_open")) is not None
 
 
 def one_object_with(out: str) -> dict[str, Any]:

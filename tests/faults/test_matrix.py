@@ -168,7 +168,8 @@ def test_a_full_disk(disk: Disk, name: str) -> None:
     blocks = sum(-(-len(data) // 4096) for data in world.older(BY_NAME[name]).values())
     world.lay(case, disk.seen)
     disk.leave(free=blocks // 2 * 4096)
-    refused(started(world, case, disk.place, True), "out", "(No space left on device); ")
+    place = "runs" if name == "demo" else "out"  # a step of the demo names its own result
+    refused(started(world, case, disk.place, True), place, "(No space left on device); free space")
     kept(world, case, disk.seen)
 
 
