@@ -7,7 +7,7 @@ import typer
 
 from magic_cli.cli import options as opt
 from magic_cli.cli.output import emit
-from magic_cli.cli.usage_errors import stray_word
+from magic_cli.cli.usage_errors import given, stray_word
 from magic_cli.io.progress import loading_torch
 
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ def voting(context: typer.Context, task: str, ckpt: list[Path], preds: list[Path
     if ckpt and vote:
         raise typer.BadParameter("--ckpt or --vote PRED..., not both")
     if preds and not vote:
-        raise typer.BadParameter(stray_word(str(preds[0]), context.command))
+        raise typer.BadParameter(stray_word(str(preds[0]), context))
     if not ckpt and not vote:
         raise typer.BadParameter("--ckpt FILE is missing")
     if vote and len(preds) < 2:
         raise typer.BadParameter(f"--vote needs two predictions or more, got {len(preds)}")
-    if vote and (unused := _given(context) - _VOTED):
+    if vote and (unused := given(context) - _VOTED):
         names = ", ".join(sorted(f"--{name.replace('_', '-')}" for name in unused))
         raise typer.BadParameter(f"--vote only merges finished answers; leave out {names}")
     return vote
@@ -51,12 +51,6 @@ def _merged(preds: list[Path], where: tuple[Path, str, Path | None], overwrite: 
 
 
 _VOTED = {"task", "preds", "vote", "data", "split", "out", "overwrite", "dry_run", "as_json"}
-
-
-def _given(context: typer.Context) -> set[str]:
-    """Return the parameters given on the command line."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
 _TTA = "Average over flipped views, or predict one; default: the model's."

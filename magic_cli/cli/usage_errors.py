@@ -35,7 +35,7 @@ def in_words(line: str, error: Exception) -> str:
     extra = re.fullmatch(r"Got unexpected extra argument\(s\) \((.*)\)", line)
     if extra is not None:
         word = extra[1] if _exists(Path(extra[1])) else extra[1].split(" ")[0]
-        return stray_word(word, context.command if context is not None else None)
+        return stray_word(word, context)
     for pattern, words in _PHRASES:
         if re.fullmatch(pattern, line):
             return re.sub(pattern, words, line)
@@ -54,10 +54,22 @@ def _as_setting(line: str, path: str) -> str:
     return f"no option --{name.replace('_', '-')}: it is a setting, --set {name}=VALUE"
 
 
-def stray_word(word: str, command: Any) -> str:
+def stray_word(word: str, context: Any) -> str:
     """Return the line about a word that belongs to no option, with the option that takes such a word, if any."""
-    remedy = _remedy(word, {each.name for each in _options(command)})
+    if not word:
+        return "got an empty word; is a variable unset?"
+    options = {each.name: each for each in _options(getattr(context, "command", None))}
+    name, remedy = _remedy(word, options)
+    option = f"--{name.replace('_', '-')}"
+    if remedy == f"write {option} before it" and name in given(context) and not options[name].multiple:
+        remedy = f"{option} takes one; put a path with blanks in quotation marks"
     return f"got {word!r}, which belongs to no option" + (f"; {remedy}" if remedy else "")
+
+
+def given(context: Any) -> set[str]:
+    """Return the names of the parameters that stand on the command line."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
 def _options(command: Any) -> list[Any]:
@@ -65,8 +77,8 @@ def _options(command: Any) -> list[Any]:
 
 
 def takes_paths(parameter: Any) -> bool:
-    """Return whether the values of a parameter are paths."""
-    return parameter.type_descriptor.annotation in (Path, list[Path])
+    """Return whether the values of a parameter are paths, or may be, as that of --index."""
+    return parameter.type_descriptor.annotation in (Path, list[Path]) or parameter.opts[0] == "--index"
 
 
 def _exists(path: Path) -> bool:
@@ -76,12 +88,14 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _remedy(word: str, options: Collection[str]) -> str:
+def _remedy(word: str, options: Collection[str]) -> tuple[str, str]:
+    """Return the name of the option that takes a word, and what to do; two empty texts if there is none."""
     path, suffix = Path(word), Path(word).suffix.lower()
     exists = _exists(path)
     is_setting = "=" in word or word.replace(".", "").isdigit()
     by_suffix = _OPTION_OF.get(suffix, "")
     remedies = (
+        ("attr", "=" in word, "write --attr before each NAME=VALUE"),
         ("settings", is_setting, "write --set before each NAME=VALUE, without blanks"),
         ("preset", word in shipped_presets(), "write --preset before it"),
         ("images", suffix in _PHOTOS, "write --images before each photo, or before their folder"),
@@ -89,12 +103,16 @@ def _remedy(word: str, options: Collection[str]) -> str:
         (by_suffix, bool(by_suffix), f"write --{by_suffix.replace('_', '-')} before it"),
         ("resume", _exists(path / "best.pt"), "write --out before the folder of a run"),
         ("check_only", exists, "write --seg or --cvqa before the folder of predictions"),
-        ("vote", exists, "write --vote before predictions that are to be merged, or --data before a dataset"),
+        (
+            "vote",
+            exists,
+            "write --images before a folder of photos, --data before a dataset, --vote before answers to merge",
+        ),
         ("index", exists, "write --index before it"),
-        ("data", exists or "/" in word, "write --data before it"),
+        ("data", exists or "/" in word or "\\" in word, "write --data before it"),
         ("text", not suffix, "write --text before words, in quotation marks"),
     )
-    return next((remedy for name, fits, remedy in remedies if fits and name in options), "")
+    return next(((name, remedy) for name, fits, remedy in remedies if fits and name in options), ("", ""))
 
 
 def check(command: Any, context: Any, arguments: Sequence[str]) -> None:
@@ -105,12 +123,12 @@ def check(command: Any, context: Any, arguments: Sequence[str]) -> None:
     """
     options = _options(command)
     names = {name for option in options for name in option.opts}
-    dashed = [word for word in arguments if re.fullmatch(r"-[a-z][a-z-]+", word) and f"-{word}" in names]
-    if dashed:
-        raise BadParameter(f"got {dashed[0]}, expected -{dashed[0]}, with two dashes", ctx=context)
     try:
         _, _, order = command.make_parser(context).parse_args(args=list(arguments))
     except Exception as error:
+        dashed = [word for word in arguments if re.fullmatch(r"-[a-z][a-z-]+", word) and f"-{word}" in names]
+        if dashed and str(error).startswith("No such option: -"):
+            raise BadParameter(f"got {dashed[0]}, expected -{dashed[0]}, with two dashes", ctx=context) from None
         if getattr(error, "ctx", context) is None:  # then it would name no command
             error.ctx = context  # type: ignore[attr-defined]
         raise
@@ -132,7 +150,7 @@ def process_value(parameter: Any, context: Any, value: Any) -> Any:
         line = "got an empty path, expected a file or folder; is a variable unset?"
         raise BadParameter(line, ctx=context, param=parameter)
     for each in values:
-        if is_path and isinstance(each, str) and re.match(r"--[a-z]", each):
+        if is_path and parameter.param_type_name == "option" and isinstance(each, str) and re.match(r"--[a-z]", each):
             line = f"got {each}, the name of an option, expected a path; write ./{each} if a file has this name"
             raise BadParameter(line, ctx=context, param=parameter)
     try:

@@ -219,7 +219,8 @@ def rerun(record: StrPath, out: StrPath | None = None, dry_run: bool = False) ->
     file = Path(record)
     plan = _Plan((file / run_record.FILE if file.is_dir() else file).resolve())
     target = plan.default_out() if out is None else _target(out)
-    if is_main_process() and os.path.lexists(target):  # the first of several processes makes it
+    is_in_the_way = os.path.lexists(target) and (out is not None or not dry_run)
+    if is_main_process() and is_in_the_way:  # the first of several processes makes it
         raise DataError(printable(f"{target}: already exists, and nothing is replaced; use another --out"))
     with contextlib.chdir(plan.folder):
         _check_inputs(plan)

@@ -275,8 +275,6 @@ def _from_file(path: Path) -> Gold:
         kind = kind_of(path)
         remedy = "rename it to .json" if kind.endswith("holds JSON") else "check the path"
         raise DataError(problem(path, kind, "a .json file or a folder", remedy))
-    if path.name == _PREDICTED:
-        raise DataError(problem(path, "predictions", f"gold answers, such as {ANSWERS}", _SWAPPED))
     questions = load_questions(_definitions(path.parent))
     source = printable(path)
     return Gold(source, MaskGold(source), AnswerGold(source, questions, _read_answers(path, questions)))

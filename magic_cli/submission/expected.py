@@ -98,7 +98,7 @@ def other_split(source: str, wanted: Collection[str], predicted: Iterable[str], 
         source: what messages call the gold.
         wanted: its ids.
         predicted: the ids that are predicted instead.
-        kind: "images" or "encounters".
+        kind: of them, such as "images".
     """
     none = f"got a prediction for none of {len(wanted)} {kind} ({shorten(wanted)})"
     remedy = "each system must predict the split that is scored: predict that one, or choose another --split"

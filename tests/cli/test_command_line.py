@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from magic_cli.cli.app import app
 from magic_cli.cli.command_line import SYNONYMS, MagicCommand, MagicGroup
 from magic_cli.cli.process import _exit_code_and_lines
-from magic_cli.errors import DataError
+from magic_cli.errors import DataError, SubmissionError
 
 
 def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -87,6 +87,8 @@ def test_a_mistake_in_the_input_is_told_before_one_in_the_output(
     ("typed", "word", "remedy"),
     [
         ("prepare folder", "folder", "write --data before it"),
+        ("prepare --data folder folder", "folder", "--data takes one; put a path with blanks in quotation marks"),
+        ("search --index folder age=4", "age=4", "write --attr before each NAME=VALUE"),
         ("prepare no-such/folder", "no-such/folder", "write --data before it"),
         ("doctor now", "now", ""),
         ("train seg tiny", "tiny", "write --preset before it"),
@@ -97,7 +99,11 @@ def test_a_mistake_in_the_input_is_told_before_one_in_the_output(
         ("predict seg best.pt", "best.pt", "write --ckpt before it"),
         ("predict seg --ckpt=a.pt b.pt", "b.pt", "write --ckpt before it"),
         ("predict seg --ckpt=a.pt --text a flat mole", "flat", "write --text before words, in quotation marks"),
-        ("predict cvqa folder", "folder", "write --vote before predictions that are to be merged"),
+        (
+            "predict cvqa folder",
+            "folder",
+            "write --images before a folder of photos, --data before a dataset, --vote before answers to merge",
+        ),
         ("package folder", "folder", "write --seg or --cvqa before the folder of predictions"),
         ("package sent.zip", "sent.zip", "write --check-only before it"),
         ("export best.pt model.onnx", "model.onnx", "write --onnx before it"),
@@ -133,6 +139,7 @@ def test_a_word_that_belongs_to_no_option_is_told_which_one_takes_it(
         ("predict seg --decode slut", "--decode: got 'slut', expected one of 'slot', 'set'"),
         ("prepare -data x", "got -data, expected --data, with two dashes"),
         ("prepare --data x --data y", "--data: given 2 times, expected once"),
+        ("search --index a --index b", "--index: given 2 times, expected once"),
         ("package --seg --cvqa x", "--seg: got --cvqa, the name of an option, expected a path"),
     ],
 )
@@ -148,6 +155,21 @@ def told(typed: str) -> str:
     assert code == 2
     assert line.endswith(f"; see magic {typed.split()[0]} --help")
     return line
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "score -- -out prepared",
+        "score -- --by prepared",
+        "search --text -image --index no-such",
+        "search --text --image",
+    ],
+)
+def test_a_value_that_looks_like_an_option_is_a_value(typed: str) -> None:
+    """Words after `--`, and texts."""
+    with pytest.raises((DataError, SubmissionError)):
+        get_command(app).main(typed.split(), standalone_mode=False, prog_name="magic")
 
 
 def test_what_may_be_repeated_is_not_refused() -> None:

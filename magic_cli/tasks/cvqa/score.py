@@ -17,7 +17,7 @@ from magic_cli.metrics.answer_sets import AnswerTerms, Floats, iom
 from magic_cli.metrics.official_answers import head
 from magic_cli.records import EncounterSums, Prediction, Rules, Sample, Submitted, TaskScores
 from magic_cli.submission.answers import SubmittedRow
-from magic_cli.submission.expected import respelled_note
+from magic_cli.submission.expected import OtherSplit, respelled_note
 from magic_cli.tasks.cvqa.answers import Answer, read_answers, rejected, rows_of
 from magic_cli.tasks.cvqa.confidence import answer_confidence
 from magic_cli.tasks.cvqa.official import compare
@@ -148,10 +148,11 @@ def _refuse_other_split(gold: AnswerGold, rows: Mapping[str, Sequence[SubmittedR
     if rows and not any(encounter in gold.answers or head(encounter) in heads for encounter in rows):
         got = f"answers for {shorten([encounter or 'no encounter' for encounter in rows], total=True)}"
         remedy = "are these predictions of another split?"
-        lines = [problem(gold.source, got, f"for {shorten(gold.answers, total=True)}", remedy)]
-        hint = respelled_note(rows, gold.answers, "encounters")
-        lines += [hint] if hint else []
-        raise SubmissionError(lines + by_kind(row.problem for row in rows.get("", ()))[:_MOST])
+        wanted, hint = f"for {shorten(gold.answers, total=True)}", respelled_note(rows, gold.answers, "encounters")
+        more = [*([hint] if hint else []), *by_kind(row.problem for row in rows.get("", ()))[:_MOST]]
+        if not more:
+            raise OtherSplit(f"got {got}, expected {wanted}; {remedy}")
+        raise SubmissionError([problem(gold.source, got, wanted, remedy), *more])
 
 
 def _items(key: Key, answers: Mapping[str, Answer], sums: Floats) -> Iterator[dict[str, Any]]:
