@@ -156,7 +156,7 @@ def steps(preset: str, overwrite: bool, counts: Mapping[str, int] = COUNTS) -> t
     pack = ("--split", "valid", "--seg", "valid/seg", "--cvqa", "valid/cvqa", "--out", "valid.zip")
     return (
         Step(("prepare", "--data", DATA, *again)),
-        Step(("train", "seg", *settings, "epochs=4", *again)),
+        Step(("train", "seg", *settings, "epochs=12", *again)),
         Step(("train", "cvqa", *settings, "epochs=15", *again)),
         Step(("predict", "seg", "--ckpt", "best.pt", *valid, "valid/seg", *again)),
         Step(("predict", "cvqa", "--ckpt", "best.pt", *valid, "valid/cvqa", *again)),
