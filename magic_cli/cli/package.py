@@ -7,6 +7,7 @@ import typer
 
 from magic_cli.cli import options as opt
 from magic_cli.cli.output import emit
+from magic_cli.cli.usage_errors import given
 from magic_cli.errors import UsageError
 
 _OF_WRITING = ("seg", "cvqa", "out", "overwrite")
@@ -45,8 +46,7 @@ def _refuse_writing(context: typer.Context) -> None:
     Raises:
         UsageError: with those that are given.
     """
-    sources = {name: context.get_parameter_source(name) for name in _OF_WRITING}
-    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
-    if given:
-        names = ", ".join(f"--{name}" for name in given)
+    unused = [name for name in _OF_WRITING if name in given(context)]
+    if unused:
+        names = ", ".join(f"--{name}" for name in unused)
         raise UsageError(f"--check-only writes nothing; leave out {names}")

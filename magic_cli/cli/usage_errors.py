@@ -8,10 +8,6 @@ from typing import Any
 
 from typer import BadParameter
 
-from magic_cli.preset_files import shipped_presets
-
-_PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-
 _OPTION_OF = {".pt": "ckpt", ".onnx": "onnx", ".zip": "check_only", ".toml": "config"}
 
 _BOUNDS = {
@@ -90,6 +86,9 @@ def _exists(path: Path) -> bool:
 
 def _remedy(word: str, options: Collection[str]) -> tuple[str, str]:
     """Return the name of the option that takes a word, and what to do; two empty texts if there is none."""
+    from magic_cli.data.names import PHOTO_SUFFIXES
+    from magic_cli.preset_files import shipped_presets
+
     path, suffix = Path(word), Path(word).suffix.lower()
     exists = _exists(path)
     is_setting = "=" in word or word.replace(".", "").isdigit()
@@ -98,8 +97,8 @@ def _remedy(word: str, options: Collection[str]) -> tuple[str, str]:
         ("attr", "=" in word, "write --attr before each NAME=VALUE"),
         ("settings", is_setting, "write --set before each NAME=VALUE, without blanks"),
         ("preset", word in shipped_presets(), "write --preset before it"),
-        ("images", suffix in _PHOTOS, "write --images before each photo, or before their folder"),
-        ("image", suffix in _PHOTOS, "write --image before it"),
+        ("images", suffix in PHOTO_SUFFIXES, "write --images before each photo, or before their folder"),
+        ("image", suffix in PHOTO_SUFFIXES, "write --image before it"),
         (by_suffix, bool(by_suffix), f"write --{by_suffix.replace('_', '-')} before it"),
         ("resume", _exists(path / "best.pt"), "write --out before the folder of a run"),
         ("check_only", exists, "write --seg or --cvqa before the folder of predictions"),
